@@ -1,0 +1,157 @@
+"""The records that hold vaex together: bundles of pure functions and pytrees of arrays, without logic.
+
+Axes: b batch, k importance samples, d latent, p population, h w c image. Likelihoods and divergences are sums over event
+dimensions, in nats; only ``objective`` averages over the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+PyTree = Any
+Batch = dict[str, jax.Array]  # "x": [b, ...]; with labels "y": [b]; when padded "mask": [b], 1 for rows that count
+
+
+class Variables(NamedTuple):
+    """Arrays of a model. ``params`` has one entry per player; ``state`` is what training changes without a gradient."""
+
+    params: dict[str, PyTree]
+    state: PyTree = ()
+
+
+class Outcome(NamedTuple):
+    """What one evaluation of an objective gives.
+
+    ``losses``: one scalar per player, nats per example, lower is better. ``state``: the next ``Variables.state``.
+    ``metrics``: name -> [] or [b]; a [b] metric is averaged over its axis under ``batch["mask"]``.
+    """
+
+    losses: dict[str, jax.Array]
+    state: PyTree
+    metrics: dict[str, jax.Array]
+
+
+class Model(NamedTuple):
+    """A model is a value: six pure functions.
+
+    ``init(key, batch) -> Variables``;
+    ``objective(key, variables, hparams, batch, *, train) -> Outcome``;
+    ``encode(key, variables, hparams, batch) -> latents``, a distribution over z (or codes);
+    ``decode(variables, hparams, z, batch) -> distribution`` over x;
+    ``log_weights(key, variables, hparams, batch, num_samples) -> [k, b]``, log p(x, z) - log q(z|x), or None where the
+    model defines no density;
+    ``sample(key, variables, hparams, n, condition) -> distribution`` over n images, z drawn from the prior.
+    """
+
+    init: Callable[..., Variables]
+    objective: Callable[..., Outcome]
+    encode: Callable[..., Any]
+    decode: Callable[..., Any]
+    log_weights: Callable[..., jax.Array] | None
+    sample: Callable[..., Any]
+
+
+class TrainState(NamedTuple):
+    """Everything that training changes, arrays only: it checkpoints, shards, vmaps and donates.
+
+    ``average`` is the averaged ``params`` where averaging is on, else ``()``.
+    """
+
+    step: jax.Array
+    key: jax.Array
+    hparams: PyTree
+    variables: Variables
+    opt_state: PyTree
+    average: PyTree = ()
+
+
+class Algorithm(NamedTuple):
+    """How a state is made and advanced: ``init(key, hparams, batch) -> TrainState``, ``step(state, batch) -> (state, metrics)``.
+
+    ``step`` leaves the state as it was where a loss is not finite, and says so by ``metrics["finite"]`` = 0.
+    """
+
+    init: Callable[..., TrainState]
+    step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+
+
+class Stage(NamedTuple):
+    """One training run within a recipe. ``prepare(finished stages' variables) -> pytree`` feeds ``Variables.state``."""
+
+    name: str
+    model: Model
+    algorithm: Algorithm
+    hparams: PyTree
+    prepare: Callable[..., PyTree] | None = None
+
+
+class Recipe(NamedTuple):
+    """What a model file builds: its stages, and the functions over all of them that loading and evaluation use.
+
+    ``figures``: name -> function(key, variables, hparams, batch) -> a figure record below.
+    """
+
+    stages: tuple[Stage, ...]
+    encode: Callable[..., Any]
+    decode: Callable[..., Any]
+    log_weights: Callable[..., jax.Array] | None
+    sample: Callable[..., Any]
+    figures: Mapping[str, Callable[..., Any]] = {}
+
+
+class Feed(NamedTuple):
+    """How batches reach the compiled loop.
+
+    ``resident``: arrays that stay on the device; ``plan(first_step, count) -> pytree`` of host arrays with leading axis
+    ``count``, a pure function of its arguments; ``batch(resident, row) -> Batch`` takes one row of a plan, inside the loop.
+    """
+
+    resident: PyTree
+    plan: Callable[[int, int], PyTree]
+    batch: Callable[[PyTree, PyTree], Batch]
+
+
+# Figures: plain arrays, drawn by vaex.plots, so that models never import a plotting library.
+
+
+class Grid(NamedTuple):
+    """Rows of images ``[rows, columns, h, w, c]`` in [0, 1], with optional labels."""
+
+    images: Any
+    row_labels: tuple[str, ...] = ()
+    column_labels: tuple[str, ...] = ()
+    title: str = ""
+
+
+class Curves(NamedTuple):
+    """Lines over a common ``x`` [n]: name -> [n]. ``bands``: name -> ([n], [n]) lower and upper."""
+
+    x: Any
+    lines: Mapping[str, Any]
+    x_label: str = ""
+    y_label: str = ""
+    title: str = ""
+    bands: Mapping[str, Any] = {}
+
+
+class Bars(NamedTuple):
+    """One bar per entry of ``heights`` [n]."""
+
+    heights: Any
+    labels: tuple[str, ...] = ()
+    x_label: str = ""
+    y_label: str = ""
+    title: str = ""
+
+
+class Scatter(NamedTuple):
+    """Points ``[n, 2]``, coloured by integer ``labels`` [n] where given."""
+
+    points: Any
+    labels: Any = None
+    x_label: str = ""
+    y_label: str = ""
+    title: str = ""

@@ -1,0 +1,40 @@
+"""The one exception that the command line turns into a line of text instead of a traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something a user can mend: a flag, a value, a file. The message names the remedy.
+
+    The command line prints the message and exits with ``exit_code``; from Python it is an ordinary ``ValueError``.
+
+    Example:
+      >>> raise UserError("batch_size=0: give a positive number")
+      Traceback (most recent call last):
+      ...
+      vaex.errors.UserError: batch_size=0: give a positive number
+    """
+
+    exit_code = 2
+
+
+class NonFiniteError(UserError):
+    """A loss turned NaN or infinite during training; the message names step, member and term (exit code 3)."""
+
+    exit_code = 3
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A sentence that points from a misspelt ``name`` to its nearest neighbours among ``known``.
+
+    Example:
+      >>> nearest("beta_vea", ["beta_vae", "iwae"])
+      'did you mean beta_vae? Known: beta_vae, iwae'
+    """
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    return f"{hint}Known: {', '.join(known)}"
