@@ -1,0 +1,17 @@
+"""Shared fixtures. Eight virtual CPU devices are set up before jax starts, for the sharding laws."""
+
+import os
+import pathlib
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> pathlib.Path:
+    """The folder of real data sets beside the checkout; tests that need it are skipped, and say so, where it is missing."""
+    folder = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip("../shared/data is not beside the checkout")
+    return folder
