@@ -1,0 +1,41 @@
+"""Activation functions by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+
+from vaex.errors import UserError, nearest
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "elu": jax.nn.elu,
+    "gelu": jax.nn.gelu,
+    "identity": lambda x: x,
+    "leaky_relu": jax.nn.leaky_relu,
+    "relu": jax.nn.relu,
+    "sigmoid": jax.nn.sigmoid,
+    "silu": jax.nn.silu,
+    "softplus": jax.nn.softplus,
+    "tanh": jax.numpy.tanh,
+}
+
+
+def activation_function(name: str) -> Callable[[jax.Array], jax.Array]:
+    """The elementwise function called ``name``.
+
+    Args:
+      name: elu, gelu (tanh approximation), identity, leaky_relu (slope 0.01), relu, sigmoid, silu, softplus or tanh.
+    Returns: a function of one array that keeps its shape and dtype.
+    Raises: UserError for any other name; the message points to the nearest known ones.
+    Example:
+      >>> activation_function("relu")(jax.numpy.array([-1.0, 2.0]))
+      Array([0., 2.], dtype=float32)
+      >>> activation_function("rely")
+      Traceback (most recent call last):
+      ...
+      vaex.errors.UserError: activation='rely' is not known; did you mean relu or elu or gelu? Known: ...
+    """
+    if name not in ACTIVATIONS:
+        raise UserError(f"activation={name!r} is not known; {nearest(str(name), ACTIVATIONS)}")
+    return ACTIVATIONS[name]
