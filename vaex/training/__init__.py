@@ -1,0 +1,1 @@
+"""Training: knows the records of vaex.core, never a model."""

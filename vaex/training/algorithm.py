@@ -1,0 +1,186 @@
+"""The step that trains every model: players, one reverse pass, the learning rate applied last."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import optax
+
+from vaex.core import Algorithm, Batch, Model, PyTree, TrainState, Variables
+from vaex.errors import nearest
+from vaex.schedules import Schedule, as_schedule, is_schedule, resolve
+
+OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
+    "adam": optax.scale_by_adam,
+    "adamax": optax.scale_by_adamax,
+    "adabelief": optax.scale_by_belief,
+    "amsgrad": optax.scale_by_amsgrad,
+    "lion": optax.scale_by_lion,
+    "momentum": lambda: optax.trace(decay=0.9),
+    "nadam": lambda: optax.scale_by_adam(nesterov=True),
+    "radam": optax.scale_by_radam,
+    "rmsprop": optax.scale_by_rms,
+    "sgd": optax.identity,
+}
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class HParams:
+    """Hyperparameters that every model has; a model's own ``HParams`` inherits them. Each is a number or a schedule.
+
+    They are traced: members of a population may differ in each, and a change recompiles nothing.
+
+    Attributes:
+      learning_rate: step size of the optimizer.
+      weight_decay: decoupled decay of weight matrices and kernels (AdamW), times the learning rate; biases are left alone.
+      clip_norm: largest global norm of each player's gradient; inf is off.
+      average_decay: decay of the running average of the parameters that evaluation then uses; 0 is off.
+    """
+
+    learning_rate: Schedule | float = 1e-3
+    weight_decay: Schedule | float = 0.0
+    clip_norm: Schedule | float = float("inf")
+    average_decay: Schedule | float = 0.0
+
+
+def as_schedules(hparams: PyTree) -> PyTree:
+    """Hyperparameters with every number or text turned into a Schedule, so that all members have one structure."""
+    return jax.tree.map(as_schedule, hparams, is_leaf=lambda leaf: is_schedule(leaf) or isinstance(leaf, str))
+
+
+def _transformation(optimizer: str | optax.GradientTransformation) -> optax.GradientTransformation:
+    if isinstance(optimizer, str):
+        if optimizer not in OPTIMIZERS:
+            raise ValueError(f"gradient_algorithm: no optimizer is called {optimizer!r}; {nearest(optimizer, OPTIMIZERS)}")
+        return OPTIMIZERS[optimizer]()
+    probe = {"w": jnp.ones(2)}
+    updates, _ = optimizer.update(probe, optimizer.init(probe), probe)
+    if float(jnp.sum(updates["w"])) < 0:
+        raise ValueError(
+            "gradient_algorithm: this optimizer brings its own learning rate (its update points downhill), which would be "
+            "applied twice; pass the part without it, such as optax.scale_by_adam(), and set hparams.learning_rate"
+        )
+    return optimizer
+
+
+def masked_mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """Mean over the batch axis of a [b] metric under ``mask`` [b]; a scalar passes through."""
+    if values.ndim == 0:
+        return values
+    if mask is None:
+        return jnp.mean(values)
+    return jnp.sum(jnp.where(mask > 0, values, 0.0)) / jnp.maximum(jnp.sum(mask), 1.0)
+
+
+def gradient_algorithm(
+    model: Model,
+    *,
+    optimizer: str | optax.GradientTransformation | Mapping[str, Any] = "adam",
+    every: Mapping[str, int] | None = None,
+    clip: bool = False,
+    average: bool = False,
+) -> Algorithm:
+    """Gradient descent of each player on its own loss.
+
+    Each player's parameters receive only the gradient of that player's loss: one ``jax.vjp`` of all losses, then a one-hot
+    cotangent per player. Order of an update: clip by global norm, the optimizer's scaling, decayed weights, times
+    -learning_rate (``<player>_learning_rate`` where the hyperparameters have it).
+
+    Args:
+      model: gives ``init`` and ``objective``; its hyperparameters hold at least ``learning_rate``.
+      optimizer: a name of ``OPTIMIZERS`` or an optax transformation without learning rate; or one per player.
+      every: player -> period in steps of its updates (1 where absent).
+      clip: whether to clip by ``hparams.clip_norm``. Static, because the norm costs a pass over the gradients.
+      average: whether to keep an exponential average of the parameters, decay ``min(average_decay, (1+t)/(10+t))``.
+    Returns: an Algorithm whose step refuses to apply an update where a loss (or, when clipping, a gradient) is not finite.
+    Raises: ValueError for an unknown optimizer, one that brings its own learning rate, or a period below 1.
+    """
+    every = dict(every or {})
+    if any(period < 1 for period in every.values()):
+        raise ValueError(f"gradient_algorithm: every={every}, expected periods of at least one step")
+
+    def transformation(player: str) -> optax.GradientTransformation:
+        return _transformation(optimizer[player] if isinstance(optimizer, Mapping) else optimizer)
+
+    def init(key: jax.Array, hparams: PyTree, batch: Batch) -> TrainState:
+        init_key, train_key = jax.random.split(key)
+        variables = model.init(init_key, batch)
+        opt_state = {player: transformation(player).init(params) for player, params in variables.params.items()}
+        averaged = jax.tree.map(jnp.copy, variables.params) if average else ()
+        return TrainState(jnp.zeros((), jnp.int32), train_key, as_schedules(hparams), variables, opt_state, averaged)
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        hparams = resolve(state.hparams, state.step)
+        key = jax.random.fold_in(state.key, state.step)
+
+        def losses_of(params: dict[str, PyTree]):
+            outcome = model.objective(key, Variables(params, state.variables.state), hparams, batch, train=True)
+            chex.assert_trees_all_equal_structs(outcome.state, state.variables.state)
+            chex.assert_rank(list(outcome.losses.values()), 0)
+            return outcome.losses, outcome
+
+        losses, pullback, outcome = jax.vjp(losses_of, state.variables.params, has_aux=True)
+        finite = jnp.all(jnp.isfinite(jnp.stack(list(losses.values()))))
+        params, opt_state = {}, {}
+        for player in state.variables.params:
+            cotangent = {name: jnp.asarray(name == player, loss.dtype) for name, loss in losses.items()}
+            gradient = pullback(cotangent)[0][player]
+            old = state.variables.params[player], state.opt_state[player]
+            new, ok = _update(transformation(player), hparams, player, gradient, *old, clip=clip)
+            finite = finite & ok
+            due = state.step % every[player] == 0 if every.get(player, 1) > 1 else True
+            params[player], opt_state[player] = _choose(due, new, old) if due is not True else new
+
+        fresh = TrainState(
+            state.step + 1, state.key, state.hparams, Variables(params, outcome.state), opt_state,
+            _averaged(state, params, hparams) if average else (),
+        )  # fmt: skip
+        names = {player: f"{player}_loss" if len(losses) > 1 else "loss" for player in losses}
+        metrics = {name: masked_mean(jnp.asarray(m), batch.get("mask")) for name, m in outcome.metrics.items()}
+        metrics |= {names[player]: loss for player, loss in losses.items()} | {"finite": finite.astype(jnp.float32)}
+        guarded = (fresh.step, fresh.variables, fresh.opt_state, fresh.average)
+        before = (state.step, state.variables, state.opt_state, state.average)
+        kept = _choose(finite, guarded, before)
+        return TrainState(kept[0], state.key, state.hparams, *kept[1:]), metrics
+
+    return Algorithm(init, step)
+
+
+def _choose(condition: jax.Array, new: PyTree, old: PyTree) -> PyTree:
+    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+
+
+def _update(transformation, hparams, player, gradient, params, opt_state, *, clip):
+    """One player's new (params, opt_state), and whether the gradient was finite (only known when clipping)."""
+    ok = jnp.asarray(True)
+    if clip:
+        norm = optax.global_norm(gradient)
+        ok = jnp.isfinite(norm)
+        scale = jnp.minimum(1.0, hparams.clip_norm / jnp.maximum(norm, 1e-12))
+        gradient = jax.tree.map(lambda g: g * scale.astype(g.dtype), gradient)
+    updates, opt_state = transformation.update(gradient, opt_state, params)
+    rate = getattr(hparams, f"{player}_learning_rate", hparams.learning_rate)
+    decay = hparams.weight_decay
+
+    def apply(value: jax.Array, update: jax.Array) -> jax.Array:
+        total = update + decay * value if value.ndim >= 2 else update
+        return (value - rate * total).astype(value.dtype)
+
+    return (jax.tree.map(apply, params, updates), opt_state), ok
+
+
+def _averaged(state: TrainState, params: PyTree, hparams: PyTree) -> PyTree:
+    count = state.step.astype(jnp.float32)
+    decay = jnp.minimum(hparams.average_decay, (1.0 + count) / (10.0 + count))
+    return jax.tree.map(lambda mean, new: (mean + (1.0 - decay) * (new - mean)).astype(mean.dtype), state.average, params)
+
+
+def averaged_variables(state: TrainState) -> Variables:
+    """The variables that evaluation, figures, loading and later stages use: the averaged parameters when there are any."""
+    return state.variables if isinstance(state.average, tuple) else state.variables._replace(params=state.average)

@@ -1,0 +1,220 @@
+"""The training loop: one compiled program that runs any number of steps, called with chunks of about half a second.
+
+The chunk's bounds are traced, so no length retraces, and nothing of the chunking is visible in the numbers: rows of
+metrics are cut at multiples of ``log_every`` by the step counter alone, inside the program.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaex.core import Algorithm, Feed, PyTree, TrainState
+from vaex.errors import NonFiniteError
+from vaex.training import mesh
+
+CHUNK_SECONDS = 0.5
+MOST_STEPS = 8192  # in one chunk; bounds the plan and the rows that travel with it
+
+
+class Carry(NamedTuple):
+    """What the loop carries from chunk to chunk, and all that a checkpoint holds.
+
+    ``state``: stacked train states, [p, ...]. ``window``: sums of the metrics since the last row, [p, m].
+    """
+
+    state: TrainState
+    window: jax.Array
+
+
+class Chunk(NamedTuple):
+    """What one call of the program reports. ``rows``: [p, r, m] means of finished windows; ``last``: [p, m] the metrics
+    of the last step; ``finite``: [p], whether the member never met a non-finite loss."""
+
+    rows: np.ndarray
+    last: np.ndarray
+    finite: np.ndarray
+
+
+class Program(NamedTuple):
+    """A compiled chunk of steps and the facts about it."""
+
+    call: Callable[..., Any]
+    metric_names: tuple[str, ...]
+    capacity: int
+    plan: Callable[[int, int], PyTree]
+    resident: PyTree
+    log_every: int
+    compile_seconds: float
+    step_traces: int
+    flops_per_step: float | None
+
+
+def compile_program(
+    algorithm: Algorithm, feed: Feed, state: TrainState, *, log_every: int, strategy: str, placement: mesh.Placement | None = None
+) -> tuple[Program, Carry]:
+    """Compile the loop for a stacked ``state`` ahead of time.
+
+    Args:
+      algorithm: gives ``step``.
+      feed: gives the batches.
+      state: stacked train states; placed on the devices here.
+      log_every: steps per row of metrics.
+      strategy: "solo", "vmap" or "members".
+      placement: the devices, or None for one.
+    Returns: the program, and the carry to start it with.
+    """
+    traces = [0]
+
+    def step(state: TrainState, batch: PyTree):
+        traces[0] += 1
+        return algorithm.step(state, batch)
+
+    row = jax.tree.map(np.asarray, feed.plan(0, 1))
+    one_state = jax.eval_shape(lambda s: jax.tree.map(lambda leaf: leaf[0], s), state)
+    batch = jax.eval_shape(lambda r, w: feed.batch(r, jax.tree.map(lambda leaf: leaf[0], w)), feed.resident, row)
+    _, metrics = jax.eval_shape(algorithm.step, one_state, batch)
+    names = tuple(sorted(metrics))
+    capacity = _capacity(row)
+
+    def get_batch(resident: PyTree, plan: PyTree, index: jax.Array):
+        return mesh.divide_batch(feed.batch(resident, jax.tree.map(lambda leaf: leaf[index], plan)), placement)
+
+    chunk = _chunk(step, get_batch, names, capacity, strategy, placement)
+    members = state.step.shape[0]
+    carry = Carry(state, jnp.zeros((members, len(names)), jnp.float32))
+    carry = mesh.place(carry, placement, members=True)
+    resident = mesh.place(feed.resident, placement, members=False)
+    plan = _padded(row, capacity)
+    bounds = (np.int32(0), np.int32(0), np.int32(1), np.int32(log_every))
+    started = time.perf_counter()
+    compiled = jax.jit(chunk, donate_argnums=0).lower(carry, resident, plan, *bounds).compile()
+    seconds = time.perf_counter() - started
+    program = Program(compiled, names, capacity, feed.plan, resident, log_every, seconds, traces[0], _flops(compiled))
+    return program, carry
+
+
+def _capacity(row: PyTree) -> int:
+    """Steps that a plan holds: enough for half a second of the smallest model, bounded in memory (64 MB)."""
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(row))
+    return max(1, min(MOST_STEPS, (64 << 20) // max(size, 1)))
+
+
+def _padded(plan: PyTree, capacity: int) -> PyTree:
+    return jax.tree.map(lambda rows: np.concatenate([rows, np.zeros((capacity - len(rows), *rows.shape[1:]), rows.dtype)]), plan)
+
+
+def _flops(compiled: Any) -> float | None:
+    """Floating point operations of one step by XLA's own count (a loop's body is counted once)."""
+    analysis = compiled.cost_analysis()
+    flops = (analysis or {}).get("flops")
+    return float(flops) if flops and flops > 0 else None
+
+
+def _chunk(step, get_batch, names: tuple[str, ...], capacity: int, strategy: str, placement: mesh.Placement | None):
+    finite_index = names.index("finite")
+
+    def run(advance, carry: Carry, resident, plan, first, start, stop, log_every):
+        """Steps start..stop; leading member axis or none, as ``advance`` has it."""
+        base = start // log_every
+        # [rows, ..., m]: a row is rewritten with the running mean until its window ends
+        rows = jnp.zeros((capacity, *carry.window.shape), jnp.float32)
+        alive = jnp.asarray(True)
+
+        def body(loop):
+            index, state, window, rows, _, alive = loop
+            state, metrics = advance(state, get_batch(resident, plan, index - first))
+            vector = jnp.stack([jnp.asarray(metrics[name], jnp.float32) for name in names], axis=-1)
+            window = window + vector
+            rows = jax.lax.dynamic_update_index_in_dim(rows, window / log_every, index // log_every - base, 0)
+            window = jnp.where((index + 1) % log_every == 0, jnp.zeros_like(window), window)
+            alive = alive & jnp.all(vector[..., finite_index] > 0)
+            return index + 1, state, window, rows, vector, alive
+
+        loop = (start, carry.state, carry.window, rows, jnp.zeros_like(carry.window), alive)
+        _, state, window, rows, last, _ = jax.lax.while_loop(lambda c: (c[0] < stop) & c[5], body, loop)
+        return Carry(state, window), rows, last
+
+    def solo(carry, *args):
+        out, rows, last = run(step, jax.tree.map(lambda leaf: leaf[0], carry), *args)
+        return jax.tree.map(lambda leaf: leaf[None], (out, rows, last))
+
+    def vmapped(carry, *args):
+        out, rows, last = run(jax.vmap(step, in_axes=(0, None)), carry, *args)
+        return out, jnp.swapaxes(rows, 0, 1), last
+
+    def members(carry, *args):
+        return jax.lax.map(lambda one: run(step, one, *args), carry)
+
+    chunk = {"solo": solo, "vmap": vmapped, "members": members}[strategy]
+    if placement is None or placement.axis != "population":
+        return chunk
+    ours, everyone = jax.sharding.PartitionSpec("population"), jax.sharding.PartitionSpec()
+    in_specs = (ours, *(everyone,) * 6)
+    return jax.shard_map(chunk, mesh=placement.mesh, in_specs=in_specs, out_specs=ours, check_vma=False)
+
+
+def run_chunk(program: Program, carry: Carry, start: int, stop: int) -> tuple[Carry, Chunk]:
+    """Steps ``start``..``stop`` (at most ``program.capacity``); the given carry is donated."""
+    plan = _padded(jax.tree.map(np.asarray, program.plan(start, stop - start)), program.capacity)
+    bounds = (np.int32(start), np.int32(start), np.int32(stop), np.int32(program.log_every))
+    carry, rows, last = program.call(carry, program.resident, plan, *bounds)
+    finished = stop // program.log_every - start // program.log_every
+    last = np.asarray(last)
+    finite = last[:, program.metric_names.index("finite")] > 0
+    return carry, Chunk(np.asarray(rows[:, :finished]), last, finite)
+
+
+def fit(
+    program: Program,
+    carry: Carry,
+    start: int,
+    stop: int,
+    *,
+    report: Callable[[int, int, Chunk, float], None] = lambda start, end, chunk, seconds: None,
+    save: Callable[[int, Carry], None] = lambda step, carry: None,
+    boundary: Callable[[int], int | None] = lambda step: None,
+) -> Carry:
+    """Train from step ``start`` to ``stop``.
+
+    Args:
+      program, carry: from ``compile_program``; the carry is donated.
+      report: called after each chunk with (first step, next step, chunk, seconds).
+      save: called after each chunk with (step, carry) while the carry is valid; decides itself whether to write.
+      boundary: step -> the next step at which a chunk must end (for checkpoints at exact steps), or None.
+    Returns: the carry after step ``stop``.
+    Raises: NonFiniteError that names the step, the members and the first non-finite term.
+    """
+    length, step = 1, start
+    while step < stop:
+        ends = [step + length, stop, step + program.capacity, boundary(step)]
+        end = min(e for e in ends if e is not None)
+        began = time.perf_counter()
+        carry, chunk = run_chunk(program, carry, step, end)
+        seconds = time.perf_counter() - began
+        if not chunk.finite.all():
+            raise NonFiniteError(_explain(program, carry, chunk))
+        report(step, end, chunk, seconds)
+        save(end, carry)
+        per_step = seconds / (end - step)
+        length = max(1, min(int(CHUNK_SECONDS / max(per_step, 1e-9)), 8 * (end - step)))
+        step = end
+    return carry
+
+
+def _explain(program: Program, carry: Carry, chunk: Chunk) -> str:
+    steps = np.asarray(carry.state.step)
+    parts = []
+    for index in np.flatnonzero(~chunk.finite):
+        terms = dict(zip(program.metric_names, chunk.last[index], strict=True))
+        bad = [name for name, value in terms.items() if not math.isfinite(value)]
+        bad.sort(key=lambda name: ("loss" in name, name == "elbo", name))  # causes before the sums they spoil
+        term = f"{bad[0]} is {terms[bad[0]]}" if bad else "the gradient is not finite"
+        parts.append(f"member {index} at step {int(steps[index])}: {term}")
+    return "; ".join(parts)
