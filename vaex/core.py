@@ -91,7 +91,8 @@ class Stage(NamedTuple):
 class Recipe(NamedTuple):
     """What a model file builds: its stages, and the functions over all of them that loading and evaluation use.
 
-    ``figures``: name -> function(key, variables, hparams, batch) -> a figure record below.
+    ``likelihood`` is its name in reports. ``figures``: name -> function(key, variables, hparams, batch) -> a figure record.
+    All take x as model inputs (float32, in [0, 1] for images); where data is stored otherwise, callers prepare it first.
     """
 
     stages: tuple[Stage, ...]
@@ -99,6 +100,7 @@ class Recipe(NamedTuple):
     decode: Callable[..., Any]
     log_weights: Callable[..., jax.Array] | None
     sample: Callable[..., Any]
+    likelihood: str = ""
     figures: Mapping[str, Callable[..., Any]] = {}
 
 

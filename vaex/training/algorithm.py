@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from vaex.core import Algorithm, Batch, Model, PyTree, TrainState, Variables
-from vaex.errors import nearest
+from vaex.errors import UserError, nearest
 from vaex.schedules import Schedule, as_schedule, is_schedule, resolve
 
 OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
@@ -54,10 +54,15 @@ def as_schedules(hparams: PyTree) -> PyTree:
     return jax.tree.map(as_schedule, hparams, is_leaf=lambda leaf: is_schedule(leaf) or isinstance(leaf, str))
 
 
+def check_optimizer(name: str) -> None:
+    """Raise UserError, naming the nearest ones, unless an optimizer has this name."""
+    if name not in OPTIMIZERS:
+        raise UserError(f"no optimizer is called {name!r}; {nearest(name, OPTIMIZERS)}")
+
+
 def _transformation(optimizer: str | optax.GradientTransformation) -> optax.GradientTransformation:
     if isinstance(optimizer, str):
-        if optimizer not in OPTIMIZERS:
-            raise ValueError(f"gradient_algorithm: no optimizer is called {optimizer!r}; {nearest(optimizer, OPTIMIZERS)}")
+        check_optimizer(optimizer)
         return OPTIMIZERS[optimizer]()
     probe = {"w": jnp.ones(2)}
     updates, _ = optimizer.update(probe, optimizer.init(probe), probe)
@@ -67,6 +72,24 @@ def _transformation(optimizer: str | optax.GradientTransformation) -> optax.Grad
             "applied twice; pass the part without it, such as optax.scale_by_adam(), and set hparams.learning_rate"
         )
     return optimizer
+
+
+def prepared(algorithm: Algorithm, prepare: Callable[[jax.Array, jax.Array], jax.Array]) -> Algorithm:
+    """``algorithm`` on batches whose "x" goes through ``prepare(key, x)`` first: from stored values to model inputs.
+
+    The key is the member's own, folded with the step, so binarisation and dequantisation are part of its noise.
+    """
+
+    def inputs(key: jax.Array, batch: Batch) -> Batch:
+        return batch | {"x": prepare(jax.random.fold_in(key, 0xDA7A), batch["x"])}
+
+    def init(key: jax.Array, hparams: PyTree, batch: Batch) -> TrainState:
+        return algorithm.init(key, hparams, inputs(key, batch))
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        return algorithm.step(state, inputs(jax.random.fold_in(state.key, state.step), batch))
+
+    return Algorithm(init, step)
 
 
 def masked_mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:

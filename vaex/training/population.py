@@ -63,3 +63,8 @@ def init(algorithm: Algorithm, seeds: Sequence[int], hparams: PyTree, batch: Bat
         return algorithm.init(jax.random.key(seed), values, batch)
 
     return jax.jit(lambda s, h: jax.lax.map(one, (s, h)))(jnp.asarray(words), hparams)
+
+
+def member_shapes(state: PyTree) -> PyTree:
+    """Shapes and dtypes of one member of a stacked tree."""
+    return jax.eval_shape(lambda tree: member(tree, 0), state)

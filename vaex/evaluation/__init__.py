@@ -1,0 +1,1 @@
+"""Evaluation of trained models: likelihood, latents, generation, and the pictures of them."""

@@ -1,0 +1,117 @@
+"""Log-likelihoods by importance sampling, streamed over samples and images in constant memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+SAMPLES_PER_CHUNK = 500
+
+
+class Estimate(NamedTuple):
+    """A mean over examples with its standard error; ``values`` [n] are the examples' own."""
+
+    mean: float
+    standard_error: float
+    values: np.ndarray
+
+
+def estimate(values: np.ndarray) -> Estimate:
+    """Mean and standard error of independent values [n]; the error of one value alone is unknown (nan).
+
+    Example:
+      >>> estimate(np.array([1.0, 3.0]))[:2]
+      (2.0, 1.0)
+    """
+    values = np.asarray(values, np.float64)
+    error = float(np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+    return Estimate(float(np.mean(values)), error, values)
+
+
+def streaming_importance_bound(
+    log_weights: Callable[[jax.Array, int], jax.Array], key: jax.Array, num_samples: int, *, samples_per_chunk: int = SAMPLES_PER_CHUNK
+) -> jax.Array:
+    r"""Importance-weighted bound :math:`\log \frac1K\sum_i w_i` over any number K of samples in constant memory.
+
+    A running log-sum-exp over chunks of samples; the same estimator as ``importance_bound`` of all K at once.
+
+    Args:
+      log_weights: (key, k) -> [k, ...], log p(x, z) - log q(z | x) of k fresh samples.
+      key: the root; chunk i draws with ``fold_in(key, i)``.
+      num_samples: K.
+      samples_per_chunk: k of one call; the last chunk's surplus is left out of the sum.
+    Returns: [...], nats.
+    Raises: ValueError if either number is below 1.
+    Example:
+      >>> one = lambda key, k: jnp.zeros((k, 2))
+      >>> streaming_importance_bound(one, jax.random.key(0), 1000)
+      Array([0., 0.], dtype=float32)
+
+    References: Burda, Grosse & Salakhutdinov 2016, eq. 8.
+    """
+    if num_samples < 1 or samples_per_chunk < 1:
+        raise ValueError(f"streaming_importance_bound: num_samples={num_samples}, samples_per_chunk={samples_per_chunk}; expected >= 1")
+    size = min(samples_per_chunk, num_samples)
+    shape = jax.eval_shape(lambda k: log_weights(k, size), key)
+
+    def body(index: jax.Array, total: jax.Array) -> jax.Array:
+        weights = log_weights(jax.random.fold_in(key, index), size)
+        wanted = (index * size + jnp.arange(size) < num_samples).reshape(-1, *(1,) * (weights.ndim - 1))
+        chunk = jax.nn.logsumexp(jnp.where(wanted, weights, -jnp.inf), axis=0)
+        return jnp.logaddexp(total, chunk)
+
+    start = jnp.full(shape.shape[1:], -jnp.inf, shape.dtype)
+    chunks = -(-num_samples // size)
+    return jax.lax.fori_loop(0, chunks, body, start) - jnp.log(float(num_samples)).astype(shape.dtype)
+
+
+def log_likelihood(
+    log_weights: Callable[..., jax.Array], *, num_samples: int, samples_per_chunk: int = SAMPLES_PER_CHUNK
+) -> Callable[..., jax.Array]:
+    """A jitted (key, variables, hparams, batch) -> [b]: the K-sample importance bound of each example, one after the other.
+
+    Args:
+      log_weights: as in ``vaex.core.Model``.
+      num_samples: K.
+      samples_per_chunk: samples decoded at once.
+    """
+
+    @jax.jit
+    def bound(key: jax.Array, variables: Any, hparams: Any, batch: dict[str, jax.Array]) -> jax.Array:
+        def one(args: tuple[jax.Array, dict[str, jax.Array]]) -> jax.Array:
+            example_key, example = args
+            single = {name: value[None] for name, value in example.items()}
+
+            def weights(chunk_key: jax.Array, k: int) -> jax.Array:
+                return log_weights(chunk_key, variables, hparams, single, k)
+
+            return streaming_importance_bound(weights, example_key, num_samples, samples_per_chunk=samples_per_chunk)[0]
+
+        keys = jax.random.split(key, batch["x"].shape[0])
+        return jax.lax.map(one, (keys, batch))
+
+    return bound
+
+
+def bits_per_dimension(nats: float, dimensions: int, *, levels: int, density: bool) -> float:
+    r"""Bits per dimension of discrete data from a log-likelihood in nats.
+
+    Args:
+      nats: log-likelihood of one example.
+      dimensions: values per example.
+      levels: how many values a dimension can take.
+      density: whether ``nats`` is a log density of values scaled to [0, 1] with uniform dequantisation noise, which bounds
+        the probability of the cell of width 1/levels; False for probabilities over the levels themselves.
+    Example:
+      >>> round(bits_per_dimension(-64 * math.log(256), 64, levels=256, density=False), 6)
+      8.0
+
+    References: Theis, van den Oord & Bethge 2016, section 3.1.
+    """
+    per_dimension = -nats / dimensions / math.log(2)
+    return per_dimension + (math.log2(levels) if density else 0.0)

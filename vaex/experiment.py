@@ -1,0 +1,281 @@
+"""One experiment put together: settings, data, recipe and a run directory; trained from where it stands."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+import pathlib
+import time
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import vaex
+from vaex import config, data
+from vaex.core import Algorithm, Recipe, Stage
+from vaex.data.spec import Dataset, Spec
+from vaex.errors import NonFiniteError, UserError
+from vaex.files import read_json, write_json
+from vaex.models import likelihoods
+from vaex.training import algorithm, loop, mesh, population, reporting
+from vaex.training.checkpoint import Checkpoints
+
+SHOWN = ("elbo", "reconstruction", "cross_entropy", "kl")
+
+
+class Experiment(NamedTuple):
+    """Settings with their data and functions. ``hparams`` are stacked over members; ``steps`` is where training ends."""
+
+    settings: config.Settings
+    directory: pathlib.Path
+    dataset: Dataset
+    spec: Spec
+    recipe: Recipe
+    hparams: Any
+    steps: int
+
+
+class Trained(NamedTuple):
+    """A stacked train state and the facts of how it was made, for the summary."""
+
+    state: Any
+    facts: dict[str, Any]
+
+
+def resolve_spec(settings: config.Settings, spec: Spec) -> Spec:
+    """The spec with binarisation and dequantisation as the flags and the likelihood want them."""
+    name = getattr(settings.config, "likelihood", None)
+    binarize = settings.data.binarize
+    if binarize == "auto":
+        binarize = "none" if name is None else likelihoods.binarization(likelihoods.choose(name, spec), spec)
+    return data.resolve(spec, binarize=binarize, dequantize=settings.data.dequantize)
+
+
+def build_recipe(settings: config.Settings, spec: Spec) -> Recipe:
+    """The model's recipe for data of this spec."""
+    recipe = settings.module.build(settings.config, spec)
+    if len(recipe.stages) != 1:
+        raise UserError(f"--model={settings.model}: its recipe has {len(recipe.stages)} stages; training takes one so far")
+    return recipe
+
+
+def stack_hparams(settings: config.Settings) -> Any:
+    """The members' hyperparameters as one tree of schedules with leading axis [p]."""
+    build = settings.module.HParams
+    return population.stack([algorithm.as_schedules(build(**member.hparams)) for member in settings.members])
+
+
+def assemble(settings: config.Settings) -> Experiment:
+    """Load the data and build the recipe; all that a user can get wrong is found here, before anything is compiled."""
+    directory = config.run_directory(settings)
+    flags, run = settings.data, settings.run
+    dataset = data.load(flags.dataset, data_dir=flags.data_dir, manual_dir=flags.manual_dir)
+    spec = resolve_spec(settings, dataset.spec)
+    examples = len(dataset.splits["train"]["x"])
+    batch_size = run.batch_size or 0
+    if batch_size > examples:
+        raise UserError(f"--batch_size={batch_size} is larger than the training data of {examples} examples; give at most {examples}")
+    steps = run.steps or math.ceil((run.epochs or 0) * examples / batch_size)
+    available = jax.device_count()
+    if run.devices is not None and run.devices > available:
+        raise UserError(f"--devices={run.devices}: this machine has {available}")
+    return Experiment(settings, directory, dataset, spec, build_recipe(settings, spec), stack_hparams(settings), steps)
+
+
+# --- the run directory --------------------------------------------------------------------------------------------
+
+
+def claim(experiment: Experiment) -> bool:
+    """Make the run directory ours: a new one, or one that holds the same configuration.
+
+    Returns: whether it held a run already.
+    Raises: UserError for a directory that cannot be written, holds something else, or another configuration.
+    """
+    directory, path = experiment.directory, experiment.directory / "config.json"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out={directory}: cannot be made ({error.strerror}); choose another directory") from None
+    if not os.access(directory, os.W_OK | os.X_OK):
+        raise UserError(f"--out={directory}: is not writable; choose another directory")
+    if experiment.settings.run.overwrite:
+        clear(directory)
+    if not path.exists():
+        strangers = [entry.name for entry in directory.iterdir() if not entry.name.startswith(".")]
+        if strangers:
+            raise UserError(f"--out={directory}: holds other files ({', '.join(sorted(strangers)[:3])}) but no run; choose another directory")
+        return False
+    try:
+        old = read_json(path)
+        stored, data_hash = old["identity"], old["data"]["data_hash"]
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); --overwrite starts the run again") from None
+    changed = config.differences(stored, config.identity(experiment.settings))
+    if data_hash != experiment.spec.data_hash:
+        changed.append(f"data: {data_hash} -> {experiment.spec.data_hash}")
+    if changed:
+        raise UserError(
+            f"--out={directory} holds a run of another configuration: {'; '.join(changed)}. Choose another --out, "
+            "or start again with --overwrite"
+        )
+    return True
+
+
+OURS = ("config.json", "metrics.jsonl", "timings.jsonl", "summary.json", "checkpoints", "figures")
+
+
+def clear(directory: pathlib.Path) -> None:
+    """Remove what a run has written, and nothing else; config.json last, so a half-cleared run is still known as one."""
+    import shutil
+
+    for name in reversed(OURS):
+        path = directory / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def write_config(experiment: Experiment, strategy: str) -> None:
+    """config.json: all that rebuilding the model takes."""
+    facts = {
+        "vaex": vaex.__version__,
+        "identity": config.identity(experiment.settings),
+        "data": {"path": experiment.settings.data.dataset, **experiment.spec._asdict()},
+        "population_strategy": strategy,
+    }
+    write_json(experiment.directory / "config.json", facts)
+
+
+def load_spec(facts: dict[str, Any]) -> Spec:
+    """The Spec that ``write_config`` stored."""
+    stored = {name: facts["data"][name] for name in Spec._fields}
+    return Spec(**{name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()})
+
+
+# --- training -----------------------------------------------------------------------------------------------------
+
+
+def stage_algorithm(stage: Stage, spec: Spec) -> Algorithm:
+    """The stage's algorithm on stored batches: values are prepared (scaled, binarised) inside the step."""
+    return algorithm.prepared(stage.algorithm, lambda key, x: data.prepare(spec, key, x))
+
+
+def initial_state(experiment: Experiment) -> tuple[Algorithm, Any, Any]:
+    """The algorithm, the feed and the members' first states."""
+    stage, run = experiment.recipe.stages[0], experiment.settings.run
+    arrays = experiment.dataset.splits["train"]
+    feed = data.resident_feed(arrays, run.batch_size, experiment.settings.data.data_seed)
+    stepper = stage_algorithm(stage, experiment.spec)
+    example = {name: jnp.asarray(values[: run.batch_size]) for name, values in arrays.items()}
+    seeds = [member.seed for member in experiment.settings.members]
+    return stepper, feed, population.init(stepper, seeds, experiment.hparams, example)
+
+
+def strategy_for(experiment: Experiment, state: Any, recorded: str | None) -> str:
+    """The recorded strategy of a run that continues, else the flag's, else the measured rule's."""
+    members = len(experiment.settings.members)
+    wanted = experiment.settings.run.population_strategy
+    if recorded is not None:
+        if wanted not in ("auto", recorded) and members > 1:
+            raise UserError(f"--population_strategy={wanted}: this run began as {recorded}, and changing it would change its numbers; leave the flag out")
+        return recorded
+    if wanted != "auto" and members > 1:
+        return wanted
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state.variables.params)) // members
+    return population.choose_strategy(members, size, jax.default_backend())
+
+
+def train(experiment: Experiment, *, resumed: bool, say: Any) -> Trained:
+    """Train to ``experiment.steps`` from the latest checkpoint, or from the start.
+
+    Args:
+      experiment: assembled, its directory claimed.
+      resumed: whether the directory holds a run of this configuration.
+      say: prints one line.
+    Raises: NonFiniteError where a loss stops being finite; the last good checkpoint stays.
+    """
+    run, directory = experiment.settings.run, experiment.directory
+    stepper, feed, state = initial_state(experiment)
+    recorded = read_json(directory / "config.json")["population_strategy"] if resumed else None
+    strategy = strategy_for(experiment, state, recorded)
+    if not resumed:
+        write_config(experiment, strategy)
+    placement = mesh.choose(len(experiment.settings.members), run.batch_size or 0, run.devices or jax.device_count())
+    program, carry = loop.compile_program(stepper, feed, state, log_every=run.log_every, strategy=strategy, placement=placement)
+    checkpoints = Checkpoints(directory / "checkpoints")
+    try:
+        latest = checkpoints.latest()
+        start = latest or 0
+        if latest is None:
+            checkpoints.save(0, carry)  # so that there is a last good state from the first step on
+        else:
+            carry = checkpoints.restore(carry)
+            say(f"continuing {directory} at step {start} of {experiment.steps}")
+        carry, seconds = _fit(experiment, program, carry, checkpoints, start)
+    finally:
+        checkpoints.close()
+    trained = experiment.steps - start
+    facts = {
+        "step_traces": program.step_traces,
+        "compile_seconds": round(program.compile_seconds, 3),
+        "steps_per_second": round(trained / seconds, 2) if seconds else None,
+        "population_strategy": strategy,
+        "devices_used": 1 if placement is None else placement.mesh.size,
+    }
+    return Trained(carry.state, facts)
+
+
+def _fit(experiment: Experiment, program: loop.Program, carry: Any, checkpoints: Checkpoints, start: int) -> tuple[Any, float]:
+    """The loop with its files and progress; returns the last carry and the seconds spent in steps."""
+    run, directory, stop = experiment.settings.run, experiment.directory, experiment.steps
+    rows = reporting.Rows(directory / "metrics.jsonl", keep_until=start)
+    timings = reporting.Rows(directory / "timings.jsonl", keep_until=start)
+    shown = [name for name in SHOWN if name in program.metric_names] or ["loss"]
+    progress = reporting.Progress(experiment.settings.model, start, stop, (run.batch_size or 0), shown)
+    spent, last_save = [0.0], [time.monotonic()]
+
+    def report(first: int, end: int, chunk: loop.Chunk, seconds: float) -> None:
+        spent[0] += seconds
+        rows.append(reporting.metric_rows(program.metric_names, chunk.rows, first // program.log_every, program.log_every))
+        timings.append([{"step": end, "steps": end - first, "seconds": round(seconds, 6), "time": round(time.time(), 3)}])
+        means = dict(zip(program.metric_names, np.mean(chunk.last, axis=0), strict=True))
+        progress.update(end, end - first, seconds, means)
+
+    def save(step: int, now: loop.Carry) -> None:
+        due = step % run.checkpoint_every == 0 if run.checkpoint_every else time.monotonic() - last_save[0] > 60.0
+        if due or step == stop:
+            checkpoints.save(step, now)
+            last_save[0] = time.monotonic()
+
+    def boundary(step: int) -> int | None:
+        every = run.checkpoint_every
+        return (step // every + 1) * every if every else None
+
+    try:
+        carry = loop.fit(program, carry, start, stop, report=report, save=save, boundary=boundary)
+    except NonFiniteError as error:
+        raise NonFiniteError(
+            f"training stopped: {error}; the checkpoint of step {checkpoints.latest()} is kept in {directory}. "
+            "Try a lower --learning_rate or --clip_norm=1"
+        ) from None
+    finally:
+        progress.close()
+    return carry, spent[0]
+
+
+def describe_member(settings: config.Settings, member: config.Member) -> str:
+    """A member in a few words: the hyperparameters that vary, and its seed.
+
+    The words are also the name of its folder of figures.
+    """
+    parts = [f"{name}={member.hparams[name].replace(':', '-')}" for name in settings.varied]
+    return "_".join([*parts, f"seed={member.seed}"])
+
+
+def replace_run(settings: config.Settings, **changes: Any) -> config.Settings:
+    """Settings with other run flags."""
+    return settings._replace(run=dataclasses.replace(settings.run, **changes))

@@ -1,0 +1,47 @@
+r"""Annealed VAE: the KL is drawn to a capacity that grows over training.
+
+Objective, in nats per example: :math:`-\mathbb E_{q(z|x)}\log p(x|z) + \gamma\,|\mathrm{KL} - C|`, the KL averaged over the
+batch and C the capacity at this step.
+
+Source: Burgess et al. 2018, Understanding disentangling in beta-VAE, eq. 8.
+Command: ``python experiments/run.py --model=annealed_vae --capacity=ramp:0:25:2000``
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from vaex import bounds
+from vaex.core import Recipe
+from vaex.data.spec import Spec
+from vaex.models import gaussian
+from vaex.models.gaussian import TINY, Config
+from vaex.schedules import Schedule, ramp
+
+__all__ = ["TINY", "Config", "HParams", "build"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class HParams(gaussian.HParams):
+    """What scales something; traced.
+
+    Attributes:
+      capacity: the KL aimed at, nats.
+      gamma: weight of the distance to the capacity.
+    """
+
+    capacity: Schedule | float = ramp(0.0, 25.0, 2000)
+    gamma: Schedule | float = 10.0
+
+
+def build(config: Config, spec: Spec) -> Recipe:
+    """The recipe for data of this spec."""
+
+    def penalty(hparams: HParams, terms: gaussian.Terms) -> jax.Array:
+        return bounds.capacity_penalty(jnp.mean(terms.kl), hparams.capacity, gamma=hparams.gamma)
+
+    return gaussian.recipe(config, spec, HParams(), penalty)

@@ -1,0 +1,39 @@
+r"""beta-VAE: the KL weighted by beta, constant or warmed up.
+
+Objective, in nats per example: :math:`-\mathbb E_{q(z|x)}\log p(x|z) + \beta\,\mathrm{KL}(q(z|x)\,\|\,p(z))`.
+beta > 1 trades reconstruction for latents that are closer to independent; a ramp such as ``--beta=ramp:0:4:2000`` warms up.
+
+Source: Higgins et al. 2017, eq. 4; warm-up: Bowman et al. 2016.
+Command: ``python experiments/run.py --model=beta_vae --beta=1,4,16 --seeds=0:3``
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+
+from vaex.core import Recipe
+from vaex.data.spec import Spec
+from vaex.models import gaussian
+from vaex.models.gaussian import TINY, Config
+from vaex.schedules import Schedule
+
+__all__ = ["TINY", "Config", "HParams", "build"]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class HParams(gaussian.HParams):
+    """What scales something; traced.
+
+    Attributes:
+      beta: weight of the KL.
+    """
+
+    beta: Schedule | float = 4.0
+
+
+def build(config: Config, spec: Spec) -> Recipe:
+    """The recipe for data of this spec."""
+    return gaussian.recipe(config, spec, HParams(), lambda hparams, terms: hparams.beta * terms.kl)

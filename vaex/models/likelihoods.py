@@ -1,0 +1,128 @@
+"""From a decoder's raw output to a distribution over x: the likelihoods that every model shares, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vaex import distributions as dist
+from vaex.data.spec import Spec
+from vaex.errors import UserError
+
+Name = Literal["auto", "bernoulli", "continuous_bernoulli", "gaussian", "laplace", "categorical", "discretized_logistic"]
+ScaleName = Literal["global", "fixed", "per_pixel"]
+SCALED = ("gaussian", "laplace", "discretized_logistic")
+
+
+class Likelihood(NamedTuple):
+    """``channels`` raw numbers per value; ``init() -> params``; ``distribution(raw [..., *shape, channels], params, sigma)``.
+
+    ``title`` names it in reports. ``density``: whether its log_prob is a log-likelihood of the data (a cross-entropy of
+    grey values is not). ``discrete``: whether it is a probability over the data's levels.
+    """
+
+    title: str
+    channels: int
+    init: Callable[[], Any]
+    distribution: Callable[..., Any]
+    density: bool = True
+    discrete: bool = False
+
+
+def choose(name: str, spec: Spec) -> str:
+    """The likelihood that "auto" means for this data: bernoulli for binary and grey images, discretized_logistic for
+    colour, gaussian for real vectors.
+
+    Example:
+      >>> choose("auto", Spec("cifar10", (32, 32, 3), "color", levels=256))
+      'discretized_logistic'
+    """
+    if name != "auto":
+        return name
+    defaults = {"binary": "bernoulli", "grey": "bernoulli", "color": "discretized_logistic", "real": "gaussian"}
+    chosen = defaults[spec.kind]
+    return "gaussian" if chosen == "discretized_logistic" and spec.levels is None else chosen
+
+
+def binarization(name: str, spec: Spec) -> str:
+    """The binarisation that "auto" means: dynamic where a bernoulli likelihood meets grey or colour values.
+
+    Example:
+      >>> binarization("bernoulli", Spec("digits", (8, 8, 1), "grey", levels=17))
+      'dynamic'
+    """
+    return "dynamic" if name == "bernoulli" and spec.kind in ("grey", "color") else "none"
+
+
+def build(name: str, spec: Spec, *, scale: str = "global") -> Likelihood:
+    """The likelihood called ``name`` (see ``choose``) for data of this spec.
+
+    Args:
+      name: one of ``Name``.
+      spec: with its binarisation already resolved.
+      scale: for gaussian, laplace and discretized_logistic: one learned scale ("global"), the hyperparameter ``sigma``
+        ("fixed"; a gaussian's loss is then the squared error over 2 sigma^2 plus a constant), or one that the decoder
+        gives for each pixel ("per_pixel").
+    Raises: UserError where the data can't have this likelihood.
+    """
+    name = choose(name, spec)
+    ndims = len(spec.shape)
+    if spec.kind == "real" and name not in ("gaussian", "laplace"):
+        raise UserError(
+            f"--likelihood={name} needs values in [0, 1], but {spec.name} holds real numbers; use --likelihood=gaussian or "
+            "laplace, or rescale the data"
+        )
+    binary = spec.kind == "binary" or spec.binarize != "none"
+    if name == "bernoulli":
+        title = "bernoulli" if binary else "cross-entropy (bernoulli on grey values: not a density)"
+        return Likelihood(title, 1, dict, lambda raw, params, sigma: dist.Bernoulli(raw[..., 0], ndims), binary, binary)
+    if name == "continuous_bernoulli":
+        return Likelihood(name, 1, dict, lambda raw, params, sigma: dist.ContinuousBernoulli(raw[..., 0], ndims))
+    levels = 2 if binary else spec.levels
+    if name in ("categorical", "discretized_logistic") and (levels is None or spec.dequantize != "none"):
+        remedy = "use --likelihood=gaussian" if levels is None else "use --dequantize=none"
+        raise UserError(f"--likelihood={name} needs data of equally spaced levels, such as uint8; here values are continuous: {remedy}")
+    if name == "categorical":
+        return Likelihood(
+            f"categorical over {levels} levels", levels, dict, lambda raw, params, sigma: dist.LevelCategorical(raw, ndims),
+            discrete=True,
+        )  # fmt: skip
+    return _scaled(name, spec, scale, levels, ndims)
+
+
+def _scaled(name: str, spec: Spec, scale: str, levels: int | None, ndims: int) -> Likelihood:
+    """gaussian, laplace and discretized_logistic, whose scale is learned or fixed. Raw means of images start at 1/2."""
+    offset = 0.0 if spec.kind == "real" else 0.5
+    start = {"real": 0.0}.get(spec.kind, -2.0)
+
+    def init() -> dict[str, jax.Array]:
+        return {"log_scale": jnp.full((), start)} if scale == "global" else {}
+
+    def distribution(raw: jax.Array, params: dict[str, jax.Array], sigma: jax.Array) -> Any:
+        mean = raw[..., 0] + offset
+        if scale == "per_pixel":
+            log_scale = bounded(raw[..., 1] + start)
+        else:
+            log_scale = jnp.broadcast_to(bounded(params["log_scale"]) if scale == "global" else jnp.log(sigma), mean.shape)
+        if name == "gaussian":
+            return dist.Normal(mean, log_scale, ndims)
+        if name == "laplace":
+            return dist.Laplace(mean, log_scale, ndims)
+        return dist.DiscretizedLogistic(mean, log_scale, levels, ndims)
+
+    words = {"global": "one learned scale", "fixed": "fixed scale", "per_pixel": "a learned scale per pixel"}[scale]
+    discrete = name == "discretized_logistic"
+    return Likelihood(f"{name.replace('_', ' ')}, {words}", 2 if scale == "per_pixel" else 1, init, distribution, discrete=discrete)
+
+
+def bounded(log_scale: jax.Array, limit: float = 7.0) -> jax.Array:
+    """A log scale bent smoothly into (-limit, limit): near the identity around 0, never an overflow.
+
+    Example:
+      >>> [round(float(v), 2) for v in bounded(jnp.array([0.1, -100.0]))]
+      [0.1, -7.0]
+    """
+    return limit * jnp.tanh(log_scale / limit)

@@ -1,0 +1,21 @@
+r"""The variational autoencoder.
+
+Objective, in nats per example: :math:`-\mathbb E_{q(z|x)}\log p(x|z) + \mathrm{KL}(q(z|x)\,\|\,p(z))`, the negative elbo.
+
+Source: Kingma & Welling 2014, Auto-Encoding Variational Bayes; Rezende et al. 2014.
+Command: ``python experiments/run.py --model=vae``
+"""
+
+from __future__ import annotations
+
+from vaex.core import Recipe
+from vaex.data.spec import Spec
+from vaex.models import gaussian
+from vaex.models.gaussian import TINY, Config, HParams
+
+__all__ = ["TINY", "Config", "HParams", "build"]
+
+
+def build(config: Config, spec: Spec) -> Recipe:
+    """The recipe for data of this spec."""
+    return gaussian.recipe(config, spec, HParams(), lambda hparams, terms: terms.kl)

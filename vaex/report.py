@@ -1,0 +1,300 @@
+"""What a finished run says of itself: the evaluation of each member, summary.json, pictures and a table."""
+
+from __future__ import annotations
+
+import math
+import pathlib
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+import vaex
+from vaex import config, data, experiment, plots
+from vaex.core import Curves
+from vaex.evaluation import generation, latents, likelihood, objective, pictures
+from vaex.training import algorithm, population, reporting
+
+LIKELIHOOD_IMAGES = 100  # per call of the compiled importance bound, so that progress can be told
+PICTURES = 12  # examples and samples per row
+
+
+class Evaluator:
+    """The compiled functions that evaluate one member after the other; compiled once for all of them."""
+
+    def __init__(self, run: experiment.Experiment) -> None:
+        self.run = run
+        spec, recipe, flags = run.spec, run.recipe, run.settings.evaluation
+        self.arrays = run.dataset.splits[flags.eval_split]
+        self.key = jax.random.key(20140101)  # of the evaluation alone: the same for all members and runs
+        self._prepare = jax.jit(lambda key, x: data.prepare(spec, key, x))
+        self._intensities = lambda x: data.intensities(spec, x)
+        self._objective = objective.objective_values(recipe.stages[0].model.objective, lambda key, x: data.prepare(spec, key, x))
+        self._posterior = jax.jit(self._moments)
+        self._decode = jax.jit(lambda variables, hparams, z: recipe.decode(variables, hparams, z, {}).mean)
+        self._draw = jax.jit(lambda key, variables, hparams, z: recipe.decode(variables, hparams, z, {}).sample(key))
+        self._log_likelihood = None
+        if recipe.log_weights is not None:
+            chunk = max(1, min(likelihood.SAMPLES_PER_CHUNK, 2**23 // math.prod(spec.shape)))
+            self._log_likelihood = likelihood.log_likelihood(
+                recipe.log_weights, num_samples=flags.eval_samples, samples_per_chunk=chunk
+            )
+
+    def _moments(self, key: jax.Array, variables: Any, hparams: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        posterior = self.run.recipe.encode(key, variables, hparams, batch | {"x": self._intensities(batch["x"])})
+        return {"mean": posterior.mean, "variance": posterior.variance}
+
+    def posterior(self, variables: Any, hparams: Any, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Posterior mean and variance of each example, [n, d]."""
+        return objective.over_batches(self._posterior, self.key, arrays, variables, hparams)
+
+    def decode(self, variables: Any, hparams: Any, z: np.ndarray, *, show: str = "mean") -> np.ndarray:
+        """Images of ``z`` [n, d]: the likelihood's mean, or a sample."""
+        def one(key: jax.Array, batch: dict[str, Any]) -> jax.Array:
+            if show == "sample":
+                return self._draw(key, variables, hparams, batch["x"])
+            return self._decode(variables, hparams, batch["x"])
+
+        return objective.over_batches(one, jax.random.fold_in(self.key, 5), {"x": np.asarray(z, np.float32)})
+
+    def log_likelihood(self, variables: Any, hparams: Any, tell: Callable[[int, int], None]) -> likelihood.Estimate | None:
+        """Importance-weighted log-likelihood of the first ``eval_images`` examples, or None without a density."""
+        if self._log_likelihood is None:
+            return None
+        wanted = min(self.run.settings.evaluation.eval_images, len(self.arrays["x"]))
+        data_key, key = jax.random.split(jax.random.fold_in(self.key, 1))
+        values = []
+        subset = {name: column[:wanted] for name, column in self.arrays.items()}
+        for index, (batch, count) in enumerate(objective.batches(subset, LIKELIHOOD_IMAGES)):
+            batch["x"] = self._prepare(jax.random.fold_in(data_key, index), batch["x"])
+            bound = self._log_likelihood(jax.random.fold_in(key, index), variables, hparams, batch)
+            values.append(np.asarray(bound)[:count])
+            tell(min((index + 1) * LIKELIHOOD_IMAGES, wanted), wanted)
+        return likelihood.estimate(np.concatenate(values))
+
+    def member(self, variables: Any, hparams: Any, tell: Callable[[int, int], None]) -> dict[str, Any]:
+        """All numbers of one member, in nats per example unless named otherwise."""
+        values = objective.over_batches(self._objective, jax.random.fold_in(self.key, 2), self.arrays, variables, hparams)
+        facts: dict[str, Any] = {}
+        for name, column in values.items():
+            mean = likelihood.estimate(column)
+            facts[name] = _finite(mean.mean)
+            facts[f"{name}_standard_error"] = _finite(mean.standard_error)
+        weighted = self.log_likelihood(variables, hparams, tell)
+        facts["log_likelihood"] = None if weighted is None else _finite(weighted.mean)
+        if weighted is not None:
+            facts["log_likelihood_standard_error"] = _finite(weighted.standard_error)
+            facts |= self._bits(weighted)
+        moments = self.posterior(variables, hparams, self.arrays)
+        units = latents.active_units(moments["mean"])
+        facts["active_units"] = int(np.sum(units.active))
+        if np.all(moments["variance"] > 0):
+            facts["kl_per_latent"] = [round(float(kl), 6) for kl in objective.latent_kl(**moments)]
+        if "y" in self.arrays and len(self.run.spec.shape) == 3:
+            facts |= self._agreement(variables, hparams, moments["mean"])
+        return facts
+
+    def _bits(self, weighted: likelihood.Estimate) -> dict[str, float]:
+        spec = self.run.spec
+        discrete = self.run.recipe.likelihood.startswith(("categorical", "discretized"))
+        if spec.levels in (None, 2) or spec.binarize != "none" or not (discrete or spec.dequantize == "uniform"):
+            return {}
+        bits = likelihood.bits_per_dimension(weighted.mean, math.prod(spec.shape), levels=spec.levels, density=not discrete)
+        return {"bits_per_dimension": bits}
+
+    def _agreement(self, variables: Any, hparams: Any, mean: np.ndarray) -> dict[str, float | None]:
+        train = self.run.dataset.splits["train"]
+        reconstructions = self.decode(variables, hparams, mean)
+        keep = slice(0, 10_000)  # enough neighbours, and quick
+        found = generation.knn_label_agreement(
+            np.asarray(self._intensities(train["x"][keep])), train["y"][keep], reconstructions[keep], self.arrays["y"][keep],
+            originals=np.asarray(self._intensities(self.arrays["x"][keep])),
+        )  # fmt: skip
+        return {"knn_label_agreement": found.agreement, "knn_accuracy_on_originals": found.accuracy}
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def peak_memory() -> int:
+    """The most memory that the process held, in bytes: on the accelerator where there is one, else resident on the host."""
+    stats = jax.devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return int(stats["peak_bytes_in_use"])
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(used) * (1 if sys.platform == "darwin" else 1024)
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    import importlib.metadata as metadata
+    import platform
+
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {"python": platform.python_version(), "vaex": vaex.__version__, **{name: metadata.version(name) for name in names}}
+
+
+TABLE = ("elbo", "reconstruction", "cross_entropy", "kl", "log_likelihood", "bits_per_dimension", "active_units", "knn_label_agreement")
+
+
+def group_over_seeds(settings: config.Settings, members: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One record per combination of hyperparameters: mean and standard error over its seeds of each number."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for member, facts in zip(settings.members, members, strict=True):
+        groups.setdefault(tuple(member.hparams[name] for name in settings.varied), []).append(facts)
+    table = []
+    for values, group in groups.items():
+        record: dict[str, Any] = {**dict(zip(settings.varied, values, strict=True)), "seeds": len(group)}
+        for name in TABLE:
+            numbers = [facts[name] for facts in group if facts.get(name) is not None]
+            if numbers:
+                mean, error, _ = likelihood.estimate(np.asarray(numbers))
+                record[name] = {"mean": _finite(mean), "standard_error": _finite(error)}
+        table.append(record)
+    return table
+
+
+def summarize(run: experiment.Experiment, trained: experiment.Trained, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Evaluate every member and return the content of summary.json; draws the pictures on the way."""
+    settings, flags = run.settings, run.settings.evaluation
+    evaluator = Evaluator(run)
+    averaged = algorithm.averaged_variables(trained.state)
+    device = jax.devices()[0]
+    members = []
+    rows = reporting.read_rows(run.directory / "metrics.jsonl")
+    for index, member in enumerate(settings.members):
+        title = experiment.describe_member(settings, member)
+        variables = jax.device_get(population.member(averaged, index))
+        hparams = resolved(run.hparams, index, run.steps)
+        evaluator_tell = lambda done, total, t=title: tell(f"evaluating {t}: {done}/{total} examples")  # noqa: E731
+        facts = {"seed": member.seed, "hparams": member.hparams, **evaluator.member(variables, hparams, evaluator_tell)}
+        members.append(facts)
+        if flags.figures:
+            folder = run.directory / "figures" / (title if len(settings.members) > 1 else "")
+            draw_member(evaluator, variables, hparams, facts, folder)
+    if flags.figures:
+        draw_curves(settings, rows, run.directory / "figures")
+    return {
+        "model": settings.model,
+        "dataset": run.spec.name,
+        "protocol": run.spec.protocol,
+        "likelihood": run.recipe.likelihood,
+        "data_hash": run.spec.data_hash,
+        "data_seed": settings.data.data_seed,
+        "steps": run.steps,
+        "batch_size": settings.run.batch_size,
+        "evaluation": evaluation_facts(run),
+        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+        "versions": versions(),
+        **trained.facts,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(averaged.params)) // len(members),
+        "peak_memory_bytes": peak_memory(),
+        "results": group_over_seeds(settings, members),
+        "members": members,
+    }
+
+
+def evaluation_facts(run: experiment.Experiment) -> dict[str, Any]:
+    """Which examples the numbers stand for; a finished run is evaluated again where these differ."""
+    flags = run.settings.evaluation
+    total = len(run.dataset.splits[flags.eval_split]["x"])
+    return {
+        "split": flags.eval_split,
+        "examples": total,
+        "log_likelihood_examples": min(flags.eval_images, total),
+        "importance_samples": flags.eval_samples,
+    }
+
+
+def resolved(hparams: Any, index: int, step: int) -> Any:
+    """One member's hyperparameters at ``step``."""
+    from vaex.schedules import resolve
+
+    return resolve(population.member(hparams, index), np.int32(step))
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------
+
+
+def draw_member(evaluator: Evaluator, variables: Any, hparams: Any, facts: dict[str, Any], folder: pathlib.Path) -> None:
+    """Reconstructions, samples, traversals, KL per latent, and the manifold of a two-dimensional latent space."""
+    run, show = evaluator.run, evaluator.run.settings.evaluation.show
+    spec, recipe = run.spec, run.recipe
+    few = {name: column[:PICTURES] for name, column in evaluator.arrays.items()}
+    mean = evaluator.posterior(variables, hparams, few)["mean"]
+    if "kl_per_latent" in facts:
+        plots.save(pictures.kl_bars(np.asarray(facts["kl_per_latent"])), folder / "kl_per_latent.png")
+    if len(spec.shape) != 3:
+        draw_vectors(evaluator, variables, hparams, few, mean, folder)
+        return
+
+    def decode(z: np.ndarray) -> np.ndarray:
+        return np.clip(evaluator.decode(variables, hparams, z, show=show), 0.0, 1.0)
+
+    originals = np.asarray(data.intensities(spec, few["x"]))
+    plots.save(pictures.reconstruction_grid(originals, decode(mean)), folder / "reconstructions.png")
+    drawn = recipe.sample(jax.random.fold_in(evaluator.key, 3), variables, hparams, 5 * PICTURES, None)
+    images = drawn.mean if show == "mean" else drawn.sample(jax.random.fold_in(evaluator.key, 4))
+    plots.save(pictures.sample_grid(np.clip(np.asarray(images), 0.0, 1.0)), folder / "samples.png")
+    kl = np.asarray(facts.get("kl_per_latent") or np.zeros(mean.shape[-1]))
+    order = latents.order_by_kl(kl)
+    grid = latents.latent_traversals(decode, mean[0], order, latents.traversal_values())
+    plots.save(pictures.traversal_grid(grid, order, kl), folder / "traversals.png")
+    if mean.shape[-1] == 2:
+        plots.save(pictures.manifold_grid(generation.manifold(decode)), folder / "manifold.png")
+    for name, figure in recipe.figures.items():
+        batch = {**few, "x": originals}
+        plots.save(figure(jax.random.fold_in(evaluator.key, 6), variables, hparams, batch), folder / f"{name}.png")
+
+
+def draw_vectors(evaluator: Evaluator, variables: Any, hparams: Any, few: dict[str, np.ndarray], mean: np.ndarray, folder: pathlib.Path) -> None:
+    """Vectors that are not images: the first one and its reconstruction as curves over the dimensions."""
+    spec = evaluator.run.spec
+    show = evaluator.run.settings.evaluation.show
+    original = np.asarray(data.intensities(spec, few["x"][:1]))[0]
+    rebuilt = evaluator.decode(variables, hparams, mean[:1], show=show)[0]
+    lines = {"original": original, "reconstruction": rebuilt}
+    curves = Curves(np.arange(spec.shape[0]), lines, "dimension", "value", "A test example and its reconstruction")
+    plots.save(curves, folder / "reconstructions.png")
+
+
+def draw_curves(settings: config.Settings, rows: list[dict[str, Any]], folder: pathlib.Path) -> None:
+    """Training curves: one panel per metric, all members in each."""
+    if not rows:
+        return
+    labels = [experiment.describe_member(settings, member) for member in settings.members]
+    plots.save(list(pictures.training_curves(rows, members=labels).values()), folder / "training_curves.png")
+
+
+# --- words --------------------------------------------------------------------------------------------------------
+
+
+def table(summary: dict[str, Any]) -> str:
+    """The results as a plain table: one row per combination of hyperparameters, mean ± standard error over seeds."""
+    records = summary["results"]
+    varied = [name for name in records[0] if name not in TABLE]
+    shown = [name for name in TABLE if name in records[0]]
+    lines = [[*varied, *shown]]
+    for record in records:
+        cells = [str(record[name]) for name in varied]
+        for name in shown:
+            mean, error = record[name]["mean"], record[name]["standard_error"]
+            cells.append(f"{mean:.4g}" if error is None else f"{mean:.4g} ± {error:.2g}")
+        lines.append(cells)
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def sentence(summary: dict[str, Any]) -> str:
+    """Under which protocol and likelihood the table's numbers were measured."""
+    facts = summary["evaluation"]
+    text = f"{summary['dataset']}, {facts['split']} split ({facts['examples']} examples), protocol {summary['protocol']}; likelihood: {summary['likelihood']}"
+    if summary["members"][0]["log_likelihood"] is not None:
+        text += f"; log_likelihood: K = {facts['importance_samples']} importance samples on {facts['log_likelihood_examples']} examples"
+    return f"nats per example; {text}"
+
+

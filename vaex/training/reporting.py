@@ -1,0 +1,121 @@
+"""What a run writes while it trains: rows of metrics, timings, a progress bar."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+import numpy as np
+
+from vaex.files import atomic_path
+
+
+class Rows:
+    """A file of JSON lines, each with its "step"; appended whole lines only, cut back to a step on resume.
+
+    Args:
+      path: the file.
+      keep_until: rows of later steps, and a torn last line, are removed.
+    """
+
+    def __init__(self, path: pathlib.Path, *, keep_until: int) -> None:
+        self.path = path
+        rows = [row for row in read_rows(path) if row["step"] <= keep_until]
+        with atomic_path(path) as temporary:
+            temporary.write_text("".join(_line(row) for row in rows))
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Add rows; they are on disk when this returns, as far as the operating system goes."""
+        if rows:
+            with self.path.open("a") as file:
+                file.write("".join(_line(row) for row in rows))
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row) + "\n"
+
+
+def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of a JSON lines file; none where it is missing, and a torn last line is left out."""
+    if not path.exists():
+        return []
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def metric_rows(names: Sequence[str], rows: np.ndarray, first_row: int, log_every: int) -> list[dict[str, Any]]:
+    """Rows of a chunk [p, r, m] as records: "step" and, for each metric, a list with one number per member.
+
+    Args:
+      names: of the m metrics; "finite" is left out, since training stops where it is not 1.
+      rows: means over windows of ``log_every`` steps.
+      first_row: the number of windows before the first of these.
+      log_every: steps per window.
+    """
+    records = []
+    for index in range(rows.shape[1]):
+        record: dict[str, Any] = {"step": (first_row + index + 1) * log_every}
+        for column, name in enumerate(names):
+            if name != "finite":
+                record[name] = [float(np.float32(value)) for value in rows[:, index, column]]
+        records.append(record)
+    return records
+
+
+class Progress:
+    """One bar on a terminal, plain lines elsewhere: step, speed, the main metrics (mean over members), time left.
+
+    Args:
+      title: what is being trained.
+      start, stop: steps.
+      batch_size: for examples per second.
+      shown: names of the metrics to show, in order.
+      stream: where to write; standard error by default.
+    """
+
+    LINE_SECONDS = 10.0
+
+    def __init__(self, title: str, start: int, stop: int, batch_size: int, shown: Sequence[str], stream: TextIO | None = None) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._stream = stream or sys.stderr
+        self._batch_size, self._shown, self._stop = batch_size, tuple(shown), stop
+        self._speed = 0.0
+        self._last_line = time.monotonic() - self.LINE_SECONDS
+        console = Console(file=self._stream)
+        self._bar = None
+        if console.is_terminal:
+            columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"),
+                       TimeRemainingColumn())  # fmt: skip
+            self._bar = Progress(*columns, console=console)
+            self._task = self._bar.add_task(title, total=stop, completed=start, facts="")
+            self._bar.start()
+        self._title = title
+
+    def update(self, step: int, steps: int, seconds: float, metrics: Mapping[str, float]) -> None:
+        """After a chunk of ``steps`` steps in ``seconds``, now at ``step``."""
+        now = steps / max(seconds, 1e-9)
+        self._speed = now if not self._speed else 0.7 * self._speed + 0.3 * now
+        values = "  ".join(f"{name} {metrics[name]:.2f}" for name in self._shown if name in metrics)
+        facts = f"{self._speed:,.0f} steps/s  {self._speed * self._batch_size:,.0f} examples/s  {values}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, facts=facts)
+        elif time.monotonic() - self._last_line >= self.LINE_SECONDS or step >= self._stop:
+            self._last_line = time.monotonic()
+            left = (self._stop - step) / max(self._speed, 1e-9)
+            print(f"{self._title}: step {step}/{self._stop}  {facts}  {left:.0f} s left", file=self._stream, flush=True)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        if self._bar is not None:
+            self._bar.stop()
