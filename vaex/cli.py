@@ -38,13 +38,17 @@ def run(settings: config.Settings) -> int:
             f"{assembled.directory} is trained to step {done['steps']} already, beyond --steps={assembled.steps}; give at "
             "least that many steps, another --out, or --overwrite to start again"
         )
-    if done is not None and done["steps"] == assembled.steps and done["evaluation"] == report.evaluation_facts(assembled):
-        print(f"{assembled.directory} is finished at step {done['steps']}; a larger --steps goes on, --overwrite starts again\n")
+    complete = done is not None and done["steps"] == assembled.steps
+    if done is not None and complete and done["evaluation"] == report.evaluation_facts(assembled):
+        print(
+            f"{assembled.directory} is finished at step {done['steps']}; a larger --steps goes on, --overwrite starts again"
+        )
         show(assembled.directory, done)
         return 0
-    print(f"{settings.model} on {assembled.spec.name}: {len(settings.members)} member(s), {assembled.steps} steps, in {assembled.directory}")
+    size = f"{len(settings.members)} members, " if len(settings.members) > 1 else ""
+    print(f"{settings.model} on {assembled.spec.name}: {size}{assembled.steps} steps, in {assembled.directory}")
     trained = experiment.train(assembled, resumed=resumed, say=print)
-    if done is not None and done["steps"] == assembled.steps:  # only the evaluation is new: keep how it was trained
+    if done is not None and complete:  # only the evaluation is new: keep how it was trained
         trained = trained._replace(facts={name: done[name] for name in trained.facts})
     summary = report.summarize(assembled, trained, tell_on(sys.stderr))
     write_json(assembled.directory / "summary.json", summary)

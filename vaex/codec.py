@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from vaex import config, data, experiment
+from vaex import data, experiment, identity
 from vaex.errors import UserError
 from vaex.evaluation import likelihood
 from vaex.files import read_json
@@ -34,7 +34,7 @@ def load(directory: str | os.PathLike[str], *, member: int = 0) -> Run:
     if not path.is_file():
         raise UserError(f"load: {folder} holds no config.json; give the run directory that training printed")
     facts = read_json(path)
-    settings = config.restore(facts["identity"])
+    settings = identity.restore(facts["identity"])
     if not 0 <= member < len(settings.members):
         raise UserError(f"load: member={member}, but {folder} has {len(settings.members)} member(s), counted from 0")
     spec = experiment.load_spec(facts)
@@ -82,7 +82,7 @@ class Run:
         self._bounds: dict[int, Any] = {}
 
     def __repr__(self) -> str:
-        return f"Run({self.spec.name}, shape={self.spec.shape}, likelihood={self.recipe.likelihood!r}, step={self.step})"
+        return f"Run({self.spec.name}, shape={self.spec.shape}, likelihood={self.recipe.likelihood.title!r}, step={self.step})"
 
     def _inputs(self, x: ArrayLike) -> jax.Array:
         """Model inputs of x: levels scaled to [0, 1], everything checked."""
@@ -91,7 +91,9 @@ class Run:
         if array.shape[1:] != shape and (*array.shape[1:], 1) == shape:
             array = array[..., None]
         if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
-            raise ValueError(f"x has shape {array.shape}, expected [b, {', '.join(map(str, shape))}] like the training data")
+            raise ValueError(
+                f"x has shape {array.shape}, expected [b, {', '.join(map(str, shape))}] like the training data"
+            )
         if array.dtype == np.bool_:
             array = array.astype(np.float32)
         if array.dtype.kind in "iu":
@@ -106,8 +108,23 @@ class Run:
         if not np.isfinite(array).all():
             raise ValueError(f"x holds {int(np.sum(~np.isfinite(array)))} NaN or infinite values; clean them first")
         if self.spec.kind != "real" and array.size and (array.min() < 0 or array.max() > 1):
-            raise ValueError(f"x holds floats from {array.min():g} to {array.max():g}, expected [0, 1]; divide 8-bit values by 255")
+            raise ValueError(
+                f"x holds floats from {array.min():g} to {array.max():g}, expected [0, 1]; divide 8-bit values by 255"
+            )
         return jnp.asarray(array)
+
+    def _stored(self, x: ArrayLike) -> jax.Array:
+        """x as the data set stores it: level indices where the data has levels."""
+        inputs = self._inputs(x)
+        if self.spec.levels is None or np.asarray(x).dtype.kind in "iu":
+            return inputs if self.spec.levels is None else jnp.asarray(np.asarray(x)).reshape(inputs.shape)
+        scaled = np.asarray(inputs) * (self.spec.levels - 1)
+        if np.abs(scaled - np.round(scaled)).max(initial=0.0) > 1e-2:
+            raise ValueError(
+                f"log_likelihood: x holds floats between the data's {self.spec.levels} levels k/{self.spec.levels - 1}; a "
+                "likelihood is defined at the levels: round first, or give integers"
+            )
+        return jnp.asarray(np.round(scaled), jnp.int32)
 
     def encode(self, x: ArrayLike) -> Any:
         """The posterior of each example, a distribution over z [b, d] with sample, mean, log_prob."""
@@ -138,9 +155,11 @@ class Run:
         Raises: ValueError for a model that defines no density.
         """
         if self.recipe.log_weights is None:
-            raise ValueError(f"log_likelihood: this run's objective ({self.recipe.likelihood}) defines no density of the data")
+            raise ValueError(
+                f"log_likelihood: this run's objective ({self.recipe.likelihood.title}) defines no density of the data"
+            )
         if num_samples not in self._bounds:
             self._bounds[num_samples] = likelihood.log_likelihood(self.recipe.log_weights, num_samples=num_samples)
         data_key, model_key = jax.random.split(key)
-        inputs = data.prepare_inputs(self.spec, data_key, self._inputs(x))
+        inputs = data.prepare(self.spec, data_key, self._stored(x))
         return self._bounds[num_samples](model_key, self.variables, self.hparams, {"x": inputs})

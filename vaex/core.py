@@ -88,10 +88,17 @@ class Stage(NamedTuple):
     prepare: Callable[..., PyTree] | None = None
 
 
+class LikelihoodFacts(NamedTuple):
+    """What reports say of a likelihood: its name, and whether it is a probability over the data's levels."""
+
+    title: str = ""
+    discrete: bool = False
+
+
 class Recipe(NamedTuple):
     """What a model file builds: its stages, and the functions over all of them that loading and evaluation use.
 
-    ``likelihood`` is its name in reports. ``figures``: name -> function(key, variables, hparams, batch) -> a figure record.
+    ``figures``: name -> function(key, variables, hparams, batch) -> a figure record.
     All take x as model inputs (float32, in [0, 1] for images); where data is stored otherwise, callers prepare it first.
     """
 
@@ -100,7 +107,7 @@ class Recipe(NamedTuple):
     decode: Callable[..., Any]
     log_weights: Callable[..., jax.Array] | None
     sample: Callable[..., Any]
-    likelihood: str = ""
+    likelihood: LikelihoodFacts = LikelihoodFacts()
     figures: Mapping[str, Callable[..., Any]] = {}
 
 

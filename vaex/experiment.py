@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import vaex
-from vaex import config, data
+from vaex import config, data, identity
 from vaex.core import Algorithm, Recipe, Stage
 from vaex.data.spec import Dataset, Spec
 from vaex.errors import NonFiniteError, UserError
@@ -58,7 +58,9 @@ def build_recipe(settings: config.Settings, spec: Spec) -> Recipe:
     """The model's recipe for data of this spec."""
     recipe = settings.module.build(settings.config, spec)
     if len(recipe.stages) != 1:
-        raise UserError(f"--model={settings.model}: its recipe has {len(recipe.stages)} stages; training takes one so far")
+        raise UserError(
+            f"--model={settings.model}: its recipe has {len(recipe.stages)} stages; training takes one so far"
+        )
     return recipe
 
 
@@ -70,14 +72,16 @@ def stack_hparams(settings: config.Settings) -> Any:
 
 def assemble(settings: config.Settings) -> Experiment:
     """Load the data and build the recipe; all that a user can get wrong is found here, before anything is compiled."""
-    directory = config.run_directory(settings)
+    directory = identity.run_directory(settings)
     flags, run = settings.data, settings.run
     dataset = data.load(flags.dataset, data_dir=flags.data_dir, manual_dir=flags.manual_dir)
     spec = resolve_spec(settings, dataset.spec)
     examples = len(dataset.splits["train"]["x"])
     batch_size = run.batch_size or 0
     if batch_size > examples:
-        raise UserError(f"--batch_size={batch_size} is larger than the training data of {examples} examples; give at most {examples}")
+        raise UserError(
+            f"--batch_size={batch_size} is larger than the training data of {examples} examples; give at most {examples}"
+        )
     steps = run.steps or math.ceil((run.epochs or 0) * examples / batch_size)
     available = jax.device_count()
     if run.devices is not None and run.devices > available:
@@ -106,14 +110,16 @@ def claim(experiment: Experiment) -> bool:
     if not path.exists():
         strangers = [entry.name for entry in directory.iterdir() if not entry.name.startswith(".")]
         if strangers:
-            raise UserError(f"--out={directory}: holds other files ({', '.join(sorted(strangers)[:3])}) but no run; choose another directory")
+            raise UserError(
+                f"--out={directory}: holds other files ({', '.join(sorted(strangers)[:3])}) but no run; choose another directory"
+            )
         return False
     try:
         old = read_json(path)
         stored, data_hash = old["identity"], old["data"]["data_hash"]
     except (ValueError, KeyError) as error:
         raise UserError(f"{path}: cannot be read ({error}); --overwrite starts the run again") from None
-    changed = config.differences(stored, config.identity(experiment.settings))
+    changed = identity.differences(stored, identity.identity(experiment.settings))
     if data_hash != experiment.spec.data_hash:
         changed.append(f"data: {data_hash} -> {experiment.spec.data_hash}")
     if changed:
@@ -143,7 +149,7 @@ def write_config(experiment: Experiment, strategy: str) -> None:
     """config.json: all that rebuilding the model takes."""
     facts = {
         "vaex": vaex.__version__,
-        "identity": config.identity(experiment.settings),
+        "identity": identity.identity(experiment.settings),
         "data": {"path": experiment.settings.data.dataset, **experiment.spec._asdict()},
         "population_strategy": strategy,
     }
@@ -181,7 +187,10 @@ def strategy_for(experiment: Experiment, state: Any, recorded: str | None) -> st
     wanted = experiment.settings.run.population_strategy
     if recorded is not None:
         if wanted not in ("auto", recorded) and members > 1:
-            raise UserError(f"--population_strategy={wanted}: this run began as {recorded}, and changing it would change its numbers; leave the flag out")
+            raise UserError(
+                f"--population_strategy={wanted}: this run began as {recorded}, and a change would change its "
+                "numbers; leave the flag out"
+            )
         return recorded
     if wanted != "auto" and members > 1:
         return wanted
@@ -205,7 +214,9 @@ def train(experiment: Experiment, *, resumed: bool, say: Any) -> Trained:
     if not resumed:
         write_config(experiment, strategy)
     placement = mesh.choose(len(experiment.settings.members), run.batch_size or 0, run.devices or jax.device_count())
-    program, carry = loop.compile_program(stepper, feed, state, log_every=run.log_every, strategy=strategy, placement=placement)
+    program, carry = loop.compile_program(
+        stepper, feed, state, log_every=run.log_every, strategy=strategy, placement=placement
+    )
     checkpoints = Checkpoints(directory / "checkpoints")
     try:
         latest = checkpoints.latest()
@@ -229,7 +240,9 @@ def train(experiment: Experiment, *, resumed: bool, say: Any) -> Trained:
     return Trained(carry.state, facts)
 
 
-def _fit(experiment: Experiment, program: loop.Program, carry: Any, checkpoints: Checkpoints, start: int) -> tuple[Any, float]:
+def _fit(
+    experiment: Experiment, program: loop.Program, carry: Any, checkpoints: Checkpoints, start: int
+) -> tuple[Any, float]:
     """The loop with its files and progress; returns the last carry and the seconds spent in steps."""
     run, directory, stop = experiment.settings.run, experiment.directory, experiment.steps
     rows = reporting.Rows(directory / "metrics.jsonl", keep_until=start)
@@ -240,8 +253,12 @@ def _fit(experiment: Experiment, program: loop.Program, carry: Any, checkpoints:
 
     def report(first: int, end: int, chunk: loop.Chunk, seconds: float) -> None:
         spent[0] += seconds
-        rows.append(reporting.metric_rows(program.metric_names, chunk.rows, first // program.log_every, program.log_every))
-        timings.append([{"step": end, "steps": end - first, "seconds": round(seconds, 6), "time": round(time.time(), 3)}])
+        rows.append(
+            reporting.metric_rows(program.metric_names, chunk.rows, first // program.log_every, program.log_every)
+        )
+        timings.append(
+            [{"step": end, "steps": end - first, "seconds": round(seconds, 6), "time": round(time.time(), 3)}]
+        )
         means = dict(zip(program.metric_names, np.mean(chunk.last, axis=0), strict=True))
         progress.update(end, end - first, seconds, means)
 

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import pathlib
-import tempfile
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +16,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """A temporary path beside ``path``, moved onto it when the block ends well and removed when it does not.
 
     Example:
+      >>> import tempfile
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     with atomic_path(folder + "/a.txt") as temporary:
       ...         _ = temporary.write_text("whole")
@@ -24,14 +25,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    temporary = pathlib.Path(name)
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}{path.suffix}")
     try:
         yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # mkstemp makes files that only the owner reads
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import pathlib
 import resource
 import sys
@@ -13,111 +12,13 @@ import jax
 import numpy as np
 
 import vaex
-from vaex import config, data, experiment, plots
+from vaex import config, experiment, plots
 from vaex.core import Curves
-from vaex.evaluation import generation, latents, likelihood, objective, pictures
+from vaex.evaluation import generation, latents, likelihood, pictures
+from vaex.evaluator import Evaluator, finite
 from vaex.training import algorithm, population, reporting
 
-LIKELIHOOD_IMAGES = 100  # per call of the compiled importance bound, so that progress can be told
 PICTURES = 12  # examples and samples per row
-
-
-class Evaluator:
-    """The compiled functions that evaluate one member after the other; compiled once for all of them."""
-
-    def __init__(self, run: experiment.Experiment) -> None:
-        self.run = run
-        spec, recipe, flags = run.spec, run.recipe, run.settings.evaluation
-        self.arrays = run.dataset.splits[flags.eval_split]
-        self.key = jax.random.key(20140101)  # of the evaluation alone: the same for all members and runs
-        self._prepare = jax.jit(lambda key, x: data.prepare(spec, key, x))
-        self._intensities = lambda x: data.intensities(spec, x)
-        self._objective = objective.objective_values(recipe.stages[0].model.objective, lambda key, x: data.prepare(spec, key, x))
-        self._posterior = jax.jit(self._moments)
-        self._decode = jax.jit(lambda variables, hparams, z: recipe.decode(variables, hparams, z, {}).mean)
-        self._draw = jax.jit(lambda key, variables, hparams, z: recipe.decode(variables, hparams, z, {}).sample(key))
-        self._log_likelihood = None
-        if recipe.log_weights is not None:
-            chunk = max(1, min(likelihood.SAMPLES_PER_CHUNK, 2**23 // math.prod(spec.shape)))
-            self._log_likelihood = likelihood.log_likelihood(
-                recipe.log_weights, num_samples=flags.eval_samples, samples_per_chunk=chunk
-            )
-
-    def _moments(self, key: jax.Array, variables: Any, hparams: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        posterior = self.run.recipe.encode(key, variables, hparams, batch | {"x": self._intensities(batch["x"])})
-        return {"mean": posterior.mean, "variance": posterior.variance}
-
-    def posterior(self, variables: Any, hparams: Any, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Posterior mean and variance of each example, [n, d]."""
-        return objective.over_batches(self._posterior, self.key, arrays, variables, hparams)
-
-    def decode(self, variables: Any, hparams: Any, z: np.ndarray, *, show: str = "mean") -> np.ndarray:
-        """Images of ``z`` [n, d]: the likelihood's mean, or a sample."""
-        def one(key: jax.Array, batch: dict[str, Any]) -> jax.Array:
-            if show == "sample":
-                return self._draw(key, variables, hparams, batch["x"])
-            return self._decode(variables, hparams, batch["x"])
-
-        return objective.over_batches(one, jax.random.fold_in(self.key, 5), {"x": np.asarray(z, np.float32)})
-
-    def log_likelihood(self, variables: Any, hparams: Any, tell: Callable[[int, int], None]) -> likelihood.Estimate | None:
-        """Importance-weighted log-likelihood of the first ``eval_images`` examples, or None without a density."""
-        if self._log_likelihood is None:
-            return None
-        wanted = min(self.run.settings.evaluation.eval_images, len(self.arrays["x"]))
-        data_key, key = jax.random.split(jax.random.fold_in(self.key, 1))
-        values = []
-        subset = {name: column[:wanted] for name, column in self.arrays.items()}
-        for index, (batch, count) in enumerate(objective.batches(subset, LIKELIHOOD_IMAGES)):
-            batch["x"] = self._prepare(jax.random.fold_in(data_key, index), batch["x"])
-            bound = self._log_likelihood(jax.random.fold_in(key, index), variables, hparams, batch)
-            values.append(np.asarray(bound)[:count])
-            tell(min((index + 1) * LIKELIHOOD_IMAGES, wanted), wanted)
-        return likelihood.estimate(np.concatenate(values))
-
-    def member(self, variables: Any, hparams: Any, tell: Callable[[int, int], None]) -> dict[str, Any]:
-        """All numbers of one member, in nats per example unless named otherwise."""
-        values = objective.over_batches(self._objective, jax.random.fold_in(self.key, 2), self.arrays, variables, hparams)
-        facts: dict[str, Any] = {}
-        for name, column in values.items():
-            mean = likelihood.estimate(column)
-            facts[name] = _finite(mean.mean)
-            facts[f"{name}_standard_error"] = _finite(mean.standard_error)
-        weighted = self.log_likelihood(variables, hparams, tell)
-        facts["log_likelihood"] = None if weighted is None else _finite(weighted.mean)
-        if weighted is not None:
-            facts["log_likelihood_standard_error"] = _finite(weighted.standard_error)
-            facts |= self._bits(weighted)
-        moments = self.posterior(variables, hparams, self.arrays)
-        units = latents.active_units(moments["mean"])
-        facts["active_units"] = int(np.sum(units.active))
-        if np.all(moments["variance"] > 0):
-            facts["kl_per_latent"] = [round(float(kl), 6) for kl in objective.latent_kl(**moments)]
-        if "y" in self.arrays and len(self.run.spec.shape) == 3:
-            facts |= self._agreement(variables, hparams, moments["mean"])
-        return facts
-
-    def _bits(self, weighted: likelihood.Estimate) -> dict[str, float]:
-        spec = self.run.spec
-        discrete = self.run.recipe.likelihood.startswith(("categorical", "discretized"))
-        if spec.levels in (None, 2) or spec.binarize != "none" or not (discrete or spec.dequantize == "uniform"):
-            return {}
-        bits = likelihood.bits_per_dimension(weighted.mean, math.prod(spec.shape), levels=spec.levels, density=not discrete)
-        return {"bits_per_dimension": bits}
-
-    def _agreement(self, variables: Any, hparams: Any, mean: np.ndarray) -> dict[str, float | None]:
-        train = self.run.dataset.splits["train"]
-        reconstructions = self.decode(variables, hparams, mean)
-        keep = slice(0, 10_000)  # enough neighbours, and quick
-        found = generation.knn_label_agreement(
-            np.asarray(self._intensities(train["x"][keep])), train["y"][keep], reconstructions[keep], self.arrays["y"][keep],
-            originals=np.asarray(self._intensities(self.arrays["x"][keep])),
-        )  # fmt: skip
-        return {"knn_label_agreement": found.agreement, "knn_accuracy_on_originals": found.accuracy}
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def peak_memory() -> int:
@@ -135,10 +36,23 @@ def versions() -> dict[str, str]:
     import platform
 
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    return {"python": platform.python_version(), "vaex": vaex.__version__, **{name: metadata.version(name) for name in names}}
+    return {
+        "python": platform.python_version(),
+        "vaex": vaex.__version__,
+        **{name: metadata.version(name) for name in names},
+    }
 
 
-TABLE = ("elbo", "reconstruction", "cross_entropy", "kl", "log_likelihood", "bits_per_dimension", "active_units", "knn_label_agreement")
+TABLE = (
+    "elbo",
+    "reconstruction",
+    "cross_entropy",
+    "kl",
+    "log_likelihood",
+    "bits_per_dimension",
+    "active_units",
+    "knn_label_agreement",
+)
 
 
 def group_over_seeds(settings: config.Settings, members: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -153,7 +67,7 @@ def group_over_seeds(settings: config.Settings, members: Sequence[dict[str, Any]
             numbers = [facts[name] for facts in group if facts.get(name) is not None]
             if numbers:
                 mean, error, _ = likelihood.estimate(np.asarray(numbers))
-                record[name] = {"mean": _finite(mean), "standard_error": _finite(error)}
+                record[name] = {"mean": finite(mean), "standard_error": finite(error)}
         table.append(record)
     return table
 
@@ -182,7 +96,7 @@ def summarize(run: experiment.Experiment, trained: experiment.Trained, tell: Cal
         "model": settings.model,
         "dataset": run.spec.name,
         "protocol": run.spec.protocol,
-        "likelihood": run.recipe.likelihood,
+        "likelihood": run.recipe.likelihood.title,
         "data_hash": run.spec.data_hash,
         "data_seed": settings.data.data_seed,
         "steps": run.steps,
@@ -220,11 +134,13 @@ def resolved(hparams: Any, index: int, step: int) -> Any:
 # --- pictures -----------------------------------------------------------------------------------------------------
 
 
-def draw_member(evaluator: Evaluator, variables: Any, hparams: Any, facts: dict[str, Any], folder: pathlib.Path) -> None:
+def draw_member(
+    evaluator: Evaluator, variables: Any, hparams: Any, facts: dict[str, Any], folder: pathlib.Path
+) -> None:
     """Reconstructions, samples, traversals, KL per latent, and the manifold of a two-dimensional latent space."""
     run, show = evaluator.run, evaluator.run.settings.evaluation.show
     spec, recipe = run.spec, run.recipe
-    few = {name: column[:PICTURES] for name, column in evaluator.arrays.items()}
+    few = {name: column[:PICTURES] for name, column in evaluator.intensities.items()}
     mean = evaluator.posterior(variables, hparams, few)["mean"]
     if "kl_per_latent" in facts:
         plots.save(pictures.kl_bars(np.asarray(facts["kl_per_latent"])), folder / "kl_per_latent.png")
@@ -235,27 +151,33 @@ def draw_member(evaluator: Evaluator, variables: Any, hparams: Any, facts: dict[
     def decode(z: np.ndarray) -> np.ndarray:
         return np.clip(evaluator.decode(variables, hparams, z, show=show), 0.0, 1.0)
 
-    originals = np.asarray(data.intensities(spec, few["x"]))
-    plots.save(pictures.reconstruction_grid(originals, decode(mean)), folder / "reconstructions.png")
-    drawn = recipe.sample(jax.random.fold_in(evaluator.key, 3), variables, hparams, 5 * PICTURES, None)
-    images = drawn.mean if show == "mean" else drawn.sample(jax.random.fold_in(evaluator.key, 4))
+    plots.save(pictures.reconstruction_grid(few["x"], decode(mean)), folder / "reconstructions.png")
+    drawn = recipe.sample(jax.random.fold_in(evaluator.key, 5), variables, hparams, 5 * PICTURES, None)
+    images = drawn.mean if show == "mean" else drawn.sample(jax.random.fold_in(evaluator.key, 6))
     plots.save(pictures.sample_grid(np.clip(np.asarray(images), 0.0, 1.0)), folder / "samples.png")
-    kl = np.asarray(facts.get("kl_per_latent") or np.zeros(mean.shape[-1]))
-    order = latents.order_by_kl(kl)
-    grid = latents.latent_traversals(decode, mean[0], order, latents.traversal_values())
-    plots.save(pictures.traversal_grid(grid, order, kl), folder / "traversals.png")
+    kl = np.asarray(facts["kl_per_latent"]) if "kl_per_latent" in facts else None
+    order = np.arange(mean.shape[-1]) if kl is None else latents.order_by_kl(kl)
+    values = latents.traversal_values()
+    grid = latents.latent_traversals(decode, mean[0], order, values)
+    plots.save(pictures.traversal_grid(grid, order, kl, values), folder / "traversals.png")
     if mean.shape[-1] == 2:
         plots.save(pictures.manifold_grid(generation.manifold(decode)), folder / "manifold.png")
     for name, figure in recipe.figures.items():
-        batch = {**few, "x": originals}
-        plots.save(figure(jax.random.fold_in(evaluator.key, 6), variables, hparams, batch), folder / f"{name}.png")
+        plots.save(figure(jax.random.fold_in(evaluator.key, 7), variables, hparams, few), folder / f"{name}.png")
 
 
-def draw_vectors(evaluator: Evaluator, variables: Any, hparams: Any, few: dict[str, np.ndarray], mean: np.ndarray, folder: pathlib.Path) -> None:
+def draw_vectors(
+    evaluator: Evaluator,
+    variables: Any,
+    hparams: Any,
+    few: dict[str, np.ndarray],
+    mean: np.ndarray,
+    folder: pathlib.Path,
+) -> None:
     """Vectors that are not images: the first one and its reconstruction as curves over the dimensions."""
     spec = evaluator.run.spec
     show = evaluator.run.settings.evaluation.show
-    original = np.asarray(data.intensities(spec, few["x"][:1]))[0]
+    original = few["x"][0]
     rebuilt = evaluator.decode(variables, hparams, mean[:1], show=show)[0]
     lines = {"original": original, "reconstruction": rebuilt}
     curves = Curves(np.arange(spec.shape[0]), lines, "dimension", "value", "A test example and its reconstruction")
@@ -292,9 +214,12 @@ def table(summary: dict[str, Any]) -> str:
 def sentence(summary: dict[str, Any]) -> str:
     """Under which protocol and likelihood the table's numbers were measured."""
     facts = summary["evaluation"]
-    text = f"{summary['dataset']}, {facts['split']} split ({facts['examples']} examples), protocol {summary['protocol']}; likelihood: {summary['likelihood']}"
+    parts = [
+        f"nats per example; {summary['dataset']}, {facts['split']} split ({facts['examples']} examples)",
+        f"protocol: {summary['protocol']}",
+        f"likelihood: {summary['likelihood']}",
+    ]
     if summary["members"][0]["log_likelihood"] is not None:
-        text += f"; log_likelihood: K = {facts['importance_samples']} importance samples on {facts['log_likelihood_examples']} examples"
-    return f"nats per example; {text}"
-
-
+        count, samples = facts["log_likelihood_examples"], facts["importance_samples"]
+        parts.append(f"log_likelihood: importance-weighted, K = {samples}, on {count} examples")
+    return "; ".join(parts)

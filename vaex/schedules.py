@@ -36,14 +36,14 @@ class Schedule(NamedTuple):
 
     def __call__(self, step: ArrayLike) -> jax.Array:
         """The value at ``step`` (an integer scalar, may be traced), float32."""
+        start, stop = jnp.asarray(self.start), jnp.asarray(self.stop)
         time = jnp.maximum(jnp.asarray(step, jnp.float32) - self.begin, 0.0)
         time = jnp.where(jnp.asarray(self.period) > 0, jnp.mod(time, jnp.maximum(self.period, 1.0)), time)
         fraction = jnp.clip(time / jnp.maximum(self.length, 1.0), 0.0, 1.0)
         bent = 0.5 * (1.0 - jnp.cos(jnp.pi * fraction))
         fraction = jnp.where(jnp.asarray(self.cosine) > 0, bent, fraction)
         # a constant must stay itself even where it is infinite (inf - inf would be nan)
-        moving = jnp.asarray(self.stop) != jnp.asarray(self.start)
-        return jnp.where(moving, self.start + (self.stop - self.start) * fraction, self.start)
+        return jnp.where(stop != start, start + (stop - start) * fraction, start)
 
 
 def _schedule(start: float, stop: float, begin: float, length: float, period: float, cosine: float) -> Schedule:
@@ -105,7 +105,9 @@ def _check(name: str, *, length: float, begin: float = 0) -> None:
 
 
 _KINDS = {"ramp": (ramp, (3, 4)), "cosine": (cosine, (3, 4)), "cycle": (cycle, (3, 4))}
-GRAMMAR = "a number, ramp:START:STOP:STEPS[:BEGIN], cosine:START:STOP:STEPS[:BEGIN] or cycle:START:STOP:PERIOD[:FRACTION]"
+GRAMMAR = (
+    "a number, ramp:START:STOP:STEPS[:BEGIN], cosine:START:STOP:STEPS[:BEGIN] or cycle:START:STOP:PERIOD[:FRACTION]"
+)
 
 
 def parse(text: str) -> Schedule:

@@ -6,6 +6,7 @@ breaks it. Sharding laws use as many devices as there are (eight virtual ones in
 
 from __future__ import annotations
 
+import itertools
 import pathlib
 import tempfile
 import time
@@ -19,9 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex import data, experiment, models
-from vaex.config import DataFlags, EvaluationFlags, Member, RunFlags, Settings
+from vaex.config import Member, Settings
 from vaex.core import Algorithm, Feed, Recipe
 from vaex.data.spec import Spec
+from vaex.flags import DataFlags, EvaluationFlags, RunFlags
 from vaex.schedules import resolve
 from vaex.training import algorithm, loop, mesh, population
 from vaex.training.checkpoint import Checkpoints
@@ -32,7 +34,10 @@ STEPS = 20
 
 
 class Subject(NamedTuple):
-    """A model on small data: its recipe, the algorithm on stored batches, and two members that differ in the learning rate."""
+    """A model on small data: its recipe, the algorithm on stored batches, and two members that differ in the learning rate.
+
+    ``cache`` holds compiled programs and finished runs, so that the laws share them.
+    """
 
     name: str
     recipe: Recipe
@@ -41,6 +46,7 @@ class Subject(NamedTuple):
     arrays: dict[str, np.ndarray]
     feed: Feed
     hparams: Any
+    cache: dict[Any, Any]
 
 
 def images(shape: tuple[int, ...], count: int = EXAMPLES) -> dict[str, np.ndarray]:
@@ -54,13 +60,16 @@ def subject(model: str | types.ModuleType, shape: tuple[int, ...] = (8, 8, 1), *
     module = models.module(model) if isinstance(model, str) else model
     config = module.Config(**{**getattr(module, "TINY", {}), **changes})
     members = (Member(0, {}), Member(1, {"learning_rate": "ramp:0.003:0.001:10"}))
-    settings = Settings(module.__name__, module, RunFlags(), DataFlags(), EvaluationFlags(), config, members, ("learning_rate",))
+    settings = Settings(
+        module.__name__, module, RunFlags(), DataFlags(), EvaluationFlags(), config, members, ("learning_rate",)
+    )
     kind = "grey" if shape[-1] == 1 else "color"
     spec = experiment.resolve_spec(settings, Spec("random", shape, kind, levels=256, num_classes=10))
     recipe = experiment.build_recipe(settings, spec)
     arrays = images(shape)
     stepper = experiment.stage_algorithm(recipe.stages[0], spec)
-    return Subject(module.__name__, recipe, spec, stepper, arrays, data.resident_feed(arrays, BATCH, 0), experiment.stack_hparams(settings))
+    feed = data.resident_feed(arrays, BATCH, 0)
+    return Subject(module.__name__, recipe, spec, stepper, arrays, feed, experiment.stack_hparams(settings), {})
 
 
 def _example(it: Subject) -> dict[str, jax.Array]:
@@ -73,25 +82,49 @@ def _inputs(it: Subject) -> dict[str, jax.Array]:
     return batch | {"x": data.prepare(it.spec, jax.random.key(7), batch["x"])}
 
 
-def _states(it: Subject, members: Iterable[int] = (0, 1)) -> Any:
-    chosen = list(members)
-    hparams = jax.tree.map(lambda leaf: leaf[np.asarray(chosen)], it.hparams)
-    return population.init(it.algorithm, chosen, hparams, _example(it))
+def _states(it: Subject, members: tuple[int, ...] = (0, 1)) -> Any:
+    """First states of the members, made anew from a cached copy, since training donates them."""
+    if ("states", members) not in it.cache:
+        hparams = jax.tree.map(lambda leaf: leaf[np.asarray(members)], it.hparams)
+        it.cache["states", members] = population.init(it.algorithm, members, hparams, _example(it))
+    return jax.tree.map(jnp.copy, it.cache["states", members])
 
 
-def _run(it: Subject, members: tuple[int, ...], strategy: str, *, chunks: tuple[int, ...] = (STEPS,), placement: Any = None) -> Any:
-    """The carry and the rows after the given chunks of steps."""
-    program, carry = loop.compile_program(it.algorithm, it.feed, _states(it, members), log_every=5, strategy=strategy, placement=placement)
-    rows, step = [], 0
-    for length in chunks:
-        carry, chunk = loop.run_chunk(program, carry, step, step + length)
-        rows.append(chunk.rows)
-        step += length
-    return program, carry, np.concatenate(rows, axis=1)
+def _step(it: Subject) -> Any:
+    """The algorithm's step, compiled alone; it may be traced once."""
+    if "step" not in it.cache:
+        it.cache["step"] = jax.jit(chex.assert_max_traces(it.algorithm.step, n=1))
+    return it.cache["step"]
+
+
+def _run(
+    it: Subject, members: tuple[int, ...], strategy: str, *, chunks: tuple[int, ...] = (STEPS,), devices: int = 1
+) -> Any:
+    """The program, and the carry and the rows after the given chunks of steps; all kept, the carry not to be donated."""
+    name = (members, strategy, devices)
+    placement = mesh.choose(len(members), BATCH, devices)
+    program = ("program", len(members), strategy, devices)
+    if (name, chunks) not in it.cache:
+        states = _states(it, members)
+        if program not in it.cache:
+            it.cache[program], carry = loop.compile_program(
+                it.algorithm, it.feed, states, log_every=5, strategy=strategy, placement=placement
+            )
+        else:
+            window = jnp.zeros((len(members), len(it.cache[program].metric_names)), jnp.float32)
+            carry = mesh.place(loop.Carry(states, window), placement, members=True)
+        rows, step = [], 0
+        for length in chunks:
+            carry, chunk = loop.run_chunk(it.cache[program], carry, step, step + length)
+            rows.append(chunk.rows)
+            step += length
+        it.cache[name, chunks] = carry, np.concatenate(rows, axis=1)
+    return it.cache[program], *it.cache[name, chunks]
 
 
 def _values(tree: Any) -> Any:
     """Arrays of a tree, keys as their words, so that they can be compared."""
+
     def words(leaf: Any) -> np.ndarray:
         return np.asarray(jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf)
 
@@ -111,10 +144,9 @@ def _close(a: Any, b: Any, tolerance: float = 1e-5) -> None:
 
 def one_trace(it: Subject) -> None:
     """Hyperparameters are traced: other values recompile nothing."""
-    step = jax.jit(chex.assert_max_traces(it.algorithm.step, n=1))
     states = _states(it)
     for index in range(2):
-        step(population.member(states, index), _example(it))
+        _step(it)(population.member(states, index), _example(it))
 
 
 def chunks_are_invisible(it: Subject) -> None:
@@ -123,7 +155,7 @@ def chunks_are_invisible(it: Subject) -> None:
     _, cut, other_rows = _run(it, (0,), "solo", chunks=(1, 2, 10, 7))
     _equal(whole, cut)
     _equal(rows, other_rows)
-    state, step = population.member(_states(it, (0,)), 0), jax.jit(it.algorithm.step)
+    state, step = population.member(_states(it, (0,)), 0), _step(it)
     for index in range(STEPS):
         row = jax.tree.map(lambda leaf, i=index: leaf[i], it.feed.plan(0, STEPS))
         state, _ = step(state, it.feed.batch(it.feed.resident, row))
@@ -148,7 +180,7 @@ def resume_is_exact(it: Subject) -> None:
         restored = checkpoints.restore(first)
         checkpoints.close()
     _equal(first, restored)
-    resumed, _ = loop.run_chunk(program, restored, 7, STEPS)
+    resumed, _ = loop.run_chunk(program, restored, 7, STEPS)  # donates what was restored, not what is kept
     _equal(resumed, _run(it, (0,), "solo")[1])
 
 
@@ -156,8 +188,7 @@ def sharding_changes_nothing(it: Subject) -> None:
     """Divided over devices by member or by batch, training gives the same numbers; a checkpoint moves between the two."""
     plain = _run(it, (0, 1), "vmap")[1]
     for strategy, members, devices in (("vmap", (0, 1), 2), ("members", (0, 1), 2), ("solo", (0,), 8)):
-        placement = mesh.choose(len(members), BATCH, min(devices, jax.device_count()))
-        carry = _run(it, members, strategy, placement=placement)[1]
+        carry = _run(it, members, strategy, devices=min(devices, jax.device_count()))[1]
         for index in members:
             _close(population.member(carry, index), population.member(plain, index))
         with tempfile.TemporaryDirectory() as folder:
@@ -169,7 +200,7 @@ def sharding_changes_nothing(it: Subject) -> None:
 
 def finite_gradients(it: Subject) -> None:
     """Black, white and constant images give finite losses, and parameters that stay finite."""
-    state, step = population.member(_states(it, (0,)), 0), jax.jit(it.algorithm.step)
+    state, step = population.member(_states(it, (0,)), 0), _step(it)
     for value in (0, 255, 128):
         batch = _example(it)
         after, metrics = step(state, batch | {"x": jnp.full_like(batch["x"], value)})
@@ -226,11 +257,13 @@ def bounds_tighten(it: Subject) -> None:
     variables = population.member(_states(it, (0,)), 0).variables
     hparams = resolve(population.member(it.hparams, 0), np.int32(0))
     keys = jax.random.split(jax.random.key(3), 400)
-    weights = jax.jit(jax.vmap(lambda key: it.recipe.log_weights(key, variables, hparams, _inputs(it), 16)))(keys)  # [400, 16, b]
+    weights = jax.jit(jax.vmap(lambda key: it.recipe.log_weights(key, variables, hparams, _inputs(it), 16)))(
+        keys
+    )  # [400, 16, b]
     chex.assert_shape(weights, (400, 16, BATCH))
     chex.assert_tree_all_finite(weights)
     by_k = [np.mean(np.asarray(jax.vmap(importance_bound)(weights[:, :k])), axis=-1) for k in (1, 4, 16)]
-    for low, high in zip(by_k, by_k[1:], strict=False):
+    for low, high in itertools.pairwise(by_k):
         gain = high - low
         assert np.mean(gain) > -4 * np.std(gain) / np.sqrt(len(gain)), "the importance bound fell with more samples"
     assert np.mean(by_k[2] - by_k[0]) > 0, "16 samples give no tighter bound than one"
@@ -238,9 +271,19 @@ def bounds_tighten(it: Subject) -> None:
 
 LAWS: dict[str, Callable[[Subject], None]] = {
     law.__name__: law
-    for law in (one_trace, chunks_are_invisible, members_equal_solo_runs, resume_is_exact, sharding_changes_nothing,
-                finite_gradients, players_keep_apart, stable_state, shapes, bounds_tighten)
-}  # fmt: skip
+    for law in (
+        one_trace,
+        chunks_are_invisible,
+        members_equal_solo_runs,
+        resume_is_exact,
+        sharding_changes_nothing,
+        finite_gradients,
+        players_keep_apart,
+        stable_state,
+        shapes,
+        bounds_tighten,
+    )
+}
 
 
 def check_model(model: str | types.ModuleType, laws: Iterable[str] = ()) -> dict[str, float]:

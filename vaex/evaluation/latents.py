@@ -46,6 +46,23 @@ def active_units(means: ArrayLike, threshold: float = 0.01) -> ActiveUnits:
     return ActiveUnits(variances > threshold, variances)
 
 
+def marginal_kl(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    r"""KL of each latent's Gaussian marginal to the standard normal, averaged over examples.
+
+    :math:`\frac12(\mu^2 + \sigma^2 - 1 - \log\sigma^2)`; for a diagonal posterior their sum is the KL, for a full covariance
+    it leaves out the latents' dependence.
+
+    Args:
+      mean, variance: [n, d].
+    Returns: [d], nats.
+    Example:
+      >>> marginal_kl(np.zeros((2, 1)), np.ones((2, 1)))
+      array([0.])
+    """
+    mean, variance = np.asarray(mean, np.float64), np.asarray(variance, np.float64)
+    return np.mean(0.5 * (mean**2 + variance - 1.0 - np.log(variance)), axis=0)
+
+
 def order_by_kl(kl: ArrayLike) -> np.ndarray:
     """Latent dimensions by falling KL; equal ones keep their order, NaN comes last.
 

@@ -34,7 +34,11 @@ def estimate(values: np.ndarray) -> Estimate:
 
 
 def streaming_importance_bound(
-    log_weights: Callable[[jax.Array, int], jax.Array], key: jax.Array, num_samples: int, *, samples_per_chunk: int = SAMPLES_PER_CHUNK
+    log_weights: Callable[[jax.Array, int], jax.Array],
+    key: jax.Array,
+    num_samples: int,
+    *,
+    samples_per_chunk: int = SAMPLES_PER_CHUNK,
 ) -> jax.Array:
     r"""Importance-weighted bound :math:`\log \frac1K\sum_i w_i` over any number K of samples in constant memory.
 
@@ -55,7 +59,9 @@ def streaming_importance_bound(
     References: Burda, Grosse & Salakhutdinov 2016, eq. 8.
     """
     if num_samples < 1 or samples_per_chunk < 1:
-        raise ValueError(f"streaming_importance_bound: num_samples={num_samples}, samples_per_chunk={samples_per_chunk}; expected >= 1")
+        raise ValueError(
+            f"streaming_importance_bound: num_samples={num_samples}, samples_per_chunk={samples_per_chunk}; expected >= 1"
+        )
     size = min(samples_per_chunk, num_samples)
     shape = jax.eval_shape(lambda k: log_weights(k, size), key)
 

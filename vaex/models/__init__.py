@@ -26,15 +26,21 @@ def module(name: str) -> ModuleType:
       'vaex.models.beta_vae'
     """
     if name not in MODELS and "." not in name:
-        raise UserError(f"no model is called {name!r}; {nearest(name, MODELS)}; or give a module of your own, as my_package.my_module")
+        raise UserError(
+            f"no model is called {name!r}; {nearest(name, MODELS)}; or give a module of your own, as my_package.my_module"
+        )
     path = MODELS[name][0] if name in MODELS else name
     try:
         found = importlib.import_module(path)
     except ModuleNotFoundError as error:
         if error.name is None or not (path == error.name or path.startswith(error.name + ".")):
             raise  # the module exists but lacks something it imports: its author wants the traceback
-        raise UserError(f"--model={name}: there is no module {error.name!r}; check the spelling and that it is on PYTHONPATH") from None
+        raise UserError(
+            f"--model={name}: there is no module {error.name!r}; check the spelling and that it is on PYTHONPATH"
+        ) from None
     missing = [part for part in PARTS if not hasattr(found, part)]
     if missing:
-        raise UserError(f"--model={name}: the module lacks {', '.join(missing)}; a model file defines {', '.join(PARTS)}")
+        raise UserError(
+            f"--model={name}: the module lacks {', '.join(missing)}; a model file defines {', '.join(PARTS)}"
+        )
     return found

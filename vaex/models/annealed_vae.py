@@ -23,6 +23,8 @@ from vaex.schedules import Schedule, ramp
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
+CAPACITY = ramp(0.0, 25.0, 2000)
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class HParams(gaussian.HParams):
       gamma: weight of the distance to the capacity.
     """
 
-    capacity: Schedule | float = ramp(0.0, 25.0, 2000)
+    capacity: Schedule | float = CAPACITY
     gamma: Schedule | float = 10.0
 
 

@@ -9,8 +9,9 @@ Command: ``python experiments/run.py --model=autoencoder``
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +19,7 @@ import jax.numpy as jnp
 from vaex import distributions
 from vaex.core import Batch, Model, Outcome, Recipe, Variables
 from vaex.data.spec import Spec
-from vaex.models import gaussian
-from vaex.models import likelihoods
+from vaex.models import gaussian, likelihoods
 from vaex.schedules import Schedule
 from vaex.training import algorithm
 
@@ -40,6 +40,8 @@ class HParams(algorithm.HParams):
     Attributes:
       sigma: scale of the likelihood where likelihood_scale is fixed.
     """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"sigma": (1e-6, math.inf)}
 
     sigma: Schedule | float = 1.0
 
@@ -72,7 +74,7 @@ def build(config: Config, spec: Spec) -> Recipe:
         return decode(variables, hparams, z, {})
 
     model = Model(init, objective, encode, decode, None, sample)
-    return gaussian.single_stage(model, config, HParams(), likelihood.title)
+    return gaussian.single_stage(model, config, HParams(), likelihood)
 
 
 def _track(moments: dict[str, jax.Array], z: jax.Array) -> dict[str, jax.Array]:

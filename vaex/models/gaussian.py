@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from vaex import bounds, distributions, divergences, nets
-from vaex.core import Batch, Model, Outcome, PyTree, Recipe, Stage, Variables
+from vaex.core import Batch, LikelihoodFacts, Model, Outcome, PyTree, Recipe, Stage, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
@@ -52,7 +52,9 @@ class Networked:
             raise UserError(f"--latent_dim={self.latent_dim}: expected at least 1")
         for name in ("hidden", "channels"):
             if any(width < 1 for width in getattr(self, name)):
-                raise UserError(f"--{name}={'x'.join(map(str, getattr(self, name)))}: expected positive widths, such as 500x500")
+                raise UserError(
+                    f"--{name}={'x'.join(map(str, getattr(self, name)))}: expected positive widths, such as 500x500"
+                )
         if self.network == "conv" and not (self.channels and self.hidden):
             raise UserError("--network=conv needs at least one width in --channels and in --hidden")
         nets.activation_function(self.activation)
@@ -91,6 +93,8 @@ class HParams(algorithm.HParams):
       sigma: standard deviation (scale) of the likelihood where likelihood_scale is fixed.
       posterior_scale: standard deviation of the posterior where it is fixed.
     """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"sigma": (1e-6, math.inf), "posterior_scale": (1e-6, math.inf)}
 
     sigma: Schedule | float = 1.0
     posterior_scale: Schedule | float = 1.0
@@ -229,22 +233,29 @@ def gaussian_vae(config: Config, spec: Spec, penalty: Penalty) -> tuple[Model, l
     return Model(init, objective, encode, decode, weights, sample), likelihood
 
 
-def single_stage(model: Model, config: Any, hparams: Any, likelihood: str, figures: Mapping[str, Callable] | None = None) -> Recipe:
+def single_stage(
+    model: Model,
+    config: Any,
+    hparams: Any,
+    likelihood: likelihoods.Likelihood,
+    figures: Mapping[str, Callable] | None = None,
+) -> Recipe:
     """The recipe of a model that is trained in one run by gradients.
 
     Args:
       model: its functions become the recipe's.
       config: gives ``optimizer``, ``clip`` and ``average``.
       hparams: default hyperparameters.
-      likelihood: its name in reports.
+      likelihood: for reports.
       figures: the model's own pictures.
     """
     stepper = algorithm.gradient_algorithm(model, optimizer=config.optimizer, clip=config.clip, average=config.average)
+    facts = LikelihoodFacts(likelihood.title, likelihood.discrete)
     stage = Stage("model", model, stepper, hparams)
-    return Recipe((stage,), model.encode, model.decode, model.log_weights, model.sample, likelihood, dict(figures or {}))
+    return Recipe((stage,), model.encode, model.decode, model.log_weights, model.sample, facts, dict(figures or {}))
 
 
 def recipe(config: Config, spec: Spec, hparams: Any, penalty: Penalty) -> Recipe:
     """The recipe of a Gaussian VAE with this penalty: all that most variants need."""
     model, likelihood = gaussian_vae(config, spec, penalty)
-    return single_stage(model, config, hparams, likelihood.title)
+    return single_stage(model, config, hparams, likelihood)

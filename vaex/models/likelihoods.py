@@ -12,7 +12,9 @@ from vaex import distributions as dist
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 
-Name = Literal["auto", "bernoulli", "continuous_bernoulli", "gaussian", "laplace", "categorical", "discretized_logistic"]
+Name = Literal[
+    "auto", "bernoulli", "continuous_bernoulli", "gaussian", "laplace", "categorical", "discretized_logistic"
+]
 ScaleName = Literal["global", "fixed", "per_pixel"]
 SCALED = ("gaussian", "laplace", "discretized_logistic")
 
@@ -84,12 +86,17 @@ def build(name: str, spec: Spec, *, scale: str = "global") -> Likelihood:
     levels = 2 if binary else spec.levels
     if name in ("categorical", "discretized_logistic") and (levels is None or spec.dequantize != "none"):
         remedy = "use --likelihood=gaussian" if levels is None else "use --dequantize=none"
-        raise UserError(f"--likelihood={name} needs data of equally spaced levels, such as uint8; here values are continuous: {remedy}")
+        raise UserError(
+            f"--likelihood={name} needs data of equally spaced levels, such as uint8; here values are continuous: {remedy}"
+        )
     if name == "categorical":
         return Likelihood(
-            f"categorical over {levels} levels", levels, dict, lambda raw, params, sigma: dist.LevelCategorical(raw, ndims),
+            f"categorical over {levels} levels",
+            levels,
+            dict,
+            lambda raw, params, sigma: dist.LevelCategorical(raw, ndims),
             discrete=True,
-        )  # fmt: skip
+        )
     return _scaled(name, spec, scale, levels, ndims)
 
 
@@ -106,7 +113,9 @@ def _scaled(name: str, spec: Spec, scale: str, levels: int | None, ndims: int) -
         if scale == "per_pixel":
             log_scale = bounded(raw[..., 1] + start)
         else:
-            log_scale = jnp.broadcast_to(bounded(params["log_scale"]) if scale == "global" else jnp.log(sigma), mean.shape)
+            log_scale = jnp.broadcast_to(
+                bounded(params["log_scale"]) if scale == "global" else jnp.log(sigma), mean.shape
+            )
         if name == "gaussian":
             return dist.Normal(mean, log_scale, ndims)
         if name == "laplace":
@@ -115,7 +124,9 @@ def _scaled(name: str, spec: Spec, scale: str, levels: int | None, ndims: int) -
 
     words = {"global": "one learned scale", "fixed": "fixed scale", "per_pixel": "a learned scale per pixel"}[scale]
     discrete = name == "discretized_logistic"
-    return Likelihood(f"{name.replace('_', ' ')}, {words}", 2 if scale == "per_pixel" else 1, init, distribution, discrete=discrete)
+    return Likelihood(
+        f"{name.replace('_', ' ')}, {words}", 2 if scale == "per_pixel" else 1, init, distribution, discrete=discrete
+    )
 
 
 def bounded(log_scale: jax.Array, limit: float = 7.0) -> jax.Array:

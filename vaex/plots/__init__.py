@@ -9,11 +9,11 @@ from __future__ import annotations
 import io
 import os
 import pathlib
-import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vaex.core import Bars, Curves, Grid, Scatter
+from vaex.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -77,14 +77,8 @@ def save(figure: Grid | Chart | Sequence[Chart], path: str | os.PathLike[str]) -
     buffer = io.BytesIO()
     canvas: Any = drawn.canvas
     canvas.print_png(buffer, metadata={"Software": None})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(buffer.getbuffer())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
     return path
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import chex
 import jax
@@ -42,6 +43,13 @@ class HParams:
       clip_norm: largest global norm of each player's gradient; inf is off.
       average_decay: decay of the running average of the parameters that evaluation then uses; 0 is off.
     """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {
+        "learning_rate": (0.0, math.inf),
+        "weight_decay": (0.0, math.inf),
+        "clip_norm": (1e-12, math.inf),
+        "average_decay": (0.0, 1.0),
+    }
 
     learning_rate: Schedule | float = 1e-3
     weight_decay: Schedule | float = 0.0
@@ -161,9 +169,13 @@ def gradient_algorithm(
             params[player], opt_state[player] = _choose(due, new, old) if due is not True else new
 
         fresh = TrainState(
-            state.step + 1, state.key, state.hparams, Variables(params, outcome.state), opt_state,
+            state.step + 1,
+            state.key,
+            state.hparams,
+            Variables(params, outcome.state),
+            opt_state,
             _averaged(state, params, hparams) if average else (),
-        )  # fmt: skip
+        )
         names = {player: f"{player}_loss" if len(losses) > 1 else "loss" for player in losses}
         metrics = {name: masked_mean(jnp.asarray(m), batch.get("mask")) for name, m in outcome.metrics.items()}
         metrics |= {names[player]: loss for player, loss in losses.items()} | {"finite": finite.astype(jnp.float32)}
@@ -201,7 +213,9 @@ def _update(transformation, hparams, player, gradient, params, opt_state, *, cli
 def _averaged(state: TrainState, params: PyTree, hparams: PyTree) -> PyTree:
     count = state.step.astype(jnp.float32)
     decay = jnp.minimum(hparams.average_decay, (1.0 + count) / (10.0 + count))
-    return jax.tree.map(lambda mean, new: (mean + (1.0 - decay) * (new - mean)).astype(mean.dtype), state.average, params)
+    return jax.tree.map(
+        lambda mean, new: (mean + (1.0 - decay) * (new - mean)).astype(mean.dtype), state.average, params
+    )
 
 
 def averaged_variables(state: TrainState) -> Variables:

@@ -59,7 +59,9 @@ class Checkpoints:
         metadata = self._manager.item_metadata(step)
         stored: Any = None if metadata is None else metadata.state  # an item of the Composite above
         _check(self.folder / str(step), template, stored.tree if hasattr(stored, "tree") else stored)
-        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding(leaf)), template)
+        abstract = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding(leaf)), template
+        )
         args = self._ocp.args.Composite(state=self._ocp.args.StandardRestore(abstract))
         return self._manager.restore(step, args=args).state
 
@@ -87,7 +89,9 @@ def _check(where: pathlib.Path, template: PyTree, stored: PyTree) -> None:
     for name in sorted(expected.keys() | found.keys()):
         if name not in found or name not in expected:
             lacks = "checkpoint" if name not in found else "model"
-            raise UserError(f"{where}: the {lacks} lacks {name}; it was saved by another configuration or version of the model")
+            raise UserError(
+                f"{where}: the {lacks} lacks {name}; it was saved by another configuration or version of the model"
+            )
         leaf = expected[name]
         is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         shape, dtype = (leaf.shape, None) if is_key else (leaf.shape, np.dtype(leaf.dtype))

@@ -57,7 +57,13 @@ class Program(NamedTuple):
 
 
 def compile_program(
-    algorithm: Algorithm, feed: Feed, state: TrainState, *, log_every: int, strategy: str, placement: mesh.Placement | None = None
+    algorithm: Algorithm,
+    feed: Feed,
+    state: TrainState,
+    *,
+    log_every: int,
+    strategy: str,
+    placement: mesh.Placement | None = None,
 ) -> tuple[Program, Carry]:
     """Compile the loop for a stacked ``state`` ahead of time.
 
@@ -107,7 +113,9 @@ def _capacity(row: PyTree) -> int:
 
 
 def _padded(plan: PyTree, capacity: int) -> PyTree:
-    return jax.tree.map(lambda rows: np.concatenate([rows, np.zeros((capacity - len(rows), *rows.shape[1:]), rows.dtype)]), plan)
+    return jax.tree.map(
+        lambda rows: np.concatenate([rows, np.zeros((capacity - len(rows), *rows.shape[1:]), rows.dtype)]), plan
+    )
 
 
 def _flops(compiled: Any) -> float | None:

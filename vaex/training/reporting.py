@@ -84,7 +84,9 @@ class Progress:
 
     LINE_SECONDS = 10.0
 
-    def __init__(self, title: str, start: int, stop: int, batch_size: int, shown: Sequence[str], stream: TextIO | None = None) -> None:
+    def __init__(
+        self, title: str, start: int, stop: int, batch_size: int, shown: Sequence[str], stream: TextIO | None = None
+    ) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -95,8 +97,13 @@ class Progress:
         console = Console(file=self._stream)
         self._bar = None
         if console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("{task.fields[facts]}"),
-                       TimeRemainingColumn())  # fmt: skip
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=None),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[facts]}"),
+                TimeRemainingColumn(),
+            )
             self._bar = Progress(*columns, console=console)
             self._task = self._bar.add_task(title, total=stop, completed=start, facts="")
             self._bar.start()

@@ -1,0 +1,217 @@
+"""The flags of every model, what their words mean, and the fields of a model as flags. Imports neither jax nor a model."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from vaex.errors import UserError, nearest
+
+HIDDEN = ("clip", "average")  # static switches of a model that follow from its hyperparameters
+
+
+@dataclass(frozen=True)
+class RunFlags:
+    """The run.
+
+    Attributes:
+      model: a name from the list below, or a module of your own such as my_package.my_module.
+      steps: how many steps to train in all; a finished run continues with a larger number.
+      epochs: the same in passes over the training data.
+      batch_size: examples per step.
+      seeds: of initialisation and noise; several make a population, as 0:8 (0 to 7) or 1,5.
+      out: the run directory; by default runs/MODEL-DATASET-HASH. The same command continues a stopped run.
+      overwrite: start again where the run directory already holds a run.
+      log_every: steps per row of metrics.jsonl.
+      checkpoint_every: steps between checkpoints; by default about one a minute.
+      devices: how many devices to use; by default all.
+      population_strategy: members at once (vmap) or one after the other (members).
+    """
+
+    model: str = ""
+    steps: int | None = None
+    epochs: float | None = None
+    batch_size: int | None = None
+    seeds: str = "0"
+    out: str | None = None
+    overwrite: bool = False
+    log_every: int = 100
+    checkpoint_every: int | None = None
+    devices: int | None = None
+    population_strategy: Literal["auto", "vmap", "members"] = "auto"
+
+
+@dataclass(frozen=True)
+class DataFlags:
+    """The data.
+
+    Attributes:
+      dataset: a name from the list below, or a file of your own, PATH.npz.
+      data_seed: of the order of examples, which all members share.
+      data_dir: where prepared data sets live.
+      manual_dir: where original files lie that you downloaded yourself.
+      binarize: grey values to 0 and 1; dynamic draws anew at each step, auto does so for a bernoulli likelihood.
+      dequantize: uniform adds noise within a level, so that densities bound the likelihood of 8-bit data.
+    """
+
+    dataset: str | None = None
+    data_seed: int = 0
+    data_dir: str | None = None
+    manual_dir: str | None = None
+    binarize: Literal["auto", "none", "dynamic", "threshold"] = "auto"
+    dequantize: Literal["none", "uniform"] = "none"
+
+
+@dataclass(frozen=True)
+class EvaluationFlags:
+    """The evaluation at the end of the run.
+
+    Attributes:
+      eval_split: which examples; choose settings on validation, read test once.
+      eval_images: how many of them the importance-weighted log-likelihood uses.
+      eval_samples: importance samples K per example.
+      show: draw the likelihood's mean, or a sample from it.
+      figures: whether to draw pictures.
+    """
+
+    eval_split: Literal["test", "validation"] = "test"
+    eval_images: int = 1000
+    eval_samples: int = 100
+    show: Literal["mean", "sample"] = "mean"
+    figures: bool = True
+
+
+GROUPS: tuple[tuple[str, type], ...] = (("run", RunFlags), ("data", DataFlags), ("evaluation", EvaluationFlags))
+LEAST = {
+    "steps": 1,
+    "batch_size": 1,
+    "log_every": 1,
+    "checkpoint_every": 1,
+    "devices": 1,
+    "eval_images": 1,
+    "eval_samples": 1,
+    "data_seed": 0,
+}
+
+
+def help_texts(cls: type) -> dict[str, str]:
+    """Field -> its line under "Attributes:" in the docstrings of ``cls`` and what it inherits from."""
+    import docstring_parser
+
+    texts: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        for entry in docstring_parser.parse(base.__doc__ or "").params:
+            texts[entry.arg_name] = " ".join((entry.description or "").split())
+    return texts
+
+
+def field_types(cls: type) -> dict[str, Any]:
+    """Field -> type of the flags that a dataclass stands for."""
+    hints = typing.get_type_hints(cls)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls) if field.name not in HIDDEN}
+
+
+def show(value: Any) -> str:
+    """The text of a field's default, in the grammar of flags."""
+    if isinstance(value, tuple) and hasattr(value, "_fields"):  # a Schedule
+        start, stop, begin, length, period, cosine = (f"{float(v):g}" for v in value)
+        if start == stop:
+            return start
+        if period != "0":
+            return f"cycle:{start}:{stop}:{period}:{float(length) / float(period):g}"
+        return f"{'cosine' if cosine != '0' else 'ramp'}:{start}:{stop}:{length}" + (
+            f":{begin}" if begin != "0" else ""
+        )
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def convert(name: str, kind: Any, text: str) -> Any:
+    """The value of ``text`` for a flag of type ``kind``.
+
+    Raises: UserError that says what was expected.
+    Example:
+      >>> convert("hidden", tuple[int, ...], "500x500")
+      (500, 500)
+    """
+    if typing.get_origin(kind) in (typing.Union, types.UnionType):
+        if text.lower() == "none" and type(None) in typing.get_args(kind):
+            return None
+        kind = next(option for option in typing.get_args(kind) if option is not type(None))
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        if text not in arguments:
+            raise UserError(f"--{name}={text}: {nearest(text, map(str, arguments))}")
+        return text
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise UserError(f"--{name}={text}: expected true or false")
+        return text.lower() == "true"
+    try:
+        if origin is tuple:
+            return tuple(arguments[0](part) for part in text.split("x")) if text else ()
+        value = kind(text)
+    except ValueError:
+        example = {int: "a whole number", float: "a number"}.get(kind, "whole numbers joined by x, such as 500x500")
+        raise UserError(f"--{name}={text}: expected {example}") from None
+    if kind is float and not math.isfinite(value):
+        raise UserError(f"--{name}={text}: expected a finite number")
+    if name in LEAST and value < LEAST[name]:
+        raise UserError(f"--{name}={text}: expected at least {LEAST[name]}")
+    return value
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Seeds from ``0``, ``1,5`` or ``0:8``.
+
+    Example:
+      >>> parse_seeds("0:3,7")
+      (0, 1, 2, 7)
+    """
+    seeds: list[int] = []
+    try:
+        for part in text.split(","):
+            first, colon, last = part.partition(":")
+            seeds.extend(range(int(first), int(last)) if colon else [int(first)])
+    except ValueError:
+        raise UserError(f"--seeds={text}: expected whole numbers, as 0:8 (0 to 7) or 1,5") from None
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**32:
+        raise UserError(f"--seeds={text}: expected at least one seed, all different, each from 0 to 2^32 - 1")
+    return tuple(seeds)
+
+
+def ranges(cls: type) -> dict[str, tuple[float, float]]:
+    """Hyperparameter -> (least, most), from ``RANGES`` of ``cls`` and what it inherits from."""
+    found: dict[str, tuple[float, float]] = {}
+    for base in reversed(cls.__mro__):
+        found |= vars(base).get("RANGES", {})
+    return found
+
+
+def parse_hparam(name: str, text: str, bounds: tuple[float, float] | None) -> tuple[str, ...]:
+    """The texts of one hyperparameter flag, each checked."""
+    from vaex import schedules
+
+    parts = tuple(part.strip() for part in text.split(","))
+    for part in parts:
+        try:
+            schedule = schedules.parse(part)
+        except ValueError as error:
+            raise UserError(f"--{name}={text}: {error}; several values are joined by commas") from None
+        low, high = bounds or (-math.inf, math.inf)
+        if not all(low <= float(value) <= high for value in (schedule.start, schedule.stop)):
+            raise UserError(f"--{name}={text}: expected values from {low:g} to {high:g}")
+    if len(set(parts)) < len(parts):
+        raise UserError(f"--{name}={text}: a value stands twice")
+    return parts
+
+
+def hparam_defaults(module: types.ModuleType) -> dict[str, str]:
+    """Hyperparameter -> the text of its default."""
+    values = module.HParams()
+    return {field.name: show(getattr(values, field.name)) for field in dataclasses.fields(values)}
