@@ -1,18 +1,29 @@
-"""What the program knows about a data set: shape, kind of values, names; and the pure step from stored to model values."""
+"""What the program knows about a data set: shape, kind of values, names, and the protocol that its numbers belong to."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+
+from vaex.errors import UserError, nearest
+
+BINARIZE = ("none", "dynamic", "threshold")
+DEQUANTIZE = ("none", "uniform")
 
 
 class Spec(NamedTuple):
     """A data set's facts, static (hashable, no arrays).
 
-    ``shape``: one example, [h, w, c] or [d]. ``kind``: "binary" (0 or 1), "grey" (one channel, [0, 1]), "color" (several
-    channels, [0, 1]) or "real" (vectors of any finite value). ``levels``: number of equally spaced values (2, 17, 256),
-    or None where values are continuous. ``protocol``: files, split and binarisation by name, printed with every likelihood.
+    ``shape``: one example, [h, w, c] or [d]. ``kind``: "binary" (0 or 1), "grey" (one channel or a vector, in [0, 1]),
+    "color" (several channels, in [0, 1]) or "real" (vectors of any finite value). ``levels``: number of equally spaced
+    values (2, 17, 256), or None where values are continuous. ``num_classes``: labels are 0..num_classes-1, and -1 means
+    unlabelled; 0 without labels. ``protocol``: files, split and binarisation by name, printed with every likelihood.
+    ``data_hash``: of the arrays of all splits. ``binarize``, ``dequantize``: what ``prepare`` does; see ``resolve``.
+
+    Example:
+      >>> Spec("digits", (8, 8, 1), "grey", levels=17).binarize
+      'none'
     """
 
     name: str
@@ -32,10 +43,75 @@ class Dataset(NamedTuple):
     """Arrays of the three splits: "train", "validation", "test" -> {"x": [n, ...], "y": [n] int32 where labelled}.
 
     ``x`` is uint8 holding level indices 0..levels-1 where ``Spec.levels`` is set, else float32.
+
+    Example:
+      >>> x = np.zeros([2, 4], np.uint8)
+      >>> Dataset({"train": {"x": x}}, Spec("zeros", (4,), "binary", levels=2)).splits["train"]["x"].shape
+      (2, 4)
     """
 
     splits: dict[str, dict[str, np.ndarray]]
     spec: Spec
 
 
-__all__ = ["Any", "Dataset", "Spec"]
+def resolve(spec: Spec, *, binarize: str = "none", dequantize: str = "none") -> Spec:
+    """``spec`` with its binarisation and dequantisation decided, and named in its protocol.
+
+    Whatever was decided before is replaced, so resolving again with other values is safe.
+
+    Args:
+      spec: a data set's facts.
+      binarize: "none"; "dynamic" draws every value anew as a Bernoulli variable whose probability is the intensity
+        (Salakhutdinov & Murray 2008); "threshold" is 1 above one half.
+      dequantize: "none"; "uniform" adds noise within a level, so that a density bounds the likelihood of the levels
+        (Theis et al. 2016, section 3.1).
+    Raises: UserError for an unknown value, or for one that this data can't have.
+    Example:
+      >>> spec = Spec("digits", (8, 8, 1), "grey", levels=17, protocol="digits_1397_200_200 17_levels")
+      >>> resolve(spec, binarize="dynamic").protocol
+      'digits_1397_200_200 dynamic_binarisation'
+    """
+    for flag, value, known in (("binarize", binarize, BINARIZE), ("dequantize", dequantize, DEQUANTIZE)):
+        if value not in known:
+            raise UserError(f"--{flag}={value}: {nearest(str(value), known)}")
+    problem = _problem(spec, binarize, dequantize)
+    if problem:
+        raise UserError(problem)
+    base = spec.protocol.removesuffix(_words(spec)).rstrip()
+    changed = spec._replace(binarize=binarize, dequantize=dequantize)
+    return changed._replace(protocol=f"{base} {_words(changed)}".lstrip())
+
+
+def with_protocol(spec: Spec, files_and_split: str) -> Spec:
+    """``spec`` with a protocol that names ``files_and_split`` and then what is done to the values.
+
+    Example:
+      >>> with_protocol(Spec("faces", (28, 20, 1), "grey", levels=256), "faces_1573_196_196").protocol
+      'faces_1573_196_196 256_levels'
+    """
+    return spec._replace(protocol=f"{files_and_split} {_words(spec)}")
+
+
+def _problem(spec: Spec, binarize: str, dequantize: str) -> str | None:
+    if binarize != "none" and spec.kind == "real":
+        return f"--binarize={binarize}: {spec.name} holds real numbers, not intensities; use --binarize=none or rescale to [0, 1]"
+    if binarize != "none" and spec.kind == "binary":
+        return f"--binarize={binarize}: {spec.name} is binary already; use --binarize=none"
+    if dequantize != "none" and spec.levels is None:
+        return f"--dequantize={dequantize}: {spec.name} has continuous values, not levels; use --dequantize=none"
+    if dequantize != "none" and binarize != "none":
+        return (
+            f"--dequantize={dequantize} spreads levels that --binarize={binarize} has removed; set one of them to none"
+        )
+    return None
+
+
+def _words(spec: Spec) -> str:
+    """What is done to the values, as a protocol's last word."""
+    if spec.binarize != "none":
+        return f"{spec.binarize}_binarisation"
+    if spec.dequantize != "none":
+        return f"{spec.levels}_levels_{spec.dequantize}_dequantisation"
+    if spec.kind in ("binary", "real"):
+        return spec.kind
+    return "continuous" if spec.levels is None else f"{spec.levels}_levels"

@@ -1,0 +1,55 @@
+"""Data sets by name, the order of their examples, and the pure step from stored to model values.
+
+Importing this package imports neither jax nor any data library: the table below is literal, so that it can be listed at
+once, and the functions come on first use.
+
+Example:
+  >>> from vaex import data
+  >>> dataset = data.load("digits")
+  >>> dataset.spec.shape, dataset.spec.levels, dataset.spec.protocol
+  ((8, 8, 1), 17, 'digits_1397_200_200 17_levels')
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vaex.data.batches import padded_batches
+    from vaex.data.feed import resident_feed
+    from vaex.data.loading import load
+    from vaex.data.order import batch_indices, epoch_order
+    from vaex.data.spec import Dataset, Spec, resolve
+    from vaex.data.transforms import intensities, prepare
+
+# What --dataset takes -> one line. Entries in capitals are forms, the others are names.
+DATASETS: dict[str, str] = {
+    "digits": "1,797 handwritten digits, 8x8, 17 grey levels (scikit-learn; no download)",
+    "mnist": "70,000 handwritten digits, 28x28, 8-bit grey (TFDS, or the original files in --manual_dir)",
+    "fashion_mnist": "70,000 pieces of clothing, 28x28, 8-bit grey (TFDS, or the original files in --manual_dir)",
+    "PATH.npz": "your own arrays: x, or x_train, x_validation, x_test; labels y, y_train, ...",
+    "tfds:NAME[:CONFIG]": "a data set that tensorflow-datasets has already prepared in --data_dir",
+}
+
+_MODULES = {
+    "Dataset": "spec", "Spec": "spec", "batch_indices": "order", "epoch_order": "order", "intensities": "transforms",
+    "load": "loading", "padded_batches": "batches", "prepare": "transforms", "resident_feed": "feed", "resolve": "spec",
+}  # fmt: skip
+
+__all__ = [
+    "DATASETS", "Dataset", "Spec", "batch_indices", "epoch_order", "intensities", "load", "padded_batches", "prepare",
+    "resident_feed", "resolve",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'vaex.data' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"vaex.data.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,40 @@
+"""All examples once, in order, in batches of one shape: what evaluation goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+
+def padded_batches(arrays: Mapping[str, np.ndarray], batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+    """Consecutive batches of the same shape, so that one compiled function serves them all.
+
+    The last batch is filled up by repeating the last example; "mask" tells what counts.
+
+    Args:
+      arrays: name -> [n, ...], all of one n.
+      batch_size: rows per batch; may exceed n.
+    Returns: an iterator of batches: the arrays' names -> [batch_size, ...], and "mask" -> float32 [batch_size], 1 for
+      rows that count and 0 for repeats. No batch where n is 0.
+    Raises: ValueError for a batch size below 1, arrays of different lengths, or an array called "mask".
+    Example:
+      >>> for batch in padded_batches({"x": np.array([5, 6, 7])}, batch_size=2):
+      ...     print(batch["x"], batch["mask"])
+      [5 6] [1. 1.]
+      [7 7] [1. 0.]
+    """
+    lengths = {name: len(values) for name, values in arrays.items()}
+    if batch_size < 1 or len(set(lengths.values())) != 1 or "mask" in arrays:
+        raise ValueError(
+            f"padded_batches: batch_size={batch_size}, arrays of lengths {lengths}; expected batch_size >= 1 and one or more "
+            "arrays of the same length, none called 'mask'"
+        )
+    return _batches(arrays, batch_size, next(iter(lengths.values())))
+
+
+def _batches(arrays: Mapping[str, np.ndarray], batch_size: int, n: int) -> Iterator[dict[str, np.ndarray]]:
+    for start in range(0, n, batch_size):
+        indices = np.arange(start, start + batch_size)
+        rows = np.minimum(indices, n - 1)
+        yield {name: values[rows] for name, values in arrays.items()} | {"mask": (indices < n).astype(np.float32)}

@@ -1,0 +1,91 @@
+"""From stored values to model inputs, as pure functions of (key, x) inside the compiled step.
+
+Axes: b batch, h w c image, d vector.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from vaex.data.spec import Spec
+
+
+def prepare(spec: Spec, key: jax.Array, x: ArrayLike) -> jax.Array:
+    """Model inputs from stored values: scaled to [0, 1], then binarised or dequantised as the spec says.
+
+    With ``binarize="dynamic"`` each value is a Bernoulli draw whose probability is its intensity; with "threshold" it is
+    1 where the intensity exceeds one half; with ``dequantize="uniform"`` level k becomes (k + u) / levels, u uniform in
+    [0, 1). Values of kind "real" pass unchanged.
+
+    Args:
+      spec: the data's facts; static under jit.
+      key: used by "dynamic" and "uniform" only.
+      x: stored values [b, *spec.shape]: integer level indices where ``spec.levels`` is set, else floats.
+    Returns: float32 of x's shape, in [0, 1] unless the kind is "real".
+    Raises: ValueError where x is not what the spec says.
+    References: Salakhutdinov & Murray 2008 (dynamic binarisation); Theis et al. 2016, section 3.1 (dequantisation).
+    Example:
+      >>> spec = Spec("digits", (2,), "grey", levels=17, binarize="dynamic")
+      >>> prepare(spec, jax.random.key(0), jnp.array([[0, 16]], jnp.uint8))
+      Array([[0., 1.]], dtype=float32)
+    """
+    stored = _checked("prepare", spec, x)
+    if spec.binarize == "dynamic":
+        return (jax.random.uniform(key, stored.shape) < _scaled(spec, stored)).astype(jnp.float32)
+    if spec.binarize == "none" and spec.dequantize == "uniform":
+        return (stored.astype(jnp.float32) + jax.random.uniform(key, stored.shape)) / _levels(spec)
+    return intensities(spec, stored)
+
+
+def intensities(spec: Spec, x: ArrayLike) -> jax.Array:
+    """The mean of ``prepare`` over its randomness: model inputs that are always the same, for encoding and for showing.
+
+    Under dynamic binarisation the probability of a 1, under uniform dequantisation (k + 1/2) / levels; everything else
+    is as in ``prepare``.
+
+    Args:
+      spec: the data's facts; static under jit.
+      x: stored values [b, *spec.shape].
+    Returns: float32 of x's shape, in [0, 1] unless the kind is "real".
+    Raises: ValueError where x is not what the spec says.
+    Example:
+      >>> intensities(Spec("digits", (2,), "grey", levels=17), jnp.array([[4, 16]], jnp.uint8))
+      Array([[0.25, 1.  ]], dtype=float32)
+    """
+    stored = _checked("intensities", spec, x)
+    if spec.binarize == "threshold":
+        return (_scaled(spec, stored) > 0.5).astype(jnp.float32)
+    if spec.binarize == "none" and spec.dequantize == "uniform":
+        return (stored.astype(jnp.float32) + 0.5) / _levels(spec)
+    return _scaled(spec, stored)
+
+
+def _scaled(spec: Spec, stored: jax.Array) -> jax.Array:
+    values = stored.astype(jnp.float32)
+    return values if spec.levels is None else values / (spec.levels - 1)
+
+
+def _levels(spec: Spec) -> int:
+    if spec.levels is None:
+        raise ValueError(
+            f"prepare: dequantize='uniform' needs levels, but {spec.name} has continuous values; use 'none'"
+        )
+    return spec.levels
+
+
+def _checked(caller: str, spec: Spec, x: ArrayLike) -> jax.Array:
+    stored = jnp.asarray(x)
+    if stored.shape[stored.ndim - len(spec.shape) :] != spec.shape:
+        raise ValueError(
+            f"{caller}: x has shape {stored.shape}, expected [b, {', '.join(map(str, spec.shape))}] as in {spec.name}"
+        )
+    discrete = jnp.issubdtype(stored.dtype, jnp.integer)
+    if discrete != (spec.levels is not None):
+        wanted = "floats" if spec.levels is None else f"integer level indices 0..{spec.levels - 1}"
+        raise ValueError(
+            f"{caller}: x has dtype {stored.dtype}, expected {wanted} as {spec.name} stores them; pass stored values, "
+            "not model inputs"
+        )
+    return stored
