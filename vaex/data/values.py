@@ -52,7 +52,7 @@ def _family(values: np.ndarray) -> str:
 
 
 def _shaped(where: str, values: np.ndarray) -> np.ndarray:
-    """The array with a channel axis where it holds images, once its dtype, rank and size are fit for use."""
+    """The array with a channel axis where it holds images, once its dtype, rank, size and values are fit for use."""
     if values.dtype.kind not in "biuf":
         raise UserError(f"{where} has dtype {values.dtype}, expected uint8, bool or float; convert it with .astype")
     if values.ndim not in (2, 3, 4):
@@ -62,6 +62,13 @@ def _shaped(where: str, values: np.ndarray) -> np.ndarray:
     if values.ndim == 4 and values.shape[1] in (1, 3) and values.shape[3] > 4:
         raise UserError(
             f"{where} has shape {values.shape}, which looks like [n, c, h, w]; store x.transpose(0, 2, 3, 1)"
+        )
+    finite = np.isfinite(values)
+    if not finite.all():
+        count, first = int((~finite).sum()), tuple(np.argwhere(~finite)[0].tolist())
+        raise UserError(
+            f"{where} has {count} values that are NaN or infinite, the first at index {first}; remove these examples or "
+            "replace the values"
         )
     return values[..., None] if values.ndim == 3 else values
 
@@ -86,14 +93,6 @@ def _store_integers(where: str, images: Mapping[str, np.ndarray], kind: str) -> 
 def _store_floats(
     where: str, images: Mapping[str, np.ndarray], kind: str
 ) -> tuple[dict[str, np.ndarray], str, int | None]:
-    for name, values in images.items():
-        finite = np.isfinite(values)
-        if not finite.all():
-            first = tuple(int(i) for i in np.argwhere(~finite)[0][: values.ndim])
-            raise UserError(
-                f"{where}: {name} has {int((~finite).sum())} values that are NaN or infinite, the first at index {first}; "
-                "remove these examples or replace the values"
-            )
     low, high = (float(pick([pick(values) for values in images.values()])) for pick in (np.min, np.max))
     if low < 0 or high > 1:
         if next(iter(images.values())).ndim == 4:
@@ -101,7 +100,7 @@ def _store_floats(
                 f"{where}: float images hold values from {low:g} to {high:g}, expected 0 to 1; divide by the largest "
                 "possible value, such as x / 255, or store uint8"
             )
-        if max(-low, high) > np.finfo(np.float32).max:
+        if max(-low, high) > float(np.finfo(np.float32).max):
             raise UserError(f"{where}: values from {low:g} to {high:g} do not fit in float32; rescale them")
         return {name: values.astype(np.float32) for name, values in images.items()}, "real", None
     if all(bool(np.all((values == 0) | (values == 1))) for values in images.values()):

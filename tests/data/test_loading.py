@@ -1,0 +1,66 @@
+"""Loading by name: flags are checked first, misspelt names find their neighbours, and listing costs no import."""
+
+import subprocess
+import sys
+
+import pytest
+
+from vaex import data
+from vaex.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("digit", "did you mean digits"),
+        ("fashion-mnist", "did you mean fashion_mnist"),
+        ("", "no data set is called so"),
+        ("imagenet", "PATH.npz.*tfds:NAME"),
+    ],
+)
+def test_unknown_names(name, match):
+    with pytest.raises(UserError, match=match):
+        data.load(name)
+
+
+@pytest.mark.parametrize(
+    ("flags", "match"),
+    [
+        ({"binarize": "dynamik"}, "--binarize=dynamik: did you mean dynamic"),
+        ({"dequantize": "gauss"}, "--dequantize=gauss: Known: none, uniform"),
+        ({"data_seed": -1}, "--data_seed=-1"),
+    ],
+)
+def test_flags_are_checked_before_anything_is_read(flags, match):
+    with pytest.raises(UserError, match=match):
+        data.load("there_is_no_such_file.npz", **flags)
+
+
+def test_flags_reach_the_spec():
+    assert data.load("digits").spec.binarize == "none"
+    assert data.load("digits", dequantize="uniform").spec.dequantize == "uniform"
+    assert data.load("digits", binarize="threshold").spec.protocol == "digits_1397_200_200 threshold_binarisation"
+
+
+def imported(statement):
+    """Which heavy packages a fresh interpreter has imported after the statement."""
+    heavy = ("jax", "numpy", "sklearn", "tensorflow_datasets")
+    code = f"import sys; from vaex import data; {statement}; print(*[name for name in {heavy} if name in sys.modules])"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_listing_the_data_sets_imports_nothing_heavy():
+    assert imported("list(data.DATASETS)") == []
+
+
+def test_loading_imports_no_jax():
+    """A wrong file is reported without waiting for jax."""
+    assert imported("data.load('digits')") == ["numpy", "sklearn"]
+
+
+def test_every_public_name_exists():
+    for name in data.__all__:
+        assert getattr(data, name) is not None
+    assert set(data.__all__) <= set(dir(data))
+    with pytest.raises(AttributeError, match="no attribute 'lode'"):
+        data.lode  # noqa: B018

@@ -1,0 +1,247 @@
+"""A user's own files: what is recognised, how splits are carved, and one clear line for everything that can't be used."""
+
+import pathlib
+import zipfile
+
+import numpy as np
+import pytest
+
+from vaex import data
+from vaex.errors import UserError
+
+RNG = np.random.default_rng(0)
+BYTES = RNG.integers(0, 256, [30, 9, 7], dtype=np.uint8)
+BYTES[0, 0, :2] = 0, 255
+BITS = BYTES > 127
+UNIT = RNG.random([30, 9, 7], dtype=np.float32)
+GRID = BYTES / 255
+
+
+def save(folder, **arrays):
+    path = folder / "own.npz"
+    np.savez(path, **arrays)
+    return str(path)
+
+
+def together(dataset, name="x"):
+    return np.concatenate([split[name] for split in dataset.splits.values()])
+
+
+def as_sets(rows):
+    return sorted(row.tobytes() for row in np.asarray(rows))
+
+
+@pytest.mark.parametrize(
+    ("x", "expected", "kind", "levels"),
+    [
+        (BYTES, BYTES, "grey", 256),
+        (BYTES[..., None], BYTES, "grey", 256),
+        (BYTES.astype(np.int64), BYTES, "grey", 256),
+        (BYTES.astype(">i2"), BYTES, "grey", 256),
+        (BITS, BITS, "binary", 2),
+        (BITS.astype(np.uint8), BITS, "binary", 2),
+        (BITS.astype(np.int32) * 255, BITS, "binary", 2),
+        (BITS.astype(np.float64), BITS, "binary", 2),
+        (GRID, BYTES, "grey", 256),
+        (GRID.astype(np.float32), BYTES, "grey", 256),
+        (BYTES.astype(np.float32) * np.float32(1 / 255), BYTES, "grey", 256),
+        (GRID.astype(np.float16), BYTES, "grey", 256),
+        (UNIT, UNIT, "grey", None),
+        (UNIT.astype(np.float64), UNIT, "grey", None),
+        (RNG.random([30, 9, 7]).astype(np.float16), None, "grey", None),
+        (np.float32(0.97) + UNIT.astype(np.float16) * np.float16(0.03), None, "grey", None),
+        (BYTES.reshape(30, 63), BYTES.reshape(30, 63), "grey", 256),
+        (UNIT.reshape(30, 63), UNIT.reshape(30, 63), "grey", None),
+        (UNIT.reshape(30, 63) * 8 - 4, UNIT.reshape(30, 63) * 8 - 4, "real", None),
+        (np.repeat(BYTES[..., None], 3, -1), np.repeat(BYTES[..., None], 3, -1), "color", 256),
+        (np.repeat(BITS[..., None], 3, -1), np.repeat(BITS[..., None], 3, -1), "binary", 2),
+    ],
+    ids=lambda value: f"{value.dtype}{value.shape}" if isinstance(value, np.ndarray) else str(value),
+)
+def test_values_are_recognised(tmp_path, x, expected, kind, levels):
+    dataset = data.load(save(tmp_path, x=x))
+    stored = together(dataset)
+    assert (dataset.spec.kind, dataset.spec.levels) == (kind, levels)
+    assert stored.dtype == (np.uint8 if levels else np.float32)
+    assert stored.shape == (30, *dataset.spec.shape)
+    assert len(dataset.spec.shape) == (1 if x.ndim == 2 else 3)
+    if expected is not None:
+        assert as_sets(stored) == as_sets(expected.astype(stored.dtype))
+
+
+def test_binary_is_decided_over_all_splits(tmp_path):
+    black = np.zeros([4, 9, 7], np.uint8)
+    dataset = data.load(save(tmp_path, x_train=black, x_validation=black, x_test=BYTES))
+    assert dataset.spec.levels == 256
+    assert np.array_equal(dataset.splits["test"]["x"][..., 0], BYTES)
+    dataset = data.load(save(tmp_path, x_train=black, x_validation=black, x_test=BITS.astype(np.uint8) * 255))
+    assert dataset.spec.kind == "binary"
+    assert np.array_equal(dataset.splits["test"]["x"][..., 0], BITS)
+
+
+def test_given_splits_and_labels_are_kept_in_order(tmp_path):
+    y = np.arange(30) % 4
+    images = {"x_train": BYTES[:20], "x_validation": BYTES[20:25], "x_test": BYTES[25:]}
+    dataset = data.load(save(tmp_path, **images, y_train=y[:20].astype(float), y_validation=y[20:25], y_test=y[25:]))
+    for split, part in (("train", slice(0, 20)), ("validation", slice(20, 25)), ("test", slice(25, 30))):
+        assert np.array_equal(dataset.splits[split]["x"][..., 0], BYTES[part])
+        assert np.array_equal(dataset.splits[split]["y"], y[part])
+        assert dataset.splits[split]["y"].dtype == np.int32
+    assert dataset.spec.protocol == "own_20_5_5 256_levels"
+    assert dataset.spec.num_classes == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "sizes", "words"),
+    [
+        (["x"], (24, 3, 3), "own_24_3_3_carved_validation_test"),
+        (["x_train"], (24, 3, 3), "own_24_3_3_carved_validation_test"),
+        (["x_train", "x_test"], (27, 3, 30), "own_27_3_30_carved_validation"),
+        (["x", "x_validation"], (27, 30, 3), "own_27_30_3_carved_test"),
+    ],
+)
+def test_missing_splits_are_carved(tmp_path, given, sizes, words):
+    x = np.stack([np.full([8], i, np.uint8) for i in range(30)])
+    y = np.arange(30) - 1
+    arrays = {name: x + 100 * (name not in ("x", "x_train")) for name in given}
+    dataset = data.load(save(tmp_path, **arrays, **{name.replace("x", "y"): y for name in given}))
+    assert tuple(len(split["x"]) for split in dataset.splits.values()) == sizes
+    assert dataset.spec.protocol == f"{words} 256_levels"
+    own = [split for split in dataset.splits.values() if split["x"].max() < 100]
+    assert sorted(np.concatenate([split["x"][:, 0] for split in own])) == list(range(30))  # disjoint, nothing lost
+    for split in own:
+        assert np.array_equal(split["x"][:, 0] - 1, split["y"].astype(np.uint8))  # labels went along
+    again = data.load(save(tmp_path, **arrays, **{name.replace("x", "y"): y for name in given}), data_seed=7)
+    assert again.spec == dataset.spec
+
+
+def test_the_carved_split_is_golden(tmp_path):
+    dataset = data.load(save(tmp_path, x=np.arange(30, dtype=np.uint8)[:, None] * 8))
+    assert [split["x"][:3, 0].tolist() for split in dataset.splits.values()] == [
+        [96, 80, 88],
+        [104, 64, 128],
+        [72, 216, 144],
+    ]
+
+
+def test_the_hash_sees_values_shapes_and_splits(tmp_path):
+    variants = [
+        {"x": BYTES}, {"x": BYTES[:, ::-1]}, {"x": BYTES.reshape(30, 7, 9)}, {"x": BYTES, "y": np.zeros(30, int)},
+        {"x_train": BYTES[:10], "x_validation": BYTES[10:20], "x_test": BYTES[20:]},
+        {"x_train": BYTES[:10], "x_validation": BYTES[20:], "x_test": BYTES[10:20]},
+    ]  # fmt: skip
+    hashes = [data.load(save(tmp_path, **variant)).spec.data_hash for variant in variants]
+    assert len(set(hashes)) == len(hashes)
+    assert all(len(value) == 16 for value in hashes)
+
+
+NAN = UNIT.copy()
+NAN[3, 4, 5] = np.nan
+NAN[7, 0, 0] = np.inf
+
+
+@pytest.mark.parametrize(
+    ("arrays", "match"),
+    [
+        ({}, "no array x or x_train"),
+        ({"x_test": BYTES}, "no array x or x_train"),
+        ({"x_trian": BYTES}, "'x_trian'; did you mean x_train"),
+        ({"x": BYTES, "labels": np.arange(30)}, "'labels'; Known: x, x_test"),
+        ({"x": BYTES, "x_train": BYTES}, "both x and x_train"),
+        ({"x": BYTES, "y": np.arange(30), "y_train": np.arange(30)}, "both y and y_train"),
+        ({"x": NAN}, r"2 values that are NaN or infinite, the first at index \(3, 4, 5\)"),
+        ({"x": UNIT * 255}, "from 0.[0-9]* to 25[0-9.]*, expected 0 to 1; divide by"),
+        ({"x": UNIT - 1}, "float images hold values from -"),
+        ({"x": np.full([3, 4], 1e300)}, "do not fit in float32"),
+        ({"x": BYTES.astype(int) + 1}, "int64 with values from 1 to 256, expected 0 to 255"),
+        ({"x": BYTES.astype(int) - 1}, "from -1 to 254"),
+        ({"x": BYTES.astype(complex)}, "dtype complex128, expected uint8, bool or float"),
+        ({"x": BYTES.astype(str)}, "dtype <U3"),
+        ({"x": np.zeros([3], "datetime64[s]")}, "dtype datetime64"),
+        ({"x": np.zeros([3], [("a", "f4")])}, "dtype"),
+        ({"x": np.array([object(), None])}, "pickled Python objects"),
+        ({"x": BYTES[0, 0]}, r"shape \(7,\), expected \[n, h, w\]"),
+        ({"x": np.uint8(3)}, r"shape \(\)"),
+        ({"x": np.zeros([2, 2, 2, 2, 2])}, "reshape it"),
+        ({"x": BYTES[:0]}, r"is empty \(shape \(0, 9, 7\)\)"),
+        ({"x": BYTES[:, :0]}, "is empty"),
+        ({"x": np.zeros([5, 3, 32, 32], np.uint8)}, "looks like .n, c, h, w.; store x.transpose"),
+        ({"x": BYTES[:2]}, "2 training examples are too few to carve validation and test"),
+        (
+            {"x_train": BYTES, "x_test": BYTES[:, 1:]},
+            r"x_test has examples of shape \(8, 7, 1\), but x_train of \(9, 7, 1\)",
+        ),
+        ({"x_train": BYTES, "x_test": UNIT}, "x_test is float32, but x_train is uint8"),
+        ({"x": BYTES, "y": np.arange(29)}, "y has 29 labels for 30 examples"),
+        ({"x": BYTES, "y": np.eye(30)}, "argmax"),
+        ({"x": BYTES, "y": np.zeros([30, 1], int)}, "reshape"),
+        ({"x": BYTES, "y": np.arange(30) / 2}, "not whole numbers"),
+        ({"x": BYTES, "y": np.full(30, np.nan)}, "not whole numbers"),
+        ({"x": BYTES, "y": np.array(["a"] * 30)}, "not whole numbers"),
+        ({"x": BYTES, "y": np.arange(30) - 2}, "from -2 to 27"),
+        ({"x": BYTES, "y": np.arange(30) * 1000}, "largest label is 29000"),
+        ({"x": BYTES, "y": np.full(30, 2**40)}, "labels from 1099511627776"),
+        ({"x_train": BYTES, "x_test": BYTES, "y_train": np.arange(30)}, "no y_test; label every split"),
+        ({"x": BYTES, "y": np.arange(30), "y_test": np.arange(30)}, "y_test but no x_test"),
+    ],
+)
+def test_slips_get_one_clear_line(tmp_path, arrays, match):
+    path = save(tmp_path, **arrays)
+    with pytest.raises(UserError, match=match) as caught:
+        data.load(path)
+    assert str(caught.value).startswith(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_label_of_minus_one_means_unlabelled(tmp_path):
+    dataset = data.load(save(tmp_path, x=BYTES, y=np.where(np.arange(30) < 28, -1, 1)))
+    assert dataset.spec.num_classes == 2
+    assert sorted(together(dataset, "y").tolist()) == [-1] * 28 + [1, 1]
+
+
+@pytest.mark.parametrize("size", [0, 10, 400, 2000])
+def test_a_file_cut_short_is_refused(tmp_path, size):
+    path = pathlib.Path(save(tmp_path, x=BYTES))
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(UserError, match=r"is not an .npz file, or was cut short"):
+        data.load(str(path))
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_flipped_byte_is_refused(tmp_path, compressed):
+    path = tmp_path / "own.npz"
+    (np.savez_compressed if compressed else np.savez)(path, x=BYTES)
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2] ^= 0xFF
+    path.write_bytes(whole)
+    with pytest.raises(UserError, match="is damaged"):
+        data.load(str(path))
+
+
+def test_files_that_are_no_npz(tmp_path):
+    npy, text = tmp_path / "renamed.npz", tmp_path / "text.npz"
+    with npy.open("wb") as file:
+        np.save(file, BYTES)
+    text.write_text("hello")
+    for path in (npy, text):
+        with pytest.raises(UserError, match=r"is not an .npz file"):
+            data.load(str(path))
+    foreign = tmp_path / "foreign.npz"
+    with zipfile.ZipFile(foreign, "w") as archive:
+        archive.writestr("x", "not an array")
+    with pytest.raises(UserError, match="x is not an array"):
+        data.load(str(foreign))
+
+
+def test_paths_that_are_wrong(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.npz").mkdir()
+    np.save("x.npy", BYTES)
+    for name, match in (
+        ("missing.npz", "missing.npz: no such file; check the path, which starts from"),
+        ("folder.npz", "is not a file"),
+        ("x.npy", "is not an .npz file"),
+        (".", "is not an .npz file"),
+    ):
+        with pytest.raises(UserError, match=match):
+            data.load(name)
