@@ -1,6 +1,19 @@
 """Networks: the only place of vaex that imports Flax (Linen)."""
 
 from vaex.nets.activations import ACTIVATIONS, activation_function
+from vaex.nets.convolution import conv, conv_transpose
+from vaex.nets.image import ConvDecoder, ConvEncoder
+from vaex.nets.layers import Conv, ConvTranspose
 from vaex.nets.mlp import MLP
 
-__all__ = ["ACTIVATIONS", "MLP", "activation_function"]
+__all__ = [
+    "ACTIVATIONS",
+    "MLP",
+    "Conv",
+    "ConvDecoder",
+    "ConvEncoder",
+    "ConvTranspose",
+    "activation_function",
+    "conv",
+    "conv_transpose",
+]
