@@ -20,8 +20,22 @@ _NAMES = {
     "reparameterize": "vaex.distributions",
     "load": "vaex.codec",
 }
-_MODULES = ("bounds", "codec", "config", "core", "data", "distributions", "divergences", "evaluation", "models", "nets",
-            "plots", "schedules", "testing", "training")  # fmt: skip
+_MODULES = (
+    "bounds",
+    "codec",
+    "config",
+    "core",
+    "data",
+    "distributions",
+    "divergences",
+    "evaluation",
+    "models",
+    "nets",
+    "plots",
+    "schedules",
+    "testing",
+    "training",
+)
 
 __all__ = [
     "bernoulli_log_prob",

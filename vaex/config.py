@@ -23,7 +23,7 @@ from vaex.flags import (
     ranges,
 )
 
-DEFAULTS = {"dataset": "digits", "steps": 3000, "batch_size": 128}
+DEFAULTS = {"dataset": "digits", "steps": 4000, "batch_size": 128}
 
 
 class Member(NamedTuple):
@@ -34,7 +34,11 @@ class Member(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """A checked command line. ``config`` is the model's static Config; ``members`` the grid, seeds varying fastest."""
+    """A checked command line. ``config`` is the model's static Config; ``members`` the grid, seeds varying fastest;
+    ``varied`` the hyperparameters that differ in it; ``defaults`` the model's data set, steps and batch size.
+
+    ``run.batch_size`` is None until the data is known, where no flag gave it.
+    """
 
     model: str
     module: types.ModuleType
@@ -44,6 +48,7 @@ class Settings(NamedTuple):
     config: Any
     members: tuple[Member, ...]
     varied: tuple[str, ...]
+    defaults: dict[str, Any]
 
 
 def _split(argv: Sequence[str]) -> dict[str, str | None]:
@@ -152,7 +157,7 @@ def settings(
     """Settings from checked parts: the grid is expanded into members and the model's own defaults are filled in."""
     defaults = DEFAULTS | getattr(module, "DEFAULTS", {})
     steps = run.steps if run.epochs is not None or run.steps is not None else defaults["steps"]
-    run = dataclasses.replace(run, model=model, steps=steps, batch_size=run.batch_size or defaults["batch_size"])
+    run = dataclasses.replace(run, model=model, steps=steps)
     data_flags = dataclasses.replace(data_flags, dataset=data_flags.dataset or defaults["dataset"])
     seeds = parse_seeds(run.seeds)
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
@@ -164,4 +169,4 @@ def settings(
     }
     names = {field.name for field in dataclasses.fields(config)}
     config = dataclasses.replace(config, **{name: value for name, value in switches.items() if name in names})
-    return Settings(model, module, run, data_flags, evaluation, config, members, varied)
+    return Settings(model, module, run, data_flags, evaluation, config, members, varied, defaults)

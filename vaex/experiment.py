@@ -72,16 +72,17 @@ def stack_hparams(settings: config.Settings) -> Any:
 
 def assemble(settings: config.Settings) -> Experiment:
     """Load the data and build the recipe; all that a user can get wrong is found here, before anything is compiled."""
-    directory = identity.run_directory(settings)
-    flags, run = settings.data, settings.run
+    flags = settings.data
     dataset = data.load(flags.dataset, data_dir=flags.data_dir, manual_dir=flags.manual_dir)
     spec = resolve_spec(settings, dataset.spec)
     examples = len(dataset.splits["train"]["x"])
-    batch_size = run.batch_size or 0
+    batch_size = settings.run.batch_size or min(settings.defaults["batch_size"], examples)
     if batch_size > examples:
         raise UserError(
             f"--batch_size={batch_size} is larger than the training data of {examples} examples; give at most {examples}"
         )
+    settings = replace_run(settings, batch_size=batch_size)
+    run, directory = settings.run, identity.run_directory(settings)
     steps = run.steps or math.ceil((run.epochs or 0) * examples / batch_size)
     available = jax.device_count()
     if run.devices is not None and run.devices > available:

@@ -19,10 +19,10 @@ class RunFlags:
     """The run.
 
     Attributes:
-      model: a name from the list below, or a module of your own such as my_package.my_module.
-      steps: how many steps to train in all; a finished run continues with a larger number.
+      model: a name from the list above, or a module of your own such as my_package.my_module.
+      steps: how many steps to train in all; by default the model's own choice. A finished run continues with a larger number.
       epochs: the same in passes over the training data.
-      batch_size: examples per step.
+      batch_size: examples per step; by default the model's own choice.
       seeds: of initialisation and noise; several make a population, as 0:8 (0 to 7) or 1,5.
       out: the run directory; by default runs/MODEL-DATASET-HASH. The same command continues a stopped run.
       overwrite: start again where the run directory already holds a run.
@@ -50,7 +50,7 @@ class DataFlags:
     """The data.
 
     Attributes:
-      dataset: a name from the list below, or a file of your own, PATH.npz.
+      dataset: a name from the list above, or a file of your own, PATH.npz; by default the model's own choice.
       data_seed: of the order of examples, which all members share.
       data_dir: where prepared data sets live.
       manual_dir: where original files lie that you downloaded yourself.

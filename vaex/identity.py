@@ -7,7 +7,7 @@ import hashlib
 import json
 import pathlib
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from vaex import models
@@ -61,20 +61,21 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             found += differences(before, after)
         elif key == "members":
-            found.append(f"members: {_grid(before)} -> {_grid(after)}")
+            old_grid, new_grid = grid(before), grid(after)
+            names = [*old_grid, *(name for name in new_grid if name not in old_grid)]
+            pairs = ((name, old_grid.get(name), new_grid.get(name)) for name in names)
+            found += [f"{name}: {was} -> {now}" for name, was, now in pairs if was != now]
         else:
             found.append(f"{key}: {before} -> {after}")
     return found
 
 
-def _grid(members: Any) -> str:
-    """A population in few words: seeds, and each hyperparameter with its values."""
-    seeds = list(dict.fromkeys(member["seed"] for member in members))
+def grid(members: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """A population in few words: "seeds", and each hyperparameter with its values."""
+    seeds = dict.fromkeys(str(member["seed"]) for member in members)
     names = members[0]["hparams"]
-    values = {name: list(dict.fromkeys(m["hparams"].get(name, "") for m in members)) for name in names}
-    return " ".join(
-        [f"seeds={','.join(map(str, seeds))}", *(f"{name}={','.join(texts)}" for name, texts in values.items())]
-    )
+    values = {name: dict.fromkeys(member["hparams"].get(name, "") for member in members) for name in names}
+    return {"seeds": ",".join(seeds), **{name: ",".join(texts) for name, texts in values.items()}}
 
 
 def restore(facts: Mapping[str, Any], *, dataset: str | None = None) -> Settings:
@@ -93,4 +94,4 @@ def restore(facts: Mapping[str, Any], *, dataset: str | None = None) -> Settings
     flags = DataFlags(
         dataset or facts["dataset"], facts["data_seed"], binarize=facts["binarize"], dequantize=facts["dequantize"]
     )
-    return Settings(facts["model"], module, run, flags, EvaluationFlags(), module.Config(**values), members, varied)
+    return Settings(facts["model"], module, run, flags, EvaluationFlags(), module.Config(**values), members, varied, {})

@@ -18,7 +18,7 @@ from vaex.evaluation import generation, latents, likelihood, pictures
 from vaex.evaluator import Evaluator, finite
 from vaex.training import algorithm, population, reporting
 
-PICTURES = 12  # examples and samples per row
+PICTURES = 20  # examples to reconstruct; three times as many samples are drawn
 
 
 def peak_memory() -> int:
@@ -152,7 +152,7 @@ def draw_member(
         return np.clip(evaluator.decode(variables, hparams, z, show=show), 0.0, 1.0)
 
     plots.save(pictures.reconstruction_grid(few["x"], decode(mean)), folder / "reconstructions.png")
-    drawn = recipe.sample(jax.random.fold_in(evaluator.key, 5), variables, hparams, 5 * PICTURES, None)
+    drawn = recipe.sample(jax.random.fold_in(evaluator.key, 5), variables, hparams, 3 * PICTURES, None)
     images = drawn.mean if show == "mean" else drawn.sample(jax.random.fold_in(evaluator.key, 6))
     plots.save(pictures.sample_grid(np.clip(np.asarray(images), 0.0, 1.0)), folder / "samples.png")
     kl = np.asarray(facts["kl_per_latent"]) if "kl_per_latent" in facts else None

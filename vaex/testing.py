@@ -61,7 +61,7 @@ def subject(model: str | types.ModuleType, shape: tuple[int, ...] = (8, 8, 1), *
     config = module.Config(**{**getattr(module, "TINY", {}), **changes})
     members = (Member(0, {}), Member(1, {"learning_rate": "ramp:0.003:0.001:10"}))
     settings = Settings(
-        module.__name__, module, RunFlags(), DataFlags(), EvaluationFlags(), config, members, ("learning_rate",)
+        module.__name__, module, RunFlags(), DataFlags(), EvaluationFlags(), config, members, ("learning_rate",), {}
     )
     kind = "grey" if shape[-1] == 1 else "color"
     spec = experiment.resolve_spec(settings, Spec("random", shape, kind, levels=256, num_classes=10))

@@ -59,7 +59,6 @@ def print_help(module: types.ModuleType | None) -> typing.NoReturn:
         prog="run.py",
         description="\n".join([intro, "", *lists]) + more,
         use_underscores=True,
-        config=(tyro.conf.FlagConversionOff,),
     )
     raise SystemExit(0)
 
@@ -70,12 +69,17 @@ def _described(cls: type, defaults: Any, doc: str | None = None) -> Any:
 
     texts, fields = help_texts(cls), []
     for name, kind in field_types(cls).items():
-        default = getattr(defaults, name)
-        if typing.get_origin(kind) is tuple:
+        default, metavar, hint = getattr(defaults, name), None, None
+        if typing.get_origin(kind) is types.UnionType:  # an optional flag: its default is explained by its text
+            kind = next(option for option in typing.get_args(kind) if option is not type(None))
+            default, hint = kind(), ""
+        elif typing.get_origin(kind) is tuple:
             kind, default, metavar = str, show(default), "INTxINT.."
-        else:
-            metavar = None
-        annotation = typing.Annotated[kind, tyro.conf.arg(help=texts.get(name, ""), metavar=metavar)]
+        elif kind is str and default == "":
+            hint = "(required)"
+        annotation = typing.Annotated[
+            kind, tyro.conf.arg(help=texts.get(name, ""), metavar=metavar, help_behavior_hint=hint)
+        ]
         fields.append((name, annotation, dataclasses.field(default=default)))
     described = dataclasses.make_dataclass(cls.__name__, fields)
     described.__doc__ = doc or (cls.__doc__ or "").strip().splitlines()[0]

@@ -31,7 +31,7 @@ class HParams(gaussian.HParams):
       beta: weight of the KL.
     """
 
-    beta: Schedule | float = 4.0
+    beta: Schedule | float = 2.0
 
 
 def build(config: Config, spec: Spec) -> Recipe:

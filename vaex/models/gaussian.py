@@ -36,7 +36,7 @@ class Networked:
       average: set where average_decay is above 0.
     """
 
-    latent_dim: int = 16
+    latent_dim: int = 10
     network: Literal["mlp", "conv"] = "mlp"
     hidden: tuple[int, ...] = (256, 256)
     channels: tuple[int, ...] = (32, 32, 64, 64)

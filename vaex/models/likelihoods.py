@@ -35,8 +35,11 @@ class Likelihood(NamedTuple):
 
 
 def choose(name: str, spec: Spec) -> str:
-    """The likelihood that "auto" means for this data: bernoulli for binary and grey images, discretized_logistic for
-    colour, gaussian for real vectors.
+    """The likelihood that "auto" means for this data.
+
+    bernoulli for binary images and for 8-bit or continuous grey ones (which are then binarised dynamically, the field's
+    custom); discretized_logistic for colour and for coarser levels, where binarising would lose most of the image;
+    gaussian for real vectors and continuous colour.
 
     Example:
       >>> choose("auto", Spec("cifar10", (32, 32, 3), "color", levels=256))
@@ -44,9 +47,9 @@ def choose(name: str, spec: Spec) -> str:
     """
     if name != "auto":
         return name
-    defaults = {"binary": "bernoulli", "grey": "bernoulli", "color": "discretized_logistic", "real": "gaussian"}
-    chosen = defaults[spec.kind]
-    return "gaussian" if chosen == "discretized_logistic" and spec.levels is None else chosen
+    if spec.kind == "binary" or (spec.kind == "grey" and spec.levels in (None, 256)):
+        return "bernoulli"
+    return "gaussian" if spec.levels is None else "discretized_logistic"
 
 
 def binarization(name: str, spec: Spec) -> str:
