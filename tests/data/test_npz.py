@@ -181,7 +181,7 @@ NAN[7, 0, 0] = np.inf
         ({"x": BYTES, "y": np.arange(30) - 2}, "from -2 to 27"),
         ({"x": BYTES, "y": np.arange(30) * 1000}, "largest label is 29000"),
         ({"x": BYTES, "y": np.full(30, 2**40)}, "labels from 1099511627776"),
-        ({"x_train": BYTES, "x_test": BYTES, "y_train": np.arange(30)}, "no y_test; label every split"),
+        ({"x_train": BYTES, "x_test": BYTES, "y_train": np.arange(30)}, "none for x_test; label every split"),
         ({"x": BYTES, "y": np.arange(30), "y_test": np.arange(30)}, "y_test but no x_test"),
     ],
 )

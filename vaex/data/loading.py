@@ -41,7 +41,10 @@ def load(
             raise UserError(f"--{flag}={value}: {nearest(str(value), known)}")
     if not 0 <= data_seed < 2**64:
         raise UserError(f"--data_seed={data_seed}: give a number from 0 to 2**64 - 1")
-    dataset = _find(name, data_dir, manual_dir)
+    try:
+        dataset = _find(name, data_dir, manual_dir)
+    except OSError as error:
+        raise UserError(f"--dataset={name}: {error}; check that the path exists and may be read") from None
     spec = resolve(dataset.spec, binarize="none" if binarize == "auto" else binarize, dequantize=dequantize)
     return dataset._replace(spec=spec)
 
@@ -55,6 +58,14 @@ def _find(name: str, data_dir: str | os.PathLike[str] | None, manual_dir: str | 
         from vaex.data.digits import load_digits
 
         return load_digits()
+    if name in ("mnist", "fashion_mnist"):
+        from vaex.data.originals import ORIGINALS, load_originals
+
+        return load_originals(ORIGINALS[name], data_dir, manual_dir)
+    if name.startswith("tfds:"):
+        from vaex.data.tfds import load_tfds
+
+        return load_tfds(name, data_dir)
     own_files = "a file of your own, PATH.npz, with an array x"
     if name and pathlib.Path(name).expanduser().exists():
         raise UserError(f"--dataset={name}: is not an .npz file; give {own_files}")

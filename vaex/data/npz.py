@@ -8,8 +8,9 @@ import zlib
 
 import numpy as np
 
-from vaex.data import arrays, values
-from vaex.data.spec import Dataset, Spec, with_protocol
+from vaex.data.arrays import SPLITS
+from vaex.data.assemble import Part, assemble
+from vaex.data.spec import Dataset
 from vaex.errors import UserError, nearest
 
 NAMES = ("x", "x_train", "x_validation", "x_test", "y", "y_train", "y_validation", "y_test")
@@ -33,41 +34,26 @@ def load_npz(path: str | pathlib.Path) -> Dataset:
     """
     path = pathlib.Path(path).expanduser()
     found = _read(path)
-    raw, raw_labels = _by_split(path, found, "x"), _by_split(path, found, "y")
-    if "train" not in raw:
+    x_names, y_names = _by_split(path, found, "x"), _by_split(path, found, "y")
+    if "train" not in x_names:
         raise UserError(f"{path}: has no array x or x_train; {REMEDY}")
-    stored, kind, levels = values.store(str(path), {_called(found, "x", split): array for split, array in raw.items()})
-    splits = {split: {"x": stored[_called(found, "x", split)]} for split in raw}
-    for split, array in raw_labels.items():
-        if split not in raw:
-            raise UserError(f"{path}: has {_called(found, 'y', split)} but no x_{split}; give both or neither")
-        splits[split]["y"] = arrays.labels(f"{path}: {_called(found, 'y', split)}", array, len(raw[split]))
-    unlabelled = [split for split in raw if split not in raw_labels]
-    if raw_labels and unlabelled:
-        raise UserError(
-            f"{path}: has labels, but no y_{' and no y_'.join(unlabelled)}; label every split (-1 means unlabelled) or none"
-        )
-    missing = tuple(split for split in arrays.SPLITS if split not in raw)
-    splits |= arrays.carve(splits["train"], missing, str(path))
-    splits = {split: splits[split] for split in arrays.SPLITS}
-    sizes = "_".join(str(len(splits[split]["x"])) for split in arrays.SPLITS)
-    carved = f"_carved_{'_'.join(missing)}" if missing else ""
-    classes = arrays.count_classes(str(path), splits)
-    shape = splits["train"]["x"].shape[1:]
-    spec = Spec(path.stem, shape, kind, levels=levels, num_classes=classes, data_hash=arrays.data_hash(splits))
-    return Dataset(splits, with_protocol(spec, f"{path.stem}_{sizes}{carved}"))
+    for split, y_name in y_names.items():
+        if split not in x_names:
+            raise UserError(f"{path}: has {y_name} but no x_{split}; give both or neither")
+    parts = {split: Part(name, found[name]) for split, name in x_names.items()}
+    for split, name in y_names.items():
+        parts[split] = parts[split]._replace(y_name=name, y=found[name])
+    return assemble(str(path), path.stem, parts, protocol=path.stem)
 
 
-def _called(found: dict[str, np.ndarray], letter: str, split: str) -> str:
-    """The name of a split's array in the file: x stands for x_train."""
-    return letter if split == "train" and letter in found else f"{letter}_{split}"
-
-
-def _by_split(path: pathlib.Path, found: dict[str, np.ndarray], letter: str) -> dict[str, np.ndarray]:
+def _by_split(path: pathlib.Path, found: dict[str, np.ndarray], letter: str) -> dict[str, str]:
+    """The names of the splits' arrays in the file; x alone stands for x_train."""
     if letter in found and f"{letter}_train" in found:
         raise UserError(f"{path}: has both {letter} and {letter}_train, which mean the same; keep one")
-    names = {split: _called(found, letter, split) for split in arrays.SPLITS}
-    return {split: found[name] for split, name in names.items() if name in found}
+    names = {split: f"{letter}_{split}" for split in SPLITS}
+    if letter in found:
+        names["train"] = letter
+    return {split: name for split, name in names.items() if name in found}
 
 
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:

@@ -1,0 +1,52 @@
+"""Data sets of tensorflow-datasets by name: ``tfds:NAME[:CONFIG]``."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import re
+
+from vaex.data.assemble import Part, assemble
+from vaex.data.prepared import find_prepared, folders, is_prepared, read_prepared, root_folder
+from vaex.data.spec import Dataset
+from vaex.errors import UserError, nearest
+
+
+def load_tfds(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
+    """The data set ``tfds:NAME[:CONFIG]``: its image feature, and its feature "label" where it has one.
+
+    Splits "train", "validation" and "test" are taken as they are; a missing one is carved as ``arrays.carve`` says.
+    Decoded arrays are kept beside the data, so that later starts need neither decoding nor tensorflow-datasets.
+
+    Raises: UserError where it is not prepared, or holds what can't be used. Nothing is ever downloaded.
+    Example:
+      >>> load_tfds("tfds:no_such_set", "/nonexistent")
+      Traceback (most recent call last):
+      ...
+      vaex.errors.UserError: --dataset=tfds:no_such_set: /nonexistent does not exist; give --data_dir, ...
+    """
+    match = re.fullmatch(r"tfds:(\w+)(?:[:/]([\w.+-]*[\w+-][\w.+-]*))?", name)
+    if match is None:
+        raise UserError(f"--dataset={name}: expected tfds:NAME or tfds:NAME:CONFIG, such as tfds:mnist")
+    root = root_folder(data_dir)
+    prepared = find_prepared(root, match[1], match[2] or "")
+    if prepared is None:
+        raise UserError(f"--dataset={name}: {_not_prepared(root, match[1], match[2])}")
+    decoded = read_prepared(prepared)
+    parts = {
+        split: Part(f"{split} image", arrays["x"], f"{split} label", arrays.get("y"))
+        for split, arrays in decoded.splits.items()
+    }
+    own_name = "_".join(filter(None, (prepared.name, prepared.config)))
+    protocol = f"tfds_{own_name}_{prepared.version}"
+    return assemble(name, own_name, parts, protocol=protocol, label_names=decoded.label_names)
+
+
+def _not_prepared(root: pathlib.Path, name: str, config: str | None) -> str:
+    if not root.is_dir():
+        return f"{root} does not exist; give --data_dir, the folder in which tensorflow-datasets has prepared it"
+    there = [folder.name for folder in folders(root) if is_prepared(folder)]
+    wanted = f"{name}/{config}" if config else name
+    command = f"tfds.builder('{wanted}', data_dir='{root}', file_format='array_record').download_and_prepare()"
+    hint = f"{nearest(name, there)}. " if there else ""
+    return f"not prepared in {root}. {hint}Give another --data_dir, or prepare it where there is a network: {command}"
