@@ -29,7 +29,8 @@ class Checkpoints:
         self._ocp = ocp
         self.folder = folder.resolve()
         options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(self.folder, options=options)
+        handlers = {"state": ocp.StandardCheckpointHandler()}  # without them, metadata of another process reads as None
+        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
     def latest(self) -> int | None:
         """The step of the newest whole checkpoint, or None."""

@@ -140,7 +140,9 @@ def _chunk(step, get_batch, names: tuple[str, ...], capacity: int, strategy: str
             state, metrics = advance(state, get_batch(resident, plan, index - first))
             vector = jnp.stack([jnp.asarray(metrics[name], jnp.float32) for name in names], axis=-1)
             window = window + vector
-            rows = jax.lax.dynamic_update_index_in_dim(rows, window / log_every, index // log_every - base, 0)
+            # over the steps since the last row: "finite" counts them, also where a resumed run changes log_every
+            mean = window / window[..., finite_index, None]
+            rows = jax.lax.dynamic_update_index_in_dim(rows, mean, index // log_every - base, 0)
             window = jnp.where((index + 1) % log_every == 0, jnp.zeros_like(window), window)
             alive = alive & jnp.all(vector[..., finite_index] > 0)
             return index + 1, state, window, rows, vector, alive
