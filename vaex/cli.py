@@ -2,44 +2,79 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from vaex import config
+from vaex import config, files
 from vaex.errors import UserError
-from vaex.files import read_json, write_json
+
+if TYPE_CHECKING:
+    from vaex.experiment import Experiment
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, train, evaluate, draw. Returns the exit code: 0 done, 2 a slip in the input, 3 a loss that is not finite."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # no terminal's encoding may cost the results of a long run
     try:
+        if os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())  # for --model=my_package.my_module, as python -m has it
         return run(config.parse(sys.argv[1:] if argv is None else argv))
     except UserError as error:
-        print(f"vaex: {' '.join(str(error).split())}", file=sys.stderr)
-        return error.exit_code
+        return complain(str(error), error.exit_code)
     except KeyboardInterrupt:
-        print("vaex: interrupted; the same command continues from the last checkpoint", file=sys.stderr)
-        return 130
+        return complain("interrupted; the same command continues from the last checkpoint", 130)
+    except BrokenPipeError:  # whoever read our output has left, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        return complain(f"{error}; check the disk, the path and its permissions, then run the same command again", 2)
+    except MemoryError as error:
+        return complain(f"out of memory ({error}); {SMALLER}", 2)
+    except RuntimeError as error:  # XLA's
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return complain(f"out of memory ({str(error).splitlines()[0]}); {SMALLER}", 2)
+
+
+SMALLER = "try a smaller --batch_size, --hidden, --latent_dim or --eval_samples, or fewer members"
+
+
+def complain(text: str, code: int) -> int:
+    """One line on standard error; returns ``code``."""
+    print(f"vaex: {' '.join(text.split())}", file=sys.stderr)
+    return code
 
 
 def run(settings: config.Settings) -> int:
     """Train what is left to train, evaluate and draw; a finished run is told so."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from vaex import experiment, report
+    from vaex import experiment
 
     assembled = experiment.assemble(settings)
+    files.make_writable(assembled.directory)
+    with files.held(assembled.directory):
+        return advance(assembled)
+
+
+def advance(assembled: Experiment) -> int:
+    """Take the run in its directory, held against others, to where the flags want it."""
+    from vaex import experiment, report
+
+    settings, path = assembled.settings, assembled.directory / "summary.json"
     resumed = experiment.claim(assembled)
-    done = finished(assembled.directory / "summary.json")
+    done = finished(path)
     if done is not None and done["steps"] > assembled.steps:
         raise UserError(
             f"{assembled.directory} is trained to step {done['steps']} already, beyond --steps={assembled.steps}; give at "
             "least that many steps, another --out, or --overwrite to start again"
         )
     complete = done is not None and done["steps"] == assembled.steps
-    if done is not None and complete and done["evaluation"] == report.evaluation_facts(assembled):
+    if done is not None and complete and covers(done["evaluation"], report.evaluation_facts(assembled)):
         print(
             f"{assembled.directory} is finished at step {done['steps']}; a larger --steps goes on, --overwrite starts again"
         )
@@ -49,19 +84,31 @@ def run(settings: config.Settings) -> int:
     print(f"{settings.model} on {assembled.spec.name}: {size}{assembled.steps} steps, in {assembled.directory}")
     trained = experiment.train(assembled, resumed=resumed, say=print)
     if done is not None and complete:  # only the evaluation is new: keep how it was trained
-        trained = trained._replace(facts={name: done[name] for name in trained.facts})
+        trained = trained._replace(facts={name: done.get(name) for name in trained.facts})
     summary = report.summarize(assembled, trained, tell_on(sys.stderr))
-    write_json(assembled.directory / "summary.json", summary)
+    files.write_json(path, summary)
     show(assembled.directory, summary)
     return 0
 
 
+def covers(done: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether an evaluation that was done holds all of one that is wanted; pictures that are there need not be wanted.
+
+    Example:
+      >>> covers({"split": "test", "figures": "mean"}, {"split": "test", "figures": None})
+      True
+    """
+    return all(done.get(name) == value for name, value in wanted.items() if name != "figures" or value is not None)
+
+
 def finished(path: pathlib.Path) -> dict[str, Any] | None:
-    """The summary of a finished run, or None."""
+    """The summary of a finished run, or None, also where it is damaged (it is then written anew)."""
     try:
-        return read_json(path) if path.exists() else None
-    except ValueError:
+        done = files.read_json(path)
+    except (OSError, ValueError):
         return None
+    needed = {"steps": int, "evaluation": dict, "results": list, "members": list}
+    return done if isinstance(done, dict) and all(isinstance(done.get(k), v) for k, v in needed.items()) else None
 
 
 def tell_on(stream: Any) -> Any:

@@ -75,12 +75,15 @@ def _split(argv: Sequence[str]) -> dict[str, str | None]:
 
 def _tables(module: types.ModuleType) -> tuple[dict[str, Any], dict[str, Any]]:
     """Types of the static flags and defaults of the hyperparameter flags of a model; no flag may have two meanings."""
+    for part in ("Config", "HParams"):
+        if not dataclasses.is_dataclass(getattr(module, part)):
+            raise UserError(f"{module.__name__}: {part} is not a dataclass; write @dataclass(frozen=True) above it")
     config, hparams = field_types(module.Config), hparam_defaults(module)
     taken = {name for _, group in GROUPS for name in field_types(group)} | {"help"}
     for name in (*config, *hparams):
-        if name in taken:
+        if name in taken or name.removeprefix("no_") in taken:
             raise UserError(
-                f"{module.__name__}: the field {name!r} is already a flag of every model; give it another name"
+                f"{module.__name__}: the field {name!r} is already a flag, of every model or of this one; give it another name"
             )
         taken.add(name)
     return config, hparams
@@ -98,7 +101,7 @@ def _refuse_unknown(flag: str, model: str, known: Sequence[str]) -> None:
     has = _who_has(flag)
     if has:
         raise UserError(f"--{flag} is not a flag of {model}; models that have it: {', '.join(has)}")
-    raise UserError(f"--{flag} is not a flag; {nearest(flag, known).split(' Known:')[0]} See --model={model} --help")
+    raise UserError(f"--{flag} is not a flag; {nearest(flag, known).split('Known:')[0]}see --model={model} --help")
 
 
 def parse(argv: Sequence[str]) -> Settings:
@@ -125,13 +128,15 @@ def parse(argv: Sequence[str]) -> Settings:
         if text is None and kind is bool:
             values[name] = True
         elif text is None and known.get(positive) is bool and name != positive:
+            if positive in words:
+                raise UserError(f"--{positive} and --{name} contradict each other; give one of them")
             values[positive] = False
         elif name not in known and name not in default_texts:
             _refuse_unknown(name, model, [*known, *default_texts])
-        elif not text and name != "hidden":
+        elif text is None or (not text and name != "hidden"):
             raise UserError(f"--{name} lacks its value; write --{name}=VALUE")
         elif name in known:
-            values[name] = convert(name, kind, text or "")
+            values[name] = convert(name, kind, text)
     groups = {name: group(**{k: values[k] for k in grouped[name] if k in values}) for name, group in GROUPS}
     if groups["run"].steps is not None and groups["run"].epochs is not None:
         raise UserError("--steps and --epochs say the same thing twice; give one of them")
@@ -139,7 +144,8 @@ def parse(argv: Sequence[str]) -> Settings:
         raise UserError(f"--epochs={groups['run'].epochs:g}: expected more than 0")
     allowed = ranges(module.HParams)
     grid = {
-        name: parse_hparam(name, words.get(name) or text, allowed.get(name)) for name, text in default_texts.items()
+        name: parse_hparam(name, words.get(name) or text, allowed.get(name), infinite=text == "inf")
+        for name, text in default_texts.items()
     }
     config = module.Config(**{k: values[k] for k in config_types if k in values})
     return settings(model, module, groups["run"], groups["data"], groups["evaluation"], config, grid)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import os
 import pathlib
+import shutil
 import time
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from vaex import config, data, identity
 from vaex.core import Algorithm, Recipe, Stage
 from vaex.data.spec import Dataset, Spec
 from vaex.errors import NonFiniteError, UserError
-from vaex.files import read_json, write_json
+from vaex.files import make_writable, read_json, write_json
 from vaex.models import likelihoods
 from vaex.training import algorithm, loop, mesh, population, reporting
 from vaex.training.checkpoint import Checkpoints
@@ -100,14 +100,10 @@ def claim(experiment: Experiment) -> bool:
     Raises: UserError for a directory that cannot be written, holds something else, or another configuration.
     """
     directory, path = experiment.directory, experiment.directory / "config.json"
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--out={directory}: cannot be made ({error.strerror}); choose another directory") from None
-    if not os.access(directory, os.W_OK | os.X_OK):
-        raise UserError(f"--out={directory}: is not writable; choose another directory")
-    if experiment.settings.run.overwrite:
+    make_writable(directory)
+    if experiment.settings.run.overwrite and path.exists():
         clear(directory)
+        return False
     if not path.exists():
         strangers = [entry.name for entry in directory.iterdir() if not entry.name.startswith(".")]
         if strangers:
@@ -115,14 +111,10 @@ def claim(experiment: Experiment) -> bool:
                 f"--out={directory}: holds other files ({', '.join(sorted(strangers)[:3])}) but no run; choose another directory"
             )
         return False
-    try:
-        old = read_json(path)
-        stored, data_hash = old["identity"], old["data"]["data_hash"]
-    except (ValueError, KeyError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); --overwrite starts the run again") from None
-    changed = identity.differences(stored, identity.identity(experiment.settings))
-    if data_hash != experiment.spec.data_hash:
-        changed.append(f"data: {data_hash} -> {experiment.spec.data_hash}")
+    old = identity.read(path)
+    changed = identity.differences(old["identity"], identity.identity(experiment.settings))
+    if old["data"]["data_hash"] != experiment.spec.data_hash:
+        changed.append(f"data: {old['data']['data_hash']} -> {experiment.spec.data_hash}")
     if changed:
         raise UserError(
             f"--out={directory} holds a run of another configuration: {'; '.join(changed)}. Choose another --out, "
@@ -135,15 +127,31 @@ OURS = ("config.json", "metrics.jsonl", "timings.jsonl", "summary.json", "checkp
 
 
 def clear(directory: pathlib.Path) -> None:
-    """Remove what a run has written, and nothing else; config.json last, so a half-cleared run is still known as one."""
-    import shutil
+    """Remove what a run has written, and nothing else; config.json last, so a half-cleared run is still known as one.
 
-    for name in reversed(OURS):
-        path = directory / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+    Raises: UserError where the directory's config.json is not a run's.
+    """
+    path = directory / "config.json"
+    try:
+        ours = identity.is_run(read_json(path))
+    except (OSError, ValueError):  # damaged: a run's, where nothing else lies beside it
+        ours = all(entry.name in OURS or entry.name.startswith(".") for entry in directory.iterdir())
+    if not ours:
+        raise UserError(f"--out={directory}: its config.json is not that of a run; choose another directory")
+    for picture in (directory / "figures").rglob("*.png"):
+        picture.unlink()
+    for folder in sorted((directory / "figures").rglob("*"), reverse=True):
+        _remove_empty(folder)
+    _remove_empty(directory / "figures")
+    if (directory / "checkpoints").is_dir() and not (directory / "checkpoints").is_symlink():
+        shutil.rmtree(directory / "checkpoints")
+    for name in ("checkpoints", "summary.json", "timings.jsonl", "metrics.jsonl", "config.json"):
+        (directory / name).unlink(missing_ok=True)
+
+
+def _remove_empty(folder: pathlib.Path) -> None:
+    if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def write_config(experiment: Experiment, strategy: str) -> None:
@@ -210,7 +218,7 @@ def train(experiment: Experiment, *, resumed: bool, say: Any) -> Trained:
     """
     run, directory = experiment.settings.run, experiment.directory
     stepper, feed, state = initial_state(experiment)
-    recorded = read_json(directory / "config.json")["population_strategy"] if resumed else None
+    recorded = read_json(directory / "config.json").get("population_strategy") if resumed else None
     strategy = strategy_for(experiment, state, recorded)
     if not resumed:
         write_config(experiment, strategy)
@@ -222,7 +230,14 @@ def train(experiment: Experiment, *, resumed: bool, say: Any) -> Trained:
     try:
         latest = checkpoints.latest()
         start = latest or 0
+        if start > experiment.steps:
+            raise UserError(
+                f"{directory} is trained to step {start} already, beyond step {experiment.steps}; give at least "
+                f"--steps={start}, another --out, or --overwrite to start again"
+            )
         if latest is None:
+            if resumed:
+                say(f"{directory} holds no checkpoint: starting again at step 0")
             checkpoints.save(0, carry)  # so that there is a last good state from the first step on
         else:
             carry = checkpoints.restore(carry)

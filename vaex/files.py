@@ -6,9 +6,15 @@ import contextlib
 import json
 import os
 import pathlib
+import re
+import tempfile
 import uuid
 from collections.abc import Iterator
 from typing import Any
+
+from vaex.errors import UserError
+
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}(\..*)?")
 
 
 @contextlib.contextmanager
@@ -31,6 +37,56 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_writable(directory: pathlib.Path) -> None:
+    """Make ``directory`` where it is missing, and try that a file can be written in it (permissions alone don't tell).
+
+    Raises: UserError where it can't be.
+    Example:
+      >>> make_writable(pathlib.Path(os.devnull))
+      Traceback (most recent call last):
+      ...
+      vaex.errors.UserError: --out=/dev/null: cannot be written (File exists); choose another directory
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=directory).close()
+    except OSError as error:
+        raise UserError(
+            f"--out={directory}: cannot be written ({error.strerror or error}); choose another directory"
+        ) from None
+
+
+@contextlib.contextmanager
+def held(directory: pathlib.Path) -> Iterator[None]:
+    """Hold ``directory`` against other processes that ask for it so, until the block or the process ends.
+
+    Left-overs of writes that were killed are removed on entering. Where the file system knows no locks, nothing is held.
+
+    Raises: UserError where another process holds it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # no such locks on this platform
+        yield
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                f"--out={directory}: another process is at work there; wait until it ends, or choose another directory"
+            ) from None
+        except OSError:
+            pass  # such as on some network file systems
+        for entry in directory.iterdir():
+            if TEMPORARY.fullmatch(entry.name) and entry.is_file():
+                entry.unlink(missing_ok=True)
+        yield
+    finally:
+        os.close(handle)
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

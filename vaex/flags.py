@@ -86,16 +86,18 @@ class EvaluationFlags:
 
 
 GROUPS: tuple[tuple[str, type], ...] = (("run", RunFlags), ("data", DataFlags), ("evaluation", EvaluationFlags))
-LEAST = {
-    "steps": 1,
-    "batch_size": 1,
-    "log_every": 1,
-    "checkpoint_every": 1,
-    "devices": 1,
-    "eval_images": 1,
-    "eval_samples": 1,
-    "data_seed": 0,
+COUNT = (1, 2**31 - 1)  # compiled programs count in int32
+LIMITS = {
+    "steps": COUNT,
+    "batch_size": COUNT,
+    "log_every": COUNT,
+    "checkpoint_every": COUNT,
+    "devices": COUNT,
+    "eval_images": COUNT,
+    "eval_samples": COUNT,
+    "data_seed": (0, 2**64 - 1),
 }
+MOST_SEEDS = 65536  # far beyond any population; a slip such as 0:1e9 must not fill the memory
 
 
 def help_texts(cls: type) -> dict[str, str]:
@@ -116,19 +118,29 @@ def field_types(cls: type) -> dict[str, Any]:
 
 
 def show(value: Any) -> str:
-    """The text of a field's default, in the grammar of flags."""
+    """The text of a field's default, in the grammar of flags; of a number the shortest that stands for the same float32.
+
+    Example:
+      >>> show(0.001), show(1.0), show((500, 500))
+      ('0.001', '1', '500x500')
+    """
     if isinstance(value, tuple) and hasattr(value, "_fields"):  # a Schedule
-        start, stop, begin, length, period, cosine = (f"{float(v):g}" for v in value)
+        start, stop, begin, length, period, cosine = (float(v) for v in value)
         if start == stop:
-            return start
-        if period != "0":
-            return f"cycle:{start}:{stop}:{period}:{float(length) / float(period):g}"
-        return f"{'cosine' if cosine != '0' else 'ramp'}:{start}:{stop}:{length}" + (
-            f":{begin}" if begin != "0" else ""
-        )
+            return _number(start)
+        if period:
+            return ":".join(["cycle", *map(_number, (start, stop, period, length / period))])
+        parts = (start, stop, length, begin) if begin else (start, stop, length)
+        return ":".join(["cosine" if cosine else "ramp", *map(_number, parts)])
     if isinstance(value, tuple):
         return "x".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return _number(value) if isinstance(value, float) else str(value)
+
+
+def _number(value: float) -> str:
+    import numpy as np
+
+    return str(np.float32(value)).removesuffix(".0")
 
 
 def convert(name: str, kind: Any, text: str) -> Any:
@@ -145,9 +157,10 @@ def convert(name: str, kind: Any, text: str) -> Any:
         kind = next(option for option in typing.get_args(kind) if option is not type(None))
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
-        if text not in arguments:
-            raise UserError(f"--{name}={text}: {nearest(text, map(str, arguments))}")
-        return text
+        choices = {str(choice): choice for choice in arguments}
+        if text not in choices:
+            raise UserError(f"--{name}={text}: {nearest(text, choices)}{_one_value(text)}")
+        return choices[text]
     if kind is bool:
         if text.lower() not in ("true", "false"):
             raise UserError(f"--{name}={text}: expected true or false")
@@ -158,12 +171,17 @@ def convert(name: str, kind: Any, text: str) -> Any:
         value = kind(text)
     except ValueError:
         example = {int: "a whole number", float: "a number"}.get(kind, "whole numbers joined by x, such as 500x500")
-        raise UserError(f"--{name}={text}: expected {example}") from None
+        raise UserError(f"--{name}={text}: expected {example}{_one_value(text)}") from None
     if kind is float and not math.isfinite(value):
         raise UserError(f"--{name}={text}: expected a finite number")
-    if name in LEAST and value < LEAST[name]:
-        raise UserError(f"--{name}={text}: expected at least {LEAST[name]}")
+    low, high = LIMITS.get(name, (-math.inf, math.inf))
+    if kind in (int, float) and not low <= value <= high:
+        raise UserError(f"--{name}={text}: expected {f'at least {low}' if value < low else f'at most {high}'}")
     return value
+
+
+def _one_value(text: str) -> str:
+    return "; only hyperparameters and --seeds take several values" if "," in text else ""
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -177,8 +195,13 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     try:
         for part in text.split(","):
             first, colon, last = part.partition(":")
-            seeds.extend(range(int(first), int(last)) if colon else [int(first)])
-    except ValueError:
+            span = range(int(first), int(last) if colon else int(first) + 1)
+            if len(seeds) + len(span) > MOST_SEEDS:
+                raise UserError(f"--seeds={text}: expected at most {MOST_SEEDS} seeds in one run")
+            seeds.extend(span)
+    except UserError:
+        raise
+    except (ValueError, OverflowError):
         raise UserError(f"--seeds={text}: expected whole numbers, as 0:8 (0 to 7) or 1,5") from None
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**32:
         raise UserError(f"--seeds={text}: expected at least one seed, all different, each from 0 to 2^32 - 1")
@@ -193,22 +216,44 @@ def ranges(cls: type) -> dict[str, tuple[float, float]]:
     return found
 
 
-def parse_hparam(name: str, text: str, bounds: tuple[float, float] | None) -> tuple[str, ...]:
-    """The texts of one hyperparameter flag, each checked."""
+def parse_hparam(
+    name: str, text: str, bounds: tuple[float, float] | None, *, infinite: bool = False
+) -> tuple[str, ...]:
+    """The texts of one hyperparameter flag, each checked and spelt as ``show`` does, so that 1e-3 and 0.001 are one value.
+
+    Args:
+      name: of the flag.
+      text: one value or several, joined by commas.
+      bounds: (least, most), or None.
+      infinite: whether a constant may be infinite (which switches something off).
+    Raises: UserError for a value that can't be read or used, or one that stands twice.
+    Example:
+      >>> parse_hparam("beta", "1,4.0,ramp:0:4:5e3", None)
+      ('1', '4', 'ramp:0:4:5000')
+    """
+    import numpy as np
+
     from vaex import schedules
 
-    parts = tuple(part.strip() for part in text.split(","))
-    for part in parts:
+    low, high = bounds or (-math.inf, math.inf)
+    texts = []
+    for part in (part.strip() for part in text.split(",")):
         try:
-            schedule = schedules.parse(part)
+            with np.errstate(over="ignore"):  # what overflows float32 is refused below
+                schedule = schedules.parse(part)
         except ValueError as error:
             raise UserError(f"--{name}={text}: {error}; several values are joined by commas") from None
-        low, high = bounds or (-math.inf, math.inf)
-        if not all(low <= float(value) <= high for value in (schedule.start, schedule.stop)):
-            raise UserError(f"--{name}={text}: expected values from {low:g} to {high:g}")
-    if len(set(parts)) < len(parts):
-        raise UserError(f"--{name}={text}: a value stands twice")
-    return parts
+        ends = float(schedule.start), float(schedule.stop)
+        if not all(math.isfinite(float(value)) for value in schedule) and not (infinite and ends[0] == ends[1]):
+            raise UserError(f"--{name}={text}: expected finite numbers")
+        if not all(low <= value <= high for value in ends):
+            wanted = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+            raise UserError(f"--{name}={text}: expected values {wanted}")
+        spelt = show(schedule)
+        texts.append(spelt if schedules.parse(spelt) == schedule else part)  # a cycle's share may lose a digit
+    if len(set(texts)) < len(texts):
+        raise UserError(f"--{name}={text}: a value stands twice; give each once, and --seeds for repetitions")
+    return tuple(texts)
 
 
 def hparam_defaults(module: types.ModuleType) -> dict[str, str]:

@@ -12,13 +12,15 @@ from typing import Any
 
 from vaex import models
 from vaex.config import Member, Settings
-from vaex.flags import DataFlags, EvaluationFlags, RunFlags
+from vaex.errors import UserError
+from vaex.files import read_json
+from vaex.flags import HIDDEN, DataFlags, EvaluationFlags, RunFlags, field_types, hparam_defaults
 
 
 def identity(chosen: Settings) -> dict[str, Any]:
     """What may not change when a run continues: everything that its numbers depend on, but for how long it runs."""
     dataset = chosen.data.dataset or ""
-    name = pathlib.Path(dataset).stem if dataset.endswith(".npz") else dataset
+    name = pathlib.Path(dataset).stem if dataset.lower().endswith(".npz") else dataset
     config = {field.name: getattr(chosen.config, field.name) for field in dataclasses.fields(chosen.config)}
     return {
         "model": chosen.model,
@@ -46,8 +48,32 @@ def run_directory(chosen: Settings) -> pathlib.Path:
     return pathlib.Path("runs") / name
 
 
-def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The fields in which two identities differ, each as ``name: old -> new``.
+def read(path: pathlib.Path) -> dict[str, Any]:
+    """The content of a run's config.json.
+
+    Raises: UserError where it cannot be read, or is not the config.json of a run.
+    """
+    try:
+        facts = read_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); --overwrite starts the run again") from None
+    if not is_run(facts):
+        raise UserError(f"{path}: is not the config.json of a vaex run; choose another directory")
+    return facts
+
+
+def is_run(facts: Any) -> bool:
+    """Whether ``facts``, the content of some config.json, describe a run."""
+    needed = {"model", "dataset", "data_seed", "binarize", "dequantize", "batch_size", "config", "members"}
+    try:
+        identified = isinstance(facts["data"]["data_hash"], str) and needed <= set(facts["identity"])
+        return identified and len(grid(facts["identity"]["members"])) > 0
+    except (KeyError, TypeError, IndexError, AttributeError):
+        return False
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The fields in which two identities differ, each as ``name: old -> new``; not those that follow from others.
 
     Example:
       >>> differences({"a": 1, "config": {"b": 2}}, {"a": 1, "config": {"b": 3}})
@@ -56,7 +82,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = ""
     found: list[str] = []
     for key in [*old, *(key for key in new if key not in old)]:
         before, after = old.get(key), new.get(key)
-        if before == after:
+        if before == after or key in HIDDEN:
             continue
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             found += differences(before, after)
@@ -78,20 +104,23 @@ def grid(members: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     return {"seeds": ",".join(seeds), **{name: ",".join(texts) for name, texts in values.items()}}
 
 
-def restore(facts: Mapping[str, Any], *, dataset: str | None = None) -> Settings:
+def restore(facts: Mapping[str, Any]) -> Settings:
     """Settings from the ``identity`` in a run's config.json, for loading it.
 
-    Args:
-      facts: the content of config.json.
-      dataset: unused by loading but kept for reports.
+    Raises: UserError for a run whose model has fields that this version of it lacks.
     """
     module = models.module(facts["model"])
-    kinds = typing.get_type_hints(module.Config)
+    kinds = {**field_types(module.Config), **dict.fromkeys(HIDDEN, bool)}
+    known = {*kinds, *hparam_defaults(module)}
+    given = {*facts["config"], *(name for member in facts["members"] for name in member["hparams"])}
+    if not given <= known:
+        raise UserError(
+            f"{facts['model']}: this version lacks {', '.join(sorted(given - known))}, which the run was made with; load it "
+            "with the version that config.json names"
+        )
     values = {k: tuple(v) if typing.get_origin(kinds[k]) is tuple else v for k, v in facts["config"].items()}
     members = tuple(Member(member["seed"], dict(member["hparams"])) for member in facts["members"])
     varied = tuple(name for name in members[0].hparams if len({m.hparams[name] for m in members}) > 1)
     run = RunFlags(model=facts["model"], batch_size=facts["batch_size"])
-    flags = DataFlags(
-        dataset or facts["dataset"], facts["data_seed"], binarize=facts["binarize"], dequantize=facts["dequantize"]
-    )
+    flags = DataFlags(facts["dataset"], facts["data_seed"], binarize=facts["binarize"], dequantize=facts["dequantize"])
     return Settings(facts["model"], module, run, flags, EvaluationFlags(), module.Config(**values), members, varied, {})

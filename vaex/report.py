@@ -113,7 +113,7 @@ def summarize(run: experiment.Experiment, trained: experiment.Trained, tell: Cal
 
 
 def evaluation_facts(run: experiment.Experiment) -> dict[str, Any]:
-    """Which examples the numbers stand for; a finished run is evaluated again where these differ."""
+    """Which examples the numbers stand for, and what was drawn; a finished run is evaluated again where these differ."""
     flags = run.settings.evaluation
     total = len(run.dataset.splits[flags.eval_split]["x"])
     return {
@@ -121,6 +121,7 @@ def evaluation_facts(run: experiment.Experiment) -> dict[str, Any]:
         "examples": total,
         "log_likelihood_examples": min(flags.eval_images, total),
         "importance_samples": flags.eval_samples,
+        "figures": flags.show if flags.figures else None,
     }
 
 
