@@ -46,6 +46,8 @@ def as_sets(rows):
         (GRID.astype(np.float32), BYTES, "grey", 256),
         (BYTES.astype(np.float32) * np.float32(1 / 255), BYTES, "grey", 256),
         (GRID.astype(np.float16), BYTES, "grey", 256),
+        (BITS.astype(np.uint8) * 2, BITS.astype(np.uint8) * 2, "grey", 256),
+        (GRID.astype(np.float32) * np.float32(0.99999), None, "grey", None),
         (UNIT, UNIT, "grey", None),
         (UNIT.astype(np.float64), UNIT, "grey", None),
         (RNG.random([30, 9, 7]).astype(np.float16), None, "grey", None),
@@ -113,6 +115,12 @@ def test_missing_splits_are_carved(tmp_path, given, sizes, words):
         assert np.array_equal(split["x"][:, 0] - 1, split["y"].astype(np.uint8))  # labels went along
     again = data.load(save(tmp_path, **arrays, **{name.replace("x", "y"): y for name in given}), data_seed=7)
     assert again.spec == dataset.spec
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(3, (1, 1, 1)), (9, (7, 1, 1)), (19, (17, 1, 1)), (20, (16, 2, 2))])
+def test_carved_splits_are_a_tenth_and_never_empty(tmp_path, n, sizes):
+    dataset = data.load(save(tmp_path, x=BYTES[:n]))
+    assert tuple(len(split["x"]) for split in dataset.splits.values()) == sizes
 
 
 def test_the_carved_split_is_golden(tmp_path):
