@@ -71,7 +71,7 @@ class TrainState(NamedTuple):
 class Algorithm(NamedTuple):
     """How a state is made and advanced: ``init(key, hparams, batch) -> TrainState``, ``step(state, batch) -> (state, metrics)``.
 
-    ``step`` leaves the state as it was where a loss is not finite, and says so by ``metrics["finite"]`` = 0.
+    ``metrics["finite"]`` is 1, or 0 where a loss was not finite: the loop then stops and the state is never saved.
     """
 
     init: Callable[..., TrainState]

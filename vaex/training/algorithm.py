@@ -129,7 +129,9 @@ def gradient_algorithm(
       every: player -> period in steps of its updates (1 where absent).
       clip: whether to clip by ``hparams.clip_norm``. Static, because the norm costs a pass over the gradients.
       average: whether to keep an exponential average of the parameters, decay ``min(average_decay, (1+t)/(10+t))``.
-    Returns: an Algorithm whose step refuses to apply an update where a loss (or, when clipping, a gradient) is not finite.
+    Returns: an Algorithm. Where a loss (or, when clipping, a gradient) is not finite, its step says so by
+        ``metrics["finite"]`` = 0 and the state it returns is spoiled: to keep the old one would copy every parameter at
+        every step (a fifth of the memory traffic of an MLP's step), and the loop stops there and never saves it.
     Raises: ValueError for an unknown optimizer, one that brings its own learning rate, or a period below 1.
     """
     every = dict(every or {})
@@ -168,21 +170,12 @@ def gradient_algorithm(
             due = state.step % every[player] == 0 if every.get(player, 1) > 1 else True
             params[player], opt_state[player] = _choose(due, new, old) if due is not True else new
 
-        fresh = TrainState(
-            state.step + 1,
-            state.key,
-            state.hparams,
-            Variables(params, outcome.state),
-            opt_state,
-            _averaged(state, params, hparams) if average else (),
-        )
         names = {player: f"{player}_loss" if len(losses) > 1 else "loss" for player in losses}
         metrics = {name: masked_mean(jnp.asarray(m), batch.get("mask")) for name, m in outcome.metrics.items()}
         metrics |= {names[player]: loss for player, loss in losses.items()} | {"finite": finite.astype(jnp.float32)}
-        guarded = (fresh.step, fresh.variables, fresh.opt_state, fresh.average)
-        before = (state.step, state.variables, state.opt_state, state.average)
-        kept = _choose(finite, guarded, before)
-        return TrainState(kept[0], state.key, state.hparams, *kept[1:]), metrics
+        averaged = _averaged(state, params, hparams) if average else ()
+        variables = Variables(params, outcome.state)
+        return TrainState(state.step + 1, state.key, state.hparams, variables, opt_state, averaged), metrics
 
     return Algorithm(init, step)
 

@@ -226,5 +226,5 @@ def _explain(program: Program, carry: Carry, chunk: Chunk) -> str:
         bad = [name for name, value in terms.items() if not math.isfinite(value)]
         bad.sort(key=lambda name: ("loss" in name, name == "elbo", name))  # causes before the sums they spoil
         term = f"{bad[0]} is {terms[bad[0]]}" if bad else "the gradient is not finite"
-        parts.append(f"member {index} at step {int(steps[index])}: {term}")
+        parts.append(f"member {index} at step {int(steps[index]) - 1}: {term}")
     return "; ".join(parts)

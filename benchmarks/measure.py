@@ -1,0 +1,67 @@
+"""Measuring on a shared machine: A and B interleaved, repeats under foreign load dropped, medians quoted."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+FOREIGN = 0.12  # of one core; a repeat during which others used more does not count
+
+
+class Timing(NamedTuple):
+    """Seconds of the repeats that count, and how many did not."""
+
+    seconds: list[float]
+    dropped: int
+
+    @property
+    def median(self) -> float:
+        """Median seconds of the repeats that count."""
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Half the distance between the quartiles, relative to the median."""
+        if len(self.seconds) < 4:
+            return float("nan")
+        low, _, high = statistics.quantiles(self.seconds, n=4)
+        return (high - low) / 2 / self.median
+
+
+def _busy() -> float | None:
+    """CPU seconds that the machine has spent on anything since it started, or None where /proc does not say."""
+    path = pathlib.Path("/proc/stat")
+    if not path.exists():
+        return None
+    user, nice, system, _idle, _iowait, irq, softirq, *rest = (int(word) for word in path.read_text().split("\n")[0].split()[1:])
+    steal = rest[0] if rest else 0
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
+
+
+def interleave(functions: Mapping[str, Callable[[], None]], *, repeats: int, warm_up: int = 1) -> dict[str, Timing]:
+    """Time each function ``repeats`` times, one after the other in turn, after ``warm_up`` calls of each.
+
+    A function must have finished its work when it returns (block on its results). A repeat counts only if foreign
+    processes used less than ``FOREIGN`` of a core meanwhile; where none does, all count and ``dropped`` equals ``repeats``.
+    """
+    for _ in range(warm_up):
+        for function in functions.values():
+            function()
+    clean: dict[str, list[float]] = {name: [] for name in functions}
+    every: dict[str, list[float]] = {name: [] for name in functions}
+    names = list(functions)
+    for index in range(repeats):
+        for name in names if index % 2 == 0 else reversed(names):
+            busy, own, began = _busy(), time.process_time(), time.perf_counter()
+            functions[name]()
+            seconds = time.perf_counter() - began
+            every[name].append(seconds)
+            after = _busy()
+            foreign = 0.0 if busy is None or after is None else (after - busy - (time.process_time() - own)) / seconds
+            if foreign < FOREIGN:
+                clean[name].append(seconds)
+    return {name: Timing(clean[name] or every[name], repeats - len(clean[name])) for name in functions}
