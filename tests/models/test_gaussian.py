@@ -1,0 +1,117 @@
+"""The shared builder against closed forms: posteriors, KL by both ways, losses of the variants."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vaex.data.spec import Spec
+from vaex.errors import UserError
+from vaex.models import annealed_vae, autoencoder, beta_vae, gaussian, vae
+from vaex.schedules import resolve
+from vaex.training import algorithm
+
+SPEC = Spec("random", (8, 8, 1), "binary", levels=2)
+X = {"x": jnp.asarray(np.random.default_rng(0).integers(0, 2, (16, 8, 8, 1)), jnp.float32)}
+KEY = jax.random.key(0)
+
+
+def outcome(module, hparams=None, **changes):
+    """The objective of a model at its first parameters, with the hyperparameters at step 10."""
+    recipe = module.build(module.Config(**{**gaussian.TINY, **changes}), SPEC)
+    stage = recipe.stages[0]
+    values = resolve(algorithm.as_schedules(hparams or stage.hparams), 10)
+    variables = stage.model.init(KEY, X)
+    return recipe, variables, values, stage.model.objective(KEY, variables, values, X, train=True)
+
+
+def test_losses_of_the_variants():
+    _, _, _, plain = outcome(vae)
+    np.testing.assert_allclose(plain.losses["vae"], -np.mean(plain.metrics["elbo"]), rtol=1e-6)
+    np.testing.assert_allclose(plain.metrics["elbo"], -plain.metrics["reconstruction"] - plain.metrics["kl"], rtol=1e-5)
+    _, _, _, beta = outcome(beta_vae, beta_vae.HParams(beta=3.0))
+    expected = np.mean(beta.metrics["reconstruction"] + 3.0 * beta.metrics["kl"])
+    np.testing.assert_allclose(beta.losses["vae"], expected, rtol=1e-6)
+    _, _, _, annealed = outcome(annealed_vae, annealed_vae.HParams(capacity="ramp:0:10:20", gamma=7.0))
+    kl = np.mean(annealed.metrics["kl"])
+    expected = np.mean(annealed.metrics["reconstruction"]) + 7.0 * abs(kl - 5.0)
+    np.testing.assert_allclose(annealed.losses["vae"], expected, rtol=1e-6)
+    _, _, _, point = outcome(autoencoder)
+    np.testing.assert_allclose(point.losses["autoencoder"], np.mean(point.metrics["reconstruction"]), rtol=1e-6)
+    assert set(point.metrics) == {"reconstruction"}
+
+
+@pytest.mark.parametrize("posterior", ["diagonal", "full", "fixed"])
+def test_monte_carlo_kl_agrees_with_the_closed_form(posterior):
+    hparams = beta_vae.HParams(posterior_scale=0.7)
+    exact = outcome(beta_vae, hparams, posterior=posterior, latent_dim=3)[3].metrics["kl"]
+    drawn = outcome(beta_vae, hparams, posterior=posterior, latent_dim=3, kl="monte_carlo", num_samples=4000)[
+        3
+    ].metrics["kl"]
+    assert exact.shape == drawn.shape == (16,)
+    # log q(z) - log p(z) at 4,000 draws: its deviation is at most a few nats, so this is over four standard errors
+    np.testing.assert_allclose(drawn, exact, atol=4 * 3.0 / np.sqrt(4000))
+    assert np.all(np.asarray(exact) > 0)
+
+
+def test_posteriors_have_the_covariance_they_are_named_for():
+    for posterior in ("diagonal", "full", "fixed"):
+        config = gaussian.Config(latent_dim=3, posterior=posterior)
+        raw = jax.random.normal(KEY, (1, gaussian.posterior_features(config)))
+        q = gaussian.posterior_of(config, raw, beta_vae.HParams(posterior_scale=0.5))
+        z = np.asarray(q.sample(jax.random.key(1), (200_000,)))[:, 0]
+        covariance = np.cov(z.T)
+        off = np.abs(covariance - np.diag(np.diag(covariance))).max()
+        np.testing.assert_allclose(np.diag(covariance), q.variance[0], rtol=0.03)
+        assert (off > 0.05) == (posterior == "full")
+        if posterior == "fixed":
+            np.testing.assert_allclose(q.variance, 0.25, rtol=1e-5)
+
+
+def test_log_weights_are_the_joint_minus_the_posterior():
+    recipe, variables, hparams, _ = outcome(vae, latent_dim=2)
+    posterior = recipe.encode(KEY, variables, hparams, X)
+    z = posterior.sample(KEY, (5,))
+    by_hand = (
+        recipe.decode(variables, hparams, z, X).log_prob(X["x"])
+        - 0.5 * jnp.sum(z**2, -1)
+        - jnp.log(2 * jnp.pi)
+        - posterior.log_prob(z)
+    )
+    np.testing.assert_allclose(recipe.log_weights(KEY, variables, hparams, X, 5), by_hand, rtol=1e-4, atol=1e-4)
+
+
+def test_training_makes_the_bound_better_and_beta_lowers_the_kl():
+    found = {}
+    for beta in (0.5, 8.0):
+        recipe = beta_vae.build(beta_vae.Config(**gaussian.TINY), SPEC)
+        stepper = recipe.stages[0].algorithm
+        state = stepper.init(KEY, beta_vae.HParams(beta=beta, learning_rate=0.01), X)
+        step = jax.jit(stepper.step)
+        first = step(state, X)[1]
+        for _ in range(150):
+            state, metrics = step(state, X)
+        found[beta] = metrics
+        assert metrics["loss"] < first["loss"]
+    assert found[8.0]["kl"] < found[0.5]["kl"] - 0.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"latent_dim": 0}, "latent_dim=0"),
+        ({"num_samples": 0}, "num_samples=0"),
+        ({"hidden": (5, 0)}, "hidden=5x0"),
+        ({"network": "conv", "hidden": ()}, "at least one width"),
+        ({"activation": "rellu"}, "did you mean relu"),
+        ({"optimizer": "adan"}, "did you mean adam"),
+    ],
+)
+def test_configs_out_of_range_are_refused(changes, words):
+    with pytest.raises(UserError, match=words):
+        gaussian.Config(**changes)
+
+
+def test_conv_needs_images_of_eight():
+    with pytest.raises(UserError, match="at least 8x8"):
+        vae.build(vae.Config(network="conv"), SPEC._replace(shape=(8, 7, 1)))

@@ -1,0 +1,101 @@
+"""The likelihood heads: what auto chooses, what each computes from raw numbers, and what it refuses."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+
+from vaex.data.spec import Spec
+from vaex.errors import UserError
+from vaex.models import likelihoods
+
+GREY = Spec("grey", (2, 3, 1), "grey", levels=256)
+BINARY = Spec("binary", (2, 3, 1), "binary", levels=2)
+DIGITS = Spec("digits", (2, 3, 1), "grey", levels=17)
+COLOR = Spec("color", (2, 3, 3), "color", levels=256)
+FLOATS = Spec("floats", (2, 3, 3), "color")
+REAL = Spec("real", (4,), "real")
+
+
+@pytest.mark.parametrize(
+    ("spec", "name", "binarize"),
+    [
+        (GREY, "bernoulli", "dynamic"),
+        (BINARY, "bernoulli", "none"),
+        (DIGITS, "discretized_logistic", "none"),
+        (COLOR, "discretized_logistic", "none"),
+        (FLOATS, "gaussian", "none"),
+        (REAL, "gaussian", "none"),
+    ],
+)
+def test_auto_follows_the_data(spec, name, binarize):
+    assert likelihoods.choose("auto", spec) == name
+    assert likelihoods.binarization(name, spec) == binarize
+    assert likelihoods.choose("laplace", spec) == "laplace"
+
+
+def raw(spec: Spec, channels: int) -> jnp.ndarray:
+    return jnp.asarray(np.random.default_rng(0).normal(size=(5, *spec.shape, channels)), jnp.float32)
+
+
+def test_gaussian_of_fixed_sigma_is_squared_error():
+    head = likelihoods.build("gaussian", GREY, scale="fixed")
+    values, x = raw(GREY, 1), np.random.default_rng(1).random((5, 2, 3, 1)).astype(np.float32)
+    found = head.distribution(values, {}, jnp.float32(1.0)).log_prob(x)
+    squared = np.sum((np.asarray(values)[..., 0] + 0.5 - x) ** 2, axis=(1, 2, 3))
+    np.testing.assert_allclose(found, -0.5 * squared - 6 * 0.5 * np.log(2 * np.pi), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("name", "family"), [("gaussian", scipy.stats.norm), ("laplace", scipy.stats.laplace)])
+def test_scales_global_and_per_pixel(name, family):
+    x = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+    shared = likelihoods.build(name, REAL, scale="global")
+    params = {"log_scale": jnp.float32(0.3)}
+    values = raw(REAL, 1)
+    scale = np.exp(likelihoods.bounded(jnp.float32(0.3)))
+    expected = family.logpdf(x, np.asarray(values)[..., 0], scale).sum(-1)
+    np.testing.assert_allclose(shared.distribution(values, params, jnp.float32(9.0)).log_prob(x), expected, rtol=1e-5)
+    pixel = likelihoods.build(name, REAL, scale="per_pixel")
+    assert pixel.channels == 2 and pixel.init() == {}
+    values = raw(REAL, 2)
+    scale = np.exp(np.asarray(likelihoods.bounded(values[..., 1])))
+    expected = family.logpdf(x, np.asarray(values)[..., 0], scale).sum(-1)
+    np.testing.assert_allclose(pixel.distribution(values, {}, jnp.float32(9.0)).log_prob(x), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["categorical", "discretized_logistic"])
+def test_discrete_heads_sum_to_one_over_the_levels(name):
+    spec = Spec("one", (1,), "grey", levels=17)
+    head = likelihoods.build(name, spec, scale="global")
+    values = raw(spec, head.channels)[:1]
+    grid = np.arange(17, dtype=np.float32)[:, None] / 16
+    logs = head.distribution(jnp.repeat(values, 17, axis=0), head.init(), jnp.float32(1.0)).log_prob(grid)
+    assert head.discrete and head.density
+    np.testing.assert_allclose(np.exp(logs).sum(), 1.0, rtol=1e-5)
+
+
+def test_bernoulli_on_grey_is_a_cross_entropy_and_no_density():
+    assert not likelihoods.build("bernoulli", GREY).density
+    assert "not a density" in likelihoods.build("bernoulli", GREY).title
+    assert likelihoods.build("bernoulli", GREY._replace(binarize="dynamic")).density
+    assert likelihoods.build("bernoulli", BINARY).discrete
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "words"),
+    [
+        ("bernoulli", REAL, "real numbers"),
+        ("categorical", FLOATS, "use --likelihood=gaussian"),
+        ("discretized_logistic", COLOR._replace(dequantize="uniform"), "use --dequantize=none"),
+    ],
+)
+def test_heads_that_do_not_fit_are_refused(name, spec, words):
+    with pytest.raises(UserError, match=words):
+        likelihoods.build(name, spec)
+
+
+def test_bounded_is_odd_smooth_and_bounded():
+    x = jnp.linspace(-50, 50, 101)
+    y = likelihoods.bounded(x)
+    assert jnp.all(jnp.diff(y) >= 0) and jnp.all(jnp.abs(y) <= 7.0)
+    np.testing.assert_allclose(y, -y[::-1], rtol=1e-5, atol=1e-6)
