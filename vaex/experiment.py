@@ -73,7 +73,7 @@ def stack_hparams(settings: config.Settings) -> Any:
 def assemble(settings: config.Settings) -> Experiment:
     """Load the data and build the recipe; all that a user can get wrong is found here, before anything is compiled."""
     flags = settings.data
-    dataset = data.load(flags.dataset, data_dir=flags.data_dir, manual_dir=flags.manual_dir)
+    dataset = data.load(flags.dataset or "", data_dir=flags.data_dir, manual_dir=flags.manual_dir)
     spec = resolve_spec(settings, dataset.spec)
     examples = len(dataset.splits["train"]["x"])
     batch_size = settings.run.batch_size or min(settings.defaults["batch_size"], examples)
@@ -167,8 +167,9 @@ def write_config(experiment: Experiment, strategy: str) -> None:
 
 def load_spec(facts: dict[str, Any]) -> Spec:
     """The Spec that ``write_config`` stored."""
-    stored = {name: facts["data"][name] for name in Spec._fields}
-    return Spec(**{name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()})
+    stored = ((name, facts["data"][name]) for name in Spec._fields)
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in stored}
+    return Spec(**values)
 
 
 # --- training -----------------------------------------------------------------------------------------------------
@@ -183,7 +184,7 @@ def initial_state(experiment: Experiment) -> tuple[Algorithm, Any, Any]:
     """The algorithm, the feed and the members' first states."""
     stage, run = experiment.recipe.stages[0], experiment.settings.run
     arrays = experiment.dataset.splits["train"]
-    feed = data.resident_feed(arrays, run.batch_size, experiment.settings.data.data_seed)
+    feed = data.resident_feed(arrays, run.batch_size or 0, experiment.settings.data.data_seed)
     stepper = stage_algorithm(stage, experiment.spec)
     example = {name: jnp.asarray(values[: run.batch_size]) for name, values in arrays.items()}
     seeds = [member.seed for member in experiment.settings.members]

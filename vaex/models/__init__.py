@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+import os
+import sys
 from types import ModuleType
 
 from vaex.errors import UserError, nearest
@@ -25,7 +28,9 @@ def module(name: str) -> ModuleType:
       >>> module("beta_vae").__name__
       'vaex.models.beta_vae'
     """
-    if name not in MODELS and "." not in name:
+    if name not in MODELS and os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a model file of one's own lies where one works
+    if name not in MODELS and "." not in name and importlib.util.find_spec(name) is None:
         raise UserError(
             f"no model is called {name!r}; {nearest(name, MODELS)}; or give a module of your own, as my_package.my_module"
         )

@@ -10,6 +10,7 @@ Command: ``python experiments/run.py --model=annealed_vae --capacity=ramp:0:25:2
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ class HParams(gaussian.HParams):
 def build(config: Config, spec: Spec) -> Recipe:
     """The recipe for data of this spec."""
 
-    def penalty(hparams: HParams, terms: gaussian.Terms) -> jax.Array:
+    def penalty(hparams: Any, terms: gaussian.Terms) -> jax.Array:
         return bounds.capacity_penalty(jnp.mean(terms.kl), hparams.capacity, gamma=hparams.gamma)
 
     return gaussian.recipe(config, spec, HParams(), penalty)

@@ -86,9 +86,9 @@ def build(name: str, spec: Spec, *, scale: str = "global") -> Likelihood:
         return Likelihood(title, 1, dict, lambda raw, params, sigma: dist.Bernoulli(raw[..., 0], ndims), binary, binary)
     if name == "continuous_bernoulli":
         return Likelihood(name, 1, dict, lambda raw, params, sigma: dist.ContinuousBernoulli(raw[..., 0], ndims))
-    levels = 2 if binary else spec.levels
-    if name in ("categorical", "discretized_logistic") and (levels is None or spec.dequantize != "none"):
-        remedy = "use --likelihood=gaussian" if levels is None else "use --dequantize=none"
+    levels = 2 if binary else spec.levels or 0  # 0: values are continuous
+    if name in ("categorical", "discretized_logistic") and (not levels or spec.dequantize != "none"):
+        remedy = "use --likelihood=gaussian" if not levels else "use --dequantize=none"
         raise UserError(
             f"--likelihood={name} needs data of equally spaced levels, such as uint8; here values are continuous: {remedy}"
         )
@@ -103,7 +103,7 @@ def build(name: str, spec: Spec, *, scale: str = "global") -> Likelihood:
     return _scaled(name, spec, scale, levels, ndims)
 
 
-def _scaled(name: str, spec: Spec, scale: str, levels: int | None, ndims: int) -> Likelihood:
+def _scaled(name: str, spec: Spec, scale: str, levels: int, ndims: int) -> Likelihood:
     """gaussian, laplace and discretized_logistic, whose scale is learned or fixed. Raw means of images start at 1/2."""
     offset = 0.0 if spec.kind == "real" else 0.5
     start = {"real": 0.0}.get(spec.kind, -2.0)
