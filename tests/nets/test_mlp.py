@@ -25,6 +25,10 @@ REFERENCE = {
 }
 
 
+def standard_normal(shape):
+    return np.random.default_rng(1).standard_normal(shape, np.float32)
+
+
 def test_every_activation_has_a_reference():
     assert set(REFERENCE) == set(ACTIVATIONS)
 
@@ -39,14 +43,12 @@ def test_activation_is_the_textbook_formula(name):
 
 @pytest.mark.parametrize("hidden", [(), (5,), (7, 4)])
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_mlp_is_dense_layers_with_activation_between_and_none_at_the_end(hidden, activation):
+def test_mlp_is_dense_layers_with_activation_between_and_none_at_the_end(hidden, activation, filled):
     mlp = MLP(hidden, 3, activation)
-    x = np.asarray(jax.random.normal(jax.random.key(1), (6, 11)))
-    params = mlp.init(jax.random.key(0), x)["params"]
+    x = standard_normal((6, 11))
+    params = filled(mlp, x)["params"]
     names = [f"hidden_{index}" for index in range(len(hidden))]
     assert set(params) == {*names, "output"}
-    # Zero biases would hide a missing one.
-    params = jax.tree.map(lambda leaf: leaf + 0.1, params)
     expected = x
     for name in names:
         expected = REFERENCE[activation](expected @ params[name]["kernel"] + params[name]["bias"])
@@ -64,17 +66,17 @@ def test_mlp_is_dense_layers_with_activation_between_and_none_at_the_end(hidden,
         ((3, 2), 2, (2,)),
     ],
 )
-def test_mlp_flattens_the_event_axes_only(shape, event_ndims, expected):
+def test_mlp_flattens_the_event_axes_only(shape, event_ndims, expected, filled):
     mlp = MLP((4,), 2, event_ndims=event_ndims)
-    x = jax.random.normal(jax.random.key(0), shape)
-    variables = mlp.init(jax.random.key(1), x)
+    x = standard_normal(shape)
+    variables = filled(mlp, x)
     result = mlp.apply(variables, x)
     assert result.shape == expected
     flat = x.reshape(*shape[: len(shape) - event_ndims], -1)
     np.testing.assert_array_equal(result, MLP((4,), 2).apply(variables, flat))
 
 
-def test_mlp_compiles_to_the_program_of_plain_dense_layers():
+def test_mlp_compiles_to_the_program_of_plain_dense_layers(filled):
     class Plain(nn.Module):
         @nn.compact
         def __call__(self, x):
@@ -82,14 +84,14 @@ def test_mlp_compiles_to_the_program_of_plain_dense_layers():
 
     x = jnp.ones((3, 5))
     ours, plain = MLP((4,), 2), Plain()
-    variables = ours.init(jax.random.key(0), x)
+    variables = filled(ours, x)
     assert str(jax.make_jaxpr(ours.apply)(variables, x)) == str(jax.make_jaxpr(plain.apply)(variables, x))
 
 
-def test_mlp_under_vmap_over_parameters_equals_each_member():
+def test_mlp_under_vmap_over_parameters_equals_each_member(filled):
     mlp = MLP((4,), 2)
-    x = jax.random.normal(jax.random.key(0), (3, 5))
-    stacked = jax.vmap(lambda key: mlp.init(key, x))(jax.random.split(jax.random.key(1), 3))
+    x = standard_normal((3, 5))
+    stacked = filled(mlp, x, members=(3,))
     together = jax.vmap(mlp.apply, (0, None))(stacked, x)
     for member in range(3):
         alone = mlp.apply(jax.tree.map(operator.itemgetter(member), stacked), x)

@@ -46,7 +46,7 @@ class ConvEncoder(nn.Module):
     Example:
       >>> encoder = ConvEncoder(features=10, channels=(4, 8))
       >>> images = jax.numpy.zeros((2, 9, 12, 3))
-      >>> encoder.init_with_output(jax.random.key(0), images)[0].shape
+      >>> jax.eval_shape(encoder.init_with_output, jax.random.key(0), images)[0].shape
       (2, 10)
     """
 
@@ -92,7 +92,8 @@ class ConvDecoder(nn.Module):
       lowering: of the convolutions, see ``vaex.nets.conv``.
     Example:
       >>> decoder = ConvDecoder(shape=(9, 12, 3), channels=(4, 8))
-      >>> decoder.init_with_output(jax.random.key(0), jax.numpy.zeros((2, 5)))[0].shape
+      >>> latents = jax.numpy.zeros((2, 5))
+      >>> jax.eval_shape(decoder.init_with_output, jax.random.key(0), latents)[0].shape
       (2, 9, 12, 3)
     """
 

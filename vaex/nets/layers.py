@@ -22,7 +22,7 @@ class Conv(nn.Conv):
       lowering: "auto", "matmul", "conv" or "matmul_jvp", see ``vaex.nets.conv``.
     Example:
       >>> layer = Conv(features=8, kernel_size=(4, 4), strides=2, padding=1)
-      >>> y, variables = layer.init_with_output(jax.random.key(0), jax.numpy.ones((2, 16, 16, 3)))
+      >>> y, variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), jax.numpy.ones((2, 16, 16, 3)))
       >>> y.shape, jax.tree.map(jax.numpy.shape, variables["params"])
       ((2, 8, 8, 8), {'bias': (8,), 'kernel': (4, 4, 3, 8)})
     """
@@ -62,7 +62,7 @@ class ConvTranspose(nn.ConvTranspose):
       lowering: "auto", "matmul", "conv" or "matmul_jvp", see ``vaex.nets.conv``.
     Example:
       >>> layer = ConvTranspose(features=3, kernel_size=(4, 4), strides=(2, 2))
-      >>> y, variables = layer.init_with_output(jax.random.key(0), jax.numpy.ones((2, 8, 8, 5)))
+      >>> y, variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), jax.numpy.ones((2, 8, 8, 5)))
       >>> y.shape, jax.tree.map(jax.numpy.shape, variables["params"])
       ((2, 16, 16, 3), {'bias': (3,), 'kernel': (4, 4, 5, 3)})
     """

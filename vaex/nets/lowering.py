@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from vaex.nets import products
@@ -33,7 +34,7 @@ def output(sizes: Geometry, lowering: str, x: jax.Array, kernel: jax.Array) -> j
         return _stock_output(sizes, x, kernel)
     if lowering == "matmul_jvp":
         return _product_output(sizes, x, kernel)
-    return _output(sizes, lowering, x, kernel)
+    return _output(sizes, lowering, *_varying_alike(x, kernel))
 
 
 def transposed(sizes: Geometry, lowering: str, y: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -48,7 +49,14 @@ def transposed(sizes: Geometry, lowering: str, y: jax.Array, kernel: jax.Array) 
         return _stock_input(sizes, y, kernel)
     if lowering == "matmul_jvp":
         return _product_input(sizes, y, kernel)
-    return _input(sizes, lowering, y, kernel)
+    return _input(sizes, lowering, *_varying_alike(y, kernel))
+
+
+def _varying_alike(*operands: jax.Array) -> list[jax.Array]:
+    """In ``jax.shard_map`` all operands vary over the same mesh axes, so that a replicated one's gradient is summed."""
+    over = [jax.typeof(operand).manual_axis_type.varying for operand in operands]  # type: ignore[attr-defined]
+    missing = [tuple(frozenset().union(*over) - axes) for axes in over]
+    return [lax.pcast(a, axes, to="varying") if axes else a for a, axes in zip(operands, missing, strict=True)]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -148,10 +156,10 @@ def _stock_output(sizes: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array
 
 
 def _stock_input(sizes: Geometry, y: jax.Array, kernel: jax.Array) -> jax.Array:
-    x = jax.ShapeDtypeStruct((y.shape[0], *sizes.image, sizes.channels), y.dtype)
+    x, y = _varying_alike(jnp.zeros((y.shape[0], *sizes.image, sizes.channels), y.dtype), y)
     return jax.linear_transpose(lambda x: _stock_output(sizes, x, kernel), x)(y)[0]
 
 
 def _stock_kernel(sizes: Geometry, x: jax.Array, y: jax.Array) -> jax.Array:
-    kernel = jax.ShapeDtypeStruct((*sizes.kernel, sizes.channels // sizes.groups, sizes.features), x.dtype)
+    kernel, y = _varying_alike(jnp.zeros((*sizes.kernel, sizes.channels // sizes.groups, sizes.features), x.dtype), y)
     return jax.linear_transpose(lambda kernel: _stock_output(sizes, x, kernel), kernel)(y)[0]

@@ -1,0 +1,336 @@
+"""conv and conv_transpose against lax: values and both gradients, on every path of the lowering."""
+
+import re
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from vaex.nets import conv, conv_transpose
+from vaex.nets.geometry import Geometry
+
+NUMBERS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
+ODD_PADS = ((1, 2), (2, 0))
+CROP_PADS = ((-1, 2), (3, -2))
+# image, kernel, strides, dilation, padding, channels, features
+CONVOLUTIONS = [
+    # 4x4 with stride 2: wide layers, first layer, colour, odd images, a crop
+    ((8, 8), (4, 4), (2, 2), (1, 1), ((1, 1), (1, 1)), 8, 8),
+    ((8, 8), (4, 4), (2, 2), (1, 1), ((1, 1), (1, 1)), 1, 8),
+    ((8, 12), (4, 4), (2, 2), (1, 1), "SAME", 3, 8),
+    ((9, 7), (4, 4), (2, 2), (1, 1), ((1, 1), (1, 1)), 8, 3),
+    ((9, 10), (4, 4), (2, 2), (1, 1), "VALID", 3, 1),
+    ((11, 9), (4, 4), (2, 2), (1, 1), CROP_PADS, 3, 3),
+    # 3x3
+    ((7, 6), (3, 3), (1, 1), (1, 1), "SAME", 8, 8),
+    ((5, 8), (3, 3), (1, 1), (1, 1), "VALID", 1, 8),
+    ((6, 6), (3, 3), (1, 1), (1, 1), ODD_PADS, 3, 1),
+    ((8, 8), (3, 3), (1, 1), (1, 1), CROP_PADS, 8, 3),
+    ((9, 8), (3, 3), (2, 2), (1, 1), "SAME", 3, 8),
+    ((8, 7), (3, 3), (2, 2), (1, 1), ((1, 1), (1, 1)), 8, 8),
+    ((9, 9), (3, 3), (1, 1), (2, 2), "SAME", 3, 8),
+    ((9, 8), (3, 3), (2, 2), (2, 2), ODD_PADS, 3, 3),
+    # 1x1
+    ((5, 6), (1, 1), (1, 1), (1, 1), "VALID", 8, 3),
+    ((5, 6), (1, 1), (2, 2), (1, 1), "SAME", 3, 8),
+    ((5, 6), (1, 1), (3, 3), (1, 1), ((2, 1), (4, 0)), 1, 1),
+    # the rest
+    ((9, 9), (5, 5), (1, 1), (1, 1), "SAME", 3, 8),
+    ((11, 10), (5, 5), (2, 2), (1, 1), ((2, 2), (2, 2)), 8, 3),
+    ((13, 11), (5, 5), (3, 3), (1, 1), "SAME", 1, 3),
+    ((8, 9), (2, 5), (3, 1), (1, 2), ((0, 1), (4, 3)), 3, 3),
+    ((4, 4), (4, 4), (1, 1), (1, 1), "VALID", 8, 3),
+    ((3, 3), (1, 1), (1, 1), (1, 1), ((3, -3), (0, 0)), 1, 1),
+    ((9,), (4,), (2,), (1,), ((1, 1),), 3, 8),
+    ((5, 6, 7), (3, 4, 2), (1, 2, 2), (2, 1, 1), "SAME", 3, 3),
+]
+# image, kernel, strides, dilation, padding, channels, features, transpose_kernel
+TRANSPOSED = [
+    ((4, 4), (4, 4), (2, 2), (1, 1), ((2, 2), (2, 2)), 8, 8, False),
+    ((4, 4), (4, 4), (2, 2), (1, 1), "SAME", 8, 1, False),
+    ((3, 5), (4, 4), (2, 2), (1, 1), ((2, 3), (2, 2)), 8, 3, True),
+    ((4, 3), (3, 3), (2, 2), (1, 1), "SAME", 3, 8, True),
+    ((4, 3), (3, 3), (2, 2), (1, 1), "VALID", 1, 3, False),
+    ((5, 4), (3, 3), (1, 1), (1, 1), "SAME", 3, 3, True),
+    ((4, 4), (1, 1), (2, 2), (1, 1), "SAME", 3, 3, False),
+    ((4, 3), (5, 5), (3, 3), (1, 1), ((1, 2), (4, 5)), 3, 8, False),
+    ((4, 3), (3, 3), (2, 2), (2, 2), "SAME", 3, 3, False),
+    ((4,), (4,), (2,), (1,), "SAME", 3, 8, True),
+]
+
+
+def normal(seed, shape):
+    # NumPy's, because JAX would compile a generator for every shape.
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)
+
+
+def pulled_back(function):
+    """(x, kernel, cotangent) -> value and both gradients."""
+
+    def run(x, kernel, cotangent):
+        y, pull = jax.vjp(function, x, kernel)
+        return y, *pull(cotangent.astype(y.dtype))
+
+    return run
+
+
+def compare(ours, reference, x, kernel, tolerance=1e-5):
+    shape = jax.eval_shape(reference, x, kernel).shape
+    assert jax.eval_shape(ours, x, kernel).shape == shape
+    cotangent = normal(9, shape)
+    both = jax.jit(lambda *args: (pulled_back(ours)(*args), pulled_back(reference)(*args)))
+    for name, mine, theirs in zip(("y", "dx", "dkernel"), *both(x, kernel, cotangent), strict=True):
+        assert mine.dtype == theirs.dtype
+        scale = float(np.abs(theirs).max())
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=tolerance * scale, err_msg=name)
+
+
+def reference_conv(x, kernel, strides, padding, dilation, groups=1):
+    numbers = NUMBERS[kernel.ndim - 2]
+    options = {"rhs_dilation": dilation, "dimension_numbers": numbers, "feature_group_count": groups}
+    return lax.conv_general_dilated(x, kernel, strides, padding, **options)
+
+
+@pytest.mark.parametrize("case", CONVOLUTIONS, ids=str)
+def test_conv_equals_lax_in_value_and_gradients(case):
+    image, size, strides, dilation, padding, channels, features = case
+    x, kernel = normal(0, (2, *image, channels)), normal(1, (*size, channels, features))
+    ours = partial(conv, strides=strides, padding=padding, kernel_dilation=dilation)
+    compare(ours, partial(reference_conv, strides=strides, padding=padding, dilation=dilation), x, kernel)
+
+
+@pytest.mark.parametrize("case", TRANSPOSED, ids=str)
+def test_conv_transpose_equals_lax_in_value_and_gradients(case):
+    image, size, strides, dilation, padding, channels, features, transpose = case
+    last = (features, channels) if transpose else (channels, features)
+    x, kernel = normal(0, (2, *image, channels)), normal(1, (*size, *last))
+    options = {"strides": strides, "padding": padding, "transpose_kernel": transpose}
+    reference = partial(lax.conv_transpose, **options, rhs_dilation=dilation, dimension_numbers=NUMBERS[len(image)])
+    compare(partial(conv_transpose, **options, kernel_dilation=dilation), reference, x, kernel)
+
+
+@pytest.mark.parametrize(("strides", "into", "groups"), [((1, 1), (2, 3), 1), ((2, 1), (3, 2), 1), ((1, 1), (2, 2), 2)])
+def test_input_dilation_equals_lax(strides, into, groups):
+    x, kernel, pads = normal(0, (2, 4, 5, 4)), normal(1, (3, 4, 4 // groups, 6)), ((1, 2), (-1, 3))
+    reference = partial(
+        lax.conv_general_dilated, window_strides=strides, padding=pads, lhs_dilation=into, feature_group_count=groups
+    )
+    compare(
+        partial(conv, strides=strides, padding=pads, input_dilation=into, feature_group_count=groups),
+        lambda x, kernel: reference(x, kernel, dimension_numbers=NUMBERS[2]),
+        x,
+        kernel,
+    )
+
+
+@pytest.mark.parametrize(("groups", "channels", "features"), [(2, 4, 6), (3, 3, 3)])
+def test_groups_equal_lax(groups, channels, features):
+    x, kernel = normal(0, (2, 7, 6, channels)), normal(1, (4, 4, channels // groups, features))
+    ours = partial(conv, strides=2, padding=1, feature_group_count=groups)
+    pads = ((1, 1), (1, 1))
+    compare(ours, lambda x, k: reference_conv(x, k, (2, 2), pads, (1, 1), groups), x, kernel)
+
+
+@pytest.mark.parametrize("lowering", ["matmul", "matmul_jvp", "conv"])
+def test_every_lowering_gives_the_same(lowering):
+    x, kernel = normal(0, (2, 9, 8, 3)), normal(1, (4, 4, 3, 8))
+    pads = ((1, 1), (1, 1))
+    reference = partial(reference_conv, strides=(2, 2), padding=pads, dilation=(1, 1))
+    compare(partial(conv, strides=2, padding=1, lowering=lowering), reference, x, kernel)
+    up = partial(lax.conv_transpose, strides=(2, 2), padding="SAME", dimension_numbers=NUMBERS[2])
+    compare(partial(conv_transpose, strides=2, lowering=lowering), up, x, kernel)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.bfloat16, 2**-7), (jnp.float16, 2**-10)])
+def test_low_precision_is_summed_in_float32_and_rounded_once(dtype, tolerance):
+    """Tolerance: one unit in the last place of the largest entry; the reference is the float32 result."""
+    x, kernel, cotangent = normal(0, (8, 12, 12, 8)), normal(1, (4, 4, 8, 8)), normal(2, (8, 6, 6, 8))
+    exactly = [array.astype(dtype).astype(jnp.float32) for array in (x, kernel, cotangent)]
+    ours = partial(conv, strides=2, padding=1)
+    low = jax.jit(pulled_back(ours))(*(array.astype(dtype) for array in exactly))
+    for mine, theirs in zip(low, jax.jit(pulled_back(ours))(*exactly), strict=True):
+        assert mine.dtype == dtype
+        error = np.abs(np.asarray(mine, np.float32) - theirs).max()
+        assert error <= tolerance * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("axes", [(0, 0), (None, 0), (0, None)])
+def test_population_under_vmap_equals_each_member(axes):
+    members = 3
+    x = normal(0, (*([members] if axes[0] == 0 else []), 2, 8, 8, 3))
+    kernel = normal(1, (*([members] if axes[1] == 0 else []), 4, 4, 3, 5))
+    cotangent = normal(2, (members, 2, 4, 4, 5))
+    run = pulled_back(partial(conv, strides=2, padding=1))
+    together = jax.jit(jax.vmap(run, (*axes, 0)))(x, kernel, cotangent)
+    alone = jax.jit(run)
+    for member in range(members):
+        one = alone(
+            x if axes[0] is None else x[member], kernel if axes[1] is None else kernel[member], cotangent[member]
+        )
+        for batched, single in zip(together, one, strict=True):
+            np.testing.assert_allclose(batched[member], single, rtol=0, atol=1e-5 * float(np.abs(single).max()))
+
+
+def test_shared_kernel_collects_the_gradient_of_all_members():
+    x, kernel = normal(0, (3, 2, 6, 6, 3)), normal(1, (3, 3, 3, 4))
+    mapped = jax.vmap(conv, (0, None))
+    compare(mapped, lambda x, k: conv(x.reshape(-1, *x.shape[2:]), k).reshape(3, 2, 6, 6, 4), x, kernel)
+
+
+@pytest.mark.parametrize("lowering", ["auto", "matmul_jvp"])
+def test_gradients_of_replicated_kernels_are_summed_in_shard_map(lowering):
+    devices = jax.devices()[:2]
+    mesh = jax.make_mesh((len(devices),), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
+    x, kernel = normal(0, (2, 6, 6, 3)), normal(1, (4, 4, 3, 4))
+
+    def loss(x, kernel):
+        y = conv(x, kernel, 2, lowering=lowering)
+        return (conv_transpose(y, kernel, 2, transpose_kernel=True, lowering=lowering) ** 2).sum()
+
+    specs = (jax.sharding.PartitionSpec("data"), jax.sharding.PartitionSpec())
+    sharded = jax.shard_map(
+        lambda *args: lax.psum(loss(*args), "data"), mesh=mesh, in_specs=specs, out_specs=jax.sharding.PartitionSpec()
+    )
+    mine, theirs = jax.jit(jax.grad(sharded, (0, 1)))(x, kernel), jax.jit(jax.grad(loss, (0, 1)))(x, kernel)
+    for sharded_gradient, gradient in zip(mine, theirs, strict=True):
+        np.testing.assert_allclose(sharded_gradient, gradient, rtol=0, atol=1e-5 * np.abs(gradient).max())
+
+
+def test_data_parallel_gradients_move_nothing_but_the_kernels_sum():
+    devices = jax.devices()[:2]
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
+    rows, whole = (jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in (("data",), ()))
+
+    def loss(kernel, x):
+        return (conv_transpose(conv(x, kernel, 2), kernel, 2, transpose_kernel=True) ** 2).sum()
+
+    args = jax.device_put(normal(1, (4, 4, 3, 4)), whole), jax.device_put(normal(0, (2, 6, 6, 3)), rows)
+    program = jax.jit(jax.grad(loss)).lower(*args).compile().as_text()
+    assert re.findall(r"(all-\w+|collective-\w+|reduce-scatter)\(", program) == ["all-reduce"]
+
+
+def test_second_derivatives_in_reverse_mode_equal_lax():
+    x, kernel = normal(0, (1, 6, 6, 2)), normal(1, (4, 4, 2, 3))
+
+    def curvature(convolve):
+        def penalty(x, kernel):  # a gradient penalty: the gradient in x, differentiated in both
+            return (jax.grad(lambda x: jnp.sum(jnp.tanh(convolve(x, kernel))))(x) ** 2).sum()
+
+        return jax.grad(penalty, (0, 1))
+
+    reference = partial(reference_conv, strides=(2, 2), padding=((1, 1), (1, 1)), dilation=(1, 1))
+    ours, theirs = jax.jit(
+        lambda x, k: (curvature(partial(conv, strides=2, padding=1))(x, k), curvature(reference)(x, k))
+    )(x, kernel)
+    for mine, its in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-5 * float(np.abs(its).max()))
+
+
+def test_forward_mode_by_the_lowering_that_names_it():
+    x, kernel = normal(0, (1, 4, 4, 1)), normal(1, (4, 4, 1, 2))
+    forward = jax.jit(jax.jacfwd(partial(conv, strides=2, padding=1, lowering="matmul_jvp")))(x, kernel)
+    reverse = jax.jit(jax.jacrev(partial(conv, strides=2, padding=1)))(x, kernel)
+    np.testing.assert_allclose(forward, reverse, atol=1e-6)
+
+
+CONVOLUTION = re.compile(r"\bconvolution\(|custom_call_target=\"[^\"]*conv")
+
+
+def training_loop(convolve):
+    """Gradients in both arguments, inside a scan."""
+
+    def step(carry, _):
+        return jax.tree.map(jnp.subtract, carry, jax.grad(lambda c: (convolve(*c) ** 2).sum())(carry)), None
+
+    return jax.jit(lambda x, kernel: lax.scan(step, (x, kernel), None, length=2))
+
+
+@pytest.mark.parametrize(
+    ("convolve", "size"),
+    [
+        (partial(conv, strides=2, padding=1), 4),
+        (partial(conv, padding="SAME"), 3),
+        (partial(conv, strides=3, padding="VALID", kernel_dilation=2), 2),
+        (partial(conv_transpose, strides=2), 4),
+        (jax.vmap(partial(conv, strides=2), (0, 0)), 3),
+    ],
+)
+def test_no_convolution_is_left_in_the_cpu_program(convolve, size):
+    lead = (2,) if not isinstance(convolve, partial) else ()
+    args = normal(0, (*lead, 2, 8, 8, 3)), normal(1, (*lead, size, size, 3, 3))
+    program = training_loop(convolve).lower(*args).compile().as_text()
+    assert not CONVOLUTION.search(program)
+    assert " while(" in program
+    assert " conditional(" not in program
+
+
+def test_stock_lowering_does_leave_convolutions():
+    """So the test above can fail."""
+    convolve = partial(conv, strides=2, padding=1, lowering="conv")
+    args = normal(0, (2, 8, 8, 3)), normal(1, (4, 4, 3, 3))
+    assert CONVOLUTION.search(training_loop(convolve).lower(*args).compile().as_text())
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("convolve", [partial(conv, strides=2, padding=1), partial(conv_transpose, strides=2)])
+def test_accelerators_get_convolutions(platform, convolve):
+    args = normal(0, (2, 8, 8, 3)), normal(1, (4, 4, 3, 3))
+    text = training_loop(convolve).trace(*args).lower(lowering_platforms=(platform,)).as_text()
+    assert text.count("stablehlo.convolution") == 3
+    assert "stablehlo.dot_general" not in text
+
+
+@pytest.mark.parametrize(
+    ("channels", "features", "size", "strides", "scattered"),
+    [
+        (32, 32, 4, 2, (True, True)),
+        (1, 32, 4, 2, (False, False)),
+        (64, 64, 3, 1, (True, False)),
+        (8, 8, 1, 1, (True, True)),
+    ],
+)
+def test_taps_are_stacked_or_added_as_measured_best(channels, features, size, strides, scattered):
+    twice = lambda value: (value, value)  # noqa: E731
+    sizes = Geometry(twice(16), twice(size), twice(strides), ((1, 1), (1, 1)), (1, 1), channels, features)
+    assert sizes.scattered == scattered
+
+
+X = jnp.zeros((2, 8, 8, 3))
+KERNEL = jnp.zeros((4, 4, 3, 5))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: conv(X, jnp.zeros((4, 4, 2, 5))),
+            r"conv: kernel has shape \(4, 4, 2, 5\), expected .* feature_group_count=1",
+        ),
+        (lambda: conv(X, KERNEL, feature_group_count=3), "groups must divide both c and features"),
+        (lambda: conv(X[0, 0], KERNEL), r"conv: x has shape \(8, 3\) and kernel .* add the missing axes"),
+        (lambda: conv(X, KERNEL.astype(jnp.bfloat16)), "conv: x is float32 and kernel bfloat16, expected one dtype"),
+        (lambda: conv(X, KERNEL, padding="SAMME"), "conv: padding='SAMME' is not known here; did you mean SAME"),
+        (lambda: conv(X, KERNEL, padding=((1, 1),)), r"conv: padding=\(\(1, 1\),\), expected 2 int"),
+        (lambda: conv(X, KERNEL, padding="CAUSAL"), "conv: padding='CAUSAL' is not known here"),
+        (lambda: conv(X, KERNEL, input_dilation=2), "conv: padding='SAME' is not known here"),
+        (lambda: conv(X, KERNEL, strides=(2, 2, 2)), r"conv: strides=\(2, 2, 2\), expected 2 positive"),
+        (lambda: conv(X, KERNEL, strides=0), "conv: strides=0, expected 2 positive"),
+        (
+            lambda: conv(X, KERNEL, padding="VALID", kernel_dilation=3),
+            r"conv: x of shape .* leave an image of \(-1, -1\)",
+        ),
+        (lambda: conv(X, KERNEL, lowering="matmull"), "conv: lowering='matmull' is not known; did you mean matmul"),
+        (
+            lambda: conv_transpose(X, KERNEL, transpose_kernel=True),
+            "conv_transpose: kernel has 5 input channels, expected 3",
+        ),
+        (lambda: conv_transpose(X, KERNEL, padding="CIRCULAR"), "conv_transpose: padding='CIRCULAR' is not known here"),
+        (lambda: conv_transpose(X, KERNEL, 2, (-9, -9)), "conv_transpose: x of shape .* leave an image"),
+    ],
+)
+def test_misfits_are_refused_with_the_remedy(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
