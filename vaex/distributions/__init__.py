@@ -11,8 +11,16 @@ Samples, means and modes keep the parameters' dtype. Values outside a support ar
 from vaex.distributions.bernoulli import Bernoulli, ContinuousBernoulli, bernoulli_log_prob
 from vaex.distributions.categorical import Categorical, LevelCategorical
 from vaex.distributions.discretized_logistic import DiscretizedLogistic
-from vaex.distributions.gaussian import LowRankNormal, MultivariateNormal, Normal, reparameterize
+from vaex.distributions.discretized_mixture import DiscretizedLogisticMixture
+from vaex.distributions.gaussian import Normal, reparameterize
 from vaex.distributions.laplace import Delta, Laplace
+from vaex.distributions.low_rank import LowRankNormal
+from vaex.distributions.mixture import Independent, Mixture
+from vaex.distributions.multivariate import MultivariateNormal
+from vaex.distributions.poincare import PoincareNormal, to_poincare_ball
+from vaex.distributions.relaxed import LogitRelaxedBernoulli, LogRelaxedOneHot, RelaxedBernoulli, RelaxedOneHot
+from vaex.distributions.sphere import UniformSphere, VonMisesFisher, sphere_log_area
+from vaex.distributions.transformed import Transformed
 
 __all__ = [
     "Bernoulli",
@@ -20,11 +28,24 @@ __all__ = [
     "ContinuousBernoulli",
     "Delta",
     "DiscretizedLogistic",
+    "DiscretizedLogisticMixture",
+    "Independent",
     "Laplace",
     "LevelCategorical",
+    "LogRelaxedOneHot",
+    "LogitRelaxedBernoulli",
     "LowRankNormal",
+    "Mixture",
     "MultivariateNormal",
     "Normal",
+    "PoincareNormal",
+    "RelaxedBernoulli",
+    "RelaxedOneHot",
+    "Transformed",
+    "UniformSphere",
+    "VonMisesFisher",
     "bernoulli_log_prob",
     "reparameterize",
+    "sphere_log_area",
+    "to_poincare_ball",
 ]

@@ -13,7 +13,7 @@ import numpy as np
 T = TypeVar("T")
 
 
-def static(*, default: Any) -> Any:
+def static(*, default: Any = dataclasses.MISSING) -> Any:
     """A field that is part of the pytree's structure rather than an array: it is fixed under jit and vmap."""
     return dataclasses.field(default=default, metadata={"static": True})
 
@@ -78,6 +78,48 @@ def match(owner: Any, *names: str) -> None:
         if s != shape:
             dtype = None if is_array(value) else jnp.result_type(*[x for x in values if is_array(x)], float)
             object.__setattr__(owner, name, jnp.broadcast_to(jnp.asarray(value, dtype), shape))
+
+
+def match_leading(owner: Any, vector: str, scalar: str) -> None:
+    """Broadcast the field ``scalar`` of a new record to the shape of the field ``vector`` without its last axis."""
+    x, value = getattr(owner, vector), getattr(owner, scalar)
+    if not is_array(x) or not (is_array(value) or isinstance(value, int | float)) or np.ndim(x) < 1:
+        return
+    expected, got = np.shape(x)[:-1], np.shape(value)
+    if len(got) >= len(expected):  # equal, or left to the checks of the methods
+        return
+    if not broadcastable(got, expected) or np.broadcast_shapes(got, expected) != expected:
+        raise ValueError(
+            f"{type(owner).__name__}: {scalar} has shape {got}, expected {expected}, that of {vector} without its last axis; "
+            "give a scalar or one value for each"
+        )
+    dtype = jnp.result_type(value if is_array(value) else x)
+    object.__setattr__(owner, scalar, jnp.broadcast_to(jnp.asarray(value, dtype), expected))
+
+
+def check_leading(owner: Any, vector: str, scalar: str) -> None:
+    """The field ``scalar`` must have the shape of the field ``vector`` without its last axis."""
+    expected, got = np.shape(getattr(owner, vector))[:-1], np.shape(getattr(owner, scalar))
+    if got != expected:
+        raise ValueError(
+            f"{type(owner).__name__}: {scalar} has shape {got}, expected {expected}, that of {vector} without its last axis; "
+            "give a scalar or one value for each"
+        )
+
+
+def align(owner: Any, **trailing: int) -> None:
+    """Give the named fields of a new record equally many batch axes, by axes of length 1 in front.
+
+    ``trailing`` counts each field's own last axes. Without this a shared field would lose its place under vmap.
+    """
+    values = {name: getattr(owner, name) for name in trailing}
+    if not all(is_array(x) and np.ndim(x) >= trailing[name] for name, x in values.items()):
+        return
+    most = max(np.ndim(x) - trailing[name] for name, x in values.items())
+    for name, x in values.items():
+        missing = most - (np.ndim(x) - trailing[name])
+        if missing:
+            object.__setattr__(owner, name, jnp.reshape(x, (1,) * missing + np.shape(x)))
 
 
 def check_sample_shape(name: str, sample_shape: Any) -> tuple[int, ...]:

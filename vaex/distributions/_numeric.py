@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import jax
@@ -51,12 +52,16 @@ def _cross_entropy_jvp(primals, tangents):
     return cross_entropy(logits, x), (jax.nn.sigmoid(logits) - x) * t_logits - logits * t_x
 
 
-def even_log_sinhc(x: jax.Array) -> jax.Array:
-    """Series of log(sinh(x/2) / (x/2)) for |x| <= 1."""
-    square = x * x
-    total = jnp.zeros_like(x)
-    for coefficient in reversed(_LOG_SINHC):
-        total = (total + coefficient) * square
+def log_sinhc_series(square: jax.Array) -> jax.Array:
+    """log(sinh(x/2) / (x/2)) from x^2 <= 1."""
+    return square * polynomial(_LOG_SINHC, square)
+
+
+def polynomial(coefficients: Sequence[float], x: jax.Array) -> jax.Array:
+    """Horner's scheme, constant term first."""
+    total = jnp.full_like(x, coefficients[-1])
+    for coefficient in reversed(coefficients[:-1]):
+        total = total * x + coefficient
     return total
 
 
@@ -65,4 +70,35 @@ def log_decay(a: jax.Array) -> jax.Array:
     small = a < 1.0
     large = jnp.where(small, 1.0, a)
     series = jnp.where(small, a, 0.0)
-    return jnp.where(small, even_log_sinhc(series) - 0.5 * series, jnp.log(-jnp.expm1(-large)) - jnp.log(large))
+    return jnp.where(
+        small, log_sinhc_series(series * series) - 0.5 * series, jnp.log(-jnp.expm1(-large)) - jnp.log(large)
+    )
+
+
+# In powers of s = y^2, for s < 0.01: tanh(y) / y, and asinh(y) / y.
+_TANH = [1.0, -1 / 3, 2 / 15, -17 / 315, 62 / 2835, -1382 / 155925, 21844 / 6081075]
+_ASINH = [(-0.25) ** n * math.comb(2 * n, n) / (2 * n + 1) for n in range(9)]
+
+
+def _over_root(s: jax.Array, function: Callable[[jax.Array], jax.Array], series: Sequence[float]) -> jax.Array:
+    """function(y) / y as a smooth function of s = y^2 >= 0, also at 0."""
+    small = s < 0.01
+    root = jnp.sqrt(jnp.where(small, 1.0, s))
+    return jnp.where(small, polynomial(series, jnp.where(small, s, 0.0)), function(root) / root)
+
+
+def tanh_ratio(s: jax.Array) -> jax.Array:
+    """tanh(y) / y from s = y^2."""
+    return _over_root(s, jnp.tanh, _TANH)
+
+
+def asinh_ratio(s: jax.Array) -> jax.Array:
+    """asinh(y) / y from s = y^2."""
+    return _over_root(s, jnp.arcsinh, _ASINH)
+
+
+def log_sinhc(s: jax.Array) -> jax.Array:
+    """log(sinh(y) / y) from s = y^2."""
+    small = s < 0.25
+    root = jnp.sqrt(jnp.where(small, 1.0, s))
+    return jnp.where(small, log_sinhc_series(jnp.where(small, 4.0 * s, 0.0)), root + log_decay(2.0 * root))

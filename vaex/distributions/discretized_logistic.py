@@ -46,6 +46,14 @@ class DiscretizedLogistic(Elementwise):
             raise ValueError(f"DiscretizedLogistic: levels is {self.levels}, expected 2 or more; 8-bit data has 256")
 
     @property
+    def log_probabilities(self) -> jax.Array:
+        """Of every level, ``[*batch, *event, levels]``, float32 or wider."""
+        mean, log_scale = lift(self.mean, self.log_scale)
+        return level_log_prob(
+            jnp.arange(self.levels, dtype=mean.dtype), mean[..., None], log_scale[..., None], self.levels
+        )
+
+    @property
     def expectation(self) -> jax.Array:
         """Expected value of the levels in [0, 1], elementwise; not ``mean``, the location, which may lie outside."""
         mean, log_scale = lift(self.mean, self.log_scale)

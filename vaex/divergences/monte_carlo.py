@@ -40,7 +40,8 @@ def monte_carlo_kl(
 
     Args:
       key: a key.
-      q: the distribution that is sampled; NumPyro's objects work too.
+      q: the distribution that is sampled; NumPyro's objects work too. Where it has ``sample_and_log_prob(key,
+        sample_shape)``, that is used (for ``total``).
       p: the other one.
       num_samples: k.
       form: the estimator.
@@ -57,11 +58,13 @@ def monte_carlo_kl(
       Welling 2019 (baseline).
     """
     _check(num_samples, form, gradient)
-    z = q.sample(key, (num_samples,))
-    if gradient == "score":
-        z = jax.lax.stop_gradient(z)
-    frozen = jax.tree.map(jax.lax.stop_gradient, q) if gradient == "path" else q
-    log_q, log_p = frozen.log_prob(z), p.log_prob(z)
+    if gradient == "total":
+        z, log_q = draw(key, q, num_samples)
+    else:
+        z = q.sample(key, (num_samples,))
+        z = jax.lax.stop_gradient(z) if gradient == "score" else z
+        log_q = (jax.tree.map(jax.lax.stop_gradient, q) if gradient == "path" else q).log_prob(z)
+    log_p = p.log_prob(z)
     ratio = log_q - log_p
     value = jnp.mean(_forms(ratio, form), axis=0)
     if gradient == "total":
@@ -70,10 +73,29 @@ def monte_carlo_kl(
     return jax.lax.stop_gradient(value - carrier) + carrier
 
 
+def draw(key: jax.Array, q: Any, num_samples: int) -> tuple[jax.Array, jax.Array]:
+    """Samples [k, ...] and their log-densities, from one pass where q offers it (a flow need not be inverted)."""
+    if hasattr(q, "sample_and_log_prob"):
+        return q.sample_and_log_prob(key, (num_samples,))
+    z = q.sample(key, (num_samples,))
+    return z, q.log_prob(z)
+
+
+def capped(log_ratio: jax.Array) -> jax.Array:
+    """exp(log_ratio) - 1, with the exponent capped at 80 so that float32 does not overflow."""
+    return jnp.expm1(jnp.minimum(log_ratio, _LARGEST_EXPONENT))
+
+
+def check_num_samples(name: str, num_samples: int) -> None:
+    """The number of samples must be a positive int."""
+    if not isinstance(num_samples, int) or num_samples < 1:
+        raise ValueError(f"{name}: num_samples is {num_samples}, expected a positive int; it fixes a shape")
+
+
 def _forms(ratio: jax.Array, form: str) -> jax.Array:
     if form == "k2":
         return 0.5 * jnp.square(ratio)
-    return jnp.expm1(jnp.minimum(-ratio, _LARGEST_EXPONENT)) + ratio if form == "k3" else ratio
+    return capped(-ratio) + ratio if form == "k3" else ratio
 
 
 def _score(ratio: jax.Array) -> jax.Array:
@@ -84,8 +106,7 @@ def _score(ratio: jax.Array) -> jax.Array:
 
 
 def _check(num_samples: int, form: str, gradient: str) -> None:
-    if not isinstance(num_samples, int) or num_samples < 1:
-        raise ValueError(f"monte_carlo_kl: num_samples is {num_samples}, expected a positive int; it fixes a shape")
+    check_num_samples("monte_carlo_kl", num_samples)
     for name, value, known in (("form", form, _FORMS), ("gradient", gradient, _GRADIENTS)):
         if value not in known:
             raise ValueError(f"monte_carlo_kl: {name} is {value!r}, expected one of these: {', '.join(known)}")

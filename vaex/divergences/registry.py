@@ -62,14 +62,19 @@ def kl(q: Any, p: Any) -> jax.Array:
             f"kl: no closed form of KL({names}) is known; use monte_carlo_kl(key, q, p, num_samples), "
             "or register_kl a rule of your own"
         )
+    check_shapes("kl", names, q, p)
+    return jnp.asarray(rule(q, p))
+
+
+def check_shapes(name: str, pair: str, q: Any, p: Any) -> None:
+    """Event shapes must be equal and batch shapes broadcast."""
     if q.event_shape != p.event_shape:
         raise ValueError(
-            f"kl: KL({names}) got event shapes {q.event_shape} and {p.event_shape}, expected equal ones; "
+            f"{name}: {pair} got event shapes {q.event_shape} and {p.event_shape}, expected equal ones; "
             "set event_ndims so that the same axes are summed"
         )
     if not broadcastable(q.batch_shape, p.batch_shape):
         raise ValueError(
-            f"kl: KL({names}) got batch shapes {q.batch_shape} and {p.batch_shape}, expected shapes that broadcast; "
+            f"{name}: {pair} got batch shapes {q.batch_shape} and {p.batch_shape}, expected shapes that broadcast; "
             "align the batch axes"
         )
-    return jnp.asarray(rule(q, p))

@@ -1,0 +1,157 @@
+"""Mixtures of any family, and trailing batch axes taken as part of the event."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaex.distributions._base import Distribution, broadcastable, family, is_array, lift, static, sum_trailing
+
+
+@family
+class Mixture(Distribution):
+    r"""Mixture :math:`\sum_k \pi_k\,p_k(x)`, with components along the last batch axis of any distribution.
+
+    A VampPrior is ``Mixture(logits, encoder_posterior_at_the_pseudo_inputs)``. Samples carry gradients to the chosen
+    component, none to the weights.
+
+    Args:
+      logits: [*batch, components], unnormalised log-weights.
+      components: a distribution whose batch shape is [*batch, components], with no fewer axes than the logits; its batch
+        axes may be of length 1.
+    Raises: ValueError if the batch shapes disagree.
+    Example:
+      >>> from vaex.distributions import Normal
+      >>> print(f"{Mixture(jnp.zeros(2), Normal(jnp.array([[-1.0], [1.0]]), jnp.zeros((2, 1)))).log_prob(jnp.zeros(1)):.4f}")
+      -1.4189
+
+    References: Tomczak & Welling 2018, eq. 9 (VampPrior); Bishop 2006, section 9.2.
+    """
+
+    logits: jax.Array
+    components: Any
+
+    def __post_init__(self) -> None:
+        if is_array(self.logits) and isinstance(self.components, Distribution):
+            missing = len(self.components.batch_shape) - np.ndim(self.logits)
+            if missing > 0:  # shared weights keep their place under vmap
+                object.__setattr__(self, "logits", jnp.reshape(self.logits, (1,) * missing + np.shape(self.logits)))
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Axes over independent mixtures."""
+        logits, components = np.shape(self.logits), tuple(self.components.batch_shape)
+        right = 0 < len(logits) <= len(components) and logits[-1] == components[-1]
+        if not right or not broadcastable(logits[:-1], components[:-1]):
+            raise ValueError(
+                f"Mixture: logits has shape {logits} and the components' batch shape is {components}, expected both "
+                "[*batch, components]; put the components on the last batch axis and give axes of length 1 where shared"
+            )
+        return np.broadcast_shapes(logits[:-1], components[:-1])
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """That of the components."""
+        return tuple(self.components.event_shape)
+
+    @property
+    def _weights(self) -> jax.Array:
+        """Probabilities, with axes of length 1 for the event."""
+        (logits,) = lift(self.logits)
+        return jax.nn.softmax(logits, axis=-1).reshape(logits.shape + (1,) * len(self.event_shape))
+
+    @property
+    def mean(self) -> jax.Array:
+        """The components' means, weighted."""
+        return self._average(self.components.mean)
+
+    @property
+    def variance(self) -> jax.Array:
+        """Within components and between their means, elementwise."""
+        axis = -1 - len(self.event_shape)
+        between = jnp.square(self.components.mean - jnp.expand_dims(self.mean, axis))
+        return self._average(self.components.variance + between)
+
+    def _average(self, x: jax.Array) -> jax.Array:
+        return jnp.sum(self._weights * x, axis=-1 - len(self.event_shape))
+
+    def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        batch, event = self.batch_shape, self.event_shape
+        sample_shape = shape[: len(shape) - len(batch) - len(event)]
+        key_index, key_value = jax.random.split(key)
+        (logits,) = lift(self.logits)
+        index = jax.random.categorical(key_index, logits, axis=-1, shape=sample_shape + batch)
+        values = self.components.sample(key_value, sample_shape)
+        values = jnp.broadcast_to(values, sample_shape + batch + logits.shape[-1:] + event)
+        index = index.reshape(index.shape + (1,) * (1 + len(event)))
+        return jnp.squeeze(jnp.take_along_axis(values, index, axis=-1 - len(event)), axis=-1 - len(event))
+
+    def _log_prob(self, value: jax.Array) -> jax.Array:
+        log_probs, logits = lift(
+            self.components.log_prob(jnp.expand_dims(value, value.ndim - len(self.event_shape))), self.logits
+        )
+        return jax.nn.logsumexp(jax.nn.log_softmax(logits, axis=-1) + log_probs, axis=-1)
+
+
+@family
+class Independent(Distribution):
+    """Take the last batch axes of any distribution as part of its event: ``log_prob`` sums over them too.
+
+    Args:
+      base: a distribution.
+      ndims: how many of its batch axes, counted from the last.
+    Raises: ValueError if the base has fewer batch axes.
+    Example:
+      >>> from vaex.distributions import MultivariateNormal
+      >>> Independent(MultivariateNormal(jnp.zeros((4, 3, 2)), jnp.eye(2)), 1).batch_shape
+      (4,)
+
+    References: Dillon et al. 2017, section 3.2 (the Independent meta-distribution).
+    """
+
+    base: Any
+    ndims: int = static(default=1)
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The base's without the last ``ndims`` axes."""
+        shape = tuple(self.base.batch_shape)
+        if not 0 <= self.ndims <= len(shape):
+            raise ValueError(
+                f"Independent: ndims is {self.ndims}, expected between 0 and {len(shape)} for a base of batch shape {shape}; "
+                "it counts batch axes"
+            )
+        return shape[: len(shape) - self.ndims]
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """The axes taken, then the base's event axes."""
+        return tuple(self.base.batch_shape)[len(self.batch_shape) :] + tuple(self.base.event_shape)
+
+    @property
+    def mean(self) -> jax.Array:
+        """That of the base."""
+        return self.base.mean
+
+    @property
+    def mode(self) -> jax.Array:
+        """That of the base."""
+        return self.base.mode
+
+    @property
+    def variance(self) -> jax.Array:
+        """That of the base."""
+        return self.base.variance
+
+    def entropy(self) -> jax.Array:
+        """The base's, summed over the axes taken: ``[*batch_shape]``."""
+        return sum_trailing(self.base.entropy(), self.ndims)
+
+    def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        return self.base.sample(key, shape[: len(shape) - len(self.batch_shape) - len(self.event_shape)])
+
+    def _log_prob(self, value: jax.Array) -> jax.Array:
+        return sum_trailing(self.base.log_prob(value), self.ndims)

@@ -1,0 +1,134 @@
+"""Normal with a full covariance, by its Cholesky factor."""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaex.distributions._base import Distribution, align, family, lift, narrow
+from vaex.distributions.gaussian import LOG_2PI
+
+
+class Correlated(Distribution):
+    """Gaussians over the last axis, given by ``_whiten`` (W with W'W the precision) and ``_half_log_det``."""
+
+    mean: jax.Array
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """(d,): the last axis."""
+        if np.ndim(self.mean) < 1:
+            raise ValueError(f"{type(self).__name__}: mean has shape (), expected [..., d]; give a vector")
+        return np.shape(self.mean)[-1:]
+
+    @property
+    def mode(self) -> jax.Array:
+        """The mean."""
+        return self.mean
+
+    def _whiten(self, x: jax.Array) -> jax.Array:
+        raise NotImplementedError
+
+    def _half_log_det(self) -> jax.Array:
+        raise NotImplementedError
+
+    def entropy(self) -> jax.Array:
+        """Differential entropy in nats: ``[*batch_shape]``."""
+        half = self._half_log_det() + 0.5 * self.event_shape[0] * (LOG_2PI + 1.0)
+        return jnp.broadcast_to(half, self.batch_shape)
+
+    def _log_prob(self, value: jax.Array) -> jax.Array:
+        value, mean = lift(value, self.mean)
+        square = jnp.sum(jnp.square(self._whiten(value - mean)), axis=-1)
+        return -0.5 * (square + self.event_shape[0] * LOG_2PI) - self._half_log_det()
+
+
+@family
+class MultivariateNormal(Correlated):
+    r"""Normal with covariance :math:`LL^\top`; the event is the last axis.
+
+    Args:
+      mean: [*batch, d].
+      scale_tril: [*batch, d, d], L; entries above the diagonal are ignored. Only the size of a diagonal entry counts.
+    Raises: ValueError if the shapes disagree.
+    Example:
+      >>> print(f"{MultivariateNormal(jnp.zeros(2), jnp.eye(2)).log_prob(jnp.zeros(2)):.4f}")
+      -1.8379
+
+    References: Rezende, Mohamed & Wierstra 2014, section 4.3.
+    """
+
+    mean: jax.Array
+    scale_tril: jax.Array
+
+    def __post_init__(self) -> None:
+        align(self, mean=1, scale_tril=2)
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Axes over independent distributions."""
+        d, shape = self.event_shape[0], np.shape(self.scale_tril)
+        if shape[-2:] != (d, d):
+            raise ValueError(
+                f"MultivariateNormal: scale_tril has shape {shape}, expected [..., {d}, {d}] for mean "
+                f"{np.shape(self.mean)}; give the Cholesky factor"
+            )
+        return common_batch("MultivariateNormal", mean=np.shape(self.mean)[:-1], scale_tril=shape[:-2])
+
+    @property
+    def covariance(self) -> jax.Array:
+        """[*batch, d, d]."""
+        tril = jnp.tril(self.scale_tril)
+        covariance = jnp.matmul(tril, tril.mT, precision=jax.lax.Precision.HIGHEST)
+        return jnp.broadcast_to(covariance, self.batch_shape + covariance.shape[-2:])
+
+    @property
+    def variance(self) -> jax.Array:
+        """Diagonal of the covariance, ``[*batch, d]``."""
+        variance = jnp.sum(jnp.square(jnp.tril(self.scale_tril)), axis=-1)
+        return jnp.broadcast_to(variance, self.batch_shape + self.event_shape)
+
+    def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        mean, tril = lift(self.mean, self.scale_tril)
+        noise = jax.random.normal(key, shape, mean.dtype)
+        return narrow(mean + multiply(jnp.tril(tril), noise), self.mean, self.scale_tril)
+
+    def _whiten(self, x: jax.Array) -> jax.Array:
+        x, tril = lift(x, self.scale_tril)
+        if math.prod(tril.shape[:-2]) == 1:
+            tril = tril.reshape(tril.shape[-2:])
+        batch = tril.shape[:-2]
+        leading = x.shape[: x.ndim - 1 - len(batch)]
+        if leading and x.shape[len(leading) : -1] == batch:  # sample axes become columns, so L is not copied per sample
+            columns = jnp.moveaxis(x.reshape(-1, *batch, x.shape[-1]), 0, -1)
+            solved = jax.lax.linalg.triangular_solve(tril, columns, left_side=True, lower=True)
+            return jnp.moveaxis(solved, -1, 0).reshape(x.shape)
+        batch = np.broadcast_shapes(batch, x.shape[:-1])
+        tril = jnp.broadcast_to(tril, batch + tril.shape[-2:])
+        columns = jnp.broadcast_to(x, batch + x.shape[-1:])[..., None]
+        return jax.lax.linalg.triangular_solve(tril, columns, left_side=True, lower=True)[..., 0]
+
+    def _columns(self) -> jax.Array:
+        (tril,) = lift(self.scale_tril)
+        return jnp.tril(tril)
+
+    def _half_log_det(self) -> jax.Array:
+        (tril,) = lift(self.scale_tril)
+        return jnp.sum(jnp.log(jnp.abs(jnp.diagonal(tril, axis1=-2, axis2=-1))), axis=-1)
+
+
+def common_batch(name: str, **shapes: tuple[int, ...]) -> tuple[int, ...]:
+    """The batch shape that the fields' batch shapes broadcast to."""
+    try:
+        return np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        got = ", ".join(f"{field} {shape}" for field, shape in shapes.items())
+        raise ValueError(f"{name}: got batch shapes {got}, expected ones that broadcast; align the axes") from None
+
+
+def multiply(matrix: jax.Array, vector: jax.Array) -> jax.Array:
+    """Matrix times vector in full precision: an accelerator's default would round the sample to bfloat16."""
+    return jnp.einsum("...ij,...j->...i", matrix, vector, precision=jax.lax.Precision.HIGHEST)

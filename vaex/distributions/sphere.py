@@ -1,0 +1,196 @@
+"""The unit sphere: uniform and von Mises-Fisher distributions."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaex.distributions._base import (
+    Distribution,
+    check_leading,
+    family,
+    lift,
+    match_leading,
+    narrow,
+    static,
+)
+from vaex.distributions._bessel import log_scaled_bessel, mean_length
+from vaex.distributions._sphere_sampling import cosine_gap
+
+_LOG_2 = math.log(2.0)
+
+
+def sphere_log_area(dimension: int) -> float:
+    r"""Log surface area of the unit sphere in R^dimension: :math:`\log 2\pi^{d/2}/\Gamma(d/2)`.
+
+    Raises: ValueError if ``dimension`` is not an int of 2 or more.
+    Example:
+      >>> round(sphere_log_area(3), 6)  # log 4 pi
+      2.531024
+
+    References: DLMF 5.19.4.
+    """
+    if not isinstance(dimension, int) or dimension < 2:
+        raise ValueError(
+            f"sphere_log_area: dimension is {dimension}, expected an int of 2 or more; it counts the axes of the space "
+            "around the sphere"
+        )
+    return _LOG_2 + 0.5 * dimension * math.log(math.pi) - math.lgamma(0.5 * dimension)
+
+
+@family
+class UniformSphere(Distribution):
+    """Uniform on the unit sphere of R^dimension; the event is a unit vector. The prior of a spherical autoencoder.
+
+    Args:
+      dimension: of the surrounding space, so the sphere itself has one less.
+    Raises: ValueError if ``dimension`` < 2.
+    Example:
+      >>> print(f"{UniformSphere(3).log_prob(jnp.array([0.0, 0.0, 1.0])):.4f}")
+      -2.5310
+
+    References: Davidson et al. 2018, section 3.
+    """
+
+    dimension: int = static()
+
+    def __post_init__(self) -> None:
+        sphere_log_area(self.dimension)
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """(): one distribution."""
+        return ()
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """(dimension,)."""
+        return (self.dimension,)
+
+    @property
+    def mean(self) -> jax.Array:
+        """The centre of the ball."""
+        return jnp.zeros(self.dimension)
+
+    @property
+    def variance(self) -> jax.Array:
+        """1 / dimension, elementwise."""
+        return jnp.full(self.dimension, 1.0 / self.dimension)
+
+    def entropy(self) -> jax.Array:
+        """Log surface area, in nats."""
+        return jnp.asarray(sphere_log_area(self.dimension))
+
+    def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        return unit(jax.random.normal(key, shape))
+
+    def _log_prob(self, value: jax.Array) -> jax.Array:
+        """Against surface measure; that the value is a unit vector is taken for granted."""
+        (value,) = lift(value)
+        return jnp.full(value.shape[:-1], -sphere_log_area(self.dimension), value.dtype)
+
+
+@family
+class VonMisesFisher(Distribution):
+    r"""von Mises-Fisher: density proportional to :math:`e^{\kappa\,\mu\cdot x}` on the unit sphere of R^d, any d >= 2.
+
+    The normaliser is exact to rounding for any concentration >= 0. Samples are exact (by rejection) and carry exact
+    gradients in the direction and the concentration (by implicit differentiation of the angle's distribution function).
+
+    Args:
+      direction: [*batch, d], mu; its length does not matter.
+      concentration: kappa >= 0, a scalar or [*batch].
+    Raises: ValueError if the shapes disagree or d < 2.
+    Example:
+      >>> d = VonMisesFisher(jnp.eye(3), 10.0)
+      >>> print(*(f"{x:.4f}" for x in jnp.linalg.norm(d.mean, axis=-1)))  # coth 10 - 1/10
+      0.9000 0.9000 0.9000
+
+    References: Davidson et al. 2018, section 3 and appendices B-C; Wood 1994; Figurnov, Mohamed & Mnih 2018, eq. 5.
+    """
+
+    direction: jax.Array
+    concentration: jax.Array
+
+    def __post_init__(self) -> None:
+        match_leading(self, "direction", "concentration")
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Axes over independent distributions."""
+        check_leading(self, "direction", "concentration")
+        return np.shape(self.direction)[:-1]
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """(d,): the last axis."""
+        shape = np.shape(self.direction)
+        if not shape or shape[-1] < 2:
+            raise ValueError(
+                f"VonMisesFisher: direction has shape {shape}, expected [..., d] with d >= 2; give vectors of the "
+                "surrounding space"
+            )
+        return shape[-1:]
+
+    @property
+    def mean(self) -> jax.Array:
+        """Expected value, inside the ball: the direction times I_{d/2}(kappa) / I_{d/2-1}(kappa)."""
+        direction, concentration, nu = self.lifted()
+        return narrow(direction * mean_length(nu, concentration)[0][..., None], self.direction, self.concentration)
+
+    @property
+    def mode(self) -> jax.Array:
+        """The unit vector of the direction."""
+        return narrow(self.lifted()[0], self.direction)
+
+    def entropy(self) -> jax.Array:
+        """Differential entropy against surface measure, in nats: ``[*batch_shape]``."""
+        _, concentration, nu = self.lifted()
+        return sphere_log_area(self.event_shape[0]) - kl_to_uniform(nu, concentration)
+
+    def lifted(self) -> tuple[jax.Array, jax.Array, float]:
+        """The unit direction, the concentration and d/2 - 1, in float32 or wider."""
+        nu = 0.5 * self.event_shape[0] - 1.0
+        check_leading(self, "direction", "concentration")
+        direction, concentration = lift(self.direction, self.concentration)
+        return unit(direction), concentration, nu
+
+    def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        direction, concentration, nu = self.lifted()
+        key_angle, key_tangent = jax.random.split(key)
+        gap = cosine_gap(key_angle, jnp.broadcast_to(concentration, shape[:-1]), nu)[..., None]  # 1 - cos(angle)
+        noise = jax.random.normal(key_tangent, shape, direction.dtype)
+        tangent = unit(noise - direction * jnp.sum(noise * direction, axis=-1, keepdims=True))
+        value = (1.0 - gap) * direction + jnp.sqrt(gap * (2.0 - gap)) * tangent
+        return narrow(value, self.direction, self.concentration)
+
+    def _log_prob(self, value: jax.Array) -> jax.Array:
+        """Against surface measure; that the value is a unit vector is taken for granted."""
+        direction, concentration, nu = self.lifted()
+        value, _ = lift(value, direction)
+        gap = 0.5 * jnp.sum(jnp.square(value - direction), axis=-1)  # 1 - mu.x without cancellation
+        constant = log_scaled_bessel(nu, concentration) + sphere_log_area(self.event_shape[0])
+        return -concentration * gap - constant
+
+
+def unit(x: jax.Array) -> jax.Array:
+    """``x`` scaled to length 1 along the last axis; a vector of zeros stays zero, with a finite gradient."""
+    square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.maximum(square, float(jnp.finfo(x.dtype).tiny)))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
+def kl_to_uniform(nu: float, k: jax.Array) -> jax.Array:
+    """KL of the von Mises-Fisher distribution to the uniform one, k A - k - log F; its derivative is k A'(k)."""
+    return -k * mean_length(nu, k)[1] - log_scaled_bessel(nu, k)
+
+
+@kl_to_uniform.defjvp
+def _kl_to_uniform_jvp(nu, primals, tangents):
+    (k,), (t,) = primals, tangents
+    _, slope = jax.jvp(lambda x: -mean_length(nu, x)[1], (k,), (t,))
+    return kl_to_uniform(nu, k), k * slope
