@@ -21,8 +21,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # no terminal's encoding may cost the results of a long run
     try:
-        if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())  # for --model=my_package.my_module, as python -m has it
         return run(config.parse(sys.argv[1:] if argv is None else argv))
     except UserError as error:
         return complain(str(error), error.exit_code)

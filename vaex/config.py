@@ -89,19 +89,19 @@ def _tables(module: types.ModuleType) -> tuple[dict[str, Any], dict[str, Any]]:
     return config, hparams
 
 
-def _who_has(flag: str) -> list[str]:
-    def fields(name: str) -> set[str]:
-        module = models.module(name)
-        return {*field_types(module.Config), *hparam_defaults(module)}
-
-    return [name for name in models.MODELS if flag in fields(name)]
+def _model_flags() -> dict[str, set[str]]:
+    """Model -> its own flags, over the registry."""
+    modules = {name: models.module(name) for name in models.MODELS}
+    return {name: {*field_types(found.Config), *hparam_defaults(found)} for name, found in modules.items()}
 
 
 def _refuse_unknown(flag: str, model: str, known: Sequence[str]) -> None:
-    has = _who_has(flag)
+    flags_of = _model_flags()
+    has = [name for name, flags in flags_of.items() if flag in flags]
     if has:
         raise UserError(f"--{flag} is not a flag of {model}; models that have it: {', '.join(has)}")
-    raise UserError(f"--{flag} is not a flag; {nearest(flag, known).split('Known:')[0]}see --model={model} --help")
+    hint = nearest(flag, known).split("Known:")[0] or nearest(flag, set().union(*flags_of.values())).split("Known:")[0]
+    raise UserError(f"--{flag} is not a flag; {hint}see --model={model} --help")
 
 
 def parse(argv: Sequence[str]) -> Settings:

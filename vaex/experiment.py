@@ -83,7 +83,11 @@ def assemble(settings: config.Settings) -> Experiment:
         )
     settings = replace_run(settings, batch_size=batch_size)
     run, directory = settings.run, identity.run_directory(settings)
-    steps = run.steps or math.ceil((run.epochs or 0) * examples / batch_size)
+    steps = run.steps or math.ceil(min((run.epochs or 0) * examples / batch_size, 2.0**31))
+    if steps >= 2**31:
+        raise UserError(
+            f"--epochs={run.epochs:g}: expected at most {2**31 * batch_size // examples} epochs (2^31 steps)"
+        )
     available = jax.device_count()
     if run.devices is not None and run.devices > available:
         raise UserError(f"--devices={run.devices}: this machine has {available}")

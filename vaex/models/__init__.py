@@ -30,7 +30,8 @@ def module(name: str) -> ModuleType:
     """
     if name not in MODELS and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a model file of one's own lies where one works
-    if name not in MODELS and "." not in name and importlib.util.find_spec(name) is None:
+    importable = all(part.isidentifier() for part in name.split("."))  # ".b" and "-b" are no modules
+    if name not in MODELS and not (importable and ("." in name or importlib.util.find_spec(name) is not None)):
         raise UserError(
             f"no model is called {name!r}; {nearest(name, MODELS)}; or give a module of your own, as my_package.my_module"
         )

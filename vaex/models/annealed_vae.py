@@ -9,8 +9,9 @@ Command: ``python experiments/run.py --model=annealed_vae --capacity=ramp:0:25:2
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,8 @@ class HParams(gaussian.HParams):
       capacity: the KL aimed at, nats.
       gamma: weight of the distance to the capacity.
     """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"capacity": (0.0, math.inf), "gamma": (0.0, math.inf)}
 
     capacity: Schedule | float = CAPACITY
     gamma: Schedule | float = 10.0

@@ -9,7 +9,9 @@ Command: ``python experiments/run.py --model=beta_vae --beta=1,4,16 --seeds=0:3`
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 
@@ -30,6 +32,8 @@ class HParams(gaussian.HParams):
     Attributes:
       beta: weight of the KL.
     """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"beta": (0.0, math.inf)}
 
     beta: Schedule | float = 2.0
 
