@@ -55,6 +55,7 @@ TRANSPOSED = [
     ((4, 3), (3, 3), (2, 2), (1, 1), "SAME", 3, 8, True),
     ((4, 3), (3, 3), (2, 2), (1, 1), "VALID", 1, 3, False),
     ((5, 4), (3, 3), (1, 1), (1, 1), "SAME", 3, 3, True),
+    ((3, 4), (2, 2), (3, 3), (1, 1), "VALID", 3, 3, False),
     ((4, 4), (1, 1), (2, 2), (1, 1), "SAME", 3, 3, False),
     ((4, 3), (5, 5), (3, 3), (1, 1), ((1, 2), (4, 5)), 3, 8, False),
     ((4, 3), (3, 3), (2, 2), (2, 2), "SAME", 3, 3, False),
@@ -144,17 +145,15 @@ def test_every_lowering_gives_the_same(lowering):
     compare(partial(conv_transpose, strides=2, lowering=lowering), up, x, kernel)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(jnp.bfloat16, 2**-7), (jnp.float16, 2**-10)])
-def test_low_precision_is_summed_in_float32_and_rounded_once(dtype, tolerance):
-    """Tolerance: one unit in the last place of the largest entry; the reference is the float32 result."""
-    x, kernel, cotangent = normal(0, (8, 12, 12, 8)), normal(1, (4, 4, 8, 8)), normal(2, (8, 6, 6, 8))
-    exactly = [array.astype(dtype).astype(jnp.float32) for array in (x, kernel, cotangent)]
-    ours = partial(conv, strides=2, padding=1)
-    low = jax.jit(pulled_back(ours))(*(array.astype(dtype) for array in exactly))
-    for mine, theirs in zip(low, jax.jit(pulled_back(ours))(*exactly), strict=True):
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_low_precision_is_summed_in_float32_and_rounded_once(dtype):
+    """All but a few entries equal the float32 result's rounding exactly; another order of summation may move a tie."""
+    arrays = normal(0, (8, 12, 12, 8)), normal(1, (4, 4, 8, 8)), normal(2, (8, 6, 6, 8))
+    low = [array.astype(dtype) for array in arrays]
+    ours = jax.jit(pulled_back(partial(conv, strides=2, padding=1)))
+    for mine, exact in zip(ours(*low), ours(*(array.astype(np.float32) for array in low)), strict=True):
         assert mine.dtype == dtype
-        error = np.abs(np.asarray(mine, np.float32) - theirs).max()
-        assert error <= tolerance * np.abs(theirs).max()
+        assert np.mean(np.asarray(mine) == np.asarray(exact).astype(dtype)) > 0.99
 
 
 @pytest.mark.parametrize("axes", [(0, 0), (None, 0), (0, None)])
@@ -216,8 +215,9 @@ def test_second_derivatives_in_reverse_mode_equal_lax():
     x, kernel = normal(0, (1, 6, 6, 2)), normal(1, (4, 4, 2, 3))
 
     def curvature(convolve):
-        def penalty(x, kernel):  # a gradient penalty: the gradient in x, differentiated in both
-            return (jax.grad(lambda x: jnp.sum(jnp.tanh(convolve(x, kernel))))(x) ** 2).sum()
+        def penalty(*args):  # on the gradients in both arguments, differentiated in both
+            gradients = jax.grad(lambda x, kernel: jnp.sum(jnp.tanh(convolve(x, kernel))), (0, 1))(*args)
+            return sum((gradient**2).sum() for gradient in gradients)
 
         return jax.grad(penalty, (0, 1))
 
