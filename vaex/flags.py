@@ -129,7 +129,7 @@ def show(value: Any) -> str:
         if start == stop:
             return _number(start)
         if period:
-            return ":".join(["cycle", *map(_number, (start, stop, period, length / period))])
+            return ":".join(["cycle", *map(_number, (start, stop, period, float(f"{length / period:.6g}")))])
         parts = (start, stop, length, begin) if begin else (start, stop, length)
         return ":".join(["cosine" if cosine else "ramp", *map(_number, parts)])
     if isinstance(value, tuple):
@@ -243,8 +243,9 @@ def parse_hparam(
                 schedule = schedules.parse(part)
         except ValueError as error:
             raise UserError(f"--{name}={text}: {error}; several values are joined by commas") from None
-        ends = float(schedule.start), float(schedule.stop)
-        if not all(math.isfinite(float(value)) for value in schedule) and not (infinite and ends[0] == ends[1]):
+        numbers = np.asarray(schedule, np.float64)
+        ends = numbers[:2]
+        if not np.all(np.isfinite(numbers)) and not (infinite and ends[0] == ends[1]):
             raise UserError(f"--{name}={text}: expected finite numbers")
         if not all(low <= value <= high for value in ends):
             wanted = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"

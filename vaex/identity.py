@@ -86,7 +86,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
             continue
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             found += differences(before, after)
-        elif key == "members":
+        elif key == "members" and isinstance(before, Sequence) and isinstance(after, Sequence):
             old_grid, new_grid = grid(before), grid(after)
             names = [*old_grid, *(name for name in new_grid if name not in old_grid)]
             pairs = ((name, old_grid.get(name), new_grid.get(name)) for name in names)

@@ -1,0 +1,485 @@
+"""From words to settings: the grammar of flags, every refusal, and what makes two runs the same run."""
+
+import dataclasses
+import itertools
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from vaex import cli, config, experiment, flags, identity, models, schedules
+from vaex.errors import UserError
+
+VAE = "--model=beta_vae"
+INFINITY = float("inf")
+
+
+def parsed(*words: str, model: str = "beta_vae") -> config.Settings:
+    return config.parse([f"--model={model}", *words])
+
+
+def values(settings: config.Settings, name: str) -> list[str]:
+    return [member.hparams[name] for member in settings.members]
+
+
+# --- grammar ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "get", "expected"),
+    [
+        (["--latent_dim=3"], lambda s: s.config.latent_dim, 3),
+        (["--latent-dim=3"], lambda s: s.config.latent_dim, 3),
+        (["--latent-dim", "3"], lambda s: s.config.latent_dim, 3),
+        (["--hidden=500x400"], lambda s: s.config.hidden, (500, 400)),
+        (["--hidden="], lambda s: s.config.hidden, ()),
+        (["--channels", "8x16"], lambda s: s.config.channels, (8, 16)),
+        (["--network=conv"], lambda s: s.config.network, "conv"),
+        (["--steps", "7"], lambda s: s.run.steps, 7),
+        (["--epochs=0.5"], lambda s: (s.run.steps, s.run.epochs), (None, 0.5)),
+        (["--overwrite"], lambda s: s.run.overwrite, True),
+        (["--overwrite", "--steps=7"], lambda s: (s.run.overwrite, s.run.steps), (True, 7)),
+        (["--no-figures"], lambda s: s.evaluation.figures, False),
+        (["--no_figures"], lambda s: s.evaluation.figures, False),
+        (["--figures=false"], lambda s: s.evaluation.figures, False),
+        (["--figures", "True"], lambda s: s.evaluation.figures, True),
+        (["--out=a b/ü"], lambda s: s.run.out, "a b/ü"),
+        (["--out=a=b"], lambda s: s.run.out, "a=b"),
+        (["--dataset", "x.npz"], lambda s: s.data.dataset, "x.npz"),
+        ([], lambda s: s.data.dataset, "digits"),
+        ([], lambda s: s.run.steps, config.DEFAULTS["steps"]),
+        (["--population-strategy=vmap"], lambda s: s.run.population_strategy, "vmap"),
+        (["--clip_norm=1"], lambda s: (s.config.clip, s.config.average), (True, False)),
+        (["--average_decay=0,0.9"], lambda s: (s.config.clip, s.config.average), (False, True)),
+        (["--average_decay=0.0", "--clip_norm=Infinity"], lambda s: (s.config.clip, s.config.average), (False, False)),
+    ],
+)
+def test_words_become_settings(words, get, expected):
+    assert get(parsed(*words)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "spelt"),
+    [
+        ("4", ["4"]),
+        ("4.0", ["4"]),
+        ("1e-3,0.01", ["0.001", "0.01"]),
+        ("1, 4", ["1", "4"]),
+        ("0.123456789", ["0.12345679"]),
+        ("ramp:0:4:5000", ["ramp:0:4:5000"]),
+        ("ramp:0:4:5e3:1e1,2", ["ramp:0:4:5000:10", "2"]),
+        ("cosine:1:0:100", ["cosine:1:0:100"]),
+        ("cycle:0:1:100", ["cycle:0:1:100:0.5"]),
+        ("cycle:0:1:7:0.3", ["cycle:0:1:7:0.3"]),
+    ],
+)
+def test_hyperparameters_are_spelt_one_way(text, spelt):
+    settings = parsed(f"--beta={text}")
+    assert values(settings, "beta") == spelt
+    for given, written in zip(text.split(","), spelt, strict=True):
+        assert schedules.parse(written) == schedules.parse(given)
+
+
+@pytest.mark.parametrize("model", models.MODELS)
+def test_the_text_of_a_default_is_the_default(model):
+    module = models.module(model)
+    texts, defaults = flags.hparam_defaults(module), module.HParams()
+    for name, text in texts.items():
+        assert schedules.parse(text) == schedules.as_schedule(getattr(defaults, name)), name
+        assert flags.parse_hparam(name, text, None, infinite=True) == (text,)
+
+
+@pytest.mark.parametrize(
+    ("text", "seeds"),
+    [("3", (3,)), ("0:3", (0, 1, 2)), ("5,1", (5, 1)), ("0:2,7", (0, 1, 7)), ("4294967295", (2**32 - 1,))],
+)
+def test_seeds(text, seeds):
+    assert tuple(member.seed for member in parsed(f"--seeds={text}").members) == seeds
+
+
+def test_the_grid_varies_seeds_fastest_and_flags_in_the_models_order():
+    settings = parsed("--seeds=0:2", "--beta=1,ramp:0:4:10", "--learning_rate=0.1,0.2")
+    found = [(m.hparams["learning_rate"], m.hparams["beta"], m.seed) for m in settings.members]
+    assert found == list(itertools.product(["0.1", "0.2"], ["1", "ramp:0:4:10"], [0, 1]))
+    assert settings.varied == ("learning_rate", "beta")
+    assert all(m.hparams["sigma"] == "1" for m in settings.members)
+
+
+# --- refusals -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Data files, good and bad; also a file where a directory is wanted."""
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    arrays = {
+        "nan": np.where(rng.random((10, 8, 8)) < 0.5, np.nan, 0.5),
+        "empty": np.zeros((0, 8, 8)),
+        "five": np.zeros((3, 2, 2, 2, 2)),
+        "words": np.array([["a", "b"]]),
+        "few": rng.integers(0, 256, (6, 8, 8)).astype(np.uint8),
+        "small": rng.integers(0, 256, (30, 4, 4)).astype(np.uint8),
+        "real": rng.normal(size=(60, 5)),
+    }
+    for name, x in arrays.items():
+        np.savez(folder / f"{name}.npz", x=x)
+    (folder / "file").write_text("in the way")
+    return folder
+
+
+# the words after --model=beta_vae (DATA is the folder above), and what the line must say
+REFUSED = [
+    (["--dataset=mnits"], "did you mean mnist"),
+    (["--dataset=DATA/none.npz"], "no such file"),
+    (["--dataset=DATA/nan.npz"], "NaN"),
+    (["--dataset=DATA/empty.npz"], "empty"),
+    (["--dataset=DATA/five.npz"], "expected [n, h, w]"),
+    (["--dataset=DATA/words.npz"], "expected uint8, bool or float"),
+    (["--dataset=DATA/few.npz", "--batch_size=100"], "give at most 4"),
+    (["--batch_size=1398"], "give at most 1397"),
+    (["--dataset=DATA/small.npz", "--network=conv"], "use --network=mlp"),
+    (["--dataset=DATA/real.npz", "--likelihood=bernoulli"], "use --likelihood=gaussian"),
+    (["--dataset=DATA/real.npz", "--binarize=dynamic"], "--binarize=none"),
+    (["--dequantize=uniform", "--binarize=dynamic"], "set one of them to none"),
+    (["--latent_dim=0"], "expected at least 1"),
+    (["--latent_dim=2,4"], "only hyperparameters and --seeds take several values"),
+    (["--latent_dim=two"], "expected a whole number"),
+    (["--latent_dim=1e99"], "expected a whole number"),
+    (["--hidden=500,500"], "joined by x, such as 500x500"),
+    (["--hidden=0"], "positive widths"),
+    (["--hidden"], "write --hidden=VALUE"),
+    (["--network=conv", "--hidden="], "at least one width"),
+    (["--network=cnn"], "did you mean conv"),
+    (["--kl=monte_carol"], "did you mean monte_carlo"),
+    (["--likelihood=bernouli"], "did you mean bernoulli"),
+    (["--activation=rellu"], "did you mean relu"),
+    (["--optimizer=adma"], "adam"),
+    (["--num_samples=0"], "expected at least 1"),
+    (["--steps=0"], "expected at least 1"),
+    (["--steps=1.5"], "expected a whole number"),
+    (["--steps=2147483648"], "expected at most 2147483647"),
+    (["--steps=5", "--epochs=1"], "give one of them"),
+    (["--epochs=0"], "more than 0"),
+    (["--epochs=nan"], "a finite number"),
+    (["--epochs=1e300"], "expected at most"),
+    (["--batch_size=0"], "expected at least 1"),
+    (["--log_every=0"], "expected at least 1"),
+    (["--checkpoint_every=0"], "expected at least 1"),
+    (["--eval_samples=0"], "expected at least 1"),
+    (["--eval_images=0"], "expected at least 1"),
+    (["--eval_split=train"], "test, validation"),
+    (["--devices=4096"], "this machine has"),
+    (["--data_seed=-1"], "expected at least 0"),
+    (["--data_seed=18446744073709551616"], "expected at most"),
+    (["--seeds=a"], "0:8 (0 to 7) or 1,5"),
+    (["--seeds=3:3"], "at least one seed"),
+    (["--seeds=1,0:3"], "all different"),
+    (["--seeds=-1"], "from 0 to 2^32 - 1"),
+    (["--seeds=4294967296"], "from 0 to 2^32 - 1"),
+    (["--seeds=0:99999999999"], "at most 65536"),
+    (["--beta=x"], "ramp:START:STOP:STEPS"),
+    (["--beta=1,,2"], "ramp:START:STOP:STEPS"),
+    (["--beta=ramp:0:4"], "ramp takes 3 or 4 numbers"),
+    (["--beta=nan"], "nan is not a value"),
+    (["--beta=inf"], "finite"),
+    (["--beta=-1"], "at least 0"),
+    (["--beta=ramp:1:-1:10"], "at least 0"),
+    (["--beta=1,1.0"], "stands twice"),
+    (["--beta"], "write --beta=VALUE"),
+    (["--beta=1", "--beta=2"], "joined by commas"),
+    (["--learning_rate=-1"], "at least 0"),
+    (["--learning_rate=inf"], "finite"),
+    (["--average_decay=1.5"], "from 0 to 1"),
+    (["--clip_norm=0"], "at least"),
+    (["--clip_norm=ramp:1:inf:10"], "finite"),
+    (["--sigma=0"], "at least"),
+    (["--gamma=3"], "models that have it: annealed_vae"),
+    (["--capcity=3"], "did you mean capacity"),
+    (["--stpes=3"], "did you mean steps"),
+    (["--qqq=3"], "--model=beta_vae --help"),
+    (["--clip=true"], "did you mean clip_norm"),
+    (["--figures=maybe"], "expected true or false"),
+    (["--figures", "--no_figures"], "contradict"),
+    (["--no_beta"], "not a flag"),
+    (["beta=1"], "write --flag=value"),
+    (["-beta=1"], "write --flag=value"),
+    (["--"], "not a flag"),
+    (["--out="], "write --out=VALUE"),
+    (["--out=DATA/file"], "choose another directory"),
+    (["--out=DATA/file/run"], "choose another directory"),
+    (["--out=DATA"], "holds other files"),
+]
+
+
+def refusal(capsys, monkeypatch, tmp_path, words) -> str:
+    """The one line that the words are refused with; training must not be reached."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(experiment, "train", lambda *args, **kwargs: pytest.fail("this reached training"))
+    assert cli.main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("vaex: ") and err.endswith("\n") and err.count("\n") == 1, err
+    assert "Traceback" not in err
+    return err
+
+
+@pytest.mark.parametrize(("words", "says"), REFUSED, ids=[" ".join(words) for words, _ in REFUSED])
+def test_one_line_names_the_remedy(capsys, monkeypatch, tmp_path, files, words, says):
+    assert says in refusal(capsys, monkeypatch, tmp_path, [VAE, *(word.replace("DATA", str(files)) for word in words)])
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "--model=NAME is missing"),
+        (["--model"], "--model=NAME is missing"),
+        (["--model="], "beta_vae"),
+        (["--model=beta_vea"], "did you mean beta_vae"),
+        (["--model=no_package.model"], "there is no module 'no_package'"),
+        (["--model=vaex.models.nothing"], "there is no module 'vaex.models.nothing'"),
+        (["--model=.relative"], "no model is called"),
+        (["--model=a b"], "no model is called"),
+        (["--model=os.path"], "lacks Config, HParams, build"),
+        (["--model=vaex.models.gaussian"], "lacks build"),
+        (["--model=vae", "--beta=3"], "models that have it: beta_vae"),
+        (["--model=autoencoder", "--posterior=full"], "models that have it: vae, beta_vae, annealed_vae"),
+        (["--model=annealed_vae", "--capacity=-1"], "at least 0"),
+    ],
+)
+def test_models_are_refused_with_a_remedy(capsys, monkeypatch, tmp_path, words, says):
+    assert says in refusal(capsys, monkeypatch, tmp_path, words)
+
+
+def test_an_error_of_many_lines_is_told_in_one(capsys, monkeypatch):
+    def broken(argv):
+        raise UserError("first\n  second")
+
+    monkeypatch.setattr(config, "parse", broken)
+    assert cli.main([]) == 2
+    assert capsys.readouterr().err == "vaex: first second\n"
+
+
+# --- models of one's own ------------------------------------------------------------------------------------------
+
+OWN = """
+from dataclasses import dataclass
+import jax
+from vaex.models import beta_vae, gaussian
+{header}
+@dataclass(frozen=True)
+class Config(gaussian.Config):
+    '''Static.
+
+    Attributes:
+      {field}: my field.
+    '''
+    {field}: {kind} = {value}
+
+class HParams(beta_vae.HParams):
+    pass
+
+DEFAULTS = {{"steps": 12, "batch_size": 16}}
+build = beta_vae.build
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path, monkeypatch):
+    """A function that writes a module of one's own and gives its dotted name, a new one each time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    number = itertools.count()
+
+    def write(**parts: str) -> str:
+        package = tmp_path / f"{tmp_path.name.replace('-', '_')}_{next(number)}"
+        package.mkdir()
+        (package / "__init__.py").write_text("")
+        given = {"header": "", "field": "width", "kind": "int", "value": "3"} | parts
+        (package / "my_module.py").write_text(OWN.format(**given))
+        return f"{package.name}.my_module"
+
+    return write
+
+
+def test_a_module_of_ones_own_is_a_model(own_module):
+    name = own_module()
+    settings = parsed("--width=4", "--beta=1,2", model=name)
+    assert (settings.config.width, settings.run.steps, settings.defaults["batch_size"]) == (4, 12, 16)
+    assert values(settings, "beta") == ["1", "2"]
+    assert identity.identity(settings)["model"] == name
+
+
+def test_a_literal_of_numbers_is_read_by_its_text(own_module):
+    name = own_module(header="from typing import Literal", kind="Literal[1, 2]", value="1")
+    assert parsed("--width=2", model=name).config.width == 2
+
+
+@pytest.mark.parametrize("field", ["steps", "seeds", "binarize", "show", "beta", "help", "no_figures"])
+def test_a_field_that_shadows_a_flag_is_refused(capsys, monkeypatch, tmp_path, own_module, field):
+    said = refusal(capsys, monkeypatch, tmp_path, [f"--model={own_module(field=field)}"])
+    assert repr(field) in said and "give it another name" in said
+
+
+def test_a_config_that_is_no_dataclass_is_refused(capsys, monkeypatch, tmp_path, own_module):
+    name = own_module()
+    (tmp_path / name.split(".")[0] / "plain.py").write_text(
+        "class Config: pass\nclass HParams: pass\ndef build(config, spec): pass\n"
+    )
+    assert "@dataclass" in refusal(capsys, monkeypatch, tmp_path, [f"--model={name.split('.')[0]}.plain"])
+
+
+def test_what_a_module_fails_to_import_is_its_authors_to_see(own_module):
+    name = own_module(header="import surely_not_installed")
+    with pytest.raises(ModuleNotFoundError, match="surely_not_installed"):
+        parsed(model=name)
+
+
+@pytest.mark.parametrize("model", models.MODELS)
+def test_no_field_of_a_model_shadows_a_global_flag(model):
+    module = models.module(model)
+    shared = {field.name for _, group in flags.GROUPS for field in dataclasses.fields(group)}
+    static = {field.name for field in dataclasses.fields(module.Config)}
+    traced = {field.name for field in dataclasses.fields(module.HParams)}
+    assert not shared & static and not shared & traced and not static & traced
+    assert parsed(model=model).model == model
+
+
+@pytest.mark.parametrize("model", models.MODELS)
+def test_every_flag_is_explained(model):
+    module = models.module(model)
+    for cls in (module.Config, module.HParams, *(group for _, group in flags.GROUPS)):
+        lacking = [name for name in flags.field_types(cls) if not flags.help_texts(cls).get(name)]
+        assert not lacking, f"{cls} does not explain {lacking} under Attributes"
+
+
+# --- identity -----------------------------------------------------------------------------------------------------
+
+# each flag with another value than its default; those that may change when a run continues, and those that may not
+MAY_CHANGE = {
+    "steps": "7", "epochs": "2", "out": "elsewhere", "overwrite": "true", "log_every": "7", "checkpoint_every": "7",
+    "devices": "1", "population_strategy": "vmap", "data_dir": "d", "manual_dir": "d", "eval_split": "validation",
+    "eval_images": "7", "eval_samples": "7", "show": "sample", "figures": "false",
+}  # fmt: skip
+MAY_NOT = {
+    "dataset": "mnist", "data_seed": "7", "batch_size": "7", "seeds": "7", "binarize": "threshold", "dequantize": "uniform",
+    "latent_dim": "7", "network": "conv", "hidden": "7", "channels": "7", "activation": "tanh", "likelihood": "laplace",
+    "likelihood_scale": "fixed", "optimizer": "sgd", "posterior": "full", "kl": "monte_carlo", "num_samples": "7",
+    "learning_rate": "7", "weight_decay": "7", "clip_norm": "7", "average_decay": "0.7", "sigma": "7",
+    "posterior_scale": "7", "beta": "7",
+}  # fmt: skip
+
+
+def test_every_flag_is_on_one_of_the_lists():
+    module = models.module("beta_vae")
+    shared = {name for _, group in flags.GROUPS for name in flags.field_types(group)} - {"model"}
+    own = {*flags.field_types(module.Config), *flags.hparam_defaults(module)}
+    assert {*MAY_CHANGE, *MAY_NOT} == shared | own
+    assert not MAY_CHANGE.keys() & MAY_NOT.keys()
+
+
+@pytest.mark.parametrize("name", MAY_CHANGE)
+def test_a_run_goes_on_with_another(name):
+    before, after = parsed(), parsed(f"--{name}={MAY_CHANGE[name]}")
+    assert identity.differences(identity.identity(before), identity.identity(after)) == []
+    if name != "out":
+        assert identity.run_directory(before) == identity.run_directory(after)
+
+
+@pytest.mark.parametrize("name", MAY_NOT)
+def test_another_is_another_run(name):
+    before, after = parsed(), parsed(f"--{name}={MAY_NOT[name]}")
+    found = identity.differences(identity.identity(before), identity.identity(after))
+    assert [line.split(":")[0] for line in found] == [name]
+    assert found[0].endswith(f"-> {[7] if name in ('hidden', 'channels') else MAY_NOT[name]}")
+    assert identity.run_directory(before) != identity.run_directory(after)
+
+
+def test_differences_name_exactly_what_changed():
+    before = identity.identity(parsed("--beta=1,4", "--seeds=0:2", "--latent_dim=3"))
+    after = identity.identity(parsed("--beta=1,8", "--seeds=0:3", "--latent_dim=4", "--data_seed=1"))
+    assert identity.differences(before, after) == [
+        "data_seed: 0 -> 1", "latent_dim: 3 -> 4", "seeds: 0,1 -> 0,1,2", "beta: 1,4 -> 1,8",
+    ]  # fmt: skip
+    assert identity.differences(before, before) == []
+
+
+def test_the_same_number_is_the_same_run():
+    one, other = parsed("--learning_rate=1e-3", "--beta=2.0"), parsed("--learning-rate", "0.001", "--beta", "2")
+    assert identity.run_directory(one) == identity.run_directory(other) == identity.run_directory(parsed())
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [("digits", "digits"), ("some where/My Data.npz", "My Data"), ("x.NPZ", "x"), ("tfds:a/b:1.0", "tfds_a_b_1.0")],
+)
+def test_the_default_directory_is_named_after_model_and_data(dataset, name):
+    found = identity.run_directory(parsed(f"--dataset={dataset}"))
+    assert found.parent.name == "runs"
+    assert found.name.startswith(f"beta_vae-{name}-") and len(found.name.rsplit("-", 1)[1]) == 8
+
+
+def test_a_file_may_move():
+    assert identity.identity(parsed("--dataset=a/x.npz")) == identity.identity(parsed("--dataset=b/x.npz"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--hidden=5x6", "--beta=1,ramp:0:4:10", "--seeds=3,1"], ["--clip_norm=1", "--average_decay=0.9"], ["--hidden="]],
+)
+def test_settings_come_back_from_their_identity(words):
+    settings = parsed(*words, "--batch_size=32")
+    facts = identity.identity(settings)
+    restored = identity.restore(facts)
+    assert identity.identity(restored) == facts
+    assert (restored.config, restored.members, restored.varied) == (settings.config, settings.members, settings.varied)
+
+
+def test_a_run_with_fields_of_another_version_is_refused_by_their_names():
+    facts = identity.identity(parsed())
+    newer = facts | {"config": {**facts["config"], "warp_factor": 9}}
+    with pytest.raises(UserError, match="lacks warp_factor"):
+        identity.restore(newer)
+    assert identity.differences(newer, facts) == ["warp_factor: 9 -> None"]
+
+
+# --- help ---------------------------------------------------------------------------------------------------------
+
+
+def test_help_imports_no_jax_and_lists_models_and_data():
+    code = """
+        import sys
+        from vaex import cli
+        try:
+            cli.main(["--help"])
+        except SystemExit as stop:
+            heavy = sorted({"jax", "flax", "optax", "orbax", "sklearn", "matplotlib", "tensorflow_datasets"} & set(sys.modules))
+            print("code", stop.code, "heavy", heavy)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("code 0 heavy []"), done.stdout[-300:] + done.stderr
+    for name in (
+        "vae",
+        "beta_vae",
+        "annealed_vae",
+        "autoencoder",
+        "digits",
+        "mnist",
+        "PATH.npz",
+        "--eval_samples",
+        "--seeds",
+    ):
+        assert name in done.stdout
+    assert done.stderr == ""
+
+
+def test_help_of_a_model_shows_its_flags_with_types_and_defaults(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--help", "--model", "annealed_vae", "--nonsense"])
+    assert stop.value.code == 0
+    text = capsys.readouterr().out
+    for words in ("--capacity", "ramp:0:25:2000", "--hidden INTxINT", "256x256", "{mlp,conv}", "VALUE[,VALUE..]"):
+        assert words in text
