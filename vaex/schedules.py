@@ -6,6 +6,7 @@ No schedule depends on the total number of steps, so a run can be extended.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -42,51 +43,66 @@ class Schedule(NamedTuple):
         fraction = jnp.clip(time / jnp.maximum(self.length, 1.0), 0.0, 1.0)
         bent = 0.5 * (1.0 - jnp.cos(jnp.pi * fraction))
         fraction = jnp.where(jnp.asarray(self.cosine) > 0, bent, fraction)
-        # a constant must stay itself even where it is infinite (inf - inf would be nan)
-        return jnp.where(stop != start, start + (stop - start) * fraction, start)
+        # exact at both ends; a constant must stay itself even where it is infinite (inf * 0 would be nan)
+        return jnp.where(stop != start, start * (1.0 - fraction) + stop * fraction, start)
 
 
-def _schedule(start: float, stop: float, begin: float, length: float, period: float, cosine: float) -> Schedule:
-    return Schedule(*(np.float32(v) for v in (start, stop, begin, length, period, cosine)))
+def _schedule(name: str, start: float, stop: float, begin: float, length: float, period: float, bent: int) -> Schedule:
+    numbers = (start, stop, begin, length, period, bent)
+    if name != "constant" and not all(math.isfinite(number) for number in numbers):
+        raise ValueError(f"{name}: got {start:g} to {stop:g} over {length:g} steps, expected finite numbers")
+    if any(math.isfinite(number) and abs(number) > np.finfo(np.float32).max for number in numbers):
+        raise ValueError(f"{name}: one of {numbers} is beyond float32; expected at most 3.4e38, or inf for a constant")
+    return Schedule(*(np.float32(number) for number in numbers))
 
 
-def constant(value: float) -> Schedule:
-    """The same value at every step.
+def constant(value: float | jax.Array) -> Schedule:
+    """The same value at every step; it may be infinite, and it may be a traced scalar.
 
+    Raises: ValueError for nan, or for an array that is not a scalar.
     Example:
       >>> float(constant(0.5)(123))
       0.5
     """
-    return _schedule(value, value, 0, 1, 0, 0)
+    if isinstance(value, jax.Array):
+        if value.ndim:
+            raise ValueError(f"constant: value has shape {value.shape}, expected a scalar; stack schedules, not values")
+        value = value.astype(jnp.float32)
+        return Schedule(value, value, *(np.float32(number) for number in (0, 1, 0, 0)))
+    number = float(value)
+    if math.isnan(number):
+        raise ValueError("constant: nan is not a value")
+    return _schedule("constant", number, number, 0, 1, 0, 0)
 
 
 def ramp(start: float, stop: float, length: float, begin: float = 0) -> Schedule:
     """A straight line from ``start`` to ``stop`` over ``length`` steps, beginning at step ``begin``; constant around it.
 
-    Raises: ValueError if ``length`` is not positive or ``begin`` negative.
+    Raises: ValueError if ``length`` is not positive, ``begin`` negative, or a number not finite.
     Example:
       >>> float(ramp(1.0, 0.0, 10, begin=5)(10))
       0.5
     """
     _check("ramp", length=length, begin=begin)
-    return _schedule(start, stop, begin, length, 0, 0)
+    return _schedule("ramp", start, stop, begin, length, 0, 0)
 
 
 def cosine(start: float, stop: float, length: float, begin: float = 0) -> Schedule:
     """Half a cosine wave from ``start`` to ``stop`` over ``length`` steps (Loshchilov & Hutter 2017, eq. 5, one cycle).
 
+    Raises: ValueError as ``ramp`` does.
     Example:
       >>> round(float(cosine(1.0, 0.0, 100)(50)), 6)
       0.5
     """
     _check("cosine", length=length, begin=begin)
-    return _schedule(start, stop, begin, length, 0, 1)
+    return _schedule("cosine", start, stop, begin, length, 0, 1)
 
 
 def cycle(start: float, stop: float, period: float, fraction: float = 0.5) -> Schedule:
     """Repeated ramps: up during ``fraction`` of each ``period``, then constant (Fu et al. 2019, eq. 6).
 
-    Raises: ValueError if ``period`` is not positive or ``fraction`` not in (0, 1].
+    Raises: ValueError if ``period`` is not positive, ``fraction`` not in (0, 1], or a number not finite.
     Example:
       >>> [float(cycle(0.0, 1.0, 100)(step)) for step in (25, 75, 125)]
       [0.5, 1.0, 0.5]
@@ -94,7 +110,7 @@ def cycle(start: float, stop: float, period: float, fraction: float = 0.5) -> Sc
     _check("cycle", length=period)
     if not 0 < fraction <= 1:
         raise ValueError(f"cycle: fraction is {fraction}, expected a share of the period in (0, 1]")
-    return _schedule(start, stop, 0, period * fraction, period, 0)
+    return _schedule("cycle", start, stop, 0, period * fraction, period, 0)
 
 
 def _check(name: str, *, length: float, begin: float = 0) -> None:
@@ -127,19 +143,20 @@ def parse(text: str) -> Schedule:
             raise ValueError(f"{kind} takes {counts[0]} or {counts[1]} numbers, got {len(rest)}")
         return function(*(_number(part) for part in rest))
     except (KeyError, ValueError) as error:
-        reason = f" ({error})" if isinstance(error, ValueError) and rest and kind in _KINDS else ""
+        known = isinstance(error, ValueError) and (kind in _KINDS or not str(error).startswith("could not convert"))
+        reason = f" ({error})" if known else ""
         raise ValueError(f"{text!r} is neither a number nor a schedule{reason}; expected {GRAMMAR}") from None
 
 
 def _number(text: str) -> float:
     value = float(text)
-    if np.isnan(value):
-        raise ValueError("nan is not a value")
+    if math.isnan(value) or (math.isinf(value) and "inf" not in text.lower()):
+        raise ValueError("nan is not a value" if math.isnan(value) else "too large a number; write inf if you mean it")
     return value
 
 
-def as_schedule(value: Schedule | float | str) -> Schedule:
-    """``value`` as a Schedule: numbers become constants, text is parsed.
+def as_schedule(value: Schedule | float | jax.Array | str) -> Schedule:
+    """``value`` as a Schedule: numbers (traced ones, too) become constants, text is parsed.
 
     Example:
       >>> float(as_schedule(3)(0))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from vaex.core import Algorithm, Batch, Model, PyTree, TrainState, Variables
@@ -28,6 +29,7 @@ OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
     "rmsprop": optax.scale_by_rms,
     "sgd": optax.identity,
 }
+PROBES = 10  # updates after which an optimizer's direction shows, also where its learning rate is warmed up from zero
 
 
 @jax.tree_util.register_dataclass
@@ -72,14 +74,28 @@ def _transformation(optimizer: str | optax.GradientTransformation) -> optax.Grad
     if isinstance(optimizer, str):
         check_optimizer(optimizer)
         return OPTIMIZERS[optimizer]()
-    probe = {"w": jnp.ones(2)}
-    updates, _ = optimizer.update(probe, optimizer.init(probe), probe)
-    if float(jnp.sum(updates["w"])) < 0:
+    params, gradient = np.full((2, 2), 0.5, np.float32), np.array([[1, 2], [3, 5]], np.float32)
+    with jax.ensure_compile_time_eval():  # the probe gives numbers, also where a caller is being traced
+        state, along = optimizer.init(params), 0.0
+        for _ in range(PROBES):
+            update, state = optimizer.update(gradient, state, params)
+            along = float(np.vdot(np.asarray(update), gradient))
+            if along != 0.0:
+                break
+    if along < 0:
         raise ValueError(
             "gradient_algorithm: this optimizer brings its own learning rate (its update points downhill), which would be "
             "applied twice; pass the part without it, such as optax.scale_by_adam(), and set hparams.learning_rate"
         )
     return optimizer
+
+
+def _check_players(given: Collection[str], players: Collection[str], what: str, *, complete: bool) -> None:
+    unknown = sorted(set(given) - set(players))
+    missing = sorted(set(players) - set(given)) if complete else []
+    if unknown or missing:
+        problem = f"names {', '.join(unknown)}" if unknown else f"lacks {', '.join(missing)}"
+        raise ValueError(f"gradient_algorithm: {what} {problem}; the model's players are {', '.join(sorted(players))}")
 
 
 def prepared(algorithm: Algorithm, prepare: Callable[[jax.Array, jax.Array], jax.Array]) -> Algorithm:
@@ -101,9 +117,18 @@ def prepared(algorithm: Algorithm, prepare: Callable[[jax.Array, jax.Array], jax
 
 
 def masked_mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
-    """Mean over the batch axis of a [b] metric under ``mask`` [b]; a scalar passes through."""
+    """Mean over the batch axis of a [b] metric under ``mask`` [b]; a scalar passes through.
+
+    Raises: ValueError for more axes, or for a mask of another shape.
+    Example:
+      >>> masked_mean(jnp.array([1.0, 3.0, 50.0]), jnp.array([1.0, 1.0, 0.0]))
+      Array(2., dtype=float32)
+    """
     if values.ndim == 0:
         return values
+    if values.ndim > 1 or (mask is not None and mask.shape != values.shape):
+        wanted = "[] or [b]" if mask is None else f"[] or {mask.shape} like the mask"
+        raise ValueError(f"masked_mean: a metric has shape {values.shape}, expected {wanted}; report it per example")
     if mask is None:
         return jnp.mean(values)
     return jnp.sum(jnp.where(mask > 0, values, 0.0)) / jnp.maximum(jnp.sum(mask), 1.0)
@@ -124,7 +149,8 @@ def gradient_algorithm(
     -learning_rate (``<player>_learning_rate`` where the hyperparameters have it).
 
     Args:
-      model: gives ``init`` and ``objective``; its hyperparameters hold at least ``learning_rate``.
+      model: gives ``init`` and ``objective``; its hyperparameters hold at least ``learning_rate`` (and ``clip_norm`` or
+        ``average_decay`` where these are on; ``weight_decay`` where it is wanted).
       optimizer: a name of ``OPTIMIZERS`` or an optax transformation without learning rate; or one per player.
       every: player -> period in steps of its updates (1 where absent).
       clip: whether to clip by ``hparams.clip_norm``. Static, because the norm costs a pass over the gradients.
@@ -132,18 +158,25 @@ def gradient_algorithm(
     Returns: an Algorithm. Where a loss (or, when clipping, a gradient) is not finite, its step says so by
         ``metrics["finite"]`` = 0 and the state it returns is spoiled: to keep the old one would copy every parameter at
         every step (a fifth of the memory traffic of an MLP's step), and the loop stops there and never saves it.
-    Raises: ValueError for an unknown optimizer, one that brings its own learning rate, or a period below 1.
+    Raises: ValueError for an optimizer that brings its own learning rate, a period that is not a whole number of at least
+      one, and, once the model's players are known, for a name that is none of them or a player without optimizer or loss;
+      UserError for an unknown optimizer.
     """
     every = dict(every or {})
-    if any(period < 1 for period in every.values()):
+    if any(not isinstance(period, int | np.integer) or period < 1 for period in every.values()):
         raise ValueError(f"gradient_algorithm: every={every}, expected periods of at least one step")
+    named = dict(optimizer) if isinstance(optimizer, Mapping) else None
+    choices = {name: _transformation(choice) for name, choice in (named or {"every player": optimizer}).items()}
 
     def transformation(player: str) -> optax.GradientTransformation:
-        return _transformation(optimizer[player] if isinstance(optimizer, Mapping) else optimizer)
+        return choices["every player" if named is None else player]
 
     def init(key: jax.Array, hparams: PyTree, batch: Batch) -> TrainState:
         init_key, train_key = jax.random.split(key)
         variables = model.init(init_key, batch)
+        _check_players(every, variables.params, "every", complete=False)
+        if named is not None:
+            _check_players(named, variables.params, "optimizer", complete=True)
         opt_state = {player: transformation(player).init(params) for player, params in variables.params.items()}
         averaged = jax.tree.map(jnp.copy, variables.params) if average else ()
         return TrainState(jnp.zeros((), jnp.int32), train_key, as_schedules(hparams), variables, opt_state, averaged)
@@ -154,7 +187,8 @@ def gradient_algorithm(
 
         def losses_of(params: dict[str, PyTree]):
             outcome = model.objective(key, Variables(params, state.variables.state), hparams, batch, train=True)
-            chex.assert_trees_all_equal_structs(outcome.state, state.variables.state)
+            _check_players(outcome.losses, params, "the objective's losses", complete=True)
+            chex.assert_trees_all_equal_shapes_and_dtypes(outcome.state, state.variables.state)
             chex.assert_rank(list(outcome.losses.values()), 0)
             return outcome.losses, outcome
 
@@ -194,7 +228,7 @@ def _update(transformation, hparams, player, gradient, params, opt_state, *, cli
         gradient = jax.tree.map(lambda g: g * scale.astype(g.dtype), gradient)
     updates, opt_state = transformation.update(gradient, opt_state, params)
     rate = getattr(hparams, f"{player}_learning_rate", hparams.learning_rate)
-    decay = hparams.weight_decay
+    decay = getattr(hparams, "weight_decay", 0.0)
 
     def apply(value: jax.Array, update: jax.Array) -> jax.Array:
         total = update + decay * value if value.ndim >= 2 else update

@@ -35,7 +35,7 @@ class Carry(NamedTuple):
 
 class Chunk(NamedTuple):
     """What one call of the program reports. ``rows``: [p, r, m] means of finished windows; ``last``: [p, m] the metrics
-    of the last step; ``finite``: [p], whether the member never met a non-finite loss."""
+    of the last step; ``finite``: [p], whether the member never met a non-finite loss and its variables are sound."""
 
     rows: np.ndarray
     last: np.ndarray
@@ -75,7 +75,10 @@ def compile_program(
       strategy: "solo", "vmap" or "members".
       placement: the devices, or None for one.
     Returns: the program, and the carry to start it with.
+    Raises: ValueError for ``log_every`` below 1.
     """
+    if log_every < 1:
+        raise ValueError(f"compile_program: log_every={log_every}, expected at least one step per row")
     traces = [0]
 
     def step(state: TrainState, batch: PyTree):
@@ -92,7 +95,8 @@ def compile_program(
     def get_batch(resident: PyTree, plan: PyTree, index: jax.Array):
         return mesh.divide_batch(feed.batch(resident, jax.tree.map(lambda leaf: leaf[index], plan)), placement)
 
-    chunk = _chunk(step, get_batch, names, capacity, strategy, placement)
+    most_rows = (capacity - 1) // log_every + 2  # windows that capacity steps can touch
+    chunk = _chunk(step, get_batch, names, most_rows, strategy, placement)
     members = state.step.shape[0]
     carry = Carry(state, jnp.zeros((members, len(names)), jnp.float32))
     carry = mesh.place(carry, placement, members=True)
@@ -125,14 +129,24 @@ def _flops(compiled: Any) -> float | None:
     return float(flops) if flops and flops > 0 else None
 
 
-def _chunk(step, get_batch, names: tuple[str, ...], capacity: int, strategy: str, placement: mesh.Placement | None):
+def _sound(state: TrainState) -> jax.Array:
+    """Whether one member's parameters are finite and its other variables hold no nan (a finite loss may have neither)."""
+
+    def whole(tree: PyTree, spoiled: Callable[[jax.Array], jax.Array]) -> jax.Array:
+        leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+        return jnp.all(jnp.stack([jnp.asarray(True), *(~jnp.any(spoiled(leaf)) for leaf in leaves)]))
+
+    return whole(state.variables.params, lambda leaf: ~jnp.isfinite(leaf)) & whole(state.variables.state, jnp.isnan)
+
+
+def _chunk(step, get_batch, names: tuple[str, ...], most_rows: int, strategy: str, placement: mesh.Placement | None):
     finite_index = names.index("finite")
 
-    def run(advance, carry: Carry, resident, plan, first, start, stop, log_every):
-        """Steps start..stop; leading member axis or none, as ``advance`` has it."""
+    def run(advance, check, carry: Carry, resident, plan, first, start, stop, log_every):
+        """Steps start..stop; leading member axis or none, as ``advance`` and ``check`` have it."""
         base = start // log_every
         # [rows, ..., m]: a row is rewritten with the running mean until its window ends
-        rows = jnp.zeros((capacity, *carry.window.shape), jnp.float32)
+        rows = jnp.zeros((most_rows, *carry.window.shape), jnp.float32)
         alive = jnp.asarray(True)
 
         def body(loop):
@@ -149,18 +163,18 @@ def _chunk(step, get_batch, names: tuple[str, ...], capacity: int, strategy: str
 
         loop = (start, carry.state, carry.window, rows, jnp.zeros_like(carry.window), alive)
         _, state, window, rows, last, _ = jax.lax.while_loop(lambda c: (c[0] < stop) & c[5], body, loop)
-        return Carry(state, window), rows, last
+        return Carry(state, window), rows, last, check(state)
 
     def solo(carry, *args):
-        out, rows, last = run(step, jax.tree.map(lambda leaf: leaf[0], carry), *args)
-        return jax.tree.map(lambda leaf: leaf[None], (out, rows, last))
+        out = run(step, _sound, jax.tree.map(lambda leaf: leaf[0], carry), *args)
+        return jax.tree.map(lambda leaf: leaf[None], out)
 
     def vmapped(carry, *args):
-        out, rows, last = run(jax.vmap(step, in_axes=(0, None)), carry, *args)
-        return out, jnp.swapaxes(rows, 0, 1), last
+        out, rows, last, sound = run(jax.vmap(step, in_axes=(0, None)), jax.vmap(_sound), carry, *args)
+        return out, jnp.swapaxes(rows, 0, 1), last, sound
 
     def members(carry, *args):
-        return jax.lax.map(lambda one: run(step, one, *args), carry)
+        return jax.lax.map(lambda one: run(step, _sound, one, *args), carry)
 
     chunk = {"solo": solo, "vmap": vmapped, "members": members}[strategy]
     if placement is None or placement.axis != "population":
@@ -171,14 +185,19 @@ def _chunk(step, get_batch, names: tuple[str, ...], capacity: int, strategy: str
 
 
 def run_chunk(program: Program, carry: Carry, start: int, stop: int) -> tuple[Carry, Chunk]:
-    """Steps ``start``..``stop`` (at most ``program.capacity``); the given carry is donated."""
+    """Steps ``start``..``stop`` (at most ``program.capacity``); the given carry is donated.
+
+    Raises: ValueError for fewer steps than one, or more than the capacity.
+    """
+    if not 0 < stop - start <= program.capacity:
+        raise ValueError(f"run_chunk: steps {start} to {stop}, expected 1 to {program.capacity} steps")
     plan = _padded(jax.tree.map(np.asarray, program.plan(start, stop - start)), program.capacity)
     bounds = (np.int32(start), np.int32(start), np.int32(stop), np.int32(program.log_every))
-    carry, rows, last = program.call(carry, program.resident, plan, *bounds)
+    carry, rows, last, sound = program.call(carry, program.resident, plan, *bounds)
     finished = stop // program.log_every - start // program.log_every
     last = np.asarray(last)
-    finite = last[:, program.metric_names.index("finite")] > 0
-    return carry, Chunk(np.asarray(rows[:, :finished]), last, finite)
+    finite = (last[:, program.metric_names.index("finite")] > 0) & np.asarray(sound)
+    return carry, Chunk(np.asarray(rows)[:, :finished], last, finite)  # cut on the host: each length would compile
 
 
 def fit(
@@ -199,12 +218,15 @@ def fit(
       save: called after each chunk with (step, carry) while the carry is valid; decides itself whether to write.
       boundary: step -> the next step at which a chunk must end (for checkpoints at exact steps), or None.
     Returns: the carry after step ``stop``.
-    Raises: NonFiniteError that names the step, the members and the first non-finite term.
+    Raises: NonFiniteError that names the step, the members and the first non-finite term; ``save`` never sees such a carry.
+      ValueError for a boundary that is not ahead.
     """
     length, step = 1, start
     while step < stop:
-        ends = [step + length, stop, step + program.capacity, boundary(step)]
-        end = min(e for e in ends if e is not None)
+        wall = boundary(step)
+        if wall is not None and wall <= step:
+            raise ValueError(f"fit: boundary({step}) is {wall}, expected a later step or None")
+        end = min(step + length, stop, step + program.capacity, stop if wall is None else wall)
         began = time.perf_counter()
         carry, chunk = run_chunk(program, carry, step, end)
         seconds = time.perf_counter() - began
@@ -225,6 +247,21 @@ def _explain(program: Program, carry: Carry, chunk: Chunk) -> str:
         terms = dict(zip(program.metric_names, chunk.last[index], strict=True))
         bad = [name for name, value in terms.items() if not math.isfinite(value)]
         bad.sort(key=lambda name: ("loss" in name, name == "elbo", name))  # causes before the sums they spoil
-        term = f"{bad[0]} is {terms[bad[0]]}" if bad else "the gradient is not finite"
+        if terms["finite"] > 0:
+            term = f"the loss is finite, but the update made {_spoiled(carry.state, int(index))} not finite"
+        else:
+            term = f"{bad[0]} is {terms[bad[0]]}" if bad else "the gradient is not finite"
         parts.append(f"member {index} at step {int(steps[index]) - 1}: {term}")
     return "; ".join(parts)
+
+
+def _spoiled(state: TrainState, index: int) -> str | None:
+    """The name of a member's first parameter that is not finite, or other variable that holds nan."""
+    for tree, spoiled in (
+        (state.variables.params, lambda values: ~np.isfinite(values)),
+        (state.variables.state, np.isnan),
+    ):
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+            if jnp.issubdtype(leaf.dtype, jnp.inexact) and np.any(spoiled(np.asarray(leaf[index]))):
+                return jax.tree_util.keystr(path, simple=True, separator="/")
+    return None

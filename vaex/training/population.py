@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -56,13 +57,16 @@ def init(algorithm: Algorithm, seeds: Sequence[int], hparams: PyTree, batch: Bat
       hparams: stacked hyperparameters, [p] each.
       batch: an example batch, for shapes.
     """
-    words = np.asarray(seeds, np.uint32)
+    return _init(algorithm.init, jnp.asarray(np.asarray(seeds, np.uint32)), hparams, batch)
 
+
+@functools.partial(jax.jit, static_argnums=0)
+def _init(init_one: Callable[..., TrainState], words: jax.Array, hparams: PyTree, batch: Batch) -> TrainState:
     def one(args: tuple[jax.Array, Any]) -> TrainState:
         seed, values = args
-        return algorithm.init(jax.random.key(seed), values, batch)
+        return init_one(jax.random.key(seed), values, batch)
 
-    return jax.jit(lambda s, h: jax.lax.map(one, (s, h)))(jnp.asarray(words), hparams)
+    return jax.lax.map(one, (words, hparams))
 
 
 def member_shapes(state: PyTree) -> PyTree:
