@@ -137,7 +137,7 @@ def networks(config: Networked, spec: Spec, features: int, likelihood: likelihoo
         height, width, channels = spec.shape
         encoder = nets.ConvEncoder(features, config.channels, config.hidden[0], config.activation)
         shape = (height, width, channels * likelihood.channels)
-        decoder = nets.ConvDecoder(shape, config.channels[::-1], config.hidden[0], config.activation)
+        decoder = nets.ConvDecoder(shape, config.channels, config.hidden[0], config.activation)
 
     def init(key: jax.Array, batch: Batch) -> PyTree:
         encoder_key, decoder_key = jax.random.split(key)
