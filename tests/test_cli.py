@@ -1,0 +1,529 @@
+"""The command line end to end, on runs of a few steps: the run directory, going on, starting again, and what stops it."""
+
+import contextlib
+import io
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+from typing import NamedTuple
+
+import jax
+import matplotlib.image
+import numpy as np
+import pytest
+from jax.experimental.compilation_cache import compilation_cache
+
+from vaex import cli, experiment, files
+from vaex.training import checkpoint
+
+QUICK = {
+    "hidden": "8", "latent_dim": "2", "log_every": "5", "eval_samples": "4", "eval_images": "20", "devices": "1",
+}  # fmt: skip
+PICTURES = {"reconstructions", "samples", "traversals", "kl_per_latent", "training_curves", "manifold"}
+
+
+class Done(NamedTuple):
+    """A command that ended: its exit code, what it printed, and its run directory."""
+
+    code: int
+    out: str
+    err: str
+    directory: pathlib.Path
+
+    @property
+    def summary(self) -> dict:
+        return json.loads((self.directory / "summary.json").read_text())
+
+    @property
+    def rows(self) -> list[dict]:
+        return [json.loads(line) for line in (self.directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def vaex(directory: pathlib.Path, *words: str, model: str = "beta_vae") -> Done:
+    """The command with these words; where they leave them out, with QUICK."""
+    given = {word[2:].split("=")[0] for word in words}
+    quick = [f"--{name}={value}" for name, value in QUICK.items() if name not in given]
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = cli.main([f"--model={model}", f"--out={directory}", *quick, *words])
+    return Done(code, out.getvalue(), err.getvalue(), directory)
+
+
+def train(directory: pathlib.Path, *words: str, model: str = "beta_vae", figures: bool = False) -> Done:
+    """A run that must end well."""
+    done = vaex(directory, *words, *(() if figures else ("--no-figures",)), model=model)
+    assert done.code == 0, done.err
+    return done
+
+
+def stored(directory: pathlib.Path) -> tuple[int, dict[str, np.ndarray]]:
+    """The newest checkpoint as a step and its arrays by name, read without a model."""
+    checkpoints = checkpoint.Checkpoints(directory / "checkpoints")
+    step = checkpoints.latest()
+    checkpoints.close()
+    import orbax.checkpoint as ocp
+
+    tree = ocp.StandardCheckpointer().restore((directory / "checkpoints" / str(step) / "state").resolve())
+
+    def array(leaf) -> np.ndarray:
+        is_key = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    assert step is not None
+    return step, {jax.tree_util.keystr(path): array(leaf) for path, leaf in leaves}
+
+
+def assert_same_arrays(one: pathlib.Path, other: pathlib.Path, member: int | None = None) -> None:
+    """Bit for bit: the newest checkpoints of two runs, or ``member`` of the first and the one of the other."""
+    (step, mine), (other_step, theirs) = stored(one), stored(other)
+    assert step == other_step and mine.keys() == theirs.keys() and len(mine) > 10
+    for name, values in mine.items():
+        values = values if member is None else values[member : member + 1]
+        assert values.dtype == theirs[name].dtype and values.tobytes() == theirs[name].tobytes(), name
+
+
+def copied(done: Done, to: pathlib.Path) -> pathlib.Path:
+    return pathlib.Path(shutil.copytree(done.directory, to))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    """Runs of one program share what XLA makes of it; they trace, train and evaluate each for itself."""
+    wanted = {
+        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    before = {name: getattr(jax.config, name) for name in wanted}
+    for settings in (wanted, before):
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        compilation_cache.reset_cache()
+        if settings is wanted:
+            yield
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Reaching the training or the evaluation is a failure."""
+    from vaex import report
+
+    monkeypatch.setattr(experiment, "train", lambda *args, **kwargs: pytest.fail("this reached training"))
+    monkeypatch.setattr(report, "summarize", lambda *args, **kwargs: pytest.fail("this reached the evaluation"))
+
+
+@pytest.fixture(scope="module")
+def solo(tmp_path_factory) -> Done:
+    """A run of 20 steps with figures, in a directory with a space and an accent."""
+    return train(tmp_path_factory.mktemp("runs") / "a solo rün", "--steps=20", figures=True)
+
+
+@pytest.fixture(scope="module")
+def population(tmp_path_factory) -> Done:
+    """Two betas times two seeds."""
+    words = ("--steps=20", "--beta=1,2", "--seeds=0:2", "--population_strategy=members")
+    return train(tmp_path_factory.mktemp("runs") / "population", *words)
+
+
+# --- the run directory --------------------------------------------------------------------------------------------
+
+
+def test_the_run_directory_holds_what_it_should(solo):
+    names = {path.name for path in solo.directory.iterdir()}
+    assert names == {"config.json", "metrics.jsonl", "timings.jsonl", "summary.json", "checkpoints", "figures"}
+    assert {path.name for path in (solo.directory / "checkpoints").iterdir()} == {"0", "20"}
+
+
+def test_figures_are_drawn_and_not_blank(solo):
+    drawn = {path.stem: path for path in (solo.directory / "figures").iterdir()}
+    assert drawn.keys() == PICTURES
+    for name, path in drawn.items():
+        pixels = matplotlib.image.imread(path)
+        assert min(pixels.shape[:2]) > 50 and np.std(pixels[..., :3]) > 0.01, name
+
+
+def test_metrics_hold_a_row_per_window_and_no_clock(solo):
+    assert [row["step"] for row in solo.rows] == [5, 10, 15, 20]
+    for row in solo.rows:
+        assert row.keys() == {"step", "elbo", "kl", "loss", "reconstruction"}
+        assert all(len(values) == 1 and np.isfinite(values).all() for name, values in row.items() if name != "step")
+        assert row["elbo"][0] == pytest.approx(-row["reconstruction"][0] - row["kl"][0], rel=1e-5)
+        assert row["loss"][0] == pytest.approx(row["reconstruction"][0] + 2 * row["kl"][0], rel=1e-5)
+    timings = [json.loads(line) for line in (solo.directory / "timings.jsonl").read_text().splitlines()]
+    assert sum(row["steps"] for row in timings) == timings[-1]["step"] == 20
+    assert all(row["seconds"] > 0 and row["time"] > 1.7e9 for row in timings)
+
+
+def test_the_summary_says_all_that_is_promised(solo):
+    summary = solo.summary
+    assert (summary["model"], summary["dataset"], summary["steps"], summary["batch_size"]) == (
+        "beta_vae",
+        "digits",
+        20,
+        128,
+    )
+    assert summary["step_traces"] == 1
+    assert summary["likelihood"].startswith("discretized logistic") and "digits_1397" in summary["protocol"]
+    assert len(summary["data_hash"]) >= 8 and summary["data_seed"] == 0
+    assert summary["evaluation"]["importance_samples"] == 4 and summary["evaluation"]["log_likelihood_examples"] == 20
+    assert summary["device"]["platform"] == jax.default_backend() and summary["versions"]["jax"] == jax.__version__
+    assert summary["compile_seconds"] > 0 and summary["steps_per_second"] > 0 and summary["peak_memory_bytes"] > 1e7
+    [member] = summary["members"]
+    assert member["seed"] == 0 and member["hparams"]["beta"] == "2"
+    assert member["elbo"] == pytest.approx(-member["reconstruction"] - member["kl"], rel=1e-5)
+    assert sum(member["kl_per_latent"]) == pytest.approx(member["kl"], rel=0.5) and len(member["kl_per_latent"]) == 2
+    assert member["log_likelihood_standard_error"] > 0 and member["active_units"] in (0, 1, 2)
+    bits = -member["log_likelihood"] / 64 / np.log(2)
+    assert member["bits_per_dimension"] == pytest.approx(bits, rel=1e-6)
+    assert 0 <= member["knn_label_agreement"] <= 1
+
+
+def test_the_terminal_says_where_and_how(solo):
+    assert f"beta_vae on digits: 20 steps, in {solo.directory}" in solo.out
+    assert "log_likelihood: importance-weighted, K = 4, on 20 examples" in solo.out
+    assert "vaex.load(" in solo.out
+    assert "step 20/20" in solo.err and "steps/s" in solo.err and "elbo" in solo.err
+
+
+def test_config_json_names_everything_needed(solo):
+    facts = json.loads((solo.directory / "config.json").read_text())
+    assert facts["identity"]["config"]["hidden"] == [8] and facts["data"]["shape"] == [8, 8, 1]
+    assert facts["population_strategy"] == "solo" and facts["vaex"]
+
+
+# --- going on -----------------------------------------------------------------------------------------------------
+
+
+def test_a_finished_run_says_so_and_changes_nothing(solo, untrained):
+    before = {path: path.stat().st_mtime_ns for path in solo.directory.rglob("*") if path.is_file()}
+    again = train(solo.directory, "--steps=20", "--log_every=3", "--checkpoint_every=7", figures=True)
+    assert "is finished at step 20" in again.out and "a larger --steps goes on" in again.out and "elbo" in again.out
+    assert {path: path.stat().st_mtime_ns for path in solo.directory.rglob("*") if path.is_file()} == before
+
+
+def test_fewer_steps_than_there_are_is_refused(solo, untrained):
+    done = vaex(solo.directory, "--steps=10")
+    assert done.code == 2 and "trained to step 20 already" in done.err and "--overwrite" in done.err
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory) -> tuple[Done, Done, pathlib.Path]:
+    """A run of 12 steps, the same taken on to 20, and a copy of it as it was at 12."""
+    folder = tmp_path_factory.mktemp("runs")
+    first = train(folder / "extended", "--steps=12")
+    copy = copied(first, folder / "copy")
+    return first, train(first.directory, "--steps=20"), copy
+
+
+def test_a_run_that_was_extended_equals_one_that_was_not(solo, extended):
+    first, second, _ = extended
+    assert "continuing" not in first.out and f"continuing {second.directory} at step 12 of 20" in second.out
+    assert_same_arrays(solo.directory, second.directory)
+    assert (solo.directory / "metrics.jsonl").read_bytes() == (second.directory / "metrics.jsonl").read_bytes()
+    numbers = {"elbo", "kl", "reconstruction", "log_likelihood", "bits_per_dimension", "kl_per_latent"}
+    for name in numbers:
+        assert solo.summary["members"][0][name] == second.summary["members"][0][name], name
+
+
+def test_only_the_evaluation_is_done_again_where_only_it_changed(solo, extended, tmp_path):
+    before = extended[1].summary
+    directory = copied(extended[1], tmp_path / "run")
+    after = train(directory, "--steps=20", "--eval_samples=8", "--eval_split=validation", "--show=sample", figures=True)
+    assert_same_arrays(extended[1].directory, directory)
+    assert (
+        after.summary["evaluation"]["importance_samples"] == 8 and after.summary["evaluation"]["split"] == "validation"
+    )
+    assert after.summary["evaluation"]["figures"] == "sample"
+    assert after.summary["members"][0]["elbo"] != before["members"][0]["elbo"]
+    for name in ("compile_seconds", "steps_per_second", "step_traces"):
+        assert after.summary[name] == before[name]
+    assert {path.stem for path in (directory / "figures").iterdir()} == PICTURES
+    samples, means = (matplotlib.image.imread(run / "figures" / "samples.png") for run in (directory, solo.directory))
+    assert samples.shape == means.shape and np.std(samples) > np.std(means)  # draws are noisier than means
+    mean = train(directory, "--steps=20", "--eval_samples=8", "--eval_split=validation")  # figures are there already
+    assert "is finished" in mean.out
+
+
+def test_rows_are_means_over_the_steps_since_the_last_one(extended, tmp_path, monkeypatch):
+    """Also where a run goes on with another --log_every: rows of 5 up to 10, then one of steps 11 to 16."""
+    from vaex import report
+
+    monkeypatch.setattr(report, "summarize", lambda *args: extended[0].summary)
+    done = train(extended[2], "--steps=16", "--log_every=8")
+    assert [row["step"] for row in done.rows] == [5, 10, 16]
+    fine = [row["elbo"][0] for row in train(tmp_path / "fine", "--steps=16", "--log_every=1").rows]
+    for row, window in zip(done.rows, (fine[:5], fine[5:10], fine[10:]), strict=True):
+        assert row["elbo"][0] == pytest.approx(np.mean(window), rel=1e-6)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"steps": 20}', "\x00", '{"steps": "20", "evaluation": {}}'])
+def test_a_damaged_summary_is_none(tmp_path, text):
+    (tmp_path / "summary.json").write_text(text)
+    assert cli.finished(tmp_path / "summary.json") is None
+    assert cli.finished(tmp_path / "missing.json") is None
+
+
+def test_a_missing_summary_is_written_anew(solo, tmp_path, monkeypatch):
+    from vaex import report
+
+    assert cli.finished(solo.directory / "summary.json") == solo.summary
+    directory = copied(solo, tmp_path / "run")
+    (directory / "summary.json").unlink()
+    monkeypatch.setattr(report, "summarize", lambda *args: solo.summary)  # that it is asked for is what counts
+    done = train(directory, "--steps=20")
+    assert "is finished" not in done.out and done.summary == solo.summary
+    assert_same_arrays(solo.directory, directory)
+
+
+def test_a_stopped_run_is_never_taken_for_a_shorter_one(solo, tmp_path):
+    directory = copied(solo, tmp_path / "run")
+    (directory / "summary.json").unlink()
+    done = vaex(directory, "--steps=10")
+    assert done.code == 2 and "trained to step 20 already" in done.err
+    assert not (directory / "summary.json").exists()
+
+
+def test_a_run_without_its_checkpoints_starts_again_and_says_so(solo, tmp_path):
+    directory = copied(solo, tmp_path / "run")
+    shutil.rmtree(directory / "checkpoints")
+    (directory / "summary.json").unlink()
+    done = train(directory, "--steps=20")
+    assert "holds no checkpoint: starting again at step 0" in done.out
+    assert_same_arrays(solo.directory, directory)
+    assert (solo.directory / "metrics.jsonl").read_bytes() == (directory / "metrics.jsonl").read_bytes()
+
+
+# --- another configuration, and starting again --------------------------------------------------------------------
+
+
+def test_a_changed_configuration_is_refused_by_its_names(solo, untrained):
+    done = vaex(solo.directory, "--steps=20", "--beta=3", "--seeds=1", "--activation=tanh")
+    assert done.code == 2 and done.err.count("\n") == 1
+    assert "activation: relu -> tanh; seeds: 0 -> 1; beta: 2 -> 3." in done.err and "--overwrite" in done.err
+    assert "learning_rate" not in done.err
+
+
+def test_overwrite_starts_again_and_removes_only_what_a_run_wrote(solo, tmp_path):
+    directory = copied(solo, tmp_path / "run")
+    (directory / "notes.txt").write_text("mine")
+    (directory / "figures" / "mine.svg").write_text("mine")
+    (directory / "figures" / "old member").mkdir()
+    (directory / "figures" / "old member" / "samples.png").write_bytes(b"")
+    done = train(directory, "--steps=5", "--beta=3", "--overwrite")
+    assert done.summary["steps"] == 5 and [row["step"] for row in done.rows] == [5]
+    assert stored(directory)[0] == 5
+    assert [path.name for path in (directory / "figures").iterdir()] == ["mine.svg"]
+    assert (directory / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("words", [(), ("--overwrite",)])
+def test_a_directory_of_another_kind_is_left_alone(tmp_path, untrained, words):
+    """Neither one without config.json nor one whose config.json is another program's; not even with --overwrite."""
+    for name, text in (
+        ("paper.tex", "x"),
+        ("config.json", '{"architectures": ["other"]}'),
+        ("config.json", "// other {"),
+    ):
+        directory = tmp_path / name / str(len(text))
+        (directory / "figures").mkdir(parents=True)
+        (directory / "figures" / "plot.png").write_bytes(b"")
+        (directory / "weights.bin").write_bytes(b"")
+        (directory / name).write_text(text)
+        before = sorted(directory.rglob("*"))
+        done = vaex(directory, *words)
+        assert done.code == 2 and done.err.count("\n") == 1
+        assert "choose another directory" in done.err or ("cannot be read" in done.err and not words)
+        assert sorted(directory.rglob("*")) == before
+
+
+@pytest.mark.parametrize("text", ["", "{", "\x00\x01", "[1, 2]", "3"])
+def test_a_damaged_config_is_refused(solo, tmp_path, untrained, text):
+    directory = copied(solo, tmp_path / "run")
+    (directory / "config.json").write_text(text)
+    done = vaex(directory, "--steps=20")
+    assert done.code == 2 and done.err.count("\n") == 1 and "config.json" in done.err
+
+
+def test_overwrite_mends_a_damaged_config(solo, tmp_path):
+    directory = copied(solo, tmp_path / "run")
+    (directory / "config.json").write_text("{")
+    assert train(directory, "--steps=5", "--overwrite").summary["steps"] == 5
+
+
+def test_data_that_changed_between_runs_is_refused(tmp_path, untrained, monkeypatch):
+    path = tmp_path / "my data.npz"
+    np.savez(path, x=np.linspace(0, 1, 640, dtype=np.float32).reshape(10, 8, 8))
+
+    def configured(run, *, resumed, say):
+        experiment.write_config(run, "solo")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "train", configured)
+    words = (f"--dataset={path}", "--steps=5")
+    assert vaex(tmp_path / "run", *words).code == 130
+    np.savez(path, x=np.linspace(0, 0.9, 640, dtype=np.float32).reshape(10, 8, 8))
+    done = vaex(tmp_path / "run", *words)
+    assert done.code == 2 and "data: " in done.err and "beta" not in done.err.replace("beta_vae", "")
+
+
+# --- populations --------------------------------------------------------------------------------------------------
+
+
+def test_a_population_is_one_run_with_a_table(population):
+    summary = population.summary
+    assert summary["step_traces"] == 1 and len(summary["members"]) == 4
+    assert [(m["hparams"]["beta"], m["seed"]) for m in summary["members"]] == [("1", 0), ("1", 1), ("2", 0), ("2", 1)]
+    assert [(record["beta"], record["seeds"]) for record in summary["results"]] == [("1", 2), ("2", 2)]
+    for record, pair in zip(summary["results"], (summary["members"][:2], summary["members"][2:]), strict=True):
+        elbos = [member["elbo"] for member in pair]
+        assert record["elbo"]["mean"] == pytest.approx(np.mean(elbos))
+        assert record["elbo"]["standard_error"] == pytest.approx(np.std(elbos, ddof=1) / np.sqrt(2))
+    assert all(len(row["elbo"]) == 4 for row in population.rows)
+    [header, *lines] = [line.split() for line in population.out.splitlines() if line.strip()][1:4]
+    assert header[:3] == ["beta", "seeds", "elbo"] and [line[:2] for line in lines] == [["1", "2"], ["2", "2"]]
+    assert all("±" in line for line in lines)
+
+
+def test_a_member_equals_its_solo_run(population, solo):
+    """Member 2 is beta 2, seed 0. Its noise and start are its own; the batches are everyone's."""
+    assert_same_arrays(population.directory, solo.directory, member=2)
+    for mine, theirs in zip(population.rows, solo.rows, strict=True):
+        assert {name: mine[name][2:3] for name in mine if name != "step"} == {
+            n: theirs[n] for n in theirs if n != "step"
+        }
+    for name in ("elbo", "kl", "log_likelihood", "active_units"):
+        assert population.summary["members"][2][name] == solo.summary["members"][0][name]
+
+
+def test_a_strategy_may_not_change_when_a_population_goes_on(population):
+    done = vaex(
+        population.directory, "--steps=30", "--beta=1,2", "--seeds=0:2", "--population_strategy=vmap", "--no-figures"
+    )
+    assert done.code == 2 and "began as members" in done.err and "leave the flag out" in done.err
+
+
+# --- other models, likelihoods and data ---------------------------------------------------------------------------
+
+
+def test_an_autoencoder_claims_no_bound(tmp_path):
+    done = train(tmp_path / "run", "--steps=5", model="autoencoder", figures=True)
+    [member] = done.summary["members"]
+    assert member["log_likelihood"] is None and "elbo" not in member and "bits_per_dimension" not in member
+    assert np.isfinite(member["reconstruction"]) and "importance-weighted" not in done.out
+    assert {"reconstructions", "samples", "manifold"} <= {path.stem for path in (done.directory / "figures").iterdir()}
+
+
+def test_bernoulli_on_grey_values_is_a_cross_entropy(tmp_path):
+    done = train(tmp_path / "run", "--steps=5", "--binarize=none", "--likelihood=bernoulli")
+    [member] = done.summary["members"]
+    assert "cross-entropy" in done.summary["likelihood"] and "cross-entropy" in done.out
+    assert member["log_likelihood"] is None and "bits_per_dimension" not in member and "elbo" not in member
+    assert member["cross_entropy"] > 0 and "cross_entropy" in done.rows[0] and "elbo" not in done.rows[0]
+
+
+def test_vectors_of_real_numbers(tmp_path):
+    np.savez(tmp_path / "wine.npz", x=np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32) * 3)
+    words = (f"--dataset={tmp_path / 'wine.npz'}", "--epochs=2", "--log_every=1")
+    done = train(tmp_path / "run", *words, "--likelihood_scale=fixed", figures=True)
+    [member] = done.summary["members"]
+    assert done.summary["batch_size"] == 48 and done.summary["steps"] == 2  # a batch no larger than the training data
+    assert done.summary["likelihood"] == "gaussian, fixed scale" and "bits_per_dimension" not in member
+    assert np.isfinite(member["log_likelihood"]) and "knn_label_agreement" not in member
+    assert (done.directory / "figures" / "reconstructions.png").exists()
+    assert not (done.directory / "figures" / "samples.png").exists()
+
+
+# --- what stops a run ---------------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_member_and_term(tmp_path):
+    words = ("--learning_rate=0.001,1e30", "--optimizer=sgd", "--checkpoint_every=1")
+    done = vaex(tmp_path / "run", "--steps=20", *words)
+    assert done.code == 3 and done.err.count("vaex: ") == 1 and "Traceback" not in done.err
+    last = done.err.splitlines()[-1]
+    assert "member 1 at step" in last and "member 0" not in last and "--learning_rate" in last
+    step, arrays = stored(tmp_path / "run")
+    assert f"the checkpoint of step {step} is kept" in last
+    assert all(np.isfinite(values).all() for name, values in arrays.items() if "variables" in name)
+    assert not (tmp_path / "run" / "summary.json").exists()
+
+
+def test_an_interrupt_is_told_in_one_line(tmp_path, monkeypatch):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "train", interrupted)
+    done = vaex(tmp_path / "run")
+    assert done.code == 130 and done.err == "vaex: interrupted; the same command continues from the last checkpoint\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(28, "No space left on device", "x"), "No space left on device"),
+        (MemoryError("64 GiB"), "--batch_size"),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nmore"), "--batch_size"),
+    ],
+)
+def test_a_full_disk_or_memory_is_told_in_one_line(tmp_path, monkeypatch, error, says):
+    def fails(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(experiment, "train", fails)
+    done = vaex(tmp_path / "run")
+    assert done.code == 2 and done.err.count("\n") == 1 and says in done.err
+
+
+def test_a_defect_is_not_hidden(tmp_path, monkeypatch):
+    def fails(*args, **kwargs):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(experiment, "train", fails)
+    with pytest.raises(RuntimeError, match="a bug"):
+        vaex(tmp_path / "run")
+
+
+def test_a_directory_serves_one_process_at_a_time(solo, untrained):
+    code = (
+        "import pathlib, sys, time; from vaex.files import held\n"
+        "with held(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    other = subprocess.Popen([sys.executable, "-c", code, str(solo.directory)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None and other.stdout.readline() == "held\n"
+        done = vaex(solo.directory, "--steps=20", "--overwrite")
+        assert done.code == 2 and "another process is at work there" in done.err
+        assert (solo.directory / "summary.json").exists()
+    finally:
+        other.kill()
+        other.communicate()
+    assert "is finished" in vaex(solo.directory, "--steps=20").out
+
+
+def test_what_killed_writes_left_is_swept(tmp_path):
+    with pytest.raises(KeyboardInterrupt), files.atomic_path(tmp_path / "summary.json") as temporary:
+        temporary.write_text("half")
+        kept = temporary.with_name("." + temporary.name)
+        shutil.copy(temporary, kept)
+        raise KeyboardInterrupt
+    assert [path.name for path in tmp_path.iterdir()] == [kept.name]  # as after kill -9
+    (tmp_path / ".mine").write_text("")
+    with files.held(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == [".mine"]
+
+
+def test_results_survive_a_terminal_that_knows_no_unicode(solo):
+    """The table's plus-minus and an accent in the path must not end a finished run in a traceback."""
+    root = pathlib.Path(__file__).resolve().parents[1]
+    quick = [f"--{name}={value}" for name, value in QUICK.items()]
+    done = subprocess.run(
+        [sys.executable, "experiments/run.py", "--model=beta_vae", f"--out={solo.directory}", *quick, "--steps=20"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "XLA_FLAGS": ""},
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0 and "is finished" in done.stdout and "\\xfc" in done.stdout, done.stderr
