@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import os
 import pathlib
 from typing import Any
@@ -12,12 +14,17 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from vaex import data, experiment, identity
+from vaex.config import Settings
+from vaex.core import Recipe, TrainState
+from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.evaluation import likelihood
-from vaex.files import read_json
+from vaex.evaluator import DRAWN_VALUES
 from vaex.schedules import resolve
 from vaex.training import algorithm, loop, population
 from vaex.training.checkpoint import Checkpoints
+
+ROUNDING = 1e-6  # floats this far beyond [0, 1] are taken for its ends
 
 
 def load(directory: str | os.PathLike[str], *, member: int = 0) -> Run:
@@ -29,16 +36,27 @@ def load(directory: str | os.PathLike[str], *, member: int = 0) -> Run:
     Returns: a ``Run``.
     Raises: UserError where there is no such run or member, or no checkpoint yet.
     """
-    folder = pathlib.Path(directory)
+    folder = pathlib.Path(directory).expanduser()
     path = folder / "config.json"
     if not path.is_file():
         raise UserError(f"load: {folder} holds no config.json; give the run directory that training printed")
-    facts = read_json(path)
+    facts = identity.read(path)
     settings = identity.restore(facts["identity"])
-    if not 0 <= member < len(settings.members):
+    if not 0 <= operator.index(member) < len(settings.members):
         raise UserError(f"load: member={member}, but {folder} has {len(settings.members)} member(s), counted from 0")
-    spec = experiment.load_spec(facts)
+    try:
+        spec = experiment.load_spec(facts)
+    except KeyError as error:
+        raise UserError(f"load: {path} lacks data.{error.args[0]}; it was written by another version of vaex") from None
+    if not (folder / "checkpoints").is_dir():
+        raise UserError(f"load: {folder} holds no checkpoint yet; train the run first")
     recipe = experiment.build_recipe(settings, spec)
+    mine = _member_state(folder, settings, recipe, spec, member)
+    return Run(recipe, spec, algorithm.averaged_variables(mine), resolve(mine.hparams, mine.step), int(mine.step))
+
+
+def _member_state(folder: pathlib.Path, settings: Settings, recipe: Recipe, spec: Spec, member: int) -> TrainState:
+    """The newest train state of one member."""
     stage = recipe.stages[0]
     batch = {"x": jnp.zeros((settings.run.batch_size or 1, *spec.shape), jnp.float32)}
     if spec.num_classes:
@@ -47,23 +65,20 @@ def load(directory: str | os.PathLike[str], *, member: int = 0) -> Run:
     hparams = experiment.stack_hparams(settings)
     state = jax.eval_shape(lambda h: population.init(stage.algorithm, seeds, h, batch), hparams)
     _, metrics = jax.eval_shape(stage.algorithm.step, population.member_shapes(state), batch)
-    template = loop.Carry(state, jax.ShapeDtypeStruct((len(seeds), len(metrics)), jnp.float32))
-    if not (folder / "checkpoints").is_dir():
-        raise UserError(f"load: {folder} holds no checkpoint yet; train the run first")
+    window: Any = jax.ShapeDtypeStruct((len(seeds), len(metrics)), jnp.float32)
+    template = loop.Carry(state, window)
     checkpoints = Checkpoints(folder / "checkpoints")
     try:
-        restored = checkpoints.restore(template).state
+        return population.member(checkpoints.restore(template).state, member)
     finally:
         checkpoints.close()
-    mine = population.member(restored, member)
-    return Run(recipe, spec, algorithm.averaged_variables(mine), resolve(mine.hparams, mine.step), int(mine.step))
 
 
 class Run:
     """A trained model as jitted functions of raw arrays.
 
-    Images are uint8 in the data's own levels (0..255; 0..16 for digits) or floats in [0, 1], ``[b, *spec.shape]``; real
-    vectors are floats. Grey values go to the encoder as they are, also where training binarised them.
+    Images are integers in the data's own levels (0..255; 0..16 for digits) or floats in [0, 1], ``[b, *spec.shape]``; real
+    vectors are floats. Grey values go to the encoder as they are, also where training binarised them dynamically.
 
     Attributes:
       recipe: the model's functions.
@@ -71,6 +86,7 @@ class Run:
       variables: parameters and state.
       hparams: hyperparameters at the last step.
       step: how many steps it was trained.
+      latent_shape: of the code of one example.
     """
 
     def __init__(self, recipe: Any, spec: Any, variables: Any, hparams: Any, step: int) -> None:
@@ -80,71 +96,96 @@ class Run:
         self._decode = jax.jit(lambda v, z: recipe.decode(v, hparams, z, {}))
         self._sample = jax.jit(lambda k, v, n: recipe.sample(k, v, hparams, n, None), static_argnums=2)
         self._bounds: dict[int, Any] = {}
+        one = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
+        codes = jax.eval_shape(lambda v, x: recipe.encode(key, v, hparams, {"x": x}).mean, variables, one)
+        self.latent_shape: tuple[int, ...] = codes.shape[1:]
 
     def __repr__(self) -> str:
         return f"Run({self.spec.name}, shape={self.spec.shape}, likelihood={self.recipe.likelihood.title!r}, step={self.step})"
 
-    def _inputs(self, x: ArrayLike) -> jax.Array:
-        """Model inputs of x: levels scaled to [0, 1], everything checked."""
-        array = np.asarray(x)
-        shape = self.spec.shape
+    def _checked(self, caller: str, x: ArrayLike) -> np.ndarray:
+        """x as float32, or as uint8 level indices where it holds integers of data with levels; its channel axis added."""
+        array, shape, levels = np.asarray(x), self.spec.shape, self.spec.levels
         if array.shape[1:] != shape and (*array.shape[1:], 1) == shape:
             array = array[..., None]
         if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
+            wanted = f"[b, {', '.join(map(str, shape))}] like the training data"
             raise ValueError(
-                f"x has shape {array.shape}, expected [b, {', '.join(map(str, shape))}] like the training data"
+                f"{caller}: x has shape {array.shape}, expected {wanted}; reshape it, one example is x[None]"
             )
-        if array.dtype == np.bool_:
-            array = array.astype(np.float32)
-        if array.dtype.kind in "iu":
-            levels = self.spec.levels or 256
+        if array.dtype.kind in "iu" and self.spec.kind != "real":
+            if levels is None:
+                raise ValueError(
+                    f"{caller}: x holds integers, but {self.spec.name} continuous values; give floats in [0, 1], such as x / 255"
+                )
             if array.min(initial=0) < 0 or array.max(initial=0) >= levels:
                 raise ValueError(
-                    f"x holds integers from {array.min()} to {array.max()}, expected levels 0 to {levels - 1}; "
+                    f"{caller}: x holds integers from {array.min()} to {array.max()}, expected levels 0 to {levels - 1}; "
                     "or give floats in [0, 1]"
                 )
-            return data.intensities(self.spec, jnp.asarray(array, jnp.uint8 if levels <= 256 else jnp.int32))
+            return array.astype(np.uint8)
+        if array.dtype.kind not in "biu" and not jnp.issubdtype(array.dtype, np.floating):
+            raise ValueError(f"{caller}: x has dtype {array.dtype}, expected floats, integers or bools; convert it")
         array = array.astype(np.float32)
         if not np.isfinite(array).all():
-            raise ValueError(f"x holds {int(np.sum(~np.isfinite(array)))} NaN or infinite values; clean them first")
-        if self.spec.kind != "real" and array.size and (array.min() < 0 or array.max() > 1):
+            wrong = int(np.sum(~np.isfinite(array)))
+            raise ValueError(f"{caller}: x holds {wrong} NaN or infinite values; clean them first")
+        if self.spec.kind == "real":
+            return array
+        if array.min(initial=0) < -ROUNDING or array.max(initial=0) > 1 + ROUNDING:
             raise ValueError(
-                f"x holds floats from {array.min():g} to {array.max():g}, expected [0, 1]; divide 8-bit values by 255"
+                f"{caller}: x holds floats from {array.min():g} to {array.max():g}, expected [0, 1]; divide 8-bit values by 255"
             )
+        return np.clip(array, 0.0, 1.0)
+
+    def _inputs(self, caller: str, x: ArrayLike) -> jax.Array:
+        """Model inputs of x without randomness: the same for levels and for their floats in [0, 1]."""
+        array, spec = self._checked(caller, x), self.spec
+        if array.dtype == np.uint8 or spec.levels is None:
+            return data.intensities(spec, array)
+        if spec.binarize == "threshold":
+            return jnp.asarray(array > 0.5, jnp.float32)
+        if spec.dequantize == "uniform":
+            return jnp.asarray((array * (spec.levels - 1) + 0.5) / spec.levels)
         return jnp.asarray(array)
 
-    def _stored(self, x: ArrayLike) -> jax.Array:
+    def _stored(self, caller: str, x: ArrayLike) -> np.ndarray:
         """x as the data set stores it: level indices where the data has levels."""
-        inputs = self._inputs(x)
-        if self.spec.levels is None or np.asarray(x).dtype.kind in "iu":
-            return inputs if self.spec.levels is None else jnp.asarray(np.asarray(x)).reshape(inputs.shape)
-        scaled = np.asarray(inputs) * (self.spec.levels - 1)
+        array = self._checked(caller, x)
+        if self.spec.levels is None or array.dtype == np.uint8:
+            return array
+        scaled = array * (self.spec.levels - 1)
         if np.abs(scaled - np.round(scaled)).max(initial=0.0) > 1e-2:
             raise ValueError(
-                f"log_likelihood: x holds floats between the data's {self.spec.levels} levels k/{self.spec.levels - 1}; a "
+                f"{caller}: x holds floats between the data's {self.spec.levels} levels k/{self.spec.levels - 1}; a "
                 "likelihood is defined at the levels: round first, or give integers"
             )
-        return jnp.asarray(np.round(scaled), jnp.int32)
+        return np.round(scaled).astype(np.uint8)
 
     def encode(self, x: ArrayLike) -> Any:
         """The posterior of each example, a distribution over z [b, d] with sample, mean, log_prob."""
-        return self._encode(self.variables, self._inputs(x))
+        return self._encode(self.variables, self._inputs("encode", x))
 
     def decode(self, z: ArrayLike) -> Any:
         """The distribution over x given z [b, d]: ``.mean`` is the picture, ``.sample(key)`` draws pixels."""
         z = jnp.asarray(z, jnp.float32)
+        if z.ndim < 1 + len(self.latent_shape) or z.shape[z.ndim - len(self.latent_shape) :] != self.latent_shape:
+            wanted = ", ".join(map(str, self.latent_shape))
+            raise ValueError(f"decode: z has shape {z.shape}, expected [b, {wanted}]; one code is z[None]")
         return self._decode(self.variables, z)
 
     def reconstruct(self, x: ArrayLike) -> jax.Array:
         """The mean image of the posterior mean, [b, *shape]."""
-        return self.decode(self.encode(x).mean).mean
+        return self.decode(self._encode(self.variables, self._inputs("reconstruct", x)).mean).mean
 
     def sample(self, key: jax.Array, n: int, *, show: str = "mean") -> jax.Array:
         """n new images [n, *shape] with z from the prior: the likelihood's mean, or with show="sample" a draw from it."""
         if show not in ("mean", "sample"):
             raise ValueError(f"sample: show={show!r}, expected 'mean' or 'sample'")
+        if operator.index(n) < 1:
+            raise ValueError(f"sample: n={n}, expected at least 1")
         z_key, x_key = jax.random.split(key)
-        drawn = self._sample(z_key, self.variables, int(n))
+        drawn = self._sample(z_key, self.variables, operator.index(n))
         return drawn.mean if show == "mean" else drawn.sample(x_key)
 
     def log_likelihood(self, key: jax.Array, x: ArrayLike, num_samples: int = 100) -> jax.Array:
@@ -152,14 +193,26 @@ class Run:
 
         Where training binarised grey values, so does this, with ``key``.
 
-        Raises: ValueError for a model that defines no density.
+        Args:
+          key: of the importance samples, and of binarisation or dequantisation.
+          x: as for ``encode``; floats must lie on the data's levels, where it has such.
+          num_samples: K.
+        Returns: [b], nats per example, float32.
+        Raises: ValueError for a model that defines no density, or for x or num_samples that can't be used.
         """
         if self.recipe.log_weights is None:
             raise ValueError(
                 f"log_likelihood: this run's objective ({self.recipe.likelihood.title}) defines no density of the data"
             )
+        num_samples = operator.index(num_samples)
+        if num_samples < 1:
+            raise ValueError(f"log_likelihood: num_samples={num_samples}, expected at least 1")
+        stored = self._stored("log_likelihood", x)
         if num_samples not in self._bounds:
-            self._bounds[num_samples] = likelihood.log_likelihood(self.recipe.log_weights, num_samples=num_samples)
+            chunk = max(1, min(likelihood.SAMPLES_PER_CHUNK, DRAWN_VALUES // math.prod(self.spec.shape)))
+            self._bounds[num_samples] = likelihood.log_likelihood(
+                self.recipe.log_weights, num_samples=num_samples, samples_per_chunk=chunk
+            )
         data_key, model_key = jax.random.split(key)
-        inputs = data.prepare(self.spec, data_key, self._stored(x))
+        inputs = data.prepare(self.spec, data_key, jnp.asarray(stored))
         return self._bounds[num_samples](model_key, self.variables, self.hparams, {"x": inputs})
