@@ -197,19 +197,27 @@ def draw_curves(settings: config.Settings, rows: list[dict[str, Any]], folder: p
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The results as a plain table: one row per combination of hyperparameters, mean ± standard error over seeds."""
+    """The results as a plain table: a row per member, and below several seeds their mean ± its standard error."""
     records = summary["results"]
-    varied = [name for name in records[0] if name not in TABLE]
+    varied = [name for name in records[0] if name not in TABLE and name != "seeds"]
     shown = [name for name in TABLE if name in records[0]]
-    lines = [[*varied, *shown]]
+    lines = [[*varied, "seed", *shown]]
     for record in records:
-        cells = [str(record[name]) for name in varied]
-        for name in shown:
-            mean, error = record[name]["mean"], record[name]["standard_error"]
-            cells.append(f"{mean:.4g}" if error is None else f"{mean:.4g} ± {error:.2g}")
-        lines.append(cells)
+        values = [str(record[name]) for name in varied]
+        members = [m for m in summary["members"] if all(m["hparams"][name] == record[name] for name in varied)]
+        for member in members:
+            lines.append([*values, str(member["seed"]), *(_cell(member.get(name)) for name in shown)])
+        if len(members) > 1:
+            pairs = (record[name] for name in shown)
+            lines.append([*values, "mean", *(_cell(pair["mean"], pair["standard_error"]) for pair in pairs)])
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def _cell(mean: float | None, error: float | None = None) -> str:
+    if mean is None:
+        return "-"
+    return f"{mean:.4g}" if error is None else f"{mean:.4g} ± {error:.2g}"
 
 
 def sentence(summary: dict[str, Any]) -> str:
