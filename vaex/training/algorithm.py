@@ -101,17 +101,19 @@ def _check_players(given: Collection[str], players: Collection[str], what: str, 
 def prepared(algorithm: Algorithm, prepare: Callable[[jax.Array, jax.Array], jax.Array]) -> Algorithm:
     """``algorithm`` on batches whose "x" goes through ``prepare(key, x)`` first: from stored values to model inputs.
 
-    The key is the member's own, folded with the step, so binarisation and dequantisation are part of its noise.
+    The key is the member's own, folded with the step in the upper half of the integers (the algorithm folds the lower
+    half), so binarisation and dequantisation are part of its noise; one fold, since each is a kernel of a tiny step.
     """
 
-    def inputs(key: jax.Array, batch: Batch) -> Batch:
-        return batch | {"x": prepare(jax.random.fold_in(key, 0xDA7A), batch["x"])}
+    def inputs(key: jax.Array, step: jax.Array, batch: Batch) -> Batch:
+        data_key = jax.random.fold_in(key, step.astype(jnp.uint32) | jnp.uint32(1 << 31))
+        return batch | {"x": prepare(data_key, batch["x"])}
 
     def init(key: jax.Array, hparams: PyTree, batch: Batch) -> TrainState:
-        return algorithm.init(key, hparams, inputs(key, batch))
+        return algorithm.init(key, hparams, inputs(key, jnp.zeros((), jnp.int32), batch))
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        return algorithm.step(state, inputs(jax.random.fold_in(state.key, state.step), batch))
+        return algorithm.step(state, inputs(state.key, state.step, batch))
 
     return Algorithm(init, step)
 
@@ -222,7 +224,7 @@ def _update(transformation, hparams, player, gradient, params, opt_state, *, cli
     """One player's new (params, opt_state), and whether the gradient was finite (only known when clipping)."""
     ok = jnp.asarray(True)
     if clip:
-        norm = optax.global_norm(gradient)
+        norm = jnp.sqrt(sum(jnp.sum(jnp.square(g.astype(jnp.float32))) for g in jax.tree.leaves(gradient)))
         ok = jnp.isfinite(norm)
         scale = jnp.minimum(1.0, hparams.clip_norm / jnp.maximum(norm, 1e-12))
         gradient = jax.tree.map(lambda g: g * scale.astype(g.dtype), gradient)
