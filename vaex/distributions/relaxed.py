@@ -25,8 +25,6 @@ from vaex.distributions._base import (
 )
 from vaex.distributions._numeric import softplus
 
-_FLOOR = 1e-30  # coordinates below it count as this, where a logarithm's gradient is still a float32
-
 
 class _OneHot(Elementwise):
     """Classes along the last axis, which ``event_ndims`` counts."""
@@ -86,9 +84,9 @@ class RelaxedOneHot(_OneHot):
         return narrow(jnp.exp(self._log_sample(key, shape)), self.logits)
 
     def _log_prob(self, value: jax.Array) -> jax.Array:
-        """Against Lebesgue measure on all coordinates but one; those below 1e-30 count as 1e-30."""
+        """Against Lebesgue measure on all coordinates but one; those below 1e-30 (in float32) count as that."""
         value, _ = lift(value, self.logits)
-        log_value = jnp.log(jnp.maximum(value, _FLOOR))
+        log_value = jnp.log(jnp.maximum(value, _floor(value)))
         return sum_trailing(self._log_space(log_value) - jnp.sum(log_value, axis=-1), self.event_ndims - 1)
 
 
@@ -162,9 +160,9 @@ class RelaxedBernoulli(_Binary):
         return narrow(jax.nn.sigmoid(self._logit_sample(key, shape)), self.logits)
 
     def _log_density(self, value: jax.Array) -> jax.Array:
-        """Values are taken no nearer to 0 than 1e-30 and no nearer to 1 than the dtype resolves."""
+        """Values are taken no nearer to 0 than 1e-30 (in float32) and no nearer to 1 than the dtype resolves."""
         value, _ = lift(value, self.logits)
-        value = jnp.clip(value, _FLOOR, 1.0 - float(jnp.finfo(value.dtype).epsneg))
+        value = jnp.clip(value, _floor(value), 1.0 - float(jnp.finfo(value.dtype).epsneg))
         left, right = jnp.log(value), jnp.log1p(-value)
         return self._logit_space(left - right) - left - right
 
@@ -194,3 +192,8 @@ class LogitRelaxedBernoulli(_Binary):
 
     def _log_density(self, value: jax.Array) -> jax.Array:
         return self._logit_space(value)
+
+
+def _floor(x: jax.Array) -> float:
+    """The least coordinate that is told apart: about 1e-30 in float32, where the logarithm's gradient is still finite."""
+    return float(jnp.finfo(x.dtype).tiny) ** 0.8

@@ -164,7 +164,7 @@ class VonMisesFisher(Distribution):
         key_angle, key_tangent = jax.random.split(key)
         gap = cosine_gap(key_angle, jnp.broadcast_to(concentration, shape[:-1]), nu)[..., None]  # 1 - cos(angle)
         noise = jax.random.normal(key_tangent, shape, direction.dtype)
-        tangent = unit(noise - direction * jnp.sum(noise * direction, axis=-1, keepdims=True))
+        tangent = unit(_across(direction, unit(_across(direction, noise))))  # twice, lest rounding be normalised too
         value = (1.0 - gap) * direction + jnp.sqrt(gap * (2.0 - gap)) * tangent
         return narrow(value, self.direction, self.concentration)
 
@@ -175,6 +175,11 @@ class VonMisesFisher(Distribution):
         gap = 0.5 * jnp.sum(jnp.square(value - direction), axis=-1)  # 1 - mu.x without cancellation
         constant = log_scaled_bessel(nu, concentration) + sphere_log_area(self.event_shape[0])
         return -concentration * gap - constant
+
+
+def _across(direction: jax.Array, x: jax.Array) -> jax.Array:
+    """The part of ``x`` at right angles to ``direction``."""
+    return x - direction * jnp.sum(x * direction, axis=-1, keepdims=True)
 
 
 def unit(x: jax.Array) -> jax.Array:
