@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import flax.linen as nn
 import jax
 
@@ -49,7 +51,8 @@ class MLP(nn.Module):
                 f"MLP: x has shape {x.shape}, expected at least event_ndims={self.event_ndims} >= 1 trailing axes; "
                 "give the number of axes of one example as event_ndims"
             )
-        x = x.reshape(*x.shape[: x.ndim - self.event_ndims], -1) if self.event_ndims > 1 else x
+        leading = x.ndim - self.event_ndims  # not -1 below: it can't be told where b is 0
+        x = x.reshape(*x.shape[:leading], math.prod(x.shape[leading:]))
         for index, width in enumerate(self.hidden):
             x = activation(nn.Dense(width, name=f"hidden_{index}")(x))
         return nn.Dense(self.features, name="output")(x)
