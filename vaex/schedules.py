@@ -15,6 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 T = TypeVar("T")
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class Schedule(NamedTuple):
@@ -51,7 +52,7 @@ def _schedule(name: str, start: float, stop: float, begin: float, length: float,
     numbers = (start, stop, begin, length, period, bent)
     if name != "constant" and not all(math.isfinite(number) for number in numbers):
         raise ValueError(f"{name}: got {start:g} to {stop:g} over {length:g} steps, expected finite numbers")
-    if any(math.isfinite(number) and abs(number) > np.finfo(np.float32).max for number in numbers):
+    if any(math.isfinite(number) and abs(number) > LARGEST for number in numbers):
         raise ValueError(f"{name}: one of {numbers} is beyond float32; expected at most 3.4e38, or inf for a constant")
     return Schedule(*(np.float32(number) for number in numbers))
 
@@ -136,7 +137,7 @@ def parse(text: str) -> Schedule:
     """
     kind, *rest = text.strip().split(":")
     try:
-        if not rest:
+        if not rest and kind not in _KINDS:
             return constant(_number(kind))
         function, counts = _KINDS[kind]
         if len(rest) not in counts:

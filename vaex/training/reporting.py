@@ -36,24 +36,28 @@ class Rows:
 
 
 def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(row) + "\n"
+    return json.dumps(row, allow_nan=False) + "\n"
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The rows of a JSON lines file; none where it is missing, and a torn last line is left out."""
+    """The rows of a JSON lines file; none where it is missing, and none from the first line on that is torn or no row."""
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
             break
+        if not isinstance(row, dict) or "step" not in row:
+            break
+        rows.append(row)
     return rows
 
 
 def metric_rows(names: Sequence[str], rows: np.ndarray, first_row: int, log_every: int) -> list[dict[str, Any]]:
-    """Rows of a chunk [p, r, m] as records: "step" and, for each metric, a list with one number per member.
+    """Rows of a chunk [p, r, m] as records: "step" and, for each metric, a list with one number per member, or None where
+    it is not finite, since JSON has no nan.
 
     Args:
       names: of the m metrics; "finite" is left out, since training stops where it is not 1.
@@ -66,7 +70,8 @@ def metric_rows(names: Sequence[str], rows: np.ndarray, first_row: int, log_ever
         record: dict[str, Any] = {"step": (first_row + index + 1) * log_every}
         for column, name in enumerate(names):
             if name != "finite":
-                record[name] = [float(np.float32(value)) for value in rows[:, index, column]]
+                values = rows[:, index, column].astype(np.float32)
+                record[name] = [float(value) if np.isfinite(value) else None for value in values]
         records.append(record)
     return records
 
@@ -96,7 +101,7 @@ class Progress:
         self._last_line = time.monotonic() - self.LINE_SECONDS
         console = Console(file=self._stream)
         self._bar = None
-        if console.is_terminal:
+        if console.is_terminal and not console.is_dumb_terminal:
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),

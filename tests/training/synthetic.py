@@ -1,0 +1,112 @@
+"""A model small enough to follow by hand: an encoder and a critic whose losses both depend on all parameters."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from vaex.core import Model, Outcome, Variables
+from vaex.data import resident_feed
+from vaex.schedules import Schedule
+from vaex.training import algorithm
+
+ROWS = 24
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class HParams(algorithm.HParams):
+    """The critic has a learning rate of its own; ``noise`` weighs a term that is drawn from the key."""
+
+    learning_rate: Schedule | float | str = 0.01
+    critic_learning_rate: Schedule | float | str = 0.002
+    noise: Schedule | float | str = 0.0
+
+
+def init(key: jax.Array, batch: dict) -> Variables:
+    w_key, v_key = jax.random.split(key)
+    encoder = {"w": jax.random.normal(w_key, (3, 2)), "b": jnp.array([0.3, -0.2])}
+    critic = {"v": jax.random.normal(v_key, (2, 1)), "c": jnp.array(0.1)}
+    return Variables({"encoder": encoder, "critic": critic}, {"seen": jnp.zeros((), jnp.int32)})
+
+
+def losses(params: dict, x: jax.Array, noise: jax.Array) -> dict[str, jax.Array]:
+    """The encoder's loss and the critic's; each player's parameters appear in both."""
+    codes = jnp.tanh(x @ params["encoder"]["w"] + params["encoder"]["b"])
+    score = (codes @ params["critic"]["v"])[:, 0] + params["critic"]["c"]
+    return {
+        "encoder": jnp.mean((jnp.sum(codes, axis=1) - x[:, 0]) ** 2)
+        + jnp.mean(score)
+        + noise * params["encoder"]["b"][0],
+        "critic": jnp.mean(jax.nn.softplus(-score)) + 0.5 * jnp.mean(codes**2) + noise * params["critic"]["c"],
+    }
+
+
+def objective(key: jax.Array, variables: Variables, hparams: HParams, batch: dict, *, train: bool) -> Outcome:
+    noise = hparams.noise * jax.random.normal(key)
+    metrics = {"first": batch["x"][:, 0], "draw": jax.random.normal(key), "rate": jnp.asarray(hparams.learning_rate)}
+    state = {"seen": variables.state["seen"] + len(batch["x"])}
+    return Outcome(losses(variables.params, batch["x"], noise), state, metrics)
+
+
+def _own_loss(mine: dict, params: dict, noise: jax.Array, player: str) -> jax.Array:
+    return losses(params | {player: mine}, BATCH["x"], noise)[player]
+
+
+_own_gradient = jax.jit(jax.grad(_own_loss), static_argnums=3)
+
+
+def own_gradient(params: dict, player: str, noise: float | jax.Array = 0.0) -> dict:
+    """The gradient of a player's loss on ``BATCH`` by its own parameters alone, by jax.grad."""
+    return _own_gradient(params[player], params, noise, player)
+
+
+def by_optax(optimizers: dict, params: dict, steps: int) -> dict:
+    """Parameters after a loop that is written with complete optax optimizers, one per player."""
+
+    @jax.jit
+    def step(params, states):
+        new, new_states = {}, {}
+        for player, optimizer in optimizers.items():
+            gradient = own_gradient(params, player)
+            updates, new_states[player] = optimizer.update(gradient, states[player], params[player])
+            new[player] = optax.apply_updates(params[player], updates)
+        return new, new_states
+
+    states = {player: optimizer.init(params[player]) for player, optimizer in optimizers.items()}
+    for _ in range(steps):
+        params, states = step(params, states)
+    return params
+
+
+MODEL = Model(init, objective, *(None,) * 4)  # pyright: ignore[reportArgumentType]
+ARRAYS = {"x": np.random.default_rng(0).normal(size=(ROWS, 3)).astype(np.float32)}
+BATCH = {"x": jnp.asarray(ARRAYS["x"][:8])}
+
+
+def feed(batch_size: int = 4, arrays: dict | None = None):
+    return resident_feed(arrays or ARRAYS, batch_size, data_seed=1)
+
+
+def batch_at(source, step: int) -> dict:
+    """The batch of one step, fetched outside the loop."""
+    return source.batch(source.resident, source.plan(step, 1)[0])
+
+
+def assert_equal(a, b) -> None:
+    """Every array of two trees is the same, bit for bit, and so is their structure."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        one, other = (
+            jax.random.key_data(v) if jnp.issubdtype(v.dtype, jax.dtypes.prng_key) else v for v in (one, other)
+        )
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+
+
+def assert_close(a, b, tolerance: float = 1e-6) -> None:
+    """Every array of two trees agrees within ``tolerance``, relative and absolute."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance), a, b)

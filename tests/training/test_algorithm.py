@@ -1,0 +1,285 @@
+"""The step against hand computation: whose gradient reaches whom, in which order an update is made, and how large it is."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from synthetic import BATCH, MODEL, HParams, assert_close, assert_equal, by_optax, losses, own_gradient
+
+from vaex.core import Model, Outcome, Variables
+from vaex.errors import UserError
+from vaex.schedules import resolve
+from vaex.training import algorithm
+from vaex.training.algorithm import averaged_variables, gradient_algorithm, masked_mean, prepared
+
+KEY = jax.random.key(5)
+PLAYERS = ("encoder", "critic")
+
+
+RATES = {"encoder": 0.01, "critic": 0.002}
+compiled = functools.cache(lambda **options: jax.jit(gradient_algorithm(MODEL, **options).step))
+
+
+def start(hparams=None, model=MODEL, **options):
+    """A first state, and the compiled step; tests with the same options share it."""
+    stepper = gradient_algorithm(model, **options)
+    shared = model is MODEL and not any(isinstance(value, dict) for value in options.values())
+    return stepper.init(KEY, hparams or HParams(), BATCH), compiled(**options) if shared else jax.jit(stepper.step)
+
+
+def moved(before, after):
+    return jax.tree.map(lambda a, b: np.asarray(b) - np.asarray(a), before, after)
+
+
+def test_each_player_receives_only_its_own_gradient():
+    state, step = start(optimizer="sgd")
+    params = state.variables.params
+    after, _ = step(state, BATCH)
+    for player, rate in RATES.items():
+        own = own_gradient(params, player)
+        total = jax.grad(lambda p: sum(losses(p, BATCH["x"], 0.0).values()))(params)[player]
+        for name, gradient in own.items():  # the test has power: what leaks would show
+            assert np.max(np.abs(total[name] - gradient)) > 1e-3, f"the losses don't share {player}/{name}"
+        expected = jax.tree.map(lambda value, g, r=rate: value - r * g, params[player], own)
+        assert_close(after.variables.params[player], expected)
+
+
+def test_adam_equals_a_loop_written_with_optax():
+    state, step = start()
+    expected = by_optax({player: optax.adam(rate) for player, rate in RATES.items()}, state.variables.params, 20)
+    for _ in range(20):
+        state, _ = step(state, BATCH)
+    assert_close(state.variables.params, expected)
+    assert int(state.step) == 20 and int(state.variables.state["seen"]) == 20 * 8
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_player_updates_once_in_its_period(optimizer):
+    state, step = start(optimizer=optimizer, every={"critic": 3, "encoder": 1})
+    changed = []
+    for _ in range(7):
+        before = state
+        state, _ = step(state, BATCH)
+        changed.append({player: np.any(np.concatenate([np.ravel(d) for d in jax.tree.leaves(difference)]) != 0)
+                        for player, difference in moved(before.variables.params, state.variables.params).items()})  # fmt: skip
+        if optimizer == "adam":
+            counts = {player: int(state.opt_state[player].count) for player in PLAYERS}
+            assert counts == {"encoder": len(changed), "critic": (len(changed) + 2) // 3}
+    assert [one["critic"] for one in changed] == [True, False, False, True, False, False, True]
+    assert all(one["encoder"] for one in changed)
+
+
+@pytest.mark.parametrize("limit", [0.05, 1.0, 1e3, float("inf")])
+def test_clipping_is_by_each_players_global_norm(limit):
+    state, step = start(HParams(clip_norm=limit), optimizer="sgd", clip=True)
+    after, _ = step(state, BATCH)
+    norms = {}
+    for player, rate in RATES.items():
+        gradient = jax.tree.map(np.float64, own_gradient(state.variables.params, player))
+        norms[player] = np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(gradient)))
+        scale = min(1.0, limit / norms[player])
+        expected = jax.tree.map(lambda v, g, s=rate * scale: v - s * g, state.variables.params[player], gradient)
+        assert_close(after.variables.params[player], jax.tree.map(np.float32, expected))
+    assert norms["critic"] < 1.0 < norms["encoder"], "1.0 should clip one player and not the other"
+
+
+def test_a_schedule_is_read_at_the_step():
+    hparams = HParams(learning_rate="ramp:0.1:0.5:4", critic_learning_rate="cycle:0:0.4:4")
+    state, step = start(hparams, optimizer="sgd")
+    for index in range(6):
+        after, metrics = step(state, BATCH)
+        rates = {"encoder": 0.1 + 0.4 * min(index / 4, 1), "critic": 0.4 * min((index % 4) / 2, 1)}
+        np.testing.assert_allclose(metrics["rate"], rates["encoder"], rtol=1e-6)
+        for player, rate in rates.items():
+            gradient = own_gradient(state.variables.params, player)
+            expected = jax.tree.map(lambda v, g, r=rate: v - r * g, state.variables.params[player], gradient)
+            assert_close(after.variables.params[player], expected)
+        state = after
+
+
+def test_decay_is_decoupled_and_for_matrices_only():
+    state, step = start(HParams(weight_decay=0.3))
+    params = state.variables.params
+    for _ in range(5):
+        state, _ = step(state, BATCH)
+    matrices = {player: {name: value.ndim >= 2 for name, value in params[player].items()} for player in PLAYERS}
+    assert matrices == {"encoder": {"w": True, "b": False}, "critic": {"v": True, "c": False}}
+    rules = {player: optax.adamw(RATES[player], weight_decay=0.3, mask=matrices[player]) for player in PLAYERS}
+    assert_close(state.variables.params, by_optax(rules, params, 5))
+
+
+def test_order_of_an_update_is_clip_scaling_decay_rate():
+    """With a large decay and a tight clip each other order gives other numbers."""
+    state, step = start(HParams(clip_norm=0.01, weight_decay=0.5), optimizer="momentum", clip=True)
+    params = trace = state.variables.params["encoder"]["w"]
+    trace = np.zeros_like(trace)
+    for _ in range(3):
+        gradient = own_gradient(state.variables.params, "encoder")
+        norm = np.sqrt(sum(np.sum(np.float64(g) ** 2) for g in gradient.values()))
+        trace = 0.9 * trace + np.asarray(gradient["w"]) * min(1.0, 0.01 / norm)
+        params = params - 0.01 * (trace + 0.5 * params)
+        state, _ = step(state, BATCH)
+        np.testing.assert_allclose(state.variables.params["encoder"]["w"], params, rtol=1e-6, atol=1e-7)
+
+
+def test_average_against_a_loop():
+    state, step = start(HParams(average_decay=0.5), average=True)
+    assert_equal(state.average, state.variables.params)
+    mean = jax.tree.map(np.float64, state.variables.params)
+    for index in range(12):  # (1 + t) / (10 + t) passes one half at t = 8
+        state, _ = step(state, BATCH)
+        decay = min(0.5, (1 + index) / (10 + index))
+        mean = jax.tree.map(lambda m, p, d=decay: d * m + (1 - d) * np.float64(p), mean, state.variables.params)
+        assert_close(state.average, jax.tree.map(np.float32, mean))
+    used = averaged_variables(state)
+    assert_equal(used.params, state.average)
+    assert_equal(used.state, state.variables.state)
+
+
+def test_without_averaging_the_parameters_are_used():
+    state, _ = start()
+    assert state.average == () and averaged_variables(state) is state.variables
+
+
+def broken(spoil):
+    """The model with its losses changed by ``spoil(losses, params)``."""
+
+    def objective(key, variables, hparams, batch, *, train):
+        outcome = MODEL.objective(key, variables, hparams, batch, train=train)
+        return outcome._replace(losses=spoil(outcome.losses, variables.params))
+
+    return MODEL._replace(objective=objective)
+
+
+def test_a_loss_that_is_not_finite_is_reported():
+    def objective(key, variables, hparams, batch, *, train):
+        outcome = MODEL.objective(key, variables, hparams, batch, train=train)
+        return outcome._replace(losses={name: loss + batch[name] for name, loss in outcome.losses.items()})
+
+    state, step = start(model=MODEL._replace(objective=objective))
+    assert step(state, BATCH | {"encoder": 0.0, "critic": 0.0})[1]["finite"] == 1
+    for player, other in (PLAYERS, PLAYERS[::-1]):
+        for value in (np.nan, np.inf, -np.inf):
+            assert step(state, BATCH | {player: value, other: 0.0})[1]["finite"] == 0
+
+
+def test_a_gradient_that_is_not_finite_is_reported_when_clipping():
+    root = broken(lambda terms, params: terms | {"critic": terms["critic"] + jnp.sqrt(params["critic"]["c"] * 0.0)})
+    for clip, finite in ((True, 0), (False, 1)):  # without the norm only the loop can see it, in the parameters
+        state, step = start(model=root, clip=clip)
+        after, metrics = step(state, BATCH)
+        assert metrics["finite"] == finite
+        assert np.isnan(after.variables.params["critic"]["c"])
+
+
+def test_names_of_losses_and_means_of_metrics():
+    state, step = start()
+    _, metrics = step(state, BATCH)
+    expected = losses(state.variables.params, BATCH["x"], 0.0)
+    np.testing.assert_allclose(metrics["encoder_loss"], expected["encoder"], rtol=1e-6)
+    np.testing.assert_allclose(metrics["critic_loss"], expected["critic"], rtol=1e-6)
+    np.testing.assert_allclose(metrics["first"], np.mean(BATCH["x"][:, 0]), rtol=1e-6)
+    mask = jnp.array([1.0] * 3 + [0.0] * 5)
+    np.testing.assert_allclose(step(state, BATCH | {"mask": mask})[1]["first"], np.mean(BATCH["x"][:3, 0]), rtol=1e-6)
+    single = Model(lambda key, batch: Variables({"only": {"w": jnp.ones(3)}}), lambda key, v, h, batch, *, train: Outcome(
+        {"only": jnp.sum(v.params["only"]["w"])}, (), {}), *(None,) * 4)  # fmt: skip
+    state, step = start(model=single)
+    assert set(step(state, BATCH)[1]) == {"loss", "finite"}
+
+
+def test_a_mean_ignores_what_is_masked():
+    values = jnp.array([1.0, 2.0, jnp.nan, 6.0])
+    assert masked_mean(values, jnp.array([1.0, 1.0, 0.0, 1.0])) == 3.0
+    assert masked_mean(values, jnp.zeros(4)) == 0.0
+    assert masked_mean(jnp.array(7.0), jnp.zeros(4)) == 7.0
+    assert masked_mean(values[:2], None) == 1.5
+    with pytest.raises(ValueError, match=r"shape \(4, 2\), expected \[\] or \(4,\) like the mask"):
+        masked_mean(jnp.ones((4, 2)), jnp.ones(4))
+    with pytest.raises(ValueError, match=r"shape \(4, 2\), expected \[\] or \[b\]"):
+        masked_mean(jnp.ones((4, 2)), None)
+
+
+def test_randomness_is_the_root_key_folded_with_the_step():
+    state, step = start(HParams(noise=1.0), optimizer="sgd")
+    for index in range(3):
+        key = jax.random.fold_in(state.key, index)
+        noise = jax.random.normal(key)
+        gradient = own_gradient(state.variables.params, "critic", noise)
+        expected = jax.tree.map(lambda v, g: v - 0.002 * g, state.variables.params["critic"], gradient)
+        state, metrics = step(state, BATCH)
+        assert metrics["draw"] == noise
+        assert_close(state.variables.params["critic"], expected)
+
+
+def test_prepared_changes_x_with_the_members_own_noise():
+    seen = []
+
+    def prepare(key, x):
+        seen.append(jax.random.key_data(key))
+        return x + jax.random.uniform(key)
+
+    stepper = prepared(gradient_algorithm(MODEL), prepare)
+    state = stepper.init(KEY, HParams(), BATCH)
+    draws = []
+    for index in range(3):
+        key = jax.random.fold_in(jax.random.fold_in(state.key, index), 0xDA7A)
+        expected = np.mean(BATCH["x"][:, 0]) + jax.random.uniform(key)
+        draws.append(stepper.step(state, BATCH)[1]["first"])
+        np.testing.assert_allclose(draws[-1], expected, rtol=1e-6)
+        state = state._replace(step=state.step + 1)
+    assert len({float(draw) for draw in draws}) == 3
+    assert len({tuple(np.asarray(words).tolist()) for words in seen}) == 4, "init and the steps draw apart"
+
+
+def test_numbers_become_schedules_also_inside_jit():
+    outside = gradient_algorithm(MODEL).init(KEY, HParams(learning_rate=0.25), BATCH)
+    inside = jax.jit(gradient_algorithm(MODEL).init)(KEY, HParams(learning_rate=0.25), BATCH)
+    assert_equal(outside.hparams, inside.hparams)
+    assert resolve(inside.hparams, 3).learning_rate == 0.25
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "match"),
+    [
+        ({"every": {"critic": 0}}, ValueError, "every={'critic': 0}, expected periods of at least one step"),
+        ({"every": {"critic": 1.5}}, ValueError, "expected periods of at least one step"),
+        ({"every": {"critc": 5}}, ValueError, "every names critc; the model's players are critic, encoder"),
+        ({"optimizer": "adamm"}, UserError, "no optimizer is called 'adamm'; did you mean adam"),
+        ({"optimizer": {"encoder": "adam"}}, ValueError, "optimizer lacks critic"),
+        ({"optimizer": {"encoder": "adam", "critic": "sgd", "judge": "sgd"}}, ValueError, "optimizer names judge"),
+    ],
+)
+def test_slips_are_refused(options, error, match):
+    with pytest.raises(error, match=match):
+        start(**options)
+
+
+def test_losses_must_be_of_the_players():
+    state, step = start(model=broken(lambda terms, _: {"encoder": terms["encoder"]}))
+    with pytest.raises(ValueError, match="the objective's losses lacks critic"):
+        step(state, BATCH)
+    state, step = start(model=broken(lambda terms, _: terms | {"judge": terms["critic"]}))
+    with pytest.raises(ValueError, match="the objective's losses names judge"):
+        step(state, BATCH)
+    state, step = start(model=broken(lambda terms, _: terms | {"critic": jnp.ones(3)}))
+    with pytest.raises(AssertionError, match="rank"):
+        step(state, BATCH)
+
+
+def test_the_state_must_stay_what_it_was():
+    def objective(key, variables, hparams, batch, *, train):
+        outcome = MODEL.objective(key, variables, hparams, batch, train=train)
+        return outcome._replace(state={"seen": outcome.state["seen"].astype(jnp.float32)})
+
+    state, step = start(model=MODEL._replace(objective=objective))
+    with pytest.raises(AssertionError, match="dtype"):
+        step(state, BATCH)
+
+
+def test_ranges_name_every_number():
+    fields = {field.name for field in dataclasses.fields(algorithm.HParams)}
+    assert set(algorithm.HParams.RANGES) == fields

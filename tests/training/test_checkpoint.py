@@ -1,0 +1,230 @@
+"""Checkpoints: every bit comes back, what does not fit is refused by name, and what is torn is passed over."""
+
+import os
+import shutil
+import subprocess
+import sys
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from synthetic import assert_equal
+
+from vaex.errors import UserError
+from vaex.training.algorithm import HParams, as_schedules
+from vaex.training.checkpoint import Checkpoints
+
+
+class Kept(NamedTuple):
+    """Every kind of node and leaf that a train state may hold."""
+
+    step: jax.Array
+    key: jax.Array
+    hparams: HParams
+    params: dict
+    empty: tuple
+    pair: tuple
+
+
+def example(scale: float = 1.0) -> Kept:
+    params = {
+        "vae": {"w": scale * jnp.arange(6.0).reshape(2, 3), "half": jnp.ones(3, jnp.bfloat16)},
+        "critic": {"flag": jnp.array([True, False]), "count": jnp.arange(2, dtype=jnp.uint8)},
+    }
+    odd = jnp.array([np.nan, -0.0, np.inf, 1e-42], jnp.float32)
+    keys = jax.random.split(jax.random.key(1), 4)
+    return Kept(jnp.int32(7), keys, as_schedules(HParams(learning_rate="ramp:0:1:5")), params, (), ((), (odd,)))
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    made = Checkpoints(tmp_path / "checkpoints")
+    yield made
+    made.close()
+
+
+def template_of(tree):
+    return jax.eval_shape(lambda: tree)
+
+
+def test_a_round_trip_keeps_every_bit_and_node(checkpoints):
+    tree = example()
+    checkpoints.save(7, tree)
+    for template in (tree, template_of(tree), example(scale=5.0)):
+        restored = checkpoints.restore(template)
+        assert isinstance(restored, Kept) and isinstance(restored.hparams, HParams)
+        assert restored.empty == () and restored.pair[0] == ()
+        assert_equal(jax.tree.map(jnp.asarray, tree), restored)
+        np.testing.assert_array_equal(np.signbit(restored.pair[1][0]), np.signbit(tree.pair[1][0]))
+    draw = jax.random.normal(checkpoints.restore(tree).key[2])
+    assert draw == jax.random.normal(tree.key[2])
+
+
+def test_another_process_reads_it(checkpoints):
+    """Without what the writing process knows."""
+    checkpoints.save(3, {"w": jnp.arange(3.0), "key": jax.random.key(9)})
+    code = f"""
+import jax, jax.numpy as jnp, pathlib
+from vaex.training.checkpoint import Checkpoints
+found = Checkpoints(pathlib.Path({str(checkpoints.folder)!r}))
+tree = found.restore({{"w": jnp.zeros(3), "key": jax.random.key(0)}})
+print(found.latest(), tree["w"].tolist(), jax.random.key_data(tree["key"]).tolist(), jax.device_count())
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.split("\n")[0] == "3 [0.0, 1.0, 2.0] [0, 9] 1", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (lambda p: {"vae": p["vae"]}, "the model lacks params/critic/count"),
+        (lambda p: p | {"judge": jnp.ones(2)}, "the checkpoint lacks params/judge"),
+        (lambda p: p | {"vae": p["vae"] | {"w": jnp.ones((3, 2))}}, r"params/vae/w has shape \(2, 3\) and dtype float32, the"
+         r" model needs \(3, 2\) and float32"),
+        (lambda p: p | {"vae": p["vae"] | {"w": jnp.ones((2, 3), jnp.bfloat16)}}, "params/vae/w .*float32.*needs.*bfloat16"),
+        (lambda p: p | {"vae": p["vae"] | {"half": jnp.ones(3)}}, "params/vae/half .*bfloat16.*needs.*float32"),
+        (lambda p: p | {"vae": p["vae"] | {"w": jnp.ones((2, 3), jnp.int32)}}, "params/vae/w"),
+        (lambda p: p | {"vae": p["vae"] | {"half": ()}}, "the model lacks params/vae/half"),
+        (lambda p: p | {"critic": [p["critic"]["flag"], p["critic"]["count"]]}, "the checkpoint lacks params/critic/0"),
+    ],
+    ids=["missing", "extra", "shape", "narrower", "wider", "integers", "emptied", "renamed"],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_by_name(checkpoints, change, match):
+    tree = example()
+    checkpoints.save(7, tree)
+    with pytest.raises(UserError, match=match):
+        checkpoints.restore(template_of(tree._replace(params=change(tree.params))))
+
+
+@pytest.mark.parametrize(
+    "key",
+    [jax.random.key(0), jax.random.split(jax.random.key(0), 5), jnp.zeros((4, 2), jnp.uint32), jnp.zeros(4),
+     jax.random.split(jax.random.key(0, impl="rbg"), 4), jax.random.split(jax.random.key(0, impl="unsafe_rbg"), 2)],
+    ids=["one", "five", "words", "floats", "rbg", "two_rbg"],
+)  # fmt: skip
+def test_keys_of_another_kind_are_refused(checkpoints, key):
+    tree = example()
+    checkpoints.save(7, tree)
+    with pytest.raises(UserError, match="key has shape"):
+        checkpoints.restore(tree._replace(key=key))
+
+
+def test_words_do_not_become_a_key(checkpoints):
+    checkpoints.save(7, {"key": jnp.zeros(2, jnp.uint32)})
+    with pytest.raises(UserError, match="key has shape"):
+        checkpoints.restore({"key": jax.random.key(0)})
+
+
+def test_steps_only_go_up_and_two_are_kept(checkpoints):
+    for step in (0, 3, 10, 11):
+        checkpoints.save(step, {"w": jnp.full(2, step)})
+        assert checkpoints.latest() == step
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["10", "11"]
+    for step in (11, 10, 2):
+        with pytest.raises(ValueError, match=f"step {step} is not newer than the latest, 11"):
+            checkpoints.save(step, {"w": jnp.zeros(2)})
+    template = {"w": jnp.zeros(2, jnp.int32)}
+    assert checkpoints.restore(template)["w"].tolist() == [11, 11]
+    assert checkpoints.restore(template, step=10)["w"].tolist() == [10, 10]
+    with pytest.raises(UserError, match="holds no checkpoint of step 3; there are: 10, 11"):
+        checkpoints.restore(template, step=3)
+
+
+def test_an_empty_folder_says_so(checkpoints):
+    assert checkpoints.latest() is None
+    with pytest.raises(UserError, match="holds no whole checkpoint; train the run first"):
+        checkpoints.restore({"w": jnp.zeros(2)})
+
+
+def unfinished(step):
+    step.rename(step.with_name(step.name + ".orbax-checkpoint-tmp-123"))  # what kill -9 leaves behind
+
+
+def without_metadata(step):
+    (step / "state" / "_METADATA").unlink()
+
+
+def without_manifest(step):
+    for path in step.rglob("manifest.ocdbt"):
+        path.unlink()
+
+
+def truncated(step):
+    for path in step.rglob("d/*"):
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def zeroed(step):
+    for path in step.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+
+
+def emptied(step):
+    shutil.rmtree(step)
+    step.mkdir()
+
+
+@pytest.mark.parametrize("tear", [unfinished, without_metadata, without_manifest, truncated, zeroed, emptied])
+def test_a_torn_checkpoint_is_passed_over(tmp_path, tear):
+    tree = {"w": jnp.arange(300.0), "key": jax.random.key(4)}
+    before = Checkpoints(tmp_path)
+    for step in (2, 5):
+        before.save(step, tree)
+    before.close()
+    shutil.copytree(tmp_path / "5", tmp_path / "9")
+    tear(tmp_path / "9")
+
+    after = Checkpoints(tmp_path)
+    if tear is unfinished:
+        assert after.latest() == 5
+    else:
+        with pytest.warns(UserWarning, match=r"9 can't be read and is passed over"):
+            assert after.latest() == 5
+    assert_equal(after.restore(tree), tree)
+    after.save(7, {"w": tree["w"] + 1, "key": tree["key"]})  # training goes on below the torn step
+    after.save(9, {"w": tree["w"] + 2, "key": tree["key"]})  # and through it
+    after.close()
+    again = Checkpoints(tmp_path)
+    assert again.latest() == 9 and again.restore(tree)["w"][0] == 2
+    again.close()
+
+
+def test_all_torn_is_none(tmp_path):
+    before = Checkpoints(tmp_path)
+    before.save(5, {"w": jnp.zeros(3)})
+    before.close()
+    emptied(tmp_path / "5")
+    after = Checkpoints(tmp_path)
+    with (
+        pytest.warns(UserWarning, match="5 can't be read"),
+        pytest.raises(UserError, match="holds no whole checkpoint"),
+    ):
+        after.restore({"w": jnp.zeros(3)})
+    after.close()
+
+
+@pytest.mark.parametrize(("saved_on", "restored_on"), [(8, 1), (1, 8), (8, 2), (2, 4)])
+def test_it_moves_to_another_device_count(tmp_path, saved_on, restored_on):
+    def placed(devices):
+        mesh = jax.make_mesh((devices,), ("population",), (AxisType.Auto,), devices=jax.devices()[:devices])
+        ours = NamedSharding(mesh, PartitionSpec("population"))
+        tree = {"w": jnp.arange(24.0).reshape(8, 3), "key": jax.random.split(jax.random.key(2), 8)}
+        return jax.device_put(tree, ours)
+
+    tree, template = placed(saved_on), placed(restored_on)
+    before = Checkpoints(tmp_path)
+    before.save(1, tree)
+    before.close()
+    after = Checkpoints(tmp_path)
+    restored = after.restore(template)
+    after.close()
+    assert_equal(restored, tree)
+    assert {name: leaf.sharding for name, leaf in restored.items()} == {
+        n: leaf.sharding for n, leaf in template.items()
+    }
+    assert len(restored["w"].devices()) == restored_on

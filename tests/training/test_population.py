@@ -1,0 +1,127 @@
+"""Populations: stacking, first states, and members that equal their solo runs."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from synthetic import BATCH, MODEL, HParams, assert_close, assert_equal, feed
+
+from vaex.core import Algorithm
+from vaex.training import loop, population
+from vaex.training.algorithm import as_schedules, gradient_algorithm
+
+STEPS = 20
+SEEDS = (7, 0, 2**32 - 1)
+# kinds and lengths of schedules mix, and a constant may be infinite
+MEMBERS = (
+    HParams(noise=1.0),
+    HParams(learning_rate="cosine:0.05:0:15", clip_norm=0.1, average_decay=0.9),
+    HParams(learning_rate="cycle:0:0.02:6", weight_decay="ramp:0:0.1:10", noise=0.3),
+)
+OPTIONS = {"clip": True, "average": True}
+
+
+def hparams(indices):
+    return population.stack([as_schedules(MEMBERS[index]) for index in indices])
+
+
+@pytest.fixture(scope="module")
+def stepper():
+    return gradient_algorithm(MODEL, **OPTIONS)
+
+
+@pytest.fixture(scope="module")
+def solo(stepper):
+    """Each member's carry and rows after its solo run."""
+    done = []
+    for index, seed in enumerate(SEEDS):
+        states = population.init(stepper, (seed,), hparams((index,)), BATCH)
+        if not done:
+            program, carry = loop.compile_program(stepper, feed(), states, log_every=5, strategy="solo")
+        else:
+            carry = loop.Carry(states, jnp.zeros((1, len(program.metric_names))))
+        carry, chunk = loop.run_chunk(program, carry, 0, STEPS)
+        done.append((carry, chunk))
+    return done
+
+
+@pytest.mark.parametrize(
+    ("strategy", "compare"), [("members", assert_equal), ("vmap", lambda a, b: assert_close(a, b, 1e-5))]
+)
+def test_members_equal_their_solo_runs(stepper, solo, strategy, compare):
+    states = population.init(stepper, SEEDS, hparams((0, 1, 2)), BATCH)
+    program, carry = loop.compile_program(stepper, feed(), states, log_every=5, strategy=strategy)
+    carry, chunk = loop.run_chunk(program, carry, 0, STEPS)
+    for index in range(3):
+        alone, rows = solo[index]
+        for part in ("step", "variables", "opt_state", "average"):
+            mine, theirs = (getattr(tree.state, part) for tree in (carry, alone))
+            compare(population.member(mine, index), population.member(theirs, 0))
+        assert_equal(population.member(carry.state.key, index), population.member(alone.state.key, 0))
+        compare(chunk.rows[index], rows.rows[0])
+        compare(chunk.last[index], rows.last[0])
+    weights = np.asarray(carry.state.variables.params["encoder"]["w"])
+    assert all(np.abs(weights[i] - weights[j]).max() > 1e-3 for i, j in ((0, 1), (0, 2), (1, 2))), "members differ"
+
+
+def test_first_states_equal_those_alone(stepper):
+    together = population.init(stepper, SEEDS, hparams((0, 1, 2)), BATCH)
+    assert population.size(together) == 3
+    for index, seed in enumerate(SEEDS):
+        alone = population.init(stepper, (seed,), hparams((index,)), BATCH)
+        assert_equal(population.member(together, index), population.member(alone, 0))
+        by_hand = stepper.init(jax.random.key(np.uint32(seed)), MEMBERS[index], BATCH)
+        assert_close(alone.variables.params, jax.tree.map(lambda leaf: leaf[None], by_hand.variables.params))
+        assert_equal(alone.key[0], by_hand.key)
+
+
+def test_first_states_compile_once_per_size():
+    traces = []
+
+    def init(key, hparams, batch):
+        traces.append(1)
+        return gradient_algorithm(MODEL).init(key, hparams, batch)
+
+    counted = Algorithm(init, lambda state, batch: (state, {}))
+    for seed in range(3):
+        population.init(counted, (seed,), hparams((seed,)), BATCH)
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_seed_out_of_range_is_refused(stepper, seed):
+    with pytest.raises(OverflowError):
+        population.init(stepper, (seed,), hparams((0,)), BATCH)
+
+
+@pytest.mark.parametrize(
+    ("members", "size", "platform", "expected"),
+    [
+        (1, 10, "cpu", "solo"),
+        (1, 10**9, "gpu", "solo"),
+        (2, population.VMAP_BYTES, "cpu", "vmap"),
+        (2, population.VMAP_BYTES + 1, "cpu", "members"),
+        (64, 10**9, "gpu", "vmap"),
+        (64, 10**9, "tpu", "vmap"),
+    ],
+)
+def test_the_strategy_is_a_function_of_size_and_platform(members, size, platform, expected):
+    assert population.choose_strategy(members, size, platform) == expected
+
+
+def test_stack_and_member_are_inverse():
+    trees = [{"a": np.full((2, 3), index, np.float32), "b": (np.int32(index), ())} for index in range(4)]
+    stacked = population.stack(trees)
+    assert population.size(stacked) == 4
+    for index, tree in enumerate(trees):
+        assert_equal(population.member(stacked, index), tree)
+    shapes = population.member_shapes(stacked)
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), shapes) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), trees[0]
+    )
+
+
+def test_hyperparameters_of_all_kinds_stack():
+    stacked = hparams((0, 1, 2))
+    assert all(leaf.shape == (3,) and leaf.dtype == np.float32 for leaf in jax.tree.leaves(stacked))
+    assert np.asarray(stacked.clip_norm.start).tolist() == [np.inf, np.float32(0.1), np.inf]
