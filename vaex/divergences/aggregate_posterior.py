@@ -37,8 +37,8 @@ def aggregate_densities(
 ) -> AggregateDensities:
     r"""Log-densities of latents under the aggregate posterior :math:`q(z) = \frac1N\sum_n q(z|x_n)`, from a minibatch.
 
-    - ``weighted``: :math:`\frac1{NB}\sum_j q(z_i|x_j)`. Its logarithm is too low, by little where z's own posterior
-      dominates the sum and by up to log N where all posteriors overlap.
+    - ``weighted``: :math:`\frac1{NB}\sum_j q(z_i|x_j)`. Its logarithm is too low: by log B where z's own posterior
+      dominates the sum, by log N where all posteriors overlap. These shifts carry little gradient.
     - ``stratified``: that posterior weighs 1/N, each of the B - 1 others (N-1)/(N(B-1)): unbiased for q(z) itself where
       the batch is drawn without replacement. (The published weights give one of the others a different weight; these are
       their mean over the order of the batch, which has the same expectation and less variance.)

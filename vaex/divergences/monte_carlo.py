@@ -46,7 +46,7 @@ def monte_carlo_kl(
       num_samples: k.
       form: the estimator.
       gradient: how the estimate is differentiated.
-    Returns: the batch shape of q and p.
+    Returns: one value per batch element; batch axes broadcast, so that p may be one prior for a batch of posteriors.
     Raises: ValueError if the form, the gradient or the number of samples is none of those above.
     Example:
       >>> from vaex.distributions import Normal
@@ -59,9 +59,9 @@ def monte_carlo_kl(
     """
     _check(num_samples, form, gradient)
     if gradient == "total":
-        z, log_q = draw(key, q, num_samples)
+        z, log_q = draw(key, q, p, num_samples)
     else:
-        z = q.sample(key, (num_samples,))
+        z = q.sample(key, _sample_shape(q, p, num_samples))
         z = jax.lax.stop_gradient(z) if gradient == "score" else z
         log_q = (jax.tree.map(jax.lax.stop_gradient, q) if gradient == "path" else q).log_prob(z)
     log_p = p.log_prob(z)
@@ -73,12 +73,19 @@ def monte_carlo_kl(
     return jax.lax.stop_gradient(value - carrier) + carrier
 
 
-def draw(key: jax.Array, q: Any, num_samples: int) -> tuple[jax.Array, jax.Array]:
-    """Samples [k, ...] and their log-densities, from one pass where q offers it (a flow need not be inverted)."""
+def draw(key: jax.Array, q: Any, p: Any, num_samples: int) -> tuple[jax.Array, jax.Array]:
+    """Samples [k, ...] of q and their log-densities, from one pass where q offers it (a flow need not be inverted)."""
+    shape = _sample_shape(q, p, num_samples)
     if hasattr(q, "sample_and_log_prob"):
-        return q.sample_and_log_prob(key, (num_samples,))
-    z = q.sample(key, (num_samples,))
+        return q.sample_and_log_prob(key, shape)
+    z = q.sample(key, shape)
     return z, q.log_prob(z)
+
+
+def _sample_shape(q: Any, p: Any, num_samples: int) -> tuple[int, ...]:
+    """(k,), then the leading batch axes that only p has: each of its batch elements gets samples of its own."""
+    missing = len(getattr(p, "batch_shape", ())) - len(getattr(q, "batch_shape", ()))
+    return (num_samples, *p.batch_shape[:missing]) if missing > 0 else (num_samples,)
 
 
 def capped(log_ratio: jax.Array) -> jax.Array:

@@ -114,8 +114,8 @@ def monte_carlo_jensen_shannon(key: jax.Array, q: Any, p: Any, num_samples: int)
     """
     check_num_samples("monte_carlo_jensen_shannon", num_samples)
     key_q, key_p = jax.random.split(key)
-    x, log_qx = draw(key_q, q, num_samples)
-    y, log_py = draw(key_p, p, num_samples)
+    x, log_qx = draw(key_q, q, p, num_samples)
+    y, log_py = draw(key_p, p, q, num_samples)
     # log q - log m = log 2 - softplus(log p - log q)
     gaps = jnp.stack([p.log_prob(x) - log_qx, q.log_prob(y) - log_py])
     return math.log(2.0) - jnp.mean(jax.nn.softplus(gaps), axis=(0, 1))
@@ -145,7 +145,7 @@ def monte_carlo_renyi(key: jax.Array, q: Any, p: Any, num_samples: int, alpha: f
     """
     check_num_samples("monte_carlo_renyi", num_samples)
     check_alpha("monte_carlo_renyi", alpha)
-    z, log_q = draw(key, q, num_samples)
+    z, log_q = draw(key, q, p, num_samples)
     powers = (alpha - 1.0) * (log_q - p.log_prob(z))
     return (jax.nn.logsumexp(powers, axis=0) - math.log(num_samples)) / (alpha - 1.0)
 
@@ -171,5 +171,5 @@ def monte_carlo_chi_square(key: jax.Array, q: Any, p: Any, num_samples: int) -> 
     References: Dieng et al. 2017, section 2.
     """
     check_num_samples("monte_carlo_chi_square", num_samples)
-    z, log_q = draw(key, q, num_samples)
+    z, log_q = draw(key, q, p, num_samples)
     return jnp.mean(capped(log_q - p.log_prob(z)), axis=0)
