@@ -135,7 +135,9 @@ def main() -> None:
             flush=True,
         )
     if flags.out:
-        flags.out.write_text(json.dumps({"device": jax.devices()[0].device_kind, "jax": jax.__version__, "rows": rows}, indent=2))
+        flags.out.write_text(
+            json.dumps({"device": jax.devices()[0].device_kind, "jax": jax.__version__, "rows": rows}, indent=2)
+        )
 
 
 if __name__ == "__main__":

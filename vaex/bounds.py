@@ -92,7 +92,9 @@ def free_bits(kl_per_latent: jax.Array, minimum: ArrayLike) -> jax.Array:
     """
     kl_per_latent = jnp.asarray(kl_per_latent)
     if kl_per_latent.ndim != 2:
-        raise ValueError(f"free_bits: kl_per_latent has shape {kl_per_latent.shape}, expected [b, d]; keep the latent axis")
+        raise ValueError(
+            f"free_bits: kl_per_latent has shape {kl_per_latent.shape}, expected [b, d]; keep the latent axis"
+        )
     over = jnp.mean(kl_per_latent, axis=0) > minimum
     return jnp.sum(jnp.where(over, kl_per_latent, jnp.asarray(minimum, kl_per_latent.dtype)), axis=-1)
 
@@ -111,11 +113,13 @@ def capacity_penalty(kl: jax.Array, capacity: ArrayLike, *, gamma: ArrayLike) ->
 
     References: Burgess et al. 2018, eq. 8.
     """
-    return gamma * jnp.abs(kl - capacity)
+    return jnp.asarray(gamma * jnp.abs(kl - capacity))
 
 
 def _samples_first(name: str, log_weights: jax.Array) -> jax.Array:
     log_weights = jnp.asarray(log_weights)
     if log_weights.ndim == 0 or log_weights.shape[0] == 0:
-        raise ValueError(f"{name}: log_weights has shape {log_weights.shape}, expected [k, ...] with k >= 1 samples first")
+        raise ValueError(
+            f"{name}: log_weights has shape {log_weights.shape}, expected [k, ...] with k >= 1 samples first"
+        )
     return log_weights
