@@ -228,6 +228,24 @@ def test_a_run_that_was_extended_equals_one_that_was_not(solo, extended):
         assert solo.summary["members"][0][name] == second.summary["members"][0][name], name
 
 
+def test_rows_beyond_the_checkpoint_and_a_torn_line_are_cut(solo, extended, tmp_path, monkeypatch):
+    """As a kill leaves them that came after the rows were written and before the checkpoint was."""
+    from vaex import report
+
+    directory = tmp_path / "run"
+    shutil.copytree(extended[2], directory)
+    lines = (solo.directory / "metrics.jsonl").read_text().splitlines(keepends=True)
+    assert (directory / "metrics.jsonl").read_text() == "".join(lines[:2])
+    (directory / "metrics.jsonl").write_text("".join(lines[:2]) + lines[2].replace("elbo", "wrong") + lines[3][:20])
+    with (directory / "timings.jsonl").open("a") as file:
+        file.write('{"step": 17, "steps": 5, "seconds": 1.0, "time"')
+    monkeypatch.setattr(report, "summarize", lambda *args: solo.summary)
+    train(directory, "--steps=20")
+    assert (directory / "metrics.jsonl").read_bytes() == (solo.directory / "metrics.jsonl").read_bytes()
+    timings = [json.loads(line) for line in (directory / "timings.jsonl").read_text().splitlines()]
+    assert sum(row["steps"] for row in timings) == timings[-1]["step"] == 20
+
+
 def test_only_the_evaluation_is_done_again_where_only_it_changed(solo, extended, tmp_path):
     before = extended[1].summary
     directory = copied(extended[1], tmp_path / "run")
@@ -252,7 +270,9 @@ def test_rows_are_means_over_the_steps_since_the_last_one(extended, tmp_path, mo
     from vaex import report
 
     monkeypatch.setattr(report, "summarize", lambda *args: extended[0].summary)
-    done = train(extended[2], "--steps=16", "--log_every=8")
+    directory = tmp_path / "run"
+    shutil.copytree(extended[2], directory)
+    done = train(directory, "--steps=16", "--log_every=8")
     assert [row["step"] for row in done.rows] == [5, 10, 16]
     fine = [row["elbo"][0] for row in train(tmp_path / "fine", "--steps=16", "--log_every=1").rows]
     for row, window in zip(done.rows, (fine[:5], fine[5:10], fine[10:]), strict=True):

@@ -68,12 +68,14 @@ def kill_at(process: subprocess.Popen, directory: pathlib.Path, step: int, delay
 @pytest.mark.slow
 @pytest.mark.parametrize(("kills", "seed"), [(3, 0)])
 def test_killed_and_started_again_equals_never_stopped(tmp_path, kills, seed):
-    """Moments are drawn from before the first step to the evaluation, each up to a save's length after a step."""
+    """Moments are drawn from before the first step to the evaluation, each up to a save's length after a step's report."""
     whole, killed, compiled = (tmp_path / name for name in ("whole", "killed", "compiled"))
     end(start(whole, compiled))
     draw = random.Random(seed)
     moments = sorted(draw.randint(-1, STEPS + STEPS // 10) for _ in range(kills))
-    found = [kill_at(start(killed, compiled), killed, min(step, STEPS + 1), draw.uniform(0, 0.1)) for step in moments]
+    found = [
+        kill_at(start(killed, compiled), killed, min(step, STEPS + 1), 0.1 * draw.random() ** 2) for step in moments
+    ]
     assert sum(found) >= kills - 1, f"of the moments {moments} too few came before the end: {found}"
     out = end(start(killed, compiled))
     assert f"continuing {killed} at step" in out
