@@ -37,7 +37,9 @@ def _busy() -> float | None:
     path = pathlib.Path("/proc/stat")
     if not path.exists():
         return None
-    user, nice, system, _idle, _iowait, irq, softirq, *rest = (int(word) for word in path.read_text().split("\n")[0].split()[1:])
+    user, nice, system, _idle, _iowait, irq, softirq, *rest = (
+        int(word) for word in path.read_text().split("\n")[0].split()[1:]
+    )
     steal = rest[0] if rest else 0
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 

@@ -1,5 +1,7 @@
 """Closed-form divergences against quadrature, enumeration, NumPyro and samples; extreme inputs; errors."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,14 @@ from vaex import divergences as vv
 from vaex.divergences.registry import _RULES
 
 RNG = np.random.default_rng(2)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick():
+    """Every program here runs once: without LLVM's optimiser it is ready in a third of the time. Goldens keep it."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture
@@ -32,6 +42,7 @@ CLASSES, OTHER_CLASSES = normals(2, 5, 3, 6)
 DIRECTIONS = normals(2, 5, 3)
 
 
+@functools.cache
 def pairs():
     """For every rule of the registry a pair of distributions of batch shape (5,) or ()."""
     gaussians = {
@@ -71,7 +82,7 @@ def pairs():
 
 
 def single(tree):
-    return jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), tree)
+    return jax.tree.map(lambda x: np.asarray(x, np.float32), tree)
 
 
 def test_every_rule_is_tested():

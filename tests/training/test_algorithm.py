@@ -219,20 +219,29 @@ def test_prepared_changes_x_with_the_members_own_noise():
     seen = []
 
     def prepare(key, x):
-        seen.append(jax.random.key_data(key))
+        jax.debug.callback(lambda words: seen.append(tuple(words.tolist())), jax.random.key_data(key))
         return x + jax.random.uniform(key)
 
     stepper = prepared(gradient_algorithm(MODEL), prepare)
-    state = stepper.init(KEY, HParams(), BATCH)
-    draws = []
-    for index in range(3):
-        key = jax.random.fold_in(jax.random.fold_in(state.key, index), 0xDA7A)
-        expected = np.mean(BATCH["x"][:, 0]) + jax.random.uniform(key)
-        draws.append(stepper.step(state, BATCH)[1]["first"])
-        np.testing.assert_allclose(draws[-1], expected, rtol=1e-6)
-        state = state._replace(step=state.step + 1)
-    assert len({float(draw) for draw in draws}) == 3
-    assert len({tuple(np.asarray(words).tolist()) for words in seen}) == 4, "init and the steps draw apart"
+    states = [stepper.init(jax.random.key(seed), HParams(), BATCH) for seed in (5, 6)]
+    step = jax.jit(stepper.step)
+    for state in states:
+        for index in range(3):
+            now = state._replace(step=jnp.int32(index))
+            _, metrics = step(now, BATCH)
+            jax.effects_barrier()
+            drawn = jax.random.uniform(jax.random.wrap_key_data(jnp.array(seen[-1], jnp.uint32)))
+            np.testing.assert_allclose(metrics["first"], np.mean(BATCH["x"][:, 0]) + drawn, rtol=1e-5)
+            _, again = step(now, BATCH)
+            assert again["first"] == metrics["first"], "the same step of the same member draws the same"
+    used = {words for words in seen}
+    assert len(used) == 2 * (1 + 3), "init and the steps of both members draw apart"
+    folded = {
+        tuple(np.asarray(jax.random.key_data(jax.random.fold_in(state.key, t))).tolist())
+        for state in states
+        for t in range(3)
+    }
+    assert not used & folded, "the model's own noise is another"
 
 
 def test_numbers_become_schedules_also_inside_jit():
@@ -268,6 +277,26 @@ def test_losses_must_be_of_the_players():
     state, step = start(model=broken(lambda terms, _: terms | {"critic": jnp.ones(3)}))
     with pytest.raises(AssertionError, match="rank"):
         step(state, BATCH)
+
+
+def test_weak_types_do_not_retrace():
+    """``jnp.array(0.5)`` is of a weak type, which a step would lose."""
+
+    def init(key, batch):
+        variables = MODEL.init(key, batch)
+        return variables._replace(state={"seen": jnp.array(0), "level": jnp.full((), 0.5)})
+
+    def objective(key, variables, hparams, batch, *, train):
+        outcome = MODEL.objective(key, variables, hparams, batch, train=train)
+        return outcome._replace(state={"seen": variables.state["seen"] + 1, "level": jnp.full((), 0.25)})
+
+    assert init(KEY, BATCH).params["critic"]["c"].weak_type and init(KEY, BATCH).state["level"].weak_type
+    stepper, traces = gradient_algorithm(MODEL._replace(init=init, objective=objective)), []
+    step = jax.jit(lambda state: (traces.append(1), stepper.step(state, BATCH)[0])[1])
+    state = stepper.init(KEY, HParams(), BATCH)
+    for _ in range(3):
+        state = step(state)
+    assert len(traces) == 1
 
 
 def test_the_state_must_stay_what_it_was():

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 
@@ -139,6 +140,24 @@ def _sound(state: TrainState) -> jax.Array:
     return whole(state.variables.params, lambda leaf: ~jnp.isfinite(leaf)) & whole(state.variables.state, jnp.isnan)
 
 
+def _with_opaque_constants(step):
+    """``step`` with the arrays that it closes over hidden from XLA's simplifier.
+
+    XLA folds them into the arithmetic of a loop, but not of a loop within a loop: a prior's zeros would vanish from a solo run
+    and stay in a member's, which would then round differently.
+    """
+
+    def opaque(state: TrainState, batch: PyTree):
+        closed, shapes = jax.make_jaxpr(step, return_shape=True)(state, batch)
+        constants = [
+            jax.lax.optimization_barrier(one) if jnp.issubdtype(one.dtype, jnp.inexact) else one for one in closed.consts
+        ]
+        call = jax.extend.core.jaxpr_as_fun(jax.extend.core.ClosedJaxpr(closed.jaxpr, constants))
+        return jax.tree.unflatten(jax.tree.structure(shapes), call(*jax.tree.leaves((state, batch))))
+
+    return opaque
+
+
 def _chunk(step, get_batch, names: tuple[str, ...], most_rows: int, strategy: str, placement: mesh.Placement | None):
     finite_index = names.index("finite")
 
@@ -176,6 +195,7 @@ def _chunk(step, get_batch, names: tuple[str, ...], most_rows: int, strategy: st
     def members(carry, *args):
         return jax.lax.map(lambda one: run(step, _sound, one, *args), carry)
 
+    step = _with_opaque_constants(step)
     chunk = {"solo": solo, "vmap": vmapped, "members": members}[strategy]
     if placement is None or placement.axis != "population":
         return chunk

@@ -1,0 +1,30 @@
+"""The laws of ``vaex.testing`` over the whole registry. A model's laws share its compiled programs, so they stay together."""
+
+import sys
+import time
+
+import pytest
+
+from vaex import testing
+from vaex.models import MODELS
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(f"laws of {name}")) for name in MODELS]
+)
+def subject(request):
+    """The model on small data, and the seconds that its laws took, which are printed when they are done."""
+    seconds: dict[str, float] = {}
+    yield testing.subject(request.param), seconds
+    slowest = ", ".join(f"{law} {took:.1f}" for law, took in sorted(seconds.items(), key=lambda item: -item[1])[:4])
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    with capture.global_and_fixture_disabled():
+        print(f"\n{request.param}: laws in {sum(seconds.values()):.1f} s ({slowest})", file=sys.stderr)
+
+
+@pytest.mark.parametrize("law", testing.LAWS)
+def test_model_keeps_the_law(subject, law):
+    it, seconds = subject
+    began = time.perf_counter()
+    testing.LAWS[law](it)
+    seconds[law] = time.perf_counter() - began

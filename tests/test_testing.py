@@ -1,0 +1,286 @@
+"""The laws can fail: a small sound model keeps all of them, and each breakage makes its law raise."""
+
+import dataclasses
+import itertools
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vaex import distributions, divergences, testing
+from vaex.core import Algorithm, Model, Outcome, Recipe, Stage, Variables
+from vaex.training import algorithm
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The smallest model has no choices."""
+
+
+def linear(spec, players):
+    """A linear Gaussian VAE with one latent variable; with a second player, a critic that judges its codes."""
+    pixels = int(np.prod(spec.shape))
+    prior = distributions.Normal(jnp.zeros(1), jnp.zeros(1), 1)
+
+    def init(key, batch):
+        encoder_key, decoder_key = jax.random.split(key)
+        vae = {
+            "encoder": 0.1 * jax.random.normal(encoder_key, (pixels, 1)),
+            "log_scale": jnp.full(1, -1.0),
+            "decoder": 0.3 * jax.random.normal(decoder_key, (1, pixels)),
+        }
+        params = {"vae": vae, "critic": {"slope": jnp.full(1, 0.5)}}
+        return Variables({player: params[player] for player in players}, {"seen": jnp.zeros(())})
+
+    def encode(key, variables, hparams, batch):
+        vae = variables.params["vae"]
+        mean = batch["x"].reshape(len(batch["x"]), pixels) @ vae["encoder"]
+        return distributions.Normal(mean, jnp.broadcast_to(vae["log_scale"], mean.shape), 1)
+
+    def decode(variables, hparams, z, batch):
+        mean = (z @ variables.params["vae"]["decoder"]).reshape(*z.shape[:-1], *spec.shape)
+        return distributions.Normal(mean, jnp.zeros_like(mean), len(spec.shape))
+
+    def objective(key, variables, hparams, batch, *, train):
+        posterior = encode(key, variables, hparams, batch)
+        z = posterior.sample(key)
+        elbo = decode(variables, hparams, z, batch).log_prob(batch["x"]) - divergences.kl(posterior, prior)
+        losses = {"vae": -jnp.mean(elbo)}
+        if "critic" in players:
+            judged = z[:, 0] * variables.params["critic"]["slope"]
+            losses = {"vae": losses["vae"] + jnp.mean(judged), "critic": jnp.mean(jax.nn.softplus(judged))}
+        return Outcome(losses, {"seen": variables.state["seen"] + 1.0}, {"elbo": elbo})
+
+    def log_weights(key, variables, hparams, batch, num_samples):
+        posterior = encode(key, variables, hparams, batch)
+        z = posterior.sample(key, (num_samples,))
+        return decode(variables, hparams, z, batch).log_prob(batch["x"]) + prior.log_prob(z) - posterior.log_prob(z)
+
+    def sample(key, variables, hparams, n, condition=None):
+        return decode(variables, hparams, prior.sample(key, (n,)), {})
+
+    return Model(init, objective, encode, decode, log_weights, sample)
+
+
+def module(change_model=lambda model: model, change_algorithm=lambda stepper: stepper, players=("vae",), **options):
+    """A model file, with its model and its algorithm changed."""
+
+    def build(config, spec):
+        model = change_model(linear(spec, players))
+        stepper = change_algorithm(algorithm.gradient_algorithm(model, **{"optimizer": "sgd"} | options))
+        stage = Stage("model", model, stepper, algorithm.HParams())
+        return Recipe((stage,), model.encode, model.decode, model.log_weights, model.sample)
+
+    made = types.ModuleType("linear_model")
+    made.Config, made.HParams, made.build = Config, algorithm.HParams, build  # pyright: ignore
+    return made
+
+
+def with_inputs(change):
+    """The model whose objective sees ``change(key, x)`` instead of x."""
+
+    def changed(model):
+        def objective(key, variables, hparams, batch, *, train):
+            batch = batch | {"x": change(key, batch["x"])}
+            return model.objective(key, variables, hparams, batch, train=train)
+
+        return model._replace(objective=objective)
+
+    return changed
+
+
+def reads_a_hyperparameter_as_a_number(stepper):
+    def step(state, batch):
+        return stepper.step(state._replace(step=state.step + int(state.hparams.learning_rate.begin)), batch)
+
+    return Algorithm(stepper.init, step)
+
+
+def draws_when_traced(key, x):
+    return x + np.random.default_rng().normal()
+
+
+@jax.custom_batching.custom_vmap
+def sensitive(x):
+    return x
+
+
+@sensitive.def_vmap
+def _(axis_size, in_batched, x):
+    return 1.01 * x, in_batched[0]
+
+
+def sensitive_to_vmap(key, x):
+    return x + sensitive(jax.random.normal(key))
+
+
+COUNTER = itertools.count()
+
+
+def counts_outside_the_state(key, x):
+    count = jax.experimental.io_callback(lambda: np.float32(next(COUNTER)), jax.ShapeDtypeStruct((), np.float32))
+    return x + 0.01 * count
+
+
+def knows_its_device(key, x):
+    try:
+        return x + jax.lax.axis_index("population")
+    except NameError:  # not divided
+        return x
+
+
+def standardised(key, x):
+    return (x - jnp.mean(x)) / jnp.std(x)
+
+
+def cusp_at_black(model):
+    """At black images the loss is finite and its gradient is not."""
+
+    def objective(key, variables, hparams, batch, *, train):
+        outcome = model.objective(key, variables, hparams, batch, train=train)
+        code = jnp.sum(batch["x"] @ variables.params["vae"]["decoder"][:, :1])
+        return outcome._replace(losses={"vae": outcome.losses["vae"] + jnp.sqrt(code**2)})
+
+    return model._replace(objective=objective)
+
+
+def leaky(model):
+    """Each player's loss in the other's: what a trainer that sums the losses does."""
+
+    def objective(key, variables, hparams, batch, *, train):
+        outcome = model.objective(key, variables, hparams, batch, train=train)
+        total = sum(outcome.losses.values())
+        return outcome._replace(losses=dict.fromkeys(outcome.losses, total))
+
+    return objective
+
+
+def leaks(stepper):
+    """A step of our own that closes over the objective."""
+
+    def step(state, batch):
+        model = linear(types.SimpleNamespace(shape=batch["x"].shape[1:]), ("vae", "critic"))
+        return algorithm.gradient_algorithm(model._replace(objective=leaky(model)), optimizer="sgd").step(state, batch)
+
+    return Algorithm(stepper.init, step)
+
+
+def narrows_the_state(stepper):
+    def step(state, batch):
+        state, metrics = stepper.step(state, batch)
+        narrow = {"seen": state.variables.state["seen"].astype(jnp.bfloat16)}
+        return state._replace(variables=state.variables._replace(state=narrow)), metrics
+
+    return Algorithm(stepper.init, step)
+
+
+def widens_the_state(stepper):
+    """Weakly typed at first; a step makes it strong."""
+
+    def init(key, hparams, batch):
+        state = stepper.init(key, hparams, batch)
+        return state._replace(variables=state.variables._replace(state={"seen": 0.0 * jnp.full((), 1.0)}))
+
+    return Algorithm(init, stepper.step)
+
+
+def reports_a_vector(stepper):
+    def step(state, batch):
+        state, metrics = stepper.step(state, batch)
+        return state, metrics | {"rows": batch["x"][:, 0, 0, 0]}
+
+    return Algorithm(stepper.init, step)
+
+
+def with_decoder(change):
+    def changed(model):
+        def decode(variables, hparams, z, batch):
+            drawn = model.decode(variables, hparams, z, batch)
+            return dataclasses.replace(drawn, mean=change(drawn.mean), log_scale=change(drawn.log_scale))
+
+        def sample(key, variables, hparams, n, condition=None):
+            return decode(variables, hparams, jax.random.normal(key, (n, 1)), {})
+
+        return model._replace(decode=decode, sample=sample)
+
+    return changed
+
+
+def with_log_weights(change):
+    def changed(model):
+        def log_weights(*args):
+            return change(model.log_weights(*args))
+
+        return model._replace(log_weights=log_weights)
+
+    return changed
+
+
+def falling(weights):
+    return weights - 0.1 * jnp.arange(len(weights))[:, None]
+
+
+def repeated(weights):
+    return jnp.broadcast_to(weights[:1], weights.shape)
+
+
+def boasts(model):
+    def objective(*args, **kwargs):
+        outcome = model.objective(*args, **kwargs)
+        return outcome._replace(metrics={"elbo": outcome.metrics["elbo"] + 1.0})
+
+    return model._replace(objective=objective)
+
+
+# the law, why it must raise, what it then says, and the model
+BROKEN = [
+    ("one_trace", "a number", "`int` function", module(change_algorithm=reads_a_hyperparameter_as_a_number)),
+    ("chunks_are_invisible", "drawn when traced", "differ", module(with_inputs(draws_when_traced))),
+    ("chunks_are_invisible", "traced twice", "traced again", module(change_algorithm=widens_the_state)),
+    ("members_equal_solo_runs", "another rule under vmap", "differ", module(with_inputs(sensitive_to_vmap))),
+    ("resume_is_exact", "state outside the state", "differ", module(with_inputs(counts_outside_the_state))),
+    ("sharding_changes_nothing", "knows its device", "differ", module(with_inputs(knows_its_device))),
+    ("finite_gradients", "nan on constants", "images of the constant 0 give", module(with_inputs(standardised))),
+    ("finite_gradients", "nan gradient, clipped", "constant 0 give", module(cusp_at_black, clip=True)),
+    ("finite_gradients", "nan gradient", "finite", module(cusp_at_black)),
+    ("players_keep_apart", "a step of its own", "differ", module(change_algorithm=leaks, players=("vae", "critic"))),
+    ("stable_state", "another dtype", "bfloat16 != float32", module(change_algorithm=narrows_the_state)),
+    (
+        "stable_state",
+        "a metric per example",
+        "metrics of a step are scalars",
+        module(change_algorithm=reports_a_vector),
+    ),
+    (
+        "shapes",
+        "even sizes",
+        "have shapes",
+        module(with_decoder(lambda mean: mean[..., : mean.shape[-3] // 2 * 2, :, :])),
+    ),
+    ("shapes", "one channel", "have shapes", module(with_decoder(lambda mean: mean[..., :1]))),
+    ("shapes", "nan pictures", "non-finite", module(with_decoder(lambda mean: jnp.log(mean - 100.0)))),
+    ("bounds_tighten", "falls", "from 4 samples to 16", module(with_log_weights(falling))),
+    ("bounds_tighten", "one draw for all", "no tighter bound", module(with_log_weights(repeated))),
+    ("bounds_tighten", "an elbo too good", "from elbo to 1 sample", module(boasts)),
+]
+
+
+@pytest.mark.parametrize(
+    ("law", "match", "broken"), [pytest.param(law, match, one, id=f"{law}-{why}") for law, why, match, one in BROKEN]
+)
+def test_a_broken_model_breaks_its_law(law, match, broken):
+    with pytest.raises((AssertionError, jax.errors.ConcretizationTypeError), match=match):
+        testing.LAWS[law](testing.subject(broken))
+
+
+@pytest.mark.parametrize("players", [("vae",), ("vae", "critic")])
+def test_a_sound_model_keeps_every_law(players):
+    laws = tuple(testing.LAWS) if len(players) == 1 else ("players_keep_apart", "stable_state", "finite_gradients")
+    seconds = testing.check_model(module(players=players), laws)
+    assert list(seconds) == list(laws) and all(took >= 0 for took in seconds.values())
+
+
+def test_every_law_is_broken_above():
+    assert {law for law, *_ in BROKEN} == set(testing.LAWS)
