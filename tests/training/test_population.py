@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from synthetic import BATCH, MODEL, HParams, assert_close, assert_equal, feed
 
-from vaex.core import Algorithm
+from vaex import distributions, divergences
+from vaex.core import Algorithm, Outcome
 from vaex.training import loop, population
 from vaex.training.algorithm import as_schedules, gradient_algorithm
 
@@ -62,6 +63,34 @@ def test_members_equal_their_solo_runs(stepper, solo, strategy, compare):
         compare(chunk.last[index], rows.last[0])
     weights = np.asarray(carry.state.variables.params["encoder"]["w"])
     assert all(np.abs(weights[i] - weights[j]).max() > 1e-3 for i, j in ((0, 1), (0, 2), (1, 2))), "members differ"
+
+
+def test_constants_round_alike_in_both_loops():
+    """Zeros that a model closes over (a prior's mean) would be folded away in a loop, but not in a loop within a loop."""
+    prior = distributions.Normal(jnp.zeros(2), jnp.zeros(2), 1)
+
+    def objective(key, variables, hparams, batch, *, train):
+        encoder = variables.params["encoder"]
+        mean, raw = jnp.split(batch["x"] @ encoder["w"] + encoder["b"], 2, axis=-1)
+        posterior = distributions.Normal(mean, 7.0 * jnp.tanh(raw / 7.0), 1)
+        z = posterior.sample(key)
+        critic = jnp.mean((batch["x"] @ encoder["w"][:, :2]) @ variables.params["critic"]["v"])
+        penalty = 10.0 * jnp.abs(jnp.mean(divergences.kl(posterior, prior)) - hparams.noise)
+        losses = {"encoder": penalty + jnp.mean((z - batch["x"][:, :1]) ** 2), "critic": critic}
+        return Outcome(losses, variables.state, {})
+
+    def init(key, batch):
+        variables = MODEL.init(key, batch)
+        encoder = {"w": 0.3 * jax.random.normal(key, (3, 4)), "b": jnp.zeros(4)}
+        return variables._replace(params=variables.params | {"encoder": encoder})
+
+    stepper = gradient_algorithm(MODEL._replace(init=init, objective=objective))
+    done = {}
+    for strategy, indices in (("solo", (0,)), ("members", (0, 1))):
+        states = population.init(stepper, SEEDS[: len(indices)], hparams(indices), BATCH)
+        program, carry = loop.compile_program(stepper, feed(), states, log_every=5, strategy=strategy)
+        done[strategy] = loop.run_chunk(program, carry, 0, STEPS)[0].state
+    assert_equal(population.member(done["members"].variables, 0), population.member(done["solo"].variables, 0))
 
 
 def test_first_states_equal_those_alone(stepper):

@@ -150,7 +150,8 @@ def _with_opaque_constants(step):
     def opaque(state: TrainState, batch: PyTree):
         closed, shapes = jax.make_jaxpr(step, return_shape=True)(state, batch)
         constants = [
-            jax.lax.optimization_barrier(one) if jnp.issubdtype(one.dtype, jnp.inexact) else one for one in closed.consts
+            jax.lax.optimization_barrier(one) if jnp.issubdtype(one.dtype, jnp.inexact) else one
+            for one in closed.consts
         ]
         call = jax.extend.core.jaxpr_as_fun(jax.extend.core.ClosedJaxpr(closed.jaxpr, constants))
         return jax.tree.unflatten(jax.tree.structure(shapes), call(*jax.tree.leaves((state, batch))))
@@ -159,7 +160,7 @@ def _with_opaque_constants(step):
 
 
 def _chunk(step, get_batch, names: tuple[str, ...], most_rows: int, strategy: str, placement: mesh.Placement | None):
-    finite_index = names.index("finite")
+    finite_index, step = names.index("finite"), _with_opaque_constants(step)
 
     def run(advance, check, carry: Carry, resident, plan, first, start, stop, log_every):
         """Steps start..stop; leading member axis or none, as ``advance`` and ``check`` have it."""
@@ -195,7 +196,6 @@ def _chunk(step, get_batch, names: tuple[str, ...], most_rows: int, strategy: st
     def members(carry, *args):
         return jax.lax.map(lambda one: run(step, _sound, one, *args), carry)
 
-    step = _with_opaque_constants(step)
     chunk = {"solo": solo, "vmap": vmapped, "members": members}[strategy]
     if placement is None or placement.axis != "population":
         return chunk
