@@ -456,6 +456,18 @@ def test_vectors_of_real_numbers(tmp_path):
     assert not (done.directory / "figures" / "samples.png").exists()
 
 
+def test_three_examples_without_labels(tmp_path):
+    """One to test on: what takes two, or labels, is left out."""
+    x = np.random.default_rng(0).integers(0, 256, (3, 8, 8)).astype(np.uint8)
+    np.savez(tmp_path / "few.npz", x=x, y=np.full(3, -1))
+    done = train(tmp_path / "run", f"--dataset={tmp_path / 'few.npz'}", "--steps=2")
+    [member] = done.summary["members"]
+    assert done.summary["batch_size"] == 1 and np.isfinite(member["elbo"])
+    assert (
+        member["elbo_standard_error"] is None and member["active_units"] is None and "knn_label_agreement" not in member
+    )
+
+
 # --- what stops a run ---------------------------------------------------------------------------------------------
 
 

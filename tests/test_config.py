@@ -82,6 +82,11 @@ def test_hyperparameters_are_spelt_one_way(text, spelt):
         assert schedules.parse(written) == schedules.parse(given)
 
 
+@pytest.mark.parametrize("word", ["--clip_norm=1e-12", "--sigma=1e-6", "--average_decay=1", "--beta=0", "--beta=3e38"])
+def test_the_ends_of_a_range_are_in_it(word):
+    assert len(parsed(word).members) == 1
+
+
 @pytest.mark.parametrize("model", models.MODELS)
 def test_the_text_of_a_default_is_the_default(model):
     module = models.module(model)

@@ -110,8 +110,10 @@ class Evaluator:
             _put(facts, "log_likelihood", weighted)
             facts |= self._bits(weighted)
         moments = self.posterior(variables, hparams, self.inputs)
-        facts["active_units"] = int(np.sum(latents.active_units(moments["mean"]).active))
-        if np.all(moments["variance"] > 0):
+        sound = all(np.isfinite(values).all() for values in moments.values())
+        active = latents.active_units(moments["mean"]).active if sound and len(moments["mean"]) > 1 else None
+        facts["active_units"] = None if active is None else int(np.sum(active))
+        if sound and np.all(moments["variance"] > 0):
             facts["kl_per_latent"] = [round(float(kl), 6) for kl in latents.marginal_kl(**moments)]
         if "y" in self.arrays and len(self.run.spec.shape) == 3:
             facts |= self._agreement(variables, hparams)
@@ -128,14 +130,20 @@ class Evaluator:
 
     def _agreement(self, variables: Any, hparams: Any) -> dict[str, float | None]:
         """Whether reconstructions keep their original's label in the eyes of a classifier of the training images."""
-        train, few = self.run.dataset.splits["train"], slice(0, NEIGHBOURS)
-        originals = {name: column[few] for name, column in self.intensities.items()}
-        mean = self.posterior(variables, hparams, originals)["mean"]
+        train = self.run.dataset.splits["train"]
+        known, seen = (np.flatnonzero(labels >= 0)[:NEIGHBOURS] for labels in (train["y"], self.arrays["y"]))
+        originals = {name: column[seen] for name, column in self.intensities.items()}
+        if len(known) < 1 or len(seen) < 1:  # -1 is unlabelled
+            return {}
+        rebuilt = self.decode(variables, hparams, self.posterior(variables, hparams, originals)["mean"])
+        if not np.isfinite(rebuilt).all():
+            return {}
         found = generation.knn_label_agreement(
-            np.asarray(data.intensities(self.run.spec, train["x"][few])),
-            train["y"][few],
-            self.decode(variables, hparams, mean),
+            np.asarray(data.intensities(self.run.spec, train["x"][known])),
+            train["y"][known],
+            rebuilt,
             originals["y"],
+            k=min(5, len(known)),
             originals=originals["x"],
         )
         return {"knn_label_agreement": found.agreement, "knn_accuracy_on_originals": found.accuracy}

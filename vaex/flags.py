@@ -247,7 +247,7 @@ def parse_hparam(
         ends = numbers[:2]
         if not np.all(np.isfinite(numbers)) and not (infinite and ends[0] == ends[1]):
             raise UserError(f"--{name}={text}: expected finite numbers")
-        if not all(low <= value <= high for value in ends):
+        if not all(np.float32(low) <= np.float32(value) <= np.float32(high) for value in ends):
             wanted = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
             raise UserError(f"--{name}={text}: expected values {wanted}")
         spelt = show(schedule)

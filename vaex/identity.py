@@ -42,7 +42,7 @@ def digest(value: Any) -> str:
 def run_directory(chosen: Settings) -> pathlib.Path:
     """``--out``, or runs/MODEL-DATASET-HASH."""
     if chosen.run.out:
-        return pathlib.Path(chosen.run.out)
+        return pathlib.Path(chosen.run.out).expanduser()
     facts = identity(chosen)
     name = f"{facts['model']}-{facts['dataset'].replace(':', '_').replace('/', '_')}-{digest(facts)}"
     return pathlib.Path("runs") / name
