@@ -75,7 +75,7 @@ def test_von_mises_fisher_normaliser_equals_quadrature(d, x64):
     expected = (peak, 1 - gap, -peak + CONCENTRATIONS * gap, gap, -CONCENTRATIONS * (square - gap**2))
     wide = facts(jnp.asarray(CONCENTRATIONS))
     exact = facts(jnp.asarray(np.float32(CONCENTRATIONS), jnp.float64))
-    single = facts(jnp.asarray(CONCENTRATIONS, jnp.float32)) if d in (3, 100) else ()
+    single = facts(jnp.asarray(CONCENTRATIONS, jnp.float32)) if d == 3 else ()
     for found, value in zip(wide, expected, strict=True):
         np.testing.assert_allclose(found, value, rtol=1e-7, atol=1e-9)
     for found, value in zip(single, exact, strict=False):
