@@ -208,11 +208,12 @@ def test_all_torn_is_none(tmp_path):
     after.close()
 
 
+@pytest.mark.parametrize("divided", [True, False], ids=["divided", "copied"])
 @pytest.mark.parametrize(("saved_on", "restored_on"), [(8, 1), (1, 8), (8, 2), (2, 4)])
-def test_it_moves_to_another_device_count(tmp_path, saved_on, restored_on):
+def test_it_moves_to_another_device_count(tmp_path, saved_on, restored_on, divided):
     def placed(devices):
         mesh = jax.make_mesh((devices,), ("population",), (AxisType.Auto,), devices=jax.devices()[:devices])
-        ours = NamedSharding(mesh, PartitionSpec("population"))
+        ours = NamedSharding(mesh, PartitionSpec("population") if divided else PartitionSpec())
         tree = {"w": jnp.arange(24.0).reshape(8, 3), "key": jax.random.split(jax.random.key(2), 8)}
         return jax.device_put(tree, ours)
 
