@@ -258,6 +258,13 @@ def test_models_are_refused_with_a_remedy(capsys, monkeypatch, tmp_path, words, 
     assert says in refusal(capsys, monkeypatch, tmp_path, words)
 
 
+def test_a_path_that_is_no_utf8_is_refused(tmp_path):
+    from vaex.files import make_writable
+
+    with pytest.raises(UserError, match="is not UTF-8"):
+        make_writable(tmp_path / "caf\udce9")
+
+
 def test_an_error_of_many_lines_is_told_in_one(capsys, monkeypatch):
     def broken(argv):
         raise UserError("first\n  second")

@@ -19,13 +19,20 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Parse, train, evaluate, draw. Returns the exit code: 0 done, 2 a slip in the input, 3 a loss that is not finite."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # no terminal's encoding may cost the results of a long run
+        # no terminal's encoding may cost the results of a long run; lines come at once also where they go to a file
+        sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
         return run(config.parse(sys.argv[1:] if argv is None else argv))
     except UserError as error:
         return complain(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return complain("interrupted; the same command continues from the last checkpoint", 130)
+        code = complain("interrupted; the same command continues from the last checkpoint", 130)
+        if (
+            argv is None
+        ):  # the process is ours: end it here, since XLA's threads, still at work, may crash in a slow goodbye
+            sys.stdout.flush()
+            os._exit(code)
+        return code
     except BrokenPipeError:  # whoever read our output has left, such as head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -44,7 +51,7 @@ SMALLER = "try a smaller --batch_size, --hidden, --latent_dim or --eval_samples,
 
 def complain(text: str, code: int) -> int:
     """One line on standard error; returns ``code``."""
-    print(f"vaex: {' '.join(text.split())}", file=sys.stderr)
+    print(f"vaex: {' '.join(text.split())}", file=sys.stderr, flush=True)
     return code
 
 

@@ -50,6 +50,10 @@ def make_writable(directory: pathlib.Path) -> None:
       vaex.errors.UserError: --out=/dev/null: cannot be written (File exists); choose another directory
     """
     try:
+        str(directory.resolve()).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"--out={directory}: is not UTF-8, which checkpoints need; choose another directory") from None
+    try:
         directory.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=directory).close()
     except OSError as error:
