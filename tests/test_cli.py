@@ -402,9 +402,12 @@ def test_a_population_is_one_run_with_a_table(population):
         assert record["elbo"]["mean"] == pytest.approx(np.mean(elbos))
         assert record["elbo"]["standard_error"] == pytest.approx(np.std(elbos, ddof=1) / np.sqrt(2))
     assert all(len(row["elbo"]) == 4 for row in population.rows)
-    [header, *lines] = [line.split() for line in population.out.splitlines() if line.strip()][1:4]
-    assert header[:3] == ["beta", "seeds", "elbo"] and [line[:2] for line in lines] == [["1", "2"], ["2", "2"]]
-    assert all("±" in line for line in lines)
+    [header, *lines] = [line.split() for line in population.out.splitlines()[1:8]]
+    assert header[:3] == ["beta", "seed", "elbo"]
+    assert [line[:2] for line in lines] == [[beta, seed] for beta in "12" for seed in ("0", "1", "mean")]
+    assert ["±" in line for line in lines] == [False, False, True] * 2
+    pair = summary["results"][0]["elbo"]
+    assert lines[2][2:5] == [f"{pair['mean']:.4g}", "±", f"{pair['standard_error']:.2g}"]
 
 
 def test_a_member_equals_its_solo_run(population, solo):

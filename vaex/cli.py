@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pathlib
@@ -30,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if (
             argv is None
         ):  # the process is ours: end it here, since XLA's threads, still at work, may crash in a slow goodbye
-            sys.stdout.flush()
+            with contextlib.suppress(OSError):
+                sys.stdout.flush()
             os._exit(code)
         return code
     except BrokenPipeError:  # whoever read our output has left, such as head
