@@ -23,6 +23,7 @@ from vaex.training import algorithm, loop, population
 
 NETWORKS = {  # name -> (pixels on a side, hidden widths, latents, batch, steps per repeat)
     "tiny 64-64-8": (8, (64,), 8, 64, 4000),
+    "default 64-256-256-10": (8, (256, 256), 10, 128, 1000),
     "mlp 784-512-16": (28, (512,), 16, 100, 200),
     "mlp 784-500-500-50": (28, (500, 500), 50, 100, 100),
 }

@@ -5,6 +5,8 @@ Axes: b batch, h w c image, d vector.
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -32,11 +34,17 @@ def prepare(spec: Spec, key: jax.Array, x: ArrayLike) -> jax.Array:
       Array([[0., 1.]], dtype=float32)
     """
     stored = _checked("prepare", spec, x)
+    leading = stored.shape[: stored.ndim - len(spec.shape)]
+    # on one flat axis: XLA's CPU loops over an image's last axis, one channel wide, are not vectorised
+    return _drawn(spec, key, stored.reshape(*leading, math.prod(spec.shape))).reshape(stored.shape)
+
+
+def _drawn(spec: Spec, key: jax.Array, stored: jax.Array) -> jax.Array:
     if spec.binarize == "dynamic":
         return (jax.random.uniform(key, stored.shape) < _scaled(spec, stored)).astype(jnp.float32)
     if spec.binarize == "none" and spec.dequantize == "uniform":
         return (stored.astype(jnp.float32) + jax.random.uniform(key, stored.shape)) / _levels(spec)
-    return intensities(spec, stored)
+    return _mean(spec, stored)
 
 
 def intensities(spec: Spec, x: ArrayLike) -> jax.Array:
@@ -54,7 +62,10 @@ def intensities(spec: Spec, x: ArrayLike) -> jax.Array:
       >>> intensities(Spec("digits", (2,), "grey", levels=17), jnp.array([[4, 16]], jnp.uint8))
       Array([[0.25, 1.  ]], dtype=float32)
     """
-    stored = _checked("intensities", spec, x)
+    return _mean(spec, _checked("intensities", spec, x))
+
+
+def _mean(spec: Spec, stored: jax.Array) -> jax.Array:
     if spec.binarize == "threshold":
         return (_scaled(spec, stored) > 0.5).astype(jnp.float32)
     if spec.binarize == "none" and spec.dequantize == "uniform":

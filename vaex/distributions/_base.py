@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from typing import Any, TypeVar
 
@@ -215,4 +216,11 @@ class Elementwise(Distribution):
         raise NotImplementedError
 
     def _log_prob(self, value: jax.Array) -> jax.Array:
-        return sum_trailing(self._log_density(value), self.event_ndims)
+        if self.event_ndims < 2:
+            return sum_trailing(self._log_density(value), self.event_ndims)
+        # on one flat event axis: XLA's CPU loops over an image's last axis, one channel wide, are not vectorised
+        flat = jax.tree.map(self._flatten_event, dataclasses.replace(self, event_ndims=1))  # type: ignore[type-var]
+        return sum_trailing(flat._log_density(self._flatten_event(value)), 1)
+
+    def _flatten_event(self, x: jax.Array) -> jax.Array:
+        return jnp.reshape(x, (*np.shape(x)[: np.ndim(x) - self.event_ndims], math.prod(self.event_shape)))

@@ -49,7 +49,10 @@ def cross_entropy(logits: jax.Array, x: jax.Array) -> jax.Array:
 @cross_entropy.defjvp
 def _cross_entropy_jvp(primals, tangents):
     (logits, x), (t_logits, t_x) = primals, tangents
-    return cross_entropy(logits, x), (jax.nn.sigmoid(logits) - x) * t_logits - logits * t_x
+    # the sigmoid by the exponential that the value needs too, so that XLA computes it once
+    decay = jnp.exp(-jnp.abs(logits))
+    sigmoid = jnp.where(logits >= 0, 1.0, decay) / (1.0 + decay)
+    return cross_entropy(logits, x), (sigmoid - x) * t_logits - logits * t_x
 
 
 def log_sinhc_series(square: jax.Array) -> jax.Array:
