@@ -1,0 +1,239 @@
+"""Bounds from several weighted samples, all read from log weights ``log p(x, z) - log q(z | x)`` with samples first: [k, ...]."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from vaex.bounds.evidence import check_per_sample, standard_normal_like
+from vaex.distributions._base import lift
+from vaex.divergences.monte_carlo import check_num_samples, draw
+
+
+def estimate_log_weights(
+    key: jax.Array,
+    encoder: Callable[[Any], Any],
+    decoder: Callable[[jax.Array], Any],
+    x: jax.Array,
+    num_samples: int,
+    *,
+    prior: Any = None,
+) -> jax.Array:
+    r"""Log weights :math:`\log p(x|z_i) + \log p(z_i) - \log q(z_i|x)` of k samples of the posterior, in nats.
+
+    Args:
+      key: a key.
+      encoder: x -> the posterior q(z|x), batch shape [b].
+      decoder: z [k, b, *latent] -> the distribution over x, batch shape [k, b].
+      x: [b, *event].
+      num_samples: k.
+      prior: over one z; the standard normal by default.
+    Returns: [k, b], what every bound of this module takes.
+    Raises: ValueError if the shapes disagree.
+    Example:
+      >>> from vaex.distributions import Normal
+      >>> exact = lambda x: Normal(0.5 * x, jnp.full(x.shape, -0.5 * jnp.log(2.0)))
+      >>> weights = estimate_log_weights(jax.random.key(0), exact, lambda z: Normal(z, jnp.zeros(z.shape)), jnp.ones((1, 1)), 4)
+      >>> print(jnp.round(weights[:, 0], 3))  # log p(x), whatever the sample: the posterior is exact
+      [-1.516 -1.516 -1.516 -1.516]
+
+    References: Burda, Grosse & Salakhutdinov 2016, eq. 8.
+    """
+    check_num_samples("estimate_log_weights", num_samples)
+    posterior = encoder(x)
+    prior = standard_normal_like(posterior) if prior is None else prior
+    z, log_q = draw(key, posterior, prior, num_samples)
+    log_px = decoder(z).log_prob(x)
+    check_per_sample("estimate_log_weights", log_px, num_samples, log_q.shape[1:])
+    return log_px + prior.log_prob(z) - log_q
+
+
+def importance_bound(log_weights: jax.Array) -> jax.Array:
+    r"""Importance-weighted bound (IWAE) per example, in nats.
+
+    :math:`\log \frac1k \sum_i w_i` over the first axis; its expectation is the elbo at k = 1, never falls with k and
+    tends to log p(x).
+
+    Args:
+      log_weights: [k, ...].
+    Returns: [...].
+    Raises: ValueError if there is no sample axis or it is empty.
+    Example:
+      >>> importance_bound(jnp.log(jnp.array([[1.0], [3.0]])))
+      Array([0.6931472], dtype=float32)
+
+    References: Burda, Grosse & Salakhutdinov 2016, eq. 8.
+    """
+    log_weights = samples_first("importance_bound", log_weights)
+    return jax.nn.logsumexp(log_weights, axis=0) - math.log(log_weights.shape[0])
+
+
+def miwae_bound(log_weights: jax.Array) -> jax.Array:
+    r"""Mean of m importance bounds of k samples each (MIWAE), in nats.
+
+    Args:
+      log_weights: [m, k, ...].
+    Returns: [...]; between the elbo (k = 1) and the importance bound of all samples (m = 1), in expectation.
+    Raises: ValueError if the first two axes are missing or empty.
+    Example:
+      >>> print(f"{miwae_bound(jnp.log(jnp.array([[1.0, 3.0], [2.0, 6.0]]))):.4f}")
+      1.0397
+
+    References: Rainforth et al. 2018, eq. 14.
+    """
+    log_weights = _groups_first("miwae_bound", log_weights)
+    return jnp.mean(importance_bound(jnp.swapaxes(log_weights, 0, 1)), axis=0)
+
+
+def ciwae_bound(log_weights: jax.Array, mix: ArrayLike) -> jax.Array:
+    r"""Combination of the elbo and the importance bound (CIWAE): :math:`\beta\,\mathrm{ELBO} + (1-\beta)\,\mathrm{IWAE}_k`.
+
+    Args:
+      log_weights: [k, ...].
+      mix: beta in [0, 1], the elbo's share; may be traced.
+    Returns: [...], nats.
+    Raises: ValueError if there is no sample axis or it is empty.
+    Example:
+      >>> print(f"{ciwae_bound(jnp.log(jnp.array([1.0, 3.0])), 0.5):.4f}")
+      0.6212
+
+    References: Rainforth et al. 2018, eq. 15.
+    """
+    log_weights = samples_first("ciwae_bound", log_weights)
+    return mix * jnp.mean(log_weights, axis=0) + (1.0 - mix) * importance_bound(log_weights)
+
+
+class PiwaeBounds(NamedTuple):
+    """``decoder``: the bound that trains the generative network; ``encoder``: the one that trains the inference network."""
+
+    decoder: jax.Array
+    encoder: jax.Array
+
+
+def piwae_bounds(log_weights: jax.Array) -> PiwaeBounds:
+    """The two targets of PIWAE from one set of samples: IWAE over all m k samples, and MIWAE over m groups of k.
+
+    Train each network by the gradient of its own target alone; adding the two would mix them.
+
+    Args:
+      log_weights: [m, k, ...].
+    Returns: both bounds, [...] each, nats.
+    Raises: ValueError if the first two axes are missing or empty.
+    Example:
+      >>> bounds = piwae_bounds(jnp.log(jnp.array([[1.0, 3.0], [2.0, 6.0]])))
+      >>> print(f"{bounds.decoder:.4f} {bounds.encoder:.4f}")
+      1.0986 1.0397
+
+    References: Rainforth et al. 2018, section 5.
+    """
+    log_weights = _groups_first("piwae_bounds", log_weights)
+    together = log_weights.reshape(-1, *log_weights.shape[2:])
+    return PiwaeBounds(importance_bound(together), miwae_bound(log_weights))
+
+
+def renyi_bound(log_weights: jax.Array, alpha: ArrayLike) -> jax.Array:
+    r"""Variational Renyi bound :math:`\frac1{1-\alpha}\log\frac1k\sum_i w_i^{1-\alpha}`, in nats.
+
+    alpha = 0 is the importance bound, alpha = 1 the elbo (the limit, smooth in alpha), alpha -> -inf the largest log weight.
+    It falls as alpha rises: a lower bound on log p(x) for alpha >= 0, an upper bound for alpha < 0 as k grows; from k samples
+    the upper one is estimated too low.
+
+    Args:
+      log_weights: [k, ...].
+      alpha: order, any real number; may be traced.
+    Returns: [...].
+    Raises: ValueError if there is no sample axis or it is empty, or alpha is not a scalar.
+    Example:
+      >>> weights = jnp.log(jnp.array([1.0, 3.0]))
+      >>> print(*(f"{renyi_bound(weights, alpha):.4f}" for alpha in (0.0, 1.0, -100.0)))
+      0.6931 0.5493 1.0917
+
+    References: Li & Turner 2016, eqs. 5 and 7.
+    """
+    log_weights = samples_first("renyi_bound", log_weights)
+    if jnp.ndim(alpha):
+        raise ValueError(
+            f"renyi_bound: alpha has shape {jnp.shape(alpha)}, expected a scalar; vmap over several orders"
+        )
+    return power_mean(log_weights, 1.0 - jnp.asarray(alpha, log_weights.dtype))
+
+
+def power_mean(log_weights: jax.Array, power: jax.Array) -> jax.Array:
+    """log of the power mean of the weights over the first axis, (1/s) log mean w^s; the mean log weight at s = 0.
+
+    No digit is lost around s = 0, where the textbook form divides a rounding error by s.
+    """
+    centre = jax.lax.stop_gradient(jnp.mean(log_weights, axis=0))  # the value does not depend on it
+    centre = jnp.where(jnp.isfinite(centre), centre, jax.lax.stop_gradient(jnp.max(log_weights, axis=0)))
+    deviation = log_weights - jnp.where(jnp.isfinite(centre), centre, 0.0)
+    zero = jnp.abs(power) < 1e-12
+    divisor = jnp.where(zero, 1.0, power)
+    scaled = divisor * deviation
+    narrow = jnp.max(jnp.abs(scaled), axis=0) < 1.0
+    near = jnp.log1p(jnp.mean(jnp.expm1(jnp.where(narrow, scaled, 0.0)), axis=0))
+    far = jax.nn.logsumexp(jnp.where(narrow, 0.0, scaled), axis=0) - math.log(log_weights.shape[0])
+    finite = jnp.where(jnp.isfinite(deviation), deviation, 0.0)
+    series = jnp.mean(deviation, axis=0) + 0.5 * power * jnp.mean(jnp.square(finite), axis=0)
+    total = jnp.where(zero, series, jnp.where(narrow, near, far) / divisor)
+    return jnp.where(jnp.isfinite(centre), centre, 0.0) + total
+
+
+def effective_sample_size(log_weights: jax.Array) -> jax.Array:
+    r"""How many equally weighted samples the weights are worth, between 1 and k.
+
+    :math:`(\sum w)^2 / \sum w^2` over the first axis.
+
+    Args:
+      log_weights: [k, ...].
+    Returns: [...].
+    Raises: ValueError if there is no sample axis or it is empty.
+    Example:
+      >>> effective_sample_size(jnp.zeros((10, 1)))
+      Array([10.], dtype=float32)
+
+    References: Kong 1992; Owen 2013, section 9.3.
+    """
+    log_weights = samples_first("effective_sample_size", log_weights)
+    twice_sum = 2.0 * jax.nn.logsumexp(log_weights, axis=0)
+    return jnp.exp(twice_sum - jax.nn.logsumexp(2.0 * log_weights, axis=0))
+
+
+def normalized_weights(log_weights: jax.Array) -> jax.Array:
+    """Self-normalised importance weights: over the first axis they sum to 1.
+
+    Args:
+      log_weights: [k, ...].
+    Returns: [k, ...].
+    Raises: ValueError if there is no sample axis or it is empty.
+    Example:
+      >>> print(jnp.round(normalized_weights(jnp.log(jnp.array([1.0, 3.0]))), 4))
+      [0.25 0.75]
+
+    References: Owen 2013, section 9.2.
+    """
+    return jax.nn.softmax(samples_first("normalized_weights", log_weights), axis=0)
+
+
+def samples_first(name: str, log_weights: jax.Array) -> jax.Array:
+    """The log weights in float32 or wider, as an array that has a sample axis."""
+    (log_weights,) = lift(log_weights)
+    if log_weights.ndim == 0 or log_weights.shape[0] == 0:
+        raise ValueError(
+            f"{name}: log_weights has shape {log_weights.shape}, expected [k, ...] with k >= 1 samples first"
+        )
+    return log_weights
+
+
+def _groups_first(name: str, log_weights: jax.Array) -> jax.Array:
+    (log_weights,) = lift(log_weights)
+    if log_weights.ndim < 2 or 0 in log_weights.shape[:2]:
+        raise ValueError(
+            f"{name}: log_weights has shape {log_weights.shape}, expected [m, k, ...]: m groups of k samples first; "
+            "reshape [m * k, ...] weights"
+        )
+    return log_weights

@@ -1,0 +1,109 @@
+"""Upper bounds on the log-likelihood, and the thermodynamic bounds on both sides of it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from vaex.bounds.importance import normalized_weights, power_mean, samples_first
+
+
+def cubo(log_weights: jax.Array, n: ArrayLike = 2.0) -> jax.Array:
+    r"""Chi upper bound :math:`\frac1n \log \frac1k\sum_i w_i^n`, in nats.
+
+    With infinitely many samples an upper bound on log p(x) for n >= 1, tight where q is the posterior. From k samples the
+    logarithm makes it come out too low on average; :math:`e^{n\,\mathrm{CUBO}}` is unbiased. It is the Renyi bound of order 1 - n.
+
+    Args:
+      log_weights: [k, ...], samples of q first.
+      n: power, at least 1; may be traced.
+    Returns: [...].
+    Raises: ValueError if there is no sample axis or it is empty, or n is a number below 1.
+    Example:
+      >>> print(f"{cubo(jnp.log(jnp.array([1.0, 3.0]))):.4f}")
+      0.8047
+
+    References: Dieng et al. 2017, eq. 3.
+    """
+    log_weights = samples_first("cubo", log_weights)
+    if not isinstance(n, jax.core.Tracer) and not np.all(np.asarray(n) >= 1):
+        raise ValueError(
+            f"cubo: n is {n}, expected at least 1; below, renyi_bound(log_weights, 1 - n) is a lower bound"
+        )
+    return power_mean(log_weights, jnp.asarray(n, log_weights.dtype))
+
+
+def eubo(log_weights: jax.Array, *, samples: Literal["q", "posterior"] = "q") -> jax.Array:
+    r"""Evidence upper bound :math:`E_{p(z|x)}[\log p(x, z) - \log q(z|x)] = \log p(x) + \mathrm{KL}(p(z|x)\,\|\,q)`, in nats.
+
+    Args:
+      log_weights: [k, ...], samples first.
+      samples: where they come from. "posterior": exact draws of p(z|x), say of simulated data or by MCMC; the plain mean,
+        unbiased. "q": draws of q, reweighted by their normalised weights; consistent, but too low on average from few
+        samples (with one sample it is the elbo).
+    Returns: [...].
+    Raises: ValueError if there is no sample axis or it is empty, or ``samples`` is another word.
+    Example:
+      >>> weights = jnp.log(jnp.array([1.0, 3.0]))
+      >>> print(f"{eubo(weights):.4f} {eubo(weights, samples='posterior'):.4f}")
+      0.8240 0.5493
+
+    References: Ji & Shen 2019, eq. 4.
+    """
+    if samples not in ("q", "posterior"):
+        raise ValueError(f"eubo: samples is {samples!r}, expected q or posterior")
+    log_weights = samples_first("eubo", log_weights)
+    if samples == "posterior":
+        return jnp.mean(log_weights, axis=0)
+    weights = normalized_weights(log_weights)
+    return jnp.sum(weights * jnp.where(weights > 0, log_weights, 0.0), axis=0)
+
+
+def thermodynamic_bound(
+    log_weights: jax.Array, temperatures: ArrayLike, *, side: Literal["lower", "upper"] = "lower"
+) -> jax.Array:
+    r"""Riemann sum of thermodynamic integration (TVO), in nats.
+
+    :math:`\log p(x) = \int_0^1 E_{\pi_\beta}[\log w]\,d\beta` with :math:`\pi_\beta \propto q^{1-\beta} p^\beta`; the
+    integrand rises, so left sums are lower bounds and right sums upper ones. Each expectation is taken by the weights
+    :math:`w^\beta`, normalised over the k samples of q, which is consistent but biased from few samples. The lower sum on
+    (0, 1) is the elbo, the upper one the eubo.
+
+    Args:
+      log_weights: [k, ...], samples of q first.
+      temperatures: [t + 1], rising from 0 to 1.
+      side: which sum.
+    Returns: [...].
+    Raises: ValueError if there is no sample axis or it is empty, the temperatures are no such list, or side is another word.
+    Example:
+      >>> weights = jnp.log(jnp.array([1.0, 3.0]))
+      >>> print(*(f"{thermodynamic_bound(weights, np.linspace(0, 1, 101), side=side):.3f}" for side in ("lower", "upper")))
+      0.692 0.695
+
+    References: Masrani, Le & Wood 2019, eqs. 5-7.
+    """
+    log_weights = samples_first("thermodynamic_bound", log_weights)
+    if side not in ("lower", "upper"):
+        raise ValueError(f"thermodynamic_bound: side is {side!r}, expected lower or upper")
+    grid = jnp.asarray(temperatures, log_weights.dtype)
+    if grid.ndim != 1 or grid.shape[0] < 2:
+        raise ValueError(
+            f"thermodynamic_bound: temperatures has shape {grid.shape}, expected [t + 1] with at least 0 and 1; "
+            "such as jnp.linspace(0, 1, 11)"
+        )
+    if not isinstance(temperatures, jax.core.Tracer):
+        known = np.asarray(temperatures, np.float64)
+        if known[0] != 0 or known[-1] != 1 or np.any(np.diff(known) <= 0):
+            raise ValueError(f"thermodynamic_bound: temperatures are {known}, expected a list rising from 0 to 1")
+    at = grid[:-1] if side == "lower" else grid[1:]
+
+    def integrand(beta: jax.Array) -> jax.Array:
+        # where beta is 0 an impossible sample counts like any other, and 0 * -inf would be nan
+        weights = normalized_weights(jnp.where((beta == 0) & jnp.isneginf(log_weights), 0.0, beta * log_weights))
+        return jnp.sum(weights * jnp.where(weights > 0, log_weights, 0.0), axis=0)
+
+    return jnp.tensordot(jnp.diff(grid), jax.vmap(integrand)(at), axes=1)

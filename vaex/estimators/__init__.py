@@ -1,0 +1,39 @@
+"""Gradient estimators of bounds: one call gives a value whose ``jax.grad`` is the estimator.
+
+All take ``(key, posterior, log_joint, num_samples)``. The posterior is a pytree of batch shape [b]; ``log_joint`` maps
+z [k, b, *latent] to log p(x, z) [k, b] and closes over the generative network and the data. ``bound`` maps log weights [k, b] to
+[b] (``vaex.bounds``): their mean is the elbo, ``importance_bound`` the IWAE's.
+
+| function | samples need a path | unbiased | note |
+|---|---|---|---|
+| ``reparameterized`` | yes | yes | |
+| ``sticking_the_landing`` | yes | for the elbo | no variance where the posterior is exact |
+| ``doubly_reparameterized`` | yes | yes | encoder's signal does not fade with k |
+| ``score_function`` | no | yes | high variance |
+| ``leave_one_out`` | no | yes | k >= 2 |
+| ``vimco`` | no | yes | k >= 2 |
+| ``straight_through_gumbel`` | no (categorical) | no | lower variance, biased |
+
+``gradient_statistics`` measures what the table says, on a model of your own.
+"""
+
+from vaex.estimators.pathwise import (
+    doubly_reparameterized,
+    reparameterized,
+    sticking_the_landing,
+    straight_through_gumbel,
+)
+from vaex.estimators.score import leave_one_out, score_function, vimco
+from vaex.estimators.statistics import GradientStatistics, gradient_statistics
+
+__all__ = [
+    "GradientStatistics",
+    "doubly_reparameterized",
+    "gradient_statistics",
+    "leave_one_out",
+    "reparameterized",
+    "score_function",
+    "sticking_the_landing",
+    "straight_through_gumbel",
+    "vimco",
+]

@@ -1,0 +1,203 @@
+"""Gradients along the samples' paths: reparameterization and what lowers its variance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from vaex.bounds import importance_bound, normalized_weights
+from vaex.distributions import Categorical, RelaxedOneHot
+from vaex.estimators._weights import (
+    Bound,
+    LogJoint,
+    average_log_weight,
+    bounded,
+    carried,
+    check,
+    frozen,
+    joint,
+)
+
+
+def reparameterized(
+    key: jax.Array, posterior: Any, log_joint: LogJoint, num_samples: int, *, bound: Bound = average_log_weight
+) -> jax.Array:
+    """A bound with its plain reparameterization gradient: unbiased for every bound.
+
+    Args:
+      key: a key.
+      posterior: q(z|x), whose samples carry gradients; batch shape [b].
+      log_joint: z [k, b, *latent] -> log p(x, z) [k, b], nats.
+      num_samples: k.
+      bound: log weights [k, b] -> [b]; their mean (the elbo) by default.
+    Returns: [b], nats; ``jax.grad`` of it is the estimator.
+    Raises: ValueError if the shapes disagree.
+    Example:
+      >>> from vaex.distributions import Normal
+      >>> def loss(mean):
+      ...     q = Normal(mean, jnp.zeros(1))
+      ...     return -reparameterized(jax.random.key(0), q, Normal(jnp.ones(1), jnp.zeros(1)).log_prob, 100_000)
+      >>> print(jnp.round(jax.grad(loss)(jnp.zeros(1)), 1))
+      [-1.]
+
+    References: Kingma & Welling 2014, section 2.4; Burda, Grosse & Salakhutdinov 2016, eq. 13.
+    """
+    check("reparameterized", num_samples)
+    z = posterior.sample(key, (num_samples,))
+    log_q = posterior.log_prob(z)
+    return bounded("reparameterized", bound, joint("reparameterized", log_joint, z, log_q) - log_q)
+
+
+def sticking_the_landing(
+    key: jax.Array, posterior: Any, log_joint: LogJoint, num_samples: int, *, bound: Bound = average_log_weight
+) -> jax.Array:
+    """The path derivative alone: the score of q, whose mean is zero under the elbo, is left out.
+
+    For the elbo it is unbiased and has no variance where the posterior is exact. For bounds of several samples it is
+    biased (the score's mean is no longer zero): use ``doubly_reparameterized`` there.
+
+    Args:
+      key, posterior, log_joint, num_samples, bound: as in ``reparameterized``; the posterior is a pytree.
+    Returns: [b], nats; ``jax.grad`` of it is the estimator.
+    Raises: ValueError if the shapes disagree.
+    Example:
+      >>> from vaex.distributions import Normal
+      >>> def loss(mean):  # the posterior is exact: the gradient is zero for every sample
+      ...     q = Normal(mean, jnp.zeros(1))
+      ...     return -sticking_the_landing(jax.random.key(0), q, Normal(jnp.ones(1), jnp.zeros(1)).log_prob, 4)
+      >>> print(jax.grad(loss)(jnp.ones(1)))
+      [0.]
+
+    References: Roeder, Wu & Duvenaud 2017, eq. 6; Tucker et al. 2019, section 3 (the bias for k > 1).
+    """
+    check("sticking_the_landing", num_samples)
+    z = posterior.sample(key, (num_samples,))
+    log_q = frozen(posterior).log_prob(z)
+    return bounded("sticking_the_landing", bound, joint("sticking_the_landing", log_joint, z, log_q) - log_q)
+
+
+def doubly_reparameterized(
+    key: jax.Array, posterior: Any, log_joint: LogJoint, num_samples: int, *, bound: Bound = importance_bound
+) -> jax.Array:
+    r"""The doubly reparameterized gradient (DReG): unbiased, and the encoder's signal does not fade as k grows.
+
+    The score of q is reparameterized a second time, which turns the weight of a sample's path,
+    :math:`\partial B/\partial \log w_i`, into
+    :math:`\partial B/\partial \log w_i - \partial^2 B/\partial (\log w_i)^2`: for the importance bound the square of its
+    normalised weight. What ``log_joint`` closes over (the generative network) gets the plain gradient.
+
+    Args:
+      key, posterior, log_joint, num_samples: as in ``reparameterized``; the posterior is a pytree.
+      bound: [k, b] -> [b]; any that is twice differentiable. The importance bound by default; for others the second
+        derivatives cost k products with the bound's Hessian.
+    Returns: [b], nats; ``jax.grad`` of it is the estimator.
+    Raises: ValueError if the shapes disagree.
+    Example:
+      >>> from vaex.distributions import Normal
+      >>> def loss(mean):  # the posterior is exact: the gradient is zero for every sample
+      ...     q = Normal(mean, jnp.zeros(1))
+      ...     return -doubly_reparameterized(jax.random.key(0), q, Normal(jnp.ones(1), jnp.zeros(1)).log_prob, 4)
+      >>> print(jax.grad(loss)(jnp.ones(1)))
+      [0.]
+
+    References: Tucker et al. 2019, eqs. 6-8; Bauer & Mnih 2021, section 3.
+    """
+    name = "doubly_reparameterized"
+    check(name, num_samples)
+    z = posterior.sample(key, (num_samples,))
+    fixed = frozen(posterior)
+    # the weights are needed before the pass that carries gradients; XLA merges the two passes, which are the same
+    still = jax.lax.stop_gradient(z)
+    log_q = fixed.log_prob(still)
+    log_weights = jax.lax.stop_gradient(joint(name, log_joint, still, log_q) - log_q)
+    ratio = _path_ratio(name, bound, log_weights)
+    z = jax.tree.map(lambda leaf: _scale_gradient(leaf, ratio), z)
+    log_q = fixed.log_prob(z)
+    return bounded(name, bound, joint(name, log_joint, z, log_q) - log_q)
+
+
+def _path_ratio(name: str, bound: Bound, log_weights: jax.Array) -> jax.Array:
+    """1 - B_ii / B_i of each sample, where B_i and B_ii are the bound's first two derivatives in its log weight."""
+    if bound is importance_bound:
+        return normalized_weights(log_weights)
+
+    def slope(weights: jax.Array) -> jax.Array:
+        return jax.grad(lambda w: jnp.sum(bounded(name, bound, w)))(weights)
+
+    def curvature(index: jax.Array) -> jax.Array:
+        direction = jnp.zeros_like(log_weights).at[index].set(1.0)
+        return jax.jvp(slope, (log_weights,), (direction,))[1][index]
+
+    first = slope(log_weights)
+    second = jax.lax.map(curvature, jnp.arange(log_weights.shape[0]))
+    return jnp.where(first == 0, 0.0, 1.0 - second / jnp.where(first == 0, 1.0, first))
+
+
+@jax.custom_vjp
+def _scale_gradient(z: jax.Array, ratio: jax.Array) -> jax.Array:
+    """z, whose cotangent is multiplied by ``ratio``, [k, b] for z [k, b, ...]."""
+    return z
+
+
+def _scale_gradient_forward(z: jax.Array, ratio: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return z, ratio
+
+
+def _scale_gradient_backward(ratio: jax.Array, cotangent: jax.Array) -> tuple[jax.Array, jax.Array]:
+    spread = ratio.reshape(*ratio.shape, *(1,) * (cotangent.ndim - ratio.ndim)).astype(cotangent.dtype)
+    return cotangent * spread, jnp.zeros_like(ratio)
+
+
+_scale_gradient.defvjp(_scale_gradient_forward, _scale_gradient_backward)
+
+
+def straight_through_gumbel(
+    key: jax.Array,
+    posterior: Categorical,
+    log_joint: LogJoint,
+    num_samples: int,
+    *,
+    temperature: ArrayLike,
+    bound: Bound = average_log_weight,
+) -> jax.Array:
+    """A categorical posterior's bound: one-hot samples forward, the gradient of the relaxed ones backward. Biased.
+
+    The value is that of exact samples of the posterior. The bias falls with the temperature while the variance rises.
+
+    Args:
+      key: a key.
+      posterior: a ``Categorical``, logits [b, *event, classes].
+      log_joint: one-hot z [k, b, *event, classes], floats -> log p(x, z) [k, b], nats; it must be differentiable in z.
+      num_samples: k.
+      temperature: of the relaxation, above 0; may be traced.
+      bound: log weights [k, b] -> [b]; their mean (the elbo) by default.
+    Returns: [b], nats; ``jax.grad`` of it is the estimator.
+    Raises: ValueError if the shapes disagree; TypeError for another posterior.
+    Example:
+      >>> scores = jnp.array([0.0, 2.0])
+      >>> def loss(logits):
+      ...     log_joint = lambda z: jnp.sum(z * scores, axis=(-2, -1))
+      ...     return -straight_through_gumbel(jax.random.key(0), Categorical(logits), log_joint, 1000, temperature=0.5)
+      >>> bool(jax.grad(loss)(jnp.zeros((1, 2)))[0, 1] < 0)  # more of the second class
+      True
+
+    References: Jang, Gu & Poole 2017, section 2.2.
+    """
+    name = "straight_through_gumbel"
+    check(name, num_samples)
+    if not isinstance(posterior, Categorical):
+        raise TypeError(
+            f"{name}: posterior is a {type(posterior).__name__}, expected a Categorical; others have a path already"
+        )
+    ndims = posterior.event_ndims + 1
+    relaxed = RelaxedOneHot(posterior.logits, jnp.asarray(temperature, jnp.result_type(posterior.logits)), ndims)
+    soft = relaxed.sample(key, (num_samples,))
+    hard = jax.nn.one_hot(jnp.argmax(soft, axis=-1), soft.shape[-1], dtype=soft.dtype)
+    z = carried(hard, soft)
+    probabilities = posterior.log_probabilities
+    impossible = jnp.isneginf(probabilities)
+    log_q = jnp.sum(z * jnp.where(impossible, 0.0, probabilities), axis=tuple(range(-ndims, 0)))
+    return bounded(name, bound, joint(name, log_joint, z, log_q) - log_q)
