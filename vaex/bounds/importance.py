@@ -105,7 +105,8 @@ def ciwae_bound(log_weights: jax.Array, mix: ArrayLike) -> jax.Array:
     References: Rainforth et al. 2018, eq. 15.
     """
     log_weights = samples_first("ciwae_bound", log_weights)
-    return mix * jnp.mean(log_weights, axis=0) + (1.0 - mix) * importance_bound(log_weights)
+    share = jnp.asarray(mix, log_weights.dtype)
+    return share * jnp.mean(log_weights, axis=0) + (1.0 - share) * importance_bound(log_weights)
 
 
 class PiwaeBounds(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from vaex.bounds.importance import normalized_weights, power_mean, samples_first
@@ -30,7 +31,7 @@ def cubo(log_weights: jax.Array, n: ArrayLike = 2.0) -> jax.Array:
     References: Dieng et al. 2017, eq. 3.
     """
     log_weights = samples_first("cubo", log_weights)
-    if not isinstance(n, jax.core.Tracer) and not np.all(np.asarray(n) >= 1):
+    if not isinstance(n, Tracer) and not np.all(np.asarray(n) >= 1):
         raise ValueError(
             f"cubo: n is {n}, expected at least 1; below, renyi_bound(log_weights, 1 - n) is a lower bound"
         )
@@ -95,7 +96,7 @@ def thermodynamic_bound(
             f"thermodynamic_bound: temperatures has shape {grid.shape}, expected [t + 1] with at least 0 and 1; "
             "such as jnp.linspace(0, 1, 11)"
         )
-    if not isinstance(temperatures, jax.core.Tracer):
+    if not isinstance(temperatures, Tracer):
         known = np.asarray(temperatures, np.float64)
         if known[0] != 0 or known[-1] != 1 or np.any(np.diff(known) <= 0):
             raise ValueError(f"thermodynamic_bound: temperatures are {known}, expected a list rising from 0 to 1")
