@@ -6,20 +6,31 @@ import importlib.util
 import io
 import pathlib
 import re
+import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import vaex
 from vaex import cli, testing
 
-README = (pathlib.Path(__file__).resolve().parents[1] / "README.md").read_text()
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+PURE_LAYER = (ROOT / "docs" / "pure_layer.md").read_text()
 
 
-def block(name: str) -> str:
+def block(name: str, page: str = README) -> str:
     """The Python block after the comment ``<!-- test: name -->``."""
-    found = re.search(rf"<!-- test: {name} -->\n```python\n(.*?)```", README, re.DOTALL)
-    assert found, f"README.md has no example called {name}"
+    found = re.search(rf"<!-- test: {name} -->\n```python\n(.*?)```", page, re.DOTALL)
+    assert found, f"there is no example called {name}"
+    return found.group(1)
+
+
+def shown(name: str, page: str = README) -> str:
+    """The first text block after that comment: what the example prints."""
+    found = re.search(r"```text\n(.*?)```", page[page.index(f"<!-- test: {name} -->") :], re.DOTALL)
+    assert found, f"nothing is shown after the example called {name}"
     return found.group(1)
 
 
@@ -40,10 +51,8 @@ def test_the_codec_example_runs(tmp_path):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(code, "README.md", "exec"), {})
-    shown = re.search(r"```text\n(.*?)```", README[README.index("<!-- test: codec -->") :], re.DOTALL)
-    assert shown
     # the numbers depend on the training, the rest does not
-    skeleton = [re.sub(r"-?\d+\.\d+|step=\d+", "#", text).split() for text in (shown.group(1), printed.getvalue())]
+    skeleton = [re.sub(r"-?\d+\.\d+|step=\d+", "#", text).split() for text in (shown("codec"), printed.getvalue())]
     assert skeleton[0] == skeleton[1]
 
 
@@ -82,8 +91,28 @@ def test_the_own_model_trains_by_the_readmes_command(own_model, capsys):
     assert importlib.util.find_spec(own_model) is not None
 
 
+@pytest.mark.parametrize("name", ["bare loop", "other bounds"])
+def test_the_pure_layers_page_prints_what_it_shows_without_a_framework(name):
+    check = "\nimport sys; print([m for m in ('flax', 'optax', 'orbax', 'matplotlib', 'tyro') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", block(name, PURE_LAYER) + check], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    *printed, heavy = done.stdout.splitlines()
+    assert heavy == "[]"
+    number = re.compile(r"-?\d+(?:\.\d+)?")
+    for line, expected in zip(printed, shown(name, PURE_LAYER).splitlines(), strict=True):
+        assert number.sub("#", line) == number.sub("#", expected)
+        np.testing.assert_allclose(
+            [float(n) for n in number.findall(line)], [float(n) for n in number.findall(expected)], rtol=0.06
+        )
+
+
+def test_what_the_pure_layers_page_names_exists():
+    for module in re.findall(r"^\| `vaex\.(\w+)`", PURE_LAYER, re.MULTILINE):
+        assert getattr(vaex, module)
+
+
 def test_links_and_names_exist():
-    root = pathlib.Path(__file__).resolve().parents[1]
+    root = ROOT
     for path in re.findall(r"\]\(([^)h][^)]*)\)", README) + re.findall(
         r"`((?:benchmarks|vaex|experiments|constraints)/[\w./]+)`", README
     ):
