@@ -1,0 +1,126 @@
+"""Which code is nearest, and the code of an index."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from vaex.distributions._base import lift, narrow
+from vaex.quantizers._common import EXACT, check_choice, check_codebook, check_indices, check_vectors, unit
+
+
+def nearest_code(
+    z: jax.Array, codebook: jax.Array, *, distance: Literal["euclidean", "cosine"] = "euclidean"
+) -> jax.Array:
+    r"""Index of the nearest code of each vector.
+
+    :math:`\arg\min_i |z - c_i|^2`, or :math:`\arg\max_i z\cdot c_i / (|z||c_i|)`. Of codes equally near the one of lowest
+    index wins, so a repeated code is never chosen twice; distances that differ by less than rounding count as equal or not
+    as rounding will have it. All distances come from one product with the codebook, an array [..., k] and no [..., k, d].
+
+    Args:
+      z: [..., d].
+      codebook: [k, d].
+      distance: ``cosine`` compares directions alone; a zero vector is equally far from all.
+    Returns: [...] int32, without a gradient.
+    Raises: ValueError if the shapes disagree or ``distance`` is another word.
+    Example:
+      >>> nearest_code(jnp.array([[0.9, 0.2], [0.1, 3.0]]), jnp.eye(2))
+      Array([0, 1], dtype=int32)
+
+    References: van den Oord, Vinyals & Kavukcuoglu 2017, eq. 1; Yu et al. 2022, section 3.2 (cosine).
+    """
+    check_choice("nearest_code", "distance", distance, ("euclidean", "cosine"))
+    z, codebook = _arrays("nearest_code", jax.lax.stop_gradient(z), jax.lax.stop_gradient(codebook))
+    if distance == "cosine":
+        return jnp.argmax(_products(unit(z)[0], unit(codebook)[0]), axis=-1).astype(jnp.int32)
+    z, codebook = _centred(z, codebook)
+    # |z|^2 is the same for all codes, and adding it would round away what tells them apart
+    return jnp.argmin(_squares(codebook)[:, 0] - 2 * _products(z, codebook), axis=-1).astype(jnp.int32)
+
+
+def squared_distances(z: jax.Array, codebook: jax.Array) -> jax.Array:
+    r"""Squared Euclidean distances of each vector to all codes, :math:`|z|^2 - 2 z\cdot c + |c|^2`, never below zero.
+
+    From one matrix product; what is small beside :math:`|z|^2 + |c|^2` is lost in rounding, once the codes' mean is taken off
+    both.
+
+    Args:
+      z: [..., d].
+      codebook: [k, d].
+    Returns: [..., k], summed over d, float32 or wider.
+    Raises: ValueError if the shapes disagree.
+    Example:
+      >>> squared_distances(jnp.array([3.0, 4.0]), jnp.array([[0.0, 0.0], [3.0, 0.0]]))
+      Array([25., 16.], dtype=float32)
+    """
+    z, codebook = _centred(*_arrays("squared_distances", z, codebook))
+    return jnp.maximum(_squares(z) - 2 * _products(z, codebook) + _squares(codebook)[:, 0], 0)
+
+
+def lookup(codebook: jax.Array, indices: jax.Array) -> jax.Array:
+    """The codes of indices; gradients pass to the codebook.
+
+    Args:
+      codebook: [k, d].
+      indices: [...], integers.
+    Returns: [..., d], in the codebook's dtype; NaN for an index outside 0 to k - 1, which no quantizer gives.
+    Raises: ValueError if the codebook is not [k, d] or the indices are not integers.
+    Example:
+      >>> lookup(jnp.eye(3), jnp.array([2, 0]))
+      Array([[0., 0., 1.],
+             [1., 0., 0.]], dtype=float32)
+    """
+    codebook, indices = jnp.asarray(codebook), jnp.asarray(indices)
+    check_codebook("lookup", codebook)
+    check_indices("lookup", indices)
+    outside = jnp.where(indices < 0, codebook.shape[0], indices)  # a negative index would count from the end
+    return jnp.take(codebook, outside, axis=0, mode="fill", fill_value=jnp.nan)
+
+
+def unit_norm(z: jax.Array) -> jax.Array:
+    r"""Vectors put on the unit sphere, :math:`z / |z|`; a zero vector stays zero and passes no gradient.
+
+    With vectors and codebook both on the sphere, Euclidean and cosine distance choose the same code.
+
+    Args:
+      z: [..., d].
+    Returns: [..., d], in z's dtype.
+    Raises: ValueError if z has no axis of dimensions.
+    Example:
+      >>> unit_norm(jnp.array([[3.0, 4.0], [0.0, 0.0]]))
+      Array([[0.6, 0.8],
+             [0. , 0. ]], dtype=float32)
+
+    References: Yu et al. 2022, section 3.2.
+    """
+    z = jnp.asarray(z)
+    check_vectors("unit_norm", z)
+    return narrow(unit(lift(z)[0])[0], z)
+
+
+def _arrays(name: str, z: jax.Array, codebook: jax.Array) -> list[jax.Array]:
+    z, codebook = jnp.asarray(z), jnp.asarray(codebook)
+    check_vectors(name, z)
+    check_codebook(name, codebook, z.shape[-1])
+    return lift(z, codebook)
+
+
+def _centred(z: jax.Array, codebook: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Both less the mean code: distances stay, and far from the origin the large squares no longer cancel.
+
+    The mean is rounded to eight bits, so that subtracting it from simple numbers is exact and ties between them stay ties.
+    """
+    centre = jax.lax.stop_gradient(jnp.mean(codebook, axis=0))
+    centre = jax.lax.reduce_precision(centre, exponent_bits=jnp.finfo(centre.dtype).nexp, mantissa_bits=7)
+    return z - centre, codebook - centre
+
+
+def _products(z: jax.Array, codebook: jax.Array) -> jax.Array:
+    return jnp.matmul(z, codebook.T, precision=EXACT)
+
+
+def _squares(x: jax.Array) -> jax.Array:
+    return jnp.sum(jnp.square(x), axis=-1, keepdims=True)

@@ -1,0 +1,201 @@
+"""Vector quantization with one codebook, with several in a row, and with one per group of channels."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from vaex.distributions._base import lift, narrow
+from vaex.quantizers._common import (
+    Quantized,
+    check_choice,
+    check_codebook,
+    check_codebooks,
+    check_indices,
+    check_last_axis,
+    check_vectors,
+)
+from vaex.quantizers.gradients import codebook_loss, commitment_loss, rotation_trick, straight_through
+from vaex.quantizers.nearest import lookup, nearest_code
+
+Distance = Literal["euclidean", "cosine"]
+Gradient = Literal["straight_through", "rotation"]
+_GRADIENTS = {"straight_through": straight_through, "rotation": rotation_trick}
+
+
+def vector_quantize(
+    z: jax.Array, codebook: jax.Array, *, distance: Distance = "euclidean", gradient: Gradient = "straight_through"
+) -> Quantized:
+    r"""Each vector replaced by its nearest code.
+
+    Args:
+      z: [..., d].
+      codebook: [k, d].
+      distance: as in ``nearest_code``. ``cosine`` only chooses: codes and losses are those of the vectors and codes as they
+        stand, so put both through ``unit_norm`` first for the quantizer of Yu et al. 2022.
+      gradient: how it passes from the codes to z: ``straight_through`` or by the ``rotation_trick``.
+    Returns: ``Quantized`` with indices [...]. The codes pass no gradient to the codebook: ``codebook_loss`` does, or
+      ``update_codebook`` moves it.
+    Raises: ValueError if the shapes disagree or a word is unknown.
+    Example:
+      >>> quantized = vector_quantize(jnp.array([[1.0, 0.5], [0.0, 3.0]]), jnp.eye(2))
+      >>> print(quantized.indices, quantized.commitment_loss)
+      [0 1] [0.25 4.  ]
+
+    References: van den Oord, Vinyals & Kavukcuoglu 2017, eqs. 1-3; Fifty et al. 2025 (rotation).
+    """
+    check_choice("vector_quantize", "gradient", gradient, tuple(_GRADIENTS))
+    z, codebook = jnp.asarray(z), jnp.asarray(codebook)
+    check_vectors("vector_quantize", z)
+    check_codebook("vector_quantize", codebook, z.shape[-1])
+    indices = nearest_code(z, codebook, distance=distance)
+    codes = lookup(codebook, indices)
+    return Quantized(_GRADIENTS[gradient](z, codes), indices, commitment_loss(z, codes), codebook_loss(z, codes))
+
+
+def residual_quantize(
+    z: jax.Array, codebooks: jax.Array, *, distance: Distance = "euclidean", gradient: Gradient = "straight_through"
+) -> Quantized:
+    r"""Several codebooks in a row, each for what the ones before left over.
+
+    :math:`r_1 = z,\; r_{s+1} = r_s - c_s`, where :math:`c_s` is the code of the s-th codebook nearest to :math:`r_s`; the result is
+    :math:`\sum_s c_s`.
+
+    Args:
+      z: [..., d].
+      codebooks: [q, k, d].
+      distance: as in ``nearest_code``.
+      gradient: from the sum of the codes to z, as in ``vector_quantize``.
+    Returns: ``Quantized`` with indices [..., q]; the losses are summed over the stages, each between the stage's remainder
+      and its code. The commitment loss treats earlier codes as constants.
+    Raises: ValueError if the shapes disagree or a word is unknown.
+    Example:
+      >>> quantized = residual_quantize(jnp.array([1.2]), jnp.array([[[1.0], [5.0]], [[0.0], [0.25]]]))
+      >>> print(quantized.codes, quantized.indices)
+      [1.25] [0 1]
+
+    References: Zeghidour et al. 2021, algorithm 1; Lee et al. 2022.
+    """
+    check_choice("residual_quantize", "gradient", gradient, tuple(_GRADIENTS))
+    z, codebooks = jnp.asarray(z), jnp.asarray(codebooks)
+    check_vectors("residual_quantize", z)
+    check_codebooks("residual_quantize", codebooks, "stage", z.shape[-1])
+
+    def stage(remainder: jax.Array, codebook: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        indices = nearest_code(remainder, codebook, distance=distance)
+        codes = lookup(codebook, indices)
+        losses = commitment_loss(remainder, codes), codebook_loss(remainder, codes)
+        return remainder - jax.lax.stop_gradient(codes), (indices, *losses)
+
+    lifted, books = lift(z, codebooks)
+    _, (indices, commitment, book) = jax.lax.scan(stage, lifted, books)
+    indices = jnp.moveaxis(indices, 0, -1)
+    codes = _GRADIENTS[gradient](z, residual_lookup(books, indices))
+    return Quantized(codes, indices, jnp.sum(commitment, axis=0), jnp.sum(book, axis=0))
+
+
+def residual_lookup(codebooks: jax.Array, indices: jax.Array) -> jax.Array:
+    """The sum of the stages' codes.
+
+    Args:
+      codebooks: [q, k, d]; the first few of a row of codebooks, with as many indices, give a coarser result.
+      indices: [..., q], integers.
+    Returns: [..., d], in the codebooks' dtype.
+    Raises: ValueError if the shapes disagree.
+    Example:
+      >>> residual_lookup(jnp.array([[[1.0], [5.0]], [[0.0], [0.25]]]), jnp.array([0, 1]))
+      Array([1.25], dtype=float32)
+    """
+    codebooks, indices = jnp.asarray(codebooks), jnp.asarray(indices)
+    check_codebooks("residual_lookup", codebooks, "stage")
+    check_last_axis("residual_lookup", indices, codebooks.shape[0], "stage")
+    codes = jax.vmap(lookup, in_axes=(0, -1))(lift(codebooks)[0], indices)
+    return narrow(jnp.sum(codes, axis=0), codebooks)
+
+
+def residual_inputs(z: jax.Array, codebooks: jax.Array, indices: jax.Array) -> jax.Array:
+    """What each stage of ``residual_quantize`` saw: the vectors that ``update_codebook`` needs for that stage.
+
+    Args:
+      z: [..., d].
+      codebooks: [q, k, d].
+      indices: [..., q], those that ``residual_quantize`` gave.
+    Returns: [q, ..., d], stages first, so that ``jax.vmap(update_codebook)`` updates a stack of states; float32 or wider,
+      without a gradient.
+    Raises: ValueError if the shapes disagree.
+    Example:
+      >>> codebooks = jnp.array([[[1.0], [5.0]], [[0.0], [0.25]]])
+      >>> print(residual_inputs(jnp.array([1.125]), codebooks, jnp.array([0, 1])))
+      [[1.125]
+       [0.125]]
+    """
+    z, codebooks, indices = jax.lax.stop_gradient((jnp.asarray(z), jnp.asarray(codebooks), jnp.asarray(indices)))
+    check_vectors("residual_inputs", z)
+    check_codebooks("residual_inputs", codebooks, "stage", z.shape[-1])
+    check_indices("residual_inputs", indices, (*z.shape[:-1], codebooks.shape[0]))
+
+    def stage(remainder: jax.Array, book: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        return remainder - lookup(*book), remainder
+
+    lifted, books = lift(z, codebooks)
+    return jax.lax.scan(stage, lifted, (books, jnp.moveaxis(indices, -1, 0)))[1]
+
+
+def grouped_quantize(
+    z: jax.Array, codebooks: jax.Array, *, distance: Distance = "euclidean", gradient: Gradient = "straight_through"
+) -> Quantized:
+    """Channels split into groups of neighbours, each quantized by a codebook of its own.
+
+    Args:
+      z: [..., d].
+      codebooks: [q, k, d / q].
+      distance: as in ``nearest_code``, within a group.
+      gradient: as in ``vector_quantize``, within a group.
+    Returns: ``Quantized`` with indices [..., q]; the losses are summed over the groups.
+    Raises: ValueError if the shapes disagree or a word is unknown.
+    Example:
+      >>> codebooks = jnp.array([[[0.0], [1.0]], [[0.0], [10.0]]])
+      >>> print(*grouped_quantize(jnp.array([0.75, 8.0]), codebooks))
+      [ 1. 10.] [1 1] 4.0625 4.0625
+
+    References: Jegou, Douze & Schmid 2011 (product quantization); Baevski, Schneider & Auli 2020, section 3.3.
+    """
+    z, codebooks = jnp.asarray(z), jnp.asarray(codebooks)
+    check_vectors("grouped_quantize", z)
+    check_codebooks("grouped_quantize", codebooks, "group")
+    groups, _, width = codebooks.shape
+    if z.shape[-1] != groups * width:
+        raise ValueError(
+            f"grouped_quantize: z has shape {z.shape}, expected [..., {groups * width}]: codebooks of shape {codebooks.shape} "
+            f"serve {groups} groups of {width} channels; give codebooks [q, k, d / q]"
+        )
+    split = jnp.reshape(z, (*z.shape[:-1], groups, width))
+    each = jax.vmap(
+        partial(vector_quantize, distance=distance, gradient=gradient),
+        in_axes=(-2, 0),
+        out_axes=Quantized(codes=-2, indices=-1, commitment_loss=-1, codebook_loss=-1),  # type: ignore[arg-type]
+    )(split, codebooks)
+    losses = jnp.sum(each.commitment_loss, axis=-1), jnp.sum(each.codebook_loss, axis=-1)
+    return Quantized(jnp.reshape(each.codes, z.shape), each.indices, *losses)
+
+
+def grouped_lookup(codebooks: jax.Array, indices: jax.Array) -> jax.Array:
+    """The groups' codes side by side.
+
+    Args:
+      codebooks: [q, k, d / q].
+      indices: [..., q], integers.
+    Returns: [..., d], in the codebooks' dtype.
+    Raises: ValueError if the shapes disagree.
+    Example:
+      >>> grouped_lookup(jnp.array([[[0.0], [1.0]], [[0.0], [10.0]]]), jnp.array([0, 1]))
+      Array([ 0., 10.], dtype=float32)
+    """
+    codebooks, indices = jnp.asarray(codebooks), jnp.asarray(indices)
+    check_codebooks("grouped_lookup", codebooks, "group")
+    check_last_axis("grouped_lookup", indices, codebooks.shape[0], "group")
+    codes = jax.vmap(lookup, in_axes=(0, -1), out_axes=-2)(codebooks, indices)
+    return jnp.reshape(codes, (*indices.shape[:-1], -1))
