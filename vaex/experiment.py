@@ -188,7 +188,8 @@ def initial_state(experiment: Experiment) -> tuple[Algorithm, Any, Any]:
     """The algorithm, the feed and the members' first states."""
     stage, run = experiment.recipe.stages[0], experiment.settings.run
     arrays = experiment.dataset.splits["train"]
-    feed = data.resident_feed(arrays, run.batch_size or 0, experiment.settings.data.data_seed)
+    flags = experiment.settings.data
+    feed = data.feed_for(flags.memory, arrays, run.batch_size or 0, flags.data_seed)
     stepper = stage_algorithm(stage, experiment.spec)
     example = {name: jnp.asarray(values[: run.batch_size]) for name, values in arrays.items()}
     seeds = [member.seed for member in experiment.settings.members]

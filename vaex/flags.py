@@ -56,6 +56,7 @@ class DataFlags:
       manual_dir: where original files lie that you downloaded yourself.
       binarize: grey values to 0 and 1; dynamic draws anew at each step, auto does so for a bernoulli likelihood.
       dequantize: uniform adds noise within a level, so that densities bound the likelihood of 8-bit data.
+      memory: where training data is kept; host streams it to the device ahead of use, with the same numbers.
     """
 
     dataset: str | None = None
@@ -64,6 +65,7 @@ class DataFlags:
     manual_dir: str | None = None
     binarize: Literal["auto", "none", "dynamic", "threshold"] = "auto"
     dequantize: Literal["none", "uniform"] = "none"
+    memory: Literal["auto", "device", "host"] = "auto"
 
 
 @dataclass(frozen=True)

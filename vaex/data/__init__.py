@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from vaex.data.loading import load
     from vaex.data.order import batch_indices, epoch_order
     from vaex.data.spec import Dataset, Spec, resolve
+    from vaex.data.streaming import feed_for, streamed_feed
     from vaex.data.transforms import intensities, prepare
 
 # What --dataset takes -> one line. Entries in capitals are forms, the others are names.
@@ -33,13 +34,14 @@ DATASETS: dict[str, str] = {
 }
 
 _MODULES = {
-    "Dataset": "spec", "Spec": "spec", "batch_indices": "order", "epoch_order": "order", "intensities": "transforms",
-    "load": "loading", "padded_batches": "batches", "prepare": "transforms", "resident_feed": "feed", "resolve": "spec",
+    "Dataset": "spec", "Spec": "spec", "batch_indices": "order", "epoch_order": "order", "feed_for": "streaming",
+    "intensities": "transforms", "load": "loading", "padded_batches": "batches", "prepare": "transforms",
+    "resident_feed": "feed", "resolve": "spec", "streamed_feed": "streaming",
 }  # fmt: skip
 
 __all__ = [
-    "DATASETS", "Dataset", "Spec", "batch_indices", "epoch_order", "intensities", "load", "padded_batches", "prepare",
-    "resident_feed", "resolve",
+    "DATASETS", "Dataset", "Spec", "batch_indices", "epoch_order", "feed_for", "intensities", "load", "padded_batches",
+    "prepare", "resident_feed", "resolve", "streamed_feed",
 ]  # fmt: skip
 
 

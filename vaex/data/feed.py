@@ -29,9 +29,24 @@ def resident_feed(arrays: Mapping[str, np.ndarray], batch_size: int, data_seed: 
       >>> sorted(feed.batch(feed.resident, row)["x"].tolist())
       [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
     """
+    n = check_feed("resident_feed", arrays, batch_size, data_seed)
+
+    def plan(first_step: int, count: int) -> np.ndarray:
+        return batch_indices(data_seed, n, batch_size, first_step, count)
+
+    # jnp.array copies: on CPU a plain device_put may share memory with an array that its owner can still change
+    return Feed({name: jnp.array(values) for name, values in arrays.items()}, plan, _gather)
+
+
+def check_feed(name: str, arrays: Mapping[str, np.ndarray], batch_size: int, data_seed: int) -> int:
+    """The number of examples, once arrays, batch size and data seed are fit for a feed.
+
+    Raises: UserError for a batch size below 1 or above n, or a data seed out of range; ValueError for arrays of different
+      lengths.
+    """
     lengths = {name: len(values) for name, values in arrays.items()}
     if len(set(lengths.values())) != 1:
-        raise ValueError(f"resident_feed: arrays have lengths {lengths}, expected one or more of the same length")
+        raise ValueError(f"{name}: arrays have lengths {lengths}, expected one or more of the same length")
     n = next(iter(lengths.values()))
     if batch_size < 1:
         raise UserError(f"--batch_size={batch_size}: give a positive number")
@@ -39,12 +54,7 @@ def resident_feed(arrays: Mapping[str, np.ndarray], batch_size: int, data_seed: 
         raise UserError(f"--batch_size={batch_size} is larger than the training data of {n} examples; give at most {n}")
     if not 0 <= data_seed < 2**64:
         raise UserError(f"--data_seed={data_seed}: give a number from 0 to 2**64 - 1")
-
-    def plan(first_step: int, count: int) -> np.ndarray:
-        return batch_indices(data_seed, n, batch_size, first_step, count)
-
-    # jnp.array copies: on CPU a plain device_put may share memory with an array that its owner can still change
-    return Feed({name: jnp.array(values) for name, values in arrays.items()}, plan, _gather)
+    return n
 
 
 def _gather(resident: Mapping[str, jax.Array], row: jax.Array) -> Batch:

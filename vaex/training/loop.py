@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -43,13 +44,22 @@ class Chunk(NamedTuple):
     finite: np.ndarray
 
 
+class Window(NamedTuple):
+    """The plan of steps ``first``..``stop`` on the devices; it may serve several chunks."""
+
+    first: int
+    stop: int
+    plan: PyTree
+
+
 class Program(NamedTuple):
-    """A compiled chunk of steps and the facts about it."""
+    """A compiled chunk of steps and the facts about it. ``window(first, stop)`` brings the plan of at most ``capacity`` steps
+    to the devices."""
 
     call: Callable[..., Any]
     metric_names: tuple[str, ...]
     capacity: int
-    plan: Callable[[int, int], PyTree]
+    window: Callable[[int, int], Window]
     resident: PyTree
     log_every: int
     compile_seconds: float
@@ -102,17 +112,23 @@ def compile_program(
     carry = Carry(state, jnp.zeros((members, len(names)), jnp.float32))
     carry = mesh.place(carry, placement, members=True)
     resident = mesh.place(feed.resident, placement, members=False)
-    plan = _padded(row, capacity)
+
+    def window(first: int, stop: int) -> Window:
+        stop = min(stop, first + capacity)
+        plan = _padded(jax.tree.map(np.asarray, feed.plan(first, stop - first)), capacity)
+        return Window(first, stop, mesh.place(jax.tree.map(jnp.asarray, plan), placement, members=False))
+
+    plan = window(0, 1).plan
     bounds = (np.int32(0), np.int32(0), np.int32(1), np.int32(log_every))
     started = time.perf_counter()
     compiled = jax.jit(chunk, donate_argnums=0).lower(carry, resident, plan, *bounds).compile()
     seconds = time.perf_counter() - started
-    program = Program(compiled, names, capacity, feed.plan, resident, log_every, seconds, traces[0], _flops(compiled))
+    program = Program(compiled, names, capacity, window, resident, log_every, seconds, traces[0], _flops(compiled))
     return program, carry
 
 
 def _capacity(row: PyTree) -> int:
-    """Steps that a plan holds: enough for half a second of the smallest model, bounded in memory (64 MB)."""
+    """Steps that a window holds: enough for half a second of the smallest model, bounded in memory (64 MB)."""
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(row))
     return max(1, min(MOST_STEPS, (64 << 20) // max(size, 1)))
 
@@ -204,20 +220,53 @@ def _chunk(step, get_batch, names: tuple[str, ...], most_rows: int, strategy: st
     return jax.shard_map(chunk, mesh=placement.mesh, in_specs=in_specs, out_specs=ours, check_vma=False)
 
 
-def run_chunk(program: Program, carry: Carry, start: int, stop: int) -> tuple[Carry, Chunk]:
+def run_chunk(
+    program: Program, carry: Carry, start: int, stop: int, window: Window | None = None
+) -> tuple[Carry, Chunk]:
     """Steps ``start``..``stop`` (at most ``program.capacity``); the given carry is donated.
 
-    Raises: ValueError for fewer steps than one, or more than the capacity.
+    Args:
+      program, carry: from ``compile_program``.
+      start, stop: steps.
+      window: holds them; made here where absent.
+    Raises: ValueError for fewer steps than one, more than the capacity, or steps outside the window.
     """
     if not 0 < stop - start <= program.capacity:
         raise ValueError(f"run_chunk: steps {start} to {stop}, expected 1 to {program.capacity} steps")
-    plan = _padded(jax.tree.map(np.asarray, program.plan(start, stop - start)), program.capacity)
-    bounds = (np.int32(start), np.int32(start), np.int32(stop), np.int32(program.log_every))
-    carry, rows, last, sound = program.call(carry, program.resident, plan, *bounds)
+    window = program.window(start, stop) if window is None else window
+    if not window.first <= start < stop <= window.stop:
+        raise ValueError(
+            f"run_chunk: steps {start} to {stop}, but the window holds {window.first} to {window.stop}; give one that holds them"
+        )
+    bounds = (np.int32(window.first), np.int32(start), np.int32(stop), np.int32(program.log_every))
+    carry, rows, last, sound = program.call(carry, program.resident, window.plan, *bounds)
     finished = stop // program.log_every - start // program.log_every
     last = np.asarray(last)
     finite = (last[:, program.metric_names.index("finite")] > 0) & np.asarray(sound)
     return carry, Chunk(np.asarray(rows)[:, :finished], last, finite)  # cut on the host: each length would compile
+
+
+class _Ahead:
+    """Windows of steps ``start``..``stop`` in order, the next one made in a thread while the current one is in use."""
+
+    def __init__(self, program: Program, start: int, stop: int) -> None:
+        self._program, self._stop = program, stop
+        self._thread = ThreadPoolExecutor(1, "vaex-data")
+        self._next: Future[Window] = self._thread.submit(program.window, start, stop)
+        self._current: Window | None = None
+
+    def at(self, step: int) -> Window:
+        """The window that holds ``step``; steps only go up."""
+        while self._current is None or step >= self._current.stop:
+            self._current = None  # frees its memory before the next but one is made
+            self._current = self._next.result()
+            if self._current.stop < self._stop:
+                self._next = self._thread.submit(self._program.window, self._current.stop, self._stop)
+        return self._current
+
+    def close(self) -> None:
+        """Waits for what is under way."""
+        self._thread.shutdown(cancel_futures=True)
 
 
 def fit(
@@ -242,21 +291,26 @@ def fit(
       ValueError for a boundary that is not ahead.
     """
     length, step = 1, start
-    while step < stop:
-        wall = boundary(step)
-        if wall is not None and wall <= step:
-            raise ValueError(f"fit: boundary({step}) is {wall}, expected a later step or None")
-        end = min(step + length, stop, step + program.capacity, stop if wall is None else wall)
-        began = time.perf_counter()
-        carry, chunk = run_chunk(program, carry, step, end)
-        seconds = time.perf_counter() - began
-        if not chunk.finite.all():
-            raise NonFiniteError(_explain(program, carry, chunk))
-        report(step, end, chunk, seconds)
-        save(end, carry)
-        per_step = seconds / (end - step)
-        length = max(1, min(int(CHUNK_SECONDS / max(per_step, 1e-9)), 8 * (end - step)))
-        step = end
+    ahead = _Ahead(program, start, stop)
+    try:
+        while step < stop:
+            wall = boundary(step)
+            if wall is not None and wall <= step:
+                raise ValueError(f"fit: boundary({step}) is {wall}, expected a later step or None")
+            window = ahead.at(step)
+            end = min(step + length, window.stop, stop if wall is None else wall)
+            began = time.perf_counter()
+            carry, chunk = run_chunk(program, carry, step, end, window)
+            seconds = time.perf_counter() - began
+            if not chunk.finite.all():
+                raise NonFiniteError(_explain(program, carry, chunk))
+            report(step, end, chunk, seconds)
+            save(end, carry)
+            per_step = seconds / (end - step)
+            length = max(1, min(int(CHUNK_SECONDS / max(per_step, 1e-9)), 8 * (end - step)))
+            step = end
+    finally:
+        ahead.close()
     return carry
 
 

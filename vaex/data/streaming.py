@@ -1,0 +1,100 @@
+"""How batches reach the compiled loop when the data does not fit on the device: gathered on the host, ahead of their use."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import numpy as np
+
+from vaex.core import Feed
+from vaex.data.feed import check_feed, resident_feed
+from vaex.data.order import batch_indices
+
+MEMORY = ("auto", "device", "host")
+SHARE = 0.4  # of the memory that is free, up to which "auto" keeps the training data on the device
+PIECE = 1 << 20  # bytes that a thread gathers at a time
+
+
+def streamed_feed(arrays: Mapping[str, np.ndarray], batch_size: int, data_seed: int = 0) -> Feed:
+    """Batches gathered on the host and sent to the device in windows, in the same order as ``resident_feed``'s.
+
+    The loop asks for a window while the one before it is in use, so that reading and transfer go on beside the steps.
+    Since a plan row holds the batch itself, a run that continues needs nothing but its step number.
+
+    Args:
+      arrays: name -> [n, ...], all of one n; memory-mapped ones may exceed the memory.
+      batch_size: rows per batch, at most n.
+      data_seed: of the order; see ``vaex.data.order``.
+    Returns: a Feed without resident arrays, whose plan rows are the batches.
+    Raises: as ``resident_feed``.
+    Example:
+      >>> feed = streamed_feed({"x": np.arange(6.0)}, batch_size=6)
+      >>> row = jax.tree.map(lambda leaf: leaf[0], feed.plan(0, 1))
+      >>> sorted(feed.batch(feed.resident, row)["x"].tolist())
+      [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+    """
+    n = check_feed("streamed_feed", arrays, batch_size, data_seed)
+    threads = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "vaex-gather")
+
+    def gather(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        out = np.empty((*rows.shape, *values.shape[1:]), values.dtype)
+        step = max(1, PIECE // max(out[0].nbytes, 1))
+        cuts = range(0, len(rows), step)
+        list(
+            threads.map(
+                lambda at: np.take(values, rows[at : at + step], axis=0, out=out[at : at + step], mode="clip"), cuts
+            )
+        )
+        return out
+
+    def plan(first_step: int, count: int) -> dict[str, np.ndarray]:
+        rows = batch_indices(data_seed, n, batch_size, first_step, count)
+        return {name: gather(values, rows) for name, values in arrays.items()}
+
+    return Feed({}, plan, lambda resident, row: dict(row))
+
+
+def choose_memory(memory: str, size: int) -> str:
+    """Where training data of ``size`` bytes is kept: "device" or "host".
+
+    Args:
+      memory: "auto" chooses by the memory that is free; the other two are taken as they are.
+      size: bytes of the training arrays.
+    Raises: ValueError for another word.
+    Example:
+      >>> choose_memory("auto", 1000), choose_memory("host", 1000)
+      ('device', 'host')
+    """
+    if memory not in MEMORY:
+        raise ValueError(f"choose_memory: memory is {memory!r}, expected one of {', '.join(MEMORY)}")
+    if memory != "auto":
+        return memory
+    return "device" if size <= SHARE * _free_memory() else "host"
+
+
+def feed_for(memory: str, arrays: Mapping[str, np.ndarray], batch_size: int, data_seed: int = 0) -> Feed:
+    """The resident or the streamed feed; ``memory`` as in ``choose_memory``. Both give the same batches.
+
+    Example:
+      >>> arrays = {"x": np.arange(6.0)}
+      >>> bool(feed_for("auto", arrays, 2).resident), bool(feed_for("host", arrays, 2).resident)
+      (True, False)
+    """
+    size = sum(values.nbytes for values in arrays.values())
+    make = resident_feed if choose_memory(memory, size) == "device" else streamed_feed
+    return make(arrays, batch_size, data_seed)
+
+
+def _free_memory() -> float:
+    """Bytes free on the device; on CPU, of the machine. Infinite where it can't be told."""
+    stats = jax.devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
+    path = pathlib.Path("/proc/meminfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    return float(found[0]) if found else float("inf")
