@@ -15,7 +15,8 @@ import numpy as np
 
 import vaex
 from vaex import config, data, identity
-from vaex.core import Algorithm, Recipe, Stage
+from vaex.core import Algorithm, Feed, Recipe, Stage
+from vaex.data.labelled import choose_labelled, hide_labels, labelled_order
 from vaex.data.spec import Dataset, Spec
 from vaex.errors import NonFiniteError, UserError
 from vaex.files import make_writable, read_json, write_json
@@ -184,12 +185,28 @@ def stage_algorithm(stage: Stage, spec: Spec) -> Algorithm:
     return algorithm.prepared(stage.algorithm, lambda key, x: data.prepare(spec, key, x))
 
 
+def training_feed(experiment: Experiment) -> Feed:
+    """The feed of the training split, on the device or streamed, with few labels where the flags say so."""
+    flags, arrays = experiment.settings.data, experiment.dataset.splits["train"]
+    batch_size, order = experiment.settings.run.batch_size or 0, None
+    if flags.labels is not None:
+        classes = experiment.spec.num_classes if "y" in arrays else 0
+        y = arrays.get("y", np.zeros(0, np.int32))
+        kept = choose_labelled(y, flags.labels, classes, flags.data_seed)
+        share = flags.labelled_per_batch or max(1, min(batch_size // 2, len(kept)))
+        arrays, order = hide_labels(arrays, kept), labelled_order(kept, len(y), batch_size, share, flags.data_seed)
+    elif flags.labelled_per_batch is not None:
+        raise UserError(
+            f"--labelled_per_batch={flags.labelled_per_batch} needs --labels; give it, or leave this flag out"
+        )
+    return data.feed_for(flags.memory, arrays, batch_size, flags.data_seed, order=order)
+
+
 def initial_state(experiment: Experiment) -> tuple[Algorithm, Any, Any]:
     """The algorithm, the feed and the members' first states."""
     stage, run = experiment.recipe.stages[0], experiment.settings.run
     arrays = experiment.dataset.splits["train"]
-    flags = experiment.settings.data
-    feed = data.feed_for(flags.memory, arrays, run.batch_size or 0, flags.data_seed)
+    feed = training_feed(experiment)
     stepper = stage_algorithm(stage, experiment.spec)
     example = {name: jnp.asarray(values[: run.batch_size]) for name, values in arrays.items()}
     seeds = [member.seed for member in experiment.settings.members]

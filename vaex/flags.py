@@ -56,6 +56,8 @@ class DataFlags:
       manual_dir: where original files lie that you downloaded yourself.
       binarize: grey values to 0 and 1; dynamic draws anew at each step, auto does so for a bernoulli likelihood.
       dequantize: uniform adds noise within a level, so that densities bound the likelihood of 8-bit data.
+      labels: how many training examples keep their label, equally many of each class; by default all.
+      labelled_per_batch: how many examples of each batch are labelled ones, where --labels is given; by default half.
       memory: where training data is kept; host streams it to the device ahead of use, with the same numbers.
     """
 
@@ -65,6 +67,8 @@ class DataFlags:
     manual_dir: str | None = None
     binarize: Literal["auto", "none", "dynamic", "threshold"] = "auto"
     dequantize: Literal["none", "uniform"] = "none"
+    labels: int | None = None
+    labelled_per_batch: int | None = None
     memory: Literal["auto", "device", "host"] = "auto"
 
 
@@ -95,6 +99,8 @@ LIMITS = {
     "log_every": COUNT,
     "checkpoint_every": COUNT,
     "devices": COUNT,
+    "labels": COUNT,
+    "labelled_per_batch": COUNT,
     "eval_images": COUNT,
     "eval_samples": COUNT,
     "data_seed": (0, 2**64 - 1),

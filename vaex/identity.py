@@ -22,12 +22,14 @@ def identity(chosen: Settings) -> dict[str, Any]:
     dataset = chosen.data.dataset or ""
     name = pathlib.Path(dataset).stem if dataset.lower().endswith(".npz") else dataset
     config = {field.name: getattr(chosen.config, field.name) for field in dataclasses.fields(chosen.config)}
+    few = {key: getattr(chosen.data, key) for key in ("labels", "labelled_per_batch")}
     return {
         "model": chosen.model,
         "dataset": name,
         "data_seed": chosen.data.data_seed,
         "binarize": chosen.data.binarize,
         "dequantize": chosen.data.dequantize,
+        **{key: value for key, value in few.items() if value is not None},
         "batch_size": chosen.run.batch_size,
         "config": {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
         "members": [{"seed": member.seed, "hparams": member.hparams} for member in chosen.members],
@@ -122,5 +124,6 @@ def restore(facts: Mapping[str, Any]) -> Settings:
     members = tuple(Member(member["seed"], dict(member["hparams"])) for member in facts["members"])
     varied = tuple(name for name in members[0].hparams if len({m.hparams[name] for m in members}) > 1)
     run = RunFlags(model=facts["model"], batch_size=facts["batch_size"])
-    flags = DataFlags(facts["dataset"], facts["data_seed"], binarize=facts["binarize"], dequantize=facts["dequantize"])
+    names = ("data_seed", "binarize", "dequantize", "labels", "labelled_per_batch")
+    flags = DataFlags(facts["dataset"], **{name: facts[name] for name in names if name in facts})
     return Settings(facts["model"], module, run, flags, EvaluationFlags(), module.Config(**values), members, varied, {})

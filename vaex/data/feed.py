@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -12,14 +12,19 @@ from vaex.core import Batch, Feed
 from vaex.data.order import batch_indices
 from vaex.errors import UserError
 
+Order = Callable[[int, int], np.ndarray]
 
-def resident_feed(arrays: Mapping[str, np.ndarray], batch_size: int, data_seed: int = 0) -> Feed:
+
+def resident_feed(
+    arrays: Mapping[str, np.ndarray], batch_size: int, data_seed: int = 0, *, order: Order | None = None
+) -> Feed:
     """Batches gathered on the device from arrays that are placed there once.
 
     Args:
       arrays: name -> [n, ...], all of one n; "x", and "y" where labelled.
       batch_size: rows per batch, at most n.
       data_seed: of the order; see ``vaex.data.order``.
+      order: (first step, count) -> indices [count, batch_size], instead of the plain one.
     Returns: a Feed whose ``resident`` is the arrays on the default device, whose plan rows are int32 [batch_size] indices,
       and whose batches have the arrays' names, dtypes and trailing shapes.
     Raises: UserError for a batch size below 1 or above n; ValueError for arrays of different lengths.
@@ -32,7 +37,7 @@ def resident_feed(arrays: Mapping[str, np.ndarray], batch_size: int, data_seed: 
     n = check_feed("resident_feed", arrays, batch_size, data_seed)
 
     def plan(first_step: int, count: int) -> np.ndarray:
-        return batch_indices(data_seed, n, batch_size, first_step, count)
+        return order(first_step, count) if order else batch_indices(data_seed, n, batch_size, first_step, count)
 
     # jnp.array copies: on CPU a plain device_put may share memory with an array that its owner can still change
     return Feed({name: jnp.array(values) for name, values in arrays.items()}, plan, _gather)

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from vaex.core import Feed
-from vaex.data.feed import check_feed, resident_feed
+from vaex.data.feed import Order, check_feed, resident_feed
 from vaex.data.order import batch_indices
 
 MEMORY = ("auto", "device", "host")
@@ -19,7 +19,9 @@ SHARE = 0.4  # of the memory that is free, up to which "auto" keeps the training
 PIECE = 1 << 20  # bytes that a thread gathers at a time
 
 
-def streamed_feed(arrays: Mapping[str, np.ndarray], batch_size: int, data_seed: int = 0) -> Feed:
+def streamed_feed(
+    arrays: Mapping[str, np.ndarray], batch_size: int, data_seed: int = 0, *, order: Order | None = None
+) -> Feed:
     """Batches gathered on the host and sent to the device in windows, in the same order as ``resident_feed``'s.
 
     The loop asks for a window while the one before it is in use, so that reading and transfer go on beside the steps.
@@ -29,6 +31,7 @@ def streamed_feed(arrays: Mapping[str, np.ndarray], batch_size: int, data_seed: 
       arrays: name -> [n, ...], all of one n; memory-mapped ones may exceed the memory.
       batch_size: rows per batch, at most n.
       data_seed: of the order; see ``vaex.data.order``.
+      order: as in ``resident_feed``.
     Returns: a Feed without resident arrays, whose plan rows are the batches.
     Raises: as ``resident_feed``.
     Example:
@@ -52,7 +55,7 @@ def streamed_feed(arrays: Mapping[str, np.ndarray], batch_size: int, data_seed: 
         return out
 
     def plan(first_step: int, count: int) -> dict[str, np.ndarray]:
-        rows = batch_indices(data_seed, n, batch_size, first_step, count)
+        rows = order(first_step, count) if order else batch_indices(data_seed, n, batch_size, first_step, count)
         return {name: gather(values, rows) for name, values in arrays.items()}
 
     return Feed({}, plan, lambda resident, row: dict(row))
@@ -76,8 +79,10 @@ def choose_memory(memory: str, size: int) -> str:
     return "device" if size <= SHARE * _free_memory() else "host"
 
 
-def feed_for(memory: str, arrays: Mapping[str, np.ndarray], batch_size: int, data_seed: int = 0) -> Feed:
-    """The resident or the streamed feed; ``memory`` as in ``choose_memory``. Both give the same batches.
+def feed_for(
+    memory: str, arrays: Mapping[str, np.ndarray], batch_size: int, data_seed: int = 0, *, order: Order | None = None
+) -> Feed:
+    """The resident or the streamed feed; ``memory`` as in ``choose_memory``, the rest as in both. They give the same batches.
 
     Example:
       >>> arrays = {"x": np.arange(6.0)}
@@ -86,7 +91,7 @@ def feed_for(memory: str, arrays: Mapping[str, np.ndarray], batch_size: int, dat
     """
     size = sum(values.nbytes for values in arrays.values())
     make = resident_feed if choose_memory(memory, size) == "device" else streamed_feed
-    return make(arrays, batch_size, data_seed)
+    return make(arrays, batch_size, data_seed, order=order)
 
 
 def _free_memory() -> float:
