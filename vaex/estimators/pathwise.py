@@ -57,7 +57,9 @@ def sticking_the_landing(
     """The path derivative alone: the score of q, whose mean is zero under the elbo, is left out.
 
     For the elbo it is unbiased and has no variance where the posterior is exact. For bounds of several samples it is
-    biased (the score's mean is no longer zero): use ``doubly_reparameterized`` there.
+    biased (the score's mean is no longer zero): use ``doubly_reparameterized`` there. Measured on a linear-Gaussian VAE near
+    its optimum by ``experiments/estimators.py``, the encoder's mean gradient is off by 2.7 times its size at k = 10, by 25
+    times at k = 100; the generative network's is exact.
 
     Args:
       key, posterior, log_joint, num_samples, bound: as in ``reparameterized``; the posterior is a pytree.
@@ -165,7 +167,9 @@ def straight_through_gumbel(
 ) -> jax.Array:
     """A categorical posterior's bound: one-hot samples forward, the gradient of the relaxed ones backward. Biased.
 
-    The value is that of exact samples of the posterior. The bias falls with the temperature while the variance rises.
+    The value is that of exact samples of the posterior. The bias falls with the temperature while the variance rises:
+    measured by ``experiments/estimators.py`` on a small discrete VAE, the mean gradient is off by 10% of its size at
+    temperature 0.25, by 66% at 1 and by 150% at 4.
 
     Args:
       key: a key.
