@@ -68,6 +68,8 @@ def test_fewer_distinct_vectors_than_codes(num_iterations):
     codebook = np.asarray(vq.kmeans_codebook(jax.random.key(0), z, 8, num_iterations=num_iterations))
     np.testing.assert_array_equal(np.unique(codebook, axis=0), np.unique(distinct, axis=0))
     assert len(np.unique(vq.nearest_code(z, codebook))) == 3
+    masked = kmeans(jax.random.key(0), z, 8, num_iterations=num_iterations, mask=np.arange(20) % 3 > 0)
+    np.testing.assert_array_equal(np.unique(masked, axis=0), np.unique(distinct[1:], axis=0))
     one = vq.kmeans_codebook(jax.random.key(0), np.ones(2, np.float32), 4)
     np.testing.assert_array_equal(one, np.ones((4, 2)))
 

@@ -104,6 +104,8 @@ def test_residual_losses_pull_each_stage_only():
     moved = np.asarray(to_codes)[np.arange(Q), quantized.indices[0]]
     np.testing.assert_allclose(moved, 2 * (chosen - inputs), rtol=1e-4, atol=1e-5)
     assert np.count_nonzero(np.any(to_codes != 0, axis=-1)) == Q
+    none = jax.grad(lambda c: vq.residual_quantize(z, c).commitment_loss.sum())(codebooks)
+    np.testing.assert_array_equal(none, 0)
 
 
 def test_error_falls_with_depth(trained):
