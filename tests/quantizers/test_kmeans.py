@@ -44,7 +44,7 @@ def test_inertia_is_that_of_scikit_learn(k):
 
 def test_lloyds_steps_lower_the_inertia_to_a_fixed_point():
     z, key = blobs(10, 0), jax.random.key(0)
-    errors = [inertia(z, kmeans(key, z, 10, num_iterations=i)) for i in (0, 1, 5, 50)]
+    errors = [inertia(z, kmeans(key, z, 10, num_iterations=i)) for i in (0, 1, 50)]
     assert all(after <= before * (1 + 1e-6) for before, after in itertools.pairwise(errors))
     codebook = kmeans(key, z, 10, num_iterations=50)
     indices = np.asarray(vq.nearest_code(z, codebook))
@@ -55,7 +55,7 @@ def test_seeds_are_distinct_vectors_of_the_batch_spread_by_distance():
     """Blobs far apart get one seed each; uniform draws would miss some nearly always."""
     centres = 1000 * np.random.default_rng(0).standard_normal((12, 3))
     z = (np.repeat(centres, 10, axis=0) + np.random.default_rng(1).standard_normal((120, 3))).astype(np.float32)
-    seeds = np.asarray(vq.kmeans_codebook(jax.random.key(0), z, 12, num_iterations=0))
+    seeds = np.asarray(kmeans(jax.random.key(0), z, 12, num_iterations=0))
     rows = [np.flatnonzero((z == seed).all(1)) for seed in seeds]
     assert sorted(int(row[0]) // 10 for row in rows) == list(range(12))
 
@@ -65,12 +65,12 @@ def test_fewer_distinct_vectors_than_codes(num_iterations):
     """All of them become codes, the rest repeat them and are never chosen."""
     distinct = np.array([[0.0, 1.0], [2.0, 3.0], [-4.0, 5.0]], np.float32)
     z = distinct[np.arange(20) % 3]
-    codebook = np.asarray(vq.kmeans_codebook(jax.random.key(0), z, 8, num_iterations=num_iterations))
+    codebook = np.asarray(kmeans(jax.random.key(0), z, 8, num_iterations=num_iterations))
     np.testing.assert_array_equal(np.unique(codebook, axis=0), np.unique(distinct, axis=0))
     assert len(np.unique(vq.nearest_code(z, codebook))) == 3
     masked = kmeans(jax.random.key(0), z, 8, num_iterations=num_iterations, mask=np.arange(20) % 3 > 0)
     np.testing.assert_array_equal(np.unique(masked, axis=0), np.unique(distinct[1:], axis=0))
-    one = vq.kmeans_codebook(jax.random.key(0), np.ones(2, np.float32), 4)
+    one = kmeans(jax.random.key(0), np.ones(2, np.float32), 4)
     np.testing.assert_array_equal(one, np.ones((4, 2)))
 
 
@@ -78,10 +78,10 @@ def test_masked_vectors_count_for_nothing():
     z = blobs(5, 0)
     mask = np.arange(len(z)) % 2 == 0
     padded = np.where(mask[:, None], z, np.nan).reshape(20, 30, 4)
-    codebook = kmeans(jax.random.key(0), padded, 5, mask=mask.reshape(20, 30), num_starts=5)
-    rest = inertia(z[mask], kmeans(jax.random.key(0), z[mask], 5, num_starts=5))
+    codebook = kmeans(jax.random.key(0), padded, 5, mask=mask.reshape(20, 30), num_starts=3)
+    rest = inertia(z[mask], kmeans(jax.random.key(0), z[mask], 5, num_starts=3))
     assert inertia(z[mask], codebook) <= 1.05 * rest
-    assert np.isfinite(kmeans(jax.random.key(0), padded, 5, mask=np.zeros((20, 30)), num_starts=5)).all()
+    assert np.isfinite(kmeans(jax.random.key(0), padded, 5, mask=np.zeros((20, 30)), num_starts=3)).all()
 
 
 def test_members_and_dtypes():
