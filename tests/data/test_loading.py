@@ -1,5 +1,6 @@
 """Loading by name: flags are checked first, misspelt names find their neighbours, and listing costs no import."""
 
+import importlib
 import subprocess
 import sys
 
@@ -64,3 +65,19 @@ def test_every_public_name_exists():
     assert set(data.__all__) <= set(dir(data))
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         data.lode  # noqa: B018
+
+
+def test_image_size_is_for_folders_only():
+    for name in ("digits", "mnist", "tfds:mnist", "a.npz"):
+        with pytest.raises(
+            UserError, match=f"--image_size=32: is for a folder of images, and {name} is none; leave it out"
+        ):
+            data.load(name, image_size=32)
+
+
+def test_every_listed_name_can_be_loaded():
+    from vaex.data import loading
+
+    listed = {name for name in data.DATASETS if name.islower() and ":" not in name}
+    assert set(loading.NAMES) <= listed
+    assert set(loading.ORIGINALS) == set(importlib.import_module("vaex.data.originals").ORIGINALS)

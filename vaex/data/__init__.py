@@ -29,7 +29,16 @@ DATASETS: dict[str, str] = {
     "digits": "1,797 handwritten digits, 8x8, 17 grey levels (scikit-learn; no download)",
     "mnist": "70,000 handwritten digits, 28x28, 8-bit grey (TFDS, or the original files in --manual_dir)",
     "fashion_mnist": "70,000 pieces of clothing, 28x28, 8-bit grey (TFDS, or the original files in --manual_dir)",
+    "binarized_mnist": "static binarised MNIST of Larochelle, 28x28, 0 or 1 (TFDS, or the original files in --manual_dir)",
+    "cifar10": "60,000 photographs of 10 classes, 32x32 RGB (TFDS, or the original archive in --manual_dir)",
+    "omniglot": "32,460 handwritten characters of 50 alphabets, 28x28 grey (omniglot_105_packed.npz in --manual_dir)",
+    "freyfaces": "1,965 faces out of one video, 28x20, 8-bit grey (freyfaces.npz in --manual_dir)",
+    "celeb_a": "202,599 faces, 218x178 RGB (TFDS, prepared with TensorFlow)",
+    "dsprites": "737,280 white shapes, 64x64, 0 or 1 (TFDS, prepared with TensorFlow)",
+    "shapes3d": "480,000 rendered scenes, 64x64 RGB (TFDS, prepared with TensorFlow)",
     "PATH.npz": "your own arrays: x, or x_train, x_validation, x_test; labels y, y_train, ...",
+    "PATH.npy": "your own array, read from the disk as it is used: it may exceed the memory",
+    "FOLDER": "your own PNG or JPEG images, perhaps in one folder per class",
     "tfds:NAME[:CONFIG]": "a data set that tensorflow-datasets has already prepared in --data_dir",
 }
 

@@ -8,7 +8,9 @@ import pathlib
 from vaex.data.spec import BINARIZE, DEQUANTIZE, Dataset, resolve
 from vaex.errors import UserError, nearest
 
-NAMES = ("digits", "fashion_mnist", "mnist")
+ORIGINALS = ("binarized_mnist", "cifar10", "fashion_mnist", "freyfaces", "mnist", "omniglot")
+STOCK = ("celeb_a", "dsprites", "shapes3d")  # prepared by TFDS's stock builders only
+NAMES = ("digits", *ORIGINALS, *STOCK)
 
 
 def load(
@@ -19,17 +21,19 @@ def load(
     data_seed: int = 0,
     binarize: str = "auto",
     dequantize: str = "none",
+    image_size: int | tuple[int, int] | None = None,
 ) -> Dataset:
-    """Load a data set by name, or an .npz file by its path.
+    """Load a data set by name, or your own by its path.
 
     Args:
-      name: one of ``vaex.data.DATASETS``; PATH.npz; or tfds:NAME[:CONFIG].
-      data_dir: where tensorflow-datasets keeps prepared data; by default its own folder, ~/tensorflow_datasets.
+      name: one of ``vaex.data.DATASETS``; PATH.npz; PATH.npy; a folder of images; or tfds:NAME[:CONFIG].
+      data_dir: where prepared data lives; by default tensorflow-datasets' own folder, ~/tensorflow_datasets.
       manual_dir: where original files lie that you have downloaded.
       data_seed: checked here and used by the order of examples (``resident_feed``); no split depends on it, so test
         numbers of different seeds compare.
       binarize: see ``resolve``. "auto" leaves it open, as "none", for whoever chooses the likelihood to resolve.
       dequantize: see ``resolve``.
+      image_size: of a folder of images only: the side to which they are resized, or (height, width).
     Returns: the three splits and their Spec.
     Raises: UserError, with the remedy, for anything that a user can mend: names, files, values.
     Example:
@@ -42,33 +46,54 @@ def load(
     if not 0 <= data_seed < 2**64:
         raise UserError(f"--data_seed={data_seed}: give a number from 0 to 2**64 - 1")
     try:
-        dataset = _find(name, data_dir, manual_dir)
+        dataset = _find(name, data_dir, manual_dir, image_size)
     except OSError as error:
         raise UserError(f"--dataset={name}: {error}; check that the path exists and may be read") from None
     spec = resolve(dataset.spec, binarize="none" if binarize == "auto" else binarize, dequantize=dequantize)
     return dataset._replace(spec=spec)
 
 
-def _find(name: str, data_dir: str | os.PathLike[str] | None, manual_dir: str | os.PathLike[str] | None) -> Dataset:
-    if name.lower().endswith(".npz"):
+def _find(
+    name: str,
+    data_dir: str | os.PathLike[str] | None,
+    manual_dir: str | os.PathLike[str] | None,
+    image_size: int | tuple[int, int] | None,
+) -> Dataset:
+    path = pathlib.Path(name).expanduser()
+    known = name in NAMES or name.startswith("tfds:") or path.suffix.lower() in (".npz", ".npy")
+    if name and not known and path.is_dir():
+        from vaex.data.image_folder import load_folder
+
+        return load_folder(path, data_dir, image_size)
+    if image_size is not None and (known or path.exists()):
+        raise UserError(f"--image_size={image_size}: is for a folder of images, and {name} is none; leave it out")
+    if path.suffix.lower() == ".npz":
         from vaex.data.npz import load_npz
 
         return load_npz(name)
+    if path.suffix.lower() == ".npy":
+        from vaex.data.npy import load_npy
+
+        return load_npy(name)
     if name == "digits":
         from vaex.data.digits import load_digits
 
         return load_digits()
-    if name in ("mnist", "fashion_mnist"):
-        from vaex.data.originals import ORIGINALS, load_originals
+    if name in ORIGINALS:
+        from vaex.data import originals
 
-        return load_originals(ORIGINALS[name], data_dir, manual_dir)
+        return originals.load_originals(originals.ORIGINALS[name], data_dir, manual_dir)
+    if name in STOCK:
+        from vaex.data.tfds import load_stock
+
+        return load_stock(name, data_dir)
     if name.startswith("tfds:"):
         from vaex.data.tfds import load_tfds
 
         return load_tfds(name, data_dir)
-    own_files = "a file of your own, PATH.npz, with an array x"
-    if name and pathlib.Path(name).expanduser().exists():
-        raise UserError(f"--dataset={name}: is not an .npz file; give {own_files}")
+    own = "your own data: PATH.npz with an array x, PATH.npy, or a folder of images"
+    if name and path.exists():
+        raise UserError(f"--dataset={name}: is neither an .npz or .npy file nor a folder; give {own}")
     raise UserError(
-        f"--dataset={name}: no data set is called so; {nearest(name, NAMES)}; or give {own_files}, or tfds:NAME[:CONFIG]"
+        f"--dataset={name}: no data set is called so; {nearest(name, NAMES)}; or give {own}; or tfds:NAME[:CONFIG]"
     )

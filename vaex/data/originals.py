@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST, from TFDS or from their four original files, and always the same arrays."""
+"""Data sets from TFDS or from their original files, and always the same arrays."""
 
 from __future__ import annotations
 
@@ -10,45 +10,12 @@ import numpy as np
 
 from vaex.data.assemble import Part, assemble
 from vaex.data.decoding import Decoded
-from vaex.data.originals_builder import Originals, build
-from vaex.data.prepared import find_prepared, read_prepared, root_folder
+from vaex.data.formats import Split
+from vaex.data.originals_builder import Originals, build, read_files
+from vaex.data.originals_table import ORIGINALS
+from vaex.data.prepared import CACHE, LAYOUT, find_prepared, keep, read_kept, read_prepared, root_folder
 from vaex.data.spec import Dataset
 from vaex.errors import UserError
-
-ORIGINALS = {
-    "mnist": Originals(
-        "mnist",
-        "3.0.1",
-        "https://storage.googleapis.com/cvdf-datasets/mnist/",
-        {
-            "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-            "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
-            "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
-            "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-        },
-        {
-            "train": "edc0d1098aa497be14ace79ddd5171e5a3dcf9c4d196c015389203eb3ba1f59b",
-            "test": "c3f9adf9c66efb572b1f9326c3a511b45910c7173b97be66ceceeeeaef6b802b",
-        },
-        tuple("0123456789"),
-    ),
-    "fashion_mnist": Originals(
-        "fashion_mnist",
-        "3.0.1",
-        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        {
-            "train-images-idx3-ubyte.gz": "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
-            "train-labels-idx1-ubyte.gz": "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
-            "t10k-images-idx3-ubyte.gz": "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
-            "t10k-labels-idx1-ubyte.gz": "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
-        },
-        {
-            "train": "16d82e2b505296aa2b78bd5ea0992634f30419a4c97def7c907d154a35ac6157",
-            "test": "9f1ec356a747bfe4ebab3cfb722d3694c9ca737e2570f6f90cf31d7b6fd689d4",
-        },
-        ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-    ),
-}
 
 
 def load_originals(
@@ -56,30 +23,31 @@ def load_originals(
     data_dir: str | os.PathLike[str] | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
 ) -> Dataset:
-    """The data set as TFDS has prepared it in ``data_dir``, or built there from the original files in ``manual_dir``.
+    """The data set as it is prepared in ``data_dir``, or built there from the original files in ``manual_dir``.
 
-    Validation is the end of the original training files (10,000 examples), training what comes before. The contents are
-    compared with known checksums, in whatever order TFDS keeps them, so the arrays are the same on every machine and no
-    data set can stand in for another.
+    Where the files have no validation split, it is the end of the training files (``Originals.held_out``), or carved as
+    ``arrays.carve`` says. The contents are compared with known checksums, in whatever order TFDS keeps them, so the arrays
+    are the same on every machine and no data set can stand in for another.
 
     Raises: UserError where there is neither, or other data than expected. Nothing is ever downloaded.
-    References: LeCun et al. 1998; Xiao et al. 2017 (arXiv:1708.07747).
+    References: LeCun et al. 1998; Xiao et al. 2017 (arXiv:1708.07747); Larochelle & Murray 2011 (static binarised MNIST);
+      Krizhevsky 2009; Lake et al. 2015 (Omniglot); Roweis & Saul 2000 (Frey faces).
     Example:
       >>> load_originals(ORIGINALS["mnist"], "/nonexistent")
       Traceback (most recent call last):
       ...
       vaex.errors.UserError: --dataset=mnist: not prepared in /nonexistent, and nothing is downloaded. Put ...
     """
-    root = root_folder(data_dir)
-    prepared = find_prepared(root, originals.name)
-    if prepared is None:
-        prepared = build(originals, root, _verified_folder(originals, root, manual_dir))
-    decoded = read_prepared(prepared)
-    train, test = (_in_original_order(originals, prepared.folder, split, decoded) for split in ("train", "test"))
-    cut = len(train[0]) - originals.held_out
-    raw = {"train": (train[0][:cut], train[1][:cut]), "validation": (train[0][cut:], train[1][cut:]), "test": test}
+    folder, decoded = _decoded(originals, root_folder(data_dir), manual_dir)
+    raw = {split: _in_original_order(originals, folder, split, decoded) for split in originals.contents}
+    if originals.held_out:
+        x, y = raw["train"]
+        cut = len(x) - originals.held_out
+        for split, part in (("train", slice(cut)), ("validation", slice(cut, None))):
+            raw[split] = x[part], None if y is None else y[part]
     parts = {split: Part(f"{split} images", x, f"{split} labels", y) for split, (x, y) in raw.items()}
-    return assemble(originals.name, originals.name, parts, protocol=originals.name, label_names=originals.label_names)
+    protocol = originals.protocol or originals.name
+    return assemble(originals.name, originals.name, parts, protocol=protocol, label_names=originals.label_names)
 
 
 def original_positions(n: int, split: str) -> np.ndarray:
@@ -94,12 +62,33 @@ def original_positions(n: int, split: str) -> np.ndarray:
     return np.array(sorted(range(n), key=digests.__getitem__), np.int64)
 
 
+def _decoded(
+    originals: Originals, root: pathlib.Path, manual_dir: str | os.PathLike[str] | None
+) -> tuple[pathlib.Path, Decoded]:
+    """The data as it is kept below ``root``, and where; made from the original files where it is not there yet."""
+    if originals.version:
+        prepared = find_prepared(root, originals.name)
+        if prepared is None:
+            prepared = build(originals, root, _verified_folder(originals, root, manual_dir))
+        return prepared.folder, read_prepared(prepared)
+    folder = root / CACHE / originals.name
+    fingerprint = ":".join((LAYOUT, *originals.contents.values()))
+    decoded = read_kept(folder, fingerprint)
+    if decoded is None:
+        splits = read_files(originals, _verified_folder(originals, root, manual_dir))
+        arrays = {split: {"x": x} | ({} if y is None else {"y": y}) for split, (x, y) in splits.items()}
+        decoded = Decoded(arrays, originals.label_names)
+        keep(root, originals.name, fingerprint, decoded)
+    return folder, decoded
+
+
 def _verified_folder(
     originals: Originals, root: pathlib.Path, manual_dir: str | os.PathLike[str] | None
 ) -> pathlib.Path:
     """The folder of original files, once they are all there and the right ones."""
-    names = list(originals.sha256)
-    where_from = f"{', '.join(names)} (from {originals.url})"
+    names = list(originals.sha256) or [originals.packed]
+    other = f", or {originals.packed}" if originals.sha256 and originals.packed else ""
+    where_from = f"{', '.join(names)} (from {originals.url}){other}"
     if manual_dir is None:
         raise UserError(
             f"--dataset={originals.name}: not prepared in {root}, and nothing is downloaded. Put {where_from} in a folder "
@@ -107,41 +96,48 @@ def _verified_folder(
         )
     folder = pathlib.Path(manual_dir).expanduser()
     missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
+    packed = bool(originals.packed) and (folder / originals.packed).is_file()
+    if missing and not packed:
         raise UserError(f"--manual_dir={folder}: lacks {', '.join(missing)}; {originals.name} needs {where_from}")
     for name, expected in originals.sha256.items():
-        try:
-            found = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-        except OSError as error:
-            raise UserError(f"{folder / name}: cannot be read ({error.strerror}); check its permissions") from None
-        if found != expected:
-            whose = [other.name for other in ORIGINALS.values() if other.sha256.get(name) == found]
-            hint = f"it is {whose[0]}'s" if whose else f"its sha256 is {found}, expected {expected}"
-            raise UserError(f"{folder / name}: is not {originals.name}'s ({hint}); take it from {originals.url}")
+        if name not in missing:
+            _check_file(originals, folder / name, expected)
+    if missing or not originals.sha256:
+        for split, (x, y) in read_files(originals, folder).items():
+            found = originals.digest(x, y)
+            if found != originals.contents[split]:
+                raise UserError(
+                    f"{folder / originals.packed}: is not {originals.name}'s (the checksum of its {split} images is {found}, "
+                    f"expected {originals.contents[split]}); take it again from {originals.url}"
+                )
     return folder
 
 
-def _in_original_order(
-    originals: Originals, folder: pathlib.Path, split: str, decoded: Decoded
-) -> tuple[np.ndarray, np.ndarray]:
+def _check_file(originals: Originals, path: pathlib.Path, expected: str) -> None:
+    """Raise a UserError unless the file has the expected sha256."""
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check its permissions") from None
+    if found != expected:
+        whose = [other.name for other in ORIGINALS.values() if other.sha256.get(path.name) == found]
+        hint = f"it is {whose[0]}'s" if whose else f"its sha256 is {found}, expected {expected}"
+        raise UserError(f"{path}: is not {originals.name}'s ({hint}); take it from {originals.url}")
+
+
+def _in_original_order(originals: Originals, folder: pathlib.Path, split: str, decoded: Decoded) -> Split:
     """A split's images and labels in the order of the original files, known by their checksum."""
     arrays = decoded.splits.get(split, {})
-    if "x" in arrays and "y" in arrays:
-        x, y = arrays["x"], arrays["y"].astype(np.uint8)
-        if _contents(x, y) == originals.contents[split]:
+    if "x" in arrays and ("y" in arrays) == bool(originals.label_names):
+        x, y = arrays["x"], arrays["y"].astype(np.uint8) if "y" in arrays else None
+        if originals.digest(x, y) == originals.contents[split]:
             return x, y
-        positions = original_positions(len(x), split)
-        restored = np.empty_like(x), np.empty_like(y)
-        restored[0][positions], restored[1][positions] = x, y
-        if _contents(*restored) == originals.contents[split]:
-            return restored
+        positions = np.argsort(original_positions(len(x), split))
+        x, y = x[positions], None if y is None else y[positions]
+        if originals.digest(x, y) == originals.contents[split]:
+            return x, y
     raise UserError(
         f"{folder}: its {split} split is not that of {originals.name} (by checksum); remove this folder and build it from the "
         "original files with --manual_dir"
     )
-
-
-def _contents(x: np.ndarray, y: np.ndarray) -> str:
-    digest = hashlib.sha256(np.ascontiguousarray(x).data)
-    digest.update(y.tobytes())
-    return digest.hexdigest()

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import warnings
 
 import numpy as np
@@ -71,22 +72,62 @@ def read_prepared(prepared: Prepared) -> Decoded:
     """
     folder = prepared.folder / CACHE
     fingerprint = _fingerprint(prepared.folder)
+    kept = read_kept(folder, fingerprint)
+    if kept is not None:
+        return kept
+    decoded = decode(prepared)
+    try:
+        _write(folder, fingerprint, decoded)
+    except OSError as error:
+        reason = error.strerror or error
+        warnings.warn(f"{folder}: decoded data cannot be kept ({reason}); every start will decode it", stacklevel=2)
+    return decoded
+
+
+def read_kept(folder: pathlib.Path, fingerprint: str) -> Decoded | None:
+    """Decoded data out of the cache in ``folder``, or None where there is none under this fingerprint.
+
+    Example:
+      >>> read_kept(pathlib.Path("/nonexistent"), "v1") is None
+      True
+    """
     cached = cache.read(folder, fingerprint)
     if cached is None:
-        decoded = decode(prepared)
-        arrays = {f"{split}_{name}": values for split, part in decoded.splits.items() for name, values in part.items()}
-        try:
-            cache.write(folder, fingerprint, arrays, {"label_names": decoded.label_names})
-        except OSError as error:
-            reason = error.strerror or error
-            warnings.warn(f"{folder}: decoded data cannot be kept ({reason}); every start will decode it", stacklevel=2)
-        return decoded
-    arrays, facts = cached
+        return None
     splits: dict[str, dict[str, np.ndarray]] = {}
-    for key, values in arrays.items():
+    for key, values in cached[0].items():
         split, name = key.split("_")
         splits.setdefault(split, {})[name] = values
-    return Decoded(splits, tuple(facts["label_names"]))
+    return Decoded(splits, tuple(cached[1]["label_names"]))
+
+
+def keep(root: pathlib.Path, name: str, fingerprint: str, decoded: Decoded) -> None:
+    """Keep decoded data that is no TFDS data set for ``read_kept``, in ``root/vaex_cache/name``.
+
+    Raises: UserError where the disk refuses; nothing half-written is left.
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     keep(pathlib.Path(folder), "zeros", "v1", Decoded({"train": {"x": np.zeros([2, 4])}}, ("a", "b")))
+      ...     read_kept(pathlib.Path(folder, CACHE, "zeros"), "v1").label_names
+      ('a', 'b')
+    """
+    try:
+        _write(root / CACHE / name, fingerprint, decoded)
+    except OSError as error:
+        raise UserError(
+            f"--data_dir={root}: {name} cannot be written there ({error.strerror or error}); free space or give another "
+            "--data_dir"
+        ) from None
+
+
+def _write(folder: pathlib.Path, fingerprint: str, decoded: Decoded) -> None:
+    arrays = {f"{split}_{name}": values for split, part in decoded.splits.items() for name, values in part.items()}
+    try:
+        cache.write(folder, fingerprint, arrays, {"label_names": decoded.label_names})
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)  # arrays without a manifest only fill the disk
+        raise
 
 
 def folders(parent: pathlib.Path) -> list[pathlib.Path]:

@@ -42,11 +42,35 @@ def load_tfds(name: str, data_dir: str | os.PathLike[str] | None = None) -> Data
     return assemble(name, own_name, parts, protocol=protocol, label_names=decoded.label_names)
 
 
+def load_stock(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
+    """A data set that only TFDS's stock builder prepares, with TensorFlow: read like ``tfds:NAME`` once it is prepared.
+
+    Raises: UserError where it is not prepared, with the commands that do it.
+    Example:
+      >>> load_stock("dsprites", "/nonexistent")
+      Traceback (most recent call last):
+      ...
+      vaex.errors.UserError: --dataset=dsprites: not prepared in /nonexistent, and nothing is downloaded. Prepare it once ...
+    """
+    root = root_folder(data_dir)
+    if is_prepared(root / name):
+        return load_tfds(f"tfds:{name}", data_dir)
+    raise UserError(
+        f"--dataset={name}: not prepared in {root}, and nothing is downloaded. Prepare it once where there is a network: "
+        f'pip install "vaex-jax[tensorflow]", then python -c "import tensorflow_datasets as tfds; '
+        f'{_prepare(name, root)}"; or give the --data_dir where it is prepared'
+    )
+
+
+def _prepare(name: str, root: pathlib.Path) -> str:
+    return f"tfds.builder('{name}', data_dir='{root}', file_format='array_record').download_and_prepare()"
+
+
 def _not_prepared(root: pathlib.Path, name: str, config: str | None) -> str:
     if not root.is_dir():
         return f"{root} does not exist; give --data_dir, the folder in which tensorflow-datasets has prepared it"
     there = [folder.name for folder in folders(root) if is_prepared(folder)]
     wanted = f"{name}/{config}" if config else name
-    command = f"tfds.builder('{wanted}', data_dir='{root}', file_format='array_record').download_and_prepare()"
     hint = f"{nearest(name, there)}. " if there else ""
+    command = _prepare(wanted, root)
     return f"not prepared in {root}. {hint}Give another --data_dir, or prepare it where there is a network: {command}"

@@ -1,0 +1,74 @@
+"""Examples of a memory-mapped array, in any order, read from the disk when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+class Rows:
+    """Chosen examples of an array that may exceed the memory: what feeds and evaluation use of an array.
+
+    Indexing by a number, a slice, whole numbers or a mask gives a plain array of just these examples, as stored values;
+    ``np.asarray`` gives them all.
+
+    ``base``: [n, ...], usually memory-mapped. ``chosen``: rows of it, [m]. ``convert``: raw examples [b, ...] -> stored ones
+    [b, *shape] of ``dtype``.
+
+    Example:
+      >>> rows = Rows(np.arange(10), np.array([7, 3, 5]), lambda raw: raw / 10, (), np.float64)
+      >>> len(rows), rows[1:].tolist(), rows.take([2, 0]).tolist()
+      (3, [0.3, 0.5], [0.5, 0.7])
+    """
+
+    def __init__(
+        self,
+        base: np.ndarray,
+        chosen: np.ndarray,
+        convert: Callable[[np.ndarray], np.ndarray],
+        shape: tuple[int, ...],
+        dtype: Any,
+    ):
+        self._base, self._chosen, self._convert = base, chosen, convert
+        self.shape, self.dtype = (len(chosen), *shape), np.dtype(dtype)
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes, examples first."""
+        return len(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        """What all examples would take in memory."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    def __len__(self) -> int:
+        return len(self._chosen)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        return self._gather(self._chosen[key])
+
+    def _gather(self, rows: np.ndarray) -> np.ndarray:
+        """The stored examples at rows of the base, of any shape [*r]: [*r, *shape]."""
+        examples = self._convert(np.asarray(self._base[np.ravel(rows)]))
+        return examples.reshape(*np.shape(rows), *self.shape[1:])
+
+    def take(self, indices: Any, axis: int = 0, out: np.ndarray | None = None, mode: str = "raise") -> np.ndarray:
+        """What ``np.take`` calls; along the first axis only.
+
+        Raises: ValueError for another axis.
+        """
+        if axis != 0:
+            raise ValueError(f"Rows.take: axis={axis}, expected 0; examples are the first axis")
+        examples = self._gather(self._chosen.take(indices, mode=mode))  # type: ignore[call-overload]
+        if out is None:
+            return examples
+        out[...] = examples
+        return out
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError("Rows: examples are read from the disk, so an array of them is always a copy")
+        return self[:].astype(dtype or self.dtype, copy=False)
