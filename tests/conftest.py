@@ -15,3 +15,6 @@ def shared_data() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip("../shared/data is not beside the checkout")
     return folder
+
+
+collect_ignore_glob = ["*/conftest.py"]  # they hold no doctests, and modules of one name can't all be collected

@@ -373,14 +373,14 @@ def test_every_flag_is_explained(model):
 MAY_CHANGE = {
     "steps": "7", "epochs": "2", "out": "elsewhere", "overwrite": "true", "log_every": "7", "checkpoint_every": "7",
     "devices": "1", "population_strategy": "vmap", "data_dir": "d", "manual_dir": "d", "eval_split": "validation",
-    "eval_images": "7", "eval_samples": "7", "show": "sample", "figures": "false",
+    "eval_images": "7", "eval_samples": "7", "show": "sample", "figures": "false", "memory": "host",
 }  # fmt: skip
 MAY_NOT = {
     "dataset": "mnist", "data_seed": "7", "batch_size": "7", "seeds": "7", "binarize": "threshold", "dequantize": "uniform",
     "latent_dim": "7", "network": "conv", "hidden": "7", "channels": "7", "activation": "tanh", "likelihood": "laplace",
     "likelihood_scale": "fixed", "optimizer": "sgd", "posterior": "full", "kl": "monte_carlo", "num_samples": "7",
     "learning_rate": "7", "weight_decay": "7", "clip_norm": "7", "average_decay": "0.7", "sigma": "7",
-    "posterior_scale": "7", "beta": "7",
+    "posterior_scale": "7", "beta": "7", "image_size": "7", "labels": "7", "labelled_per_batch": "7",
 }  # fmt: skip
 
 
@@ -405,7 +405,7 @@ def test_another_is_another_run(name):
     before, after = parsed(), parsed(f"--{name}={MAY_NOT[name]}")
     found = identity.differences(identity.identity(before), identity.identity(after))
     assert [line.split(":")[0] for line in found] == [name]
-    assert found[0].endswith(f"-> {[7] if name in ('hidden', 'channels') else MAY_NOT[name]}")
+    assert found[0].endswith(f"-> {[7] if name in ('hidden', 'channels', 'image_size') else MAY_NOT[name]}")
     assert identity.run_directory(before) != identity.run_directory(after)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import vaex
 from vaex import config, data, identity
 from vaex.core import Algorithm, Feed, Recipe, Stage
+from vaex.data.factors import factor_feed
 from vaex.data.labelled import choose_labelled, hide_labels, labelled_order
 from vaex.data.spec import Dataset, Spec
 from vaex.errors import NonFiniteError, UserError
@@ -46,6 +47,17 @@ class Trained(NamedTuple):
     facts: dict[str, Any]
 
 
+def image_size(sizes: tuple[int, ...] | None) -> int | tuple[int, int] | None:
+    """--image_size as ``data.load`` takes it."""
+    if sizes is None or len(sizes) == 1:
+        return sizes[0] if sizes else None
+    if len(sizes) != 2:
+        raise UserError(
+            f"--image_size={'x'.join(map(str, sizes))}: expected one side, such as 64, or height x width, such as 64x48"
+        )
+    return sizes[0], sizes[1]
+
+
 def resolve_spec(settings: config.Settings, spec: Spec) -> Spec:
     """The spec with binarisation and dequantisation as the flags and the likelihood want them."""
     name = getattr(settings.config, "likelihood", None)
@@ -74,9 +86,14 @@ def stack_hparams(settings: config.Settings) -> Any:
 def assemble(settings: config.Settings) -> Experiment:
     """Load the data and build the recipe; all that a user can get wrong is found here, before anything is compiled."""
     flags = settings.data
-    dataset = data.load(flags.dataset or "", data_dir=flags.data_dir, manual_dir=flags.manual_dir)
+    dataset = data.load(
+        flags.dataset or "",
+        data_dir=flags.data_dir,
+        manual_dir=flags.manual_dir,
+        image_size=image_size(flags.image_size),
+    )
     spec = resolve_spec(settings, dataset.spec)
-    examples = len(dataset.splits["train"]["x"])
+    examples = dataset.num_training_examples
     batch_size = settings.run.batch_size or min(settings.defaults["batch_size"], examples)
     if batch_size > examples:
         raise UserError(
@@ -189,6 +206,12 @@ def training_feed(experiment: Experiment) -> Feed:
     """The feed of the training split, on the device or streamed, with few labels where the flags say so."""
     flags, arrays = experiment.settings.data, experiment.dataset.splits["train"]
     batch_size, order = experiment.settings.run.batch_size or 0, None
+    if experiment.dataset.source is not None:
+        if flags.labels is not None:
+            raise UserError(
+                f"--labels={flags.labels}: {experiment.spec.name} has factors, not labels; leave the flag out"
+            )
+        return factor_feed(experiment.dataset.source, batch_size, flags.data_seed)
     if flags.labels is not None:
         classes = experiment.spec.num_classes if "y" in arrays else 0
         y = arrays.get("y", np.zeros(0, np.int32))

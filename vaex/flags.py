@@ -50,12 +50,13 @@ class DataFlags:
     """The data.
 
     Attributes:
-      dataset: a name from the list above, or a file of your own, PATH.npz; by default the model's own choice.
+      dataset: a name from the list above, or your own PATH.npz, PATH.npy or folder of images; by default the model's choice.
       data_seed: of the order of examples, which all members share.
       data_dir: where prepared data sets live.
       manual_dir: where original files lie that you downloaded yourself.
       binarize: grey values to 0 and 1; dynamic draws anew at each step, auto does so for a bernoulli likelihood.
       dequantize: uniform adds noise within a level, so that densities bound the likelihood of 8-bit data.
+      image_size: to which a folder's images are resized, as 64 or 64x48 (height x width).
       labels: how many training examples keep their label, equally many of each class; by default all.
       labelled_per_batch: how many examples of each batch are labelled ones, where --labels is given; by default half.
       memory: where training data is kept; host streams it to the device ahead of use, with the same numbers.
@@ -67,6 +68,7 @@ class DataFlags:
     manual_dir: str | None = None
     binarize: Literal["auto", "none", "dynamic", "threshold"] = "auto"
     dequantize: Literal["none", "uniform"] = "none"
+    image_size: tuple[int, ...] | None = None
     labels: int | None = None
     labelled_per_batch: int | None = None
     memory: Literal["auto", "device", "host"] = "auto"

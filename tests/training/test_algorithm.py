@@ -211,7 +211,7 @@ def test_randomness_is_the_root_key_folded_with_the_step():
         gradient = own_gradient(state.variables.params, "critic", noise)
         expected = jax.tree.map(lambda v, g: v - 0.002 * g, state.variables.params["critic"], gradient)
         state, metrics = step(state, BATCH)
-        assert metrics["draw"] == noise
+        np.testing.assert_allclose(metrics["draw"], noise, rtol=1e-6)  # compiled alone, it may round otherwise
         assert_close(state.variables.params["critic"], expected)
 
 

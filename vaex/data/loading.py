@@ -10,7 +10,8 @@ from vaex.errors import UserError, nearest
 
 ORIGINALS = ("binarized_mnist", "cifar10", "fashion_mnist", "freyfaces", "mnist", "omniglot")
 STOCK = ("celeb_a", "dsprites", "shapes3d")  # prepared by TFDS's stock builders only
-NAMES = ("digits", *ORIGINALS, *STOCK)
+RENDERED = ("color_sprites", "sprites")
+NAMES = ("digits", *ORIGINALS, *RENDERED, *STOCK)
 
 
 def load(
@@ -83,6 +84,10 @@ def _find(
         from vaex.data import originals
 
         return originals.load_originals(originals.ORIGINALS[name], data_dir, manual_dir)
+    if name in RENDERED:
+        from vaex.data.rendered import load_rendered
+
+        return load_rendered(name, manual_dir)
     if name in STOCK:
         from vaex.data.tfds import load_stock
 

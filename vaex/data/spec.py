@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -42,7 +42,8 @@ class Spec(NamedTuple):
 class Dataset(NamedTuple):
     """Arrays of the three splits: "train", "validation", "test" -> {"x": [n, ...], "y": [n] int32 where labelled}.
 
-    ``x`` is uint8 holding level indices 0..levels-1 where ``Spec.levels`` is set, else float32.
+    ``x`` is uint8 holding level indices 0..levels-1 where ``Spec.levels`` is set, else float32. ``source``: where images are
+    rendered, their ``FactorSource``; training then draws from it, and "train" holds a sample.
 
     Example:
       >>> x = np.zeros([2, 4], np.uint8)
@@ -52,6 +53,12 @@ class Dataset(NamedTuple):
 
     splits: dict[str, dict[str, np.ndarray]]
     spec: Spec
+    source: Any = None
+
+    @property
+    def num_training_examples(self) -> int:
+        """How many examples an epoch of training passes."""
+        return len(self.splits["train"]["x"]) if self.source is None else self.source.num_observations
 
 
 def resolve(spec: Spec, *, binarize: str = "none", dequantize: str = "none") -> Spec:

@@ -50,10 +50,7 @@ def draw_grid(grid: Grid) -> Figure:
         )
 
     figure = style.new_figure(*total)
-    frame = (left / total[0], margin / total[1], canvas.shape[1] / total[0], canvas.shape[0] / total[1])
-    axes = figure.add_axes(frame)
-    axes.set_axis_off()
-    axes.imshow(canvas, interpolation="nearest", aspect="auto", origin="upper")
+    figure.figimage(canvas, xo=left, yo=margin, origin="upper")  # pixel by pixel: axes would resample in some versions
 
     def write(x: float, y: float, text: str, **options) -> None:
         """Places ``text`` at pixels from the left and from the top."""

@@ -1,0 +1,65 @@
+"""Data sets that are rendered: training draws images inside the compiled step, evaluation uses a few that are kept."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+import jax
+import numpy as np
+
+from vaex.data.arrays import SPLITS, split_order
+from vaex.data.factors import FactorSource
+from vaex.data.spec import Dataset, with_protocol
+from vaex.errors import UserError
+
+KEPT = 2000  # images of each split
+LAYERS = "lpc_walk_layers.npz"  # the file of colour sprites that a folder is searched for
+
+
+def load_rendered(name: str, manual_dir: str | os.PathLike[str] | None = None) -> Dataset:
+    """A data set whose images are rendered from factors.
+
+    Training goes through the whole grid, every image once an epoch; "validation" and "test" hold images of it that are fixed
+    for ever, and "train" a sample. Each split has "factors" [n, f] beside "x".
+
+    Args:
+      name: sprites or color_sprites.
+      manual_dir: for color_sprites, the file of layers, or the folder in which it lies.
+    Raises: UserError where the layers are missing or can't be used.
+    Example:
+      >>> dataset = load_rendered("sprites")
+      >>> dataset.spec.shape, dataset.splits["test"]["factors"].shape, dataset.source.num_observations
+      ((64, 64, 1), (2000, 5), 737280)
+    """
+    if name == "sprites":
+        from vaex.data.sprites import sprites
+
+        return from_source(sprites())
+    from vaex.data.color_sprites import color_sprites
+
+    if manual_dir is None:
+        raise UserError(
+            f"--dataset=color_sprites: give the file of layers, such as {LAYERS}, or its folder as --manual_dir"
+        )
+    path = pathlib.Path(manual_dir).expanduser()
+    return from_source(color_sprites(path / LAYERS if path.is_dir() else path))
+
+
+def from_source(source: FactorSource, kept: int = KEPT) -> Dataset:
+    """A data set of the images of ``source``, with ``kept`` of them (at most a tenth) in each split.
+
+    Raises: UserError for a source of fewer than ten images.
+    """
+    n = source.num_observations
+    if n < 10:
+        raise UserError(f"{source.spec.name}: {n} images are too few to train and test with; give more factors")
+    size = min(kept, n // 10)
+    observe = jax.jit(lambda resident, factors: source.render(resident, factors))
+    splits = {}
+    for place, split in enumerate(SPLITS):
+        factors = source.grid()[np.sort(split_order(n)[place * size : (place + 1) * size])]
+        pieces = [np.asarray(observe(source.resident, factors[at : at + 250])) for at in range(0, size, 250)]
+        splits[split] = {"x": np.concatenate(pieces), "factors": factors}
+    name = source.spec.protocol.split()[0]
+    return Dataset(splits, with_protocol(source.spec, f"{name}_of_which_{size}_test"), source)
