@@ -205,7 +205,7 @@ REFUSED = [
     (["--capcity=3"], "did you mean capacity"),
     (["--stpes=3"], "did you mean steps"),
     (["--qqq=3"], "--model=beta_vae --help"),
-    (["--clip=true"], "did you mean clip_norm"),
+    (["--clip=true"], "clip_norm or crop"),
     (["--figures=maybe"], "expected true or false"),
     (["--figures", "--no_figures"], "contradict"),
     (["--no_beta"], "not a flag"),
@@ -381,6 +381,7 @@ MAY_NOT = {
     "likelihood_scale": "fixed", "optimizer": "sgd", "posterior": "full", "kl": "monte_carlo", "num_samples": "7",
     "learning_rate": "7", "weight_decay": "7", "clip_norm": "7", "average_decay": "0.7", "sigma": "7",
     "posterior_scale": "7", "beta": "7", "image_size": "7", "labels": "7", "labelled_per_batch": "7",
+    "flip": "true", "crop": "7",
 }  # fmt: skip
 
 
@@ -405,7 +406,8 @@ def test_another_is_another_run(name):
     before, after = parsed(), parsed(f"--{name}={MAY_NOT[name]}")
     found = identity.differences(identity.identity(before), identity.identity(after))
     assert [line.split(":")[0] for line in found] == [name]
-    assert found[0].endswith(f"-> {[7] if name in ('hidden', 'channels', 'image_size') else MAY_NOT[name]}")
+    shown = {"hidden": [7], "channels": [7], "image_size": [7], "flip": True}.get(name, MAY_NOT[name])
+    assert found[0].endswith(f"-> {shown}")
     assert identity.run_directory(before) != identity.run_directory(after)
 
 

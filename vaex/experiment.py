@@ -106,6 +106,12 @@ def assemble(settings: config.Settings) -> Experiment:
         raise UserError(
             f"--epochs={run.epochs:g}: expected at most {2**31 * batch_size // examples} epochs (2^31 steps)"
         )
+    if (settings.data.flip or settings.data.crop) and len(spec.shape) != 3:
+        raise UserError(
+            f"--flip and --crop are for images, and {spec.name} has examples of shape {spec.shape}; leave them out"
+        )
+    if settings.data.crop and settings.data.crop >= min(spec.shape[:2]):
+        raise UserError(f"--crop={settings.data.crop}: expected less than the side of the images, {spec.shape}")
     available = jax.device_count()
     if run.devices is not None and run.devices > available:
         raise UserError(f"--devices={run.devices}: this machine has {available}")
@@ -197,9 +203,15 @@ def load_spec(facts: dict[str, Any]) -> Spec:
 # --- training -----------------------------------------------------------------------------------------------------
 
 
-def stage_algorithm(stage: Stage, spec: Spec) -> Algorithm:
-    """The stage's algorithm on stored batches: values are prepared (scaled, binarised) inside the step."""
-    return algorithm.prepared(stage.algorithm, lambda key, x: data.prepare(spec, key, x))
+def stage_algorithm(stage: Stage, spec: Spec, *, flip: bool = False, crop: int = 0) -> Algorithm:
+    """The stage's algorithm on stored batches: values are prepared (flipped, moved, scaled, binarised) inside the step."""
+
+    def prepare(key: jax.Array, x: jax.Array) -> jax.Array:
+        if flip or crop:
+            x = data.augment(jax.random.fold_in(key, 1), x, flip=flip, crop=crop)
+        return data.prepare(spec, key, x)
+
+    return algorithm.prepared(stage.algorithm, prepare)
 
 
 def training_feed(experiment: Experiment) -> Feed:
@@ -230,7 +242,8 @@ def initial_state(experiment: Experiment) -> tuple[Algorithm, Any, Any]:
     stage, run = experiment.recipe.stages[0], experiment.settings.run
     arrays = experiment.dataset.splits["train"]
     feed = training_feed(experiment)
-    stepper = stage_algorithm(stage, experiment.spec)
+    flags = experiment.settings.data
+    stepper = stage_algorithm(stage, experiment.spec, flip=flags.flip, crop=flags.crop)
     example = {name: jnp.asarray(values[: run.batch_size]) for name, values in arrays.items()}
     seeds = [member.seed for member in experiment.settings.members]
     return stepper, feed, population.init(stepper, seeds, experiment.hparams, example)

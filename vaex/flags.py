@@ -56,6 +56,8 @@ class DataFlags:
       manual_dir: where original files lie that you downloaded yourself.
       binarize: grey values to 0 and 1; dynamic draws anew at each step, auto does so for a bernoulli likelihood.
       dequantize: uniform adds noise within a level, so that densities bound the likelihood of 8-bit data.
+      flip: whether training images are flipped from left to right half of the time.
+      crop: pixels by which training images are moved at most, at random; 0 is off.
       image_size: to which a folder's images are resized, as 64 or 64x48 (height x width).
       labels: how many training examples keep their label, equally many of each class; by default all.
       labelled_per_batch: how many examples of each batch are labelled ones, where --labels is given; by default half.
@@ -68,6 +70,8 @@ class DataFlags:
     manual_dir: str | None = None
     binarize: Literal["auto", "none", "dynamic", "threshold"] = "auto"
     dequantize: Literal["none", "uniform"] = "none"
+    flip: bool = False
+    crop: int = 0
     image_size: tuple[int, ...] | None = None
     labels: int | None = None
     labelled_per_batch: int | None = None
@@ -101,6 +105,7 @@ LIMITS = {
     "log_every": COUNT,
     "checkpoint_every": COUNT,
     "devices": COUNT,
+    "crop": (0, COUNT[1]),
     "labels": COUNT,
     "labelled_per_batch": COUNT,
     "eval_images": COUNT,

@@ -16,6 +16,8 @@ from vaex.errors import UserError
 from vaex.files import read_json
 from vaex.flags import HIDDEN, DataFlags, EvaluationFlags, RunFlags, field_types, hparam_defaults
 
+OPTIONAL = ("flip", "crop", "image_size", "labels", "labelled_per_batch")  # data flags that count where they are set
+
 
 def identity(chosen: Settings) -> dict[str, Any]:
     """What may not change when a run continues: everything that its numbers depend on, but for how long it runs."""
@@ -23,18 +25,14 @@ def identity(chosen: Settings) -> dict[str, Any]:
     own = dataset.lower().endswith((".npz", ".npy")) or "/" in dataset
     name = pathlib.Path(dataset).stem if own and not dataset.startswith("tfds:") else dataset
     config = {field.name: getattr(chosen.config, field.name) for field in dataclasses.fields(chosen.config)}
-    optional = {key: getattr(chosen.data, key) for key in ("image_size", "labels", "labelled_per_batch")}
+    optional = {key: getattr(chosen.data, key) for key in OPTIONAL}
     return {
         "model": chosen.model,
         "dataset": name,
         "data_seed": chosen.data.data_seed,
         "binarize": chosen.data.binarize,
         "dequantize": chosen.data.dequantize,
-        **{
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in optional.items()
-            if value is not None
-        },
+        **{key: list(value) if isinstance(value, tuple) else value for key, value in optional.items() if value},
         "batch_size": chosen.run.batch_size,
         "config": {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
         "members": [{"seed": member.seed, "hparams": member.hparams} for member in chosen.members],
@@ -129,7 +127,7 @@ def restore(facts: Mapping[str, Any]) -> Settings:
     members = tuple(Member(member["seed"], dict(member["hparams"])) for member in facts["members"])
     varied = tuple(name for name in members[0].hparams if len({m.hparams[name] for m in members}) > 1)
     run = RunFlags(model=facts["model"], batch_size=facts["batch_size"])
-    names = ("data_seed", "binarize", "dequantize", "image_size", "labels", "labelled_per_batch")
+    names = ("data_seed", "binarize", "dequantize", *OPTIONAL)
     stored: dict[str, Any] = {name: facts[name] for name in names if name in facts}
     if "image_size" in stored:
         stored["image_size"] = tuple(stored["image_size"])

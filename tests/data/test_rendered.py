@@ -68,3 +68,18 @@ def test_a_folder_of_images_is_resized_by_flag(tmp_path, capsys):
     assert "image_size: [12, 16] -> [16]" in capsys.readouterr().err
     assert cli.main([*flags, "--image_size=1x2x3", "--overwrite"]) == 2
     assert "expected one side, such as 64, or height x width" in capsys.readouterr().err
+
+
+def test_flips_and_crops_are_part_of_training_and_of_the_identity(tmp_path, capsys):
+    flags = ["--model=vae", "--hidden=8", "--steps=4", "--log_every=2", "--no-figures", "--eval_samples=2"]
+    assert cli.main([*flags, f"--out={tmp_path / 'plain'}"]) == 0
+    assert cli.main([*flags, "--flip", "--crop=1", f"--out={tmp_path / 'moved'}"]) == 0
+    plain, moved = ((tmp_path / name / "metrics.jsonl").read_text() for name in ("plain", "moved"))
+    assert plain != moved
+    assert cli.main([*flags, f"--out={tmp_path / 'moved'}"]) == 2
+    assert "flip: True -> None; crop: 1 -> None" in capsys.readouterr().err
+    assert cli.main([*flags, "--crop=8", f"--out={tmp_path / 'other'}"]) == 2
+    assert "--crop=8: expected less than the side" in capsys.readouterr().err
+    np.savez(tmp_path / "vectors.npz", x=np.random.default_rng(0).random((40, 5)))
+    assert cli.main([*flags, "--flip", f"--dataset={tmp_path / 'vectors.npz'}", f"--out={tmp_path / 'other'}"]) == 2
+    assert "--flip and --crop are for images" in capsys.readouterr().err

@@ -6,7 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vaex import data
 from vaex.data import Spec, intensities, prepare, resolve
+from vaex.errors import UserError
 
 GREY = Spec("grey", (17,), "grey", levels=17)
 ALL_LEVELS = np.arange(17, dtype=np.uint8)[None]
@@ -102,3 +104,36 @@ def test_values_that_the_spec_does_not_describe_are_refused(spec, x, match):
     for function in (lambda: prepare(spec, jax.random.key(0), x), lambda: intensities(spec, x)):
         with pytest.raises(ValueError, match=match):
             jax.eval_shape(function)
+
+
+# --- flips and moves -------------------------------------------------------------------------------------------------
+
+
+def test_flips_turn_about_half_of_the_images_and_nothing_else():
+    x = np.arange(1000 * 12, dtype=np.int32).reshape(1000, 3, 4, 1)
+    found = np.asarray(data.augment(jax.random.key(0), x, flip=True))
+    turned = [np.array_equal(a, b[:, ::-1]) for a, b in zip(found, x, strict=True)]
+    kept = [np.array_equal(a, b) for a, b in zip(found, x, strict=True)]
+    assert np.all(np.logical_xor(turned, kept))
+    assert abs(np.mean(turned) - 0.5) < 4 * 0.5 / 1000**0.5
+
+
+def test_crops_move_each_image_by_its_own_whole_pixels():
+    x = np.zeros((2000, 7, 7, 1), np.uint8)
+    x[:, 3, 3] = 1
+    found = np.asarray(data.augment(jax.random.key(0), x, crop=2))
+    assert found.dtype == np.uint8 and np.all(found.sum((1, 2, 3)) == 1)
+    rows, columns = np.nonzero(found[..., 0])[1:]
+    counts = np.bincount((rows - 1) * 5 + columns - 1, minlength=25)
+    assert len(counts) == 25 and np.all(np.abs(counts - 80) < 4 * (80 * 24 / 25) ** 0.5 + 1)
+    np.testing.assert_array_equal(data.augment(jax.random.key(1), x), x)  # off by default
+
+
+def test_augmenting_is_pure_and_refuses_what_is_no_image():
+    x = np.random.default_rng(0).integers(0, 256, (5, 6, 6, 3), np.uint8)
+    one, other = (data.augment(jax.random.key(3), x, flip=True, crop=1) for _ in range(2))
+    np.testing.assert_array_equal(one, other)
+    with pytest.raises(ValueError, match=r"augment: x has shape \(5, 6\), expected images"):
+        data.augment(jax.random.key(0), x[..., 0, 0], flip=True)
+    with pytest.raises(UserError, match="--crop=6: expected 0 to 5"):
+        data.augment(jax.random.key(0), x, crop=6)

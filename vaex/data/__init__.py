@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from vaex.data.order import batch_indices, epoch_order
     from vaex.data.spec import Dataset, Spec, resolve
     from vaex.data.streaming import feed_for, streamed_feed
-    from vaex.data.transforms import intensities, prepare
+    from vaex.data.transforms import augment, intensities, prepare
 
 # What --dataset takes -> one line. Entries in capitals are forms, the others are names.
 DATASETS: dict[str, str] = {
@@ -45,14 +45,14 @@ DATASETS: dict[str, str] = {
 }
 
 _MODULES = {
-    "Dataset": "spec", "Spec": "spec", "batch_indices": "order", "epoch_order": "order", "feed_for": "streaming",
-    "intensities": "transforms", "load": "loading", "padded_batches": "batches", "prepare": "transforms",
-    "resident_feed": "feed", "resolve": "spec", "streamed_feed": "streaming",
+    "Dataset": "spec", "Spec": "spec", "augment": "transforms", "batch_indices": "order", "epoch_order": "order",
+    "feed_for": "streaming", "intensities": "transforms", "load": "loading", "padded_batches": "batches",
+    "prepare": "transforms", "resident_feed": "feed", "resolve": "spec", "streamed_feed": "streaming",
 }  # fmt: skip
 
 __all__ = [
-    "DATASETS", "Dataset", "Spec", "batch_indices", "epoch_order", "feed_for", "intensities", "load", "padded_batches",
-    "prepare", "resident_feed", "resolve", "streamed_feed",
+    "DATASETS", "Dataset", "Spec", "augment", "batch_indices", "epoch_order", "feed_for", "intensities", "load",
+    "padded_batches", "prepare", "resident_feed", "resolve", "streamed_feed",
 ]  # fmt: skip
 
 

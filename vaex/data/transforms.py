@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from vaex.data.spec import Spec
+from vaex.errors import UserError
 
 
 def prepare(spec: Spec, key: jax.Array, x: ArrayLike) -> jax.Array:
@@ -71,6 +72,40 @@ def _mean(spec: Spec, stored: jax.Array) -> jax.Array:
     if spec.binarize == "none" and spec.dequantize == "uniform":
         return (stored.astype(jnp.float32) + 0.5) / _levels(spec)
     return _scaled(spec, stored)
+
+
+def augment(key: jax.Array, x: ArrayLike, *, flip: bool = False, crop: int = 0) -> jax.Array:
+    """Images flipped from left to right with probability 1/2, and moved by up to ``crop`` pixels, each on its own.
+
+    Args:
+      key: a key.
+      x: images [b, h, w, c], stored values or model inputs.
+      flip: whether to flip.
+      crop: pixels of zeros put around an image before a piece of its own size is cut out at random; 0 is off.
+    Returns: as x.
+    Raises: ValueError unless x is [b, h, w, c]; UserError for a crop below 0 or beyond the image.
+    Example:
+      >>> augment(jax.random.key(3), jnp.arange(3).reshape(1, 1, 3, 1), flip=True).ravel()
+      Array([2, 1, 0], dtype=int32)
+    """
+    images = jnp.asarray(x)
+    if images.ndim != 4:
+        raise ValueError(f"augment: x has shape {images.shape}, expected images [b, h, w, c]")
+    if not 0 <= crop < min(images.shape[1:3]):
+        raise UserError(f"--crop={crop}: expected 0 to {min(images.shape[1:3]) - 1}, less than the side of the images")
+    flip_key, crop_key = jax.random.split(key)
+    if flip:
+        turned = jax.random.bernoulli(flip_key, 0.5, (len(images), 1, 1, 1))
+        images = jnp.where(turned, images[:, :, ::-1], images)
+    if crop:
+        padded = jnp.pad(images, ((0, 0), (crop, crop), (crop, crop), (0, 0)))
+        corners = jax.random.randint(crop_key, (len(images), 2), 0, 2 * crop + 1)
+
+        def cut(image: jax.Array, corner: jax.Array) -> jax.Array:
+            return jax.lax.dynamic_slice(image, (corner[0], corner[1], 0), images.shape[1:])
+
+        images = jax.vmap(cut)(padded, corners)
+    return images
 
 
 def _scaled(spec: Spec, stored: jax.Array) -> jax.Array:
