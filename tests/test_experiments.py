@@ -6,6 +6,8 @@ import pathlib
 
 import pytest
 
+from vaex import cli
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -38,3 +40,43 @@ def test_the_estimators_script_refuses_in_one_line(capsys):
         script("estimators").main(["--draws=1"])
     assert stop.value.code == 2
     assert "--draws must be at least 2" in capsys.readouterr().err
+
+
+# --- compare ---------------------------------------------------------------------------------------------------------
+
+
+def run(tmp_path, name, *flags):
+    words = [
+        "--steps=3",
+        "--hidden=8",
+        "--no-figures",
+        "--eval_images=10",
+        f"--out={tmp_path / name}",
+    ]
+    assert cli.main([*words, *flags]) == 0
+    return str(tmp_path / name)
+
+
+def test_runs_share_a_table_only_where_their_numbers_compare(tmp_path, capsys):
+    plain = run(tmp_path, "plain", "--model=vae", "--eval_samples=2")
+    swept = run(tmp_path, "swept", "--model=beta_vae", "--beta=1,4", "--seeds=0:2", "--eval_samples=2")
+    binary = run(
+        tmp_path, "binary", "--model=vae", "--binarize=threshold", "--likelihood=bernoulli", "--eval_samples=2"
+    )
+    other = run(tmp_path, "other", "--model=vae", "--likelihood=gaussian", "--eval_samples=2")
+    more = run(tmp_path, "more", "--model=vae", "--eval_samples=3")
+    capsys.readouterr()
+    assert script("compare").main([plain, swept, binary, other, more]) == 0
+    tables = capsys.readouterr().out.split("\n\n")
+    assert len(tables) == 3
+    first = tables[0].splitlines()
+    assert "protocol: digits_1397_200_200 17_levels" in first[0] and "discretized logistic" in first[0]
+    assert [line.split()[0] for line in first[2:]] == ["plain", "swept", "swept", "more"]
+    assert "log_likelihood (K=2, n=10)" in first[1] and "log_likelihood (K=3, n=10)" in first[1]
+    assert "beta=4" in first[4] and "±" in first[4]
+    assert "threshold_binarisation" in tables[1] and "likelihood: gaussian" in tables[2]
+
+
+def test_comparing_what_is_no_run_is_refused_in_one_line(tmp_path, capsys):
+    assert script("compare").main([str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"compare: {tmp_path}: holds no finished run (no summary.json that can be read)\n"

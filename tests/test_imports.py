@@ -64,6 +64,7 @@ def test_every_room_is_known():
         "usage",
         "cli",
         "codec",
+        "comparison",
         "experiment",
         "evaluator",
         "report",

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaex.data.sequences import bouncing_sprites, bouncing_values, rotating_sprites, rotating_values
+from vaex.data.sequences import bouncing_sprites, bouncing_values, rotating_sprites, rotating_values, sequence_feed
 from vaex.data.sprites import render_values
 
 
@@ -88,3 +88,17 @@ def test_empty_sequences_are_refused(values, pictures):
         pictures(jax.random.key(0), 0, 3)
     with pytest.raises(ValueError, match=f"{values.__name__}: n is 2 and length 0"):
         values(jax.random.key(0), 2, 0)
+
+
+def test_a_feed_draws_new_sequences_at_every_step_and_the_same_ones_again():
+    def render(key, n, length):
+        return bouncing_sprites(key, n, length, resolution=16)
+
+    feed, other = (sequence_feed(render, 3, 4, data_seed) for data_seed in (5, 6))
+    at = jax.jit(feed.batch)
+    batches = [at(feed.resident, row)["x"] for row in feed.plan(7, 2)]
+    assert batches[0].shape == (4, 3, 16, 16, 1) and not np.array_equal(*batches)
+    np.testing.assert_array_equal(batches[1], at(feed.resident, feed.plan(8, 1)[0])["x"])
+    assert not np.array_equal(batches[0], jax.jit(other.batch)(other.resident, other.plan(7, 1)[0])["x"])
+    with pytest.raises(ValueError, match="sequence_feed: length=0"):
+        sequence_feed(render, 0, 4)

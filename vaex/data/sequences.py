@@ -6,10 +6,13 @@ Axes: n sequences, t frames, h w image.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from vaex.core import Batch, Feed, PyTree
 from vaex.data.sprites import SHAPES, SpriteValues, render_values
 
 
@@ -98,6 +101,38 @@ def bouncing_sprites(
       (2, 3, 32, 32, 1)
     """
     return render_values(*bouncing_values(key, n, length), resolution=resolution, antialiased=antialiased)
+
+
+def sequence_feed(
+    render: Callable[[jax.Array, int, int], jax.Array], length: int, batch_size: int, data_seed: int = 0
+) -> Feed:
+    """Batches of sequences that are drawn inside the compiled step, new ones at every step.
+
+    Args:
+      render: (key, n, length) -> [n, t, h, w, c], such as ``bouncing_sprites``.
+      length: t.
+      batch_size: sequences per batch.
+      data_seed: the batch of a step is a pure function of it and the step.
+    Returns: a Feed without resident arrays whose plan rows are step numbers, and whose batches are "x" [b, t, h, w, c].
+    Raises: ValueError for a length or a batch size below 1, or a data seed out of range.
+    Example:
+      >>> feed = sequence_feed(bouncing_sprites, length=3, batch_size=2)
+      >>> feed.batch(feed.resident, feed.plan(0, 1)[0])["x"].shape
+      (2, 3, 64, 64, 1)
+    """
+    if length < 1 or batch_size < 1 or not 0 <= data_seed < 2**32:
+        raise ValueError(
+            f"sequence_feed: length={length}, batch_size={batch_size}, data_seed={data_seed}; expected length and batch_size >= 1, "
+            "0 <= data_seed < 2**32"
+        )
+
+    def plan(first_step: int, count: int) -> np.ndarray:
+        return np.arange(first_step, first_step + count, dtype=np.uint32)
+
+    def batch(resident: PyTree, row: jax.Array) -> Batch:
+        return {"x": render(jax.random.fold_in(jax.random.key(data_seed), row), batch_size, length)}
+
+    return Feed({}, plan, batch)
 
 
 def _start(caller: str, key: jax.Array, n: int, length: int) -> tuple[SpriteValues, jax.Array, jax.Array]:

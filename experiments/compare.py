@@ -1,0 +1,23 @@
+"""Finished runs side by side: ``python experiments/compare.py runs/*``. One table for each protocol and likelihood."""
+
+import argparse
+import sys
+
+from vaex.comparison import compare, read_runs
+from vaex.errors import UserError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the tables; 2 where a directory holds no finished run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="+", help="run directories")
+    try:
+        print(compare(read_runs(parser.parse_args(arguments).runs)))
+    except UserError as error:
+        print(f"compare: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
