@@ -78,7 +78,7 @@ def streaming(images: np.ndarray, repeats: int) -> dict[str, Any]:
 def rendering(repeats: int) -> dict[str, Any]:
     """A convolutional VAE on resident 64x64 images, and on sprites rendered inside the step."""
     source = sprites()
-    images = np.zeros((1000, *source.spec.shape), np.uint8)
+    images = np.asarray(jax.jit(source.observe)(source.grid()[:: source.num_observations // 1000]))
     feeds = {"resident": data.resident_feed({"x": images}, 64), "rendered": factor_feed(source, 64)}
     config = vae.Config(network="conv", latent_dim=10, hidden=(256,))
     return compare("sprites rendered, conv 64x64, batch 64", feeds, source.spec, config, 20, repeats)
