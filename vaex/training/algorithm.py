@@ -184,8 +184,7 @@ def gradient_algorithm(
         return TrainState(jnp.zeros((), jnp.int32), train_key, as_schedules(hparams), variables, opt_state, averaged)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
-        # behind a barrier, else XLA works every schedule out again in the update of each parameter
-        hparams = jax.lax.optimization_barrier(resolve(state.hparams, state.step))
+        hparams = resolve(state.hparams, state.step)
         key = jax.random.fold_in(state.key, state.step)
 
         def losses_of(params: dict[str, PyTree]):
