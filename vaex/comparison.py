@@ -57,13 +57,14 @@ def _table(summaries: dict[str, dict[str, Any]]) -> str:
     lines = [["run", "varied", "steps", "seeds", *columns]]
     for name, summary, record in records:
         varied = " ".join(f"{key}={value}" for key, value in record.items() if isinstance(value, str))
-        cells = {_column(summary, metric): _cell(record[metric]) for metric in METRICS if metric in record}
+        cells = {
+            _column(summary, metric): cell(record[metric]["mean"], record[metric]["standard_error"], digits=5)
+            for metric in METRICS
+            if metric in record
+        }
         row = [pathlib.Path(name).name, varied or "-", str(summary["steps"]), str(record["seeds"])]
         lines.append([*row, *(cells.get(column, "-") for column in columns)])
-    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    return aligned(lines)
 
 
 def _column(summary: dict[str, Any], metric: str) -> str:
@@ -73,8 +74,25 @@ def _column(summary: dict[str, Any], metric: str) -> str:
     return f"{metric} (K={facts['importance_samples']}, n={facts['log_likelihood_examples']})"
 
 
-def _cell(pair: dict[str, float | None]) -> str:
-    mean, error = pair["mean"], pair["standard_error"]
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as text, columns aligned to the right.
+
+    Example:
+      >>> print(aligned([["beta", "elbo"], ["1", "-108.5"]]))
+      beta    elbo
+         1  -108.5
+    """
+    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def cell(mean: float | None, error: float | None = None, *, digits: int = 4) -> str:
+    """A mean and its standard error, as far as they are known.
+
+    Example:
+      >>> cell(-88.4812, 0.24), cell(None)
+      ('-88.48 ± 0.24', '-')
+    """
     if mean is None:
         return "-"
-    return f"{mean:.5g}" if error is None else f"{mean:.5g} ± {error:.2g}"
+    return f"{mean:.{digits}g}" if error is None else f"{mean:.{digits}g} ± {error:.2g}"

@@ -13,6 +13,7 @@ import numpy as np
 
 import vaex
 from vaex import config, experiment, plots
+from vaex.comparison import aligned, cell
 from vaex.core import Curves
 from vaex.evaluation import generation, latents, likelihood, pictures
 from vaex.evaluator import Evaluator, finite
@@ -206,18 +207,11 @@ def table(summary: dict[str, Any]) -> str:
         values = [str(record[name]) for name in varied]
         members = [m for m in summary["members"] if all(m["hparams"][name] == record[name] for name in varied)]
         for member in members:
-            lines.append([*values, str(member["seed"]), *(_cell(member.get(name)) for name in shown)])
+            lines.append([*values, str(member["seed"]), *(cell(member.get(name)) for name in shown)])
         if len(members) > 1:
             pairs = (record[name] for name in shown)
-            lines.append([*values, "mean", *(_cell(pair["mean"], pair["standard_error"]) for pair in pairs)])
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
-
-
-def _cell(mean: float | None, error: float | None = None) -> str:
-    if mean is None:
-        return "-"
-    return f"{mean:.4g}" if error is None else f"{mean:.4g} ± {error:.2g}"
+            lines.append([*values, "mean", *(cell(pair["mean"], pair["standard_error"]) for pair in pairs)])
+    return aligned(lines)
 
 
 def sentence(summary: dict[str, Any]) -> str:

@@ -56,9 +56,9 @@ def from_source(source: FactorSource, kept: int = KEPT) -> Dataset:
         raise UserError(f"{source.spec.name}: {n} images are too few to train and test with; give more factors")
     size = min(kept, n // 10)
     observe = jax.jit(lambda resident, factors: source.render(resident, factors))
-    splits = {}
+    splits, order = {}, split_order(n)
     for place, split in enumerate(SPLITS):
-        factors = source.grid()[np.sort(split_order(n)[place * size : (place + 1) * size])]
+        factors = np.asarray(source.index_to_factors(np.sort(order[place * size : (place + 1) * size])))
         pieces = [np.asarray(observe(source.resident, factors[at : at + 250])) for at in range(0, size, 250)]
         splits[split] = {"x": np.concatenate(pieces), "factors": factors}
     name = source.spec.protocol.split()[0]

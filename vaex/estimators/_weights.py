@@ -19,11 +19,6 @@ def average_log_weight(log_weights: jax.Array) -> jax.Array:
     return jnp.mean(log_weights, axis=0)
 
 
-def frozen(tree: Any) -> Any:
-    """The tree without gradients."""
-    return jax.tree.map(jax.lax.stop_gradient, tree)
-
-
 def joint(name: str, log_joint: LogJoint, z: Any, log_q: jax.Array) -> jax.Array:
     """log p(x, z), which must have the shape of log q(z)."""
     value = log_joint(z)

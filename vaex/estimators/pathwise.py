@@ -17,7 +17,6 @@ from vaex.estimators._weights import (
     bounded,
     carried,
     check,
-    frozen,
     joint,
 )
 
@@ -77,7 +76,7 @@ def sticking_the_landing(
     """
     check("sticking_the_landing", num_samples)
     z = posterior.sample(key, (num_samples,))
-    log_q = frozen(posterior).log_prob(z)
+    log_q = jax.lax.stop_gradient(posterior).log_prob(z)
     return bounded("sticking_the_landing", bound, joint("sticking_the_landing", log_joint, z, log_q) - log_q)
 
 
@@ -110,7 +109,7 @@ def doubly_reparameterized(
     name = "doubly_reparameterized"
     check(name, num_samples)
     z = posterior.sample(key, (num_samples,))
-    fixed = frozen(posterior)
+    fixed = jax.lax.stop_gradient(posterior)
     # the weights are needed before the pass that carries gradients; XLA merges the two passes, which are the same
     still = jax.lax.stop_gradient(z)
     log_q = fixed.log_prob(still)
