@@ -562,3 +562,17 @@ def test_results_survive_a_terminal_that_knows_no_unicode(solo):
         text=True,
     )
     assert done.returncode == 0 and "is finished" in done.stdout and "\\xfc" in done.stdout, done.stderr
+
+
+def test_cached_programs_change_no_number(tmp_path):
+    """A run stopped at half, and gone on by programs from the cache, equals one that compiled everything."""
+    fresh = train(tmp_path / "fresh", "--steps=20", "--compile_cache=off")
+    kept = f"--compile_cache={tmp_path / 'programs'}"
+    train(tmp_path / "first", "--steps=20", kept)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "programs").glob("*-cache")}
+    train(tmp_path / "cut", "--steps=10", kept)
+    cut = train(tmp_path / "cut", "--steps=20", kept)
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # they were loaded
+    assert cut.rows == fresh.rows and cut.summary["members"] == fresh.summary["members"]
+    assert_same_arrays(fresh.directory, cut.directory)
+    assert "compile_cache" not in (tmp_path / "cut" / "config.json").read_text()

@@ -61,11 +61,13 @@ def run(settings: config.Settings) -> int:
     """Train what is left to train, evaluate and draw; a finished run is told so."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from vaex import experiment
+    from vaex.training import compilation
 
-    assembled = experiment.assemble(settings)
-    files.make_writable(assembled.directory)
-    with files.held(assembled.directory):
-        return advance(assembled)
+    with compilation.cache(settings.run.compile_cache, lambda text: complain(text, 0)):
+        assembled = experiment.assemble(settings)
+        files.make_writable(assembled.directory)
+        with files.held(assembled.directory):
+            return advance(assembled)
 
 
 def advance(assembled: Experiment) -> int:

@@ -30,6 +30,8 @@ class RunFlags:
       checkpoint_every: steps between checkpoints; by default about one a minute.
       devices: how many devices to use; by default all.
       population_strategy: members at once (vmap) or one after the other (members).
+      compile_cache: where compiled programs are kept for the next start: auto (the user's cache folder, or $VAEX_CACHE), off,
+        or a folder.
     """
 
     model: str = ""
@@ -43,6 +45,7 @@ class RunFlags:
     checkpoint_every: int | None = None
     devices: int | None = None
     population_strategy: Literal["auto", "vmap", "members"] = "auto"
+    compile_cache: str = "auto"
 
 
 @dataclass(frozen=True)
