@@ -1,6 +1,9 @@
 """The embedded digits: the split is fixed, stratified, disjoint and whole."""
 
 import collections
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -43,6 +46,16 @@ def test_splits_together_are_the_original(digits):
         (x.tobytes(), int(y)) for split in digits.splits.values() for x, y in zip(split["x"], split["y"], strict=True)
     )
     assert found == expected
+
+
+def test_scikit_learn_is_not_imported():
+    code = "import sys; from vaex import data; data.load('digits'); print('sklearn' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
+def test_a_file_kept_elsewhere(digits, monkeypatch):
+    monkeypatch.setattr(pathlib.Path, "exists", lambda path: False)
+    assert data.load("digits").spec == digits.spec
 
 
 def test_the_split_does_not_depend_on_the_data_seed(digits):

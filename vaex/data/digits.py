@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
+import pathlib
+
 import numpy as np
 
 from vaex.data import arrays
@@ -23,10 +26,8 @@ def load_digits() -> Dataset:
       >>> {name: split["x"].shape for name, split in dataset.splits.items()}
       {'train': (1397, 8, 8, 1), 'validation': (200, 8, 8, 1), 'test': (200, 8, 8, 1)}
     """
-    from sklearn import datasets
-
-    pixels, target = datasets.load_digits(return_X_y=True)
-    x, y = np.asarray(pixels, np.uint8).reshape(-1, 8, 8, 1), np.asarray(target, np.int32)
+    table = _table()
+    x, y = table[:, :-1].astype(np.uint8).reshape(-1, 8, 8, 1), table[:, -1].astype(np.int32)
     order = arrays.split_order(len(x))
     rank = np.empty(len(x), np.int64)  # of each example among those of its class, in that order
     for label in range(10):
@@ -38,3 +39,16 @@ def load_digits() -> Dataset:
     spec = Spec("digits", (8, 8, 1), "grey", levels=17, num_classes=10, label_names=tuple("0123456789"))
     spec = spec._replace(data_hash=arrays.data_hash(splits))
     return Dataset(splits, with_protocol(spec, "digits_1397_200_200"))
+
+
+def _table() -> np.ndarray:
+    """64 pixels and a label per row, from the file in scikit-learn's folder: importing scikit-learn takes most of a second."""
+    found = importlib.util.find_spec("sklearn")
+    for folder in (found.submodule_search_locations if found else None) or ():
+        path = pathlib.Path(folder, "datasets", "data", "digits.csv.gz")
+        if path.exists():
+            return np.loadtxt(path, delimiter=",")
+    from sklearn import datasets  # where another version keeps the file elsewhere
+
+    pixels, target = datasets.load_digits(return_X_y=True)
+    return np.column_stack([np.asarray(pixels), np.asarray(target)])
