@@ -90,7 +90,7 @@ def compile_program(
     """
     if log_every < 1:
         raise ValueError(f"compile_program: log_every={log_every}, expected at least one step per row")
-    traces = [0]
+    started, traces = time.perf_counter(), [0]
 
     def step(state: TrainState, batch: PyTree):
         traces[0] += 1
@@ -99,15 +99,14 @@ def compile_program(
     row = jax.tree.map(np.asarray, feed.plan(0, 1))
     one_state = jax.eval_shape(lambda s: jax.tree.map(lambda leaf: leaf[0], s), state)
     batch = jax.eval_shape(lambda r, w: feed.batch(r, jax.tree.map(lambda leaf: leaf[0], w)), feed.resident, row)
-    _, metrics = jax.eval_shape(algorithm.step, one_state, batch)
-    names = tuple(sorted(metrics))
+    traced, names = _traced(step, one_state, batch)
     capacity = _capacity(row)
 
     def get_batch(resident: PyTree, plan: PyTree, index: jax.Array):
         return mesh.divide_batch(feed.batch(resident, jax.tree.map(lambda leaf: leaf[index], plan)), placement)
 
     most_rows = (capacity - 1) // log_every + 2  # windows that capacity steps can touch
-    chunk = _chunk(step, get_batch, names, most_rows, strategy, placement)
+    chunk = _chunk(traced, get_batch, names, most_rows, strategy, placement)
     members = state.step.shape[0]
     carry = Carry(state, jnp.zeros((members, len(names)), jnp.float32))
     carry = mesh.place(carry, placement, members=True)
@@ -120,7 +119,6 @@ def compile_program(
 
     plan = window(0, 1).plan
     bounds = (np.int32(0), np.int32(0), np.int32(1), np.int32(log_every))
-    started = time.perf_counter()
     compiled = jax.jit(chunk, donate_argnums=0).lower(carry, resident, plan, *bounds).compile()
     seconds = time.perf_counter() - started
     program = Program(compiled, names, capacity, window, resident, log_every, seconds, traces[0], _flops(compiled))
@@ -156,15 +154,15 @@ def _sound(state: TrainState) -> jax.Array:
     return whole(state.variables.params, lambda leaf: ~jnp.isfinite(leaf)) & whole(state.variables.state, jnp.isnan)
 
 
-def _with_opaque_constants(step):
-    """``step`` with the arrays that it closes over hidden from XLA's simplifier.
+def _traced(step, state: PyTree, batch: PyTree) -> tuple[Callable[..., Any], tuple[str, ...]]:
+    """``step``, traced once for these shapes, and the names of its metrics.
 
-    XLA folds them into the arithmetic of a loop, but not of a loop within a loop: a prior's zeros would vanish from a solo run
-    and stay in a member's, which would then round differently.
+    The arrays that it closes over are hidden from XLA's simplifier, which folds them into the arithmetic of a loop, but not of
+    a loop within a loop: a prior's zeros would vanish from a solo run and stay in a member's, which would then round differently.
     """
+    closed, shapes = jax.make_jaxpr(step, return_shape=True)(state, batch)
 
     def opaque(state: TrainState, batch: PyTree):
-        closed, shapes = jax.make_jaxpr(step, return_shape=True)(state, batch)
         constants = [
             jax.lax.optimization_barrier(one) if jnp.issubdtype(one.dtype, jnp.inexact) else one
             for one in closed.consts
@@ -172,11 +170,11 @@ def _with_opaque_constants(step):
         call = jax.extend.core.jaxpr_as_fun(jax.extend.core.ClosedJaxpr(closed.jaxpr, constants))
         return jax.tree.unflatten(jax.tree.structure(shapes), call(*jax.tree.leaves((state, batch))))
 
-    return opaque
+    return opaque, tuple(sorted(shapes[1]))
 
 
 def _chunk(step, get_batch, names: tuple[str, ...], most_rows: int, strategy: str, placement: mesh.Placement | None):
-    finite_index, step = names.index("finite"), _with_opaque_constants(step)
+    finite_index = names.index("finite")
 
     def run(advance, check, carry: Carry, resident, plan, first, start, stop, log_every):
         """Steps start..stop; leading member axis or none, as ``advance`` and ``check`` have it."""
