@@ -61,20 +61,68 @@ def run(settings: config.Settings) -> int:
     """Train what is left to train, evaluate and draw; a finished run is told so."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from vaex import experiment
-    from vaex.training import compilation
+    from vaex.training import compilation, processes
 
-    with compilation.cache(settings.run.compile_cache, lambda text: complain(text, 0)):
+    flags = settings.run
+    with compilation.cache(flags.compile_cache, lambda text: complain(text, 0)):
+        processes.join(flags.coordinator_address, flags.num_processes, flags.process_id)
         assembled = experiment.assemble(settings)
-        files.make_writable(assembled.directory)
-        with files.held(assembled.directory):
-            return advance(assembled)
+        return lead(assembled) if processes.is_first() else follow(assembled)
 
 
-def advance(assembled: Experiment) -> int:
+FINISHED, NEW, RESUMED = range(3)  # where a run directory stands
+
+
+def follow(assembled: Experiment) -> int:
+    """Train beside the first process, which alone writes, evaluates and draws."""
+    from vaex import experiment
+    from vaex.training import processes
+
+    stands = processes.decide(lambda: NEW)
+    if stands != FINISHED:
+        experiment.train(assembled, resumed=stands == RESUMED, say=lambda text: None)
+    processes.leave()
+    return 0
+
+
+def lead(assembled: Experiment) -> int:
     """Take the run in its directory, held against others, to where the flags want it."""
     from vaex import experiment, report
+    from vaex.training import processes
 
     settings, path = assembled.settings, assembled.directory / "summary.json"
+    with contextlib.ExitStack() as holding:
+
+        def look() -> int:
+            files.make_writable(assembled.directory)
+            holding.enter_context(files.held(assembled.directory))
+            return standing(assembled, path)
+
+        stands = processes.decide(look)
+        done = finished(path)
+        if stands == FINISHED and done is not None:
+            processes.leave()
+            print(
+                f"{assembled.directory} is finished at step {done['steps']}; a larger --steps goes on, --overwrite starts again"
+            )
+            show(assembled.directory, done)
+            return 0
+        size = f"{len(settings.members)} members, " if len(settings.members) > 1 else ""
+        print(f"{settings.model} on {assembled.spec.name}: {size}{assembled.steps} steps, in {assembled.directory}")
+        trained = experiment.train(assembled, resumed=stands == RESUMED, say=print)
+        processes.leave()
+        if done is not None and done["steps"] == assembled.steps:  # only the evaluation is new: keep how it was trained
+            trained = trained._replace(facts={name: done.get(name) for name in trained.facts})
+        summary = report.summarize(assembled, trained, tell_on(sys.stderr))
+        files.write_json(path, summary)
+        show(assembled.directory, summary)
+        return 0
+
+
+def standing(assembled: Experiment, path: pathlib.Path) -> int:
+    """Claim the run directory, and tell where it stands: FINISHED with all that the flags want, NEW or RESUMED."""
+    from vaex import experiment, report
+
     resumed = experiment.claim(assembled)
     done = finished(path)
     if done is not None and done["steps"] > assembled.steps:
@@ -84,20 +132,8 @@ def advance(assembled: Experiment) -> int:
         )
     complete = done is not None and done["steps"] == assembled.steps
     if done is not None and complete and covers(done["evaluation"], report.evaluation_facts(assembled)):
-        print(
-            f"{assembled.directory} is finished at step {done['steps']}; a larger --steps goes on, --overwrite starts again"
-        )
-        show(assembled.directory, done)
-        return 0
-    size = f"{len(settings.members)} members, " if len(settings.members) > 1 else ""
-    print(f"{settings.model} on {assembled.spec.name}: {size}{assembled.steps} steps, in {assembled.directory}")
-    trained = experiment.train(assembled, resumed=resumed, say=print)
-    if done is not None and complete:  # only the evaluation is new: keep how it was trained
-        trained = trained._replace(facts={name: done.get(name) for name in trained.facts})
-    summary = report.summarize(assembled, trained, tell_on(sys.stderr))
-    files.write_json(path, summary)
-    show(assembled.directory, summary)
-    return 0
+        return FINISHED
+    return RESUMED if resumed else NEW
 
 
 def covers(done: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

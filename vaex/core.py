@@ -116,11 +116,14 @@ class Feed(NamedTuple):
 
     ``resident``: arrays that stay on the device; ``plan(first_step, count) -> pytree`` of host arrays with leading axis
     ``count``, a pure function of its arguments; ``batch(resident, row) -> Batch`` takes one row of a plan, inside the loop.
+    ``share(first_step, count, rows)``: where a plan holds the examples themselves, [count, b, ...], these rows of the batch:
+    devices and processes that divide the batch ask for their own only. None where a plan is small.
     """
 
     resident: PyTree
     plan: Callable[[int, int], PyTree]
     batch: Callable[[PyTree, PyTree], Batch]
+    share: Callable[[int, int, slice], PyTree] | None = None
 
 
 # Figures: plain arrays, drawn by vaex.plots, so that models never import a plotting library.

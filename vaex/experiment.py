@@ -22,7 +22,7 @@ from vaex.data.spec import Dataset, Spec
 from vaex.errors import NonFiniteError, UserError
 from vaex.files import make_writable, read_json, write_json
 from vaex.models import likelihoods
-from vaex.training import algorithm, loop, mesh, population, reporting
+from vaex.training import algorithm, loop, mesh, population, processes, reporting
 from vaex.training.checkpoint import Checkpoints
 
 SHOWN = ("elbo", "reconstruction", "cross_entropy", "kl")
@@ -45,17 +45,6 @@ class Trained(NamedTuple):
 
     state: Any
     facts: dict[str, Any]
-
-
-def image_size(sizes: tuple[int, ...] | None) -> int | tuple[int, int] | None:
-    """--image_size as ``data.load`` takes it."""
-    if sizes is None or len(sizes) == 1:
-        return sizes[0] if sizes else None
-    if len(sizes) != 2:
-        raise UserError(
-            f"--image_size={'x'.join(map(str, sizes))}: expected one side, such as 64, or height x width, such as 64x48"
-        )
-    return sizes[0], sizes[1]
 
 
 def resolve_spec(settings: config.Settings, spec: Spec) -> Spec:
@@ -90,7 +79,7 @@ def assemble(settings: config.Settings) -> Experiment:
         flags.dataset or "",
         data_dir=flags.data_dir,
         manual_dir=flags.manual_dir,
-        image_size=image_size(flags.image_size),
+        image_size=flags.image_size,
     )
     spec = resolve_spec(settings, dataset.spec)
     examples = dataset.num_training_examples
@@ -279,9 +268,9 @@ def train(experiment: Experiment, *, resumed: bool, say: Any) -> Trained:
     stepper, feed, state = initial_state(experiment)
     recorded = read_json(directory / "config.json").get("population_strategy") if resumed else None
     strategy = strategy_for(experiment, state, recorded)
-    if not resumed:
-        write_config(experiment, strategy)
     placement = mesh.choose(len(experiment.settings.members), run.batch_size or 0, run.devices or jax.device_count())
+    if not resumed and processes.is_first():
+        write_config(experiment, strategy)
     program, carry = loop.compile_program(
         stepper, feed, state, log_every=run.log_every, strategy=strategy, placement=placement
     )
@@ -312,7 +301,7 @@ def train(experiment: Experiment, *, resumed: bool, say: Any) -> Trained:
         "population_strategy": strategy,
         "devices_used": 1 if placement is None else placement.mesh.size,
     }
-    return Trained(carry.state, facts)
+    return Trained(processes.fetch(carry.state), facts)
 
 
 def _fit(
@@ -320,26 +309,17 @@ def _fit(
 ) -> tuple[Any, float]:
     """The loop with its files and progress; returns the last carry and the seconds spent in steps."""
     run, directory, stop = experiment.settings.run, experiment.directory, experiment.steps
-    rows = reporting.Rows(directory / "metrics.jsonl", keep_until=start)
-    timings = reporting.Rows(directory / "timings.jsonl", keep_until=start)
-    shown = [name for name in SHOWN if name in program.metric_names] or ["loss"]
-    progress = reporting.Progress(experiment.settings.model, start, stop, (run.batch_size or 0), shown)
+    writer = _writer(experiment, program, start) if processes.is_first() else None
     spent, last_save = [0.0], [time.monotonic()]
 
     def report(first: int, end: int, chunk: loop.Chunk, seconds: float) -> None:
         spent[0] += seconds
-        rows.append(
-            reporting.metric_rows(program.metric_names, chunk.rows, first // program.log_every, program.log_every)
-        )
-        timings.append(
-            [{"step": end, "steps": end - first, "seconds": round(seconds, 6), "time": round(time.time(), 3)}]
-        )
-        means = dict(zip(program.metric_names, np.mean(chunk.last, axis=0), strict=True))
-        progress.update(end, end - first, seconds, means)
+        if writer is not None:
+            writer.report(first, end, chunk.rows, chunk.last, seconds)
 
     def save(step: int, now: loop.Carry) -> None:
         due = step % run.checkpoint_every == 0 if run.checkpoint_every else time.monotonic() - last_save[0] > 60.0
-        if due or step == stop:
+        if processes.agree(int(due)) == (1,) or step == stop:
             checkpoints.save(step, now)
             last_save[0] = time.monotonic()
 
@@ -355,8 +335,16 @@ def _fit(
             "Try a lower --learning_rate or --clip_norm=1"
         ) from None
     finally:
-        progress.close()
+        if writer is not None:
+            writer.close()
     return carry, spent[0]
+
+
+def _writer(experiment: Experiment, program: loop.Program, start: int) -> reporting.Writer:
+    settings = experiment.settings
+    shown = [name for name in SHOWN if name in program.metric_names] or ["loss"]
+    progress = reporting.Progress(settings.model, start, experiment.steps, settings.run.batch_size or 0, shown)
+    return reporting.Writer(experiment.directory, program.metric_names, program.log_every, start, progress)
 
 
 def describe_member(settings: config.Settings, member: config.Member) -> str:

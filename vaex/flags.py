@@ -29,6 +29,9 @@ class RunFlags:
       log_every: steps per row of metrics.jsonl.
       checkpoint_every: steps between checkpoints; by default about one a minute.
       devices: how many devices to use; by default all.
+      coordinator_address: HOST:PORT of the first of several processes that train one run, or auto on a cluster that tells.
+      num_processes: how many processes there are.
+      process_id: which of them this is, from 0; each reads its share of a batch, the first one writes the run.
       population_strategy: members at once (vmap) or one after the other (members).
       compile_cache: where compiled programs are kept for the next start: auto (the user's cache folder, or $VAEX_CACHE), off,
         or a folder.
@@ -44,6 +47,9 @@ class RunFlags:
     log_every: int = 100
     checkpoint_every: int | None = None
     devices: int | None = None
+    coordinator_address: str | None = None
+    num_processes: int | None = None
+    process_id: int | None = None
     population_strategy: Literal["auto", "vmap", "members"] = "auto"
     compile_cache: str = "auto"
 
@@ -61,7 +67,7 @@ class DataFlags:
       dequantize: uniform adds noise within a level, so that densities bound the likelihood of 8-bit data.
       flip: whether training images are flipped from left to right half of the time.
       crop: pixels by which training images are moved at most, at random; 0 is off.
-      image_size: to which a folder's images are resized, as 64 or 64x48 (height x width).
+      image_size: to which images of a folder or of TFDS are cut and resized, as 64 or 64x48 (height x width).
       labels: how many training examples keep their label, equally many of each class; by default all.
       labelled_per_batch: how many examples of each batch are labelled ones, where --labels is given; by default half.
       memory: where training data is kept; host streams it to the device ahead of use, with the same numbers.
@@ -108,6 +114,8 @@ LIMITS = {
     "log_every": COUNT,
     "checkpoint_every": COUNT,
     "devices": COUNT,
+    "num_processes": COUNT,
+    "process_id": (0, COUNT[1]),
     "crop": (0, COUNT[1]),
     "labels": COUNT,
     "labelled_per_batch": COUNT,

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
-from synthetic import BATCH, MODEL, HParams, assert_close, assert_equal, feed
+from synthetic import ARRAYS, BATCH, MODEL, HParams, assert_close, assert_equal, feed
 
+from vaex.data import streamed_feed
 from vaex.errors import NonFiniteError
 from vaex.training import loop, mesh, population
 from vaex.training.algorithm import as_schedules, gradient_algorithm
@@ -115,6 +116,26 @@ def test_dividing_changes_no_number(stepper, plain, members, strategy, devices, 
     assert len(weights.devices()) == devices
     shard_rows = members // devices if axis == "population" else members
     assert {shard.data.shape[0] for shard in weights.addressable_shards} == {shard_rows}
+
+
+def test_devices_that_divide_a_streamed_batch_ask_for_their_own_rows_once(stepper, plain):
+    streamed = streamed_feed(ARRAYS, ROWS_PER_BATCH, data_seed=1)
+    asked = []
+
+    def share(first, count, rows):
+        asked.append((first, count, rows.start, rows.stop))
+        return streamed.share(first, count, rows)
+
+    placement = mesh.choose(1, ROWS_PER_BATCH, 4)
+    states = population.init(stepper, [0], population.stack([as_schedules(HParams(learning_rate=0.01))]), BATCH)
+    program, carry = loop.compile_program(
+        stepper, streamed._replace(share=share), states, log_every=5, strategy="solo", placement=placement
+    )
+    asked.clear()
+    carry, _ = loop.run_chunk(program, carry, 0, STEPS)
+    assert sorted(asked) == [(0, STEPS, start, start + 2) for start in (0, 2, 4, 6)]
+    expected, _ = plain
+    assert_close(population.member(carry.state.variables, 0), population.member(expected.state.variables, 0), 1e-5)
 
 
 def test_a_divided_member_that_fails_is_named(stepper):

@@ -32,7 +32,7 @@ def streamed_feed(
       batch_size: rows per batch, at most n.
       data_seed: of the order; see ``vaex.data.order``.
       order: as in ``resident_feed``.
-    Returns: a Feed without resident arrays, whose plan rows are the batches.
+    Returns: a Feed without resident arrays, whose plan rows are the batches; devices that divide a batch read their own share.
     Raises: as ``resident_feed``.
     Example:
       >>> feed = streamed_feed({"x": np.arange(6.0)}, batch_size=6)
@@ -54,11 +54,14 @@ def streamed_feed(
         )
         return out
 
-    def plan(first_step: int, count: int) -> dict[str, np.ndarray]:
-        rows = order(first_step, count) if order else batch_indices(data_seed, n, batch_size, first_step, count)
-        return {name: gather(values, rows) for name, values in arrays.items()}
+    def share(first_step: int, count: int, rows: slice) -> dict[str, np.ndarray]:
+        indices = order(first_step, count) if order else batch_indices(data_seed, n, batch_size, first_step, count)
+        return {name: gather(values, indices[:, rows]) for name, values in arrays.items()}
 
-    return Feed({}, plan, lambda resident, row: dict(row))
+    def plan(first_step: int, count: int) -> dict[str, np.ndarray]:
+        return share(first_step, count, slice(None))
+
+    return Feed({}, plan, lambda resident, row: dict(row), share)
 
 
 def choose_memory(memory: str, size: int) -> str:
@@ -96,7 +99,7 @@ def feed_for(
 
 def _free_memory() -> float:
     """Bytes free on the device; on CPU, of the machine. Infinite where it can't be told."""
-    stats = jax.devices()[0].memory_stats() or {}
+    stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
     path = pathlib.Path("/proc/meminfo")

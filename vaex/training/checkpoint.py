@@ -13,6 +13,7 @@ import numpy as np
 
 from vaex.core import PyTree
 from vaex.errors import UserError
+from vaex.training import processes
 
 KEEP = 2
 ITEM = "state"  # the one item of each checkpoint
@@ -71,9 +72,11 @@ class Checkpoints:
             raise ValueError(f"Checkpoints.save: step {step} is not newer than the latest, {latest}")
         torn = [one for one, readable in self._readable.items() if not readable]
         for one in torn:
-            (self.folder / str(one)).replace(self.folder / f"{one}.torn")
+            if processes.is_first():
+                (self.folder / str(one)).replace(self.folder / f"{one}.torn")
             del self._readable[one]
         if torn:
+            processes.agree(0)  # all wait for the first
             self._manager.reload()
         if not self._manager.save(step, args=self._ocp.args.Composite(**{ITEM: self._ocp.args.StandardSave(tree)})):
             raise ValueError(f"Checkpoints.save: orbax did not write step {step} in {self.folder}")

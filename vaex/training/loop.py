@@ -19,7 +19,7 @@ import numpy as np
 
 from vaex.core import Algorithm, Feed, PyTree, TrainState
 from vaex.errors import NonFiniteError
-from vaex.training import mesh
+from vaex.training import mesh, processes
 
 CHUNK_SECONDS = 0.5
 MOST_STEPS = 8192  # in one chunk; bounds the plan and the rows that travel with it
@@ -114,8 +114,7 @@ def compile_program(
 
     def window(first: int, stop: int) -> Window:
         stop = min(stop, first + capacity)
-        plan = _padded(jax.tree.map(np.asarray, feed.plan(first, stop - first)), capacity)
-        return Window(first, stop, mesh.place(jax.tree.map(jnp.asarray, plan), placement, members=False))
+        return Window(first, stop, _placed_plan(feed, row, first, stop, capacity, placement))
 
     plan = window(0, 1).plan
     bounds = (np.int32(0), np.int32(0), np.int32(1), np.int32(log_every))
@@ -129,6 +128,18 @@ def _capacity(row: PyTree) -> int:
     """Steps that a window holds: enough for half a second of the smallest model, bounded in memory (64 MB)."""
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(row))
     return max(1, min(MOST_STEPS, (64 << 20) // max(size, 1)))
+
+
+def _placed_plan(
+    feed: Feed, row: PyTree, first: int, stop: int, capacity: int, placement: mesh.Placement | None
+) -> PyTree:
+    """The plan of the steps on the devices, padded to the capacity; ``row``: that of one step, for shapes."""
+    if feed.share is None or placement is None or placement.axis != "data":
+        plan = _padded(jax.tree.map(np.asarray, feed.plan(first, stop - first)), capacity)
+        return mesh.place(jax.tree.map(jnp.asarray, plan), placement, members=False)
+    share = feed.share
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((capacity, *leaf.shape[1:]), leaf.dtype), row)
+    return mesh.place_shares(lambda rows: _padded(share(first, stop - first, rows), capacity), shapes, placement)
 
 
 def _padded(plan: PyTree, capacity: int) -> PyTree:
@@ -239,9 +250,9 @@ def run_chunk(
     bounds = (np.int32(window.first), np.int32(start), np.int32(stop), np.int32(program.log_every))
     carry, rows, last, sound = program.call(carry, program.resident, window.plan, *bounds)
     finished = stop // program.log_every - start // program.log_every
-    last = np.asarray(last)
-    finite = (last[:, program.metric_names.index("finite")] > 0) & np.asarray(sound)
-    return carry, Chunk(np.asarray(rows)[:, :finished], last, finite)  # cut on the host: each length would compile
+    rows, last, sound = (np.asarray(one) for one in processes.fetch((rows, last, sound)))
+    finite = (last[:, program.metric_names.index("finite")] > 0) & sound
+    return carry, Chunk(rows[:, :finished], last, finite)  # cut on the host: each length would compile
 
 
 class _Ahead:
@@ -305,7 +316,7 @@ def fit(
             report(step, end, chunk, seconds)
             save(end, carry)
             per_step = seconds / (end - step)
-            length = max(1, min(int(CHUNK_SECONDS / max(per_step, 1e-9)), 8 * (end - step)))
+            (length,) = processes.agree(max(1, min(int(CHUNK_SECONDS / max(per_step, 1e-9)), 8 * (end - step))))
             step = end
     finally:
         ahead.close()
@@ -313,6 +324,7 @@ def fit(
 
 
 def _explain(program: Program, carry: Carry, chunk: Chunk) -> str:
+    carry = processes.fetch(carry)
     steps = np.asarray(carry.state.step)
     parts = []
     for index in np.flatnonzero(~chunk.finite):

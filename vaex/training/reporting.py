@@ -131,3 +131,33 @@ class Progress:
         """Leave the terminal as it was."""
         if self._bar is not None:
             self._bar.stop()
+
+
+class Writer:
+    """What a run writes and shows while it trains: metrics.jsonl, timings.jsonl and the progress.
+
+    Args:
+      directory: of the run.
+      names, log_every: of the metrics and their rows.
+      start: the step from which the run continues; rows of later steps are removed.
+      progress: shown.
+    """
+
+    def __init__(
+        self, directory: pathlib.Path, names: Sequence[str], log_every: int, start: int, progress: Progress
+    ) -> None:
+        self._names, self._log_every, self._progress = tuple(names), log_every, progress
+        self._rows = Rows(directory / "metrics.jsonl", keep_until=start)
+        self._timings = Rows(directory / "timings.jsonl", keep_until=start)
+
+    def report(self, first: int, stop: int, rows: np.ndarray, last: np.ndarray, seconds: float) -> None:
+        """After the steps ``first`` to ``stop``: means of finished windows ``rows`` [p, r, m], ``last`` metrics [p, m]."""
+        self._rows.append(metric_rows(self._names, rows, first // self._log_every, self._log_every))
+        timing = {"step": stop, "steps": stop - first, "seconds": round(seconds, 6), "time": round(time.time(), 3)}
+        self._timings.append([timing])
+        means = dict(zip(self._names, np.mean(last, axis=0), strict=True))
+        self._progress.update(stop, stop - first, seconds, means)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._progress.close()

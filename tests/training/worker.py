@@ -1,0 +1,78 @@
+"""One of two processes that train together; run by test_processes.py as ``worker.py PORT PROCESS FOLDER``.
+
+Each has two virtual devices. What it found goes to FOLDER/PROCESS.npz.
+"""
+
+import pathlib
+import sys
+
+from vaex.training import processes
+
+if __name__ == "__main__":  # before anything else uses jax
+    processes.join(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
+
+import jax
+import numpy as np
+from synthetic import ARRAYS, MODEL, HParams
+
+from vaex.data import resident_feed, streamed_feed
+from vaex.errors import NonFiniteError
+from vaex.training import loop, mesh, population
+from vaex.training.algorithm import as_schedules, gradient_algorithm
+from vaex.training.checkpoint import Checkpoints
+
+BATCH_SIZE, STEPS = 8, 12
+
+
+class Watched(np.ndarray):
+    """An array that notes how many of its rows are taken."""
+
+    taken = 0
+
+    def take(self, indices, *args, **kwargs):
+        Watched.taken += np.size(indices)
+        return super().take(indices, *args, **kwargs)
+
+
+def train(members, strategy, feed, folder=None, **hparams):
+    """The members' state after all steps, the last metrics, and the carry on the devices."""
+    values = population.stack([as_schedules(HParams(**hparams)) for _ in range(members)])
+    stepper = gradient_algorithm(MODEL)
+    states = population.init(stepper, range(members), values, {"x": ARRAYS["x"][:BATCH_SIZE]})
+    placement = mesh.choose(members, BATCH_SIZE, jax.device_count())
+    assert placement is not None and placement.mesh.size == 4
+    program, carry = loop.compile_program(stepper, feed, states, log_every=5, strategy=strategy, placement=placement)
+    if folder is None:
+        return processes.fetch(loop.fit(program, carry, 0, STEPS).state)
+    checkpoints = Checkpoints(folder)
+    carry = loop.fit(program, carry, 0, STEPS // 2)
+    checkpoints.save(STEPS // 2, carry)
+    restored = checkpoints.restore(carry)
+    checkpoints.close()
+    return processes.fetch(loop.fit(program, restored, STEPS // 2, STEPS).state)
+
+
+def flat(name, state):
+    leaves = jax.tree.leaves(state.variables)
+    return {f"{name}_{index}": np.asarray(leaf) for index, leaf in enumerate(leaves)}
+
+
+def main(process: int, folder: pathlib.Path) -> None:
+    assert processes.agree(10 + process, process) == (10, 0)
+    assert processes.decide(lambda: 5 + process) == 5
+    arrays = {"x": ARRAYS["x"].view(Watched)}
+    found = flat("divided", train(1, "solo", streamed_feed(arrays, BATCH_SIZE, 1)))
+    found["taken"] = np.array(Watched.taken)
+    resident = resident_feed(ARRAYS, BATCH_SIZE, 1)
+    found |= flat("resumed", train(1, "solo", resident, folder / "checkpoints"))
+    found |= flat("members", train(4, "members", resident))
+    try:
+        train(4, "vmap", resident, learning_rate="ramp:0:3e38:3", noise=1e38)
+    except NonFiniteError as error:
+        found["error"] = np.array(str(error))
+    processes.leave()
+    np.savez(folder / f"{process}.npz", **found)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[2]), pathlib.Path(sys.argv[3]))
