@@ -44,11 +44,23 @@ def _busy() -> float | None:
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
-def interleave(functions: Mapping[str, Callable[[], None]], *, repeats: int, warm_up: int = 1) -> dict[str, Timing]:
+def _own() -> float:
+    """CPU seconds of this process, and of the children that it has waited for."""
+    import resource
+
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def interleave(
+    functions: Mapping[str, Callable[[], float | None]], *, repeats: int, warm_up: int = 1
+) -> dict[str, Timing]:
     """Time each function ``repeats`` times, one after the other in turn, after ``warm_up`` calls of each.
 
-    A function must have finished its work when it returns (block on its results). A repeat counts only if foreign
-    processes used less than ``FOREIGN`` of a core meanwhile; where none does, all count and ``dropped`` equals ``repeats``.
+    A function must have finished its work when it returns (block on its results, wait for its child processes); one that
+    measures for itself returns its seconds. A repeat counts only if foreign processes used less than ``FOREIGN`` of a core
+    meanwhile; where none does, all count and ``dropped`` equals ``repeats``. The machine counts in hundredths of a second, so a
+    repeat should take some tenths.
     """
     for _ in range(warm_up):
         for function in functions.values():
@@ -58,12 +70,14 @@ def interleave(functions: Mapping[str, Callable[[], None]], *, repeats: int, war
     names = list(functions)
     for index in range(repeats):
         for name in names if index % 2 == 0 else reversed(names):
-            busy, own, began = _busy(), time.process_time(), time.perf_counter()
-            functions[name]()
-            seconds = time.perf_counter() - began
+            busy = _busy()
+            own, began = 0.0 if busy is None else _own(), time.perf_counter()
+            measured = functions[name]()
+            wall = time.perf_counter() - began
+            seconds = wall if measured is None else measured
             every[name].append(seconds)
             after = _busy()
-            foreign = 0.0 if busy is None or after is None else (after - busy - (time.process_time() - own)) / seconds
+            foreign = 0.0 if busy is None or after is None else (after - busy - (_own() - own)) / wall
             if foreign < FOREIGN:
                 clean[name].append(seconds)
     return {name: Timing(clean[name] or every[name], repeats - len(clean[name])) for name in functions}
