@@ -32,6 +32,13 @@ class Timing(NamedTuple):
         return (high - low) / 2 / self.median
 
 
+class Worked(NamedTuple):
+    """What a worker process says of its work: seconds of the clock, and CPU seconds of all its threads."""
+
+    seconds: float
+    cpu_seconds: float
+
+
 def _busy() -> float | None:
     """CPU seconds that the machine has spent on anything since it started, or None where /proc does not say."""
     path = pathlib.Path("/proc/stat")
@@ -53,12 +60,17 @@ def _own() -> float:
 
 
 def interleave(
-    functions: Mapping[str, Callable[[], float | None]], *, repeats: int, warm_up: int = 1
+    functions: Mapping[str, Callable[[], float | Worked | None]],
+    *,
+    repeats: int,
+    warm_up: int = 1,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Timing]:
     """Time each function ``repeats`` times, one after the other in turn, after ``warm_up`` calls of each.
 
     A function must have finished its work when it returns (block on its results, wait for its child processes); one that
-    measures for itself returns its seconds. A repeat counts only if foreign processes used less than ``FOREIGN`` of a core
+    measures for itself returns its seconds, and one that lets a living process of ours work returns ``Worked``. ``tell`` is
+    told which repeat comes. A repeat counts only if foreign processes used less than ``FOREIGN`` of a core
     meanwhile; where none does, all count and ``dropped`` equals ``repeats``. The machine counts in hundredths of a second, so a
     repeat should take some tenths.
     """
@@ -70,14 +82,16 @@ def interleave(
     names = list(functions)
     for index in range(repeats):
         for name in names if index % 2 == 0 else reversed(names):
+            tell(f"repeat {index + 1} of {repeats}: {name}")
             busy = _busy()
             own, began = 0.0 if busy is None else _own(), time.perf_counter()
             measured = functions[name]()
             wall = time.perf_counter() - began
-            seconds = wall if measured is None else measured
+            seconds, workers = measured if isinstance(measured, Worked) else (measured, 0.0)
+            seconds = wall if seconds is None else seconds
             every[name].append(seconds)
             after = _busy()
-            foreign = 0.0 if busy is None or after is None else (after - busy - (_own() - own)) / wall
+            foreign = 0.0 if busy is None or after is None else (after - busy - (_own() - own) - workers) / wall
             if foreign < FOREIGN:
                 clean[name].append(seconds)
     return {name: Timing(clean[name] or every[name], repeats - len(clean[name])) for name in functions}
