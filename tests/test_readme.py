@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 
 import vaex
-from vaex import cli, testing
+from vaex import cli, data, testing
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 PURE_LAYER = (ROOT / "docs" / "pure_layer.md").read_text()
+DATA = (ROOT / "docs" / "data.md").read_text()
 
 
 def block(name: str, page: str = README) -> str:
@@ -119,3 +120,17 @@ def test_links_and_names_exist():
         assert (root / path).exists(), f"README.md names {path}, which is not there"
     for name in re.findall(r"vaex\.(\w+)\(", README):
         assert hasattr(vaex, name), f"README.md calls vaex.{name}"
+
+
+@pytest.mark.parametrize("name", ["factors", "sequences"])
+def test_the_data_page_shows_what_its_examples_print(name):
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(block(name, DATA), "docs/data.md", "exec"), {})
+    assert printed.getvalue() == shown(name, DATA)
+
+
+def test_the_data_page_names_every_data_set():
+    rows = re.findall(r"^\| (`.*?) \|", DATA, re.MULTILINE)
+    named = {word for row in rows for word in re.findall(r"`([^`]+)`", row)}
+    assert named == {name for name in data.DATASETS if name != "FOLDER"}
