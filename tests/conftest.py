@@ -1,7 +1,9 @@
 """Shared fixtures. Eight virtual CPU devices are set up before jax starts, for the sharding laws."""
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Callable, Iterator
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
@@ -21,6 +23,23 @@ def shared_data() -> pathlib.Path:
     if not folder.is_dir():
         pytest.skip("../shared/data is not beside the checkout")
     return folder
+
+
+@pytest.fixture
+def full_disk() -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    """A block in which no file can grow beyond so many bytes: the system itself refuses the write, as on a full disk."""
+    resource = pytest.importorskip("resource", reason="this platform has no limits on the size of files")
+
+    @contextlib.contextmanager
+    def limited(size: int) -> Iterator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
 
 
 collect_ignore_glob = ["*/conftest.py"]  # they hold no doctests, and modules of one name can't all be collected

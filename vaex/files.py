@@ -63,34 +63,57 @@ def make_writable(directory: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def held(directory: pathlib.Path) -> Iterator[None]:
+def held(directory: pathlib.Path, *, wait: bool = False) -> Iterator[bool]:
     """Hold ``directory`` against other processes that ask for it so, until the block or the process ends.
 
-    Left-overs of writes that were killed are removed on entering. Where the file system knows no locks, nothing is held.
+    Left-overs of writes that were killed are removed on entering. Where the file system knows no locks, nothing is held,
+    and left-overs stay, since they may be another process's work.
 
+    Args:
+      directory: exists.
+      wait: for whoever holds it, instead of raising.
+    Returns: whether it waited.
     Raises: UserError where another process holds it.
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder, held(pathlib.Path(folder)) as waited:
+      ...     waited
+      False
     """
     try:
-        import fcntl
+        import fcntl  # noqa: F401
     except ImportError:  # no such locks on this platform
-        yield
+        yield False
         return
     handle = os.open(directory, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        state = _lock(handle, wait)
+        if state is None:
             raise UserError(
                 f"--out={directory}: another process is at work there; wait until it ends, or choose another directory"
-            ) from None
-        except OSError:
-            pass  # such as on some network file systems
-        for entry in directory.iterdir():
+            )
+        for entry in directory.iterdir() if state != "unheld" else ():
             if TEMPORARY.fullmatch(entry.name) and entry.is_file():
                 entry.unlink(missing_ok=True)
-        yield
+        yield state == "waited"
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, wait: bool) -> str | None:
+    """One of "held", "waited" (and then held), "unheld" where there are no locks, or None where another process has it."""
+    import fcntl
+
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return "held"
+    except BlockingIOError:
+        if not wait:
+            return None
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        return "waited"
+    except OSError:  # such as on some network file systems
+        return "unheld"
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

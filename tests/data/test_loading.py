@@ -56,7 +56,7 @@ def test_listing_the_data_sets_imports_nothing_heavy():
 
 def test_loading_imports_no_jax():
     """A wrong file is reported without waiting for jax."""
-    assert imported("data.load('digits')") == ["numpy", "sklearn"]
+    assert imported("data.load('digits')") == ["numpy"]
 
 
 def test_every_public_name_exists():
@@ -67,12 +67,21 @@ def test_every_public_name_exists():
         data.lode  # noqa: B018
 
 
-def test_image_size_is_for_folders_only():
-    for name in ("digits", "mnist", "tfds:mnist", "a.npz"):
-        with pytest.raises(
-            UserError, match=f"--image_size=32: is for a folder of images, and {name} is none; leave it out"
-        ):
-            data.load(name, image_size=32)
+@pytest.mark.parametrize("name", ["digits", "mnist", "color_sprites", "a.npz"])
+def test_image_size_is_for_images_of_many_sizes(name):
+    with pytest.raises(
+        UserError, match=f"--image_size=32: is for a folder .*and tfds:NAME, and {name} is none of these"
+    ):
+        data.load(name, image_size=32)
+
+
+@pytest.mark.parametrize("size", [0, -1, 5000, 1.5, True, (), (4, 4, 4), (4, 0), "64"])
+@pytest.mark.parametrize("name", ["digits", "celeb_a", "tfds:pets", "/nonexistent"])
+def test_sizes_that_are_none(name, size):
+    with pytest.raises(
+        UserError, match=r"--image_size=.*: give the side in pixels, 1 to 4096, such as 64, or height x width"
+    ):
+        data.load(name, image_size=size)
 
 
 def test_every_listed_name_can_be_loaded():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vaex import data
-from vaex.data import npy
+from vaex.data import arrays as shared
 from vaex.data.rows import Rows
 from vaex.errors import UserError
 
@@ -45,7 +45,7 @@ ARRAYS = {
 
 @pytest.fixture(autouse=True, params=[6 * 63, 6 * 63 * 4])
 def small_chunks(request, monkeypatch):
-    monkeypatch.setattr(npy, "CHUNK", request.param)
+    monkeypatch.setattr(shared, "CHUNK", request.param)
 
 
 def save(folder, x, name="own"):
@@ -129,13 +129,13 @@ NAN[33, 4, 5] = np.nan
 @pytest.mark.parametrize(
     ("x", "match"),
     [
-        (NAN, "example 33 has values that are NaN or infinite; remove"),
+        (NAN, r"1 values that are NaN or infinite, the first at index \(33, 4, 5\); remove"),
         (UNIT * 255, "expected 0 to 1; divide by"),
         (np.concatenate([UNIT[:39], UNIT[39:] + 3]), "expected 0 to 1"),
         (BYTES.astype(int) + 1, "expected 0 to 255"),
         (BYTES.astype(int) - 1, "from -1"),
         (BYTES.astype(complex), "dtype complex128"),
-        (np.zeros([3], "datetime64[s]"), "shape"),
+        (np.zeros([3], "datetime64[s]"), "dtype datetime64"),
         (np.array([[object()]]), "is not an .npy file of numbers"),
         (BYTES[0, 0], r"shape \(7,\), expected \[n, h, w\]"),
         (BYTES[:0], "is empty"),

@@ -164,7 +164,7 @@ def test_data_that_cannot_be_cached_is_still_read(tiny, tmp_path, monkeypatch):
         raise OSError(30, "Read-only file system")
 
     build(tiny, tmp_path / "root", tmp_path / "files")
-    monkeypatch.setattr("vaex.data.cache.write", read_only)
+    monkeypatch.setattr("vaex.data.cache.writing", read_only)
     with pytest.warns(UserWarning, match="Read-only file system.*every start will decode it"):
         dataset = load_originals(tiny, tmp_path / "root")
     check_splits(dataset, tmp_path / "files", held_out=10)

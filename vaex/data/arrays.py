@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import cast
 
 import numpy as np
 
 from vaex.data.order import epoch_order
+from vaex.data.rows import Rows
 from vaex.errors import UserError
 
 Splits = dict[str, dict[str, np.ndarray]]
 SPLITS = ("train", "validation", "test")
+CHUNK = 1 << 24  # bytes looked at at a time
 SPLIT_SEED = 2**64 - 1  # the order in which splits are carved; never a training order that anyone is likely to choose
 
 
@@ -34,7 +37,7 @@ def carve(arrays: Mapping[str, np.ndarray], missing: tuple[str, ...], where: str
       arrays: name -> [n, ...], all of one n.
       missing: "validation", "test", both or none; with none the arrays come back as they are.
       where: named in the error.
-    Returns: "train" and the missing splits.
+    Returns: "train" and the missing splits; of ``Rows`` they are ``Rows`` again.
     Raises: UserError where there are too few examples.
     Example:
       >>> splits = carve({"x": np.arange(10)}, ("validation", "test"), "a.npz")
@@ -53,7 +56,30 @@ def carve(arrays: Mapping[str, np.ndarray], missing: tuple[str, ...], where: str
     order = split_order(n)
     cuts = {split: order[i * size : (i + 1) * size] for i, split in enumerate(missing)}
     cuts["train"] = order[len(missing) * size :]
-    return {split: {name: values[chosen] for name, values in arrays.items()} for split, chosen in cuts.items()}
+    return {split: {name: chosen(values, rows) for name, values in arrays.items()} for split, rows in cuts.items()}
+
+
+def chosen(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Examples of an array; of ``Rows``, still on the disk.
+
+    Example:
+      >>> chosen(np.array([5, 6, 7]), np.array([2, 0])).tolist()
+      [7, 5]
+    """
+    return cast(np.ndarray, values.select(rows)) if isinstance(values, Rows) else values[rows]
+
+
+def in_chunks(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Consecutive examples, about CHUNK bytes at a time; never all of what is memory-mapped.
+
+    Example:
+      >>> [chunk.tolist() for chunk in in_chunks(np.arange(3))]
+      [[0, 1, 2]]
+    """
+    n = len(values)
+    size = max(1, CHUNK // max(1, values.nbytes // max(1, n)))
+    for start in range(0, n, size):
+        yield values[start : start + size]
 
 
 def labels(where: str, y: np.ndarray, n: int) -> np.ndarray:
@@ -111,5 +137,6 @@ def data_hash(splits: Splits) -> str:
         for name, values in sorted(splits[split].items()):
             little_endian = values.dtype.newbyteorder("<")
             digest.update(f"{split}/{name} {little_endian.str} {values.shape}\n".encode())
-            digest.update(np.ascontiguousarray(values, little_endian).data)
+            for chunk in in_chunks(values):
+                digest.update(np.ascontiguousarray(chunk, little_endian).data)
     return digest.hexdigest()[:16]

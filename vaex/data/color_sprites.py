@@ -9,13 +9,12 @@ from __future__ import annotations
 import functools
 import math
 import pathlib
-import zipfile
-import zlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vaex.data.archive import read_arrays
 from vaex.data.arrays import data_hash
 from vaex.data.factors import FactorSource, check_factors
 from vaex.data.spec import Spec, with_protocol
@@ -51,7 +50,7 @@ def color_sprites(path: str | pathlib.Path) -> FactorSource:
       ((2, 2, 2, 2, 1, 1), (3, 4, 4, 3))
     """
     path = pathlib.Path(path).expanduser()
-    layers = _read(path)
+    layers = read_arrays(path, LAYERS, REMEDY)
     _check(path, layers)
     directions, frames, height, width, _ = layers["body"].shape[1:]
     options = tuple(len(layers[name]) for name in LAYERS)
@@ -83,30 +82,6 @@ def _compose(
         color, alpha = (resident[name].at[row].get(mode="clip").astype(jnp.float32) for name in ("color", "alpha"))
         image = image * (1 - alpha / 255) + color * (alpha / 255)
     return jnp.floor(image + 0.5).astype(jnp.uint8).reshape(*chosen.shape[:-1], *size, 3)
-
-
-def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """The layers of the file, all there."""
-    if not path.exists():
-        raise UserError(f"{path}: no such file; {REMEDY}")
-    if not path.is_file():
-        raise UserError(f"{path}: is not a file; {REMEDY}")
-    try:
-        if not zipfile.is_zipfile(path):
-            raise UserError(f"{path}: is not an .npz file, or was cut short; {REMEDY}")
-        with np.load(path, allow_pickle=False) as archive:
-            missing = [name for name in LAYERS if name not in archive.files]
-            if missing:
-                raise UserError(f"{path}: has no array {missing[0]}; {REMEDY}")
-            return {name: archive[name] for name in LAYERS}
-    except UserError:
-        raise
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be read ({error.strerror or error}); check the file and its permissions"
-        ) from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
-        raise UserError(f"{path}: is damaged ({error}); {REMEDY}") from None
 
 
 def _check(path: pathlib.Path, layers: dict[str, np.ndarray]) -> None:

@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vaex.data.cache import Memory, Refused
+from vaex.data.resizing import fit_pixels
+from vaex.data.store import Store, ordered, pieces
 from vaex.errors import UserError
 
-CHUNK = 1000  # examples decoded at a time
 SPLIT_NAMES = {"train": "train", "validation": "validation", "valid": "validation", "val": "validation", "test": "test"}
 
 
@@ -35,6 +37,8 @@ class Prepared(NamedTuple):
 class Decoded(NamedTuple):
     """Decoded splits, "train" and perhaps "validation" and "test": {"x": images [n, h, w, c], "y": [n] where labelled}.
 
+    ``memory``: of facts about them, where some are so large that they were memory-mapped.
+
     Example:
       >>> Decoded({"train": {"x": np.zeros([2, 8, 8, 1], np.uint8)}}).label_names
       ()
@@ -42,15 +46,22 @@ class Decoded(NamedTuple):
 
     splits: dict[str, dict[str, np.ndarray]]
     label_names: tuple[str, ...] = ()
+    memory: Memory | None = None
 
 
-def decode(prepared: Prepared) -> Decoded:
+def decode(prepared: Prepared, store: Store, size: tuple[int, int] | None = None) -> tuple[str, ...]:
     """All splits of a prepared data set through ``tfds.data_source``: its image feature and its class label.
 
+    Args:
+      prepared: where it lies.
+      store: takes the arrays "train_x", "train_y", ..., a few examples at a time.
+      size: height and width to which images are cut and resized, or None.
+    Returns: the names of the classes, if any.
     Raises: UserError where tensorflow-datasets is missing, the files are damaged or not for random access, or there is no
-      one image feature of one size.
+      one image feature of one size; what ``store`` raises.
     Example:
-      >>> decode(Prepared(pathlib.Path("/nonexistent"), "no_such_set", "", "1.0.0"))
+      >>> from vaex.data.store import InMemory
+      >>> decode(Prepared(pathlib.Path("/nonexistent"), "no_such_set", "", "1.0.0"), InMemory(""))
       Traceback (most recent call last):
       ...
       vaex.errors.UserError: /nonexistent/no_such_set/1.0.0: cannot be read (...); remove this folder and prepare it again
@@ -64,8 +75,8 @@ def decode(prepared: Prepared) -> Decoded:
     full_name = "/".join(filter(None, (prepared.name, prepared.config))) + f":{prepared.version}"
     try:
         sources = tensorflow_datasets.data_source(full_name, data_dir=prepared.root, download=False)
-        return _decode_sources(f"tfds:{prepared.name}", sources)  # type: ignore[arg-type]
-    except UserError:
+        return _decode_sources(f"tfds:{prepared.name}", sources, store, size)  # type: ignore[arg-type]
+    except (UserError, Refused):
         raise
     except NotImplementedError:
         raise UserError(
@@ -83,7 +94,9 @@ def decode(prepared: Prepared) -> Decoded:
         ) from None
 
 
-def _decode_sources(where: str, sources: Mapping[str, Sequence[Any]]) -> Decoded:
+def _decode_sources(
+    where: str, sources: Mapping[str, Sequence[Any]], store: Store, size: tuple[int, int] | None
+) -> tuple[str, ...]:
     from tensorflow_datasets import features as kinds
 
     chosen = {SPLIT_NAMES[name]: source for name, source in sources.items() if name in SPLIT_NAMES and len(source)}
@@ -100,24 +113,41 @@ def _decode_sources(where: str, sources: Mapping[str, Sequence[Any]]) -> Decoded
         )
     image = "image" if "image" in images else images[0]
     label = "label" if isinstance(features.get("label"), kinds.ClassLabel) else None
-    names = tuple(features["label"].names or ()) if label else ()
-    splits = {split: _decode_split(f"{where}: {split}", source, image, label) for split, source in chosen.items()}
-    return Decoded(splits, names)
+    for split, source in chosen.items():
+        _decode_split(f"{where}: {split}", source, image, label, store, split, size)
+    return tuple(features["label"].names or ()) if label else ()
 
 
-def _decode_split(where: str, source: Sequence[Any], image: str, label: str | None) -> dict[str, np.ndarray]:
+def _decode_split(
+    where: str,
+    source: Sequence[Any],
+    image: str,
+    label: str | None,
+    store: Store,
+    split: str,
+    size: tuple[int, int] | None,
+) -> None:
     first = np.asarray(source[0][image])
-    x = np.empty((len(source), *first.shape), first.dtype)
-    y = np.empty(len(source), np.int64)
-    for start in range(0, len(source), CHUNK):
-        indices = range(start, min(start + CHUNK, len(source)))
-        for index, example in zip(indices, source.__getitems__(list(indices)), strict=True):  # type: ignore[attr-defined]
-            if example[image].shape != first.shape:
+    example = fit_pixels(f"{where} example 0", first, size) if size else first
+
+    def piece(indices: range) -> tuple[np.ndarray, np.ndarray]:
+        x, y = np.empty((len(indices), *example.shape), example.dtype), np.empty(len(indices), np.int64)
+        for at, found in enumerate(source.__getitems__(list(indices))):  # type: ignore[attr-defined]
+            pixels, name = found[image], f"{where} example {indices[at]}"
+            if size:
+                pixels = fit_pixels(name, pixels, size)
+            if pixels.shape != example.shape:
                 raise UserError(
-                    f"{where} example {index} has shape {example[image].shape}, but example 0 {first.shape}; images need one "
-                    "size: resize them and save them as an .npz"
+                    f"{name} has shape {pixels.shape}, but example 0 {example.shape}; images need one size: give one as "
+                    "--image_size, or save them as an .npz"
                 )
-            x[index] = example[image]
-            if label:
-                y[index] = example[label]
-    return {"x": x, "y": y} if label else {"x": x}
+            x[at] = pixels
+            y[at] = found[label] if label else -1
+        return x, y
+
+    append_x = store.array(f"{split}_x", (len(source), *example.shape), example.dtype)
+    append_y = store.array(f"{split}_y", (len(source),), np.int64) if label else None
+    for x, y in ordered(piece, pieces(len(source), first.nbytes)):
+        append_x(x)
+        if append_y:
+            append_y(y)

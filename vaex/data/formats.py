@@ -9,6 +9,8 @@ import tarfile
 
 import numpy as np
 
+from vaex.data.archive import read_arrays
+
 FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
@@ -86,9 +88,7 @@ def read_freyfaces(folder: pathlib.Path, split: str) -> Split:
 
 
 def _packed(path: pathlib.Path, *names: str) -> list[np.ndarray]:
-    """Arrays of an .npz file; opened here, since np.load leaves a damaged one open."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        return [archive[name] for name in names]
+    return list(read_arrays(path, names).values())
 
 
 def digest(x: np.ndarray, y: np.ndarray | None) -> str:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import pathlib
 import warnings
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from vaex.data.assemble import Part, assemble
-from vaex.data.decoding import SPLIT_NAMES, Decoded
-from vaex.data.prepared import LAYOUT, folders, keep, read_kept, root_folder
+from vaex.data.assemble import assemble_decoded
+from vaex.data.decoding import SPLIT_NAMES
+from vaex.data.prepared import LAYOUT, folders, keep, root_folder
+from vaex.data.resizing import checked_size, fit, words
 from vaex.data.spec import Dataset
+from vaex.data.store import Store, ordered, pieces
 from vaex.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
@@ -38,14 +40,14 @@ class Found(NamedTuple):
 def load_folder(
     path: str | os.PathLike[str],
     data_dir: str | os.PathLike[str] | None = None,
-    image_size: int | tuple[int, int] | None = None,
+    image_size: int | Sequence[int] | None = None,
 ) -> Dataset:
     """The PNG and JPEG images of a folder: in the folder itself, or in one sub-folder per class, whose names are labels.
 
     Folders train, validation and test hold splits of either kind; missing ones are carved (``arrays.carve``). Images are
     taken in the order of their names. Where all are grey, so is the data, else all become RGB. With ``image_size`` each
     is cut to the target's shape about its middle and resized (bicubic). Decoded arrays are kept in ``data_dir``, in
-    vaex_cache, until a file's name, size or time changes.
+    vaex_cache, until a file's name, size or time changes; they may exceed the memory.
 
     Args:
       path: the folder.
@@ -59,31 +61,15 @@ def load_folder(
       vaex.errors.UserError: /nonexistent: holds no PNG or JPEG images; give a folder of images, or of one folder per class
     """
     folder = pathlib.Path(path).expanduser()
-    size = _checked_size(image_size)
+    size = checked_size(image_size)
     found = _find(folder)
     root, name = root_folder(data_dir), folder.resolve().name or "root"
-    words = f"{name}_{size[0]}x{size[1]}" if size else name
+    protocol = f"{name}{words(size)}"
     place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:12]  # two folders may have the same name
-    kept_as = f"folder_{words}_{place}"
+    kept_as = f"folder_{protocol}_{place}"
     fingerprint = _fingerprint(folder, found)
-    decoded = read_kept(root / "vaex_cache" / kept_as, fingerprint)
-    if decoded is None:
-        decoded = _decode(found, size)
-        keep(root, kept_as, fingerprint, decoded)
-    parts = {
-        split: Part(f"{split} images", decoded.splits[split]["x"], f"{split} labels", decoded.splits[split].get("y"))
-        for split in decoded.splits
-    }
-    return assemble(str(folder), name, parts, protocol=words, label_names=decoded.label_names)
-
-
-def _checked_size(image_size: Any) -> tuple[int, int] | None:
-    if image_size is None:
-        return None
-    size = image_size if isinstance(image_size, (tuple, list)) else (image_size, image_size)
-    if len(size) != 2 or not all(type(side) is int and 1 <= side <= 4096 for side in size):
-        raise UserError(f"--image_size={image_size}: give the side in pixels, 1 to 4096, or height and width")
-    return size[0], size[1]
+    decoded = keep(root, kept_as, fingerprint, lambda store: _decode(found, size, store))
+    return assemble_decoded(str(folder), name, decoded, ("images", "labels"), protocol=protocol)
 
 
 def _find(folder: pathlib.Path) -> Found:
@@ -147,33 +133,37 @@ def _fingerprint(folder: pathlib.Path, found: Found) -> str:
     return f"{LAYOUT}:{digest.hexdigest()}"
 
 
-def _decode(found: Found, size: tuple[int, int] | None) -> Decoded:
-    """The pixels of all images: uint8 [n, h, w, 1 or 3]."""
+def _shape(found: Found, size: tuple[int, int] | None) -> tuple[int, int, int]:
+    """What all images have in common: height, width, and one channel where all are grey, else three."""
     every = [file for files in found.files.values() for file in files]
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        heads = list(threads.map(lambda file: _read(file, None, None), every))
-        first = heads[0][:2]
-        for file, head in zip(every, heads, strict=True):
-            if size is None and head[:2] != first:
-                raise UserError(
-                    f"{file}: is {head[0]}x{head[1]}, but {every[0]} is {first[0]}x{first[1]} (height x width); give one size "
-                    f"for all, such as --image_size={min(first)}"
-                )
-        mode = "L" if all(head[2] == "L" for head in heads) else "RGB"
-        splits: dict[str, dict[str, np.ndarray]] = {}
-        for split, files in found.files.items():
-            x = np.empty((len(files), *(size or first), 1 if mode == "L" else 3), np.uint8)
-
-            def fill(index: int, x: np.ndarray = x, files: list[pathlib.Path] = files) -> None:
-                x[index] = _read(files[index], mode, size).reshape(x.shape[1:])
-
-            list(threads.map(fill, range(len(files))))
-            splits[split] = {"x": x} | _labels(found.classes, split)
-    return Decoded(splits, found.label_names)
+    first, channels = None, 1
+    for file, (*sides, mode) in zip(every, ordered(lambda file: _read(file, None, None), every), strict=True):
+        first = first or sides
+        if size is None and sides != first:
+            raise UserError(
+                f"{file}: is {sides[0]}x{sides[1]}, but {every[0]} is {first[0]}x{first[1]} (height x width); give one size "
+                f"for all, such as --image_size={min(first)}"
+            )
+        channels = channels if mode == "L" else 3
+    height, width = size or first or (0, 0)
+    return height, width, channels
 
 
-def _labels(classes: Mapping[str, list[int]], split: str) -> dict[str, np.ndarray]:
-    return {"y": np.array(classes[split], np.int64)} if classes else {}
+def _decode(found: Found, size: tuple[int, int] | None, store: Store) -> tuple[str, ...]:
+    """Stores the pixels of all images, uint8 [n, h, w, 1 or 3], and their labels; returns the names of the labels."""
+    shape = _shape(found, size)
+    mode = "L" if shape[-1] == 1 else "RGB"
+    for split, files in found.files.items():
+
+        def piece(indices: range, files: list[pathlib.Path] = files) -> np.ndarray:
+            return np.stack([_read(files[index], mode, size).reshape(shape) for index in indices])
+
+        append = store.array(f"{split}_x", (len(files), *shape), np.uint8)
+        for x in ordered(piece, pieces(len(files), math.prod(shape))):
+            append(x)
+        if found.classes:
+            store.array(f"{split}_y", (len(files),), np.int64)(np.array(found.classes[split], np.int64))
+    return found.label_names
 
 
 def _read(file: pathlib.Path, mode: str | None, size: tuple[int, int] | None) -> Any:
@@ -192,7 +182,7 @@ def _read(file: pathlib.Path, mode: str | None, size: tuple[int, int] | None) ->
                     raise UserError(f"{file}: has transparent pixels; flatten it onto a background")
                 upright = upright.convert("RGBA")
             pixels = upright.convert(mode)
-            return np.asarray(ImageOps.fit(pixels, (size[1], size[0]), Image.Resampling.BICUBIC) if size else pixels)
+            return np.asarray(fit(pixels, size) if size else pixels)
     except UserError:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:

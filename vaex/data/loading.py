@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Sequence
 
+from vaex.data.resizing import checked_size
 from vaex.data.spec import BINARIZE, DEQUANTIZE, Dataset, resolve
 from vaex.errors import UserError, nearest
 
@@ -22,7 +24,7 @@ def load(
     data_seed: int = 0,
     binarize: str = "auto",
     dequantize: str = "none",
-    image_size: int | tuple[int, int] | None = None,
+    image_size: int | Sequence[int] | None = None,
 ) -> Dataset:
     """Load a data set by name, or your own by its path.
 
@@ -34,7 +36,8 @@ def load(
         numbers of different seeds compare.
       binarize: see ``resolve``. "auto" leaves it open, as "none", for whoever chooses the likelihood to resolve.
       dequantize: see ``resolve``.
-      image_size: of a folder of images only: the side to which they are resized, or (height, width).
+      image_size: of a folder of images, of celeb_a and others that TFDS prepares, and of tfds:NAME: the side to which images
+        are cut and resized, or (height, width).
     Returns: the three splits and their Spec.
     Raises: UserError, with the remedy, for anything that a user can mend: names, files, values.
     Example:
@@ -47,7 +50,7 @@ def load(
     if not 0 <= data_seed < 2**64:
         raise UserError(f"--data_seed={data_seed}: give a number from 0 to 2**64 - 1")
     try:
-        dataset = _find(name, data_dir, manual_dir, image_size)
+        dataset = _find(name, data_dir, manual_dir, checked_size(image_size))
     except OSError as error:
         raise UserError(f"--dataset={name}: {error}; check that the path exists and may be read") from None
     spec = resolve(dataset.spec, binarize="none" if binarize == "auto" else binarize, dequantize=dequantize)
@@ -58,7 +61,7 @@ def _find(
     name: str,
     data_dir: str | os.PathLike[str] | None,
     manual_dir: str | os.PathLike[str] | None,
-    image_size: int | tuple[int, int] | None,
+    image_size: tuple[int, int] | None,
 ) -> Dataset:
     path = pathlib.Path(name).expanduser()
     known = name in NAMES or name.startswith("tfds:") or path.suffix.lower() in (".npz", ".npy")
@@ -66,12 +69,16 @@ def _find(
         from vaex.data.image_folder import load_folder
 
         return load_folder(path, data_dir, image_size)
-    if image_size is not None and (known or path.exists()):
-        raise UserError(f"--image_size={image_size}: is for a folder of images, and {name} is none; leave it out")
+    resized = name in STOCK or name.startswith("tfds:")
+    if image_size is not None and not resized and (known or path.exists()):
+        raise UserError(
+            f"--image_size={'x'.join(map(str, dict.fromkeys(image_size)))}: is for a folder of images, {', '.join(STOCK)} and "
+            f"tfds:NAME, and {name} is none of these; leave it out"
+        )
     if path.suffix.lower() == ".npz":
         from vaex.data.npz import load_npz
 
-        return load_npz(name)
+        return load_npz(name, data_dir)
     if path.suffix.lower() == ".npy":
         from vaex.data.npy import load_npy
 
@@ -91,11 +98,11 @@ def _find(
     if name in STOCK:
         from vaex.data.tfds import load_stock
 
-        return load_stock(name, data_dir)
+        return load_stock(name, data_dir, image_size)
     if name.startswith("tfds:"):
         from vaex.data.tfds import load_tfds
 
-        return load_tfds(name, data_dir)
+        return load_tfds(name, data_dir, image_size)
     own = "your own data: PATH.npz with an array x, PATH.npy, or a folder of images"
     if name and path.exists():
         raise UserError(f"--dataset={name}: is neither an .npz or .npy file nor a folder; give {own}")

@@ -15,6 +15,7 @@ from vaex.data.originals_builder import Originals, build, read_files
 from vaex.data.originals_table import ORIGINALS
 from vaex.data.prepared import CACHE, LAYOUT, find_prepared, keep, read_kept, read_prepared, root_folder
 from vaex.data.spec import Dataset
+from vaex.data.store import Store
 from vaex.errors import UserError
 
 
@@ -76,9 +77,15 @@ def _decoded(
     decoded = read_kept(folder, fingerprint)
     if decoded is None:
         splits = read_files(originals, _verified_folder(originals, root, manual_dir))
-        arrays = {split: {"x": x} | ({} if y is None else {"y": y}) for split, (x, y) in splits.items()}
-        decoded = Decoded(arrays, originals.label_names)
-        keep(root, originals.name, fingerprint, decoded)
+
+        def fill(store: Store) -> tuple[str, ...]:
+            for split, (x, y) in splits.items():
+                store.array(f"{split}_x", x.shape, x.dtype)(x)
+                if y is not None:
+                    store.array(f"{split}_y", y.shape, y.dtype)(y)
+            return originals.label_names
+
+        decoded = keep(root, originals.name, fingerprint, fill)
     return folder, decoded
 
 

@@ -7,17 +7,20 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import warnings
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from vaex.data import cache
+from vaex.data.cache import Kept, Refused, Writer
 from vaex.data.decoding import Decoded, Prepared, decode
+from vaex.data.resizing import words
+from vaex.data.store import InMemory, Store
 from vaex.errors import UserError
 
 CACHE = "vaex_cache"
-LAYOUT = "1"  # of the cached arrays; a change makes every cache stale
+LAYOUT = "2"  # of the cached arrays; a change makes every cache stale
 
 
 def root_folder(data_dir: str | os.PathLike[str] | None) -> pathlib.Path:
@@ -60,9 +63,12 @@ def is_prepared(folder: pathlib.Path) -> bool:
     return bool(_newest(folder)) or any(_newest(config) for config in folders(folder))
 
 
-def read_prepared(prepared: Prepared) -> Decoded:
+def read_prepared(prepared: Prepared, size: tuple[int, int] | None = None) -> Decoded:
     """The decoded arrays of a prepared data set, from the cache beside it, or decoded and then cached.
 
+    Args:
+      prepared: where it lies.
+      size: height and width to which images are cut and resized, or None; each size has a cache of its own.
     Raises: UserError where the data can't be read or used. Warns where it can't be cached.
     Example:
       >>> read_prepared(Prepared(pathlib.Path("/nonexistent"), "mnist", "", "3.0.1"))
@@ -70,17 +76,16 @@ def read_prepared(prepared: Prepared) -> Decoded:
       ...
       vaex.errors.UserError: /nonexistent/mnist/3.0.1: dataset_info.json cannot be read (No such file or directory); ...
     """
-    folder = prepared.folder / CACHE
+    folder = prepared.folder / f"{CACHE}{words(size)}"
     fingerprint = _fingerprint(prepared.folder)
-    kept = read_kept(folder, fingerprint)
-    if kept is not None:
-        return kept
-    decoded = decode(prepared)
     try:
-        _write(folder, fingerprint, decoded)
-    except OSError as error:
+        fill = _filling(lambda store: decode(prepared, store, size))
+        return _decoded(cache.read_or_fill(folder, fingerprint, fill))
+    except Refused as error:
         reason = error.strerror or error
-        warnings.warn(f"{folder}: decoded data cannot be kept ({reason}); every start will decode it", stacklevel=2)
+    store = InMemory(str(folder))
+    decoded = _by_split(store.arrays, decode(prepared, store, size))
+    warnings.warn(f"{folder}: decoded data cannot be kept ({reason}); every start will decode it", stacklevel=2)
     return decoded
 
 
@@ -91,43 +96,58 @@ def read_kept(folder: pathlib.Path, fingerprint: str) -> Decoded | None:
       >>> read_kept(pathlib.Path("/nonexistent"), "v1") is None
       True
     """
-    cached = cache.read(folder, fingerprint)
-    if cached is None:
-        return None
-    splits: dict[str, dict[str, np.ndarray]] = {}
-    for key, values in cached[0].items():
-        split, name = key.split("_")
-        splits.setdefault(split, {})[name] = values
-    return Decoded(splits, tuple(cached[1]["label_names"]))
+    kept = cache.read(folder, fingerprint)
+    return None if kept is None else _decoded(kept)
 
 
-def keep(root: pathlib.Path, name: str, fingerprint: str, decoded: Decoded) -> None:
-    """Keep decoded data that is no TFDS data set for ``read_kept``, in ``root/vaex_cache/name``.
+def keep(root: pathlib.Path, name: str, fingerprint: str, fill: Callable[[Store], tuple[str, ...]]) -> Decoded:
+    """What is kept in ``root/vaex_cache/name``, or decoded into it: data that is no TFDS data set.
 
+    Args:
+      root: as from ``root_folder``.
+      name: of the folder.
+      fingerprint: for ``read_kept`` to know it by.
+      fill: puts arrays "train_x", "train_y", ... into the store, and gives the names of the classes.
     Raises: UserError where the disk refuses; nothing half-written is left.
     Example:
       >>> import tempfile
+      >>> def fill(store):
+      ...     store.array("train_x", (2, 4), np.uint8)(np.zeros([2, 4]))
+      ...     return "a", "b"
       >>> with tempfile.TemporaryDirectory() as folder:
-      ...     keep(pathlib.Path(folder), "zeros", "v1", Decoded({"train": {"x": np.zeros([2, 4])}}, ("a", "b")))
-      ...     read_kept(pathlib.Path(folder, CACHE, "zeros"), "v1").label_names
+      ...     keep(pathlib.Path(folder), "zeros", "v1", fill).label_names
       ('a', 'b')
     """
     try:
-        _write(root / CACHE / name, fingerprint, decoded)
-    except OSError as error:
+        return _decoded(cache.read_or_fill(root / CACHE / name, fingerprint, _filling(fill)))
+    except Refused as error:
         raise UserError(
             f"--data_dir={root}: {name} cannot be written there ({error.strerror or error}); free space or give another "
             "--data_dir"
         ) from None
 
 
-def _write(folder: pathlib.Path, fingerprint: str, decoded: Decoded) -> None:
-    arrays = {f"{split}_{name}": values for split, part in decoded.splits.items() for name, values in part.items()}
-    try:
-        cache.write(folder, fingerprint, arrays, {"label_names": decoded.label_names})
-    except OSError:
-        shutil.rmtree(folder, ignore_errors=True)  # arrays without a manifest only fill the disk
-        raise
+def _filling(fill: Callable[[Store], tuple[str, ...]]) -> Callable[[Writer], None]:
+    """For ``cache.read_or_fill``: the names of the classes become a fact."""
+
+    def write(writer: Writer) -> None:
+        writer.facts["label_names"] = fill(writer)
+
+    return write
+
+
+def _decoded(kept: Kept) -> Decoded:
+    decoded = _by_split(kept.arrays, kept.facts["label_names"])
+    mapped = any(isinstance(values, np.memmap) for values in kept.arrays.values())
+    return decoded._replace(memory=kept.memory if mapped else None)
+
+
+def _by_split(arrays: Mapping[str, np.ndarray], label_names: tuple[str, ...]) -> Decoded:
+    splits: dict[str, dict[str, np.ndarray]] = {}
+    for key, values in arrays.items():
+        split, name = key.split("_")
+        splits.setdefault(split, {})[name] = values
+    return Decoded(splits, tuple(label_names))
 
 
 def folders(parent: pathlib.Path) -> list[pathlib.Path]:

@@ -50,6 +50,16 @@ class Rows:
     def __getitem__(self, key: Any) -> np.ndarray:
         return self._gather(self._chosen[key])
 
+    def select(self, indices: np.ndarray) -> Rows:
+        """Some of the examples, or all in another order, still where they are.
+
+        Example:
+          >>> rows = Rows(np.arange(10), np.array([7, 3, 5]), lambda raw: raw, (), np.int64)
+          >>> rows.select(np.array([2, 0]))[:].tolist()
+          [5, 7]
+        """
+        return Rows(self._base, self._chosen[indices], self._convert, self.shape[1:], self.dtype)
+
     def _gather(self, rows: np.ndarray) -> np.ndarray:
         """The stored examples at rows of the base, of any shape [*r]: [*r, *shape]."""
         examples = self._convert(np.asarray(self._base[np.ravel(rows)]))

@@ -79,7 +79,8 @@ def choose_memory(memory: str, size: int) -> str:
         raise ValueError(f"choose_memory: memory is {memory!r}, expected one of {', '.join(MEMORY)}")
     if memory != "auto":
         return memory
-    return "device" if size <= SHARE * _free_memory() else "host"
+    copies = jax.local_device_count() if jax.default_backend() == "cpu" else 1  # virtual devices share one memory
+    return "device" if size * copies <= SHARE * _free_memory() else "host"
 
 
 def feed_for(

@@ -5,18 +5,26 @@ from __future__ import annotations
 import os
 import pathlib
 import re
+from collections.abc import Sequence
 
-from vaex.data.assemble import Part, assemble
+from vaex.data.assemble import assemble_decoded
 from vaex.data.prepared import find_prepared, folders, is_prepared, read_prepared, root_folder
+from vaex.data.resizing import checked_size, words
 from vaex.data.spec import Dataset
 from vaex.errors import UserError, nearest
 
 
-def load_tfds(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
+def load_tfds(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    image_size: int | Sequence[int] | None = None,
+) -> Dataset:
     """The data set ``tfds:NAME[:CONFIG]``: its image feature, and its feature "label" where it has one.
 
     Splits "train", "validation" and "test" are taken as they are; a missing one is carved as ``arrays.carve`` says.
-    Decoded arrays are kept beside the data, so that later starts need neither decoding nor tensorflow-datasets.
+    With ``image_size``, a side or (height, width), images are cut to that shape about their middle and resized (bicubic).
+    Decoded arrays are kept beside the data, so that later starts need neither decoding nor tensorflow-datasets; they may
+    exceed the memory.
 
     Raises: UserError where it is not prepared, or holds what can't be used. Nothing is ever downloaded.
     Example:
@@ -32,17 +40,18 @@ def load_tfds(name: str, data_dir: str | os.PathLike[str] | None = None) -> Data
     prepared = find_prepared(root, match[1], match[2] or "")
     if prepared is None:
         raise UserError(f"--dataset={name}: {_not_prepared(root, match[1], match[2])}")
-    decoded = read_prepared(prepared)
-    parts = {
-        split: Part(f"{split} image", arrays["x"], f"{split} label", arrays.get("y"))
-        for split, arrays in decoded.splits.items()
-    }
+    size = checked_size(image_size)
+    decoded = read_prepared(prepared, size)
     own_name = "_".join(filter(None, (prepared.name, prepared.config)))
-    protocol = f"tfds_{own_name}_{prepared.version}"
-    return assemble(name, own_name, parts, protocol=protocol, label_names=decoded.label_names)
+    protocol = f"tfds_{own_name}_{prepared.version}{words(size)}"
+    return assemble_decoded(name, own_name, decoded, ("image", "label"), protocol=protocol)
 
 
-def load_stock(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
+def load_stock(
+    name: str,
+    data_dir: str | os.PathLike[str] | None = None,
+    image_size: int | Sequence[int] | None = None,
+) -> Dataset:
     """A data set that only TFDS's stock builder prepares, with TensorFlow: read like ``tfds:NAME`` once it is prepared.
 
     Raises: UserError where it is not prepared, with the commands that do it.
@@ -54,7 +63,7 @@ def load_stock(name: str, data_dir: str | os.PathLike[str] | None = None) -> Dat
     """
     root = root_folder(data_dir)
     if is_prepared(root / name):
-        return load_tfds(f"tfds:{name}", data_dir)
+        return load_tfds(f"tfds:{name}", data_dir, image_size)
     raise UserError(
         f"--dataset={name}: not prepared in {root}, and nothing is downloaded. Prepare it once where there is a network: "
         f'pip install "vaex-jax[tensorflow]", then python -c "import tensorflow_datasets as tfds; '

@@ -2,15 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, cast
 
 import numpy as np
 
+from vaex.data.arrays import in_chunks
+from vaex.data.rows import Rows
 from vaex.errors import UserError
 
+# conversion -> stored values from raw ones, each on its own
+CONVERSIONS = {
+    "bytes": lambda raw: raw.astype(np.uint8, copy=False),
+    "top": lambda raw: (raw == 255).astype(np.uint8),
+    "grid": lambda raw: np.round(raw.astype(np.float32) * 255).astype(np.uint8),
+    "floats": lambda raw: raw.astype(np.float32, copy=False),
+}
 
-def store(where: str, raw: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], str, int | None]:
-    """Stored arrays from a user's raw ones: level indices where values are levels, else float32.
+
+class Values(NamedTuple):
+    """What a data set's values are: ``kind`` and ``levels`` as in ``Spec``, and which of CONVERSIONS stores them.
+
+    Example:
+      >>> Values("binary", 2, "bytes").levels
+      2
+    """
+
+    kind: str
+    levels: int | None
+    conversion: str
+
+
+class Seen(NamedTuple):
+    """What all values of one array have in common.
+
+    ``bits``: all are 0 or 1; ``extremes``: all are 0 or 255; ``grid``: all are k/255 up to rounding.
+
+    Example:
+      >>> Seen(0, 255).high
+      255
+    """
+
+    low: float = math.inf
+    high: float = -math.inf
+    bits: bool = True
+    extremes: bool = True
+    grid: bool = True
+
+
+def recognise(where: str, raw: Mapping[str, np.ndarray], chunks: Iterable[np.ndarray] | None = None) -> Values:
+    """What the values of a user's raw arrays are, looked at a chunk at a time.
 
     Recognised, over all arrays together: bools; integers 0..255 (binary where all are 0 or 1, or all 0 or 255); floats in
     [0, 1] (binary where all are 0 or 1; 8-bit where all are k/255 up to rounding; else continuous); vectors of other
@@ -19,40 +61,62 @@ def store(where: str, raw: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarr
     Args:
       where: named in errors.
       raw: name -> [n, h, w], [n, h, w, c] or [n, d]; of one trailing shape. Names appear in errors.
-    Returns: name -> [n, h, w, c] or [n, d], uint8 or float32; the kind; the number of levels (see ``Spec``).
+      chunks: all examples of the only array, for whoever reads them anyway.
     Raises: UserError for a dtype, rank, shape or value that can't be used.
     Example:
-      >>> stored, kind, levels = store("a.npz", {"x": np.array([[0, 255], [255, 0]])})
-      >>> stored["x"].tolist(), kind, levels
-      ([[0, 1], [1, 0]], 'binary', 2)
+      >>> recognise("a.npz", {"x": np.array([[0, 255], [255, 0]])})
+      Values(kind='binary', levels=2, conversion='top')
     """
-    images = {name: _shaped(f"{where}: {name}", values) for name, values in raw.items()}
-    first, example = next((name, values) for name, values in images.items())
-    for name, values in images.items():
-        if values.shape[1:] != example.shape[1:]:
+    for name, values in raw.items():
+        check(f"{where}: {name}", values)
+    first, example = next(iter(raw.items()))
+    for name, values in raw.items():
+        if _shape(values) != _shape(example):
             raise UserError(
-                f"{where}: {name} has examples of shape {values.shape[1:]}, but {first} of {example.shape[1:]}; "
+                f"{where}: {name} has examples of shape {_shape(values)}, but {first} of {_shape(example)}; "
                 "all splits need one shape"
             )
         if _family(values) != _family(example):
             raise UserError(
                 f"{where}: {name} is {values.dtype}, but {first} is {example.dtype}; store all splits in one dtype"
             )
+    seen = {name: _look(f"{where}: {name}", values, chunks or in_chunks(values)) for name, values in raw.items()}
+    kind = "color" if len(_shape(example)) == 3 and _shape(example)[-1] > 1 else "grey"
     family = _family(example)
-    kind = "color" if example.ndim == 4 and example.shape[-1] > 1 else "grey"
     if family == "bool":
-        return {name: values.astype(np.uint8) for name, values in images.items()}, "binary", 2
+        return Values("binary", 2, "bytes")
     if family == "integer":
-        return _store_integers(where, images, kind)
-    return _store_floats(where, images, kind)
+        return _integers(where, raw, seen, kind)
+    return _floats(where, seen, kind, images=len(_shape(example)) == 3)
 
 
-def _family(values: np.ndarray) -> str:
-    return {"b": "bool", "i": "integer", "u": "integer", "f": "float"}[values.dtype.kind]
+def stored(found: Values, raw: np.ndarray) -> np.ndarray:
+    """Stored values [n, h, w, c] or [n, d], uint8 or float32, of raw ones; of memory-mapped ones as ``Rows``.
+
+    Example:
+      >>> stored(Values("binary", 2, "top"), np.array([[0, 255], [255, 0]])).tolist()
+      [[0, 1], [1, 0]]
+    """
+    convert, shape = CONVERSIONS[found.conversion], _shape(raw)
+    if isinstance(raw, np.memmap):
+        dtype = convert(raw[:1]).dtype
+        rows = Rows(raw, np.arange(len(raw)), lambda some: convert(some.reshape(-1, *shape)), shape, dtype)
+        return cast(np.ndarray, rows)
+    if convert(raw[:1]).dtype == raw.dtype and found.conversion != "top":
+        return raw.reshape(-1, *shape)
+    return np.concatenate([convert(chunk) for chunk in in_chunks(raw)]).reshape(-1, *shape)
 
 
-def _shaped(where: str, values: np.ndarray) -> np.ndarray:
-    """The array with a channel axis where it holds images, once its dtype, rank, size and values are fit for use."""
+def check(where: str, values: np.ndarray) -> None:
+    """Refuse an array whose dtype, rank or size is not fit for use; its values are not looked at.
+
+    Raises: UserError.
+    Example:
+      >>> check("a.npz: x", np.zeros([2, 2], complex))
+      Traceback (most recent call last):
+      ...
+      vaex.errors.UserError: a.npz: x has dtype complex128, expected uint8, bool or float; convert it with .astype
+    """
     if values.dtype.kind not in "biuf":
         raise UserError(f"{where} has dtype {values.dtype}, expected uint8, bool or float; convert it with .astype")
     if values.ndim not in (2, 3, 4):
@@ -63,52 +127,77 @@ def _shaped(where: str, values: np.ndarray) -> np.ndarray:
         raise UserError(
             f"{where} has shape {values.shape}, which looks like [n, c, h, w]; store x.transpose(0, 2, 3, 1)"
         )
-    finite = np.isfinite(values)
-    if not finite.all():
-        count, first = int((~finite).sum()), tuple(np.argwhere(~finite)[0].tolist())
+
+
+def _shape(values: np.ndarray) -> tuple[int, ...]:
+    """Of one stored example: images have a channel axis."""
+    return (*values.shape[1:], 1) if values.ndim == 3 else values.shape[1:]
+
+
+def _family(values: np.ndarray) -> str:
+    return {"b": "bool", "i": "integer", "u": "integer", "f": "float"}[values.dtype.kind]
+
+
+def _look(where: str, values: np.ndarray, chunks: Iterable[np.ndarray]) -> Seen:
+    """All values once, or no more of them than it takes to tell."""
+    seen, family = Seen(), _family(values)
+    done, bad, first_bad = 0, 0, ()
+    for chunk in chunks if family != "bool" else ():
+        if family == "float" and not np.isfinite(chunk).all():
+            missing = np.argwhere(~np.isfinite(chunk))
+            first_bad = first_bad or (done + int(missing[0][0]), *missing[0][1:].tolist())
+            bad += len(missing)
+        done += len(chunk)
+        if bad:
+            continue
+        unit = family == "float" and seen.grid and chunk.min() >= 0 and chunk.max() <= 1
+        seen = Seen(
+            min(seen.low, chunk.min()),
+            max(seen.high, chunk.max()),
+            seen.bits and bool(np.all((chunk == 0) | (chunk == 1))),
+            seen.extremes and family == "integer" and bool(np.all((chunk == 0) | (chunk == 255))),
+            unit and _on_grid(chunk),
+        )
+        if values.dtype == np.uint8 and not (seen.bits or seen.extremes):
+            break  # nothing in the rest could change this
+    if bad:
         raise UserError(
-            f"{where} has {count} values that are NaN or infinite, the first at index {first}; remove these examples or "
+            f"{where} has {bad} values that are NaN or infinite, the first at index {first_bad}; remove these examples or "
             "replace the values"
         )
-    return values[..., None] if values.ndim == 3 else values
+    return seen
 
 
-def _store_integers(where: str, images: Mapping[str, np.ndarray], kind: str) -> tuple[dict[str, np.ndarray], str, int]:
-    for name, values in images.items():
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high > 255:
+def _integers(where: str, raw: Mapping[str, np.ndarray], seen: Mapping[str, Seen], kind: str) -> Values:
+    for name, found in seen.items():
+        if found.low < 0 or found.high > 255:
             raise UserError(
-                f"{where}: {name} is {values.dtype} with values from {low} to {high}, expected 0 to 255; rescale it to uint8, "
-                "or convert vectors of real numbers to float32"
+                f"{where}: {name} is {raw[name].dtype} with values from {found.low} to {found.high}, expected 0 to 255; rescale "
+                "it to uint8, or convert vectors of real numbers to float32"
             )
-    bytes_ = {name: values.astype(np.uint8, copy=False) for name, values in images.items()}
-    highest = max(int(values.max()) for values in bytes_.values())
-    if highest <= 1:
-        return bytes_, "binary", 2
-    if highest == 255 and all(bool(np.all((values == 0) | (values == 255))) for values in bytes_.values()):
-        return {name: (values == 255).astype(np.uint8) for name, values in bytes_.items()}, "binary", 2
-    return bytes_, kind, 256
+    if all(found.bits for found in seen.values()):
+        return Values("binary", 2, "bytes")
+    if all(found.extremes for found in seen.values()):
+        return Values("binary", 2, "top")
+    return Values(kind, 256, "bytes")
 
 
-def _store_floats(
-    where: str, images: Mapping[str, np.ndarray], kind: str
-) -> tuple[dict[str, np.ndarray], str, int | None]:
-    low, high = (float(pick([pick(values) for values in images.values()])) for pick in (np.min, np.max))
+def _floats(where: str, seen: Mapping[str, Seen], kind: str, *, images: bool) -> Values:
+    low, high = min(float(found.low) for found in seen.values()), max(float(found.high) for found in seen.values())
     if low < 0 or high > 1:
-        if next(iter(images.values())).ndim == 4:
+        if images:
             raise UserError(
                 f"{where}: float images hold values from {low:g} to {high:g}, expected 0 to 1; divide by the largest "
                 "possible value, such as x / 255, or store uint8"
             )
         if max(-low, high) > float(np.finfo(np.float32).max):
             raise UserError(f"{where}: values from {low:g} to {high:g} do not fit in float32; rescale them")
-        return {name: values.astype(np.float32) for name, values in images.items()}, "real", None
-    if all(bool(np.all((values == 0) | (values == 1))) for values in images.values()):
-        return {name: values.astype(np.uint8) for name, values in images.items()}, "binary", 2
-    if all(map(_on_grid, images.values())):
-        indices = {name: np.round(values.astype(np.float32) * 255) for name, values in images.items()}
-        return {name: values.astype(np.uint8) for name, values in indices.items()}, kind, 256
-    return {name: values.astype(np.float32) for name, values in images.items()}, kind, None
+        return Values("real", None, "floats")
+    if all(found.bits for found in seen.values()):
+        return Values("binary", 2, "bytes")
+    if all(found.grid for found in seen.values()):
+        return Values(kind, 256, "grid")
+    return Values(kind, None, "floats")
 
 
 def _on_grid(values: np.ndarray) -> bool:
