@@ -61,9 +61,11 @@ def run(settings: config.Settings) -> int:
     """Train what is left to train, evaluate and draw; a finished run is told so."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     from vaex import experiment
-    from vaex.training import compilation, processes
+    from vaex.training import compilation, population, processes
 
     flags = settings.run
+    if flags.devices is None and flags.coordinator_address is None:
+        population.use_all_cores(len(settings.members))
     with compilation.cache(flags.compile_cache, lambda text: complain(text, 0)):
         processes.join(flags.coordinator_address, flags.num_processes, flags.process_id)
         assembled = experiment.assemble(settings)
@@ -130,7 +132,7 @@ def standing(assembled: Experiment, path: pathlib.Path) -> int:
             f"{assembled.directory} is trained to step {done['steps']} already, beyond --steps={assembled.steps}; give at "
             "least that many steps, another --out, or --overwrite to start again"
         )
-    complete = done is not None and done["steps"] == assembled.steps
+    complete = done is not None and done["steps"] == assembled.steps and not assembled.settings.run.profile
     if done is not None and complete and covers(done["evaluation"], report.evaluation_facts(assembled)):
         return FINISHED
     return RESUMED if resumed else NEW
@@ -174,6 +176,8 @@ def show(directory: pathlib.Path, summary: dict[str, Any]) -> None:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     print(report.table(summary))
     print(report.sentence(summary))
+    if summary.get("steps_per_second"):
+        print(report.speed(summary))
     if (directory / "figures").is_dir():
         print(f"pictures: {directory / 'figures'}")
     print(f"in Python: run = vaex.load({str(directory)!r})")

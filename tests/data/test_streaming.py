@@ -60,7 +60,10 @@ def test_memory_is_not_part_of_a_runs_identity(tmp_path, capsys):
 
 def test_memory_is_chosen_by_what_is_free(monkeypatch):
     monkeypatch.setattr(streaming, "_free_memory", lambda: 1000.0)
-    assert [streaming.choose_memory("auto", size) for size in (399, 401)] == ["device", "host"]
+    for copies in (1, 4):  # virtual CPU devices hold a copy each, in one memory
+        monkeypatch.setattr(streaming.jax, "local_device_count", lambda copies=copies: copies)
+        sizes = (399 // copies, 401 // copies + 1)
+        assert [streaming.choose_memory("auto", size) for size in sizes] == ["device", "host"]
     assert streaming.choose_memory("device", 10**12) == "device"
     with pytest.raises(ValueError, match="memory is 'disk', expected one of auto, device, host"):
         streaming.choose_memory("disk", 1)

@@ -1,15 +1,21 @@
 """Populations: stacking, first states, and members that equal their solo runs."""
 
+import json
+import os
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from synthetic import BATCH, MODEL, HParams, assert_close, assert_equal, feed
 
-from vaex import distributions, divergences
+from vaex import cli, distributions, divergences
 from vaex.core import Algorithm, Outcome
 from vaex.training import loop, population
 from vaex.training.algorithm import as_schedules, gradient_algorithm
+from vaex.training.reporting import read_rows
 
 STEPS = 20
 SEEDS = (7, 0, 2**32 - 1)
@@ -154,3 +160,62 @@ def test_hyperparameters_of_all_kinds_stack():
     stacked = hparams((0, 1, 2))
     assert all(leaf.shape == (3,) and leaf.dtype == np.float32 for leaf in jax.tree.leaves(stacked))
     assert np.asarray(stacked.clip_norm.start).tolist() == [np.inf, np.float32(0.1), np.inf]
+
+
+@pytest.mark.parametrize(
+    ("members", "cores", "devices"),
+    [
+        (1, 8, 1),
+        (2, 2, 2),
+        (2, 16, 2),
+        (3, 2, 3),
+        (4, 4, 4),
+        (6, 4, 6),
+        (7, 2, 7),
+        (9, 2, 3),
+        (11, 2, 1),
+        (22, 4, 11),
+        (34, 4, 2),
+    ],
+)
+def test_members_divide_over_the_cores(members, cores, devices):
+    assert population.cpu_devices(members, cores) == devices
+
+
+ALL_CORES = """
+import json, sys
+from vaex import cli
+from vaex.training import population
+population.os.sched_getaffinity = lambda pid: {0, 1}
+flags = ["--model=vae", "--hidden=8", "--steps=25", "--log_every=5", "--no-figures", "--eval_samples=2"]
+code = cli.main([*flags, "--population_strategy=members", "--seeds=3,5", f"--out={sys.argv[1]}"])
+import jax
+sys.exit(code or jax.device_count() != 2)
+"""
+
+
+def test_a_population_uses_all_cores_and_its_members_equal_solo_runs_to_the_bit(tmp_path, capsys):
+    env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
+    words = [sys.executable, "-c", ALL_CORES, str(tmp_path / "both")]
+    done = subprocess.run(words, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((tmp_path / "both" / "summary.json").read_text())["devices_used"] == 2
+    flags = ["--model=vae", "--hidden=8", "--steps=25", "--log_every=5", "--no-figures", "--eval_samples=2"]
+    assert cli.main([*flags, "--devices=1", "--seeds=5", f"--out={tmp_path / 'one'}"]) == 0
+    capsys.readouterr()
+    both, one = (read_rows(tmp_path / name / "metrics.jsonl") for name in ("both", "one"))
+    assert [{name: values if name == "step" else values[1:] for name, values in row.items()} for row in both] == one
+
+
+def test_devices_that_the_user_has_chosen_stay():
+    count = jax.device_count()
+    population.use_all_cores(6)  # jax is in use here, and XLA_FLAGS is set
+    assert jax.device_count() == count
+
+
+def test_chunks_are_longer_where_members_follow_one_another(stepper):
+    states = population.init(stepper, SEEDS, hparams((0, 1, 2)), BATCH)
+    expected = {"vmap": loop.CHUNK_SECONDS, "members": 3 * loop.CHUNK_SECONDS}
+    for strategy, seconds in expected.items():
+        program, _ = loop.compile_program(stepper, feed(), states, log_every=5, strategy=strategy)
+        assert program.seconds == seconds

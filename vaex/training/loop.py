@@ -1,4 +1,5 @@
-"""The training loop: one compiled program that runs any number of steps, called with chunks of about half a second.
+"""The training loop: one compiled program that runs any number of steps, called with chunks of about half a second
+(longer where the members of a population follow one another).
 
 The chunk's bounds are traced, so no length retraces, and nothing of the chunking is visible in the numbers: rows of
 metrics are cut at multiples of ``log_every`` by the step counter alone, inside the program.
@@ -22,6 +23,7 @@ from vaex.errors import NonFiniteError
 from vaex.training import mesh, processes
 
 CHUNK_SECONDS = 0.5
+MOST_SECONDS = 4.0  # of a chunk in which members follow one another: each is copied in and out, which must not count
 MOST_STEPS = 8192  # in one chunk; bounds the plan and the rows that travel with it
 
 
@@ -54,7 +56,7 @@ class Window(NamedTuple):
 
 class Program(NamedTuple):
     """A compiled chunk of steps and the facts about it. ``window(first, stop)`` brings the plan of at most ``capacity`` steps
-    to the devices."""
+    to the devices. ``seconds``: how long a chunk should take."""
 
     call: Callable[..., Any]
     metric_names: tuple[str, ...]
@@ -65,6 +67,7 @@ class Program(NamedTuple):
     compile_seconds: float
     step_traces: int
     flops_per_step: float | None
+    seconds: float = CHUNK_SECONDS
 
 
 def compile_program(
@@ -120,8 +123,9 @@ def compile_program(
     bounds = (np.int32(0), np.int32(0), np.int32(1), np.int32(log_every))
     compiled = jax.jit(chunk, donate_argnums=0).lower(carry, resident, plan, *bounds).compile()
     seconds = time.perf_counter() - started
-    program = Program(compiled, names, capacity, window, resident, log_every, seconds, traces[0], _flops(compiled))
-    return program, carry
+    in_turn = members // (placement.mesh.shape["population"] if placement else 1) if strategy == "members" else 1
+    facts = (log_every, seconds, traces[0], _flops(compiled), min(MOST_SECONDS, CHUNK_SECONDS * in_turn))
+    return Program(compiled, names, capacity, window, resident, *facts), carry
 
 
 def _capacity(row: PyTree) -> int:
@@ -316,7 +320,7 @@ def fit(
             report(step, end, chunk, seconds)
             save(end, carry)
             per_step = seconds / (end - step)
-            (length,) = processes.agree(max(1, min(int(CHUNK_SECONDS / max(per_step, 1e-9)), 8 * (end - step))))
+            (length,) = processes.agree(max(1, min(int(program.seconds / max(per_step, 1e-9)), 8 * (end - step))))
             step = end
     finally:
         ahead.close()

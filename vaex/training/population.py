@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -26,6 +28,29 @@ def choose_strategy(num_members: int, parameter_bytes: int, platform: str) -> st
     if num_members == 1:
         return "solo"
     return "vmap" if platform != "cpu" or parameter_bytes <= VMAP_BYTES else "members"
+
+
+def cpu_devices(num_members: int, cores: int) -> int:
+    """How many virtual CPU devices keep all cores busy with whole members, each on one device.
+
+    A member that has a core for itself loses nothing to the splitting of its small operations over cores. As many devices as
+    cores where the members divide so; else the fewest beyond, up to four a core; else the most below.
+
+    Example:
+      >>> [cpu_devices(members, cores=2) for members in (1, 2, 8, 9, 31)]
+      [1, 2, 2, 3, 1]
+    """
+    divisors = [n for n in range(1, min(num_members, 4 * cores) + 1) if num_members % n == 0]
+    return min((n for n in divisors if n >= cores), default=max(divisors))
+
+
+def use_all_cores(num_members: int) -> None:
+    """Before jax is used: have as many virtual CPU devices as suit a population, unless the user has said how many."""
+    said = jax.config.jax_num_cpu_devices != -1 or "device_count" in os.environ.get("XLA_FLAGS", "")  # type: ignore[attr-defined]
+    count = cpu_devices(num_members, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+    if not said and count > 1:
+        with contextlib.suppress(RuntimeError):  # jax is in use already, as in a notebook: the devices stay as they are
+            jax.config.update("jax_num_cpu_devices", count)
 
 
 def stack(members: Sequence[PyTree]) -> PyTree:
