@@ -67,7 +67,7 @@ def test_a_folder_of_images_is_resized_by_flag(tmp_path, capsys):
     assert cli.main([*flags, "--image_size=16"]) == 2
     assert "image_size: [12, 16] -> [16]" in capsys.readouterr().err
     assert cli.main([*flags, "--image_size=1x2x3", "--overwrite"]) == 2
-    assert "expected one side, such as 64, or height x width" in capsys.readouterr().err
+    assert "give the side in pixels, 1 to 4096, such as 64, or height x width" in capsys.readouterr().err
 
 
 def test_flips_and_crops_are_part_of_training_and_of_the_identity(tmp_path, capsys):

@@ -217,3 +217,91 @@ def test_data_that_does_not_fit_is_refused(tmp_path):
         prepare(tmp_path, name, splits, features)
         with pytest.raises(UserError, match=match):
             data.load(f"tfds:{name}", data_dir=tmp_path)
+
+
+# --- --image_size ---------------------------------------------------------------------------------------------------
+
+
+def sized(rng, n):
+    return [rng.integers(0, 256, [20 + index % 5, 16 + index % 7, 3], dtype=np.uint8) for index in range(n)]
+
+
+def test_images_of_many_sizes_are_cut_and_resized_as_those_of_a_folder(tmp_path):
+    images = sized(np.random.default_rng(1), 30)
+    prepare(tmp_path, "pets", {"train": examples(images)})
+    with pytest.raises(UserError, match=r"train example 1 has shape .*give one as --image_size, or save"):
+        data.load("tfds:pets", data_dir=tmp_path)
+    found = data.load("tfds:pets", data_dir=tmp_path, image_size=(12, 10))
+    assert found.spec.shape == (12, 10, 3)
+    assert found.spec.protocol == "tfds_pets_1.0.0_12x10_24_3_3_carved_validation_test 256_levels"
+    (tmp_path / "folder").mkdir()
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / "folder" / f"{index:03d}.png")
+    expected = data.load(str(tmp_path / "folder"), data_dir=tmp_path, image_size=(12, 10))
+    assert all(np.array_equal(found.splits[s]["x"], expected.splits[s]["x"]) for s in expected.splits)
+    originals = {image.tobytes(): index % 2 for index, image in enumerate(_resized(images, (12, 10)))}
+    for part in found.splits.values():
+        assert [originals[x.tobytes()] for x in part["x"]] == part["y"].tolist()
+
+
+def _resized(images, size):
+    from vaex.data.resizing import fit_pixels
+
+    return [fit_pixels("", image, size) for image in images]
+
+
+def test_each_size_has_a_cache_of_its_own(tmp_path, monkeypatch):
+    prepare(tmp_path, "pets", {"train": examples(IMAGES)})
+    sizes = (None, 4, (4,), (6, 4))
+    specs = [data.load("tfds:pets", data_dir=tmp_path, image_size=size).spec for size in sizes]
+    assert [spec.shape for spec in specs] == [(8, 6, 3), (4, 4, 3), (4, 4, 3), (6, 4, 3)]
+    assert specs[1] == specs[2] and len({spec.protocol for spec in specs}) == 3
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    assert [data.load("tfds:pets", data_dir=tmp_path, image_size=size).spec for size in sizes] == specs
+
+
+@pytest.mark.parametrize("name", ["celeb_a", "dsprites"])
+def test_stock_sets_take_a_size(tmp_path, name):
+    prepare(tmp_path, name, {"train": examples(IMAGES[..., :1])}, grey())
+    dataset = data.load(name, data_dir=tmp_path, image_size=4)
+    assert (dataset.spec.shape, dataset.spec.name) == ((4, 4, 1), name)
+    assert dataset.spec.protocol.startswith(f"tfds_{name}_1.0.0_4x4_32_4_4_")
+
+
+def grey():
+    import tensorflow_datasets as tfds
+
+    label = tfds.features.ClassLabel(names=["cat", "dog"])
+    return {"image": tfds.features.Image(shape=(None, None, 1)), "label": label}
+
+
+def test_images_with_more_channels_are_not_resized(tmp_path):
+    import tensorflow_datasets as tfds
+
+    clear = np.concatenate([IMAGES, IMAGES[..., :1]], -1)
+    features = {"image": tfds.features.Image(shape=(None, None, 4))}
+    prepare(tmp_path, "clear", {"train": [{"image": image} for image in clear]}, features)
+    assert data.load("tfds:clear", data_dir=tmp_path).spec.shape == (8, 6, 4)
+    with pytest.raises(
+        UserError, match=r"train example 0 has shape \(8, 6, 4\) and dtype uint8; --image_size takes 8-bit"
+    ):
+        data.load("tfds:clear", data_dir=tmp_path, image_size=4)
+    assert not list(tmp_path.rglob("vaex_cache_*"))
+
+
+def test_a_disk_that_fills_up_is_said_and_the_data_still_read(tmp_path, full_disk):
+    folder = prepare(tmp_path, "pets", {"train": examples(IMAGES)}) / "1.0.0"
+    with full_disk(1000), pytest.warns(UserWarning, match=r"File too large\); every start will decode it"):
+        dataset = data.load("tfds:pets", data_dir=tmp_path)
+    assert np.array_equal(dataset.splits["train"]["x"], data.load("tfds:pets", data_dir=tmp_path).splits["train"]["x"])
+    assert (folder / "vaex_cache" / "manifest.json").exists()
+
+
+def test_data_that_fits_neither_on_the_disk_nor_in_memory_is_refused(tmp_path, full_disk, monkeypatch):
+    prepare(tmp_path, "pets", {"train": examples(IMAGES)})
+    monkeypatch.setattr("vaex.data.store.free_memory", lambda: 100.0)
+    with (
+        full_disk(1000),
+        pytest.raises(UserError, match="does not fit in memory, and cannot be kept on the disk; free"),
+    ):
+        data.load("tfds:pets", data_dir=tmp_path)
