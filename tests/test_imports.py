@@ -66,6 +66,7 @@ def test_every_room_is_known():
         "codec",
         "comparison",
         "experiment",
+        "profiling",
         "evaluator",
         "report",
         "testing",

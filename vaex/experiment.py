@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import vaex
-from vaex import config, data, identity
+from vaex import config, data, identity, profiling
 from vaex.core import Algorithm, Feed, Recipe, Stage
 from vaex.data.factors import factor_feed
 from vaex.data.labelled import choose_labelled, hide_labels, labelled_order
@@ -95,6 +95,8 @@ def assemble(settings: config.Settings) -> Experiment:
         raise UserError(
             f"--epochs={run.epochs:g}: expected at most {2**31 * batch_size // examples} epochs (2^31 steps)"
         )
+    if run.profile:
+        profiling.check_steps(steps)
     if (settings.data.flip or settings.data.crop) and len(spec.shape) != 3:
         raise UserError(
             f"--flip and --crop are for images, and {spec.name} has examples of shape {spec.shape}; leave them out"
@@ -140,7 +142,7 @@ def claim(experiment: Experiment) -> bool:
     return True
 
 
-OURS = ("config.json", "metrics.jsonl", "timings.jsonl", "summary.json", "checkpoints", "figures")
+OURS = ("config.json", "metrics.jsonl", "timings.jsonl", "summary.json", "checkpoints", "figures", "profile")
 
 
 def clear(directory: pathlib.Path) -> None:
@@ -160,9 +162,10 @@ def clear(directory: pathlib.Path) -> None:
     for folder in sorted((directory / "figures").rglob("*"), reverse=True):
         _remove_empty(folder)
     _remove_empty(directory / "figures")
-    if (directory / "checkpoints").is_dir() and not (directory / "checkpoints").is_symlink():
-        shutil.rmtree(directory / "checkpoints")
-    for name in ("checkpoints", "summary.json", "timings.jsonl", "metrics.jsonl", "config.json"):
+    for name in ("checkpoints", "profile"):
+        if (directory / name).is_dir() and not (directory / name).is_symlink():
+            shutil.rmtree(directory / name)
+    for name in ("checkpoints", "profile", "summary.json", "timings.jsonl", "metrics.jsonl", "config.json"):
         (directory / name).unlink(missing_ok=True)
 
 
@@ -283,6 +286,9 @@ def train(experiment: Experiment, *, resumed: bool, say: Any) -> Trained:
                 f"{directory} is trained to step {start} already, beyond step {experiment.steps}; give at least "
                 f"--steps={start}, another --out, or --overwrite to start again"
             )
+        profiler = None
+        if run.profile:
+            profiler = profiling.Profiler(directory / "profile", start, experiment.steps, writes=processes.is_first())
         if latest is None:
             if resumed:
                 say(f"{directory} holds no checkpoint: starting again at step 0")
@@ -290,9 +296,11 @@ def train(experiment: Experiment, *, resumed: bool, say: Any) -> Trained:
         else:
             carry = checkpoints.restore(carry)
             say(f"continuing {directory} at step {start} of {experiment.steps}")
-        carry, seconds = _fit(experiment, program, carry, checkpoints, start)
+        carry, seconds = _fit(experiment, program, carry, checkpoints, start, profiler)
     finally:
         checkpoints.close()
+    if profiler is not None:
+        profiler.summarize(program.call, say)
     trained = experiment.steps - start
     facts = {
         "step_traces": program.step_traces,
@@ -305,7 +313,12 @@ def train(experiment: Experiment, *, resumed: bool, say: Any) -> Trained:
 
 
 def _fit(
-    experiment: Experiment, program: loop.Program, carry: Any, checkpoints: Checkpoints, start: int
+    experiment: Experiment,
+    program: loop.Program,
+    carry: Any,
+    checkpoints: Checkpoints,
+    start: int,
+    profiler: profiling.Profiler | None,
 ) -> tuple[Any, float]:
     """The loop with its files and progress; returns the last carry and the seconds spent in steps."""
     run, directory, stop = experiment.settings.run, experiment.directory, experiment.steps
@@ -316,16 +329,21 @@ def _fit(
         spent[0] += seconds
         if writer is not None:
             writer.report(first, end, chunk.rows, chunk.last, seconds)
+        if profiler is not None:
+            profiler.after(end - first, seconds)
 
     def save(step: int, now: loop.Carry) -> None:
         due = step % run.checkpoint_every == 0 if run.checkpoint_every else time.monotonic() - last_save[0] > 60.0
         if processes.agree(int(due)) == (1,) or step == stop:
             checkpoints.save(step, now)
             last_save[0] = time.monotonic()
+        if profiler is not None:
+            profiler.before(step)
 
     def boundary(step: int) -> int | None:
         every = run.checkpoint_every
-        return (step // every + 1) * every if every else None
+        walls = [(step // every + 1) * every if every else None, profiler.boundary(step) if profiler else None]
+        return min((wall for wall in walls if wall is not None), default=None)
 
     try:
         carry = loop.fit(program, carry, start, stop, report=report, save=save, boundary=boundary)
@@ -337,6 +355,8 @@ def _fit(
     finally:
         if writer is not None:
             writer.close()
+        if profiler is not None:
+            profiler.close()
     return carry, spent[0]
 
 

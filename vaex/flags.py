@@ -35,6 +35,7 @@ class RunFlags:
       population_strategy: members at once (vmap) or one after the other (members).
       compile_cache: where compiled programs are kept for the next start: auto (the user's cache folder, or $VAEX_CACHE), off,
         or a folder.
+      profile: trace some steps into the run directory, for xprof or perfetto, and print the time of each op.
     """
 
     model: str = ""
@@ -52,6 +53,7 @@ class RunFlags:
     process_id: int | None = None
     population_strategy: Literal["auto", "vmap", "members"] = "auto"
     compile_cache: str = "auto"
+    profile: bool = False
 
 
 @dataclass(frozen=True)

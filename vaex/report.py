@@ -214,6 +214,16 @@ def table(summary: dict[str, Any]) -> str:
     return aligned(lines)
 
 
+def speed(summary: dict[str, Any]) -> str:
+    """How long training took to compile (or to load, where the cache held the program), and how fast it ran.
+
+    Example:
+      >>> speed({"compile_seconds": 4.102, "steps_per_second": 2140.4})
+      'compiled in 4.1 s, trained at 2,140 steps/s'
+    """
+    return f"compiled in {summary['compile_seconds']:.1f} s, trained at {summary['steps_per_second']:,.0f} steps/s"
+
+
 def sentence(summary: dict[str, Any]) -> str:
     """Under which protocol and likelihood the table's numbers were measured."""
     facts = summary["evaluation"]
