@@ -196,6 +196,16 @@ def test_a_disk_that_fills_up_leaves_no_valid_cache(folder, full_disk, size):
     assert os.listdir(folder) == []
 
 
+def test_a_disk_that_refuses_only_the_manifest_keeps_no_arrays(folder, monkeypatch):
+    def refuse(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(cache, "write_json", refuse)
+    with pytest.raises(cache.Refused, match="No space left"):
+        write(folder, "v2", ARRAYS)
+    assert os.listdir(folder) == []
+
+
 @pytest.mark.parametrize("count", [999, 1001])
 def test_too_few_or_too_many_examples_are_a_mistake(folder, count):
     with pytest.raises(ValueError, match="bytes were written, expected"), cache.writing(folder, "v2") as writer:

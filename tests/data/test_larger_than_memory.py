@@ -1,10 +1,12 @@
 """Data larger than the memory: decoded, recognised, hashed and trained from in little of it, with the same numbers."""
 
+import io
 import json
 import os
 import pathlib
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -203,6 +205,17 @@ def test_a_flipped_byte_and_a_changed_file_are_noticed(tmp_path, little_memory, 
         data.load(str(path), data_dir=tmp_path / "root")
     save(tmp_path, compressed, x=255 - BYTES)
     assert data.load(str(path), data_dir=tmp_path / "root").spec.data_hash != first.data_hash
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+@pytest.mark.parametrize(("cut", "match"), [(slice(None, -9), "fewer values than"), (slice(None), "more values than")])
+def test_a_header_that_lies_is_noticed(tmp_path, little_memory, kind, cut, match):
+    array = io.BytesIO()
+    np.save(array, BYTES)
+    with zipfile.ZipFile(tmp_path / "own.npz", "w", kind) as archive:
+        archive.writestr("x.npy", (array.getvalue() + b"0" * (cut.stop is None))[cut])
+    with pytest.raises(UserError, match=f"is damaged .*{match} its header says"):
+        data.load(str(tmp_path / "own.npz"), data_dir=tmp_path / "root")
 
 
 def test_a_disk_that_refuses(tmp_path, little_memory, full_disk):

@@ -35,12 +35,12 @@ DATASETS: dict[str, str] = {
     "freyfaces": "1,965 faces out of one video, 28x20, 8-bit grey (freyfaces.npz in --manual_dir)",
     "sprites": "737,280 white shapes of 5 factors, 64x64, 0 or 1, rendered as they are used (no files)",
     "color_sprites": "figures of 6 factors, 64x64 RGB, composed as they are used (the file of layers in --manual_dir)",
-    "celeb_a": "202,599 faces, 218x178 RGB (TFDS, prepared with TensorFlow)",
+    "celeb_a": "202,599 faces, 218x178 RGB, or smaller by --image_size (TFDS, prepared with TensorFlow)",
     "dsprites": "737,280 white shapes, 64x64, 0 or 1 (TFDS, prepared with TensorFlow)",
     "shapes3d": "480,000 rendered scenes, 64x64 RGB (TFDS, prepared with TensorFlow)",
-    "PATH.npz": "your own arrays: x, or x_train, x_validation, x_test; labels y, y_train, ...",
+    "PATH.npz": "your own arrays: x, or x_train, x_validation, x_test; labels y, y_train, ...; they may exceed the memory",
     "PATH.npy": "your own array, read from the disk as it is used: it may exceed the memory",
-    "FOLDER": "your own PNG or JPEG images, perhaps in one folder per class",
+    "FOLDER": "your own PNG or JPEG images, perhaps in one folder per class; they may exceed the memory",
     "tfds:NAME[:CONFIG]": "a data set that tensorflow-datasets has already prepared in --data_dir",
 }
 
