@@ -7,7 +7,7 @@ import pathlib
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 FOREIGN = 0.12  # of one core; a repeat during which others used more does not count
 
@@ -37,6 +37,15 @@ class Worked(NamedTuple):
 
     seconds: float
     cpu_seconds: float
+
+
+def program_bytes(compiled: Any) -> int | None:
+    """Bytes that a program compiled by jax holds as it runs: arguments, results and temporaries, donated ones once."""
+    memory = compiled.memory_analysis()
+    if memory is None:
+        return None
+    parts = (memory.argument_size_in_bytes, memory.output_size_in_bytes, memory.temp_size_in_bytes)
+    return sum(parts) - memory.alias_size_in_bytes
 
 
 def _busy() -> float | None:

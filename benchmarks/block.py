@@ -1,0 +1,234 @@
+"""One block of measurements: everything that is compared with each other, built, checked and then timed in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import peers
+from measure import Timing, Worked, interleave
+from tables import Row
+from workers import TUNED_ALLOCATOR, OutOfMemory, Worker
+from workloads import Workload, matrix_flops
+
+from vaex.errors import UserError
+
+PEAKS = ("product", "copy")
+
+
+class Setting(NamedTuple):
+    """How the blocks of a run are measured. ``seconds``: about how long a repeat takes; ``peak_size``: elements on a side of
+    the matrices and in the array that the peaks are measured with, or None for the platform's."""
+
+    platform: str
+    population: tuple[int, ...]
+    strategies: tuple[str, ...]
+    peers: tuple[str, ...]
+    repeats: int
+    seconds: float
+    peak_size: tuple[int, int] | None = None
+
+
+class Contestant(NamedTuple):
+    """Something to time, and the worker that does it. ``name`` is unique in its block."""
+
+    name: str
+    worker: Worker
+    facts: dict[str, Any]
+    framework: str = ""
+    strategy: str = ""
+    population: int = 1
+
+
+class Pool:
+    """Workers by framework, started when they are first needed."""
+
+    def __init__(self, device: str | None):
+        self._device, self._workers = device, {}
+
+    def get(self, framework: str) -> Worker:
+        """The worker of "vaex" or of a peer."""
+        if framework not in self._workers:
+            extra = TUNED_ALLOCATOR if framework.endswith(peers.TUNED) else None
+            self._workers[framework] = Worker(device=self._device, extra=extra)
+        return self._workers[framework]
+
+    def drop(self) -> None:
+        """Let all workers forget what they have built."""
+        for worker in self._workers.values():
+            worker.ask("drop")
+
+    def close(self) -> None:
+        """End all workers."""
+        for worker in self._workers.values():
+            worker.close()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def check_peers(pool: Pool, loads: Sequence[Workload], setting: Setting, tell: Callable[[str], None]) -> None:
+    """Let every peer repeat two of vaex's steps on every network.
+
+    Raises: UserError for one that gives other losses.
+    """
+    for workload in loads:
+        if not (workload.peers and setting.peers):
+            continue
+        tell(f"{workload.name}: checking that all peers compute the same loss")
+        parity = pool.get("vaex").ask("call", module="vaex_loop", function="parity", workload=workload)
+        for name in setting.peers:
+            built = build_peer(pool, name, workload, workload.batch_sizes[0], "float32", setting.platform)
+            found = built.worker.ask("check", name=built.name, parity=parity)
+            peers.check_losses(f"{name} on {workload.name}", parity["losses"], found)
+        pool.drop()
+
+
+def build_peer(pool: Pool, name: str, workload: Workload, batch_size: int, precision: str, platform: str) -> Contestant:
+    """A peer, ready to be checked and to train."""
+    peer, worker = peers.find(name), pool.get(name)
+    options = peers.as_options(workload, batch_size, precision, platform)
+    facts = worker.ask("build", name=name, module=peer.module, maker=peer.maker, **options)
+    return Contestant(name, worker, facts, framework=name)
+
+
+def _build(pool: Pool, workload: Workload, batch_size: int, precision: str, setting: Setting, tell):
+    """The contestants of a block and its peaks, and rows of those for which memory did not suffice."""
+    vaex = pool.get("vaex")
+    wanted = [("solo", 1)]
+    wanted += [(strategy, p) for p in setting.population if p > 1 for strategy in setting.strategies]
+    built, failed = [], []
+    for strategy, members in wanted:
+        name = "vaex" if members == 1 else f"vaex {strategy} {members}"
+        tell(f"compiling {name}")
+        options = {"workload": workload, "batch_size": batch_size, "precision": precision}
+        try:
+            facts = vaex.ask(
+                "build", name=name, module="vaex_loop", maker="Loop", members=members, strategy=strategy, **options
+            )
+            built.append(Contestant(name, vaex, facts, "vaex", strategy, members))
+        except OutOfMemory:
+            failed.append(
+                {"framework": "vaex", "strategy": strategy, "population": members, "failure": "out of memory"}
+            )
+    for name in setting.peers if workload.peers else ():
+        if precision in peers.find(name).precisions:
+            tell(f"building {name}")
+            built.append(build_peer(pool, name, workload, batch_size, precision, setting.platform))
+    for index, kind in enumerate(PEAKS):
+        size = setting.peak_size and setting.peak_size[index]
+        facts = vaex.ask(
+            "build", name=f"peak {kind}", module="vaex_loop", maker="Peak", kind=kind, precision=precision, size=size
+        )
+        built.append(Contestant(f"peak {kind}", vaex, facts))
+    return built, failed
+
+
+def calibrate(run: Callable[[int], float], seconds: float) -> int:
+    """How many steps take about ``seconds``, given how long a number of them takes; called once more to warm up.
+
+    Example:
+      >>> calibrate(lambda steps: 0.001 * steps, 0.5)
+      500
+    """
+    run(1)
+    steps, took = 1, run(1)
+    while took < 0.3 * seconds:
+        steps = max(steps + 1, round(steps * min(10.0, seconds / max(took, 1e-9))))
+        took = run(steps)
+    return max(1, round(steps * seconds / took))
+
+
+def measure(
+    pool: Pool, workload: Workload, batch_size: int, precision: str, setting: Setting, tell: Callable[[str], None]
+) -> list[Row]:
+    """The rows of one block.
+
+    Raises: UserError where a worker refuses.
+    """
+    built, failed = _build(pool, workload, batch_size, precision, setting, tell)
+    steps: dict[str, int] = {}
+    for one in list(built):
+        tell(f"warming up {one.name}")
+        try:
+            ask = one.worker.ask
+            steps[one.name] = calibrate(
+                lambda n, one=one, ask=ask: ask("run", name=one.name, steps=n)[0], setting.seconds
+            )
+        except OutOfMemory:
+            built.remove(one)
+            key = {"framework": one.framework, "strategy": one.strategy, "population": one.population}
+            failed.append({**key, "failure": "out of memory"})
+    if not all(f"peak {kind}" in steps for kind in PEAKS):
+        raise UserError(
+            f"{workload.name}, batch {batch_size}: no memory is left to measure the device's peaks; take less"
+        )
+    functions = {
+        one.name: lambda one=one: Worked(*one.worker.ask("run", name=one.name, steps=steps[one.name])) for one in built
+    }
+    timings = interleave(functions, repeats=setting.repeats, warm_up=0, tell=tell)
+    built = [one._replace(facts=one.worker.ask("facts", name=one.name)) for one in built]
+    pool.drop()
+    block = {"model": workload.name, "batch_size": batch_size, "precision": precision}
+    try:
+        block["products_by_hand"] = matrix_flops(workload, batch_size)
+    except ValueError:  # another's model: its layers are not known
+        block["products_by_hand"] = None
+    block["repeats"] = setting.repeats
+    return rows(block, built, timings, steps, failed)
+
+
+def rows(
+    block: dict[str, Any],
+    built: Sequence[Contestant],
+    timings: dict[str, Timing],
+    steps: dict[str, int],
+    failed: Sequence[dict[str, Any]] = (),
+) -> list[Row]:
+    """What was measured as rows of numbers, the ratios to one model alone among them.
+
+    A peer trains the same network, so the same operations count for it; the bytes that it moves are not known.
+    """
+    rate = {name: steps[name] / timing.median for name, timing in timings.items()}
+    facts = {one.name: one.facts for one in built}
+    product, copy = (rate[f"peak {kind}"] * facts[f"peak {kind}"]["per_step"] for kind in PEAKS)
+    solo = facts.get("vaex", {})
+    found = []
+    for one in built:
+        if not one.framework:
+            continue
+        flops = one.facts.get("flops", solo.get("flops"))
+        bytes_of_one = solo.get("bytes")
+        moved = bytes_of_one * one.population if one.framework == "vaex" and bytes_of_one else None
+        speed, timing = rate[one.name], timings[one.name]
+        relative = speed * one.population / rate["vaex"] if "vaex" in rate else None
+        found.append(
+            {
+                **block,
+                "framework": one.framework,
+                "strategy": one.strategy,
+                "population": one.population,
+                "chosen": one.facts.get("chosen"),
+                "steps_per_second": speed,
+                "examples_per_second": speed * block["batch_size"],
+                "model_examples_per_second": speed * block["batch_size"] * one.population,
+                "per_model_ratio": relative if one.population > 1 else None,
+                "vaex_ratio": 1 / relative if relative and one.framework != "vaex" else None,
+                "spread": timing.spread,
+                "dropped": timing.dropped,
+                "steps_per_repeat": steps[one.name],
+                "compile_seconds": one.facts.get("compile_seconds"),
+                "memory_bytes": one.facts.get("memory_bytes"),
+                "flops_per_step": flops,
+                "bytes_per_step": moved,
+                "product_peak": product,
+                "copy_peak": copy,
+                "product_fraction": speed * flops / product if flops else None,
+                "bandwidth_fraction": speed * moved / copy if moved else None,
+            }
+        )
+    lost = [{**block, "product_peak": product, "copy_peak": copy, **one} for one in failed]
+    return found + lost

@@ -1,0 +1,136 @@
+"""PyTorch: data on the device, fused Adam, convolutions channels_last; eager or under torch.compile."""
+
+# pyright: reportMissingImports=false
+# (an extra that few install)
+from __future__ import annotations
+
+import pathlib
+import shutil
+import time
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+import workloads
+from torch.nn import functional
+from workloads import Workload
+
+from peers import torch_device
+from peers.torch_networks import Autoencoder
+from vaex.errors import UserError
+
+warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad")
+
+
+class Eager:
+    """A VAE in training, the way a careful PyTorch user writes it."""
+
+    compiled = False
+
+    def __init__(self, workload: Workload, batch_size: int, precision: str, platform: str):
+        self._device = torch.device(torch_device(platform))
+        # as jax on GPUs by default: float32 products may round their inputs to TF32
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cudnn.benchmark = True
+        torch.manual_seed(0)
+        self._resident_before = _resident("VmRSS")
+        self._half = precision == "bfloat16"
+        self._net = Autoencoder(workload).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._optimizer = torch.optim.Adam(self._net.parameters(), lr=1e-3, betas=(0.9, 0.999), eps=1e-8, fused=True)
+        images = workloads.arrays(workload, batch_size)["x"].astype(np.float32)
+        images = torch.from_numpy(images).permute(0, 3, 1, 2)
+        self._data = images.to(self._device, memory_format=torch.channels_last)
+        order = torch.randperm(len(images))[: len(images) // batch_size * batch_size]
+        self._rows = order.reshape(-1, batch_size).to(self._device)
+        self._forward = self._loss
+        self.facts: dict[str, Any] = {"compile_seconds": None}
+        self._started = False
+
+    def _loss(self, x: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
+            mean, log_scale = self._net.posterior(x)
+            z = mean + torch.exp(log_scale) * (torch.randn_like(mean) if noise is None else noise)
+            logits = self._net.decoder(z)
+        mean, log_scale = mean.float(), log_scale.float()
+        cross_entropy = functional.binary_cross_entropy_with_logits(logits.float(), x, reduction="sum")
+        kl = 0.5 * torch.sum(torch.exp(2 * log_scale) + mean**2 - 1 - 2 * log_scale)
+        return (cross_entropy + kl) / len(x)
+
+    def _update(self, loss: torch.Tensor) -> None:
+        self._optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._optimizer.step()
+
+    def check(self, parity: dict[str, Any]) -> list[float]:
+        """The two losses of ``vaex_loop.parity``, in full float32."""
+        self._net.load(parity["weights"])
+        x = torch.from_numpy(parity["x"]).permute(0, 3, 1, 2)
+        x = x.to(self._device, memory_format=torch.channels_last)
+        half, self._half = self._half, False
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+        losses = []
+        for noise in torch.from_numpy(parity["noise"]).to(self._device):
+            loss = self._loss(x, noise)
+            losses.append(loss.item())
+            self._update(loss)
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.allow_tf32 = True
+        self._half = half
+        return losses
+
+    def run(self, steps: int) -> None:
+        """Train ``steps`` steps and wait for them."""
+        if not self._started:
+            self._start()
+        for step in range(steps):
+            self._update(self._forward(self._data[self._rows[step % len(self._rows)]]))
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
+        self.facts["memory_bytes"] = self._memory()
+
+    def _start(self) -> None:
+        """The first two steps, in which everything is compiled and allocated."""
+        self._started = True
+        if self.compiled:
+            if self._device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
+                raise UserError(
+                    "--peers=torch_compile needs a C++ compiler on the CPU; install g++, or leave the peer out"
+                )
+            mode = "reduce-overhead" if self._device.type == "cuda" else None
+            self._forward = torch.compile(self._loss, fullgraph=True, mode=mode)
+        began = time.perf_counter()
+        self.run(2)
+        if self.compiled:
+            self.facts["compile_seconds"] = time.perf_counter() - began
+        _forget_peak()
+
+    def _memory(self) -> int | None:
+        if self._device.type == "cuda":
+            return torch.cuda.max_memory_allocated()
+        peak = _resident("VmHWM")
+        return None if peak is None or self._resident_before is None else peak - self._resident_before
+
+
+class Compiled(Eager):
+    """The same with its forward and backward pass compiled."""
+
+    compiled = True
+
+
+def _resident(name: str) -> int | None:
+    """Bytes of this process's memory, now (VmRSS) or at most (VmHWM), where /proc says so."""
+    path = pathlib.Path("/proc/self/status")
+    lines = path.read_text().splitlines() if path.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), None)
+
+
+def _forget_peak() -> None:
+    """Let VmHWM start again at what is resident now."""
+    path = pathlib.Path("/proc/self/clear_refs")
+    try:
+        path.write_text("5")
+    except OSError:
+        return

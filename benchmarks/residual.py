@@ -1,0 +1,124 @@
+"""A VAE of residual blocks without downsampling, the shape of VQ-VAEs and hierarchies, as a model file of one's own.
+
+Trains like any other: ``PYTHONPATH=benchmarks python experiments/run.py --model=residual --dataset=digits``
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from vaex import distributions, divergences, nets
+from vaex.core import Batch, Model, Outcome, Recipe, Variables
+from vaex.data.spec import Spec
+from vaex.models import gaussian, likelihoods
+from vaex.models.gaussian import HParams
+
+__all__ = ["TINY", "Config", "HParams", "build"]
+
+TINY: dict[str, Any] = {"channels": 4, "latent_channels": 1}
+SECOND_KERNELS = (3, 1)  # of the blocks: a hierarchy's, and a VQ-VAE's
+
+
+@dataclass(frozen=True)
+class Config:
+    """What changes shapes or control flow; static.
+
+    Attributes:
+      channels: of every convolution.
+      latent_channels: latent variables per pixel.
+      likelihood: distribution of x given z; auto chooses by the data.
+      optimizer: adam, adamax, adabelief, amsgrad, lion, momentum, nadam, radam, rmsprop or sgd.
+      clip: set where clip_norm is finite.
+      average: set where average_decay is above 0.
+    """
+
+    channels: int = 64
+    latent_channels: int = 4
+    likelihood: likelihoods.Name = "auto"
+    optimizer: str = "adam"
+    clip: bool = False
+    average: bool = False
+
+
+class Stack(nn.Module):
+    """Convolution, residual blocks, convolution: [..., h, w, c] -> [..., h, w, features].
+
+    Attributes:
+      channels: of the blocks.
+      features: of the output.
+      kernels: sizes of the first and the last convolution.
+      layer: the class of the convolutions.
+    """
+
+    channels: int
+    features: int
+    kernels: tuple[int, int]
+    layer: Any = nets.Conv
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        def conv(x: jax.Array, features: int, size: int, name: str) -> jax.Array:
+            return self.layer(features, (size, size), padding=size // 2, name=name)(x)
+
+        x = conv(x, self.channels, self.kernels[0], "first")
+        for index, size in enumerate(SECOND_KERNELS):
+            inner = conv(nn.relu(x), self.channels, 3, f"block_{index}_a")
+            x = x + conv(nn.relu(inner), self.channels, size, f"block_{index}_b")
+        return conv(nn.relu(x), self.features, self.kernels[1], "last")
+
+
+def stacks(config: Config, features: int, layer: Any = nets.Conv) -> tuple[Stack, Stack]:
+    """Encoder and decoder whose convolutions are of class ``layer``."""
+    encoder = Stack(config.channels, 2 * config.latent_channels, (3, 1), layer)
+    return encoder, Stack(config.channels, features, (1, 3), layer)
+
+
+def build(config: Config, spec: Spec) -> Recipe:
+    """The recipe for images of this spec."""
+    likelihood = likelihoods.build(config.likelihood, spec)
+    h, w, c = spec.shape
+    encoder, decoder = stacks(config, c * likelihood.channels)
+    latents = h * w * config.latent_channels
+    prior = gaussian.standard_prior(latents)
+
+    def init(key: jax.Array, batch: Batch) -> Variables:
+        encoder_key, decoder_key = jax.random.split(key)
+        z = jnp.zeros((1, h, w, config.latent_channels))
+        params = {
+            "encoder": encoder.init(encoder_key, batch["x"][:1])["params"],
+            "decoder": decoder.init(decoder_key, z)["params"],
+            "likelihood": likelihood.init(),
+        }
+        return Variables({"vae": params})
+
+    def encode(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> distributions.Normal:
+        raw: Any = encoder.apply({"params": variables.params["vae"]["encoder"]}, batch["x"])
+        mean, log_scale = jnp.split(raw, 2, axis=-1)
+        flat = mean.shape[:-3]
+        return distributions.Normal(
+            mean.reshape(*flat, latents), likelihoods.bounded(log_scale).reshape(*flat, latents)
+        )
+
+    def decode(variables: Variables, hparams: Any, z: jax.Array, batch: Batch) -> Any:
+        grid = z.reshape(-1, h, w, config.latent_channels)
+        raw: Any = decoder.apply({"params": variables.params["vae"]["decoder"]}, grid)
+        raw = raw.reshape(*z.shape[:-1], h, w, c, likelihood.channels)
+        return likelihood.distribution(raw, variables.params["vae"]["likelihood"], hparams.sigma)
+
+    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
+        posterior = encode(key, variables, hparams, batch)
+        log_px = decode(variables, hparams, posterior.sample(key), batch).log_prob(batch["x"])
+        kl = divergences.kl(posterior, prior)
+        metrics = {"elbo": log_px - kl, "reconstruction": -log_px, "kl": kl}
+        return Outcome({"vae": jnp.mean(kl - log_px)}, variables.state, metrics)
+
+    def sample(key: jax.Array, variables: Variables, hparams: Any, n: int, condition: Any = None) -> Any:
+        return decode(variables, hparams, prior.sample(key, (n,)), {})
+
+    model = Model(init, objective, encode, decode, None, sample)
+    return gaussian.single_stage(model, config, HParams(), likelihood)

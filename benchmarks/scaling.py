@@ -1,0 +1,295 @@
+"""What a training step costs as one thing grows: batch, latents, width, population, image, devices.
+
+python benchmarks/scaling.py                                              all of them, around the MLP 784-512-16
+python benchmarks/scaling.py --model=conv64 --axes=batch,image --image=16,32,64
+python benchmarks/scaling.py --axes=batch,population --batch=128,512,2048,8192 --population=1,8,64,256 --device=gpu
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import exponents
+import numpy as np
+import tables
+import workloads
+from block import calibrate
+from console import counts, heading, names, say, tell, warn_of_load
+from measure import Worked, interleave
+from tables import Row, number, spread
+from workers import OutOfMemory, Worker
+from workloads import Workload
+
+from vaex import files
+from vaex.core import Curves
+from vaex.errors import UserError, nearest
+
+AXES: dict[str, tuple[tuple[int, ...], str]] = {
+    "batch": ((16, 32, 64, 128, 256, 512), "examples a step"),
+    "latent": ((4, 16, 64, 256), "latent variables (per pixel for residual)"),
+    "width": ((64, 128, 256, 512, 1024, 2048), "of the hidden layers; channels of the first convolution"),
+    "population": ((1, 2, 4, 8, 16), "models trained at once, as vaex chooses to"),
+    "image": ((8, 16, 32, 64), "pixels a side; exponents are those of the number of pixels"),
+    "devices": ((1, 2, 4), "that divide the batch; on a CPU virtual ones, which share its cores"),
+}
+NOTES = """
+Each value of an axis is compiled, and all are timed in turn through vaex's own loop, a repeat of about --seconds each; repeats
+during which other programs used more than 12% of a core are dropped. An exponent of 1 is linear: the cost doubles with the
+value. Between neighbours, 0.85 to 1.15 is called linear. The exponent of FLOPs (XLA's count) says how the work itself grows;
+where the cost's is smaller, larger steps use the machine better.
+"""
+
+
+def vary(workload: Workload, axis: str, value: int) -> tuple[Workload, dict[str, int]]:
+    """The network with one thing changed, and the options of ``vaex_loop.Loop``.
+
+    Example:
+      >>> vary(workloads.find("mlp"), "width", 64)[0].config["hidden"]
+      (64,)
+      >>> vary(workloads.find("mlp"), "population", 4)[1]
+      {'batch_size': 100, 'members': 4, 'devices': 1}
+    """
+    options = {"batch_size": workload.batch_sizes[0], "members": 1, "devices": 1}
+    config = dict(workload.config)
+    if axis in ("batch", "population", "devices"):
+        options[{"batch": "batch_size", "population": "members", "devices": "devices"}[axis]] = value
+    elif axis == "image":
+        workload = workload._replace(shape=(value, value, workload.shape[2]))
+    elif workload.model == "residual":
+        config["latent_channels" if axis == "latent" else "channels"] = value
+    elif axis == "latent":
+        config["latent_dim"] = value
+    elif config.get("network") == "conv":
+        first = config["channels"][0]
+        config["channels"] = tuple(max(1, width * value // first) for width in config["channels"])
+    else:
+        config["hidden"] = (value,) * len(config["hidden"])
+    return workload._replace(config=config), options
+
+
+def size_of(axis: str, value: int) -> int:
+    """The number whose power the cost is fitted to."""
+    return value**2 if axis == "image" else value
+
+
+def measure_axis(
+    worker: Worker,
+    workload: Workload,
+    axis: str,
+    values: Sequence[int],
+    repeats: int,
+    seconds: float,
+    say_more: Callable,
+) -> list[Row]:
+    """Seconds of a step for each value; values for which memory did not suffice are left out, and said so."""
+    facts: dict[str, dict[str, Any]] = {}
+    steps: dict[str, int] = {}
+    for value in values:
+        say_more(f"compiling {axis} {value}")
+        changed, options = vary(workload, axis, value)
+        try:
+            facts[str(value)] = worker.ask(
+                "build",
+                name=str(value),
+                module="vaex_loop",
+                maker="Loop",
+                workload=changed,
+                precision="float32",
+                strategy="auto",
+                **options,
+            )
+            steps[str(value)] = calibrate(
+                lambda n, value=value: worker.ask("run", name=str(value), steps=n)[0], seconds
+            )
+        except OutOfMemory:
+            say(f"{axis} {value}: out of memory, left out")
+    functions = {name: lambda name=name: Worked(*worker.ask("run", name=name, steps=steps[name])) for name in steps}
+    timings = interleave(functions, repeats=repeats, warm_up=0, tell=say_more)
+    worker.ask("drop")
+    return [
+        {
+            "model": workload.name,
+            "axis": axis,
+            "value": int(name),
+            "strategy": facts[name]["strategy"],
+            "devices_used": facts[name]["devices_used"],
+            "seconds_per_step": timing.median / steps[name],
+            "spread": timing.spread,
+            "repeats": repeats,
+            "dropped": timing.dropped,
+            "flops_per_step": facts[name]["flops"],
+        }
+        for name, timing in timings.items()
+    ]
+
+
+def summary(rows: Sequence[Row]) -> dict[str, Any]:
+    """The exponents of one axis, and where its cost is linear; None where fewer than two values were measured."""
+    axis = rows[0]["axis"] if rows else ""
+    if len(rows) < 2:
+        return {
+            "axis": axis,
+            "exponent": None,
+            "standard_error": None,
+            "flops_exponent": None,
+            "linear": "too few values",
+        }
+    values = [row["value"] for row in rows]
+    sizes = [size_of(axis, value) for value in values]
+    costs, flops = [row["seconds_per_step"] for row in rows], [row["flops_per_step"] for row in rows]
+    found, error = exponents.fit(sizes, costs)
+    return {
+        "axis": axis,
+        "exponent": found,
+        "standard_error": None if math.isnan(error) else error,
+        "flops_exponent": exponents.fit(sizes, flops)[0],
+        "linear": exponents.linearity(sizes, costs),
+    }
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table of one axis and a sentence on its exponent."""
+    told = summary(rows)
+    sizes = [size_of(row["axis"], row["value"]) for row in rows]
+    costs = [row["seconds_per_step"] for row in rows]
+    between = ["-", *(number(one) for one in (exponents.local(sizes, costs) if len(rows) > 1 else []))]
+    text = tables.table(
+        {
+            told["axis"]: [str(row["value"]) for row in rows],
+            "ms a step": [number(1e3 * cost) for cost in costs],
+            "spread": [spread(row["spread"]) for row in rows],
+            "MFLOP a step": [number(row["flops_per_step"] / 1e6) for row in rows],
+            "GFLOP/s": [number(row["flops_per_step"] / row["seconds_per_step"] / 1e9) for row in rows],
+            "exponent from the row above": between,
+            "run as": [row["strategy"] for row in rows],
+            "on devices": [str(row["devices_used"]) for row in rows],
+            "repeats dropped": [f"{row['dropped']} of {row['repeats']}" for row in rows],
+        }
+    )
+    error = "" if told["standard_error"] is None else f" ± {told['standard_error']:.2g}"
+    words = " of pixels" if told["axis"] == "image" else ""
+    exponent = f"exponent{words} {number(told['exponent'])}{error} (FLOPs: {number(told['flops_exponent'])})"
+    return f"{text}\n\n{told['axis']}: {exponent}; {told['linear']}."
+
+
+def picture(rows: Sequence[Row]) -> list[Curves]:
+    """Cost of each axis beside a linear one through the largest value, on logarithmic scales."""
+    panels = []
+    for axis in dict.fromkeys(row["axis"] for row in rows):
+        mine = [row for row in rows if row["axis"] == axis]
+        x = [size_of(axis, row["value"]) for row in mine]
+        costs = [row["seconds_per_step"] for row in mine]
+        lines = {"measured": costs, "linear": [costs[-1] * one / x[-1] for one in x]}
+        label = "pixels" if axis == "image" else axis
+        logs = {name: np.log10(line) for name, line in lines.items()}
+        panels.append(Curves(np.log10(x), logs, f"log10 of {label}", "log10 of seconds a step", axis))
+    return panels
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="scaling.py", description=__doc__, epilog=NOTES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--model", default="mlp", help=f"one of {', '.join(workloads.NETWORKS)} (default: mlp)")
+    add("--axes", type=names, default=tuple(AXES), help=f"what grows (default: {','.join(AXES)})")
+    for axis, (values, text) in AXES.items():
+        add(f"--{axis}", type=counts, default=values, help=f"{text} (default: {','.join(map(str, values))})")
+    add("--device", choices=("cpu", "gpu", "tpu"), help="refuse to run on anything else (default: what jax finds)")
+    add("--repeats", type=int, default=11, help="of each value (default: %(default)s)")
+    add("--seconds", type=float, default=0.3, help="that a repeat takes, about (default: %(default)s)")
+    add("--out", type=pathlib.Path, help="folder for scaling.json, scaling.md and scaling.png")
+    return parser
+
+
+def _checked(flags: argparse.Namespace) -> Workload:
+    """Raises: UserError for what can't be measured."""
+    if flags.model not in workloads.NETWORKS:
+        raise UserError(f"--model={flags.model}: {nearest(flags.model, workloads.NETWORKS)}")
+    unknown = [axis for axis in flags.axes if axis not in AXES]
+    if unknown or not flags.axes:
+        raise UserError(f"--axes={','.join(flags.axes)}: {nearest(unknown[0] if unknown else '', AXES)}")
+    if flags.repeats < 1 or not 0 < flags.seconds < math.inf:
+        raise UserError("--repeats must be at least 1 and --seconds more than 0")
+    least = 8 if flags.model == "conv64" else 1
+    if "image" in flags.axes and min(flags.image) < least:
+        raise UserError(f"--image={min(flags.image)}: {flags.model} needs at least {least} pixels a side")
+    if flags.out:
+        files.make_writable(flags.out)
+    return workloads.find(flags.model)
+
+
+def run(flags: argparse.Namespace) -> dict[str, Any]:
+    """Measure all axes, and write what there is after each.
+
+    Raises: UserError with one line that names the remedy.
+    """
+    workload = _checked(flags)
+    most = max(flags.devices) if "devices" in flags.axes else 1
+    results: dict[str, Any] = {"benchmark": "scaling", "machine": {}, "axes": [], "rows": []}
+    text = ""
+    for index, axis in enumerate(flags.axes):
+        # cores are shared out among virtual devices, so only the axis of devices has them
+        worker = Worker(device=flags.device, devices=most if axis == "devices" else 1)
+        try:
+            machine = worker.ask("call", module="vaex_loop", function="machine", device=flags.device)
+            title = f"[{index + 1}/{len(flags.axes)}] {workload.name}, {axis}"
+            say(title if results["machine"] else f"{heading(machine)}\n{title}")
+            results["machine"] = results["machine"] or machine
+            values = sorted(getattr(flags, axis))
+            rows = measure_axis(
+                worker,
+                workload,
+                axis,
+                values,
+                flags.repeats,
+                flags.seconds,
+                lambda text, title=title: tell(f"{title}: {text}"),
+            )
+        finally:
+            worker.close()
+        warn_of_load(rows)
+        results["rows"] += rows
+        if not rows:
+            continue
+        results["axes"].append(summary(rows))
+        text += f"\n\n{markdown(rows)}"
+        print(markdown(rows), "\n", flush=True)
+        if flags.out:
+            _write(flags.out, results, text)
+    return results
+
+
+def _write(folder: pathlib.Path, results: dict[str, Any], text: str) -> None:
+    from vaex import plots
+
+    files.write_json(folder / "scaling.json", tables.without_nan(results))
+    with files.atomic_path(folder / "scaling.md") as temporary:
+        temporary.write_text(f"{heading(results['machine'])}{text}\n")
+    plots.save(picture(results["rows"]), folder / "scaling.png")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure; 0 done, 2 where the flags are refused."""
+    flags = _parser().parse_args(arguments)
+    try:
+        run(flags)
+        if flags.out:
+            say(f"written: {', '.join(str(flags.out / f'scaling.{kind}') for kind in ('json', 'md', 'png'))}")
+    except UserError as error:
+        tell("")
+        print(f"scaling: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        say("scaling: interrupted" + (f"; finished axes are in {flags.out}" if flags.out else ""))
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

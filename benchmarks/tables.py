@@ -1,0 +1,214 @@
+"""Rows of measurements as Markdown tables, pictures, and side by side with those of other machines."""
+
+from __future__ import annotations
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vaex.core import Bars
+from vaex.errors import UserError
+from vaex.files import read_json
+
+Row = dict[str, Any]
+BLOCK = ("model", "batch_size", "precision")  # rows of one block were measured together
+CONTESTANT = ("framework", "strategy", "population")
+MOST_PANELS = 9
+
+
+def number(value: float | None, unit: str = "", digits: int = 3) -> str:
+    """A number to ``digits`` significant ones, thousands apart; "-" where it is not known.
+
+    Example:
+      >>> number(12345.6), number(0.98765, "x"), number(None)
+      ('12,300', '0.988x', '-')
+    """
+    if value is None or value != value:
+        return "-"
+    if value == 0:
+        return f"0{unit}"
+    places = digits - 1 - int(np.floor(np.log10(abs(value))))
+    return f"{round(value, places):,.{max(places, 0)}f}{unit}"
+
+
+def percent(value: float | None) -> str:
+    """A fraction in per cent; "-" where it is not known.
+
+    Example:
+      >>> percent(0.0312), percent(None)
+      ('3.1%', '-')
+    """
+    return "-" if value is None or value != value else f"{value:.1%}"
+
+
+def spread(value: float | None) -> str:
+    """A relative spread, "-" where repeats were too few for one.
+
+    Example:
+      >>> spread(0.014), spread(float("nan"))
+      ('±1.4%', '-')
+    """
+    return f"±{value:.1%}" if value is not None and value == value else "-"
+
+
+def without_nan(value: Any) -> Any:
+    """A tree of lists and dicts with None for NaN, which is not JSON.
+
+    Example:
+      >>> without_nan({"spread": [float("nan"), 1.5]})
+      {'spread': [None, 1.5]}
+    """
+    if isinstance(value, dict):
+        return {name: without_nan(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [without_nan(one) for one in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def table(columns: Mapping[str, Sequence[str]]) -> str:
+    """A Markdown table of columns of cells.
+
+    Example:
+      >>> print(table({"batch": ["64", "128"], "steps/s": ["12", "7"]}))
+      | batch | steps/s |
+      |---|---|
+      | 64 | 12 |
+      | 128 | 7 |
+    """
+    lines = [list(columns), *zip(*columns.values(), strict=True)]
+    text = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([text[0], f"|{'|'.join(['---'] * len(columns))}|", *text[1:]])
+
+
+def contestant(row: Row) -> str:
+    """What was measured, in a word or two.
+
+    Example:
+      >>> contestant({"framework": "vaex", "strategy": "vmap", "population": 8, "chosen": True})
+      'vaex, vmap (its choice)'
+      >>> contestant({"framework": "torch", "strategy": "", "population": 1})
+      'torch'
+    """
+    if row["population"] == 1:
+        return row["framework"]
+    return f"{row['framework']}, {row['strategy']}{' (its choice)' if row.get('chosen') else ''}"
+
+
+def blocks(rows: Sequence[Row]) -> dict[tuple, list[Row]]:
+    """Rows by what was measured together, in order."""
+    found: dict[tuple, list[Row]] = {}
+    for row in rows:
+        found.setdefault(tuple(row[name] for name in BLOCK), []).append(row)
+    return found
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """One table for each block, under a line that says what it is and what the device could do meanwhile."""
+    parts = []
+    for (model, batch_size, precision), block in blocks(rows).items():
+        first = block[0]
+        parts.append(
+            f"{model}, batch {batch_size}, {precision}. Measured beside it: products {number(first['product_peak'] / 1e9)} "
+            f"GFLOP/s, copies {number(first['copy_peak'] / 1e9)} GB/s.\n\n{_block_table(block)}"
+        )
+    return "\n\n".join(parts)
+
+
+def _block_table(block: Sequence[Row]) -> str:
+    def column(name: str, show: Any) -> list[str]:
+        return [
+            row.get("failure") or "" if row.get("failure") and name == "steps_per_second" else show(row)
+            for row in block
+        ]
+
+    def value(name: str, show: Any = number) -> list[str]:
+        return column(name, lambda row: show(row.get(name)))
+
+    return table(
+        {
+            "what": [contestant(row) for row in block],
+            "models": [str(row["population"]) for row in block],
+            "steps/s": value("steps_per_second"),
+            "spread": value("spread", spread),
+            "examples/s": value("examples_per_second"),
+            "model-examples/s": value("model_examples_per_second"),
+            "per-model rate against one alone": value("per_model_ratio", lambda ratio: number(ratio, "x")),
+            "vaex is as fast": value("vaex_ratio", lambda ratio: number(ratio, "x")),
+            "compile, s": value("compile_seconds"),
+            "memory, MB": value("memory_bytes", lambda size: number(size and size / 1e6)),
+            "GFLOP a step": value("flops_per_step", lambda flops: number(flops and flops / 1e9)),
+            "of product peak": value("product_fraction", percent),
+            "of bandwidth": value("bandwidth_fraction", percent),
+            "repeats dropped": column("dropped", lambda row: f"{row.get('dropped', '-')} of {row['repeats']}"),
+        }
+    )
+
+
+def picture(rows: Sequence[Row]) -> list[Bars]:
+    """Model-examples per second of each block as bars; the first nine blocks."""
+    panels = []
+    for (model, batch_size, precision), block in list(blocks(rows).items())[:MOST_PANELS]:
+        labels = tuple(
+            contestant(row).replace(" (its choice)", "") + (f" {row['population']}" if row["population"] > 1 else "")
+            for row in block
+        )
+        heights = [float(row.get("model_examples_per_second") or "nan") for row in block]
+        title = f"{model}, batch {batch_size}" + ("" if precision == "float32" else f", {precision}")
+        panels.append(Bars(np.array(heights), labels, y_label="model-examples/s", title=title))
+    return panels
+
+
+def read_results(paths: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """A name for each machine -> what a run there wrote.
+
+    Raises: UserError for a file that no run of throughput.py wrote.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in map(pathlib.Path, paths):
+        try:
+            results = read_json(path)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"--compare: {path} cannot be read ({error}); give the JSON files of earlier runs"
+            ) from None
+        if not isinstance(results, dict) or not {"machine", "rows"} <= set(results) or "benchmark" not in results:
+            raise UserError(f"--compare: {path} is not what throughput.py writes; give its throughput.json")
+        if results["benchmark"] != "throughput":
+            raise UserError(f"--compare: {path} is of {results['benchmark']}.py, expected throughput.py")
+        name = results["machine"]["device"]
+        found[name if name not in found else f"{name} ({path})"] = results
+    return found
+
+
+def compare(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """Model-examples per second of each row on each machine; "not measured" where a machine lacks a row.
+
+    Args:
+      results: from ``read_results``.
+    """
+    keys = list(
+        dict.fromkeys(
+            tuple(row[name] for name in (*BLOCK, *CONTESTANT)) for one in results.values() for row in one["rows"]
+        )
+    )
+    keys.sort(key=lambda key: [str(part) for part in key[:1]])  # by model; else as they were measured
+    columns: dict[str, list[str]] = {name: [] for name in ("model", "batch", "precision", "what", "models")}
+    for model, batch_size, precision, framework, strategy, members in keys:
+        what = contestant({"framework": framework, "strategy": strategy, "population": members})
+        cells = (model, str(batch_size), precision, what, str(members))
+        for column, cell in zip(columns.values(), cells, strict=True):
+            column.append(cell)
+    for machine, one in results.items():
+        rows = {tuple(row[name] for name in (*BLOCK, *CONTESTANT)): row for row in one["rows"]}
+        columns[machine] = [_compared(rows.get(key)) for key in keys]
+    return table(columns)
+
+
+def _compared(row: Row | None) -> str:
+    if row is None:
+        return "not measured"
+    if row.get("failure"):
+        return row["failure"]
+    return f"{number(row['model_examples_per_second'])} {spread(row['spread'])}"

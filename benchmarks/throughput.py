@@ -1,0 +1,208 @@
+"""How fast a training step runs here: vaex's compiled loop, alone and in populations, and other frameworks beside it.
+
+python benchmarks/throughput.py                                   the four networks, populations of 1 and 8
+python benchmarks/throughput.py --models=mlp --peers=torch,torch_compile,pythae
+python benchmarks/throughput.py --models=conv64 --batch_sizes=64,128 --population=1 --peers=torch,torch_tuned,flax_loop
+python benchmarks/throughput.py --device=gpu --precision=float32,bfloat16 --population=1,8,64,256 --out=results/gpu
+python benchmarks/throughput.py --compare results/cpu/throughput.json results/gpu/throughput.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import math
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import peers
+import tables
+import workloads
+from block import Pool, Setting, check_peers, measure
+from console import counts, heading, names, say, tell, warn_of_load
+
+from vaex import files, models
+from vaex.errors import UserError
+
+DEVICES = ("cpu", "gpu", "tpu")
+PRECISIONS = ("float32", "bfloat16")
+STRATEGIES = ("vmap", "members")
+NOTES = """
+What is measured. Each row trains one network on made-up 0/1 images (registered models: on data shaped as their usual set)
+that lie on the device, through the framework's own loop. All rows of a block are timed in turn, a repeat of about --seconds
+each; repeats during which other programs used more than 12% of a core are dropped, and medians of the rest are shown, with
+half the distance between their quartiles ("11 of 11" dropped: none was quiet, all are shown, and they compare nothing).
+Every framework has its own process, which waits while another is timed. Before anything is timed, each peer repeats
+two steps from vaex's own weights, on its batch and noise, and is refused where its losses differ by more than 1e-4 (1e-3
+after the update).
+
+What the columns say. model-examples/s: examples times members. per-model rate: what a member of a population costs
+against one model alone, which is always measured too. vaex is as fast: the rate of one vaex model over the peer's.
+GFLOP a step: XLA's count for one step outside of a loop, times members; the same for peers, who train the same network.
+of product peak: of large matrix products of that precision, timed in the same block. of bandwidth: bytes between kernels
+by XLA's count over what a large copy moves, timed in the same block; small networks live in caches and exceed it.
+memory: JAX: what the compiled program holds; PyTorch: growth of its process at its peak (torch_compile's compiler
+included), or the most that it allocated on a GPU.
+
+bfloat16: networks compute in bfloat16; parameters, losses and Adam stay float32 (PyTorch: autocast). float32 on a GPU lets
+products round their inputs to TF32, in JAX and in PyTorch.
+"""
+
+
+def _among(known: Sequence[str]) -> Any:
+    def choose(text: str) -> tuple[str, ...]:
+        values = names(text)
+        unknown = [value for value in values if value not in known]
+        if unknown or not values:
+            raise argparse.ArgumentTypeError(f"{text!r}: expected one or more of {', '.join(known)}, joined by commas")
+        return values
+
+    return choose
+
+
+def _parser() -> argparse.ArgumentParser:
+    networks = "\n".join(f"  {one.name:<15} {one.summary}" for one in workloads.NETWORKS.values())
+    registered = "\n".join(f"  {name:<15} {summary}" for name, (_, summary) in models.MODELS.items())
+    others = "\n".join(f"  {name:<15} {peer.summary}" for name, peer in peers.PEERS.items())
+    tuned = (
+        f"  {'NAME' + peers.TUNED:<15} any of them with glibc's allocator told to keep memory: the fastest on the CPU"
+    )
+    parser = argparse.ArgumentParser(
+        prog="throughput.py",
+        description=__doc__,
+        epilog=f"networks:\n{networks}\n\nregistered models, with their usual network and data:\n{registered}\n\n"
+        f'peers, for the networks (pip install -e ".[benchmarks]"):\n{others}\n{tuned}\n{NOTES}',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--models", type=names, default=tuple(workloads.NETWORKS), help="what to train (default: the networks below)")
+    add("--batch_sizes", type=counts, help="for all of them (default: each one's own)")
+    add("--population", type=counts, default=(1, 8), help="numbers of models trained at once (default: 1,8)")
+    add("--strategies", type=_among(STRATEGIES), default=STRATEGIES, help="of populations (default: vmap,members)")
+    add(
+        "--precision",
+        type=_among(PRECISIONS),
+        default=("float32",),
+        help="float32, bfloat16 or both (default: float32)",
+    )
+    add("--device", choices=DEVICES, help="refuse to run on anything else (default: what jax finds)")
+    add("--peers", type=names, default=(), help="other frameworks (default: none)")
+    add("--repeats", type=int, default=11, help="of each row (default: %(default)s)")
+    add("--seconds", type=float, default=0.5, help="that a repeat takes, about (default: %(default)s)")
+    add("--out", type=pathlib.Path, help="folder for throughput.json, throughput.md and throughput.png")
+    add("--compare", nargs="+", metavar="JSON", help="print earlier results side by side, and measure nothing")
+    return parser
+
+
+def _checked(flags: argparse.Namespace) -> list[workloads.Workload]:
+    """What the flags want to train.
+
+    Raises: UserError for what can't be.
+    """
+    if flags.repeats < 1 or not 0 < flags.seconds < math.inf:
+        raise UserError("--repeats must be at least 1 and --seconds more than 0")
+    if not flags.models:
+        raise UserError(f"--models is empty; give one or more of {', '.join([*workloads.NETWORKS, *models.MODELS])}")
+    found = [workloads.find(name) for name in flags.models]
+    for name in flags.peers:
+        peer = peers.find(name)
+        if flags.device and flags.device not in peer.platforms:
+            raise UserError(f"--peers={name} does not run on a {flags.device}; leave it out")
+        if name.endswith(peers.TUNED) and flags.device not in (None, "cpu"):
+            raise UserError(f"--peers={name}: the allocator is the CPU's; use {name.removesuffix(peers.TUNED)}")
+    without = [one.name for one in found if not one.peers]
+    if flags.peers and len(without) == len(found):
+        raise UserError(
+            f"--peers={','.join(flags.peers)}: no peer implements {', '.join(without)}; they know {', '.join(workloads.NETWORKS)}"
+        )
+    if flags.peers and without:
+        say(f"no peer implements {', '.join(without)}: measured alone")
+    if flags.out:
+        files.make_writable(flags.out)
+    return found
+
+
+def _write(folder: pathlib.Path, results: dict[str, Any]) -> None:
+    from vaex import plots
+
+    files.write_json(folder / "throughput.json", tables.without_nan(results))
+    with files.atomic_path(folder / "throughput.md") as temporary:
+        temporary.write_text(f"{heading(results['machine'])}\n\n{tables.markdown(results['rows'])}\n")
+    plots.save(tables.picture(results["rows"]), folder / "throughput.png")
+
+
+def run(flags: argparse.Namespace) -> dict[str, Any]:
+    """Measure all blocks, and write what there is after each.
+
+    Raises: UserError with one line that names the remedy.
+    """
+    loads = _checked(flags)
+    plan = [
+        (workload, batch_size, precision)
+        for workload in loads
+        for batch_size in flags.batch_sizes or workload.batch_sizes
+        for precision in flags.precision
+    ]
+    with Pool(flags.device) as pool:
+        machine = pool.get("vaex").ask("call", module="vaex_loop", function="machine", device=flags.device)
+        if flags.peers and any("torch" in peers.find(name).needs for name in flags.peers):
+            from importlib.metadata import version
+
+            machine["torch"] = version("torch")
+        wrong = [name for name in flags.peers if machine["platform"] not in peers.find(name).platforms]
+        if wrong:
+            raise UserError(
+                f"--peers={','.join(wrong)}: not for a {machine['platform']}, which jax uses here; leave them out"
+            )
+        setting = Setting(
+            machine["platform"], flags.population, flags.strategies, flags.peers, flags.repeats, flags.seconds
+        )
+        say(heading(machine))
+        check_peers(pool, loads, setting, tell)
+        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+        settings = {"repeats": flags.repeats, "seconds": flags.seconds, "started": started}
+        results: dict[str, Any] = {"benchmark": "throughput", "machine": machine, "settings": settings, "rows": []}
+        for index, (workload, batch_size, precision) in enumerate(plan):
+            title = f"[{index + 1}/{len(plan)}] {workload.name}, batch {batch_size}, {precision}"
+            say(title)
+            new = measure(
+                pool, workload, batch_size, precision, setting, lambda text, title=title: tell(f"{title}: {text}")
+            )
+            results["rows"] += new
+            warn_of_load(new)
+            print(tables.markdown(new), "\n", flush=True)
+            if flags.out:
+                _write(flags.out, results)
+    return results
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, or compare; 0 done, 2 where the flags or a peer are refused."""
+    parser = _parser()
+    flags = parser.parse_args(arguments)
+    try:
+        if flags.compare:
+            text = tables.compare(tables.read_results(flags.compare))
+            print(text)
+            if flags.out:
+                files.make_writable(flags.out)
+                with files.atomic_path(flags.out / "compare.md") as temporary:
+                    temporary.write_text(text + "\n")
+            return 0
+        run(flags)
+        if flags.out:
+            say(f"written: {', '.join(str(flags.out / f'throughput.{kind}') for kind in ('json', 'md', 'png'))}")
+    except UserError as error:
+        tell("")
+        print(f"throughput: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        say("throughput: interrupted" + (f"; finished blocks are in {flags.out}" if flags.out else ""))
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""vaex's side of the comparisons, in its worker process: its own compiled loop, and what this machine can do at most."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pathlib
+import platform
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import workloads
+from measure import program_bytes
+from workloads import Workload
+
+from vaex import data, distributions, models
+from vaex.core import Algorithm, Feed, Model, Outcome, Variables
+from vaex.data.spec import Spec
+from vaex.errors import UserError
+from vaex.models import likelihoods
+from vaex.training import algorithm, loop, mesh, population
+
+PARITY_BATCH = 16
+
+
+def machine(device: str | None) -> dict[str, Any]:
+    """Facts of this machine and of the device that jax uses, as they go into the results.
+
+    Raises: UserError where jax does not use the wanted kind of device.
+    """
+    found = jax.default_backend()
+    if device is not None and found != device:
+        raise UserError(
+            f"--device={device}: jax uses {found} here; install the jax for it, such as vaex-jax[gpu], or choose --device={found}"
+        )
+    info = pathlib.Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "platform": found,
+        "device": names[0] if found == "cpu" and names else jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+    }
+
+
+def in_bfloat16(model: Model) -> Model:
+    """``model`` with networks that compute in bfloat16; parameters, likelihoods and losses stay float32."""
+
+    def narrow(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16) if leaf.dtype == jnp.float32 else leaf, tree)
+
+    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Any, *, train: bool) -> Outcome:
+        half = variables._replace(params=narrow(variables.params))
+        outcome = model.objective(key, half, hparams, narrow(batch), train=train)
+        losses = {player: loss.astype(jnp.float32) for player, loss in outcome.losses.items()}
+        state = jax.tree.map(lambda new, old: new.astype(old.dtype), outcome.state, variables.state)
+        return Outcome(losses, state, outcome.metrics)
+
+    return model._replace(objective=objective)
+
+
+def setup(
+    workload: Workload, batch_size: int, precision: str, data_batch: int | None = None
+) -> tuple[Algorithm, Feed, Any, Any]:
+    """What training takes: the algorithm on stored batches, the feed, one member's hyperparameters, an example batch.
+
+    The first stage, where a recipe has several. ``data_batch``: the batch for which the data is made.
+    """
+    module = models.module(workload.model)
+    config = module.Config(**workload.config)
+    spec = Spec("made_up", workload.shape, workload.kind, workload.levels, workload.num_classes)
+    name = likelihoods.choose(getattr(config, "likelihood", "auto"), spec)
+    spec = data.resolve(spec, binarize=likelihoods.binarization(name, spec))
+    stage = module.build(config, spec).stages[0]
+    stepper = stage.algorithm
+    if precision == "bfloat16":
+        stepper = algorithm.gradient_algorithm(in_bfloat16(stage.model), optimizer=getattr(config, "optimizer", "adam"))
+    stepper = algorithm.prepared(stepper, lambda key, x: data.prepare(spec, key, x))
+    arrays = workloads.arrays(workload, data_batch or batch_size)
+    example = {name: jnp.asarray(values[:batch_size]) for name, values in arrays.items()}
+    return stepper, data.resident_feed(arrays, batch_size), algorithm.as_schedules(stage.hparams), example
+
+
+class Loop:
+    """A population in training through ``vaex.training.loop``, in chunks; ``facts`` is what compiling it has told."""
+
+    def __init__(
+        self,
+        workload: Workload,
+        batch_size: int,
+        precision: str,
+        members: int = 1,
+        strategy: str = "solo",
+        devices: int = 1,
+    ):
+        stepper, feed, hparams, example = setup(workload, batch_size, precision)
+        stacked = population.stack([hparams] * members)
+        state = population.init(stepper, range(members), stacked, example)
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(state.variables.params)) // members
+        if devices > jax.device_count():
+            raise UserError(f"--devices={devices}: there are {jax.device_count()} here; give at most that many")
+        if strategy == "auto":
+            strategy = population.choose_strategy(members, size, jax.default_backend())
+        placement = mesh.choose(members, batch_size, devices) if devices > 1 else None
+        one = population.member(state, 0)
+        work = jax.jit(stepper.step, donate_argnums=0).lower(one, example)
+        self._program, self._carry = loop.compile_program(
+            stepper, feed, state, log_every=100, strategy=strategy, placement=placement
+        )
+        self._done, self._window = 0, None
+        self.facts = {
+            "compile_seconds": self._program.compile_seconds,
+            "memory_bytes": program_bytes(self._program.call),
+            "flops": members * float(_cost(work, "flops")),
+            "bytes": members * float(_cost(work.compile(), "bytes accessed")) if strategy == "solo" else None,
+            "chosen": population.choose_strategy(members, size, jax.default_backend()) == strategy,
+            "strategy": strategy,
+            "devices_used": 1 if placement is None else placement.mesh.size,
+        }
+
+    def run(self, steps: int) -> None:
+        """Train ``steps`` more steps; windows of the plan are made as they are needed."""
+        goal = self._done + steps
+        while self._done < goal:
+            if self._window is None or self._done >= self._window.stop:
+                self._window = self._program.window(self._done, self._done + self._program.capacity)
+            stop = min(goal, self._window.stop)
+            self._carry, chunk = loop.run_chunk(self._program, self._carry, self._done, stop, self._window)
+            if not chunk.finite.all():
+                raise UserError(f"vaex: a loss was not finite at step {stop}; speeds of such a run mean nothing")
+            self._done = stop
+        jax.block_until_ready(self._carry)
+
+
+def _cost(stage: Any, name: str) -> float:
+    """A number of XLA's cost analysis of one step outside of any loop, whose body XLA would count once."""
+    analysis = stage.cost_analysis()
+    analysis = analysis[0] if isinstance(analysis, list) else analysis
+    return (analysis or {}).get(name, float("nan"))
+
+
+def parity(workload: Workload) -> dict[str, Any]:
+    """Two steps of vaex's own training on one batch, for peers to repeat.
+
+    Returns: "weights", the first parameters as nested dicts of arrays; "x" [b, h, w, c]; "noise" [2, b, d], of each
+      step's latent sample; "losses" [2], each before its update.
+    """
+    # all steps in full float32: what is compared is the mathematics, not the rounding of faster products
+    with jax.default_matmul_precision("highest"):
+        stepper, _, hparams, example = setup(workload, PARITY_BATCH, "float32")
+        state = population.member(population.init(stepper, [0], population.stack([hparams]), example), 0)
+        weights = jax.tree.map(np.asarray, state.variables.params["vae"])
+        losses, noise = [], []
+        latents = _latents(workload)
+        for step in range(2):
+            key = jax.random.fold_in(state.key, step)
+            zeros = jnp.zeros((PARITY_BATCH, latents))
+            noise.append(np.asarray(distributions.Normal(zeros, zeros).sample(key, (1,))[0]))
+            state, metrics = jax.jit(stepper.step)(state, example)
+            losses.append(float(metrics["loss"]))
+    x = np.asarray(example["x"], np.float32)
+    return {"weights": weights, "x": x, "noise": np.stack(noise), "losses": losses}
+
+
+def _latents(workload: Workload) -> int:
+    if workload.model == "residual":
+        return workload.shape[0] * workload.shape[1] * workload.config["latent_channels"]
+    return workload.config["latent_dim"]
+
+
+class Peak:
+    """What the device can do at most. ``facts["per_step"]`` is the work of one call of ``run(1)``.
+
+    "product": the product of two square matrices, operations; "copy": an array scaled in place, bytes read and written.
+    """
+
+    def __init__(self, kind: str, precision: str, size: int | None = None):
+        cpu = jax.default_backend() == "cpu"
+        self._call, self._operand, work = {"product": _product, "copy": _copy}[kind](cpu, precision, size)
+        self.facts = {"per_step": work}
+
+    def run(self, steps: int) -> None:
+        """Do the work ``steps`` times."""
+        for _ in range(steps):
+            self._operand = self._call(self._operand)
+        jax.block_until_ready(self._operand)
+
+
+def _product(cpu: bool, precision: str, size: int | None) -> tuple[Callable, jax.Array, float]:
+    n = size or (2048 if cpu else 8192)
+    matrix = jnp.eye(n, dtype=precision)  # stays itself, so nothing overflows
+    return functools.partial(jax.jit(jnp.matmul), matrix), jnp.array(matrix), 2.0 * n**3
+
+
+def _copy(cpu: bool, precision: str, size: int | None) -> tuple[Callable, jax.Array, float]:
+    n = size or (64 << 20 if cpu else 256 << 20)
+    return jax.jit(lambda x: x * 0.5, donate_argnums=0), jnp.ones(n, jnp.float32), 8.0 * n
