@@ -12,8 +12,21 @@ import pytest
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory) -> None:
-    """No test reads or writes the user's compiled programs."""
-    os.environ["VAEX_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    """No test reads or writes the user's compiled programs; pytest's workers share theirs."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["VAEX_CACHE"] = str(shared / "cache")
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[None]:
+    """For modules whose programs mostly run once and are compared within a tolerance: without LLVM's optimiser they are ready
+    in half the time. Not for what is compared bit for bit, nor for what shows how the optimiser's rounding behaves."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")
