@@ -9,7 +9,7 @@ import peers
 from measure import Timing, Worked, interleave
 from tables import Row
 from workers import TUNED_ALLOCATOR, OutOfMemory, Worker
-from workloads import Workload, matrix_flops
+from workloads import NETWORKS, Workload, matrix_flops
 
 from vaex.errors import UserError
 
@@ -172,17 +172,14 @@ def measure(
     timings = interleave(functions, repeats=setting.repeats, warm_up=0, tell=tell)
     built = [one._replace(facts=one.worker.ask("facts", name=one.name)) for one in built]
     pool.drop()
-    block = {"model": workload.name, "batch_size": batch_size, "precision": precision}
-    try:
-        block["products_by_hand"] = matrix_flops(workload, batch_size)
-    except ValueError:  # another's model: its layers are not known
-        block["products_by_hand"] = None
-    block["repeats"] = setting.repeats
-    return rows(block, built, timings, steps, failed)
+    block = {"model": workload.name, "batch_size": batch_size, "precision": precision, "repeats": setting.repeats}
+    products = matrix_flops(workload, batch_size) if workload.name in NETWORKS else None
+    return rows(block, products, built, timings, steps, failed)
 
 
 def rows(
     block: dict[str, Any],
+    products: float | None,
     built: Sequence[Contestant],
     timings: dict[str, Timing],
     steps: dict[str, int],
@@ -190,7 +187,9 @@ def rows(
 ) -> list[Row]:
     """What was measured as rows of numbers, the ratios to one model alone among them.
 
-    A peer trains the same network, so the same operations count for it; the bytes that it moves are not known.
+    A peer trains the same network, so the same operations count for it; the bytes that it moves are not known. ``products``:
+    operations of one model's matrix products, which are then what is compared with the peak. XLA's own count is taken where
+    they are not known; it holds what a lowering does beyond them, such as the borders of a convolution.
     """
     rate = {name: steps[name] / timing.median for name, timing in timings.items()}
     facts = {one.name: one.facts for one in built}
@@ -201,6 +200,7 @@ def rows(
         if not one.framework:
             continue
         flops = one.facts.get("flops", solo.get("flops"))
+        useful = products * one.population if products else flops
         bytes_of_one = solo.get("bytes")
         moved = bytes_of_one * one.population if one.framework == "vaex" and bytes_of_one else None
         speed, timing = rate[one.name], timings[one.name]
@@ -223,10 +223,11 @@ def rows(
                 "compile_seconds": one.facts.get("compile_seconds"),
                 "memory_bytes": one.facts.get("memory_bytes"),
                 "flops_per_step": flops,
+                "products_per_step": products and products * one.population,
                 "bytes_per_step": moved,
                 "product_peak": product,
                 "copy_peak": copy,
-                "product_fraction": speed * flops / product if flops else None,
+                "product_fraction": speed * useful / product if useful else None,
                 "bandwidth_fraction": speed * moved / copy if moved else None,
             }
         )

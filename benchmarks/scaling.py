@@ -12,7 +12,7 @@ import math
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import exponents
 import numpy as np
@@ -26,8 +26,10 @@ from workers import OutOfMemory, Worker
 from workloads import Workload
 
 from vaex import files
-from vaex.core import Curves
 from vaex.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from vaex.core import Curves
 
 AXES: dict[str, tuple[tuple[int, ...], str]] = {
     "batch": ((16, 32, 64, 128, 256, 512), "examples a step"),
@@ -179,6 +181,8 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def picture(rows: Sequence[Row]) -> list[Curves]:
     """Cost of each axis beside a linear one through the largest value, on logarithmic scales."""
+    from vaex.core import Curves
+
     panels = []
     for axis in dict.fromkeys(row["axis"] for row in rows):
         mine = [row for row in rows if row["axis"] == axis]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vaex.core import Bars
 from vaex.errors import UserError
 from vaex.files import read_json
+
+if TYPE_CHECKING:
+    from vaex.core import Bars
 
 Row = dict[str, Any]
 BLOCK = ("model", "batch_size", "precision")  # rows of one block were measured together
@@ -139,6 +141,7 @@ def _block_table(block: Sequence[Row]) -> str:
             "compile, s": value("compile_seconds"),
             "memory, MB": value("memory_bytes", lambda size: number(size and size / 1e6)),
             "GFLOP a step": value("flops_per_step", lambda flops: number(flops and flops / 1e9)),
+            "of it products": value("products_per_step", lambda flops: number(flops and flops / 1e9)),
             "of product peak": value("product_fraction", percent),
             "of bandwidth": value("bandwidth_fraction", percent),
             "repeats dropped": column("dropped", lambda row: f"{row.get('dropped', '-')} of {row['repeats']}"),
@@ -148,6 +151,8 @@ def _block_table(block: Sequence[Row]) -> str:
 
 def picture(rows: Sequence[Row]) -> list[Bars]:
     """Model-examples per second of each block as bars; the first nine blocks."""
+    from vaex.core import Bars
+
     panels = []
     for (model, batch_size, precision), block in list(blocks(rows).items())[:MOST_PANELS]:
         labels = tuple(

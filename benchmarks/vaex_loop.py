@@ -117,8 +117,8 @@ class Loop:
         self.facts = {
             "compile_seconds": self._program.compile_seconds,
             "memory_bytes": program_bytes(self._program.call),
-            "flops": members * float(_cost(work, "flops")),
-            "bytes": members * float(_cost(work.compile(), "bytes accessed")) if strategy == "solo" else None,
+            "flops": members * float(cost(work, "flops")),
+            "bytes": members * float(cost(work.compile(), "bytes accessed")) if strategy == "solo" else None,
             "chosen": population.choose_strategy(members, size, jax.default_backend()) == strategy,
             "strategy": strategy,
             "devices_used": 1 if placement is None else placement.mesh.size,
@@ -138,7 +138,7 @@ class Loop:
         jax.block_until_ready(self._carry)
 
 
-def _cost(stage: Any, name: str) -> float:
+def cost(stage: Any, name: str) -> float:
     """A number of XLA's cost analysis of one step outside of any loop, whose body XLA would count once."""
     analysis = stage.cost_analysis()
     analysis = analysis[0] if isinstance(analysis, list) else analysis
@@ -157,12 +157,12 @@ def parity(workload: Workload) -> dict[str, Any]:
         state = population.member(population.init(stepper, [0], population.stack([hparams]), example), 0)
         weights = jax.tree.map(np.asarray, state.variables.params["vae"])
         losses, noise = [], []
-        latents = _latents(workload)
+        latents, advance = _latents(workload), jax.jit(stepper.step)
         for step in range(2):
             key = jax.random.fold_in(state.key, step)
             zeros = jnp.zeros((PARITY_BATCH, latents))
             noise.append(np.asarray(distributions.Normal(zeros, zeros).sample(key, (1,))[0]))
-            state, metrics = jax.jit(stepper.step)(state, example)
+            state, metrics = advance(state, example)
             losses.append(float(metrics["loss"]))
     x = np.asarray(example["x"], np.float32)
     return {"weights": weights, "x": x, "noise": np.stack(noise), "losses": losses}

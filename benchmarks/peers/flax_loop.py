@@ -70,8 +70,8 @@ class Loop:
         params = {side: jax.tree.map(jnp.asarray, parity["weights"][side]) for side in ("encoder", "decoder")}
         opt_state, losses = self._optimizer.init(params), []
         with jax.default_matmul_precision("highest"):
+            update = jax.jit(self._update)
             for noise in parity["noise"]:
-                update = jax.jit(self._update)
                 params, opt_state, loss = update(params, opt_state, jnp.asarray(parity["x"]), jnp.asarray(noise))
                 losses.append(float(loss))
         self._precision = precision

@@ -67,21 +67,20 @@ class Trainer:
     def __init__(self, workload: Workload, batch_size: int, precision: str, platform: str):
         device = torch_device(platform)
         logging.disable(logging.INFO)  # each of its modules prints through a logger of its own
-        self._folder = tempfile.TemporaryDirectory()
         self._net = Autoencoder(workload)
         shape = workload.shape
         config = VAEConfig(input_dim=(shape[2], *shape[:2]), latent_dim=self._net.latents, reconstruction_loss="bce")
         model = VAE(config, Encoder(self._net), Decoder(self._net))
         images = workloads.arrays(workload, batch_size)["x"].astype(np.float32)
         self._images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()
-        settings = BaseTrainerConfig(
-            output_dir=self._folder.name,
-            per_device_train_batch_size=batch_size,
-            learning_rate=1e-3,
-            no_cuda=device == "cpu",
-        )
         self._batch_size, self._epoch = batch_size, 0
-        with _quiet():
+        with (
+            _quiet(),
+            tempfile.TemporaryDirectory() as folder,
+        ):  # it makes a folder at once, and writes to it in train() only
+            settings = BaseTrainerConfig(
+                output_dir=folder, per_device_train_batch_size=batch_size, learning_rate=1e-3, no_cuda=device == "cpu"
+            )
             self._trainer = BaseTrainer(model, Repeated(self._images, batch_size), training_config=settings)
             self._trainer.prepare_training()
         self.facts: dict[str, Any] = {"compile_seconds": None, "memory_bytes": None}
