@@ -184,21 +184,14 @@ def test_everything_is_tight_at_the_exact_posterior_in_float64():
         exact = model.log_likelihood()
         w = estimates(model, jax.random.key(0), 8, 4, posterior=lambda x: model.posterior())
 
-        @jax.jit
-        def values(w):
-            return (
-                bounds.importance_bound(w),
-                bounds.renyi_bound(w, 0.5),
-                bounds.renyi_bound(w, -3.0),
-                bounds.cubo(w),
-                bounds.eubo(w),
-                bounds.ciwae_bound(w, 0.3),
-                bounds.miwae_bound(w.reshape(2, 4, 4)),
-                bounds.thermodynamic_bound(w, [0.0, 0.2, 1.0]),
-                bounds.thermodynamic_bound(w, [0.0, 0.2, 1.0], side="upper"),
-            )
-
-        for value in values(w):
+        grid, side = [0.0, 0.2, 1.0], "upper"
+        tight = (
+            bounds.importance_bound, bounds.cubo, bounds.eubo, lambda w: bounds.ciwae_bound(w, 0.3),
+            lambda w: bounds.renyi_bound(w, 0.5), lambda w: bounds.renyi_bound(w, -3.0),
+            lambda w: bounds.miwae_bound(w.reshape(2, 4, 4)), lambda w: bounds.thermodynamic_bound(w, grid),
+            lambda w: bounds.thermodynamic_bound(w, grid, side=side),
+        )  # fmt: skip
+        for value in jax.jit(lambda w: [bound(w) for bound in tight])(w):
             np.testing.assert_allclose(value, exact, atol=1e-10)
 
 
@@ -362,8 +355,7 @@ def test_dtypes_jit_and_vmap(name, dtype):
         assert value.shape == (B,) and value.dtype == (dtype if dtype == jnp.float64 else jnp.float32)
         np.testing.assert_allclose(value, compiled(name)(w.astype(jnp.float32)), rtol=1e-5)
         np.testing.assert_allclose(compiled(name)(w), value, rtol=1e-6)
-        mapped = jax.jit(jax.vmap(FROM_WEIGHTS[name], in_axes=1, out_axes=0))
-        np.testing.assert_allclose(mapped(w), value, rtol=1e-6)
+        np.testing.assert_allclose(jax.jit(jax.vmap(FROM_WEIGHTS[name], 1))(w), value, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
