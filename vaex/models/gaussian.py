@@ -208,7 +208,10 @@ def gaussian_vae(config: Config, spec: Spec, penalty: Penalty) -> tuple[Model, l
     def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
         posterior = encode(key, variables, hparams, batch)
         z = posterior.sample(key, (config.num_samples,))
-        log_px = jnp.mean(decode(variables, hparams, z, batch).log_prob(batch["x"]), axis=0)
+        if config.num_samples == 1:  # without a leading axis of one, which XLA's CPU compiler can't divide over cores
+            log_px = decode(variables, hparams, z[0], batch).log_prob(batch["x"])
+        else:
+            log_px = jnp.mean(decode(variables, hparams, z, batch).log_prob(batch["x"]), axis=0)
         if config.kl == "closed_form":
             kl = divergences.kl(posterior, prior)
         else:

@@ -42,6 +42,9 @@ def conv(
       lowering: "auto": "matmul" on CPU and "conv" elsewhere, with reverse-mode gradients of any order; "matmul": matrix
         products with hand-written gradients; "conv": ``lax.conv_general_dilated``; "matmul_jvp": the products with JAX's
         own derivative rules, also for forward mode (``jvp``, ``jacfwd``), at about 1.4 times the cost of a gradient.
+    Where XLA divides the batch over CPU devices by itself (arrays sharded under ``jax.jit``), trace under ``jax.set_mesh``: the
+    products then keep the batch apart from the pixels. Without it results are the same, but devices exchange whole arrays.
+
     Returns: [..., *out, features], with the dtype of x.
     Raises: ValueError where shapes, dtypes, padding or lowering do not fit.
     Example:

@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 
 from vaex.nets.convolution import conv, conv_transpose
+from vaex.nets.lowering import add_bias
 
 
 class Conv(nn.Conv):
@@ -50,7 +51,7 @@ class Conv(nn.Conv):
             precision=self.precision,
             lowering=self.lowering,
         )
-        return y if bias is None else y + bias
+        return y if bias is None else _biased(self, y, bias, len(kernel.shape) - 2)
 
 
 class ConvTranspose(nn.ConvTranspose):
@@ -87,7 +88,7 @@ class ConvTranspose(nn.ConvTranspose):
             precision=self.precision,
             lowering=self.lowering,
         )
-        return y if bias is None else y + bias
+        return y if bias is None else _biased(self, y, bias, len(kernel.shape) - 2)
 
 
 def _kernel_size(size: int | Sequence[int]) -> tuple[int, ...]:
@@ -102,3 +103,8 @@ def _parameters(layer: Any, inputs: jax.Array, shape: tuple[int, ...]) -> tuple[
     kernel = kernel if layer.mask is None else kernel * layer.mask
     bias = layer.param("bias", layer.bias_init, (layer.features,), layer.param_dtype) if layer.use_bias else None
     return layer.promote_dtype(inputs, kernel, bias, dtype=layer.dtype)
+
+
+def _biased(layer: Any, y: jax.Array, bias: jax.Array, rank: int) -> jax.Array:
+    images = y.reshape(-1, *y.shape[-rank - 1 :])
+    return add_bias(layer.lowering, images, bias).reshape(y.shape)

@@ -52,6 +52,34 @@ def transposed(sizes: Geometry, lowering: str, y: jax.Array, kernel: jax.Array) 
     return _input(sizes, lowering, *_varying_alike(y, kernel))
 
 
+def add_bias(lowering: str, y: jax.Array, bias: jax.Array) -> jax.Array:
+    """y [b, *out, features] plus bias [features], whose gradient is summed in the order in which the lowering lays out y.
+
+    Example:
+      >>> add_bias("auto", jax.numpy.zeros((1, 3, 2)), jax.numpy.array([1.0, 2.0])).sum(1)
+      Array([[3., 6.]], dtype=float32)
+    """
+    return y + bias if lowering in ("conv", "matmul_jvp") else _add_bias(lowering, *_varying_alike(y, bias))
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _add_bias(lowering: str, y: jax.Array, bias: jax.Array) -> jax.Array:
+    return y + bias
+
+
+def _stock_bias(g: jax.Array) -> jax.Array:
+    return jnp.sum(g, axis=tuple(range(g.ndim - 1)))
+
+
+def _bias_gradients(lowering: str, _: None, g: jax.Array) -> tuple[jax.Array, jax.Array]:
+    if lowering == "matmul":
+        return g, products.bias_product(g)
+    return g, lax.platform_dependent(g, cpu=products.bias_product, default=_stock_bias)
+
+
+_add_bias.defvjp(lambda lowering, y, bias: (y + bias, None), _bias_gradients)
+
+
 def _varying_alike(*operands: jax.Array) -> list[jax.Array]:
     """In ``jax.shard_map`` all operands vary over the same mesh axes, so that a replicated one's gradient is summed."""
     over = [jax.typeof(operand).manual_axis_type.varying for operand in operands]  # type: ignore[attr-defined]

@@ -13,6 +13,11 @@ the operand stacked on its channels before the product, or *scattered*, shifted 
 chosen so that operand and result are narrowest together: all axes scattered for 4x4 with stride 2 between wide layers,
 all gathered where the image has one channel, one of each for 3x3 with stride 1. The transpose gathers what was scattered.
 
+Inside, channels come first and the batch last: [channels, *image, b]. Then stacking channels is copying whole arrays, a
+shift by pixels moves runs of at least b numbers, and all three products read their operands as they lie. (With channels
+last, as outside, a step takes a quarter more of the processor's time.) The elementwise operations between two layers
+inherit that order, since XLA lays out a transposed array as it lies where it can.
+
 Axes: x [b, *image, channels], kernel [*size, channels, features], y [b, *out, features].
 """
 
@@ -20,11 +25,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
 
 from vaex.nets.geometry import Geometry
 
@@ -42,10 +50,9 @@ def output_product(sizes: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Arra
     """
     scattered = sizes.scattered
     matrix = _matrix(_kernel_blocks(sizes, kernel), scattered)
-    result = _dot(_gathered_input(sizes, x), matrix, sizes)
-    blank = [(first, b - last) for (first, last), b in zip(sizes.occupied, sizes.blocks, strict=True)]
-    result = _pad(result, _where(scattered, blank))
-    return _overlap(result, sizes, scattered, sizes.out).astype(x.dtype)
+    result = _dot(matrix, _gathered_input(sizes, _inward(x)), sizes)
+    lows = [first if flag else 0 for flag, (first, _) in zip(scattered, sizes.occupied, strict=True)]
+    return _outward(_overlap(result, sizes, scattered, sizes.out, lows)).astype(x.dtype)
 
 
 def input_product(sizes: Geometry, y: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -58,11 +65,9 @@ def input_product(sizes: Geometry, y: jax.Array, kernel: jax.Array) -> jax.Array
     """
     gathered = _inverted(sizes.scattered)
     blocks = lax.rev(_kernel_blocks(sizes, kernel), range(len(sizes.taps))).swapaxes(-1, -2)
-    result = _dot(_gathered_output(sizes, y), _matrix(blocks, gathered), sizes)
-    axes = zip(sizes.occupied, sizes.reach, sizes.out, strict=True)
-    margins = [(reach - first, last - o) for (first, last), reach, o in axes]
-    result = _overlap(_pad(result, _where(gathered, margins)), sizes, gathered, _spans(sizes.occupied))
-    return _from_blocks(sizes, result).astype(y.dtype)
+    result = _dot(_matrix(blocks, gathered), _gathered_output(sizes, _inward(y)), sizes)
+    result = _overlap(result, sizes, gathered, _spans(sizes.occupied), _margins(sizes, gathered))
+    return _outward(_from_blocks(sizes, result)).astype(y.dtype)
 
 
 def kernel_product(sizes: Geometry, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -74,14 +79,45 @@ def kernel_product(sizes: Geometry, x: jax.Array, y: jax.Array) -> jax.Array:
       Array([[12., 12.],
              [12., 12.]], dtype=float32)
     """
-    left, right = _gathered_input(sizes, x), _gathered_output(sizes, y)
-    rows = tuple(range(left.ndim - 1))
-    matrix = lax.dot_general(
-        left, right, ((rows, rows), ((), ())), precision=sizes.precision, preferred_element_type=_accumulator(x.dtype)
-    )
-    blocks = _from_matrix(sizes, matrix)
+    left, right = _gathered_input(sizes, _inward(x)), _gathered_output(sizes, _inward(y))
+    blocks = _from_matrix(sizes, _dot(left, right, sizes, over_columns=True))
     flipped = [axis for axis, flag in enumerate(sizes.scattered) if flag]
     return _from_kernel_blocks(sizes, lax.rev(blocks, flipped)).astype(x.dtype)
+
+
+def bias_product(y: jax.Array) -> jax.Array:
+    """The sum over all but the features: [b, *out, features] -> [features].
+
+    As a product, because XLA would have a sum's operand lie with the channels last, and all around it too.
+
+    Example:
+      >>> bias_product(jnp.ones((2, 3, 4)))
+      Array([6., 6., 6., 6.], dtype=float32)
+    """
+    if _batch_is_divided():
+        return jnp.sum(y, axis=tuple(range(y.ndim - 1)))
+    rows = _inward(y)
+    ones = jnp.ones((1, *rows.shape[1:]), y.dtype)
+    return _apart(_column_product, rows, ones, None)[:, 0].astype(y.dtype)
+
+
+def _batch_is_divided() -> bool:
+    """Whether XLA is to divide arrays over the devices of the mesh that ``jax.set_mesh`` has set.
+
+    Pixels and a divided batch can't be one axis: every device would collect all of both. Where they can, products are faster
+    that way: of several axes that a product sums over XLA first makes one itself, by copying.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    axes = zip(mesh.shape.values(), mesh.axis_types, strict=True)
+    return any(size > 1 and kind == jax.sharding.AxisType.Auto for size, kind in axes)
+
+
+def _inward(x: jax.Array) -> jax.Array:
+    """[b, *image, c] -> [c, *image, b]."""
+    return x.transpose(x.ndim - 1, *range(1, x.ndim - 1), 0)
+
+
+_outward = _inward  # its own inverse
 
 
 def _accumulator(dtype: jnp.dtype) -> jnp.dtype | None:
@@ -89,107 +125,150 @@ def _accumulator(dtype: jnp.dtype) -> jnp.dtype | None:
     return jnp.dtype(jnp.float32) if dtype in (jnp.bfloat16, jnp.float16) else None
 
 
-def _dot(left: jax.Array, matrix: jax.Array, sizes: Geometry) -> jax.Array:
-    numbers = (((left.ndim - 1,), (0,)), ((), ()))
-    accumulator = _accumulator(left.dtype)
-    return lax.dot_general(left, matrix, numbers, precision=sizes.precision, preferred_element_type=accumulator)
+def _dot(left: jax.Array, right: jax.Array, sizes: Geometry, *, over_columns: bool = False) -> jax.Array:
+    """[n, k] times [k, *columns], or the sum over the columns of [m, *columns] and [n, *columns]."""
+    if _batch_is_divided():
+        over = tuple(range(1, left.ndim))
+        numbers = ((over, over), ((), ())) if over_columns else (((1,), (0,)), ((), ()))
+        accumulator = _accumulator(right.dtype)
+        return lax.dot_general(left, right, numbers, precision=sizes.precision, preferred_element_type=accumulator)
+    if over_columns:
+        return _apart(_column_product, left, right, sizes.precision)
+    return _apart(_row_product, left, right, sizes.precision).reshape(left.shape[0], *right.shape[1:])
+
+
+def _apart(product: Callable[..., jax.Array], *operands: Any) -> jax.Array:
+    """The product in a function of its own, that XLA does not inline: else it merges the operands' making with their being
+    one axis of columns, and finds every number's pixel by division, which makes spreading blocks six times slower.
+    """
+    with set_xla_metadata(inlineable="false"):
+        return product(*operands)
+
+
+def _as_matrix(x: jax.Array) -> jax.Array:
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+
+
+@partial(jax.jit, static_argnums=2)
+def _row_product(left: jax.Array, right: jax.Array, precision: Any) -> jax.Array:
+    """[n, k], [k, *columns] -> [n, all columns]."""
+    right, accumulator = _as_matrix(right), _accumulator(right.dtype)
+    return lax.dot_general(
+        left, right, (((1,), (0,)), ((), ())), precision=precision, preferred_element_type=accumulator
+    )
+
+
+@partial(jax.jit, static_argnums=2)
+def _column_product(left: jax.Array, right: jax.Array, precision: Any) -> jax.Array:
+    """[m, *columns], [n, *columns] -> [m, n]."""
+    left, right = _as_matrix(left), _as_matrix(right)
+    numbers, accumulator = (((1,), (1,)), ((), ())), _accumulator(right.dtype)
+    return lax.dot_general(left, right, numbers, precision=precision, preferred_element_type=accumulator)
 
 
 def _inverted(flags: Sequence[bool]) -> tuple[bool, ...]:
     return tuple(not flag for flag in flags)
 
 
-def _where(flags: Sequence[bool], pairs: Pairs) -> Pairs:
-    return [pair if flag else (0, 0) for flag, pair in zip(flags, pairs, strict=True)]
-
-
 def _spans(ranges: Pairs) -> tuple[int, ...]:
     return tuple(last - first for first, last in ranges)
 
 
-def _pad(x: jax.Array, pairs: Pairs) -> jax.Array:
-    """Zeros around the spatial axes; negative numbers crop."""
-    if not any(itertools.chain(*pairs)):
-        return x
-    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((low, high, 0) for low, high in pairs), (0, 0, 0)])
+def _margins(sizes: Geometry, flags: Sequence[bool]) -> list[int]:
+    """Blank blocks before the first output on the flagged axes, as the image's blocks see it."""
+    axes = zip(flags, sizes.occupied, sizes.reach, strict=True)
+    return [reach - first if flag else 0 for flag, (first, _), reach in axes]
 
 
 def _gathered_input(sizes: Geometry, x: jax.Array) -> jax.Array:
-    """Left operand of the product: [b, rows..., taps gathered * depth]; without blank blocks on scattered axes."""
+    """Right operand of the product: [taps gathered * depth, columns..., b]; without blank blocks on scattered axes."""
     gathered = _inverted(sizes.scattered)
     axes = zip(gathered, sizes.blocks, sizes.occupied, strict=True)
     ranges = [(0, b) if flag else occupied for flag, b, occupied in axes]
-    return _stack(_to_blocks(sizes, x, ranges), sizes, gathered, sizes.out)
+    return _stack(_to_blocks(sizes, x, ranges), sizes, gathered, sizes.out, [0] * len(ranges))
 
 
 def _gathered_output(sizes: Geometry, y: jax.Array) -> jax.Array:
-    """The same for y, seen from the image's blocks, with the taps in reverse: [b, rows..., taps scattered * features]."""
-    axes = zip(sizes.occupied, sizes.reach, sizes.out, strict=True)
-    margins = _where(sizes.scattered, [(reach - first, last - o) for (first, last), reach, o in axes])
-    if any(itertools.chain(*margins)):
-        # Without the barrier XLA merges padding into the slices and tests every element for it.
-        y = lax.optimization_barrier(_pad(y, margins))
-    return _stack(y, sizes, sizes.scattered, _spans(sizes.occupied))
+    """The same for y, seen from the image's blocks, with the taps in reverse: [taps scattered * features, columns..., b]."""
+    return _stack(y, sizes, sizes.scattered, _spans(sizes.occupied), _margins(sizes, sizes.scattered))
 
 
-def _shifts(shape: Sequence[int], sizes: Geometry, flags: Sequence[bool], spans: Sequence[int]) -> list:
-    """(start, limit) of every tap's window of ``spans`` blocks on the flagged axes, the last axis varying fastest."""
+def _taps(sizes: Geometry, flags: Sequence[bool]) -> list[list[int]]:
+    """Where the window of every tap of the flagged axes starts, in blocks, the last axis varying fastest."""
     counts = [range(t) if flag else (0,) for t, flag in zip(sizes.taps, flags, strict=True)]
-    ends = [span if flag else n for span, flag, n in zip(spans, flags, shape, strict=True)]
-    starts = [[i * step for i, step in zip(tap, sizes.steps, strict=True)] for tap in itertools.product(*counts)]
-    return [(start, [a + end for a, end in zip(start, ends, strict=True)]) for start in starts]
+    return [[i * step for i, step in zip(tap, sizes.steps, strict=True)] for tap in itertools.product(*counts)]
 
 
-def _stack(x: jax.Array, sizes: Geometry, flags: Sequence[bool], spans: Sequence[int]) -> jax.Array:
-    """Shifted copies of x, one per tap of the flagged axes, side by side on the channels."""
-    windows = _shifts(x.shape[1:-1], sizes, flags, spans)
-    batch, channels = x.shape[0], x.shape[-1]
-    parts = [lax.slice(x, (0, *start, 0), (batch, *limit, channels)) for start, limit in windows]
-    return lax.concatenate(parts, x.ndim - 1) if len(parts) > 1 else parts[0]
+def _window(x: jax.Array, starts: Sequence[int], spans: Sequence[int], lows: Sequence[int]) -> jax.Array:
+    """Windows of ``spans`` pixels of x, were it padded by ``lows`` zeros before and enough after: one pad or crop."""
+    axes = zip(x.shape[1:-1], starts, spans, lows, strict=True)
+    pads = [(low - start, start + span - low - n, 0) for n, start, span, low in axes]
+    return _pad(x, pads)
 
 
-def _overlap(x: jax.Array, sizes: Geometry, flags: Sequence[bool], spans: Sequence[int]) -> jax.Array:
+def _pad(x: jax.Array, pads: Sequence[tuple[int, int, int]]) -> jax.Array:
+    """Zeros around the spatial axes; negative numbers crop."""
+    if not any(itertools.chain(*pads)):
+        return x
+    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+
+
+def _flagged(x: jax.Array, flags: Sequence[bool], spans: Sequence[int]) -> list[int]:
+    return [span if flag else n for span, flag, n in zip(spans, flags, x.shape[1:-1], strict=True)]
+
+
+def _stack(
+    x: jax.Array, sizes: Geometry, flags: Sequence[bool], spans: Sequence[int], lows: Sequence[int]
+) -> jax.Array:
+    """Shifted copies of x, one per tap of the flagged axes, on top of each other."""
+    spans = _flagged(x, flags, spans)
+    parts = [_window(x, starts, spans, lows) for starts in _taps(sizes, flags)]
+    return lax.concatenate(parts, 0) if len(parts) > 1 else parts[0]
+
+
+def _overlap(
+    x: jax.Array, sizes: Geometry, flags: Sequence[bool], spans: Sequence[int], lows: Sequence[int]
+) -> jax.Array:
     """Sum over the taps of the flagged axes of their channels, each shifted by its tap."""
-    windows = _shifts(x.shape[1:-1], sizes, flags, spans)
-    batch, width = x.shape[0], x.shape[-1] // len(windows)
-    parts = [
-        lax.slice(x, (0, *start, index * width), (batch, *limit, (index + 1) * width))
-        for index, (start, limit) in enumerate(windows)
-    ]
+    spans, taps = _flagged(x, flags, spans), _taps(sizes, flags)
+    width = x.shape[0] // len(taps)
+    parts = [_window(x[i * width : (i + 1) * width], starts, spans, lows) for i, starts in enumerate(taps)]
     return sum(parts[1:], parts[0])
 
 
 def _to_blocks(sizes: Geometry, x: jax.Array, ranges: Pairs) -> jax.Array:
-    """Space to depth over the given ranges of blocks: [b, *image, c] -> [b, *blocks, phases * c]."""
-    axes = list(zip(sizes.image, sizes.padding, sizes.strides, ranges, strict=True))
-    x = _pad(x, [(low - first * s, last * s - low - n) for n, (low, _), s, (first, last) in axes])
-    if all(s == 1 for s in sizes.strides):
-        return x
-    # Five axes, not six: the batch joins the first axis' blocks, the channels the last axis' phases.
-    batch, channels, spans = x.shape[0], x.shape[-1], _spans(ranges)
-    split = list(itertools.chain(*zip(spans, sizes.strides, strict=True)))
-    x = x.reshape(batch * split[0], *split[1:-1], split[-1] * channels)
-    kept = list(itertools.chain(*zip(spans, sizes.phases, strict=True)))
-    x = lax.slice(x, [0] * x.ndim, [x.shape[0], *kept[1:-1], kept[-1] * channels])
-    x = x.transpose(*range(0, x.ndim, 2), *range(1, x.ndim, 2))
-    return x.reshape(batch, *spans, -1)
+    """Space to depth over the given ranges of blocks: [c, *image, b] -> [phases * c, *blocks, b]."""
+    phases = itertools.product(*(range(phase) for phase in sizes.phases))
+    parts = [_phase(sizes, x, ranges, phase) for phase in phases]
+    return lax.concatenate(parts, 0) if len(parts) > 1 else parts[0]
+
+
+def _phase(sizes: Geometry, x: jax.Array, ranges: Pairs, phase: Sequence[int]) -> jax.Array:
+    """Every block's pixel of one phase, zero where that lies outside of the image."""
+    starts, limits, pads = [], [], []
+    for n, (low, _), stride, (first, last), p in zip(
+        sizes.image, sizes.padding, sizes.strides, ranges, phase, strict=True
+    ):
+        begin = min(max(first, -(-(low - p) // stride)), last)  # the first block whose pixel is in the image
+        end = min(max(begin, (n - 1 + low - p) // stride + 1), last)
+        starts.append(begin * stride + p - low if end > begin else 0)
+        limits.append((end - 1) * stride + p - low + 1 if end > begin else 0)
+        pads.append((begin - first, last - end, 0))
+    cut = lax.slice(x, [0, *starts, 0], [x.shape[0], *limits, x.shape[-1]], [1, *sizes.strides, 1])
+    return _pad(cut, pads)
 
 
 def _from_blocks(sizes: Geometry, x: jax.Array) -> jax.Array:
     """The transpose of ``_to_blocks`` over the occupied ranges."""
-    batch, spans = x.shape[0], _spans(sizes.occupied)
+    batch, spans, rank = x.shape[-1], _spans(sizes.occupied), len(sizes.image)
     if any(s > 1 for s in sizes.strides):
-        rank = len(spans)
-        x = x.reshape(batch * spans[0], *spans[1:], *sizes.phases[:-1], sizes.phases[-1] * sizes.channels)
-        x = x.transpose(*(axis + half for axis in range(rank) for half in (0, rank)))
+        x = x.reshape(*sizes.phases, sizes.channels, *spans, batch)
+        x = x.transpose(rank, *(axis for i in range(rank) for axis in (rank + 1 + i, i)), 2 * rank + 1)
         blank = [s - f for s, f in zip(sizes.strides, sizes.phases, strict=True)]
-        blank[-1] *= sizes.channels
-        if any(blank):
-            pads = [(0, pad, 0) for pair in zip([0] * rank, blank, strict=True) for pad in pair]
-            x = lax.pad(x, jnp.zeros((), x.dtype), pads)
-        x = x.reshape(batch, *(b * s for b, s in zip(spans, sizes.strides, strict=True)), sizes.channels)
+        x = _pad(x, [(0, pad, 0) for pair in zip([0] * rank, blank, strict=True) for pad in pair])
+        x = x.reshape(sizes.channels, *(b * s for b, s in zip(spans, sizes.strides, strict=True)), batch)
     axes = zip(sizes.image, sizes.padding, sizes.strides, sizes.occupied, strict=True)
-    return _pad(x, [(first * s - low, low + n - last * s) for n, (low, _), s, (first, last) in axes])
+    return _pad(x, [(first * s - low, low + n - last * s, 0) for n, (low, _), s, (first, last) in axes])
 
 
 def _kernel_blocks(sizes: Geometry, kernel: jax.Array) -> jax.Array:
@@ -215,20 +294,22 @@ def _from_kernel_blocks(sizes: Geometry, blocks: jax.Array) -> jax.Array:
 
 
 def _order(scattered: Sequence[bool]) -> list[int]:
-    """Axes of kernel blocks as the product wants them: gathered taps, depth; scattered taps, features."""
+    """Axes of kernel blocks as their gradient comes: gathered taps, depth; scattered taps, features."""
     rank = len(scattered)
     gathered = [axis for axis in range(rank) if not scattered[axis]]
     return [*gathered, rank, *(axis for axis in range(rank) if scattered[axis]), rank + 1]
 
 
 def _matrix(blocks: jax.Array, scattered: Sequence[bool]) -> jax.Array:
-    """Kernel blocks [*taps, m, n] as [gathered taps * m, scattered taps * n]."""
-    after = math.prod(t for t, flag in zip(blocks.shape, scattered, strict=False) if flag)
-    return blocks.transpose(_order(scattered)).reshape(-1, after * blocks.shape[-1])
+    """Kernel blocks [*taps, m, n] as the product wants them: [scattered taps * n, gathered taps * m]."""
+    order, rank = _order(scattered), len(scattered)
+    split = order.index(rank) + 1
+    before = math.prod(blocks.shape[axis] for axis in order[:split])
+    return blocks.transpose(*order[split:], *order[:split]).reshape(-1, before)
 
 
 def _from_matrix(sizes: Geometry, matrix: jax.Array) -> jax.Array:
-    """The inverse of ``_matrix`` for the kernel's own arrangement."""
+    """The kernel's gradient [gathered taps * depth, scattered taps * features] as kernel blocks."""
     order = _order(sizes.scattered)
     shape = (*sizes.taps, sizes.depth, sizes.features)
     blocks = matrix.reshape([shape[axis] for axis in order])

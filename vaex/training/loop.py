@@ -102,7 +102,8 @@ def compile_program(
     row = jax.tree.map(np.asarray, feed.plan(0, 1))
     one_state = jax.eval_shape(lambda s: jax.tree.map(lambda leaf: leaf[0], s), state)
     batch = jax.eval_shape(lambda r, w: feed.batch(r, jax.tree.map(lambda leaf: leaf[0], w)), feed.resident, row)
-    traced, names = _traced(step, one_state, batch)
+    with mesh.divided(placement):
+        traced, names = _traced(step, one_state, batch)
     capacity = _capacity(row)
 
     def get_batch(resident: PyTree, plan: PyTree, index: jax.Array):

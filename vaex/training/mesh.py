@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +98,13 @@ def place_shares(share: Callable[[slice], PyTree], shapes: PyTree, placement: Pl
         for number, leaf in enumerate(leaves)
     ]
     return jax.tree.unflatten(structure, placed)
+
+
+def divided(placement: Placement | None) -> contextlib.AbstractContextManager[Any]:
+    """While a step is traced: tells it, by ``jax.set_mesh``, that its batch will be divided, where the placement says so."""
+    if placement is None or placement.axis != "data":
+        return contextlib.nullcontext()
+    return jax.set_mesh(placement.mesh)
 
 
 def divide_batch(batch: Batch, placement: Placement | None) -> Batch:
