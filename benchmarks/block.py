@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -46,12 +48,13 @@ class Pool:
     def __init__(self, device: str | None):
         self._device, self._workers = device, {}
 
-    def get(self, framework: str) -> Worker:
-        """The worker of "vaex" or of a peer."""
-        if framework not in self._workers:
+    def get(self, framework: str, devices: int = 1) -> Worker:
+        """The worker of "vaex" or of a peer that sees so many virtual CPU devices."""
+        key = framework, devices
+        if key not in self._workers:
             extra = TUNED_ALLOCATOR if framework.endswith(peers.TUNED) else None
-            self._workers[framework] = Worker(device=self._device, extra=extra)
-        return self._workers[framework]
+            self._workers[key] = Worker(device=self._device, devices=devices, extra=extra)
+        return self._workers[key]
 
     def drop(self) -> None:
         """Let all workers forget what they have built."""
@@ -95,29 +98,45 @@ def build_peer(pool: Pool, name: str, workload: Workload, batch_size: int, preci
     return Contestant(name, worker, facts, framework=name)
 
 
+def build_vaex(
+    pool: Pool, workload: Workload, batch_size: int, precision: str, setting: Setting, strategy: str, members: int
+) -> Contestant:
+    """vaex's loop for a population. Under "auto" it runs as from vaex's command line: on a CPU members divide its cores."""
+    name = "vaex" if members == 1 else f"vaex {strategy} {members}"
+    devices = spread_over(members) if strategy == "auto" and setting.platform == "cpu" else 1
+    worker = pool.get("vaex", devices)
+    options = {"workload": workload, "batch_size": batch_size, "precision": precision, "devices": devices}
+    facts = worker.ask(
+        "build", name=name, module="vaex_loop", maker="Loop", members=members, strategy=strategy, **options
+    )
+    return Contestant(name, worker, facts, "vaex", strategy, members)
+
+
+def spread_over(members: int) -> int:
+    """Virtual CPU devices that vaex gives a population on this machine."""
+    from vaex.training.population import cpu_devices
+
+    return cpu_devices(members, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
+
+
 def _build(pool: Pool, workload: Workload, batch_size: int, precision: str, setting: Setting, tell):
     """The contestants of a block and its peaks, and rows of those for which memory did not suffice."""
-    vaex = pool.get("vaex")
+    key = (pool, workload, batch_size, precision)
     wanted = [("solo", 1)]
     wanted += [(strategy, p) for p in setting.population if p > 1 for strategy in setting.strategies]
-    built, failed = [], []
-    for strategy, members in wanted:
-        name = "vaex" if members == 1 else f"vaex {strategy} {members}"
-        tell(f"compiling {name}")
-        options = {"workload": workload, "batch_size": batch_size, "precision": precision}
-        try:
-            facts = vaex.ask(
-                "build", name=name, module="vaex_loop", maker="Loop", members=members, strategy=strategy, **options
-            )
-            built.append(Contestant(name, vaex, facts, "vaex", strategy, members))
-        except OutOfMemory:
-            failed.append(
-                {"framework": "vaex", "strategy": strategy, "population": members, "failure": "out of memory"}
-            )
+    makers = {("vaex", *one): functools.partial(build_vaex, *key, setting, *one) for one in wanted}
     for name in setting.peers if workload.peers else ():
         if precision in peers.find(name).precisions:
-            tell(f"building {name}")
-            built.append(build_peer(pool, name, workload, batch_size, precision, setting.platform))
+            arguments = (pool, name, workload, batch_size, precision, setting.platform)
+            makers[name, "", 1] = functools.partial(build_peer, *arguments)
+    built, failed = [], []
+    for (framework, strategy, members), make in makers.items():
+        tell(f"building {framework} {strategy} {members}")
+        try:
+            built.append(make())
+        except OutOfMemory:
+            failed.append(_lost(framework, strategy, members))
+    vaex = pool.get("vaex")
     for index, kind in enumerate(PEAKS):
         size = setting.peak_size and setting.peak_size[index]
         facts = vaex.ask(
@@ -125,6 +144,10 @@ def _build(pool: Pool, workload: Workload, batch_size: int, precision: str, sett
         )
         built.append(Contestant(f"peak {kind}", vaex, facts))
     return built, failed
+
+
+def _lost(framework: str, strategy: str, population: int) -> dict[str, Any]:
+    return {"framework": framework, "strategy": strategy, "population": population, "failure": "out of memory"}
 
 
 def calibrate(run: Callable[[int], float], seconds: float) -> int:
@@ -154,14 +177,12 @@ def measure(
     for one in list(built):
         tell(f"warming up {one.name}")
         try:
-            ask = one.worker.ask
-            steps[one.name] = calibrate(
-                lambda n, one=one, ask=ask: ask("run", name=one.name, steps=n)[0], setting.seconds
-            )
+            ask = functools.partial(one.worker.ask, "run", name=one.name)
+            seconds = setting.seconds * one.facts.get("longer", 1.0)
+            steps[one.name] = calibrate(lambda n, ask=ask: ask(steps=n)[0], seconds)
         except OutOfMemory:
             built.remove(one)
-            key = {"framework": one.framework, "strategy": one.strategy, "population": one.population}
-            failed.append({**key, "failure": "out of memory"})
+            failed.append(_lost(one.framework, one.strategy, one.population))
     if not all(f"peak {kind}" in steps for kind in PEAKS):
         raise UserError(
             f"{workload.name}, batch {batch_size}: no memory is left to measure the device's peaks; take less"
@@ -211,7 +232,8 @@ def rows(
                 "framework": one.framework,
                 "strategy": one.strategy,
                 "population": one.population,
-                "chosen": one.facts.get("chosen"),
+                "run_as": one.facts.get("strategy"),
+                "devices": one.facts.get("devices_used"),
                 "steps_per_second": speed,
                 "examples_per_second": speed * block["batch_size"],
                 "model_examples_per_second": speed * block["batch_size"] * one.population,

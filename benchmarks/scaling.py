@@ -18,7 +18,7 @@ import exponents
 import numpy as np
 import tables
 import workloads
-from block import calibrate
+from block import calibrate, spread_over
 from console import counts, heading, names, say, tell, warn_of_load
 from measure import Worked, interleave
 from tables import Row, number, spread
@@ -35,7 +35,7 @@ AXES: dict[str, tuple[tuple[int, ...], str]] = {
     "batch": ((16, 32, 64, 128, 256, 512), "examples a step"),
     "latent": ((4, 16, 64, 256), "latent variables (per pixel for residual)"),
     "width": ((64, 128, 256, 512, 1024, 2048), "of the hidden layers; channels of the first convolution"),
-    "population": ((1, 2, 4, 8, 16), "models trained at once, as vaex chooses to"),
+    "population": ((1, 2, 4, 8, 16), "models trained at once, as vaex does it: on a CPU divided over its cores"),
     "image": ((8, 16, 32, 64), "pixels a side; exponents are those of the number of pixels"),
     "devices": ((1, 2, 4), "that divide the batch; on a CPU virtual ones, which share its cores"),
 }
@@ -47,8 +47,8 @@ where the cost's is smaller, larger steps use the machine better.
 """
 
 
-def vary(workload: Workload, axis: str, value: int) -> tuple[Workload, dict[str, int]]:
-    """The network with one thing changed, and the options of ``vaex_loop.Loop``.
+def vary(workload: Workload, axis: str, value: int, platform: str = "") -> tuple[Workload, dict[str, int]]:
+    """The network with one thing changed, and the options of ``vaex_loop.Loop``; on a CPU members divide its cores.
 
     Example:
       >>> vary(workloads.find("mlp"), "width", 64)[0].config["hidden"]
@@ -58,6 +58,8 @@ def vary(workload: Workload, axis: str, value: int) -> tuple[Workload, dict[str,
     """
     options = {"batch_size": workload.batch_sizes[0], "members": 1, "devices": 1}
     config = dict(workload.config)
+    if axis == "population" and platform == "cpu":
+        options["devices"] = spread_over(value)
     if axis in ("batch", "population", "devices"):
         options[{"batch": "batch_size", "population": "members", "devices": "devices"}[axis]] = value
     elif axis == "image":
@@ -81,6 +83,7 @@ def size_of(axis: str, value: int) -> int:
 
 def measure_axis(
     worker: Worker,
+    platform: str,
     workload: Workload,
     axis: str,
     values: Sequence[int],
@@ -93,7 +96,7 @@ def measure_axis(
     steps: dict[str, int] = {}
     for value in values:
         say_more(f"compiling {axis} {value}")
-        changed, options = vary(workload, axis, value)
+        changed, options = vary(workload, axis, value, platform)
         try:
             facts[str(value)] = worker.ask(
                 "build",
@@ -105,8 +108,9 @@ def measure_axis(
                 strategy="auto",
                 **options,
             )
+            longer = facts[str(value)].get("longer", 1.0)
             steps[str(value)] = calibrate(
-                lambda n, value=value: worker.ask("run", name=str(value), steps=n)[0], seconds
+                lambda n, value=value: worker.ask("run", name=str(value), steps=n)[0], longer * seconds
             )
         except OutOfMemory:
             say(f"{axis} {value}: out of memory, left out")
@@ -234,20 +238,20 @@ def run(flags: argparse.Namespace) -> dict[str, Any]:
     Raises: UserError with one line that names the remedy.
     """
     workload = _checked(flags)
-    most = max(flags.devices) if "devices" in flags.axes else 1
     results: dict[str, Any] = {"benchmark": "scaling", "machine": {}, "axes": [], "rows": []}
     text = ""
     for index, axis in enumerate(flags.axes):
-        # cores are shared out among virtual devices, so only the axis of devices has them
-        worker = Worker(device=flags.device, devices=most if axis == "devices" else 1)
+        values = sorted(getattr(flags, axis))
+        virtual = {"devices": values, "population": [spread_over(value) for value in values]}
+        worker = Worker(device=flags.device, devices=max(virtual.get(axis, [1])))
         try:
             machine = worker.ask("call", module="vaex_loop", function="machine", device=flags.device)
             title = f"[{index + 1}/{len(flags.axes)}] {workload.name}, {axis}"
             say(title if results["machine"] else f"{heading(machine)}\n{title}")
             results["machine"] = results["machine"] or machine
-            values = sorted(getattr(flags, axis))
             rows = measure_axis(
                 worker,
+                machine["platform"],
                 workload,
                 axis,
                 values,

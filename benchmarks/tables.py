@@ -84,18 +84,22 @@ def table(columns: Mapping[str, Sequence[str]]) -> str:
     return "\n".join([text[0], f"|{'|'.join(['---'] * len(columns))}|", *text[1:]])
 
 
-def contestant(row: Row) -> str:
-    """What was measured, in a word or two.
+def contestant(row: Row, *, whole: bool = True) -> str:
+    """What was measured, in a few words; ``whole`` says also what "auto" meant.
 
     Example:
-      >>> contestant({"framework": "vaex", "strategy": "vmap", "population": 8, "chosen": True})
-      'vaex, vmap (its choice)'
+      >>> row = {"framework": "vaex", "strategy": "auto", "population": 8, "run_as": "members", "devices": 2}
+      >>> contestant(row), contestant(row, whole=False)
+      ('vaex, auto (members on 2 devices)', 'vaex, auto')
       >>> contestant({"framework": "torch", "strategy": "", "population": 1})
       'torch'
     """
     if row["population"] == 1:
         return row["framework"]
-    return f"{row['framework']}, {row['strategy']}{' (its choice)' if row.get('chosen') else ''}"
+    text = f"{row['framework']}, {row['strategy']}"
+    if not whole or row["strategy"] != "auto" or not row.get("run_as"):
+        return text
+    return f"{text} ({row['run_as']}{f' on {n} devices' if (n := row.get('devices') or 1) > 1 else ''})"
 
 
 def blocks(rows: Sequence[Row]) -> dict[tuple, list[Row]]:
@@ -156,8 +160,7 @@ def picture(rows: Sequence[Row]) -> list[Bars]:
     panels = []
     for (model, batch_size, precision), block in list(blocks(rows).items())[:MOST_PANELS]:
         labels = tuple(
-            contestant(row).replace(" (its choice)", "") + (f" {row['population']}" if row["population"] > 1 else "")
-            for row in block
+            contestant(row, whole=False) + (f" {row['population']}" if row["population"] > 1 else "") for row in block
         )
         heights = [float(row.get("model_examples_per_second") or "nan") for row in block]
         title = f"{model}, batch {batch_size}" + ("" if precision == "float32" else f", {precision}")

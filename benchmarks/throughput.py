@@ -28,7 +28,7 @@ from vaex.errors import UserError
 
 DEVICES = ("cpu", "gpu", "tpu")
 PRECISIONS = ("float32", "bfloat16")
-STRATEGIES = ("vmap", "members")
+STRATEGIES = ("auto", "vmap", "members")
 NOTES = """
 What is measured. Each row trains one network on made-up 0/1 images (registered models: on data shaped as their usual set)
 that lie on the device, through the framework's own loop. All rows of a block are timed in turn, a repeat of about --seconds
@@ -37,6 +37,9 @@ half the distance between their quartiles ("11 of 11" dropped: none was quiet, a
 Every framework has its own process, which waits while another is timed. Before anything is timed, each peer repeats
 two steps from vaex's own weights, on its batch and noise, and is refused where its losses differ by more than 1e-4 (1e-3
 after the update).
+
+Populations. auto: as from vaex's command line, on a CPU with members divided over its cores. vmap: all at once on one device.
+members: one after the other on one device; such repeats are longer, as vaex's own chunks are then.
 
 What the columns say. model-examples/s: examples times members. per-model rate: what a member of a population costs
 against one model alone, which is always measured too. vaex is as fast: the rate of one vaex model over the peer's.
@@ -82,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--models", type=names, default=tuple(workloads.NETWORKS), help="what to train (default: the networks below)")
     add("--batch_sizes", type=counts, help="for all of them (default: each one's own)")
     add("--population", type=counts, default=(1, 8), help="numbers of models trained at once (default: 1,8)")
-    add("--strategies", type=_among(STRATEGIES), default=STRATEGIES, help="of populations (default: vmap,members)")
+    add("--strategies", type=_among(STRATEGIES), default=STRATEGIES, help="of populations (default: auto,vmap,members)")
     add(
         "--precision",
         type=_among(PRECISIONS),

@@ -114,14 +114,15 @@ class Loop:
             stepper, feed, state, log_every=100, strategy=strategy, placement=placement
         )
         self._done, self._window = 0, None
+        used, held = 1 if placement is None else placement.mesh.size, program_bytes(self._program.call)
         self.facts = {
             "compile_seconds": self._program.compile_seconds,
-            "memory_bytes": program_bytes(self._program.call),
+            "memory_bytes": held and held * used,
             "flops": members * float(cost(work, "flops")),
             "bytes": members * float(cost(work.compile(), "bytes accessed")) if strategy == "solo" else None,
-            "chosen": population.choose_strategy(members, size, jax.default_backend()) == strategy,
             "strategy": strategy,
-            "devices_used": 1 if placement is None else placement.mesh.size,
+            "devices_used": used,
+            "longer": self._program.seconds / loop.CHUNK_SECONDS,  # members in turn want longer chunks
         }
 
     def run(self, steps: int) -> None:

@@ -34,12 +34,12 @@ def measured():
 
     built = [
         one("vaex", framework="vaex", strategy="solo", facts={"flops": 1e9, "bytes": 1e7, "compile_seconds": 3.0}),
-        one("vaex vmap 4", framework="vaex", strategy="vmap", population=4, facts={"flops": 4e9, "chosen": True}),
+        one("vaex auto 4", framework="vaex", strategy="auto", population=4, facts={"flops": 4e9, "strategy": "vmap"}),
         one("torch", framework="torch"),
         one("peak product", facts={"per_step": 1e9}),
         one("peak copy", facts={"per_step": 1e7}),
     ]
-    seconds = {"vaex": 0.2, "vaex vmap 4": 0.8, "torch": 0.4, "peak product": 0.1, "peak copy": 0.1}
+    seconds = {"vaex": 0.2, "vaex auto 4": 0.8, "torch": 0.4, "peak product": 0.1, "peak copy": 0.1}
     timings = {name: Timing([took] * 4, 1) for name, took in seconds.items()}
     facts = {"model": "mlp", "batch_size": 50, "precision": "float32", "repeats": 5}
     lost = [{"framework": "vaex", "strategy": "members", "population": 4, "failure": "out of memory"}]
@@ -62,12 +62,12 @@ def test_the_table_and_the_picture_show_every_row(measured):
     assert "mlp, batch 50, float32" in text and "products 1,000 GFLOP/s, copies 10.0 GB/s" in text
     lines = text.splitlines()[2:]
     assert [line.split(" | ")[0].strip("| ") for line in lines[2:]] == [
-        "vaex", "vaex, vmap (its choice)", "torch", "vaex, members",
+        "vaex", "vaex, auto (vmap)", "torch", "vaex, members",
     ]  # fmt: skip
     assert "| 2.00x |" in lines[4] and "out of memory" in lines[5] and "1 of 5" in lines[2]
     assert len({line.count("|") for line in lines}) == 1
     (panel,) = tables.picture(measured)
-    assert panel.labels == ("vaex", "vaex, vmap 4", "torch", "vaex, members 4") and np.isnan(panel.heights[3])
+    assert panel.labels == ("vaex", "vaex, auto 4", "torch", "vaex, members 4") and np.isnan(panel.heights[3])
 
 
 # --- several machines ------------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def test_machines_stand_side_by_side(tmp_path, measured):
     assert found["vaex", "1"] == ["25,000 ±0.0%"] * 2
     assert found["torch", "1"] == ["12,500 ±0.0%", "not measured"]
     assert found["vaex, members", "4"] == ["out of memory", "not measured"]
-    assert found["vaex, vmap", "64"] == ["not measured", "1,000,000 ±0.0%"]
+    assert found["vaex, auto", "64"] == ["not measured", "1,000,000 ±0.0%"]
 
 
 def test_machines_of_one_kind_are_told_apart(tmp_path, measured):

@@ -41,7 +41,7 @@ class Model:
 
 def test_the_exponents_of_a_known_cost():
     values = [1, 2, 100, 1000, 10_000]
-    rows = scaling.measure_axis(Model(), workloads.find("mlp"), "batch", values, 4, 0.01, lambda text: None)
+    rows = scaling.measure_axis(Model(), "cpu", workloads.find("mlp"), "batch", values, 4, 0.01, lambda text: None)
     assert [row["value"] for row in rows] == values
     assert [row["seconds_per_step"] for row in rows] == pytest.approx([1e-3 + 1e-4 * n for n in values])
     told = scaling.summary(rows)
@@ -52,6 +52,12 @@ def test_the_exponents_of_a_known_cost():
     (panel,) = scaling.picture(rows)
     assert panel.lines["linear"][-1] == pytest.approx(panel.lines["measured"][-1])
     assert scaling.summary(rows[:1])["linear"] == "too few values" and "exponent -" in scaling.markdown(rows[:1])
+
+
+def test_members_divide_the_cores_of_a_cpu():
+    workload = workloads.find("mlp")
+    assert scaling.vary(workload, "population", 8, "gpu")[1]["devices"] == 1
+    assert 8 % scaling.vary(workload, "population", 8, "cpu")[1]["devices"] == 0
 
 
 def test_an_image_is_measured_in_pixels():
