@@ -289,17 +289,19 @@ def test_accelerators_get_convolutions(platform, convolve):
 
 
 @pytest.mark.parametrize(
-    ("channels", "features", "size", "strides", "scattered"),
+    ("image", "channels", "features", "size", "strides", "scattered"),
     [
-        (32, 32, 4, 2, (True, True)),
-        (1, 32, 4, 2, (False, False)),
-        (64, 64, 3, 1, (True, False)),
-        (8, 8, 1, 1, (True, True)),
+        (32, 32, 32, 4, 2, (True, True)),
+        (16, 32, 64, 4, 2, (True, False)),  # borders weigh more
+        (8, 64, 64, 4, 2, (False, False)),
+        (64, 1, 32, 4, 2, (False, False)),
+        (16, 64, 64, 3, 1, (True, False)),
+        (16, 8, 8, 1, 1, (True, True)),
     ],
 )
-def test_taps_are_stacked_or_added_as_measured_best(channels, features, size, strides, scattered):
+def test_taps_are_stacked_or_added_as_measured_best(image, channels, features, size, strides, scattered):
     twice = lambda value: (value, value)  # noqa: E731
-    sizes = Geometry(twice(16), twice(size), twice(strides), ((1, 1), (1, 1)), (1, 1), channels, features)
+    sizes = Geometry(twice(image), twice(size), twice(strides), ((1, 1), (1, 1)), (1, 1), channels, features)
     assert sizes.scattered == scattered
 
 

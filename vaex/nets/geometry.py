@@ -6,6 +6,8 @@ import itertools
 import math
 from typing import Any, NamedTuple
 
+MULTIPLICATIONS_PER_NUMBER = 40  # that a CPU core does in the time in which it writes and reads a number of an operand
+
 
 class Geometry(NamedTuple):
     """Sizes of a convolution of ``image`` pixels by a ``kernel``; everything else follows. One entry per spatial axis.
@@ -87,9 +89,18 @@ class Geometry(NamedTuple):
 
     @property
     def scattered(self) -> tuple[bool, ...]:
-        """Per axis: are its taps added after the product (True) or stacked before it (False)?"""
-        options = itertools.product((True, False), repeat=len(self.taps))
-        return min(options, key=lambda flags: sum(self.widths(flags)))
+        """Per axis: are its taps added after the product (True) or stacked before it (False)?
+
+        Whatever costs least: stacking makes operands wider, adding makes results wider and has more columns.
+        """
+        return min(itertools.product((True, False), repeat=len(self.taps)), key=self.cost)
+
+    def cost(self, scattered: tuple[bool, ...]) -> int:
+        """About the time of the three products of one example, in multiplications; see ``MULTIPLICATIONS_PER_NUMBER``."""
+        k, n = self.widths(scattered)
+        axes = zip(scattered, self.occupied, self.out, strict=True)
+        columns = math.prod(last - first if flag else o for flag, (first, last), o in axes)
+        return columns * (k * n + MULTIPLICATIONS_PER_NUMBER * (k + n))
 
     def widths(self, scattered: tuple[bool, ...]) -> tuple[int, int]:
         """Columns of the product's operand and of its result."""

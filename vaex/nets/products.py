@@ -10,8 +10,8 @@ because the derivative rules of slices give slow sums of padded arrays:
 Strides: x is cut into blocks of one stride an axis whose pixels become channels (space to depth), which leaves a
 convolution of stride 1 with ceil(kernel / stride) taps. The taps of an axis are then either *gathered*, shifted copies of
 the operand stacked on its channels before the product, or *scattered*, shifted results added after it. The modes are
-chosen so that operand and result are narrowest together: all axes scattered for 4x4 with stride 2 between wide layers,
-all gathered where the image has one channel, one of each for 3x3 with stride 1. The transpose gathers what was scattered.
+chosen so that products and copies cost least together: all axes scattered for 4x4 with stride 2 on large images, all
+gathered on small ones or those of one channel, one of each for 3x3 with stride 1. The transpose gathers what was scattered.
 
 Inside, channels come first and the batch last: [channels, *image, b]. Then stacking channels is copying whole arrays, a
 shift by pixels moves runs of at least b numbers, and all three products read their operands as they lie. (With channels
@@ -37,6 +37,7 @@ from jax.experimental.xla_metadata import set_xla_metadata
 from vaex.nets.geometry import Geometry
 
 Pairs = Sequence[tuple[int, int]]
+FEW = 4  # channels of what is more an image than features
 
 
 def output_product(sizes: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -52,7 +53,7 @@ def output_product(sizes: Geometry, x: jax.Array, kernel: jax.Array) -> jax.Arra
     matrix = _matrix(_kernel_blocks(sizes, kernel), scattered)
     result = _dot(matrix, _gathered_input(sizes, _inward(x)), sizes)
     lows = [first if flag else 0 for flag, (first, _) in zip(scattered, sizes.occupied, strict=True)]
-    return _outward(_overlap(result, sizes, scattered, sizes.out, lows)).astype(x.dtype)
+    return _outward(_overlap(result, sizes, scattered, sizes.out, lows).astype(x.dtype))
 
 
 def input_product(sizes: Geometry, y: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -67,7 +68,7 @@ def input_product(sizes: Geometry, y: jax.Array, kernel: jax.Array) -> jax.Array
     blocks = lax.rev(_kernel_blocks(sizes, kernel), range(len(sizes.taps))).swapaxes(-1, -2)
     result = _dot(_matrix(blocks, gathered), _gathered_output(sizes, _inward(y)), sizes)
     result = _overlap(result, sizes, gathered, _spans(sizes.occupied), _margins(sizes, gathered))
-    return _outward(_from_blocks(sizes, result)).astype(y.dtype)
+    return _outward(_from_blocks(sizes, result).astype(y.dtype))
 
 
 def kernel_product(sizes: Geometry, x: jax.Array, y: jax.Array) -> jax.Array:
@@ -117,7 +118,18 @@ def _inward(x: jax.Array) -> jax.Array:
     return x.transpose(x.ndim - 1, *range(1, x.ndim - 1), 0)
 
 
-_outward = _inward  # its own inverse
+def _outward(x: jax.Array) -> jax.Array:
+    """[c, *image, b] -> [b, *image, c]; images with few channels, such as a decoder's last, are made there and then.
+
+    Several elementwise operations use those, in the order of images: XLA would make every pixel anew in each of them.
+    """
+    y = x.transpose(x.ndim - 1, *range(1, x.ndim - 1), 0)
+    return _apart(_as_is, y) if x.shape[0] <= FEW and not _batch_is_divided() else y
+
+
+@jax.jit
+def _as_is(x: jax.Array) -> jax.Array:
+    return x
 
 
 def _accumulator(dtype: jnp.dtype) -> jnp.dtype | None:
