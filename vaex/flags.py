@@ -69,10 +69,12 @@ class DataFlags:
       dequantize: uniform adds noise within a level, so that densities bound the likelihood of 8-bit data.
       flip: whether training images are flipped from left to right half of the time.
       crop: pixels by which training images are moved at most, at random; 0 is off.
-      image_size: to which images of a folder or of TFDS are cut and resized, as 64 or 64x48 (height x width).
+      image_size: to which images of a folder, of celeb_a, dsprites, shapes3d or tfds:NAME are cut and resized, as 64 or
+        64x48 (height x width).
       labels: how many training examples keep their label, equally many of each class; by default all.
       labelled_per_batch: how many examples of each batch are labelled ones, where --labels is given; by default half.
-      memory: where training data is kept; host streams it to the device ahead of use, with the same numbers.
+      memory: where training data is kept; host streams it to the device ahead of use, with the same numbers; auto does so
+        where it would take more than 40% of the memory that is free.
     """
 
     dataset: str | None = None

@@ -142,7 +142,7 @@ def draw_member(
     """Reconstructions, samples, traversals, KL per latent, and the manifold of a two-dimensional latent space."""
     run, show = evaluator.run, evaluator.run.settings.evaluation.show
     spec, recipe = run.spec, run.recipe
-    few = {name: column[:PICTURES] for name, column in evaluator.intensities.items()}
+    few = evaluator.shown(np.arange(min(PICTURES, len(evaluator.arrays["x"]))))
     mean = evaluator.posterior(variables, hparams, few)["mean"]
     if "kl_per_latent" in facts:
         plots.save(pictures.kl_bars(np.asarray(facts["kl_per_latent"])), folder / "kl_per_latent.png")

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from vaex import cli, data
-from vaex.data import arrays, checksums, store, values
+from vaex.data import arrays, checksums, machine, values
 from vaex.data.rows import Rows
 from vaex.errors import UserError
 
@@ -25,14 +25,14 @@ CHILD = """
 import pathlib, re, resource, sys, threading
 import numpy as np
 import PIL.Image, PIL.ImageOps, PIL.PngImagePlugin
-from vaex.data import assemble, checksums, decoding, image_folder, loading, npz, prepared, store
+from vaex.data import assemble, checksums, decoding, image_folder, loading, machine, npz, prepared, store
 
 path, root, large = sys.argv[1:4]
 threading.stack_size(1 << 20)
 store.THREADS = checksums.THREADS = 2
 checksums.LARGE = int(large)
 if int(large) == 0:
-    store.free_memory = lambda: 1e8
+    machine.free_memory = lambda: 1e8
 used = int(re.search(r"VmData:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) << 10
 resource.setrlimit(resource.RLIMIT_DATA, (used + ALLOWED, -1))
 
@@ -165,7 +165,7 @@ def save(folder, compressed, **content):
 def test_an_npz_left_on_the_disk_is_the_loaded_one(tmp_path, monkeypatch, name, compressed):
     path = save(tmp_path, compressed, **FILES[name])
     loaded = data.load(path)
-    monkeypatch.setattr(store, "free_memory", lambda: 100.0)
+    monkeypatch.setattr(machine, "free_memory", lambda: 100.0)
     monkeypatch.setattr(checksums, "LARGE", 0)
     for _ in range(2):
         found = data.load(path, data_dir=tmp_path / "root")
@@ -178,7 +178,7 @@ def test_an_npz_left_on_the_disk_is_the_loaded_one(tmp_path, monkeypatch, name, 
 
 @pytest.fixture
 def little_memory(monkeypatch):
-    monkeypatch.setattr(store, "free_memory", lambda: 100.0)
+    monkeypatch.setattr(machine, "free_memory", lambda: 100.0)
 
 
 def test_an_uncompressed_npz_in_fortran_order_is_mapped_and_a_compressed_one_refused(tmp_path, little_memory):

@@ -46,6 +46,8 @@ ARRAYS = {
 @pytest.fixture(autouse=True, params=[6 * 63, 6 * 63 * 4])
 def small_chunks(request, monkeypatch):
     monkeypatch.setattr(shared, "CHUNK", request.param)
+    monkeypatch.setattr("vaex.data.rows.CHUNK", request.param)
+    return request.param
 
 
 def save(folder, x, name="own"):
@@ -81,8 +83,8 @@ def test_the_same_data_as_from_an_npz_file(tmp_path, name):
             assert np.array_equal(out, x[[4, 2]])
 
 
-def test_nothing_but_the_rows_asked_for_is_read(tmp_path, monkeypatch):
-    """After loading, the base is touched only through the rows that are taken."""
+def test_nothing_but_the_rows_asked_for_is_read(tmp_path, monkeypatch, small_chunks):
+    """After loading, the base is touched only through the rows that are taken, and never by more than a chunk."""
     dataset = data.load(save(tmp_path, BYTES))
     rows = dataset.splits["train"]["x"]
     assert isinstance(rows._base, np.memmap)
@@ -96,6 +98,9 @@ def test_nothing_but_the_rows_asked_for_is_read(tmp_path, monkeypatch):
     monkeypatch.setattr(rows, "_base", Spy())
     rows[2:4]
     assert seen == [rows._chosen[2:4].tolist()]
+    seen.clear()
+    assert len(rows[:]) == 32 and [row for part in seen for row in part] == rows._chosen.tolist()
+    assert max(map(len, seen)) == small_chunks // 63
 
 
 @pytest.mark.parametrize("name", ["bytes", "grid"])

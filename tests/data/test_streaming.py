@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vaex import cli, data
-from vaex.data import streaming
+from vaex.data import machine, streaming
 from vaex.errors import UserError
 from vaex.training import loop
 
@@ -59,7 +59,7 @@ def test_memory_is_not_part_of_a_runs_identity(tmp_path, capsys):
 
 
 def test_memory_is_chosen_by_what_is_free(monkeypatch):
-    monkeypatch.setattr(streaming, "_free_memory", lambda: 1000.0)
+    monkeypatch.setattr(machine, "free_memory", lambda: 1000.0)
     for copies in (1, 4):  # virtual CPU devices hold a copy each, in one memory
         monkeypatch.setattr(streaming.jax, "local_device_count", lambda copies=copies: copies)
         sizes = (399 // copies, 401 // copies + 1)
@@ -67,10 +67,6 @@ def test_memory_is_chosen_by_what_is_free(monkeypatch):
     assert streaming.choose_memory("device", 10**12) == "device"
     with pytest.raises(ValueError, match="memory is 'disk', expected one of auto, device, host"):
         streaming.choose_memory("disk", 1)
-
-
-def test_free_memory_is_known_here():
-    assert 0 < streaming._free_memory() < float("inf") or not streaming.pathlib.Path("/proc/meminfo").exists()
 
 
 def test_slips_are_refused_as_by_the_resident_feed():

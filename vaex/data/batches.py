@@ -7,7 +7,9 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 
-def padded_batches(arrays: Mapping[str, np.ndarray], batch_size: int) -> Iterator[dict[str, np.ndarray]]:
+def padded_batches(
+    arrays: Mapping[str, np.ndarray], batch_size: int, count: int | None = None
+) -> Iterator[dict[str, np.ndarray]]:
     """Consecutive batches of the same shape, so that one compiled function serves them all.
 
     The last batch is filled up by repeating the last example; "mask" tells what counts.
@@ -15,6 +17,7 @@ def padded_batches(arrays: Mapping[str, np.ndarray], batch_size: int) -> Iterato
     Args:
       arrays: name -> [n, ...], all of one n.
       batch_size: rows per batch; may exceed n.
+      count: only so many examples, the first ones; by default all n.
     Returns: an iterator of batches: the arrays' names -> [batch_size, ...], and "mask" -> float32 [batch_size], 1 for
       rows that count and 0 for repeats. No batch where n is 0.
     Raises: ValueError for a batch size below 1, arrays of different lengths, or an array called "mask".
@@ -30,7 +33,8 @@ def padded_batches(arrays: Mapping[str, np.ndarray], batch_size: int) -> Iterato
             f"padded_batches: batch_size={batch_size}, arrays of lengths {lengths}; expected batch_size >= 1 and one or more "
             "arrays of the same length, none called 'mask'"
         )
-    return _batches(arrays, batch_size, next(iter(lengths.values())))
+    n = next(iter(lengths.values()))
+    return _batches(arrays, batch_size, n if count is None else min(count, n))
 
 
 def _batches(arrays: Mapping[str, np.ndarray], batch_size: int, n: int) -> Iterator[dict[str, np.ndarray]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vaex.data import cache, store, values
+from vaex.data import cache, machine, store, values
 from vaex.data.archive import load, mapped, member, opened, pieces
 from vaex.data.arrays import SPLITS
 from vaex.data.assemble import Part, assemble
@@ -73,7 +73,7 @@ def _read(path: pathlib.Path, data_dir: str | os.PathLike[str] | None) -> tuple[
                 f"{path}: has an array called {unknown[0]!r}; {nearest(unknown[0], NAMES)}. Rename it or leave it out"
             )
         contents: Any = archive.zip
-        if sum(info.file_size for info in contents.infolist()) > store.SHARE * store.free_memory():
+        if sum(info.file_size for info in contents.infolist()) > store.SHARE * machine.free_memory():
             return _left_on_disk(path, archive, data_dir)
         return {name: load(path, archive, name, REMEDY) for name in archive.files}, None
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+CHUNK = 1 << 24  # bytes of the base read at a time: it may hold wider values than are stored
 
 
 class Rows:
@@ -32,6 +35,7 @@ class Rows:
         dtype: Any,
     ):
         self._base, self._chosen, self._convert = base, chosen, convert
+        self._step = max(1, CHUNK // max(1, math.prod(base.shape[1:]) * base.dtype.itemsize))
         self.shape, self.dtype = (len(chosen), *shape), np.dtype(dtype)
 
     @property
@@ -62,8 +66,11 @@ class Rows:
 
     def _gather(self, rows: np.ndarray) -> np.ndarray:
         """The stored examples at rows of the base, of any shape [*r]: [*r, *shape]."""
-        examples = self._convert(np.asarray(self._base[np.ravel(rows)]))
-        return examples.reshape(*np.shape(rows), *self.shape[1:])
+        flat = np.ravel(rows)
+        out = np.empty((len(flat), *self.shape[1:]), self.dtype)
+        for start in range(0, len(flat), self._step):
+            out[start : start + self._step] = self._convert(np.asarray(self._base[flat[start : start + self._step]]))
+        return out.reshape(*np.shape(rows), *self.shape[1:])
 
     def take(self, indices: Any, axis: int = 0, out: np.ndarray | None = None, mode: str = "raise") -> np.ndarray:
         """What ``np.take`` calls; along the first axis only.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import collections
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from vaex.data import machine
 from vaex.errors import UserError
 
 SHARE = 0.4  # of the machine's free memory, up to which data is loaded whole
@@ -51,7 +51,7 @@ class InMemory:
     def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> Append:
         """See ``Store``."""
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        if size > SHARE * free_memory():
+        if size > SHARE * machine.free_memory():
             raise UserError(
                 f"{self._where}: its decoded {name} of {size / 1e9:.1f} GB does not fit in memory, and cannot be kept on the "
                 "disk; free space there, or use a folder that can be written"
@@ -97,16 +97,3 @@ def ordered(function: Callable[[Task], Result], tasks: Iterable[Task]) -> Iterat
         finally:
             for task_left in waiting:
                 task_left.cancel()
-
-
-def free_memory() -> float:
-    """Bytes of the machine's memory that are free; infinite where it can't be told.
-
-    Example:
-      >>> free_memory() > 0
-      True
-    """
-    path = pathlib.Path("/proc/meminfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    return float(found[0]) if found else float("inf")

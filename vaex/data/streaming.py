@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pathlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
@@ -11,6 +10,7 @@ import jax
 import numpy as np
 
 from vaex.core import Feed
+from vaex.data import machine
 from vaex.data.feed import Order, check_feed, resident_feed
 from vaex.data.order import batch_indices
 
@@ -103,7 +103,4 @@ def _free_memory() -> float:
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    path = pathlib.Path("/proc/meminfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    return float(found[0]) if found else float("inf")
+    return machine.free_memory()

@@ -114,7 +114,7 @@ def _examples(name: str, x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.nda
             f"knn_label_agreement: {name} labels are {y.dtype} from {y.min()}, expected integers >= 0; "
             "leave unlabelled examples out"
         )
-    x = x.reshape(len(x), -1).astype(np.float32)
+    x = x.reshape(len(x), -1).astype(np.float32, copy=False)  # images may fill much of the memory
     if not np.isfinite(x).all():
         raise ValueError(f"knn_label_agreement: {name} images hold NaN or infinity; look at the decoder first")
     return x, y
