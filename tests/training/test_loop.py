@@ -179,9 +179,8 @@ def recorded(program, carry, start, stop, boundary=lambda step: None):
     ("chunk_seconds", "every", "ends"),
     [(1e9, None, [1, 9, 20]), (1e9, 5, [1, 5, 10, 15, 20]), (1e9, 7, [1, 7, 14, 20]), (0.0, None, list(range(1, 21)))],
 )
-def test_fit_reports_and_saves_contiguous_ranges(programs, stepper, monkeypatch, chunk_seconds, every, ends):
-    monkeypatch.setattr(loop, "CHUNK_SECONDS", chunk_seconds)
-    program = programs["solo"]._replace(log_every=3)
+def test_fit_reports_and_saves_contiguous_ranges(programs, stepper, chunk_seconds, every, ends):
+    program = programs["solo"]._replace(log_every=3, seconds=chunk_seconds)
     boundary = (lambda step: None) if every is None else (lambda step: (step // every + 1) * every)
     carry, calls, rows = recorded(program, fresh(program, stepper, "solo"), 0, STEPS, boundary)
     ranges = list(zip([0, *ends[:-1]], ends, strict=True))

@@ -195,24 +195,32 @@ def _chunk(step, get_batch, names: tuple[str, ...], most_rows: int, strategy: st
     def run(advance, check, carry: Carry, resident, plan, first, start, stop, log_every):
         """Steps start..stop; leading member axis or none, as ``advance`` and ``check`` have it."""
         base = start // log_every
-        # [rows, ..., m]: a row is rewritten with the running mean until its window ends
-        rows = jnp.zeros((most_rows, *carry.window.shape), jnp.float32)
-        alive = jnp.asarray(True)
 
-        def body(loop):
-            index, state, window, rows, _, alive = loop
+        def alive(last) -> jax.Array:
+            return jnp.all(last[..., finite_index] > 0)
+
+        def one_step(loop):
+            index, state, window, _ = loop
             state, metrics = advance(state, get_batch(resident, plan, index - first))
             vector = jnp.stack([jnp.asarray(metrics[name], jnp.float32) for name in names], axis=-1)
-            window = window + vector
+            return index + 1, state, window + vector, vector
+
+        def one_row(loop):
+            """To the end of the row's window, or of the chunk: rows are no work of the steps, of which tiny ones would feel it."""
+            index, state, window, rows, last = loop
+            row = index // log_every
+            end = jnp.minimum((row + 1) * log_every, stop)
+            inner = (index, state, window, last)
+            index, state, window, last = jax.lax.while_loop(lambda c: (c[0] < end) & alive(c[3]), one_step, inner)
             # over the steps since the last row: "finite" counts them, also where a resumed run changes log_every
             mean = window / window[..., finite_index, None]
-            rows = jax.lax.dynamic_update_index_in_dim(rows, mean, index // log_every - base, 0)
-            window = jnp.where((index + 1) % log_every == 0, jnp.zeros_like(window), window)
-            alive = alive & jnp.all(vector[..., finite_index] > 0)
-            return index + 1, state, window, rows, vector, alive
+            rows = jax.lax.dynamic_update_index_in_dim(rows, mean, row - base, 0)
+            window = jnp.where(index % log_every == 0, jnp.zeros_like(window), window)
+            return index, state, window, rows, last
 
-        loop = (start, carry.state, carry.window, rows, jnp.zeros_like(carry.window), alive)
-        _, state, window, rows, last, _ = jax.lax.while_loop(lambda c: (c[0] < stop) & c[5], body, loop)
+        rows = jnp.zeros((most_rows, *carry.window.shape), jnp.float32)  # [rows, ..., m]
+        loop = (start, carry.state, carry.window, rows, jnp.ones_like(carry.window))
+        _, state, window, rows, last = jax.lax.while_loop(lambda c: (c[0] < stop) & alive(c[4]), one_row, loop)
         return Carry(state, window), rows, last, check(state)
 
     def solo(carry, *args):
