@@ -19,6 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 PURE_LAYER = (ROOT / "docs" / "pure_layer.md").read_text()
 DATA = (ROOT / "docs" / "data.md").read_text()
+PERFORMANCE = (ROOT / "docs" / "performance.md").read_text()
 
 
 def block(name: str, page: str = README) -> str:
@@ -122,12 +123,12 @@ def test_links_and_names_exist():
         assert hasattr(vaex, name), f"README.md calls vaex.{name}"
 
 
-@pytest.mark.parametrize("name", ["factors", "sequences"])
-def test_the_data_page_shows_what_its_examples_print(name):
+@pytest.mark.parametrize(("name", "page"), [("factors", DATA), ("sequences", DATA), ("conv", PERFORMANCE)])
+def test_pages_show_what_their_examples_print(name, page):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(block(name, DATA), "docs/data.md", "exec"), {})
-    assert printed.getvalue() == shown(name, DATA)
+        exec(compile(block(name, page), "docs", "exec"), {})
+    assert printed.getvalue() == shown(name, page)
 
 
 def test_the_data_page_names_every_data_set():
