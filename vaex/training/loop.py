@@ -24,6 +24,7 @@ from vaex.training import mesh, processes
 
 CHUNK_SECONDS = 0.5
 MOST_SECONDS = 4.0  # of a chunk in which members follow one another: each is copied in and out, which must not count
+WINDOW_BYTES = 16 << 20  # of a plan; the allocator reuses arrays of this size, larger ones come from the kernel page by page
 MOST_STEPS = 8192  # in one chunk; bounds the plan and the rows that travel with it
 
 
@@ -130,9 +131,9 @@ def compile_program(
 
 
 def _capacity(row: PyTree) -> int:
-    """Steps that a window holds: enough for half a second of the smallest model, bounded in memory (64 MB)."""
+    """Steps that a window holds: enough for half a second of the smallest model, bounded in memory."""
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(row))
-    return max(1, min(MOST_STEPS, (64 << 20) // max(size, 1)))
+    return max(1, min(MOST_STEPS, WINDOW_BYTES // max(size, 1)))
 
 
 def _placed_plan(
@@ -148,9 +149,12 @@ def _placed_plan(
 
 
 def _padded(plan: PyTree, capacity: int) -> PyTree:
-    return jax.tree.map(
-        lambda rows: np.concatenate([rows, np.zeros((capacity - len(rows), *rows.shape[1:]), rows.dtype)]), plan
-    )
+    def whole(rows: np.ndarray) -> np.ndarray:
+        if len(rows) == capacity:
+            return rows  # no copy: windows of streamed data are large
+        return np.concatenate([rows, np.zeros((capacity - len(rows), *rows.shape[1:]), rows.dtype)])
+
+    return jax.tree.map(whole, plan)
 
 
 def _flops(compiled: Any) -> float | None:
