@@ -55,4 +55,5 @@ def full_disk() -> Callable[[int], contextlib.AbstractContextManager[None]]:
     return limited
 
 
-collect_ignore_glob = ["conftest.py", "*/conftest.py"]  # they hold no doctests, and modules of one name can't all be collected
+# they hold no doctests, and modules of one name can't all be collected
+collect_ignore_glob = ["conftest.py", "*/conftest.py"]

@@ -24,7 +24,8 @@ from vaex.training import mesh, processes
 
 CHUNK_SECONDS = 0.5
 MOST_SECONDS = 4.0  # of a chunk in which members follow one another: each is copied in and out, which must not count
-WINDOW_BYTES = 16 << 20  # of a plan; the allocator reuses arrays of this size, larger ones come from the kernel page by page
+# of a plan; the allocator reuses arrays of this size, larger ones come from the kernel page by page
+WINDOW_BYTES = 16 << 20
 MOST_STEPS = 8192  # in one chunk; bounds the plan and the rows that travel with it
 
 
