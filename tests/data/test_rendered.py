@@ -7,6 +7,7 @@ import pytest
 
 from vaex import cli, data
 from vaex.data import rendered
+from vaex.data.sprites import SIZES
 from vaex.errors import UserError
 
 
@@ -83,3 +84,12 @@ def test_flips_and_crops_are_part_of_training_and_of_the_identity(tmp_path, caps
     np.savez(tmp_path / "vectors.npz", x=np.random.default_rng(0).random((40, 5)))
     assert cli.main([*flags, "--flip", f"--dataset={tmp_path / 'vectors.npz'}", f"--out={tmp_path / 'other'}"]) == 2
     assert "--flip and --crop are for images" in capsys.readouterr().err
+
+
+def test_the_first_images_of_a_split_are_a_sample_of_all():
+    factors = data.load("sprites").splits["test"]["factors"][:100]
+    assert [len(np.unique(factors[:, place])) for place in (0, 1)] == [3, 6]  # shapes and scales
+    # the mean of 100 uniform draws lies within four standard errors of the middle
+    assert np.all(
+        np.abs(factors.mean(0) - (np.array(SIZES) - 1) / 2) < 4 * np.sqrt((np.array(SIZES) ** 2 - 1) / 12 / 100)
+    )
