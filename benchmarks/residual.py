@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from vaex import distributions, divergences, nets
 from vaex.core import Batch, Model, Outcome, Recipe, Variables
 from vaex.data.spec import Spec
-from vaex.models import gaussian, likelihoods
+from vaex.models import latent, likelihoods
 from vaex.models.gaussian import HParams
 
 __all__ = ["TINY", "Config", "HParams", "build"]
@@ -84,7 +84,7 @@ def build(config: Config, spec: Spec) -> Recipe:
     h, w, c = spec.shape
     encoder, decoder = stacks(config, c * likelihood.channels)
     latents = h * w * config.latent_channels
-    prior = gaussian.standard_prior(latents)
+    prior = distributions.Normal(jnp.zeros(latents), jnp.zeros(latents))
 
     def init(key: jax.Array, batch: Batch) -> Variables:
         encoder_key, decoder_key = jax.random.split(key)
@@ -121,4 +121,4 @@ def build(config: Config, spec: Spec) -> Recipe:
         return decode(variables, hparams, prior.sample(key, (n,)), {})
 
     model = Model(init, objective, encode, decode, None, sample)
-    return gaussian.single_stage(model, config, HParams(), likelihood)
+    return latent.single_stage(model, config, HParams(), likelihood)

@@ -58,9 +58,9 @@ def test_monte_carlo_kl_agrees_with_the_closed_form(posterior):
 
 def test_posteriors_have_the_covariance_they_are_named_for():
     for posterior in ("diagonal", "full", "fixed"):
-        config = gaussian.Config(latent_dim=3, posterior=posterior)
-        raw = jax.random.normal(KEY, (1, gaussian.posterior_features(config)))
-        q = gaussian.posterior_of(config, raw, beta_vae.HParams(posterior_scale=0.5))
+        part = gaussian.gaussian_posterior(posterior, 3)
+        raw = jax.random.normal(KEY, (1, part.features))
+        q = part.distribution(raw, (), beta_vae.HParams(posterior_scale=0.5))
         z = np.asarray(q.sample(jax.random.key(1), (200_000,)))[:, 0]
         covariance = np.cov(z.T)
         off = np.abs(covariance - np.diag(np.diag(covariance))).max()

@@ -19,16 +19,18 @@ import jax.numpy as jnp
 from vaex import distributions
 from vaex.core import Batch, Model, Outcome, Recipe, Variables
 from vaex.data.spec import Spec
-from vaex.models import gaussian, likelihoods
+from vaex.models import latent, likelihoods, networks
+from vaex.models.networks import TINY, Networked
 from vaex.schedules import Schedule
 from vaex.training import algorithm
 
-TINY = gaussian.TINY
+__all__ = ["TINY", "Config", "HParams", "build"]
+
 MEMORY = 0.99  # decay of the codes' moments per step
 
 
 @dataclass(frozen=True)
-class Config(gaussian.Networked):
+class Config(Networked):
     """What changes shapes or control flow; static."""
 
 
@@ -49,7 +51,7 @@ class HParams(algorithm.HParams):
 def build(config: Config, spec: Spec) -> Recipe:
     """The recipe for data of this spec."""
     likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
-    net = gaussian.networks(config, spec, config.latent_dim, likelihood)
+    net = networks.networks(config, spec, config.latent_dim, likelihood)
 
     def init(key: jax.Array, batch: Batch) -> Variables:
         moments = {"mean": jnp.zeros(config.latent_dim), "covariance": jnp.eye(config.latent_dim)}
@@ -74,7 +76,7 @@ def build(config: Config, spec: Spec) -> Recipe:
         return decode(variables, hparams, z, {})
 
     model = Model(init, objective, encode, decode, None, sample)
-    return gaussian.single_stage(model, config, HParams(), likelihood)
+    return latent.single_stage(model, config, HParams(), likelihood)
 
 
 def _track(moments: dict[str, jax.Array], z: jax.Array) -> dict[str, jax.Array]:

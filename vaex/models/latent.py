@@ -1,0 +1,217 @@
+"""Models with latent variables put together from parts: a posterior, a prior, a likelihood, and an objective over them.
+
+A variant replaces one part: another ``Prior`` or ``Posterior`` record, another penalty (``negative_elbo``), or a whole
+objective of its own over ``Parts``. What all of them share, ``encode``, ``log_weights`` and ``sample``, is made here once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vaex import bounds, distributions, divergences
+from vaex.core import Batch, LikelihoodFacts, Model, Outcome, PyTree, Recipe, Stage, Variables
+from vaex.data.spec import Spec
+from vaex.models import likelihoods
+from vaex.models.networks import Networked, Networks, networks
+from vaex.training import algorithm
+
+
+class Posterior(NamedTuple):
+    """q(z|x): ``distribution(raw, params, hparams)`` of what the encoder gives, raw [b, ``features``].
+
+    ``init(key) -> params``: parameters of its own beside the encoder's, ``()`` for none.
+    """
+
+    features: int
+    distribution: Callable[[jax.Array, PyTree, Any], Any]
+    init: Callable[[jax.Array], PyTree] = lambda key: ()
+
+
+class Prior(NamedTuple):
+    """p(z): ``distribution(params, hparams, posterior)``, of batch shape [].
+
+    ``posterior(x [m, *shape]) -> q(z|x)`` is there for priors that are made of posteriors. ``init(key, batch) -> params``.
+    """
+
+    distribution: Callable[[PyTree, Any, Callable[[jax.Array], Any]], Any]
+    init: Callable[[jax.Array, Batch], PyTree] = lambda key, batch: ()
+
+
+class Parts(NamedTuple):
+    """A model's parts as pure functions of one tree of parameters.
+
+    ``init(key, batch) -> params``; ``posterior(params, hparams, batch) -> q(z|x)``, batch shape [b];
+    ``prior(params, hparams) -> p(z)``, batch shape []; ``decode(params, hparams, z, batch) -> p(x|z)``, z [..., b, d].
+    """
+
+    init: Callable[[jax.Array, Batch], PyTree]
+    posterior: Callable[[PyTree, Any, Batch], Any]
+    prior: Callable[[PyTree, Any], Any]
+    decode: Callable[[PyTree, Any, jax.Array, Batch], Any]
+    likelihood: likelihoods.Likelihood
+
+
+class Terms(NamedTuple):
+    """What a penalty may look at.
+
+    ``log_px`` [b] and ``kl`` [b] in nats, the posterior, the samples ``z`` [k, b, d], the prior, and a ``key`` of its own.
+    """
+
+    log_px: jax.Array
+    kl: jax.Array
+    posterior: Any
+    z: jax.Array
+    prior: Any
+    key: jax.Array
+
+
+Penalty = Callable[[Any, Terms], jax.Array]
+Objective = Callable[..., Outcome]
+
+
+def standard_prior(latent_dim: int) -> Prior:
+    """N(0, I) over ``latent_dim`` latents."""
+    normal = distributions.Normal(jnp.zeros(latent_dim), jnp.zeros(latent_dim))
+    return Prior(lambda params, hparams, posterior: normal)
+
+
+def parts(config: Networked, spec: Spec, posterior: Posterior, prior: Prior) -> Parts:
+    """The parts of a model with this posterior and prior, and the networks and the likelihood of ``config``.
+
+    Raises: UserError where the network or the likelihood does not fit the data.
+    """
+    likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
+    net: Networks = networks(config, spec, posterior.features, likelihood)
+
+    def init(key: jax.Array, batch: Batch) -> PyTree:
+        own = {
+            "posterior": posterior.init(jax.random.fold_in(key, 1)),
+            "prior": prior.init(jax.random.fold_in(key, 2), batch),
+        }
+        return net.init(key, batch) | {name: params for name, params in own.items() if jax.tree.leaves(params)}
+
+    def posterior_at(params: PyTree, hparams: Any, x: jax.Array) -> Any:
+        return posterior.distribution(net.encode(params, x), params.get("posterior", ()), hparams)
+
+    def posterior_of(params: PyTree, hparams: Any, batch: Batch) -> Any:
+        return posterior_at(params, hparams, batch["x"])
+
+    def prior_of(params: PyTree, hparams: Any) -> Any:
+        return prior.distribution(params.get("prior", ()), hparams, lambda x: posterior_at(params, hparams, x))
+
+    def decode(params: PyTree, hparams: Any, z: jax.Array, batch: Batch) -> Any:
+        return net.decode(params, z, hparams.sigma)
+
+    return Parts(init, posterior_of, prior_of, decode, likelihood)
+
+
+def draw(q: Any, key: jax.Array, num_samples: int) -> tuple[jax.Array, jax.Array]:
+    """``num_samples`` of z [k, b, d] and log q(z) [k, b], by the distribution's cheaper way where it has one."""
+    if hasattr(q, "sample_and_log_prob"):
+        return q.sample_and_log_prob(key, (num_samples,))
+    z = q.sample(key, (num_samples,))
+    return z, q.log_prob(z)
+
+
+def log_joint(it: Parts, params: PyTree, hparams: Any, batch: Batch) -> Callable[[jax.Array], jax.Array]:
+    """z [k, b, d] -> log p(x, z) [k, b], for ``vaex.estimators``."""
+    prior = it.prior(params, hparams)
+    return lambda z: it.decode(params, hparams, z, batch).log_prob(batch["x"]) + prior.log_prob(z)
+
+
+def _only_player(variables: Variables) -> PyTree:
+    return variables.params["vae"]
+
+
+def negative_elbo(it: Parts, penalty: Penalty, *, num_samples: int = 1, closed_form: bool = True) -> Objective:
+    """The objective ``mean(-log p(x|z) + penalty(hparams, terms))``; the penalty of a plain VAE is ``terms.kl``.
+
+    Args:
+      it: the model's parts; its parameters are those of the player "vae".
+      penalty: hyperparameters and ``Terms`` -> [b] or [], nats.
+      num_samples: posterior samples per example.
+      closed_form: whether the KL is computed in closed form, or from the samples that the decoder sees.
+    """
+
+    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
+        params = _only_player(variables)
+        posterior, prior = it.posterior(params, hparams, batch), it.prior(params, hparams)
+        if closed_form:
+            z = posterior.sample(key, (num_samples,))
+            kl = divergences.kl(posterior, prior)
+        else:
+            z, log_q = draw(posterior, key, num_samples)
+            kl = jnp.mean(log_q - prior.log_prob(z), axis=0)
+        if num_samples == 1:  # without a leading axis of one, which XLA's CPU compiler can't divide over cores
+            log_px = it.decode(params, hparams, z[0], batch).log_prob(batch["x"])
+        else:
+            log_px = jnp.mean(it.decode(params, hparams, z, batch).log_prob(batch["x"]), axis=0)
+        terms = Terms(log_px, kl, posterior, z, prior, jax.random.fold_in(key, 1))
+        loss = jnp.mean(-log_px + penalty(hparams, terms))
+        return Outcome({"vae": loss}, variables.state, metrics(it.likelihood, log_px, kl))
+
+    return objective
+
+
+def metrics(likelihood: likelihoods.Likelihood, log_px: jax.Array, kl: jax.Array) -> dict[str, jax.Array]:
+    """The terms of the elbo by name, [b] each in nats; of a likelihood that is no density, its cross entropy."""
+    if not likelihood.density:
+        return {"cross_entropy": -log_px, "kl": kl}
+    return {"elbo": bounds.elbo(log_px, kl), "reconstruction": -log_px, "kl": kl}
+
+
+def model(it: Parts, objective: Objective, *, params: Callable[[Variables], PyTree] = _only_player) -> Model:
+    """The model of these parts that is trained by ``objective``.
+
+    Args:
+      it: the parts.
+      objective: as ``Model.objective``.
+      params: variables -> the tree that the parts take; that of the player "vae", unless the parts have several players
+        (``Model._replace(init=...)`` then makes these).
+    """
+
+    def init(key: jax.Array, batch: Batch) -> Variables:
+        return Variables({"vae": it.init(key, batch)})
+
+    def encode(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Any:
+        return it.posterior(params(variables), hparams, batch)
+
+    def decode(variables: Variables, hparams: Any, z: jax.Array, batch: Batch) -> Any:
+        return it.decode(params(variables), hparams, z, batch)
+
+    def log_weights(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, num_samples: int) -> jax.Array:
+        z, log_q = draw(encode(key, variables, hparams, batch), key, num_samples)
+        log_px = decode(variables, hparams, z, batch).log_prob(batch["x"])
+        return log_px + it.prior(params(variables), hparams).log_prob(z) - log_q
+
+    def sample(key: jax.Array, variables: Variables, hparams: Any, n: int, condition: Any = None) -> Any:
+        z = it.prior(params(variables), hparams).sample(key, (n,))
+        return decode(variables, hparams, z, {})
+
+    return Model(init, objective, encode, decode, log_weights if it.likelihood.density else None, sample)
+
+
+def single_stage(
+    model: Model,
+    config: Any,
+    hparams: Any,
+    likelihood: likelihoods.Likelihood,
+    figures: Mapping[str, Callable] | None = None,
+) -> Recipe:
+    """The recipe of a model that is trained in one run by gradients.
+
+    Args:
+      model: its functions become the recipe's.
+      config: gives ``optimizer``, ``clip`` and ``average``.
+      hparams: default hyperparameters.
+      likelihood: for reports.
+      figures: the model's own pictures.
+    """
+    stepper = algorithm.gradient_algorithm(model, optimizer=config.optimizer, clip=config.clip, average=config.average)
+    facts = LikelihoodFacts(likelihood.title, likelihood.discrete)
+    stage = Stage("model", model, stepper, hparams)
+    return Recipe((stage,), model.encode, model.decode, model.log_weights, model.sample, facts, dict(figures or {}))
