@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from vaex import cli, experiment, files
+from vaex import cli, experiment, files, run_directory
 from vaex.training import checkpoint
 
 QUICK = {
@@ -378,7 +378,7 @@ def test_data_that_changed_between_runs_is_refused(tmp_path, untrained, monkeypa
     np.savez(path, x=np.linspace(0, 1, 640, dtype=np.float32).reshape(10, 8, 8))
 
     def configured(run, *, resumed, say):
-        experiment.write_config(run, "solo")
+        run_directory.write_config(run, "solo")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(experiment, "train", configured)

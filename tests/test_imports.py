@@ -66,6 +66,8 @@ def test_every_room_is_known():
         "codec",
         "comparison",
         "experiment",
+        "run_directory",
+        "trainer",
         "profiling",
         "evaluator",
         "report",

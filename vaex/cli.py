@@ -77,19 +77,19 @@ FINISHED, NEW, RESUMED = range(3)  # where a run directory stands
 
 def follow(assembled: Experiment) -> int:
     """Train beside the first process, which alone writes, evaluates and draws."""
-    from vaex import experiment
+    from vaex import trainer
     from vaex.training import processes
 
     stands = processes.decide(lambda: NEW)
     if stands != FINISHED:
-        experiment.train(assembled, resumed=stands == RESUMED, say=lambda text: None)
+        trainer.train(assembled, resumed=stands == RESUMED, say=lambda text: None)
     processes.leave()
     return 0
 
 
 def lead(assembled: Experiment) -> int:
     """Take the run in its directory, held against others, to where the flags want it."""
-    from vaex import experiment, report
+    from vaex import report, trainer
     from vaex.training import processes
 
     settings, path = assembled.settings, assembled.directory / "summary.json"
@@ -111,7 +111,7 @@ def lead(assembled: Experiment) -> int:
             return 0
         size = f"{len(settings.members)} members, " if len(settings.members) > 1 else ""
         print(f"{settings.model} on {assembled.spec.name}: {size}{assembled.steps} steps, in {assembled.directory}")
-        trained = experiment.train(assembled, resumed=stands == RESUMED, say=print)
+        trained = trainer.train(assembled, resumed=stands == RESUMED, say=print)
         processes.leave()
         if done is not None and done["steps"] == assembled.steps:  # only the evaluation is new: keep how it was trained
             trained = trained._replace(facts={name: done.get(name) for name in trained.facts})
@@ -123,9 +123,9 @@ def lead(assembled: Experiment) -> int:
 
 def standing(assembled: Experiment, path: pathlib.Path) -> int:
     """Claim the run directory, and tell where it stands: FINISHED with all that the flags want, NEW or RESUMED."""
-    from vaex import experiment, report
+    from vaex import report, run_directory
 
-    resumed = experiment.claim(assembled)
+    resumed = run_directory.claim(assembled)
     done = finished(path)
     if done is not None and done["steps"] > assembled.steps:
         raise UserError(

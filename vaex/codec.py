@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from vaex import data, experiment, identity
+from vaex import data, experiment, identity, run_directory
 from vaex.config import Settings
 from vaex.core import Recipe, TrainState
 from vaex.data.spec import Spec
@@ -45,7 +45,7 @@ def load(directory: str | os.PathLike[str], *, member: int = 0) -> Run:
     if not 0 <= operator.index(member) < len(settings.members):
         raise UserError(f"load: member={member}, but {folder} has {len(settings.members)} member(s), counted from 0")
     try:
-        spec = experiment.load_spec(facts)
+        spec = run_directory.load_spec(facts)
     except KeyError as error:
         raise UserError(f"load: {path} lacks data.{error.args[0]}; it was written by another version of vaex") from None
     if not (folder / "checkpoints").is_dir():

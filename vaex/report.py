@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 import vaex
-from vaex import config, experiment, plots
+from vaex import config, experiment, plots, trainer
 from vaex.comparison import aligned, cell
 from vaex.core import Curves
 from vaex.evaluation import generation, latents, likelihood, pictures
@@ -73,7 +73,7 @@ def group_over_seeds(settings: config.Settings, members: Sequence[dict[str, Any]
     return table
 
 
-def summarize(run: experiment.Experiment, trained: experiment.Trained, tell: Callable[[str], None]) -> dict[str, Any]:
+def summarize(run: experiment.Experiment, trained: trainer.Trained, tell: Callable[[str], None]) -> dict[str, Any]:
     """Evaluate every member and return the content of summary.json; draws the pictures on the way."""
     settings, flags = run.settings, run.settings.evaluation
     evaluator = Evaluator(run)

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex import data, experiment, models
+from vaex import data, experiment, models, trainer
 from vaex.config import Member, Settings
 from vaex.core import Algorithm, Feed, Outcome, Recipe
 from vaex.data.spec import Spec
@@ -70,7 +70,7 @@ def subject(model: str | types.ModuleType, shape: tuple[int, ...] = (8, 8, 1), *
     spec = experiment.resolve_spec(settings, Spec("random", shape, kind, levels=256, num_classes=10))
     recipe = experiment.build_recipe(settings, spec)
     arrays = images(shape)
-    stepper = experiment.stage_algorithm(recipe.stages[0], spec)
+    stepper = trainer.stage_algorithm(recipe.stages[0], spec)
     feed = data.resident_feed(arrays, BATCH, 0)
     return Subject(module.__name__, recipe, spec, stepper, arrays, feed, experiment.stack_hparams(settings), {}, module)
 
