@@ -69,7 +69,7 @@ def _among(known: Sequence[str]) -> Any:
 
 def _parser() -> argparse.ArgumentParser:
     networks = "\n".join(f"  {one.name:<15} {one.summary}" for one in workloads.NETWORKS.values())
-    registered = "\n".join(f"  {name:<15} {summary}" for name, (_, summary) in models.MODELS.items())
+    registered = "\n".join(f"  {name:<15} {entry.summary}" for name, entry in models.MODELS.items())
     others = "\n".join(f"  {name:<15} {peer.summary}" for name, peer in peers.PEERS.items())
     tuned = (
         f"  {'NAME' + peers.TUNED:<15} any of them with glibc's allocator told to keep memory: the fastest on the CPU"

@@ -41,8 +41,7 @@ def print_help(module: types.ModuleType | None) -> typing.NoReturn:
     )
     width = max(map(len, [*models.MODELS, *data.DATASETS]))
     lists = [
-        "Models:",
-        *(f"  {n:<{width}}  {summary}" for n, (_, summary) in models.MODELS.items()),
+        *_models(width),
         "",
         "Data sets:",
         *(f"  {n:<{width}}  {summary}" for n, summary in data.DATASETS.items()),
@@ -61,6 +60,18 @@ def print_help(module: types.ModuleType | None) -> typing.NoReturn:
         use_underscores=True,
     )
     raise SystemExit(0)
+
+
+def _models(width: int) -> list[str]:
+    """The registry, a paragraph for each family."""
+    lines = []
+    for family, entries in models.FAMILIES.items():
+        lines += [
+            f"Models, {family}:",
+            *(f"  {n:<{width}}  {it.summary} ({it.source})" for n, it in entries.items()),
+            "",
+        ]
+    return lines[:-1]
 
 
 def _described(cls: type, defaults: Any, doc: str | None = None) -> Any:

@@ -7,16 +7,37 @@ import importlib.util
 import os
 import sys
 from types import ModuleType
+from typing import NamedTuple
 
 from vaex.errors import UserError, nearest
 
-# name -> (module, summary)
-MODELS: dict[str, tuple[str, str]] = {
-    "vae": ("vaex.models.vae", "the variational autoencoder (Kingma & Welling 2014)"),
-    "beta_vae": ("vaex.models.beta_vae", "KL weighted by beta, constant or warmed up (Higgins et al. 2017)"),
-    "annealed_vae": ("vaex.models.annealed_vae", "KL drawn to a growing capacity (Burgess et al. 2018)"),
-    "autoencoder": ("vaex.models.autoencoder", "point codes without a prior (Hinton & Salakhutdinov 2006)"),
+
+class Entry(NamedTuple):
+    """A line of the registry. The model is the module ``vaex.models.NAME``.
+
+    ``bound``: which lower bound on log p(x) its objective is; "no" where it is none, and where another term is added.
+    """
+
+    summary: str
+    bound: str
+    source: str
+
+
+# family -> name -> what it is
+FAMILIES: dict[str, dict[str, Entry]] = {
+    "autoencoders": {
+        "vae": Entry("the variational autoencoder", "elbo", "Kingma & Welling 2014"),
+        "autoencoder": Entry("point codes without a prior", "no", "Hinton & Salakhutdinov 2006"),
+    },
+    "disentangling": {
+        "beta_vae": Entry("KL weighted by beta, constant or warmed up", "beta >= 1", "Higgins et al. 2017"),
+        "annealed_vae": Entry("KL drawn to a growing capacity", "no", "Burgess et al. 2018"),
+    },
+    "tighter bounds": {},
+    "priors and posteriors": {},
+    "labels": {},
 }
+MODELS = {name: entry for family in FAMILIES.values() for name, entry in family.items()}
 PARTS = ("Config", "HParams", "build")
 
 
@@ -35,7 +56,7 @@ def module(name: str) -> ModuleType:
         raise UserError(
             f"no model is called {name!r}; {nearest(name, MODELS)}; or give a module of your own, as my_package.my_module"
         )
-    path = MODELS[name][0] if name in MODELS else name
+    path = f"{__name__}.{name}" if name in MODELS else name
     try:
         found = importlib.import_module(path)
     except ModuleNotFoundError as error:
