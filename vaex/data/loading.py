@@ -54,7 +54,7 @@ def load(
     except OSError as error:
         raise UserError(f"--dataset={name}: {error}; check that the path exists and may be read") from None
     spec = resolve(dataset.spec, binarize="none" if binarize == "auto" else binarize, dequantize=dequantize)
-    return dataset._replace(spec=spec)
+    return dataset._replace(spec=spec._replace(num_training_examples=dataset.num_training_examples))
 
 
 def _find(

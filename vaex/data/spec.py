@@ -20,6 +20,7 @@ class Spec(NamedTuple):
     values (2, 17, 256), or None where values are continuous. ``num_classes``: labels are 0..num_classes-1, and -1 means
     unlabelled; 0 without labels. ``protocol``: files, split and binarisation by name, printed with every likelihood.
     ``data_hash``: of the arrays of all splits. ``binarize``, ``dequantize``: what ``prepare`` does; see ``resolve``.
+    ``num_training_examples``: how many examples an epoch passes, for objectives whose formula needs it; 0 where unknown.
 
     Example:
       >>> Spec("digits", (8, 8, 1), "grey", levels=17).binarize
@@ -37,6 +38,7 @@ class Spec(NamedTuple):
     data_hash: str = ""
     binarize: str = "none"
     dequantize: str = "none"
+    num_training_examples: int = 0
 
 
 class Dataset(NamedTuple):

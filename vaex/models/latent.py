@@ -69,7 +69,8 @@ class Terms(NamedTuple):
     key: jax.Array
 
 
-Penalty = Callable[[Any, Terms], jax.Array]
+# hyperparameters and terms -> [b] or [], nats; with metrics of its own beside it, where it has some
+Penalty = Callable[[Any, Terms], jax.Array | tuple[jax.Array, dict[str, jax.Array]]]
 Objective = Callable[..., Outcome]
 
 
@@ -132,29 +133,38 @@ def negative_elbo(it: Parts, penalty: Penalty, *, num_samples: int = 1, closed_f
 
     Args:
       it: the model's parts; its parameters are those of the player "vae".
-      penalty: hyperparameters and ``Terms`` -> [b] or [], nats.
+      penalty: hyperparameters and ``Terms`` -> [b] or [], nats; or that and metrics of its own.
       num_samples: posterior samples per example.
       closed_form: whether the KL is computed in closed form, or from the samples that the decoder sees.
     """
 
     def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
         params = _only_player(variables)
-        posterior, prior = it.posterior(params, hparams, batch), it.prior(params, hparams)
-        if closed_form:
-            z = posterior.sample(key, (num_samples,))
-            kl = divergences.kl(posterior, prior)
-        else:
-            z, log_q = draw(posterior, key, num_samples)
-            kl = jnp.mean(log_q - prior.log_prob(z), axis=0)
-        if num_samples == 1:  # without a leading axis of one, which XLA's CPU compiler can't divide over cores
-            log_px = it.decode(params, hparams, z[0], batch).log_prob(batch["x"])
-        else:
-            log_px = jnp.mean(it.decode(params, hparams, z, batch).log_prob(batch["x"]), axis=0)
-        terms = Terms(log_px, kl, posterior, z, prior, jax.random.fold_in(key, 1))
-        loss = jnp.mean(-log_px + penalty(hparams, terms))
-        return Outcome({"vae": loss}, variables.state, metrics(it.likelihood, log_px, kl))
+        terms = draw_terms(it, key, params, hparams, batch, num_samples=num_samples, closed_form=closed_form)
+        found = penalty(hparams, terms)
+        added, own = found if isinstance(found, tuple) else (found, {})
+        loss = jnp.mean(-terms.log_px + added)
+        return Outcome({"vae": loss}, variables.state, metrics(it.likelihood, terms.log_px, terms.kl) | own)
 
     return objective
+
+
+def draw_terms(
+    it: Parts, key: jax.Array, params: PyTree, hparams: Any, batch: Batch, *, num_samples: int, closed_form: bool
+) -> Terms:
+    """What an objective over ``it`` is made of; see ``negative_elbo`` for the arguments."""
+    posterior, prior = it.posterior(params, hparams, batch), it.prior(params, hparams)
+    if closed_form:
+        z = posterior.sample(key, (num_samples,))
+        kl = divergences.kl(posterior, prior)
+    else:
+        z, log_q = draw(posterior, key, num_samples)
+        kl = jnp.mean(log_q - prior.log_prob(z), axis=0)
+    if num_samples == 1:  # without a leading axis of one, which XLA's CPU compiler can't divide over cores
+        log_px = it.decode(params, hparams, z[0], batch).log_prob(batch["x"])
+    else:
+        log_px = jnp.mean(it.decode(params, hparams, z, batch).log_prob(batch["x"]), axis=0)
+    return Terms(log_px, kl, posterior, z, prior, jax.random.fold_in(key, 1))
 
 
 def metrics(likelihood: likelihoods.Likelihood, log_px: jax.Array, kl: jax.Array) -> dict[str, jax.Array]:
