@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex.distributions._base import Distribution, broadcastable, family, is_array, lift, static, sum_trailing
+from vaex.distributions.gaussian import LOG_2PI, Normal
 
 
 @family
@@ -16,7 +17,8 @@ class Mixture(Distribution):
     r"""Mixture :math:`\sum_k \pi_k\,p_k(x)`, with components along the last batch axis of any distribution.
 
     A VampPrior is ``Mixture(logits, encoder_posterior_at_the_pseudo_inputs)``. Samples carry gradients to the chosen
-    component, none to the weights.
+    component, none to the weights. One mixture of many diagonal Gaussians takes matrix products, not an array of
+    [..., components, d].
 
     Args:
       logits: [*batch, components], unnormalised log-weights.
@@ -79,6 +81,8 @@ class Mixture(Distribution):
         return jnp.sum(self._weights * x, axis=-1 - len(self.event_shape))
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        if self._is_diagonal:
+            return self._sample_diagonal(key, shape)
         batch, event = self.batch_shape, self.event_shape
         sample_shape = shape[: len(shape) - len(batch) - len(event)]
         key_index, key_value = jax.random.split(key)
@@ -89,11 +93,46 @@ class Mixture(Distribution):
         index = index.reshape(index.shape + (1,) * (1 + len(event)))
         return jnp.squeeze(jnp.take_along_axis(values, index, axis=-1 - len(event)), axis=-1 - len(event))
 
+    @property
+    def _is_diagonal(self) -> bool:
+        """Whether this is one mixture of Gaussian vectors, [components, d]."""
+        normal = self.components
+        return isinstance(normal, Normal) and np.ndim(normal.mean) == 2 and normal.event_ndims == 1
+
+    def _sample_diagonal(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        key_index, key_value = jax.random.split(key)
+        (logits,) = lift(self.logits)
+        index = jax.random.categorical(key_index, logits, shape=shape[:-1])
+        return Normal(self.components.mean[index], self.components.log_scale[index]).sample(key_value)
+
     def _log_prob(self, value: jax.Array) -> jax.Array:
+        if self._is_diagonal:
+            arrays = lift(value, self.logits, self.components.mean, self.components.log_scale)
+            return diagonal_log_prob(*arrays)
         log_probs, logits = lift(
             self.components.log_prob(jnp.expand_dims(value, value.ndim - len(self.event_shape))), self.logits
         )
         return jax.nn.logsumexp(jax.nn.log_softmax(logits, axis=-1) + log_probs, axis=-1)
+
+
+def diagonal_log_prob(value: jax.Array, logits: jax.Array, mean: jax.Array, log_scale: jax.Array) -> jax.Array:
+    """Log-density [...] of one mixture of diagonal Gaussians, logits [c], mean and log_scale [c, d], at value [..., d].
+
+    The square is expanded into two matrix products, whose rounding grows with the distance in scales. It matters where one
+    component is likelier than all others by far, so that component's term is computed again without cancellation.
+    """
+    high = jax.lax.Precision.HIGHEST
+    centre = jax.lax.stop_gradient(jnp.mean(mean, axis=0))
+    x, shift, precision = value - centre, mean - centre, jnp.exp(-2.0 * log_scale)
+    squares = jnp.matmul(jnp.square(x), precision.T, precision=high) + jnp.sum(jnp.square(shift) * precision, axis=-1)
+    squares = squares - 2.0 * jnp.matmul(x, (shift * precision).T, precision=high)
+    weights = jax.nn.log_softmax(logits) - jnp.sum(log_scale, axis=-1) - 0.5 * mean.shape[-1] * LOG_2PI
+    rough = weights - 0.5 * squares
+    best = jnp.argmax(rough, axis=-1)
+    likeliest = jnp.take_along_axis(rough, best[..., None], axis=-1)
+    likeliest = jnp.where(jnp.isfinite(likeliest), likeliest, 0.0)  # -inf less itself would be nan, far from all components
+    exact = weights[best] - 0.5 * jnp.sum(jnp.square((value - mean[best]) * jnp.exp(-log_scale[best])), axis=-1)
+    return exact + jax.nn.logsumexp(rough - likeliest, axis=-1)
 
 
 @family
