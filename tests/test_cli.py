@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from vaex import cli, experiment, files, run_directory
+from vaex import cli, files, run_directory, trainer
 from vaex.training import checkpoint
 
 QUICK = {
@@ -111,7 +111,7 @@ def untrained(monkeypatch):
     """Reaching the training or the evaluation is a failure."""
     from vaex import report
 
-    monkeypatch.setattr(experiment, "train", lambda *args, **kwargs: pytest.fail("this reached training"))
+    monkeypatch.setattr(trainer, "train", lambda *args, **kwargs: pytest.fail("this reached training"))
     monkeypatch.setattr(report, "summarize", lambda *args, **kwargs: pytest.fail("this reached the evaluation"))
 
 
@@ -381,7 +381,7 @@ def test_data_that_changed_between_runs_is_refused(tmp_path, untrained, monkeypa
         run_directory.write_config(run, "solo")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiment, "train", configured)
+    monkeypatch.setattr(trainer, "train", configured)
     words = (f"--dataset={path}", "--steps=5")
     assert vaex(tmp_path / "run", *words).code == 130
     np.savez(path, x=np.linspace(0, 0.9, 640, dtype=np.float32).reshape(10, 8, 8))
@@ -490,7 +490,7 @@ def test_an_interrupt_is_told_in_one_line(tmp_path, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(experiment, "train", interrupted)
+    monkeypatch.setattr(trainer, "train", interrupted)
     done = vaex(tmp_path / "run")
     assert done.code == 130 and done.err == "vaex: interrupted; the same command continues from the last checkpoint\n"
 
@@ -507,7 +507,7 @@ def test_a_full_disk_or_memory_is_told_in_one_line(tmp_path, monkeypatch, error,
     def fails(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(experiment, "train", fails)
+    monkeypatch.setattr(trainer, "train", fails)
     done = vaex(tmp_path / "run")
     assert done.code == 2 and done.err.count("\n") == 1 and says in done.err
 
@@ -516,7 +516,7 @@ def test_a_defect_is_not_hidden(tmp_path, monkeypatch):
     def fails(*args, **kwargs):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(experiment, "train", fails)
+    monkeypatch.setattr(trainer, "train", fails)
     with pytest.raises(RuntimeError, match="a bug"):
         vaex(tmp_path / "run")
 

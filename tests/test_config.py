@@ -9,7 +9,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from vaex import cli, config, experiment, flags, identity, models, schedules
+from vaex import cli, config, flags, identity, models, schedules, trainer
 from vaex.errors import UserError
 
 VAE = "--model=beta_vae"
@@ -222,7 +222,7 @@ REFUSED = [
 def refusal(capsys, monkeypatch, tmp_path, words) -> str:
     """The one line that the words are refused with; training must not be reached."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(experiment, "train", lambda *args, **kwargs: pytest.fail("this reached training"))
+    monkeypatch.setattr(trainer, "train", lambda *args, **kwargs: pytest.fail("this reached training"))
     assert cli.main(words) == 2
     out, err = capsys.readouterr()
     assert out == ""

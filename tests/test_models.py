@@ -13,9 +13,9 @@ from vaex.models import MODELS
     scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(f"laws of {name}")) for name in MODELS]
 )
 def subject(request):
-    """The model on small data, and the processor's seconds that its laws took, which are printed when they are done."""
+    """The model's stages on small data, and the processor's seconds that its laws took, printed when they are done."""
     seconds: dict[str, float] = {}
-    yield testing.subject(request.param), seconds
+    yield testing.subjects(request.param), seconds
     dearest = sorted(seconds.items(), key=lambda item: -item[1])
     listed = ", ".join(f"{law} {took:.1f}" for law, took in dearest if took >= 0.05)
     capture = request.config.pluginmanager.getplugin("capturemanager")
@@ -25,7 +25,8 @@ def subject(request):
 
 @pytest.mark.parametrize("law", testing.LAWS)
 def test_model_keeps_the_law(subject, law):
-    it, seconds = subject
+    stages, seconds = subject
     began = time.process_time()
-    testing.LAWS[law](it)
+    for it in stages:
+        testing.LAWS[law](it)
     seconds[law] = time.process_time() - began

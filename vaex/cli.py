@@ -110,10 +110,11 @@ def lead(assembled: Experiment) -> int:
             show(assembled.directory, done)
             return 0
         size = f"{len(settings.members)} members, " if len(settings.members) > 1 else ""
-        print(f"{settings.model} on {assembled.spec.name}: {size}{assembled.steps} steps, in {assembled.directory}")
+        steps = " + ".join([f"{assembled.steps} steps", *(f"{n} of {s}" for s, n in assembled.later_steps.items())])
+        print(f"{settings.model} on {assembled.spec.name}: {size}{steps}, in {assembled.directory}")
         trained = trainer.train(assembled, resumed=stands == RESUMED, say=print)
         processes.leave()
-        if done is not None and done["steps"] == assembled.steps:  # only the evaluation is new: keep how it was trained
+        if done is not None and trained_as_far(done, assembled):  # only the evaluation is new: keep how it was trained
             trained = trained._replace(facts={name: done.get(name) for name in trained.facts})
         summary = report.summarize(assembled, trained, tell_on(sys.stderr))
         files.write_json(path, summary)
@@ -132,10 +133,15 @@ def standing(assembled: Experiment, path: pathlib.Path) -> int:
             f"{assembled.directory} is trained to step {done['steps']} already, beyond --steps={assembled.steps}; give at "
             "least that many steps, another --out, or --overwrite to start again"
         )
-    complete = done is not None and done["steps"] == assembled.steps and not assembled.settings.run.profile
+    complete = done is not None and trained_as_far(done, assembled) and not assembled.settings.run.profile
     if done is not None and complete and covers(done["evaluation"], report.evaluation_facts(assembled)):
         return FINISHED
     return RESUMED if resumed else NEW
+
+
+def trained_as_far(done: Mapping[str, Any], assembled: Experiment) -> bool:
+    """Whether every stage of a finished run has been trained as far as is wanted."""
+    return done["steps"] == assembled.steps and done.get("stage_steps", {}) == assembled.later_steps
 
 
 def covers(done: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from vaex import data, experiment, identity, run_directory
 from vaex.config import Settings
-from vaex.core import Recipe, TrainState
+from vaex.core import Recipe, TrainState, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.evaluation import likelihood
@@ -48,26 +48,36 @@ def load(directory: str | os.PathLike[str], *, member: int = 0) -> Run:
         spec = run_directory.load_spec(facts)
     except KeyError as error:
         raise UserError(f"load: {path} lacks data.{error.args[0]}; it was written by another version of vaex") from None
-    if not (folder / "checkpoints").is_dir():
-        raise UserError(f"load: {folder} holds no checkpoint yet; train the run first")
     recipe = experiment.build_recipe(settings, spec)
+    for index, stage in enumerate(recipe.stages):
+        if not (experiment.stage_folder(folder, recipe, index) / "checkpoints").is_dir():
+            which = f" of the stage {stage.name}" if len(recipe.stages) > 1 else ""
+            raise UserError(f"load: {folder} holds no checkpoint{which} yet; train the run first")
     mine = _member_state(folder, settings, recipe, spec, member)
     return Run(recipe, spec, algorithm.averaged_variables(mine), resolve(mine.hparams, mine.step), int(mine.step))
 
 
 def _member_state(folder: pathlib.Path, settings: Settings, recipe: Recipe, spec: Spec, member: int) -> TrainState:
-    """The newest train state of one member."""
-    stage = recipe.stages[0]
+    """The newest train state of one member, in the last stage."""
     batch = {"x": jnp.zeros((settings.run.batch_size or 1, *spec.shape), jnp.float32)}
     if spec.num_classes:
         batch["y"] = jnp.zeros(len(batch["x"]), jnp.int32)
     seeds = [one.seed for one in settings.members]
     hparams = experiment.stack_hparams(settings)
-    state = jax.eval_shape(lambda h: population.init(stage.algorithm, seeds, h, batch), hparams)
-    _, metrics = jax.eval_shape(stage.algorithm.step, population.member_shapes(state), batch)
+
+    def first(hparams: Any) -> TrainState:
+        finished: dict[str, Variables] = {}
+        for index, stage in enumerate(recipe.stages):
+            made: dict[str, Any] = {"stage": index, "prepare": stage.prepare, "finished": finished}
+            state = population.init(stage.algorithm, seeds, hparams, batch, **made)
+            finished[stage.name] = algorithm.averaged_variables(state)
+        return state
+
+    state, last = jax.eval_shape(first, hparams), len(recipe.stages) - 1
+    _, metrics = jax.eval_shape(recipe.stages[last].algorithm.step, population.member_shapes(state), batch)
     window: Any = jax.ShapeDtypeStruct((len(seeds), len(metrics)), jnp.float32)
     template = loop.Carry(state, window)
-    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints = Checkpoints(experiment.stage_folder(folder, recipe, last) / "checkpoints")
     try:
         return population.member(checkpoints.restore(template).state, member)
     finally:

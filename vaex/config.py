@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from vaex import models, usage
 from vaex.errors import UserError, nearest
 from vaex.flags import (
+    COUNT,
     GROUPS,
     DataFlags,
     EvaluationFlags,
@@ -21,6 +22,7 @@ from vaex.flags import (
     parse_hparam,
     parse_seeds,
     ranges,
+    stage_flags,
 )
 
 DEFAULTS = {"dataset": "digits", "steps": 4000, "batch_size": 128}
@@ -37,7 +39,8 @@ class Settings(NamedTuple):
     """A checked command line. ``config`` is the model's static Config; ``members`` the grid, seeds varying fastest;
     ``varied`` the hyperparameters that differ in it; ``defaults`` the model's data set, steps and batch size.
 
-    ``run.batch_size`` is None until the data is known, where no flag gave it.
+    ``run.batch_size`` is None until the data is known, where no flag gave it. ``stage_steps``: stage -> steps of the stages
+    after the first, whose steps are ``run.steps``.
     """
 
     model: str
@@ -49,6 +52,7 @@ class Settings(NamedTuple):
     members: tuple[Member, ...]
     varied: tuple[str, ...]
     defaults: dict[str, Any]
+    stage_steps: Mapping[str, int] = {}
 
 
 def _split(argv: Sequence[str]) -> dict[str, str | None]:
@@ -79,7 +83,7 @@ def _tables(module: types.ModuleType) -> tuple[dict[str, Any], dict[str, Any]]:
         if not dataclasses.is_dataclass(getattr(module, part)):
             raise UserError(f"{module.__name__}: {part} is not a dataclass; write @dataclass(frozen=True) above it")
     config, hparams = field_types(module.Config), hparam_defaults(module)
-    taken = {name for _, group in GROUPS for name in field_types(group)} | {"help"}
+    taken = {name for _, group in GROUPS for name in field_types(group)} | {"help", *stage_flags(module)}
     for name in (*config, *hparams):
         if name in taken or name.removeprefix("no_") in taken:
             raise UserError(
@@ -92,7 +96,10 @@ def _tables(module: types.ModuleType) -> tuple[dict[str, Any], dict[str, Any]]:
 def _model_flags() -> dict[str, set[str]]:
     """Model -> its own flags, over the registry."""
     modules = {name: models.module(name) for name in models.MODELS}
-    return {name: {*field_types(found.Config), *hparam_defaults(found)} for name, found in modules.items()}
+    return {
+        name: {*field_types(found.Config), *hparam_defaults(found), *stage_flags(found)}
+        for name, found in modules.items()
+    }
 
 
 def _refuse_unknown(flag: str, model: str, known: Sequence[str]) -> None:
@@ -120,7 +127,9 @@ def parse(argv: Sequence[str]) -> Settings:
     if "help" in words:
         usage.print_help(module)
     grouped = {name: field_types(group) for name, group in GROUPS}
+    of_stages = stage_flags(module)
     known = {**{k: v for table in grouped.values() for k, v in table.items()}, **config_types}
+    known |= dict.fromkeys(of_stages, int)
     values: dict[str, Any] = {}
     for name, text in words.items():
         kind = known.get(name)
@@ -136,7 +145,7 @@ def parse(argv: Sequence[str]) -> Settings:
         elif text is None or (not text and name != "hidden"):
             raise UserError(f"--{name} lacks its value; write --{name}=VALUE")
         elif name in known:
-            values[name] = convert(name, kind, text)
+            values[name] = convert(name, kind, text, COUNT if name in of_stages else None)
     groups = {name: group(**{k: values[k] for k in grouped[name] if k in values}) for name, group in GROUPS}
     if groups["run"].steps is not None and groups["run"].epochs is not None:
         raise UserError("--steps and --epochs say the same thing twice; give one of them")
@@ -148,7 +157,10 @@ def parse(argv: Sequence[str]) -> Settings:
         for name, text in default_texts.items()
     }
     config = module.Config(**{k: values[k] for k in config_types if k in values})
-    return settings(model, module, groups["run"], groups["data"], groups["evaluation"], config, grid)
+    chosen = settings(model, module, groups["run"], groups["data"], groups["evaluation"], config, grid)
+    return chosen._replace(
+        stage_steps={flag.removesuffix("_steps"): values.get(flag, n) for flag, n in of_stages.items()}
+    )
 
 
 def settings(

@@ -7,7 +7,7 @@ dimensions, in nats; only ``objective`` averages over the batch.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 
@@ -79,7 +79,12 @@ class Algorithm(NamedTuple):
 
 
 class Stage(NamedTuple):
-    """One training run within a recipe. ``prepare(finished stages' variables) -> pytree`` feeds ``Variables.state``."""
+    """One training run within a recipe.
+
+    ``prepare(finished) -> pytree``: the ``Variables.state`` that a later stage begins with, made of the variables of the
+    stages before, by name (the averaged parameters where there are any). Training passes it through, so it is kept in the
+    checkpoint, and a member of a population has its own.
+    """
 
     name: str
     model: Model
@@ -95,10 +100,23 @@ class LikelihoodFacts(NamedTuple):
     discrete: bool = False
 
 
+class Latents(NamedTuple):
+    """What neighbouring entries of a code are, so that evaluation and pictures treat them as such.
+
+    ``kind``: "normal", latents with a standard normal prior; "free", with any other prior; "sphere", a unit vector;
+    "categorical", the one-hot or the class probabilities of one variable with a uniform prior. ``size``: how many entries.
+    """
+
+    kind: Literal["normal", "free", "sphere", "categorical"]
+    size: int
+
+
 class Recipe(NamedTuple):
     """What a model file builds: its stages, and the functions over all of them that loading and evaluation use.
 
+    They take the variables of the last stage, whose ``state`` holds what its ``prepare`` took from the stages before.
     ``figures``: name -> function(key, variables, hparams, batch) -> a figure record.
+    ``latents``: what a code [d] is made of, from its first entry to its last; () where all are "normal".
     All take x as model inputs (float32, in [0, 1] for images); where data is stored otherwise, callers prepare it first.
     """
 
@@ -109,6 +127,7 @@ class Recipe(NamedTuple):
     sample: Callable[..., Any]
     likelihood: LikelihoodFacts = LikelihoodFacts()
     figures: Mapping[str, Callable[..., Any]] = {}
+    latents: tuple[Latents, ...] = ()
 
 
 class Feed(NamedTuple):

@@ -66,7 +66,7 @@ class Evaluator:
         self.batch = max(1, min(BATCH, BATCH_VALUES // math.prod(spec.shape)))
         prepared = Inputs(spec, jax.random.fold_in(self.key, 0), self.arrays["x"], self.batch)
         self.inputs = {**self.arrays, "x": cast(np.ndarray, prepared)}
-        self._objective = objective.objective_values(recipe.stages[0].model.objective)
+        self._objective = objective.objective_values(recipe.stages[-1].model.objective)
         self._posterior = jax.jit(self._moments)
         self._decode = jax.jit(lambda variables, hparams, z: recipe.decode(variables, hparams, z, {}).mean)
         self._draw = jax.jit(lambda key, variables, hparams, z: recipe.decode(variables, hparams, z, {}).sample(key))

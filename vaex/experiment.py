@@ -18,7 +18,7 @@ from vaex.training import algorithm, population
 
 
 class Experiment(NamedTuple):
-    """Settings with their data and functions. ``hparams`` are stacked over members; ``steps`` is where training ends."""
+    """Settings with their data and functions. ``hparams`` are stacked over members; ``stage_steps``: where each stage ends."""
 
     settings: config.Settings
     directory: pathlib.Path
@@ -26,7 +26,26 @@ class Experiment(NamedTuple):
     spec: Spec
     recipe: Recipe
     hparams: Any
-    steps: int
+    stage_steps: tuple[int, ...]
+
+    @property
+    def steps(self) -> int:
+        """Of the first stage."""
+        return self.stage_steps[0]
+
+    @property
+    def later_steps(self) -> dict[str, int]:
+        """Stage -> steps of the stages after the first."""
+        return {one.name: steps for one, steps in list(zip(self.recipe.stages, self.stage_steps, strict=True))[1:]}
+
+    def folder(self, stage: int) -> pathlib.Path:
+        """Where a stage, counted from 0, keeps its checkpoints and rows."""
+        return stage_folder(self.directory, self.recipe, stage)
+
+
+def stage_folder(directory: pathlib.Path, recipe: Recipe, stage: int) -> pathlib.Path:
+    """The run directory itself for the first stage, ``stages/NAME`` in it for later ones."""
+    return directory / "stages" / recipe.stages[stage].name if stage else directory
 
 
 def resolve_spec(settings: config.Settings, spec: Spec) -> Spec:
@@ -41,9 +60,12 @@ def resolve_spec(settings: config.Settings, spec: Spec) -> Spec:
 def build_recipe(settings: config.Settings, spec: Spec) -> Recipe:
     """The model's recipe for data of this spec."""
     recipe = settings.module.build(settings.config, spec)
-    if len(recipe.stages) != 1:
+    names = [stage.name for stage in recipe.stages]
+    unknown = sorted(set(settings.stage_steps) - set(names[1:]))
+    if not names or len(set(names)) < len(names) or unknown:
+        problem = f"DEFAULTS[{unknown[0] + '_steps'!r}] names none of them" if unknown else "expected different names"
         raise UserError(
-            f"--model={settings.model}: its recipe has {len(recipe.stages)} stages; training takes one so far"
+            f"--model={settings.model}: its recipe has the stages {', '.join(names) or '(none)'}; {problem}"
         )
     return recipe
 
@@ -88,7 +110,9 @@ def assemble(settings: config.Settings) -> Experiment:
     available = jax.device_count()
     if run.devices is not None and run.devices > available:
         raise UserError(f"--devices={run.devices}: this machine has {available}")
-    return Experiment(settings, directory, dataset, spec, build_recipe(settings, spec), stack_hparams(settings), steps)
+    recipe = build_recipe(settings, spec)
+    later = (settings.stage_steps.get(stage.name, steps) for stage in recipe.stages[1:])
+    return Experiment(settings, directory, dataset, spec, recipe, stack_hparams(settings), (steps, *later))
 
 
 def describe_member(settings: config.Settings, member: config.Member) -> str:

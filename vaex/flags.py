@@ -173,8 +173,8 @@ def _number(value: float) -> str:
     return str(np.float32(value)).removesuffix(".0")
 
 
-def convert(name: str, kind: Any, text: str) -> Any:
-    """The value of ``text`` for a flag of type ``kind``.
+def convert(name: str, kind: Any, text: str, limits: tuple[float, float] | None = None) -> Any:
+    """The value of ``text`` for a flag of type ``kind``, between ``limits`` (those of the flags of every model by default).
 
     Raises: UserError that says what was expected.
     Example:
@@ -204,7 +204,7 @@ def convert(name: str, kind: Any, text: str) -> Any:
         raise UserError(f"--{name}={text}: expected {example}{_one_value(text)}") from None
     if kind is float and not math.isfinite(value):
         raise UserError(f"--{name}={text}: expected a finite number")
-    low, high = LIMITS.get(name, (-math.inf, math.inf))
+    low, high = limits or LIMITS.get(name, (-math.inf, math.inf))
     if kind in (int, float) and not low <= value <= high:
         raise UserError(f"--{name}={text}: expected {f'at least {low}' if value < low else f'at most {high}'}")
     return value
@@ -285,6 +285,11 @@ def parse_hparam(
     if len(set(texts)) < len(texts):
         raise UserError(f"--{name}={text}: a value stands twice; give each once, and --seeds for repetitions")
     return tuple(texts)
+
+
+def stage_flags(module: types.ModuleType) -> dict[str, int]:
+    """Flag -> default of the steps of a model's later stages: the entries ``<stage>_steps`` of its ``DEFAULTS``."""
+    return {name: steps for name, steps in getattr(module, "DEFAULTS", {}).items() if name.endswith("_steps")}
 
 
 def hparam_defaults(module: types.ModuleType) -> dict[str, str]:

@@ -80,11 +80,10 @@ def summarize(run: experiment.Experiment, trained: trainer.Trained, tell: Callab
     averaged = algorithm.averaged_variables(trained.state)
     device = jax.devices()[0]
     members = []
-    rows = reporting.read_rows(run.directory / "metrics.jsonl")
     for index, member in enumerate(settings.members):
         title = experiment.describe_member(settings, member)
         variables = jax.device_get(population.member(averaged, index))
-        hparams = resolved(run.hparams, index, run.steps)
+        hparams = resolved(run.hparams, index, run.stage_steps[-1])
         evaluator_tell = lambda done, total, t=title: tell(f"evaluating {t}: {done}/{total} examples")  # noqa: E731
         facts = {"seed": member.seed, "hparams": member.hparams, **evaluator.member(variables, hparams, evaluator_tell)}
         members.append(facts)
@@ -92,7 +91,10 @@ def summarize(run: experiment.Experiment, trained: trainer.Trained, tell: Callab
             folder = run.directory / "figures" / (title if len(settings.members) > 1 else "")
             draw_member(evaluator, variables, hparams, facts, folder)
     if flags.figures:
-        draw_curves(settings, rows, run.directory / "figures")
+        for index, stage in enumerate(run.recipe.stages):
+            name = f"training_curves_{stage.name}.png" if index else "training_curves.png"
+            rows = reporting.read_rows(run.folder(index) / "metrics.jsonl")
+            draw_curves(settings, rows, run.directory / "figures" / name)
     return {
         "model": settings.model,
         "dataset": run.spec.name,
@@ -101,6 +103,7 @@ def summarize(run: experiment.Experiment, trained: trainer.Trained, tell: Callab
         "data_hash": run.spec.data_hash,
         "data_seed": settings.data.data_seed,
         "steps": run.steps,
+        **({"stage_steps": run.later_steps} if run.later_steps else {}),
         "batch_size": settings.run.batch_size,
         "evaluation": evaluation_facts(run),
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
@@ -186,12 +189,12 @@ def draw_vectors(
     plots.save(curves, folder / "reconstructions.png")
 
 
-def draw_curves(settings: config.Settings, rows: list[dict[str, Any]], folder: pathlib.Path) -> None:
+def draw_curves(settings: config.Settings, rows: list[dict[str, Any]], path: pathlib.Path) -> None:
     """Training curves: one panel per metric, all members in each."""
     if not rows:
         return
     labels = [experiment.describe_member(settings, member) for member in settings.members]
-    plots.save(list(pictures.training_curves(rows, members=labels).values()), folder / "training_curves.png")
+    plots.save(list(pictures.training_curves(rows, members=labels).values()), path)
 
 
 # --- words --------------------------------------------------------------------------------------------------------

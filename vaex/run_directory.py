@@ -44,7 +44,7 @@ def claim(experiment: Experiment) -> bool:
     return True
 
 
-OURS = ("config.json", "metrics.jsonl", "timings.jsonl", "summary.json", "checkpoints", "figures", "profile")
+OURS = ("config.json", "metrics.jsonl", "timings.jsonl", "summary.json", "checkpoints", "stages", "figures", "profile")
 
 
 def clear(directory: pathlib.Path) -> None:
@@ -64,10 +64,10 @@ def clear(directory: pathlib.Path) -> None:
     for folder in sorted((directory / "figures").rglob("*"), reverse=True):
         _remove_empty(folder)
     _remove_empty(directory / "figures")
-    for name in ("checkpoints", "profile"):
+    for name in ("checkpoints", "stages", "profile"):
         if (directory / name).is_dir() and not (directory / name).is_symlink():
             shutil.rmtree(directory / name)
-    for name in ("checkpoints", "profile", "summary.json", "timings.jsonl", "metrics.jsonl", "config.json"):
+    for name in ("checkpoints", "stages", "profile", "summary.json", "timings.jsonl", "metrics.jsonl", "config.json"):
         (directory / name).unlink(missing_ok=True)
 
 
@@ -87,8 +87,12 @@ def write_config(experiment: Experiment, strategy: str) -> None:
     write_json(experiment.directory / "config.json", facts)
 
 
+ADDED = ("num_training_examples",)  # to Spec, after runs had been written
+
+
 def load_spec(facts: dict[str, Any]) -> Spec:
-    """The Spec that ``write_config`` stored."""
-    stored = ((name, facts["data"][name]) for name in Spec._fields)
+    """The Spec that ``write_config`` stored; what earlier versions did not store has its default."""
+    fields = (name for name in Spec._fields if name in facts["data"] or name not in ADDED)
+    stored = ((name, facts["data"][name]) for name in fields)
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in stored}
     return Spec(**values)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pathlib
 import time
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex import data, profiling
-from vaex.core import Algorithm, Feed, Stage
+from vaex.core import Algorithm, Feed, Stage, Variables
 from vaex.data.factors import factor_feed
 from vaex.data.labelled import choose_labelled, hide_labels, labelled_order
 from vaex.data.spec import Spec
@@ -65,16 +67,17 @@ def training_feed(experiment: Experiment) -> Feed:
     return data.feed_for(flags.memory, arrays, batch_size, flags.data_seed, order=order)
 
 
-def initial_state(experiment: Experiment) -> tuple[Algorithm, Any, Any]:
-    """The algorithm, the feed and the members' first states."""
-    stage, run = experiment.recipe.stages[0], experiment.settings.run
+def initial_state(experiment: Experiment, stage: int, finished: Mapping[str, Variables]) -> tuple[Algorithm, Any]:
+    """The algorithm of a stage and the members' first states."""
+    flags, run, one = experiment.settings.data, experiment.settings.run, experiment.recipe.stages[stage]
+    stepper = stage_algorithm(one, experiment.spec, flip=flags.flip, crop=flags.crop)
     arrays = experiment.dataset.splits["train"]
-    feed = training_feed(experiment)
-    flags = experiment.settings.data
-    stepper = stage_algorithm(stage, experiment.spec, flip=flags.flip, crop=flags.crop)
     example = {name: jnp.asarray(values[: run.batch_size]) for name, values in arrays.items()}
     seeds = [member.seed for member in experiment.settings.members]
-    return stepper, feed, population.init(stepper, seeds, experiment.hparams, example)
+    state = population.init(
+        stepper, seeds, experiment.hparams, example, stage=stage, prepare=one.prepare, finished=finished
+    )
+    return stepper, state
 
 
 def strategy_for(experiment: Experiment, state: Any, recorded: str | None) -> str:
@@ -95,17 +98,69 @@ def strategy_for(experiment: Experiment, state: Any, recorded: str | None) -> st
 
 
 def train(experiment: Experiment, *, resumed: bool, say: Any) -> Trained:
-    """Train to ``experiment.steps`` from the latest checkpoint, or from the start.
+    """Train each stage to its number of steps from its latest checkpoint, or from the start.
 
     Args:
       experiment: assembled, its directory claimed.
       resumed: whether the directory holds a run of this configuration.
       say: prints one line.
-    Raises: NonFiniteError where a loss stops being finite; the last good checkpoint stays.
+    Returns: the last stage's state, and its facts; with several stages also those of each, by name.
+    Raises: NonFiniteError where a loss stops being finite; the last good checkpoint stays. UserError where a stage has gone
+      beyond its steps, or would go on though a later one was trained on what it was.
     """
-    run, directory = experiment.settings.run, experiment.directory
-    stepper, feed, state = initial_state(experiment)
-    recorded = read_json(directory / "config.json").get("population_strategy") if resumed else None
+    feed, stages = training_feed(experiment), experiment.recipe.stages
+    _check_order(experiment)
+    recorded = read_json(experiment.directory / "config.json").get("population_strategy") if resumed else None
+    finished: dict[str, Variables] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    trained = None
+    for index, stage in enumerate(stages):
+        trained = _train_stage(experiment, index, feed, finished, recorded, resumed=resumed, say=say)
+        finished[stage.name] = algorithm.averaged_variables(trained.state)
+        facts[stage.name] = {"steps": experiment.stage_steps[index], **trained.facts}
+        recorded, resumed = trained.facts["population_strategy"], True
+    assert trained is not None  # a recipe has at least one stage
+    return trained if len(stages) == 1 else trained._replace(facts={**trained.facts, "stages": facts})
+
+
+def _check_order(experiment: Experiment) -> None:
+    """Raise UserError where a stage would be trained on although a later one has begun, which saw it as it is now."""
+    stages = experiment.recipe.stages
+    reached = [trained_steps(experiment.folder(index)) for index in range(len(stages))] if len(stages) > 1 else []
+    for index, step in enumerate(reached):
+        begun = [stages[later].name for later in range(index + 1, len(stages)) if reached[later] is not None]
+        if begun and (step or 0) < experiment.stage_steps[index]:
+            raise UserError(
+                f"{experiment.directory}: the stage {begun[0]} was trained on {stages[index].name} as it was at step {step}, so "
+                f"that one can't go on to step {experiment.stage_steps[index]}; choose another --out, or --overwrite to "
+                "start again"
+            )
+
+
+def trained_steps(folder: pathlib.Path) -> int | None:
+    """The step of the newest checkpoint in a stage's folder, None where there is none."""
+    if not (folder / "checkpoints").is_dir():
+        return None
+    checkpoints = Checkpoints(folder / "checkpoints")
+    try:
+        return checkpoints.latest()
+    finally:
+        checkpoints.close()
+
+
+def _train_stage(
+    experiment: Experiment,
+    stage: int,
+    feed: Feed,
+    finished: Mapping[str, Variables],
+    recorded: str | None,
+    *,
+    resumed: bool,
+    say: Any,
+) -> Trained:
+    """One stage from where its folder stands; ``recorded``: the population strategy that the run began with."""
+    run, directory, stop = experiment.settings.run, experiment.folder(stage), experiment.stage_steps[stage]
+    stepper, state = initial_state(experiment, stage, finished)
     strategy = strategy_for(experiment, state, recorded)
     placement = mesh.choose(len(experiment.settings.members), run.batch_size or 0, run.devices or jax.device_count())
     if not resumed and processes.is_first():
@@ -117,31 +172,31 @@ def train(experiment: Experiment, *, resumed: bool, say: Any) -> Trained:
     try:
         latest = checkpoints.latest()
         start = latest or 0
-        if start > experiment.steps:
+        if start > stop:
+            flag = f"--{experiment.recipe.stages[stage].name}_steps" if stage else "--steps"
             raise UserError(
-                f"{directory} is trained to step {start} already, beyond step {experiment.steps}; give at least "
-                f"--steps={start}, another --out, or --overwrite to start again"
+                f"{directory} is trained to step {start} already, beyond step {stop}; give at least "
+                f"{flag}={start}, another --out, or --overwrite to start again"
             )
         profiler = None
         if run.profile:
-            profiler = profiling.Profiler(directory / "profile", start, experiment.steps, writes=processes.is_first())
+            profiler = profiling.Profiler(directory / "profile", start, stop, writes=processes.is_first())
         if latest is None:
-            if resumed:
+            if resumed and not stage:
                 say(f"{directory} holds no checkpoint: starting again at step 0")
             checkpoints.save(0, carry)  # so that there is a last good state from the first step on
         else:
             carry = checkpoints.restore(carry)
-            say(f"continuing {directory} at step {start} of {experiment.steps}")
-        carry, seconds = _fit(experiment, program, carry, checkpoints, start, profiler)
+            say(f"continuing {directory} at step {start} of {stop}")
+        carry, seconds = _fit(experiment, stage, program, carry, checkpoints, start, profiler)
     finally:
         checkpoints.close()
     if profiler is not None:
         profiler.summarize(program.call, say)
-    trained = experiment.steps - start
     facts = {
         "step_traces": program.step_traces,
         "compile_seconds": round(program.compile_seconds, 3),
-        "steps_per_second": round(trained / seconds, 2) if seconds else None,
+        "steps_per_second": round((stop - start) / seconds, 2) if seconds else None,
         "population_strategy": strategy,
         "devices_used": 1 if placement is None else placement.mesh.size,
     }
@@ -150,6 +205,7 @@ def train(experiment: Experiment, *, resumed: bool, say: Any) -> Trained:
 
 def _fit(
     experiment: Experiment,
+    stage: int,
     program: loop.Program,
     carry: Any,
     checkpoints: Checkpoints,
@@ -157,8 +213,8 @@ def _fit(
     profiler: profiling.Profiler | None,
 ) -> tuple[Any, float]:
     """The loop with its files and progress; returns the last carry and the seconds spent in steps."""
-    run, directory, stop = experiment.settings.run, experiment.directory, experiment.steps
-    writer = _writer(experiment, program, start) if processes.is_first() else None
+    run, directory, stop = experiment.settings.run, experiment.folder(stage), experiment.stage_steps[stage]
+    writer = _writer(experiment, stage, program, start) if processes.is_first() else None
     spent, last_save = [0.0], [time.monotonic()]
 
     def report(first: int, end: int, chunk: loop.Chunk, seconds: float) -> None:
@@ -196,8 +252,10 @@ def _fit(
     return carry, spent[0]
 
 
-def _writer(experiment: Experiment, program: loop.Program, start: int) -> reporting.Writer:
-    settings = experiment.settings
+def _writer(experiment: Experiment, stage: int, program: loop.Program, start: int) -> reporting.Writer:
+    settings, stages = experiment.settings, experiment.recipe.stages
     shown = [name for name in SHOWN if name in program.metric_names] or ["loss"]
-    progress = reporting.Progress(settings.model, start, experiment.steps, settings.run.batch_size or 0, shown)
-    return reporting.Writer(experiment.directory, program.metric_names, program.log_every, start, progress)
+    title = settings.model if len(stages) == 1 else f"{settings.model}, {stages[stage].name}"
+    stop = experiment.stage_steps[stage]
+    progress = reporting.Progress(title, start, stop, settings.run.batch_size or 0, shown)
+    return reporting.Writer(experiment.folder(stage), program.metric_names, program.log_every, start, progress)

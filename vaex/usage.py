@@ -8,7 +8,7 @@ import typing
 from typing import Any
 
 from vaex import data, models
-from vaex.flags import GROUPS, field_types, help_texts, hparam_defaults, show
+from vaex.flags import GROUPS, field_types, help_texts, hparam_defaults, show, stage_flags
 
 
 def print_help(module: types.ModuleType | None) -> typing.NoReturn:
@@ -19,6 +19,8 @@ def print_help(module: types.ModuleType | None) -> typing.NoReturn:
     if module is not None:
         config = module.Config()
         groups.append(("model", _described(module.Config, config, "Static choices of the model (one value each).")))
+        if stage_flags(module):
+            groups.append(("later stages", _stages(module)))
         texts = hparam_defaults(module)
         help_of = help_texts(module.HParams)
         fields = [
@@ -72,6 +74,21 @@ def _models(width: int) -> list[str]:
             "",
         ]
     return lines[:-1]
+
+
+def _stages(module: types.ModuleType) -> Any:
+    """The flags of the steps of a model's later stages."""
+    import tyro
+
+    fields = []
+    for flag, steps in stage_flags(module).items():
+        told = f"how many steps to train the stage {flag.removesuffix('_steps')}, after the stages before it."
+        fields.append((flag, typing.Annotated[int, tyro.conf.arg(help=told)], dataclasses.field(default=steps)))
+    described = dataclasses.make_dataclass("LaterStages", fields)
+    described.__doc__ = (
+        "Stages are trained one after the other, each on what the one before has learned; --steps is the first's."
+    )
+    return described
 
 
 def _described(cls: type, defaults: Any, doc: str | None = None) -> Any:

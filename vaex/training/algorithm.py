@@ -175,7 +175,7 @@ def gradient_algorithm(
 
     def init(key: jax.Array, hparams: PyTree, batch: Batch) -> TrainState:
         init_key, train_key = jax.random.split(key)
-        variables = _strong(model.init(init_key, batch))
+        variables = strong(model.init(init_key, batch))
         _check_players(every, variables.params, "every", complete=False)
         if named is not None:
             _check_players(named, variables.params, "optimizer", complete=True)
@@ -210,13 +210,13 @@ def gradient_algorithm(
         metrics = {name: masked_mean(jnp.asarray(m), batch.get("mask")) for name, m in outcome.metrics.items()}
         metrics |= {names[player]: loss for player, loss in losses.items()} | {"finite": finite.astype(jnp.float32)}
         averaged = _averaged(state, params, hparams) if average else ()
-        variables = Variables(params, _strong(outcome.state))
+        variables = Variables(params, strong(outcome.state))
         return TrainState(state.step + 1, state.key, state.hparams, variables, opt_state, averaged), metrics
 
     return Algorithm(init, step)
 
 
-def _strong(tree: PyTree) -> PyTree:
+def strong(tree: PyTree) -> PyTree:
     """Arrays without jax's weak types (those of ``jnp.full(n, 0.5)``), which one step would lose, so the next would retrace."""
     return jax.tree.map(
         lambda leaf: jax.lax.convert_element_type(leaf, leaf.dtype) if getattr(leaf, "weak_type", False) else leaf, tree

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.core import Algorithm, Batch, PyTree, TrainState
+from vaex.core import Algorithm, Batch, PyTree, TrainState, Variables
+from vaex.training.algorithm import strong
 
 STRATEGIES = ("auto", "vmap", "members")
 VMAP_BYTES = 100_000  # on CPU, vmap wins below about this many bytes of parameters per member, members outer above
@@ -73,7 +74,16 @@ def size(state: PyTree) -> int:
     return jax.tree.leaves(state)[0].shape[0]
 
 
-def init(algorithm: Algorithm, seeds: Sequence[int], hparams: PyTree, batch: Batch) -> TrainState:
+def init(
+    algorithm: Algorithm,
+    seeds: Sequence[int],
+    hparams: PyTree,
+    batch: Batch,
+    *,
+    stage: int = 0,
+    prepare: Callable[[Mapping[str, Variables]], PyTree] | None = None,
+    finished: Mapping[str, Variables] | None = None,
+) -> TrainState:
     """Train states of all members, stacked. Each is computed as if alone, so it equals its solo run bit for bit.
 
     Args:
@@ -81,17 +91,33 @@ def init(algorithm: Algorithm, seeds: Sequence[int], hparams: PyTree, batch: Bat
       seeds: one per member, each the root of that member's randomness.
       hparams: stacked hyperparameters, [p] each.
       batch: an example batch, for shapes.
+      stage: how many stages of the recipe came before; each has randomness of its own.
+      prepare: as in ``Stage``; its result becomes ``Variables.state``.
+      finished: stage -> stacked variables of the stages before, for ``prepare``.
     """
-    return _init(algorithm.init, jnp.asarray(np.asarray(seeds, np.uint32)), hparams, batch)
+    words = jnp.asarray(np.asarray(seeds, np.uint32))
+    return _init(algorithm.init, stage, prepare, words, hparams, batch, dict(finished or {}))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _init(init_one: Callable[..., TrainState], words: jax.Array, hparams: PyTree, batch: Batch) -> TrainState:
-    def one(args: tuple[jax.Array, Any]) -> TrainState:
-        seed, values = args
-        return init_one(jax.random.key(seed), values, batch)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _init(
+    init_one: Callable[..., TrainState],
+    stage: int,
+    prepare: Callable[..., PyTree] | None,
+    words: jax.Array,
+    hparams: PyTree,
+    batch: Batch,
+    finished: dict[str, Variables],
+) -> TrainState:
+    def one(args: tuple[jax.Array, Any, dict[str, Variables]]) -> TrainState:
+        seed, values, before = args
+        root = jax.random.key(seed)
+        state = init_one(jax.random.fold_in(root, stage) if stage else root, values, batch)
+        if prepare is None:
+            return state
+        return state._replace(variables=state.variables._replace(state=strong(prepare(before))))
 
-    return jax.lax.map(one, (words, hparams))
+    return jax.lax.map(one, (words, hparams, finished))
 
 
 def member_shapes(state: PyTree) -> PyTree:

@@ -1,0 +1,150 @@
+"""Recipes of several stages: trained one after the other, each on what the one before has learned, and resumed in each."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import two_stages
+from test_cli import assert_same_arrays, stored
+
+import vaex
+from vaex import cli, experiment, files, testing
+from vaex.config import parse
+from vaex.errors import UserError
+
+SMALL = ("--model=two_stages", "--hidden=8", "--latent_dim=2", "--eval_samples=2", "--eval_images=10", "--no-figures")
+
+
+def run(directory, *words):
+    assert cli.main([*SMALL, f"--out={directory}", *words]) == 0
+    return files.read_json(directory / "summary.json")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A population of two, never stopped."""
+    directory = tmp_path_factory.mktemp("stages") / "run"
+    return directory, run(directory, "--seeds=0:2", "--learning_rate=0.001", "--average_decay=0.9")
+
+
+def test_every_stage_keeps_the_laws():
+    times = testing.check_model("two_stages")
+    assert set(times) == set(testing.LAWS)
+
+
+def test_the_summary_tells_of_each_stage(whole):
+    directory, summary = whole
+    assert (summary["steps"], summary["stage_steps"]) == (30, {"prior": 20})
+    assert [facts["steps"] for facts in summary["stages"].values()] == [30, 20]
+    assert all(facts["step_traces"] == 1 for facts in summary["stages"].values())
+    assert "code_cross_entropy" in summary["members"][0]
+    for folder in (directory, directory / "stages" / "prior"):
+        assert (folder / "metrics.jsonl").exists() and (folder / "checkpoints").is_dir()
+
+
+def test_a_stage_sees_the_averaged_parameters_of_its_own_member(whole):
+    directory, _ = whole
+    averages = stored(directory)[1]
+    for member in (0, 1):
+        loaded = vaex.load(directory, member=member)
+        for path, mine in jax.tree_util.tree_flatten_with_path(loaded.variables.state["vae"])[0]:
+            name = f"['state']['average']['vae']{jax.tree_util.keystr(path)}"
+            np.testing.assert_array_equal(mine, averages[name][member])
+    assert loaded.step == 20
+    assert loaded.log_likelihood(jax.random.key(0), np.zeros((2, 8, 8, 1), np.uint8)).shape == (2,)
+    assert loaded.sample(jax.random.key(0), 3).shape == (3, 8, 8, 1)
+
+
+def test_a_member_equals_its_solo_run_in_every_stage(tmp_path):
+    words = ("--seeds=1", "--learning_rate=0.001", "--average_decay=0.9", "--devices=1")
+    run(tmp_path / "solo", *words)
+    run(tmp_path / "both", "--seeds=0:2", *words[1:], "--population_strategy=members")
+    solo, both = vaex.load(tmp_path / "solo"), vaex.load(tmp_path / "both", member=1)
+    jax.tree.map(np.testing.assert_array_equal, solo.variables, both.variables)
+
+
+def test_a_run_stopped_in_either_stage_goes_on_to_the_same_numbers(whole, tmp_path):
+    directory, _ = whole
+    words = ("--seeds=0:2", "--learning_rate=0.001", "--average_decay=0.9", "--checkpoint_every=10")
+    for first, second in (("--steps=10", "--prior_steps=10"), ("--steps=30", "--prior_steps=10")):
+        stopped = tmp_path / (first + second)
+        calls = interrupted(stopped, words, after=1 if first == "--steps=10" else 4)
+        assert calls > 0
+        run(stopped, *words)
+        assert_same_arrays(stopped, directory)
+        assert_same_arrays(stopped / "stages" / "prior", directory / "stages" / "prior")
+
+
+def interrupted(directory, words, *, after):
+    """The command, interrupted as by the keyboard after so many checkpoints beyond the first."""
+    from vaex.training.checkpoint import Checkpoints
+
+    saves = []
+    original = Checkpoints.save
+
+    def save(self, step, tree):
+        original(self, step, tree)
+        saves.append(step)
+        if step and len([one for one in saves if one]) == after:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "save", save)
+        assert cli.main([*SMALL, f"--out={directory}", *words]) == 130
+    return len(saves)
+
+
+def test_a_later_stage_can_go_on_but_an_earlier_one_cannot(tmp_path, capsys):
+    run(tmp_path / "run", "--steps=10", "--prior_steps=5")
+    assert run(tmp_path / "run", "--steps=10", "--prior_steps=8")["stage_steps"] == {"prior": 8}
+    before = (tmp_path / "run" / "summary.json").read_bytes()
+    assert cli.main([*SMALL, f"--out={tmp_path / 'run'}", "--steps=12", "--prior_steps=8"]) == 2
+    assert "the stage prior was trained on model as it was at step 10" in capsys.readouterr().err
+    assert cli.main([*SMALL, f"--out={tmp_path / 'run'}", "--steps=10", "--prior_steps=5"]) == 2
+    assert "--prior_steps=8" in capsys.readouterr().err
+    assert (tmp_path / "run" / "summary.json").read_bytes() == before
+    summary = run(tmp_path / "run", "--steps=12", "--prior_steps=3", "--overwrite")
+    assert (summary["steps"], summary["stage_steps"]) == (12, {"prior": 3})
+
+
+def test_finished_runs_and_unfinished_stages_say_so(whole, capsys, tmp_path):
+    directory, _ = whole
+    run(directory, "--seeds=0:2", "--learning_rate=0.001", "--average_decay=0.9")
+    assert "is finished" in capsys.readouterr().out
+    calls = interrupted(tmp_path / "run", ("--steps=10",), after=1)
+    assert calls == 2
+    with pytest.raises(UserError, match="no checkpoint of the stage prior yet"):
+        vaex.load(tmp_path / "run")
+
+
+def test_flags_of_later_stages():
+    assert parse(["--model=two_stages"]).stage_steps == {"prior": 20}
+    assert parse(["--model=two_stages", "--prior_steps=7"]).stage_steps == {"prior": 7}
+    for words, message in ((("--prior_steps=0",), "at least 1"), (("--prior_steps=x",), "a whole number")):
+        with pytest.raises(UserError, match=message):
+            parse(["--model=two_stages", *words])
+    with pytest.raises(UserError, match="not a flag"):
+        parse(["--model=vae", "--prior_steps=7"])
+
+
+def test_stages_must_have_names_of_their_own():
+    def build(config, spec):
+        recipe = two_stages.build(config, spec)
+        return recipe._replace(stages=(recipe.stages[0], recipe.stages[0]))
+
+    settings = parse(["--model=two_stages"])
+    spec = experiment.resolve_spec(settings, vaex.data.spec.Spec("digits", (8, 8, 1), "grey", levels=17))
+    for module, words in ((types.SimpleNamespace(build=build), "different names"), (two_stages, "names none of them")):
+        changed = settings._replace(module=module, stage_steps={} if module is not two_stages else {"critic": 3})
+        with pytest.raises(UserError, match=words):
+            experiment.build_recipe(changed, spec)
+
+
+def test_stages_draw_from_keys_of_their_own():
+    first, second = (it for it in testing.subjects("two_stages"))
+    from vaex.testing.subject import first_states
+
+    words = [jax.random.key_data(first_states(it).key) for it in (first, second)]
+    assert not jnp.any(jnp.all(words[0] == words[1], axis=-1))
