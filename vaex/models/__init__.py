@@ -32,6 +32,11 @@ FAMILIES: dict[str, dict[str, Entry]] = {
     "disentangling": {
         "beta_vae": Entry("KL weighted by beta, constant or warmed up", "beta >= 1", "Higgins et al. 2017"),
         "annealed_vae": Entry("KL drawn to a growing capacity", "no", "Burgess et al. 2018"),
+        "factor_vae": Entry("total correlation by a density-ratio critic", "no", "Kim & Mnih 2018"),
+        "beta_tc_vae": Entry("total correlation by minibatch sampling", "no", "Chen et al. 2018"),
+        "dip_vae": Entry("covariance of the aggregate posterior", "no", "Kumar et al. 2018"),
+        "info_vae": Entry("MMD to the prior beside the KL", "no", "Zhao et al. 2019"),
+        "wae": Entry("MMD to the prior instead of the KL", "no", "Tolstikhin et al. 2018"),
     },
     "tighter bounds": {},
     "priors and posteriors": {},

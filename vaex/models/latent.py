@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from vaex import bounds, distributions, divergences
 from vaex.core import Batch, LikelihoodFacts, Model, Outcome, PyTree, Recipe, Stage, Variables
 from vaex.data.spec import Spec
+from vaex.errors import UserError
 from vaex.models import likelihoods
 from vaex.models.networks import Networked, Networks, networks
 from vaex.training import algorithm
@@ -203,6 +204,17 @@ def model(it: Parts, objective: Objective, *, params: Callable[[Variables], PyTr
         return decode(variables, hparams, z, {})
 
     return Model(init, objective, encode, decode, log_weights if it.likelihood.density else None, sample)
+
+
+def of_pairs(model: Model) -> Model:
+    """``model``, whose objective compares the examples of a batch: initialising it from a batch of one is refused."""
+
+    def init(key: jax.Array, batch: Batch) -> Variables:
+        if len(batch["x"]) < 2:
+            raise UserError("--batch_size=1: this objective compares the examples of a batch; give at least 2")
+        return model.init(key, batch)
+
+    return model._replace(init=init)
 
 
 def single_stage(

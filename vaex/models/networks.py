@@ -49,15 +49,19 @@ class Networked:
     def __post_init__(self) -> None:
         if self.latent_dim < 1:
             raise UserError(f"--latent_dim={self.latent_dim}: expected at least 1")
-        for name in ("hidden", "channels"):
-            if any(width < 1 for width in getattr(self, name)):
-                raise UserError(
-                    f"--{name}={'x'.join(map(str, getattr(self, name)))}: expected positive widths, such as 500x500"
-                )
+        self.check_widths("hidden", "channels")
         if self.network == "conv" and not (self.channels and self.hidden):
             raise UserError("--network=conv needs at least one width in --channels and in --hidden")
         nets.activation_function(self.activation)
         algorithm.check_optimizer(self.optimizer)
+
+    def check_widths(self, *names: str) -> None:
+        """Raise UserError where one of these fields holds a width below 1."""
+        for name in names:
+            if any(width < 1 for width in getattr(self, name)):
+                raise UserError(
+                    f"--{name}={'x'.join(map(str, getattr(self, name)))}: expected positive widths, such as 500x500"
+                )
 
 
 TINY: dict[str, Any] = {"latent_dim": 2, "hidden": (16,), "channels": (4, 4)}

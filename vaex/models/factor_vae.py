@@ -1,0 +1,105 @@
+r"""FactorVAE: the total correlation of the aggregate posterior is penalised, as a critic estimates it.
+
+Objective, in nats per example: :math:`-\mathbb E_{q(z|x)}\log p(x|z) + \mathrm{KL}(q(z|x)\,\|\,p(z)) + \gamma\,D(z)`. The critic
+D, the second player, learns to tell latents z from latents :math:`\bar z` of which each dimension was permuted over the batch:
+:math:`-\tfrac12[\log\sigma(D(z)) + \log(1-\sigma(D(\bar z)))]`; D(z) then is the log density ratio, its mean the total correlation.
+The permuted latents are those of the batch itself; a second minibatch has the same expectation and costs as much again.
+
+Source: Kim & Mnih 2018, Disentangling by factorising, eq. 2-3 and algorithm 2.
+Command: ``python experiments/run.py --model=factor_vae``
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from vaex import divergences, nets
+from vaex.core import Batch, Outcome, Recipe, Variables
+from vaex.data.spec import Spec
+from vaex.models import gaussian, latent
+from vaex.schedules import Schedule
+
+__all__ = ["TINY", "Config", "HParams", "build"]
+
+TINY = {**gaussian.TINY, "critic_hidden": (8,)}
+
+
+@dataclass(frozen=True)
+class Config(gaussian.Config):
+    """What changes shapes or control flow; static.
+
+    Attributes:
+      critic_hidden: widths of the critic's hidden layers (leaky ReLU).
+    """
+
+    critic_hidden: tuple[int, ...] = (256, 256, 256)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.check_widths("critic_hidden")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class HParams(gaussian.HParams):
+    """What scales something; traced.
+
+    Attributes:
+      gamma: weight of the total correlation.
+      critic_learning_rate: step size of the critic's optimizer.
+    """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {
+        "gamma": (0.0, math.inf),
+        "critic_learning_rate": (0.0, math.inf),
+    }
+
+    gamma: Schedule | float = 10.0
+    critic_learning_rate: Schedule | float = 1e-3
+
+
+def build(config: Config, spec: Spec) -> Recipe:
+    """The recipe for data of this spec."""
+    it = gaussian.gaussian_parts(config, spec)
+    critic = nets.MLP(config.critic_hidden, 1, "leaky_relu")
+
+    def init(key: jax.Array, batch: Batch) -> Variables:
+        params = critic.init(jax.random.fold_in(key, 3), jnp.zeros((1, config.latent_dim)))["params"]
+        return Variables({"vae": it.init(key, batch), "critic": params})
+
+    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
+        closed_form = config.kl == "closed_form"
+        terms = latent.draw_terms(
+            it, key, variables.params["vae"], hparams, batch, num_samples=config.num_samples, closed_form=closed_form
+        )
+
+        def logits(z: jax.Array) -> jax.Array:
+            found: Any = critic.apply({"params": variables.params["critic"]}, z)
+            return found[..., 0]
+
+        def per_example(values: jax.Array) -> jax.Array:
+            return jnp.mean(values.reshape(config.num_samples, -1), axis=0)
+
+        z = terms.z.reshape(-1, config.latent_dim)
+        joint = logits(z)
+        # without stop_gradient the critic's loss would still not reach the encoder, but its gradient would be computed
+        fixed = jax.lax.stop_gradient(z)
+        seen, permuted = logits(fixed), logits(divergences.permute_latents(terms.key, fixed))
+        total_correlation = per_example(divergences.density_ratio_total_correlation(joint))
+        losses = {
+            "vae": jnp.mean(-terms.log_px + terms.kl + hparams.gamma * total_correlation),
+            "critic": jnp.mean(divergences.density_ratio_loss(seen, permuted)),
+        }
+        own = {
+            "total_correlation": total_correlation,
+            "critic_accuracy": per_example(0.5 * (seen > 0) + 0.5 * (permuted < 0)),
+        }
+        return Outcome(losses, variables.state, latent.metrics(it.likelihood, terms.log_px, terms.kl) | own)
+
+    model = latent.model(it, objective)._replace(init=init)
+    return latent.single_stage(latent.of_pairs(model), config, HParams(), it.likelihood)
