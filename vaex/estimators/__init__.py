@@ -14,11 +14,13 @@ z [k, b, *latent] to log p(x, z) [k, b] and closes over the generative network a
 | ``vimco`` | no | yes | k >= 2 |
 | ``straight_through_gumbel`` | no (categorical) | no | lower variance, biased |
 
-``gradient_statistics`` measures what the table says, on a model of your own.
+``path_log_weights`` gives the log weights under the first three, of samples that one has already; ``gradient_statistics`` measures
+what the table says, on a model of your own.
 """
 
 from vaex.estimators.pathwise import (
     doubly_reparameterized,
+    path_log_weights,
     reparameterized,
     sticking_the_landing,
     straight_through_gumbel,
@@ -31,6 +33,7 @@ __all__ = [
     "doubly_reparameterized",
     "gradient_statistics",
     "leave_one_out",
+    "path_log_weights",
     "reparameterized",
     "score_function",
     "sticking_the_landing",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,9 @@ from vaex.estimators._weights import (
     check,
     joint,
 )
+
+Estimator = Literal["reparameterized", "sticking_the_landing", "doubly_reparameterized"]
+ESTIMATORS = get_args(Estimator)
 
 
 def reparameterized(
@@ -44,10 +47,7 @@ def reparameterized(
 
     References: Kingma & Welling 2014, section 2.4; Burda, Grosse & Salakhutdinov 2016, eq. 13.
     """
-    check("reparameterized", num_samples)
-    z = posterior.sample(key, (num_samples,))
-    log_q = posterior.log_prob(z)
-    return bounded("reparameterized", bound, joint("reparameterized", log_joint, z, log_q) - log_q)
+    return _estimate("reparameterized", key, posterior, log_joint, num_samples, bound)
 
 
 def sticking_the_landing(
@@ -74,10 +74,7 @@ def sticking_the_landing(
 
     References: Roeder, Wu & Duvenaud 2017, eq. 6; Tucker et al. 2019, section 3 (the bias for k > 1).
     """
-    check("sticking_the_landing", num_samples)
-    z = posterior.sample(key, (num_samples,))
-    log_q = jax.lax.stop_gradient(posterior).log_prob(z)
-    return bounded("sticking_the_landing", bound, joint("sticking_the_landing", log_joint, z, log_q) - log_q)
+    return _estimate("sticking_the_landing", key, posterior, log_joint, num_samples, bound)
 
 
 def doubly_reparameterized(
@@ -106,18 +103,58 @@ def doubly_reparameterized(
 
     References: Tucker et al. 2019, eqs. 6-8; Bauer & Mnih 2021, section 3.
     """
-    name = "doubly_reparameterized"
+    return _estimate("doubly_reparameterized", key, posterior, log_joint, num_samples, bound)
+
+
+def path_log_weights(
+    z: Any,
+    posterior: Any,
+    log_joint: LogJoint,
+    *,
+    estimator: Estimator = "reparameterized",
+    bound: Bound = importance_bound,
+) -> jax.Array:
+    """Log weights of given samples such that the gradient of ``bound`` of them is the estimator.
+
+    For those who look at the weights, or the samples, beside the bound.
+
+    Args:
+      z: samples of the posterior that carry its gradients, [k, b, *latent].
+      posterior, log_joint: as in ``reparameterized``; the posterior is a pytree.
+      estimator: which of this module's.
+      bound: [k, b] -> [b], the one whose gradient is meant; what another bound of these weights gives ``log_joint``'s own
+        parameters is its plain gradient, whatever the estimator.
+    Returns: [k, b], nats.
+    Raises: ValueError if the shapes disagree or no estimator has this name.
+    Example:
+      >>> from vaex.distributions import Normal
+      >>> q = Normal(jnp.zeros(1), jnp.zeros(1))
+      >>> z = q.sample(jax.random.key(0), (4,))
+      >>> print(path_log_weights(z, q, q.log_prob, estimator="doubly_reparameterized"))
+      [0. 0. 0. 0.]
+
+    References: as of the estimators.
+    """
+    if estimator not in ESTIMATORS:
+        raise ValueError(f"path_log_weights: estimator is {estimator!r}, expected one of {', '.join(ESTIMATORS)}")
+    fixed = posterior if estimator == "reparameterized" else jax.lax.stop_gradient(posterior)
+    if estimator == "doubly_reparameterized":
+        # the weights are needed before the pass that carries gradients; XLA merges the two passes, which are the same
+        still = jax.lax.stop_gradient(z)
+        log_q = fixed.log_prob(still)
+        log_weights = jax.lax.stop_gradient(joint(estimator, log_joint, still, log_q) - log_q)
+        ratio = _path_ratio(estimator, bound, log_weights)
+        z = jax.tree.map(lambda leaf: _scale_gradient(leaf, ratio), z)
+    log_q = fixed.log_prob(z)
+    return joint(estimator, log_joint, z, log_q) - log_q
+
+
+def _estimate(
+    name: Estimator, key: jax.Array, posterior: Any, log_joint: LogJoint, num_samples: int, bound: Bound
+) -> jax.Array:
     check(name, num_samples)
     z = posterior.sample(key, (num_samples,))
-    fixed = jax.lax.stop_gradient(posterior)
-    # the weights are needed before the pass that carries gradients; XLA merges the two passes, which are the same
-    still = jax.lax.stop_gradient(z)
-    log_q = fixed.log_prob(still)
-    log_weights = jax.lax.stop_gradient(joint(name, log_joint, still, log_q) - log_q)
-    ratio = _path_ratio(name, bound, log_weights)
-    z = jax.tree.map(lambda leaf: _scale_gradient(leaf, ratio), z)
-    log_q = fixed.log_prob(z)
-    return bounded(name, bound, joint(name, log_joint, z, log_q) - log_q)
+    return bounded(name, bound, path_log_weights(z, posterior, log_joint, estimator=name, bound=bound))
 
 
 def _path_ratio(name: str, bound: Bound, log_weights: jax.Array) -> jax.Array:

@@ -1,0 +1,35 @@
+r"""MIWAE: the mean of m importance bounds of k samples each.
+
+Objective, in nats per example: :math:`-\frac1m\sum_{j=1}^m\log\frac1k\sum_{i=1}^k w_{ij}`, where
+:math:`w_{ij} = p(x, z_{ij})/q(z_{ij}|x)`. More groups lower the variance of the encoder's gradient, more samples tighten the bound.
+
+Source: Rainforth et al. 2018, Tighter variational bounds are not necessarily better, eq. 14.
+Command: ``python experiments/run.py --model=miwae``
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+
+from vaex import bounds
+from vaex.core import Recipe
+from vaex.data.spec import Spec
+from vaex.models import importance
+from vaex.models.gaussian import HParams
+from vaex.models.importance import GroupedConfig as Config
+
+__all__ = ["TINY", "Config", "HParams", "build"]
+
+TINY = {**importance.TINY, "num_samples": 3, "num_groups": 2}
+
+
+def build(config: Config, spec: Spec) -> Recipe:
+    """The recipe for data of this spec."""
+
+    def bound(hparams: Any, log_weights: jax.Array) -> jax.Array:
+        return bounds.miwae_bound(log_weights.reshape(config.num_groups, -1, *log_weights.shape[1:]))
+
+    samples = config.num_groups * config.num_samples
+    return importance.recipe(config, spec, HParams(), "miwae_bound", bound, samples=samples)
