@@ -38,7 +38,13 @@ FAMILIES: dict[str, dict[str, Entry]] = {
         "info_vae": Entry("MMD to the prior beside the KL", "no", "Zhao et al. 2019"),
         "wae": Entry("MMD to the prior instead of the KL", "no", "Tolstikhin et al. 2018"),
     },
-    "tighter bounds": {},
+    "tighter bounds": {
+        "iwae": Entry("the importance-weighted bound; DReG and STL by flag", "importance", "Burda et al. 2016"),
+        "miwae": Entry("mean of m importance bounds", "mean of importance", "Rainforth et al. 2018"),
+        "ciwae": Entry("elbo and importance bound mixed", "mix", "Rainforth et al. 2018"),
+        "piwae": Entry("encoder by MIWAE, decoder by the importance bound", "one a player", "Rainforth et al. 2018"),
+        "renyi_vae": Entry("Renyi bound of order alpha", "alpha >= 0", "Li & Turner 2016"),
+    },
     "priors and posteriors": {},
     "labels": {},
 }
