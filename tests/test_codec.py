@@ -401,6 +401,8 @@ def test_runs_of_another_version(tmp_path, trained):
         vaex.load(edited(trained, tmp_path / "newer", newer))
     with pytest.raises(UserError, match=r"lacks data\.levels"):
         vaex.load(edited(trained, tmp_path / "older", lambda facts: facts["data"].pop("levels")))
+    before = edited(trained, tmp_path / "before", lambda facts: facts["data"].pop("num_training_examples"))
+    assert vaex.load(before).spec.num_training_examples == 0  # a fact that was added later
     same = edited(trained, tmp_path / "same", lambda facts: facts.update(future=1))  # what is only added is no matter
     assert vaex.load(same).step == 20
 

@@ -70,7 +70,7 @@ class DataFlags:
       flip: whether training images are flipped from left to right half of the time.
       crop: pixels by which training images are moved at most, at random; 0 is off.
       image_size: to which images of a folder, of celeb_a, dsprites, shapes3d or tfds:NAME are cut and resized, as 64 or
-        64x48 (height x width).
+        64x48 (height x width); at which sprites are drawn.
       labels: how many training examples keep their label, equally many of each class; by default all.
       labelled_per_batch: how many examples of each batch are labelled ones, where --labels is given; by default half.
       memory: where training data is kept; host streams it to the device ahead of use, with the same numbers; auto does so

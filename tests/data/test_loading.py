@@ -84,6 +84,11 @@ def test_sizes_that_are_none(name, size):
         data.load(name, image_size=size)
 
 
+def test_the_spec_tells_the_number_of_training_examples():
+    assert data.load("digits").spec.num_training_examples == 1397
+    assert data.load("sprites").spec.num_training_examples == 737_280  # all combinations, not the sample that is kept
+
+
 def test_every_listed_name_can_be_loaded():
     from vaex.data import loading
 

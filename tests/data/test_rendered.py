@@ -25,6 +25,17 @@ def test_splits_are_fixed_disjoint_and_rendered_from_their_factors():
     assert one.spec.protocol == "sprites_737280_of_which_2000_test binary"
 
 
+def test_sprites_are_drawn_at_the_size_that_is_asked_for():
+    default, small = data.load("sprites"), data.load("sprites", image_size=32)
+    assert small.spec.shape == (32, 32, 1)
+    assert small.spec.protocol == "sprites_32x32_737280_of_which_2000_test binary"  # never in one table with 64x64
+    assert small.spec.data_hash != default.spec.data_hash
+    np.testing.assert_array_equal(small.splits["test"]["factors"], default.splits["test"]["factors"])
+    assert data.load("sprites", image_size=(64, 64)).spec == default.spec
+    with pytest.raises(UserError, match="--image_size=32x16: sprites are square; give one side"):
+        data.load("sprites", image_size=(32, 16))
+
+
 def test_a_run_on_sprites_trains_evaluates_and_resumes_to_the_bit(tmp_path, capsys):
     flags = ["--model=vae", "--dataset=sprites", "--hidden=8", "--batch_size=16", "--log_every=2"]
     flags += ["--no-figures", "--eval_samples=2", "--eval_images=4"]

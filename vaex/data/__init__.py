@@ -33,7 +33,7 @@ DATASETS: dict[str, str] = {
     "cifar10": "60,000 photographs of 10 classes, 32x32 RGB (TFDS, or the original archive in --manual_dir)",
     "omniglot": "32,460 handwritten characters of 50 alphabets, 28x28 grey (omniglot_105_packed.npz in --manual_dir)",
     "freyfaces": "1,965 faces out of one video, 28x20, 8-bit grey (freyfaces.npz in --manual_dir)",
-    "sprites": "737,280 white shapes of 5 factors, 64x64, 0 or 1, rendered as they are used (no files)",
+    "sprites": "737,280 white shapes of 5 factors, 64x64 or of --image_size, 0 or 1, rendered as they are used (no files)",
     "color_sprites": "figures of 6 factors, 64x64 RGB, composed as they are used (the file of layers in --manual_dir)",
     "celeb_a": "202,599 faces, 218x178 RGB, or smaller by --image_size (TFDS, prepared with TensorFlow)",
     "dsprites": "737,280 white shapes, 64x64, 0 or 1 (TFDS, prepared with TensorFlow)",

@@ -37,7 +37,7 @@ def load(
       binarize: see ``resolve``. "auto" leaves it open, as "none", for whoever chooses the likelihood to resolve.
       dequantize: see ``resolve``.
       image_size: of a folder of images, of celeb_a and others that TFDS prepares, and of tfds:NAME: the side to which images
-        are cut and resized, or (height, width).
+        are cut and resized, or (height, width); of sprites, the side at which they are drawn.
     Returns: the three splits and their Spec.
     Raises: UserError, with the remedy, for anything that a user can mend: names, files, values.
     Example:
@@ -69,11 +69,11 @@ def _find(
         from vaex.data.image_folder import load_folder
 
         return load_folder(path, data_dir, image_size)
-    resized = name in STOCK or name.startswith("tfds:")
+    resized = name in (*STOCK, "sprites") or name.startswith("tfds:")
     if image_size is not None and not resized and (known or path.exists()):
         raise UserError(
-            f"--image_size={'x'.join(map(str, dict.fromkeys(image_size)))}: is for a folder of images, {', '.join(STOCK)} and "
-            f"tfds:NAME, and {name} is none of these; leave it out"
+            f"--image_size={'x'.join(map(str, dict.fromkeys(image_size)))}: is for a folder of images, sprites, {', '.join(STOCK)} "
+            f"and tfds:NAME, and {name} is none of these; leave it out"
         )
     if path.suffix.lower() == ".npz":
         from vaex.data.npz import load_npz
@@ -94,7 +94,7 @@ def _find(
     if name in RENDERED:
         from vaex.data.rendered import load_rendered
 
-        return load_rendered(name, manual_dir)
+        return load_rendered(name, manual_dir, image_size)
     if name in STOCK:
         from vaex.data.tfds import load_stock
 

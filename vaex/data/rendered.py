@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import pathlib
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
 from vaex.data.arrays import SPLITS, split_order
 from vaex.data.factors import FactorSource
+from vaex.data.resizing import checked_size
 from vaex.data.spec import Dataset, with_protocol
 from vaex.errors import UserError
 
@@ -17,7 +19,9 @@ KEPT = 2000  # images of each split
 LAYERS = "lpc_walk_layers.npz"  # the file of colour sprites that a folder is searched for
 
 
-def load_rendered(name: str, manual_dir: str | os.PathLike[str] | None = None) -> Dataset:
+def load_rendered(
+    name: str, manual_dir: str | os.PathLike[str] | None = None, image_size: int | Sequence[int] | None = None
+) -> Dataset:
     """A data set whose images are rendered from factors.
 
     Training goes through the whole grid, every image once an epoch; "validation" and "test" hold images of it that are fixed
@@ -26,7 +30,8 @@ def load_rendered(name: str, manual_dir: str | os.PathLike[str] | None = None) -
     Args:
       name: sprites or color_sprites.
       manual_dir: for color_sprites, the file of layers, or the folder in which it lies.
-    Raises: UserError where the layers are missing or can't be used.
+      image_size: for sprites, the side at which they are drawn.
+    Raises: UserError where the layers are missing or can't be used, or for a size that is not square.
     Example:
       >>> dataset = load_rendered("sprites")
       >>> dataset.spec.shape, dataset.splits["test"]["factors"].shape, dataset.source.num_observations
@@ -35,7 +40,10 @@ def load_rendered(name: str, manual_dir: str | os.PathLike[str] | None = None) -
     if name == "sprites":
         from vaex.data.sprites import sprites
 
-        return from_source(sprites())
+        height, width = checked_size(image_size) or (64, 64)
+        if height != width:
+            raise UserError(f"--image_size={height}x{width}: sprites are square; give one side, such as {height}")
+        return from_source(sprites(height))
     from vaex.data.color_sprites import color_sprites
 
     if manual_dir is None:

@@ -21,6 +21,7 @@ from jax.typing import ArrayLike
 
 from vaex.data.arrays import data_hash
 from vaex.data.factors import FactorSource, check_factors
+from vaex.data.resizing import words
 from vaex.data.spec import Spec, with_protocol
 
 SHAPES = ("square", "ellipse", "heart")
@@ -181,7 +182,9 @@ def sprites(resolution: int = 64, antialiased: bool = False) -> FactorSource:
     drawn_from = [*SIZES, HALF_SIDE, HALF_LENGTH, HALF_HEART, CENTROID, FIRST, STEP, resolution, antialiased]
     spec = spec._replace(data_hash=data_hash({"sprites": {"drawn_from": np.array(drawn_from, np.float64)}}))
     draw = functools.partial(render, resolution=resolution, antialiased=antialiased)
-    return FactorSource(with_protocol(spec, f"sprites_{math.prod(SIZES)}"), SIZES, {}, lambda _, factors: draw(factors))
+    side = "" if resolution == 64 else words((resolution, resolution))
+    protocol = f"sprites{side}_{math.prod(SIZES)}"
+    return FactorSource(with_protocol(spec, protocol), SIZES, {}, lambda _, factors: draw(factors))
 
 
 def _split(caller: str, factors: ArrayLike) -> list[jax.Array]:
