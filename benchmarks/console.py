@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from tables import Row
+
+from vaex.errors import UserError
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -47,6 +49,26 @@ def say(text: str) -> None:
     """A line of progress that stays."""
     tell("")
     print(text, file=sys.stderr, flush=True)
+
+
+def guarded(name: str, work: Callable[[], None], kept: str = "") -> int:
+    """The exit code of a benchmark's ``work``: 0 done, 2 where a flag is refused (one line says why), 130 interrupted.
+
+    Args:
+      name: of the benchmark.
+      work: all of it.
+      kept: what an interruption leaves, such as "finished axes are in results".
+    """
+    try:
+        work()
+    except UserError as error:
+        tell("")
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        say(f"{name}: interrupted" + (f"; {kept}" if kept else ""))
+        return 130
+    return 0
 
 
 def warn_of_load(rows: Sequence[Row]) -> None:

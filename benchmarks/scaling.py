@@ -19,7 +19,7 @@ import numpy as np
 import tables
 import workloads
 from block import calibrate, spread_over
-from console import counts, heading, names, say, tell, warn_of_load
+from console import counts, guarded, heading, names, say, tell, warn_of_load
 from measure import Worked, interleave
 from tables import Row, number, spread
 from workers import OutOfMemory, Worker
@@ -285,18 +285,13 @@ def _write(folder: pathlib.Path, results: dict[str, Any], text: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure; 0 done, 2 where the flags are refused."""
     flags = _parser().parse_args(arguments)
-    try:
+
+    def work() -> None:
         run(flags)
         if flags.out:
             say(f"written: {', '.join(str(flags.out / f'scaling.{kind}') for kind in ('json', 'md', 'png'))}")
-    except UserError as error:
-        tell("")
-        print(f"scaling: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        say("scaling: interrupted" + (f"; finished axes are in {flags.out}" if flags.out else ""))
-        return 130
-    return 0
+
+    return guarded("scaling", work, f"finished axes are in {flags.out}" if flags.out else "")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import peers
 import tables
 import workloads
 from block import Pool, Setting, check_peers, measure
-from console import counts, heading, names, say, tell, warn_of_load
+from console import counts, guarded, heading, names, say, tell, warn_of_load
 
 from vaex import files, models
 from vaex.errors import UserError
@@ -183,30 +183,27 @@ def run(flags: argparse.Namespace) -> dict[str, Any]:
     return results
 
 
+def _compare(flags: argparse.Namespace) -> None:
+    text = tables.compare(tables.read_results(flags.compare))
+    print(text)
+    if flags.out:
+        files.make_writable(flags.out)
+        with files.atomic_path(flags.out / "compare.md") as temporary:
+            temporary.write_text(text + "\n")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, or compare; 0 done, 2 where the flags or a peer are refused."""
-    parser = _parser()
-    flags = parser.parse_args(arguments)
-    try:
-        if flags.compare:
-            text = tables.compare(tables.read_results(flags.compare))
-            print(text)
-            if flags.out:
-                files.make_writable(flags.out)
-                with files.atomic_path(flags.out / "compare.md") as temporary:
-                    temporary.write_text(text + "\n")
-            return 0
+    flags = _parser().parse_args(arguments)
+
+    def work() -> None:
         run(flags)
         if flags.out:
             say(f"written: {', '.join(str(flags.out / f'throughput.{kind}') for kind in ('json', 'md', 'png'))}")
-    except UserError as error:
-        tell("")
-        print(f"throughput: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        say("throughput: interrupted" + (f"; finished blocks are in {flags.out}" if flags.out else ""))
-        return 130
-    return 0
+
+    if flags.compare:
+        return guarded("throughput", lambda: _compare(flags))
+    return guarded("throughput", work, f"finished blocks are in {flags.out}" if flags.out else "")
 
 
 if __name__ == "__main__":

@@ -84,9 +84,9 @@ def test_the_lowering_reaches_the_program(layer):
     [
         (Conv(3, (3, 3), conv_general_dilated=jax.lax.conv_general_dilated), "Conv: conv_general_dilated is set"),
         (Conv(3, (3, 3), mask=MASK), r"Conv: mask has shape \(3, 3, 3, 5\), expected the kernel's \(3, 3, 2, 3\)"),
-        (Conv(3, (3, 3), lowering="gemm"), "conv: lowering='gemm' is not known"),
+        (Conv(3, (3, 3), lowering="gemm"), "convolve: lowering='gemm' is not known"),
         (ConvTranspose(3, (3, 3), preferred_element_type=jnp.float32), "ConvTranspose: preferred_element_type is set"),
-        (ConvTranspose(3, (3, 3), padding="CIRCULAR"), "conv_transpose: padding='CIRCULAR' is not known here"),
+        (ConvTranspose(3, (3, 3), padding="CIRCULAR"), "convolve_transpose: padding='CIRCULAR' is not known here"),
     ],
 )
 def test_what_is_not_supported_is_refused(layer, message):

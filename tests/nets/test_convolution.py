@@ -1,4 +1,4 @@
-"""conv and conv_transpose against lax: values and both gradients, on every path of the lowering."""
+"""convolve and convolve_transpose against lax: values and both gradients, on every path of the lowering."""
 
 import re
 from functools import partial
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from vaex.nets import conv, conv_transpose
+from vaex.nets import convolve, convolve_transpose
 from vaex.nets.geometry import Geometry
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -101,7 +101,7 @@ def reference_conv(x, kernel, strides, padding, dilation, groups=1):
 def test_conv_equals_lax_in_value_and_gradients(case):
     image, size, strides, dilation, padding, channels, features = case
     x, kernel = normal(0, (2, *image, channels)), normal(1, (*size, channels, features))
-    ours = partial(conv, strides=strides, padding=padding, kernel_dilation=dilation)
+    ours = partial(convolve, strides=strides, padding=padding, kernel_dilation=dilation)
     compare(ours, partial(reference_conv, strides=strides, padding=padding, dilation=dilation), x, kernel)
 
 
@@ -112,7 +112,7 @@ def test_conv_transpose_equals_lax_in_value_and_gradients(case):
     x, kernel = normal(0, (2, *image, channels)), normal(1, (*size, *last))
     options = {"strides": strides, "padding": padding, "transpose_kernel": transpose}
     reference = partial(lax.conv_transpose, **options, rhs_dilation=dilation, dimension_numbers=NUMBERS[len(image)])
-    compare(partial(conv_transpose, **options, kernel_dilation=dilation), reference, x, kernel)
+    compare(partial(convolve_transpose, **options, kernel_dilation=dilation), reference, x, kernel)
 
 
 @pytest.mark.parametrize(("strides", "into", "groups"), [((1, 1), (2, 3), 1), ((2, 1), (3, 2), 1), ((1, 1), (2, 2), 2)])
@@ -122,7 +122,7 @@ def test_input_dilation_equals_lax(strides, into, groups):
         lax.conv_general_dilated, window_strides=strides, padding=pads, lhs_dilation=into, feature_group_count=groups
     )
     compare(
-        partial(conv, strides=strides, padding=pads, input_dilation=into, feature_group_count=groups),
+        partial(convolve, strides=strides, padding=pads, input_dilation=into, feature_group_count=groups),
         lambda x, kernel: reference(x, kernel, dimension_numbers=NUMBERS[2]),
         x,
         kernel,
@@ -132,7 +132,7 @@ def test_input_dilation_equals_lax(strides, into, groups):
 @pytest.mark.parametrize(("groups", "channels", "features"), [(2, 4, 6), (3, 3, 3)])
 def test_groups_equal_lax(groups, channels, features):
     x, kernel = normal(0, (2, 7, 6, channels)), normal(1, (4, 4, channels // groups, features))
-    ours = partial(conv, strides=2, padding=1, feature_group_count=groups)
+    ours = partial(convolve, strides=2, padding=1, feature_group_count=groups)
     pads = ((1, 1), (1, 1))
     compare(ours, lambda x, k: reference_conv(x, k, (2, 2), pads, (1, 1), groups), x, kernel)
 
@@ -142,9 +142,9 @@ def test_every_lowering_gives_the_same(lowering):
     x, kernel = normal(0, (2, 9, 8, 3)), normal(1, (4, 4, 3, 8))
     pads = ((1, 1), (1, 1))
     reference = partial(reference_conv, strides=(2, 2), padding=pads, dilation=(1, 1))
-    compare(partial(conv, strides=2, padding=1, lowering=lowering), reference, x, kernel)
+    compare(partial(convolve, strides=2, padding=1, lowering=lowering), reference, x, kernel)
     up = partial(lax.conv_transpose, strides=(2, 2), padding="SAME", dimension_numbers=NUMBERS[2])
-    compare(partial(conv_transpose, strides=2, lowering=lowering), up, x, kernel)
+    compare(partial(convolve_transpose, strides=2, lowering=lowering), up, x, kernel)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
@@ -152,7 +152,7 @@ def test_low_precision_is_summed_in_float32_and_rounded_once(dtype):
     """All but a few entries equal the float32 result's rounding exactly; another order of summation may move a tie."""
     arrays = normal(0, (8, 12, 12, 8)), normal(1, (4, 4, 8, 8)), normal(2, (8, 6, 6, 8))
     low = [array.astype(dtype) for array in arrays]
-    ours = jax.jit(pulled_back(partial(conv, strides=2, padding=1)))
+    ours = jax.jit(pulled_back(partial(convolve, strides=2, padding=1)))
     for mine, exact in zip(ours(*low), ours(*(array.astype(np.float32) for array in low)), strict=True):
         assert mine.dtype == dtype
         assert np.mean(np.asarray(mine) == np.asarray(exact).astype(dtype)) > 0.99
@@ -164,7 +164,7 @@ def test_population_under_vmap_equals_each_member(axes):
     x = normal(0, (*([members] if axes[0] == 0 else []), 2, 8, 8, 3))
     kernel = normal(1, (*([members] if axes[1] == 0 else []), 4, 4, 3, 5))
     cotangent = normal(2, (members, 2, 4, 4, 5))
-    run = pulled_back(partial(conv, strides=2, padding=1))
+    run = pulled_back(partial(convolve, strides=2, padding=1))
     together = jax.jit(jax.vmap(run, (*axes, 0)))(x, kernel, cotangent)
     alone = jax.jit(run)
     for member in range(members):
@@ -177,8 +177,8 @@ def test_population_under_vmap_equals_each_member(axes):
 
 def test_shared_kernel_collects_the_gradient_of_all_members():
     x, kernel = normal(0, (3, 2, 6, 6, 3)), normal(1, (3, 3, 3, 4))
-    mapped = jax.vmap(conv, (0, None))
-    compare(mapped, lambda x, k: conv(x.reshape(-1, *x.shape[2:]), k).reshape(3, 2, 6, 6, 4), x, kernel)
+    mapped = jax.vmap(convolve, (0, None))
+    compare(mapped, lambda x, k: convolve(x.reshape(-1, *x.shape[2:]), k).reshape(3, 2, 6, 6, 4), x, kernel)
 
 
 @pytest.mark.parametrize("lowering", ["auto", "matmul_jvp"])
@@ -188,8 +188,8 @@ def test_gradients_of_replicated_kernels_are_summed_in_shard_map(lowering):
     x, kernel = normal(0, (2, 6, 6, 3)), normal(1, (4, 4, 3, 4))
 
     def loss(x, kernel):
-        y = conv(x, kernel, 2, lowering=lowering)
-        return (conv_transpose(y, kernel, 2, transpose_kernel=True, lowering=lowering) ** 2).sum()
+        y = convolve(x, kernel, 2, lowering=lowering)
+        return (convolve_transpose(y, kernel, 2, transpose_kernel=True, lowering=lowering) ** 2).sum()
 
     specs = (jax.sharding.PartitionSpec("data"), jax.sharding.PartitionSpec())
     sharded = jax.shard_map(
@@ -206,7 +206,7 @@ def test_data_parallel_gradients_move_nothing_but_the_kernels_sum():
     rows, whole = (jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in (("data",), ()))
 
     def loss(kernel, x):
-        return (conv_transpose(conv(x, kernel, 2), kernel, 2, transpose_kernel=True) ** 2).sum()
+        return (convolve_transpose(convolve(x, kernel, 2), kernel, 2, transpose_kernel=True) ** 2).sum()
 
     args = jax.device_put(normal(1, (4, 4, 3, 4)), whole), jax.device_put(normal(0, (2, 6, 6, 3)), rows)
     with jax.set_mesh(mesh):
@@ -228,7 +228,7 @@ def test_second_derivatives_in_reverse_mode_equal_lax():
 
     reference = partial(reference_conv, strides=(2, 2), padding=((1, 1), (1, 1)), dilation=(1, 1))
     ours, theirs = jax.jit(
-        lambda x, k: (curvature(partial(conv, strides=2, padding=1))(x, k), curvature(reference)(x, k))
+        lambda x, k: (curvature(partial(convolve, strides=2, padding=1))(x, k), curvature(reference)(x, k))
     )(x, kernel)
     for mine, its in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-5 * float(np.abs(its).max()))
@@ -236,8 +236,8 @@ def test_second_derivatives_in_reverse_mode_equal_lax():
 
 def test_forward_mode_by_the_lowering_that_names_it():
     x, kernel = normal(0, (1, 4, 4, 1)), normal(1, (4, 4, 1, 2))
-    forward = jax.jit(jax.jacfwd(partial(conv, strides=2, padding=1, lowering="matmul_jvp")))(x, kernel)
-    reverse = jax.jit(jax.jacrev(partial(conv, strides=2, padding=1)))(x, kernel)
+    forward = jax.jit(jax.jacfwd(partial(convolve, strides=2, padding=1, lowering="matmul_jvp")))(x, kernel)
+    reverse = jax.jit(jax.jacrev(partial(convolve, strides=2, padding=1)))(x, kernel)
     np.testing.assert_allclose(forward, reverse, atol=1e-6)
 
 
@@ -256,11 +256,11 @@ def training_loop(convolve):
 @pytest.mark.parametrize(
     ("convolve", "size"),
     [
-        (partial(conv, strides=2, padding=1), 4),
-        (partial(conv, padding="SAME"), 3),
-        (partial(conv, strides=3, padding="VALID", kernel_dilation=2), 2),
-        (partial(conv_transpose, strides=2), 4),
-        (jax.vmap(partial(conv, strides=2), (0, 0)), 3),
+        (partial(convolve, strides=2, padding=1), 4),
+        (partial(convolve, padding="SAME"), 3),
+        (partial(convolve, strides=3, padding="VALID", kernel_dilation=2), 2),
+        (partial(convolve_transpose, strides=2), 4),
+        (jax.vmap(partial(convolve, strides=2), (0, 0)), 3),
     ],
 )
 def test_no_convolution_is_left_in_the_cpu_program(convolve, size):
@@ -274,13 +274,13 @@ def test_no_convolution_is_left_in_the_cpu_program(convolve, size):
 
 def test_stock_lowering_does_leave_convolutions():
     """So the test above can fail."""
-    convolve = partial(conv, strides=2, padding=1, lowering="conv")
+    ours = partial(convolve, strides=2, padding=1, lowering="conv")
     args = normal(0, (2, 8, 8, 3)), normal(1, (4, 4, 3, 3))
-    assert CONVOLUTION.search(training_loop(convolve).lower(*args).compile().as_text())
+    assert CONVOLUTION.search(training_loop(ours).lower(*args).compile().as_text())
 
 
 @pytest.mark.parametrize("platform", ["cuda", "tpu"])
-@pytest.mark.parametrize("convolve", [partial(conv, strides=2, padding=1), partial(conv_transpose, strides=2)])
+@pytest.mark.parametrize("convolve", [partial(convolve, strides=2, padding=1), partial(convolve_transpose, strides=2)])
 def test_accelerators_get_convolutions(platform, convolve):
     args = normal(0, (2, 8, 8, 3)), normal(1, (4, 4, 3, 3))
     text = training_loop(convolve).trace(*args).lower(lowering_platforms=(platform,)).as_text()
@@ -313,29 +313,41 @@ KERNEL = jnp.zeros((4, 4, 3, 5))
     ("call", "message"),
     [
         (
-            lambda: conv(X, jnp.zeros((4, 4, 2, 5))),
-            r"conv: kernel has shape \(4, 4, 2, 5\), expected .* feature_group_count=1",
+            lambda: convolve(X, jnp.zeros((4, 4, 2, 5))),
+            r"convolve: kernel has shape \(4, 4, 2, 5\), expected .* feature_group_count=1",
         ),
-        (lambda: conv(X, KERNEL, feature_group_count=3), "groups must divide both c and features"),
-        (lambda: conv(X[0, 0], KERNEL), r"conv: x has shape \(8, 3\) and kernel .* add the missing axes"),
-        (lambda: conv(X, KERNEL.astype(jnp.bfloat16)), "conv: x is float32 and kernel bfloat16, expected one dtype"),
-        (lambda: conv(X, KERNEL, padding="SAMME"), "conv: padding='SAMME' is not known here; did you mean SAME"),
-        (lambda: conv(X, KERNEL, padding=((1, 1),)), r"conv: padding=\(\(1, 1\),\), expected 2 int"),
-        (lambda: conv(X, KERNEL, padding="CAUSAL"), "conv: padding='CAUSAL' is not known here"),
-        (lambda: conv(X, KERNEL, input_dilation=2), "conv: padding='SAME' is not known here"),
-        (lambda: conv(X, KERNEL, strides=(2, 2, 2)), r"conv: strides=\(2, 2, 2\), expected 2 positive"),
-        (lambda: conv(X, KERNEL, strides=0), "conv: strides=0, expected 2 positive"),
+        (lambda: convolve(X, KERNEL, feature_group_count=3), "groups must divide both c and features"),
+        (lambda: convolve(X[0, 0], KERNEL), r"convolve: x has shape \(8, 3\) and kernel .* add the missing axes"),
         (
-            lambda: conv(X, KERNEL, padding="VALID", kernel_dilation=3),
-            r"conv: x of shape .* leave an image of \(-1, -1\)",
+            lambda: convolve(X, KERNEL.astype(jnp.bfloat16)),
+            "convolve: x is float32 and kernel bfloat16, expected one dtype",
         ),
-        (lambda: conv(X, KERNEL, lowering="matmull"), "conv: lowering='matmull' is not known; did you mean matmul"),
         (
-            lambda: conv_transpose(X, KERNEL, transpose_kernel=True),
-            "conv_transpose: kernel has 5 input channels, expected 3",
+            lambda: convolve(X, KERNEL, padding="SAMME"),
+            "convolve: padding='SAMME' is not known here; did you mean SAME",
         ),
-        (lambda: conv_transpose(X, KERNEL, padding="CIRCULAR"), "conv_transpose: padding='CIRCULAR' is not known here"),
-        (lambda: conv_transpose(X, KERNEL, 2, (-9, -9)), "conv_transpose: x of shape .* leave an image"),
+        (lambda: convolve(X, KERNEL, padding=((1, 1),)), r"convolve: padding=\(\(1, 1\),\), expected 2 int"),
+        (lambda: convolve(X, KERNEL, padding="CAUSAL"), "convolve: padding='CAUSAL' is not known here"),
+        (lambda: convolve(X, KERNEL, input_dilation=2), "convolve: padding='SAME' is not known here"),
+        (lambda: convolve(X, KERNEL, strides=(2, 2, 2)), r"convolve: strides=\(2, 2, 2\), expected 2 positive"),
+        (lambda: convolve(X, KERNEL, strides=0), "convolve: strides=0, expected 2 positive"),
+        (
+            lambda: convolve(X, KERNEL, padding="VALID", kernel_dilation=3),
+            r"convolve: x of shape .* leave an image of \(-1, -1\)",
+        ),
+        (
+            lambda: convolve(X, KERNEL, lowering="matmull"),
+            "convolve: lowering='matmull' is not known; did you mean matmul",
+        ),
+        (
+            lambda: convolve_transpose(X, KERNEL, transpose_kernel=True),
+            "convolve_transpose: kernel has 5 input channels, expected 3",
+        ),
+        (
+            lambda: convolve_transpose(X, KERNEL, padding="CIRCULAR"),
+            "convolve_transpose: padding='CIRCULAR' is not known here",
+        ),
+        (lambda: convolve_transpose(X, KERNEL, 2, (-9, -9)), "convolve_transpose: x of shape .* leave an image"),
     ],
 )
 def test_misfits_are_refused_with_the_remedy(call, message):

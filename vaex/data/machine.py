@@ -6,6 +6,8 @@ import math
 import pathlib
 from collections.abc import Iterator
 
+SHARE = 0.4  # of the free memory, up to which training data is loaded whole, or kept on the device
+
 # of each version of cgroups: where the groups lie, the limit, what is used, and which of that is cache of files
 VERSION_2 = ("sys/fs/cgroup", "memory.max", "memory.current", ("active_file", "inactive_file"))
 VERSION_1 = (

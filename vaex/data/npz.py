@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from vaex.data import cache, machine, store, values
+from vaex.data import cache, machine, values
 from vaex.data.archive import load, mapped, member, opened, pieces
 from vaex.data.arrays import SPLITS
 from vaex.data.assemble import Part, assemble
@@ -29,7 +29,7 @@ def load_npz(path: str | pathlib.Path, data_dir: str | os.PathLike[str] | None =
 
     Values are recognised as ``values.recognise`` says. A missing validation or test split is carved out of the training
     examples, a tenth each, in an order that depends on their number alone (``arrays.carve``), and the protocol says so.
-    A file that would take more than ``store.SHARE`` of the free memory stays on the disk: what is not compressed is mapped
+    A file that would take more than ``machine.SHARE`` of the free memory stays on the disk: what is not compressed is mapped
     where it lies, and the rest is decompressed once, into vaex_cache in ``data_dir``.
 
     Raises: UserError for anything that can't be used, with the remedy.
@@ -73,7 +73,7 @@ def _read(path: pathlib.Path, data_dir: str | os.PathLike[str] | None) -> tuple[
                 f"{path}: has an array called {unknown[0]!r}; {nearest(unknown[0], NAMES)}. Rename it or leave it out"
             )
         contents: Any = archive.zip
-        if sum(info.file_size for info in contents.infolist()) > store.SHARE * machine.free_memory():
+        if sum(info.file_size for info in contents.infolist()) > machine.SHARE * machine.free_memory():
             return _left_on_disk(path, archive, data_dir)
         return {name: load(path, archive, name, REMEDY) for name in archive.files}, None
 

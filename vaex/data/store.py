@@ -13,7 +13,6 @@ import numpy as np
 from vaex.data import machine
 from vaex.errors import UserError
 
-SHARE = 0.4  # of the machine's free memory, up to which data is loaded whole
 PIECE = 1 << 22  # bytes of examples that a thread decodes at a time
 MOST = 1000  # and how many examples at most
 THREADS = min(8, os.cpu_count() or 1)
@@ -34,7 +33,7 @@ class Store(Protocol):
 class InMemory:
     """Decoded arrays in memory, for where the disk refuses them.
 
-    Raises: UserError where an array is larger than SHARE of the free memory.
+    Raises: UserError where an array is larger than machine.SHARE of the free memory.
     Example:
       >>> store = InMemory("a")
       >>> append = store.array("train_x", (3, 2), np.uint8)
@@ -51,7 +50,7 @@ class InMemory:
     def array(self, name: str, shape: tuple[int, ...], dtype: Any) -> Append:
         """See ``Store``."""
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        if size > SHARE * machine.free_memory():
+        if size > machine.SHARE * machine.free_memory():
             raise UserError(
                 f"{self._where}: its decoded {name} of {size / 1e9:.1f} GB does not fit in memory, and cannot be kept on the "
                 "disk; free space there, or use a folder that can be written"

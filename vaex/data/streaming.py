@@ -15,7 +15,6 @@ from vaex.data.feed import Order, check_feed, resident_feed
 from vaex.data.order import batch_indices
 
 MEMORY = ("auto", "device", "host")
-SHARE = 0.4  # of the memory that is free, up to which "auto" keeps the training data on the device
 PIECE = 1 << 20  # bytes that a thread gathers at a time
 
 
@@ -80,7 +79,7 @@ def choose_memory(memory: str, size: int) -> str:
     if memory != "auto":
         return memory
     copies = jax.local_device_count() if jax.default_backend() == "cpu" else 1  # virtual devices share one memory
-    return "device" if size * copies <= SHARE * _free_memory() else "host"
+    return "device" if size * copies <= machine.SHARE * _free_memory() else "host"
 
 
 def feed_for(

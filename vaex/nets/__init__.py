@@ -1,9 +1,9 @@
 """Networks: the only place of vaex that imports Flax (Linen)."""
 
 from vaex.nets.activations import ACTIVATIONS, activation_function
-from vaex.nets.convolution import conv, conv_transpose
+from vaex.nets.conv import Conv, ConvTranspose
+from vaex.nets.convolution import convolve, convolve_transpose
 from vaex.nets.image import ConvDecoder, ConvEncoder
-from vaex.nets.layers import Conv, ConvTranspose
 from vaex.nets.mlp import MLP
 
 __all__ = [
@@ -14,6 +14,6 @@ __all__ = [
     "ConvEncoder",
     "ConvTranspose",
     "activation_function",
-    "conv",
-    "conv_transpose",
+    "convolve",
+    "convolve_transpose",
 ]

@@ -8,19 +8,19 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from vaex.nets.convolution import conv, conv_transpose
+from vaex.nets.convolution import convolve, convolve_transpose
 from vaex.nets.lowering import add_bias
 
 
 class Conv(nn.Conv):
-    """``flax.linen.Conv`` with its attributes, parameters and results, lowered by ``vaex.nets.conv``.
+    """``flax.linen.Conv`` with its attributes, parameters and results, lowered by ``vaex.nets.convolve``.
 
     On CPU a training step with it is several times faster than with Linen's, and tens of times inside ``lax.scan``.
 
     Attributes:
       features, kernel_size, strides, padding, input_dilation, kernel_dilation, feature_group_count, use_bias, mask, dtype,
         param_dtype, precision, kernel_init, bias_init, promote_dtype: as in ``flax.linen.Conv``.
-      lowering: "auto", "matmul", "conv" or "matmul_jvp", see ``vaex.nets.conv``.
+      lowering: "auto", "matmul", "conv" or "matmul_jvp", see ``vaex.nets.convolve``.
     Example:
       >>> layer = Conv(features=8, kernel_size=(4, 4), strides=2, padding=1)
       >>> y, variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), jax.numpy.ones((2, 16, 16, 3)))
@@ -40,7 +40,7 @@ class Conv(nn.Conv):
         size = _kernel_size(self.kernel_size)
         shape = (*size, inputs.shape[-1] // self.feature_group_count, self.features)
         inputs, kernel, bias = _parameters(self, inputs, shape)
-        y = conv(
+        y = convolve(
             inputs,
             kernel,
             self.strides,
@@ -55,12 +55,12 @@ class Conv(nn.Conv):
 
 
 class ConvTranspose(nn.ConvTranspose):
-    """``flax.linen.ConvTranspose`` with its attributes, parameters and results, lowered by ``vaex.nets.conv_transpose``.
+    """``flax.linen.ConvTranspose`` with its attributes, parameters and results, lowered by ``vaex.nets.convolve_transpose``.
 
     Attributes:
       features, kernel_size, strides, padding (all but "CIRCULAR"), kernel_dilation, use_bias, mask, dtype, param_dtype,
         precision, kernel_init, bias_init, transpose_kernel, promote_dtype: as in ``flax.linen.ConvTranspose``.
-      lowering: "auto", "matmul", "conv" or "matmul_jvp", see ``vaex.nets.conv``.
+      lowering: "auto", "matmul", "conv" or "matmul_jvp", see ``vaex.nets.convolve``.
     Example:
       >>> layer = ConvTranspose(features=3, kernel_size=(4, 4), strides=(2, 2))
       >>> y, variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), jax.numpy.ones((2, 8, 8, 5)))
@@ -78,7 +78,7 @@ class ConvTranspose(nn.ConvTranspose):
         channels = (inputs.shape[-1], self.features)
         shape = (*_kernel_size(self.kernel_size), *(channels[::-1] if self.transpose_kernel else channels))
         inputs, kernel, bias = _parameters(self, inputs, shape)
-        y = conv_transpose(
+        y = convolve_transpose(
             inputs,
             kernel,
             self.strides,

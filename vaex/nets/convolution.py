@@ -1,4 +1,4 @@
-"""``conv`` and ``conv_transpose`` on raw arrays: matrix products on CPU, ``lax.conv_general_dilated`` elsewhere."""
+"""``convolve`` and ``convolve_transpose`` on raw arrays: matrix products on CPU, ``lax.conv_general_dilated`` elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Sizes = int | Sequence[int] | None
 Padding = str | int | Sequence[int | tuple[int, int]]
 
 
-def conv(
+def convolve(
     x: jax.Array,
     kernel: jax.Array,
     strides: Sizes = 1,
@@ -48,31 +48,31 @@ def conv(
     Returns: [..., *out, features], with the dtype of x.
     Raises: ValueError where shapes, dtypes, padding or lowering do not fit.
     Example:
-      >>> conv(jnp.ones((1, 5, 5, 1)), jnp.ones((3, 3, 1, 1)), 2, "SAME")[0, :, :, 0]
+      >>> convolve(jnp.ones((1, 5, 5, 1)), jnp.ones((3, 3, 1, 1)), 2, "SAME")[0, :, :, 0]
       Array([[4., 6., 4.],
              [6., 9., 6.],
              [4., 6., 4.]], dtype=float32)
     """
-    rank = _spatial_rank("conv", x, kernel, lowering)
+    rank = _spatial_rank("convolve", x, kernel, lowering)
     if x.shape[-1] != kernel.shape[-2] * feature_group_count or kernel.shape[-1] % feature_group_count:
         raise ValueError(
-            f"conv: kernel has shape {kernel.shape}, expected [*size, c / groups, features] for x of shape {x.shape} and "
+            f"convolve: kernel has shape {kernel.shape}, expected [*size, c / groups, features] for x of shape {x.shape} and "
             f"feature_group_count={feature_group_count}; groups must divide both c and features"
         )
     stride, into = (
-        _per_axis("conv", "strides", strides, rank),
-        _per_axis("conv", "input_dilation", input_dilation, rank),
+        _per_axis("convolve", "strides", strides, rank),
+        _per_axis("convolve", "input_dilation", input_dilation, rank),
     )
-    dilation = _per_axis("conv", "kernel_dilation", kernel_dilation, rank)
+    dilation = _per_axis("convolve", "kernel_dilation", kernel_dilation, rank)
     extent = [(k - 1) * d + 1 for k, d in zip(kernel.shape, dilation, strict=False)]
     batch = x.shape[: -rank - 1]
     x, pairs = _pairs(x.reshape(-1, *x.shape[-rank - 1 :]), extent, stride, padding, into)
     settings = (dilation, feature_group_count, precision, lowering)
-    y = _convolve("conv", x, kernel, stride, pairs, into, *settings)
+    y = _lowered("convolve", x, kernel, stride, pairs, into, *settings)
     return y.reshape(*batch, *y.shape[1:])
 
 
-def conv_transpose(
+def convolve_transpose(
     x: jax.Array,
     kernel: jax.Array,
     strides: Sizes = 1,
@@ -96,32 +96,32 @@ def conv_transpose(
     Returns: [..., *out, features], with the dtype of x.
     Raises: ValueError where shapes, dtypes, padding or lowering do not fit.
     Example:
-      >>> conv_transpose(jnp.ones((1, 2, 2, 1)), jnp.ones((2, 2, 1, 1)), 2)[0, :, :, 0]
+      >>> convolve_transpose(jnp.ones((1, 2, 2, 1)), jnp.ones((2, 2, 1, 1)), 2)[0, :, :, 0]
       Array([[1., 1., 1., 1.],
              [1., 1., 1., 1.],
              [1., 1., 1., 1.],
              [1., 1., 1., 1.]], dtype=float32)
     """
-    rank = _spatial_rank("conv_transpose", x, kernel, lowering)
+    rank = _spatial_rank("convolve_transpose", x, kernel, lowering)
     if transpose_kernel:
         kernel = lax.rev(kernel, range(rank)).swapaxes(-1, -2)
     if x.shape[-1] != kernel.shape[-2]:
         raise ValueError(
-            f"conv_transpose: kernel has {kernel.shape[-2]} input channels, expected {x.shape[-1]} for x of shape {x.shape}; "
+            f"convolve_transpose: kernel has {kernel.shape[-2]} input channels, expected {x.shape[-1]} for x of shape {x.shape}; "
             "the kernel is [*size, c, features], or [*size, features, c] with transpose_kernel=True"
         )
-    stride = _per_axis("conv_transpose", "strides", strides, rank)
-    dilation = _per_axis("conv_transpose", "kernel_dilation", kernel_dilation, rank)
+    stride = _per_axis("convolve_transpose", "strides", strides, rank)
+    dilation = _per_axis("convolve_transpose", "kernel_dilation", kernel_dilation, rank)
     extent = [(k - 1) * d + 1 for k, d in zip(kernel.shape, dilation, strict=False)]
     pairs = _transposed_pairs(extent, stride, padding)
     batch = x.shape[: -rank - 1]
     settings = (dilation, 1, precision, lowering)
     x = x.reshape(-1, *x.shape[-rank - 1 :])
-    y = _convolve("conv_transpose", x, kernel, (1,) * rank, pairs, stride, *settings)
+    y = _lowered("convolve_transpose", x, kernel, (1,) * rank, pairs, stride, *settings)
     return y.reshape(*batch, *y.shape[1:])
 
 
-def _convolve(function, x, kernel, strides, pairs, into, dilation, groups, precision, lowering) -> jax.Array:
+def _lowered(function, x, kernel, strides, pairs, into, dilation, groups, precision, lowering) -> jax.Array:
     """Convolution of [b, *image, c] spread by ``into``, as the one or the other derivative."""
     rank = len(strides)
     spread = any(d > 1 for d in into)
@@ -207,7 +207,7 @@ def _pairs(x, extent, strides, padding, into) -> tuple[jax.Array, tuple[tuple[in
         widths = [((e - 1) // 2, e // 2) for e in extent]
         return jnp.pad(x, [(0, 0), *widths, (0, 0)], mode=modes[padding]), ((0, 0),) * rank
     known = ["VALID", *modes, *(["SAME"] if all(d == 1 for d in into) else []), *(["CAUSAL"] if rank == 1 else [])]
-    return x, _explicit("conv", padding, rank, known)
+    return x, _explicit("convolve", padding, rank, known)
 
 
 def _transposed_pairs(extent, strides, padding) -> tuple[tuple[int, int], ...]:
@@ -219,4 +219,4 @@ def _transposed_pairs(extent, strides, padding) -> tuple[tuple[int, int], ...]:
             (e + s - 2, e - 1 if s > e - 1 else -(-(e + s - 2) // 2)) for e, s in zip(extent, strides, strict=True)
         ]
         return tuple((low, total - low) for total, low in totals)
-    return _explicit("conv_transpose", padding, len(extent), ("SAME", "VALID"))
+    return _explicit("convolve_transpose", padding, len(extent), ("SAME", "VALID"))

@@ -9,7 +9,7 @@ import jax
 
 from vaex.errors import UserError
 from vaex.nets.activations import activation_function
-from vaex.nets.layers import Conv, ConvTranspose
+from vaex.nets.conv import Conv, ConvTranspose
 
 
 def halvings(height: int, width: int, stages: int) -> tuple[tuple[int, int], ...]:
