@@ -1,0 +1,188 @@
+"""Models that are trained by a bound over importance weights: objectives by hand, limits, gradients of each estimator."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+
+from vaex import estimators
+from vaex.bounds import ciwae_bound, importance_bound, miwae_bound, renyi_bound
+from vaex.config import parse
+from vaex.data.spec import Spec
+from vaex.errors import UserError
+from vaex.models import importance, latent, module
+from vaex.schedules import resolve
+from vaex.training import algorithm
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+SPEC = Spec("random", (4, 4, 1), "binary", levels=2)
+X = {"x": jnp.asarray(np.random.default_rng(0).integers(0, 2, (6, 4, 4, 1)), jnp.float32)}
+KEY = jax.random.key(0)
+NAMES = ("iwae", "miwae", "ciwae", "piwae", "renyi_vae")
+
+
+def built(name, hparams=None, **changes):
+    """The recipe, its first variables, hyperparameters, and losses of one key as a function of the parameters."""
+    file = module(name)
+    recipe = file.build(file.Config(**{**file.TINY, **changes}), SPEC)
+    values = resolve(algorithm.as_schedules(file.HParams(**(hparams or {}))), 0)
+    variables = recipe.stages[0].model.init(KEY, X)
+    objective = recipe.stages[0].model.objective
+
+    @jax.jit
+    def losses(params):
+        outcome = objective(KEY, variables._replace(params=params), values, X, train=True)
+        return outcome.losses, outcome.metrics
+
+    return recipe, variables, values, losses
+
+
+def weights(recipe, variables, hparams, k):
+    """Log weights [k, b] of the objective's own samples, from the recipe's functions."""
+    posterior = recipe.encode(KEY, variables, hparams, X)
+    z = posterior.sample(KEY, (k,))
+    log_px = recipe.decode(variables, hparams, z, X).log_prob(X["x"])
+    log_pz = -0.5 * jnp.sum(z**2, axis=-1) - jnp.log(2 * jnp.pi)
+    return np.asarray(log_px + log_pz - posterior.log_prob(z), np.float64), np.asarray(log_px)
+
+
+def log_mean(w, axis=0):
+    return scipy.special.logsumexp(w, axis=axis) - np.log(w.shape[axis])
+
+
+BY_HAND = [
+    ("iwae", {}, {"num_samples": 3}, {"vae": lambda w: log_mean(w)}),
+    ("miwae", {}, {"num_samples": 3, "num_groups": 2}, {"vae": lambda w: log_mean(w.reshape(2, 3, -1), 1).mean(0)}),
+    ("ciwae", {"mix": 0.3}, {"num_samples": 3}, {"vae": lambda w: 0.3 * w.mean(0) + 0.7 * log_mean(w)}),
+    ("renyi_vae", {"alpha": 0.4}, {"num_samples": 3}, {"vae": lambda w: log_mean(0.6 * w) / 0.6}),
+    (
+        "piwae",
+        {},
+        {"num_samples": 3, "num_groups": 2},
+        {"encoder": lambda w: log_mean(w.reshape(2, 3, -1), 1).mean(0), "decoder": log_mean},
+    ),
+]
+
+
+@pytest.mark.parametrize(("name", "hparams", "changes", "bounds"), BY_HAND, ids=[case[0] for case in BY_HAND])
+def test_losses_and_metrics_by_hand(name, hparams, changes, bounds):
+    recipe, variables, values, losses = built(name, hparams, **changes)
+    w, log_px = weights(recipe, variables, values, changes["num_samples"] * changes.get("num_groups", 1))
+    found, metrics = losses(variables.params)
+    assert found.keys() == bounds.keys()
+    for player, bound in bounds.items():
+        np.testing.assert_allclose(found[player], -np.mean(bound(w)), rtol=1e-5)
+        assert any(np.allclose(metric, bound(w), rtol=1e-5) for n, metric in metrics.items() if n.endswith("_bound"))
+    np.testing.assert_allclose(metrics["elbo"], w.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(metrics["reconstruction"], -log_px.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(metrics["elbo"], -metrics["reconstruction"] - metrics["kl"], rtol=1e-5)
+    share = scipy.special.softmax(w, axis=0)
+    np.testing.assert_allclose(metrics["effective_sample_size"], 1 / (share**2).sum(0), rtol=1e-4)
+
+
+# --- gradients -----------------------------------------------------------------------------------------------------------
+
+GROUPED = lambda w: miwae_bound(w.reshape(2, 2, *w.shape[1:]))  # noqa: E731
+ORACLES = [
+    *(("iwae", flag, {"num_samples": 4}, {"vae": importance_bound}) for flag in importance.ESTIMATORS),
+    ("miwae", "dreg", {"num_samples": 2, "num_groups": 2}, {"vae": GROUPED}),
+    ("ciwae", "dreg", {"num_samples": 4}, {"vae": lambda w: ciwae_bound(w, 0.5)}),
+    ("renyi_vae", "dreg", {"num_samples": 4}, {"vae": lambda w: renyi_bound(w, 0.5)}),
+    ("piwae", "dreg", {"num_samples": 2, "num_groups": 2}, {"encoder": GROUPED, "decoder": importance_bound}),
+]
+
+
+@pytest.mark.parametrize(("name", "flag", "changes", "bounds"), ORACLES, ids=[f"{c[0]}-{c[1]}" for c in ORACLES])
+def test_each_players_gradient_is_the_named_estimators(name, flag, changes, bounds):
+    _, variables, hparams, losses = built(name, estimator=flag, **changes)
+    config = module(name).Config(**{**module(name).TINY, **changes})
+    it = importance.parts(config, SPEC)
+    estimator = getattr(estimators, importance.ESTIMATORS[flag])
+
+    def oracle(params, bound):
+        merged = params["vae"] if "vae" in params else params["encoder"] | params["decoder"]
+        log_joint = latent.log_joint(it, merged, hparams, X)
+        return -jnp.mean(estimator(KEY, it.posterior(merged, hparams, X), log_joint, 4, bound=bound))
+
+    @jax.jit
+    def both(params):
+        mine = {player: jax.grad(lambda p, who=player: losses(p)[0][who])(params)[player] for player in bounds}
+        wanted = {player: jax.grad(oracle)(params, bound)[player] for player, bound in bounds.items()}
+        return mine, wanted
+
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), *both(variables.params))
+
+
+def test_dreg_costs_no_second_pass():
+    """Its weights are needed before the pass that carries gradients; compiled, the two passes are one."""
+    flops = {}
+    for flag in ("reparameterized", "dreg"):
+        _, variables, _, losses = built("iwae", estimator=flag, hidden=(64,), num_samples=8)
+        gradient = jax.jit(jax.grad(lambda p, of=losses: of(p)[0]["vae"]))
+        cost = gradient.lower(variables.params).compile().cost_analysis()
+        flops[flag] = (cost[0] if isinstance(cost, list) else cost)["flops"]
+    assert flops["dreg"] < 1.1 * flops["reparameterized"]
+
+
+# --- pictures and errors -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["iwae", "renyi_vae"])
+def test_the_picture_shows_bounds_that_tighten(name):
+    recipe, variables, hparams, _ = built(name)
+    curves = recipe.figures["bounds_by_samples"](KEY, variables, hparams, X)
+    line = np.asarray(curves.lines["importance bound"])
+    assert line.shape == (10,) == np.shape(curves.x) and np.isfinite(line).all()
+    assert np.all(np.diff(line) >= -1e-5)  # groups are nested, and the log is concave: it holds for every draw
+    assert line[-1] > line[0] + 0.01
+    if name == "renyi_vae":
+        renyi = np.asarray(curves.lines["Renyi bound"])
+        assert np.all(renyi[1:] <= line[1:]) and renyi[-1] > renyi[0]
+
+
+def test_grey_values_are_binarised_in_the_picture():
+    """Under dynamic binarisation the weights of grey values would be of no density; black and white ones stay as they are."""
+    recipe, variables, hparams, _ = built("iwae")
+    file = module("iwae")
+    grey = file.build(file.Config(**file.TINY), Spec("r", (4, 4, 1), "grey", levels=256, binarize="dynamic"))
+    same, other = (
+        np.asarray(grey.figures["bounds_by_samples"](KEY, variables, hparams, {"x": x}).lines["importance bound"])
+        for x in (X["x"], 0.5 + 0 * X["x"])
+    )
+    expected = recipe.figures["bounds_by_samples"](KEY, variables, hparams, X).lines["importance bound"]
+    np.testing.assert_allclose(same, expected, rtol=1e-5)
+    assert not np.allclose(other, same)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_no_density_is_refused(name):
+    file = module(name)
+    with pytest.raises(UserError, match="has no importance weights; use --binarize=dynamic"):
+        file.build(file.Config(likelihood="bernoulli"), Spec("grey", (8, 8, 1), "grey", levels=256))
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--model=iwae", "--num_samples=0"], "--num_samples=0: expected at least 1"),
+        (["--model=miwae", "--num_groups=0"], "--num_groups=0: expected at least 1"),
+        (["--model=piwae", "--num_groups=-1"], "--num_groups=-1: expected at least 1"),
+        (["--model=iwae", "--estimator=dregg"], "did you mean dreg"),
+        (["--model=iwae", "--kl=monte_carlo"], "--kl is not a flag of iwae"),
+        (["--model=ciwae", "--mix=1.5"], "mix"),
+        (["--model=renyi_vae", "--alpha=inf"], "alpha"),
+        (["--model=iwae", "--alpha=0.5"], "--alpha is not a flag of iwae; models that have it: .*renyi_vae"),
+    ],
+)
+def test_flags_out_of_range_are_refused(words, says):
+    with pytest.raises(UserError, match=says):
+        parse(words)
+
+
+def test_alpha_and_mix_take_several_values_and_schedules():
+    assert len(parse(["--model=renyi_vae", "--alpha=-1,0,0.5,1,ramp:1:0:100", "--seeds=0:2"]).members) == 10
+    assert len(parse(["--model=ciwae", "--mix=0,0.5,1"]).members) == 3
