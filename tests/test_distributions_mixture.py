@@ -7,7 +7,7 @@ import pytest
 from scipy.special import logsumexp
 from scipy.stats import norm
 
-from vaex.distributions import Mixture, Normal
+from vaex.distributions import Mixture, MultivariateNormal, Normal
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=50).astype(np.float32)
@@ -33,6 +33,8 @@ def test_density_and_gradient_do_not_cancel(width):
     )
     assert Mixture(LOGITS, Normal(MEAN, log_scale)).log_prob(z).shape == (4, 10)
     np.testing.assert_allclose(found.reshape(4, 10), expected, rtol=2e-5)
+    mixture = Mixture(LOGITS, Normal(MEAN, log_scale))
+    np.testing.assert_allclose(np.exp(mixture.log_responsibilities(z)), shares, atol=1e-3 if width > 0.01 else 0.05)
     scores = -(z[..., None, :] - np.float64(MEAN)) / np.exp(2.0 * np.float64(log_scale))
     slope = np.einsum("abk,abkd->abd", shares, scores)
     np.testing.assert_allclose(gradient.reshape(4, 10, 20), slope, rtol=1e-3, atol=1e-4 * np.abs(slope).max())
@@ -52,3 +54,12 @@ def test_samples_have_the_moments_of_the_mixture():
     error = np.sqrt(mixture.variance / len(flat))
     assert np.all(np.abs(flat.mean(0) - mixture.mean) < 4.5 * error)
     np.testing.assert_allclose(flat.var(0), mixture.variance, rtol=0.05)
+
+
+def test_responsibilities_of_any_family_sum_to_one():
+    components = MultivariateNormal(jnp.asarray(MEAN[:4, :2]), jnp.eye(2))
+    found = Mixture(jnp.zeros(4), components).log_responsibilities(jnp.zeros((5, 2)))
+    by_hand = -0.5 * np.sum(MEAN[:4, :2] ** 2, axis=-1)
+    np.testing.assert_allclose(found, np.tile(by_hand - logsumexp(by_hand), (5, 1)), rtol=1e-4)
+    with pytest.raises(ValueError, match="log_responsibilities: value has shape"):
+        Mixture(jnp.zeros(4), components).log_responsibilities(jnp.zeros((5, 3)))

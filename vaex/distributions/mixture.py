@@ -8,7 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.distributions._base import Distribution, broadcastable, family, is_array, lift, static, sum_trailing
+from vaex.distributions._base import (
+    Distribution,
+    broadcastable,
+    check_value,
+    family,
+    is_array,
+    lift,
+    static,
+    sum_trailing,
+)
 from vaex.distributions.gaussian import LOG_2PI, Normal
 
 
@@ -105,34 +114,64 @@ class Mixture(Distribution):
         index = jax.random.categorical(key_index, logits, shape=shape[:-1])
         return Normal(self.components.mean[index], self.components.log_scale[index]).sample(key_value)
 
+    def log_responsibilities(self, value: jax.Array) -> jax.Array:
+        r"""Log-probability of each component given ``value``, [..., *batch, components].
+
+        :math:`\log\pi_k + \log p_k(x) - \log\sum_j \pi_j\,p_j(x)`: which part of the mixture a value belongs to.
+
+        References: Bishop 2006, eq. 9.23.
+        """
+        value = jnp.asarray(value)
+        check_value("Mixture.log_responsibilities", value.shape, self.batch_shape, self.event_shape)
+        return jax.nn.log_softmax(self._log_joint(value), axis=-1)
+
     def _log_prob(self, value: jax.Array) -> jax.Array:
+        joint = self._log_joint(value)
+        if not self._is_diagonal:
+            return jax.nn.logsumexp(joint, axis=-1)
+        arrays = lift(value, self.logits, self.components.mean, self.components.log_scale)
+        return _diagonal_log_prob(joint, *arrays)
+
+    def _log_joint(self, value: jax.Array) -> jax.Array:
+        """log pi_k + log p_k(x), [..., *batch, components]."""
         if self._is_diagonal:
-            arrays = lift(value, self.logits, self.components.mean, self.components.log_scale)
-            return diagonal_log_prob(*arrays)
+            return _diagonal_log_joint(*lift(value, self.logits, self.components.mean, self.components.log_scale))
         log_probs, logits = lift(
             self.components.log_prob(jnp.expand_dims(value, value.ndim - len(self.event_shape))), self.logits
         )
-        return jax.nn.logsumexp(jax.nn.log_softmax(logits, axis=-1) + log_probs, axis=-1)
+        return jax.nn.log_softmax(logits, axis=-1) + log_probs
 
 
-def diagonal_log_prob(value: jax.Array, logits: jax.Array, mean: jax.Array, log_scale: jax.Array) -> jax.Array:
-    """Log-density [...] of one mixture of diagonal Gaussians, logits [c], mean and log_scale [c, d], at value [..., d].
+def _diagonal_log_joint(value: jax.Array, logits: jax.Array, mean: jax.Array, log_scale: jax.Array) -> jax.Array:
+    """log pi_k + log p_k(x) [..., c] of diagonal Gaussians, logits [c], mean and log_scale [c, d], value [..., d].
 
-    The square is expanded into two matrix products, whose rounding grows with the distance in scales. It matters where one
-    component is likelier than all others by far, so that component's term is computed again without cancellation.
+    The square is expanded into two matrix products, whose rounding grows with the distance in scales.
     """
     high = jax.lax.Precision.HIGHEST
     centre = jax.lax.stop_gradient(jnp.mean(mean, axis=0))
     x, shift, precision = value - centre, mean - centre, jnp.exp(-2.0 * log_scale)
     squares = jnp.matmul(jnp.square(x), precision.T, precision=high) + jnp.sum(jnp.square(shift) * precision, axis=-1)
     squares = squares - 2.0 * jnp.matmul(x, (shift * precision).T, precision=high)
-    weights = jax.nn.log_softmax(logits) - jnp.sum(log_scale, axis=-1) - 0.5 * mean.shape[-1] * LOG_2PI
-    rough = weights - 0.5 * squares
-    best = jnp.argmax(rough, axis=-1)
-    likeliest = jnp.take_along_axis(rough, best[..., None], axis=-1)
-    likeliest = jnp.where(jnp.isfinite(likeliest), likeliest, 0.0)  # -inf less itself would be nan, far from all components
-    exact = weights[best] - 0.5 * jnp.sum(jnp.square((value - mean[best]) * jnp.exp(-log_scale[best])), axis=-1)
-    return exact + jax.nn.logsumexp(rough - likeliest, axis=-1)
+    return _log_peaks(logits, log_scale) - 0.5 * squares
+
+
+def _log_peaks(logits: jax.Array, log_scale: jax.Array) -> jax.Array:
+    """Log weight times density at the mean, of each component."""
+    return jax.nn.log_softmax(logits) - jnp.sum(log_scale, axis=-1) - 0.5 * log_scale.shape[-1] * LOG_2PI
+
+
+def _diagonal_log_prob(
+    joint: jax.Array, value: jax.Array, logits: jax.Array, mean: jax.Array, log_scale: jax.Array
+) -> jax.Array:
+    """Sum over the components of ``joint``, whose largest term is computed again without cancellation.
+
+    Rounding matters where one component is likelier than all others by far: where they are level, distances are short.
+    """
+    best = jnp.argmax(joint, axis=-1)
+    largest = jnp.take_along_axis(joint, best[..., None], axis=-1)
+    largest = jnp.where(jnp.isfinite(largest), largest, 0.0)  # far away, -inf less itself would be nan
+    squares = jnp.sum(jnp.square((value - mean[best]) * jnp.exp(-log_scale[best])), axis=-1)
+    return _log_peaks(logits, log_scale)[best] - 0.5 * squares + jax.nn.logsumexp(joint - largest, axis=-1)
 
 
 @family

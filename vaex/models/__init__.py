@@ -45,8 +45,16 @@ FAMILIES: dict[str, dict[str, Entry]] = {
         "piwae": Entry("encoder by MIWAE, decoder by the importance bound", "one a player", "Rainforth et al. 2018"),
         "renyi_vae": Entry("Renyi bound of order alpha", "alpha >= 0", "Li & Turner 2016"),
     },
-    "priors and posteriors": {},
-    "labels": {},
+    "priors and posteriors": {
+        "vamp_vae": Entry("prior of posteriors at learned pseudo-inputs", "elbo", "Tomczak & Welling 2018"),
+        "mixture_vae": Entry("prior that is a learned mixture of Gaussians", "elbo", "Dilokthanakul et al. 2016"),
+        "flow_vae": Entry("posterior and prior by normalizing flows", "elbo", "Rezende & Mohamed 2015"),
+    },
+    "labels": {
+        "conditional_vae": Entry("encoder and decoder see the label", "elbo given y", "Sohn et al. 2015"),
+        "m2_vae": Entry("the label inferred where it is missing (M2)", "no", "Kingma et al. 2014"),
+        "semi_supervised_vae": Entry("few labels: M2 over the codes of a VAE (M1+M2)", "no", "Kingma et al. 2014"),
+    },
 }
 MODELS = {name: entry for family in FAMILIES.values() for name, entry in family.items()}
 PARTS = ("Config", "HParams", "build")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -10,36 +11,57 @@ import jax
 import jax.numpy as jnp
 
 from vaex import distributions
-from vaex.core import Model, Recipe
+from vaex.core import Latents, Model, Recipe
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import latent, likelihoods
-from vaex.models.latent import Parts, Penalty, Posterior, Terms
+from vaex.models.latent import Parts, Penalty, Posterior, Prior, Terms
 from vaex.models.networks import TINY, Networked
 from vaex.schedules import Schedule
 from vaex.training import algorithm
 
-__all__ = ["TINY", "Config", "HParams", "Terms", "gaussian_parts", "gaussian_posterior", "gaussian_vae", "recipe"]
+__all__ = [
+    "TINY",
+    "Config",
+    "HParams",
+    "Sampled",
+    "Terms",
+    "components_used",
+    "gaussian_parts",
+    "gaussian_posterior",
+    "gaussian_vae",
+    "recipe",
+    "sampled_recipe",
+]
 
 
 @dataclass(frozen=True)
-class Config(Networked):
-    """What changes shapes or control flow; static.
+class Sampled(Networked):
+    """Static choices of every model with a Gaussian posterior, or with one that begins as such.
 
     Attributes:
       posterior: Gaussian with a diagonal or full covariance, or of a fixed variance (posterior_scale).
-      kl: closed form, or estimated from the samples that the decoder sees.
       num_samples: posterior samples per example in training.
     """
 
     posterior: Literal["diagonal", "full", "fixed"] = "diagonal"
-    kl: Literal["closed_form", "monte_carlo"] = "closed_form"
     num_samples: int = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.num_samples < 1:
             raise UserError(f"--num_samples={self.num_samples}: expected at least 1")
+
+
+@dataclass(frozen=True)
+class Config(Sampled):
+    """What changes shapes or control flow; static.
+
+    Attributes:
+      kl: closed form, or estimated from the samples that the decoder sees.
+    """
+
+    kl: Literal["closed_form", "monte_carlo"] = "closed_form"
 
 
 @jax.tree_util.register_dataclass
@@ -77,10 +99,13 @@ def gaussian_posterior(kind: Literal["diagonal", "full", "fixed"], latent_dim: i
     return Posterior(features, distribution)
 
 
-def gaussian_parts(config: Config, spec: Spec) -> Parts:
-    """The posterior of ``config``, the standard normal prior, its networks and its likelihood."""
+def gaussian_parts(config: Sampled, spec: Spec, prior: Prior | None = None, classes: int = 0) -> Parts:
+    """The posterior of ``config``, this prior or else the standard normal one, its networks and its likelihood.
+
+    With ``classes``, the networks also read labels.
+    """
     posterior = gaussian_posterior(config.posterior, config.latent_dim)
-    return latent.parts(config, spec, posterior, latent.standard_prior(config.latent_dim))
+    return latent.parts(config, spec, posterior, prior or latent.standard_prior(config.latent_dim), classes)
 
 
 def gaussian_vae(config: Config, spec: Spec, penalty: Penalty) -> tuple[Model, likelihoods.Likelihood]:
@@ -98,3 +123,35 @@ def recipe(config: Config, spec: Spec, hparams: Any, penalty: Penalty) -> Recipe
     """The recipe of a Gaussian VAE with this penalty: all that most variants need."""
     model, likelihood = gaussian_vae(config, spec, penalty)
     return latent.single_stage(model, config, hparams, likelihood)
+
+
+def sampled_recipe(
+    config: Sampled,
+    it: Parts,
+    hparams: Any,
+    diagnostics: Callable[[Terms], dict[str, jax.Array]],
+    figures: Mapping[str, Callable[..., Any]],
+) -> Recipe:
+    """The recipe of a VAE trained on the negative elbo, its KL estimated from the samples that the decoder sees.
+
+    Args:
+      config: of the model.
+      it: its parts, whose prior or posterior has no KL in closed form.
+      hparams: default hyperparameters.
+      diagnostics: terms -> metrics of the model's own.
+      figures: its own pictures.
+    """
+
+    def penalty(hparams: Any, terms: Terms) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return terms.kl, diagnostics(terms)
+
+    objective = latent.negative_elbo(it, penalty, num_samples=config.num_samples, closed_form=False)
+    blocks = (Latents("free", config.latent_dim),)
+    return latent.single_stage(latent.model(it, objective), config, hparams, it.likelihood, figures, blocks)
+
+
+def components_used(terms: Terms) -> dict[str, jax.Array]:
+    """How many components of a mixture prior the batch falls into: the exponentiated entropy of their mean shares."""
+    shares = jnp.exp(terms.prior.log_responsibilities(terms.z))
+    mean = jnp.mean(shares, axis=tuple(range(shares.ndim - 1)))
+    return {"components_used": jnp.exp(jnp.sum(jax.scipy.special.entr(mean)))}

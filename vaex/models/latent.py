@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from vaex import bounds, distributions, divergences
-from vaex.core import Batch, LikelihoodFacts, Model, Outcome, PyTree, Recipe, Stage, Variables
+from vaex.core import Batch, Latents, LikelihoodFacts, Model, Outcome, PyTree, Recipe, Stage, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
@@ -47,6 +47,7 @@ class Parts(NamedTuple):
 
     ``init(key, batch) -> params``; ``posterior(params, hparams, batch) -> q(z|x)``, batch shape [b];
     ``prior(params, hparams) -> p(z)``, batch shape []; ``decode(params, hparams, z, batch) -> p(x|z)``, z [..., b, d].
+    With ``classes``, posterior and decode also read the labels ``batch["y"]``, as ``networks`` says.
     """
 
     init: Callable[[jax.Array, Batch], PyTree]
@@ -54,6 +55,7 @@ class Parts(NamedTuple):
     prior: Callable[[PyTree, Any], Any]
     decode: Callable[[PyTree, Any, jax.Array, Batch], Any]
     likelihood: likelihoods.Likelihood
+    classes: int = 0
 
 
 class Terms(NamedTuple):
@@ -81,13 +83,15 @@ def standard_prior(latent_dim: int) -> Prior:
     return Prior(lambda params, hparams, posterior: normal)
 
 
-def parts(config: Networked, spec: Spec, posterior: Posterior, prior: Prior) -> Parts:
+def parts(config: Networked, spec: Spec, posterior: Posterior, prior: Prior, classes: int = 0) -> Parts:
     """The parts of a model with this posterior and prior, and the networks and the likelihood of ``config``.
+
+    With ``classes``, the networks also read labels.
 
     Raises: UserError where the network or the likelihood does not fit the data.
     """
     likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
-    net: Networks = networks(config, spec, posterior.features, likelihood)
+    net: Networks = networks(config, spec, posterior.features, likelihood, classes)
 
     def init(key: jax.Array, batch: Batch) -> PyTree:
         own = {
@@ -96,19 +100,19 @@ def parts(config: Networked, spec: Spec, posterior: Posterior, prior: Prior) -> 
         }
         return net.init(key, batch) | {name: params for name, params in own.items() if jax.tree.leaves(params)}
 
-    def posterior_at(params: PyTree, hparams: Any, x: jax.Array) -> Any:
-        return posterior.distribution(net.encode(params, x), params.get("posterior", ()), hparams)
+    def posterior_at(params: PyTree, hparams: Any, x: jax.Array, label: jax.Array | None = None) -> Any:
+        return posterior.distribution(net.encode(params, x, label), params.get("posterior", ()), hparams)
 
     def posterior_of(params: PyTree, hparams: Any, batch: Batch) -> Any:
-        return posterior_at(params, hparams, batch["x"])
+        return posterior_at(params, hparams, batch["x"], batch.get("y"))
 
     def prior_of(params: PyTree, hparams: Any) -> Any:
         return prior.distribution(params.get("prior", ()), hparams, lambda x: posterior_at(params, hparams, x))
 
     def decode(params: PyTree, hparams: Any, z: jax.Array, batch: Batch) -> Any:
-        return net.decode(params, z, hparams.sigma)
+        return net.decode(params, z, hparams.sigma, batch.get("y"))
 
-    return Parts(init, posterior_of, prior_of, decode, likelihood)
+    return Parts(init, posterior_of, prior_of, decode, likelihood, classes)
 
 
 def draw(q: Any, key: jax.Array, num_samples: int) -> tuple[jax.Array, jax.Array]:
@@ -201,9 +205,17 @@ def model(it: Parts, objective: Objective, *, params: Callable[[Variables], PyTr
 
     def sample(key: jax.Array, variables: Variables, hparams: Any, n: int, condition: Any = None) -> Any:
         z = it.prior(params(variables), hparams).sample(key, (n,))
-        return decode(variables, hparams, z, {})
+        return decode(variables, hparams, z, condition_batch(it.classes, key, n, condition))
 
     return Model(init, objective, encode, decode, log_weights if it.likelihood.density else None, sample)
+
+
+def condition_batch(classes: int, key: jax.Array, n: int, condition: jax.Array | None) -> Batch:
+    """The labels ``condition`` of n samples, or labels drawn uniformly, as a batch for ``decode``; {} for models without."""
+    if not classes:
+        return {}
+    drawn = jax.random.randint(jax.random.fold_in(key, 1), (n,), 0, classes) if condition is None else condition
+    return {"y": jnp.asarray(drawn)}
 
 
 def of_pairs(model: Model) -> Model:
@@ -223,6 +235,7 @@ def single_stage(
     hparams: Any,
     likelihood: likelihoods.Likelihood,
     figures: Mapping[str, Callable] | None = None,
+    latents: tuple[Latents, ...] = (),
 ) -> Recipe:
     """The recipe of a model that is trained in one run by gradients.
 
@@ -232,8 +245,11 @@ def single_stage(
       hparams: default hyperparameters.
       likelihood: for reports.
       figures: the model's own pictures.
+      latents: what a code is made of, where that is not latents with a standard normal prior.
     """
     stepper = algorithm.gradient_algorithm(model, optimizer=config.optimizer, clip=config.clip, average=config.average)
     facts = LikelihoodFacts(likelihood.title, likelihood.discrete)
     stage = Stage("model", model, stepper, hparams)
-    return Recipe((stage,), model.encode, model.decode, model.log_weights, model.sample, facts, dict(figures or {}))
+    return Recipe(
+        (stage,), model.encode, model.decode, model.log_weights, model.sample, facts, dict(figures or {}), latents
+    )
