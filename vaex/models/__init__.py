@@ -41,8 +41,8 @@ FAMILIES: dict[str, dict[str, Entry]] = {
     "tighter bounds": {
         "iwae": Entry("the importance-weighted bound; DReG and STL by flag", "importance", "Burda et al. 2016"),
         "miwae": Entry("mean of m importance bounds", "mean of importance", "Rainforth et al. 2018"),
-        "ciwae": Entry("elbo and importance bound mixed", "mix", "Rainforth et al. 2018"),
-        "piwae": Entry("encoder by MIWAE, decoder by the importance bound", "one a player", "Rainforth et al. 2018"),
+        "ciwae": Entry("elbo and importance bound mixed", "elbo and importance", "Rainforth et al. 2018"),
+        "piwae": Entry("encoder by MIWAE, decoder by the importance bound", "one per player", "Rainforth et al. 2018"),
         "renyi_vae": Entry("Renyi bound of order alpha", "alpha >= 0", "Li & Turner 2016"),
     },
     "priors and posteriors": {
