@@ -15,7 +15,7 @@ from vaex.nets.lowering import add_bias
 class Conv(nn.Conv):
     """``flax.linen.Conv`` with its attributes, parameters and results, lowered by ``vaex.nets.convolve``.
 
-    On CPU a training step with it is several times faster than with Linen's, and tens of times inside ``lax.scan``.
+    On CPU a training step with it is faster than with Linen's, inside ``lax.scan`` tens of times: ``docs/performance.md``.
 
     Attributes:
       features, kernel_size, strides, padding, input_dilation, kernel_dilation, feature_group_count, use_bias, mask, dtype,
