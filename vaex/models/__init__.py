@@ -28,6 +28,12 @@ FAMILIES: dict[str, dict[str, Entry]] = {
     "autoencoders": {
         "vae": Entry("the variational autoencoder", "elbo", "Kingma & Welling 2014"),
         "autoencoder": Entry("point codes without a prior", "no", "Hinton & Salakhutdinov 2006"),
+        "denoising_autoencoder": Entry("codes of corrupted inputs", "no", "Vincent et al. 2008"),
+        "sparse_autoencoder": Entry("codes that are seldom active, by KL, L1 or dropout", "no", "Ng 2011"),
+        "k_sparse_autoencoder": Entry("only the k largest codes are kept", "no", "Makhzani & Frey 2014"),
+        "contractive_autoencoder": Entry("an encoder of small Jacobian", "no", "Rifai et al. 2011"),
+        "linear_autoencoder": Entry("PCA's subspace", "no", "Baldi & Hornik 1989"),
+        "linear_vae": Entry("probabilistic PCA", "elbo", "Lucas et al. 2019"),
     },
     "disentangling": {
         "beta_vae": Entry("KL weighted by beta, constant or warmed up", "beta >= 1", "Higgins et al. 2017"),

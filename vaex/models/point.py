@@ -1,0 +1,158 @@
+"""The shared builder of autoencoders with point codes: what a variant changes is how codes are made, what corrupts its
+inputs or its codes in training, and a penalty.
+
+Such models define no density over x. Samples are decoded from a Gaussian with the mean and covariance that the encoder's
+outputs had in training (Ghosh et al. 2020, section 4), which ``Variables.state`` tracks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vaex import distributions
+from vaex.core import Batch, Latents, Model, Outcome, PyTree, Recipe, Variables
+from vaex.data.spec import Spec
+from vaex.models import latent, likelihoods
+from vaex.models.networks import TINY, Networked, Networks, networks
+from vaex.schedules import Schedule
+from vaex.training import algorithm
+
+__all__ = ["TINY", "Config", "HParams", "Terms", "recipe"]
+
+MEMORY = 0.99  # decay of the tracked moments per step
+PLAYER = "autoencoder"
+
+
+@dataclass(frozen=True)
+class Config(Networked):
+    """What changes shapes or control flow; static."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class HParams(algorithm.HParams):
+    """What scales something; traced.
+
+    Attributes:
+      sigma: scale of the likelihood where likelihood_scale is fixed.
+    """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"sigma": (1e-6, math.inf)}
+
+    sigma: Schedule | float = 1.0
+
+
+class Terms(NamedTuple):
+    """What a penalty may look at.
+
+    ``x`` [b, *shape] and its codes ``z`` [b, d] as the decoder sees them in evaluation; ``encode``, from x to
+    codes; ``moments``: "mean" [d] and "covariance" [d, d] of the encoder's outputs and "activation" [d], the
+    mean of the codes, over the last hundred batches, this one included.
+    """
+
+    x: jax.Array
+    z: jax.Array
+    encode: Callable[[jax.Array], jax.Array]
+    moments: dict[str, jax.Array]
+
+
+Code = Callable[[Any, jax.Array], jax.Array]
+Noise = Callable[[jax.Array, Any, jax.Array], jax.Array]
+Penalty = Callable[[Any, Terms], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+def recipe(
+    config: Networked,
+    spec: Spec,
+    hparams: Any,
+    *,
+    code: Code = lambda hparams, raw: raw,
+    corrupt: Noise | None = None,
+    corrupt_codes: Noise | None = None,
+    penalty: Penalty | None = None,
+    figures: Mapping[str, Callable[..., Any]] | None = None,
+) -> Recipe:
+    """The recipe of an autoencoder whose loss is ``mean(-log p(x|z) + penalty)``.
+
+    Args:
+      config: gives the networks, the likelihood and the optimizer.
+      spec: of the data.
+      hparams: default hyperparameters.
+      code: (hparams, raw [b, d]) -> codes [b, d], of what the encoder gives.
+      corrupt: (key, hparams, x) -> x as the encoder sees it in training; the loss then is called "denoising", and
+        "reconstruction" is that of clean inputs, in evaluation.
+      corrupt_codes: (key, hparams, z) -> codes as the decoder sees them in training.
+      penalty: (hparams, terms) -> ([b] or [] in nats, metrics of its own, [] or [b]).
+      figures: the model's own pictures.
+    """
+    likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
+    net = networks(config, spec, config.latent_dim, likelihood)
+    d = config.latent_dim
+
+    def init(key: jax.Array, batch: Batch) -> Variables:
+        start = {"mean": jnp.zeros(d), "covariance": jnp.eye(d), "activation": jnp.full(d, 0.5)}  # 1/2: a sigmoid's
+        return Variables({PLAYER: net.init(key, batch)}, start)
+
+    def encode(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> distributions.Delta:
+        return distributions.Delta(code(hparams, net.encode(variables.params[PLAYER], batch["x"])))
+
+    def decode(variables: Variables, hparams: Any, z: jax.Array, batch: Batch) -> Any:
+        return net.decode(variables.params[PLAYER], z, hparams.sigma)
+
+    def sample(key: jax.Array, variables: Variables, hparams: Any, n: int, condition: Any = None) -> Any:
+        scale_tril = jnp.linalg.cholesky(variables.state["covariance"] + 1e-6 * jnp.eye(d))
+        raw = variables.state["mean"] + jax.random.normal(key, (n, d)) @ scale_tril.T
+        return decode(variables, hparams, code(hparams, raw), {})
+
+    objective = _objective(net, code, corrupt, corrupt_codes, penalty)
+    model = Model(init, objective, encode, decode, None, sample)
+    free = (Latents("free", d),)
+    return latent.single_stage(model, config, hparams, likelihood, figures, free)
+
+
+def _objective(
+    net: Networks, code: Code, corrupt: Noise | None, corrupt_codes: Noise | None, penalty: Penalty | None
+) -> Callable[..., Outcome]:
+    """As ``Model.objective``; see ``recipe`` for the arguments."""
+
+    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
+        x, params = batch["x"], variables.params[PLAYER]
+
+        def loss_of(z: jax.Array) -> jax.Array:
+            return -net.decode(params, z, hparams.sigma).log_prob(x)
+
+        seen = x if corrupt is None else corrupt(jax.random.fold_in(key, 1), hparams, x)
+        raw = net.encode(params, seen)
+        z = code(hparams, raw)
+        state = _track(variables.state, raw, z) if train else variables.state
+        drop = corrupt_codes if train else None
+        loss = loss_of(z if drop is None else drop(jax.random.fold_in(key, 2), hparams, z))
+        metrics = {"reconstruction" if corrupt is None else "denoising": loss}
+        if corrupt is not None and not train:
+            metrics["reconstruction"] = loss_of(code(hparams, net.encode(params, x)))
+        if penalty is not None:
+            terms = Terms(seen, z, lambda x: code(hparams, net.encode(params, x)), state)
+            value, own = penalty(hparams, terms)
+            loss, metrics = loss + value, metrics | own
+        return Outcome({PLAYER: jnp.mean(loss)}, jax.lax.stop_gradient(state), metrics)
+
+    return objective
+
+
+def _track(moments: PyTree, raw: jax.Array, z: jax.Array) -> PyTree:
+    """Moments with this batch's in them. Their gradient is that of the batch's own moments, as if nothing else went in."""
+    mean = jnp.mean(raw, axis=0)
+    centred = raw - mean
+    new = {"mean": mean, "covariance": centred.T @ centred / len(raw), "activation": jnp.mean(z, axis=0)}
+
+    def mix(old: jax.Array, new: jax.Array) -> jax.Array:
+        fixed = jax.lax.stop_gradient(new)
+        return MEMORY * old + (1.0 - MEMORY) * fixed + (new - fixed)
+
+    return jax.tree.map(mix, moments, new)
