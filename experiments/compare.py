@@ -1,9 +1,12 @@
-"""Finished runs side by side: ``python experiments/compare.py runs/*``. One table for each protocol and likelihood."""
+"""Finished runs side by side: ``python experiments/compare.py runs/*``. One table for each protocol and likelihood.
+
+Below it, where examples and importance samples are the same, each log-likelihood minus that of the first run, paired.
+"""
 
 import argparse
 import sys
 
-from vaex.comparison import compare, read_runs
+from vaex.comparison import compare, read_log_likelihoods, read_runs
 from vaex.errors import UserError
 
 
@@ -12,7 +15,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", help="run directories")
     try:
-        print(compare(read_runs(parser.parse_args(arguments).runs)))
+        summaries = read_runs(parser.parse_args(arguments).runs)
+        print(compare(summaries, read_log_likelihoods(summaries)))
     except UserError as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2

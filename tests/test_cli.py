@@ -133,7 +133,8 @@ def population(tmp_path_factory) -> Done:
 
 def test_the_run_directory_holds_what_it_should(solo):
     names = {path.name for path in solo.directory.iterdir()}
-    assert names == {"config.json", "metrics.jsonl", "timings.jsonl", "summary.json", "checkpoints", "figures"}
+    files = {"config.json", "metrics.jsonl", "timings.jsonl", "summary.json", "log_likelihood.npz"}
+    assert names == {*files, "checkpoints", "figures"}
     assert {path.name for path in (solo.directory / "checkpoints").iterdir()} == {"0", "20"}
 
 

@@ -68,13 +68,16 @@ def test_runs_share_a_table_only_where_their_numbers_compare(tmp_path, capsys):
     capsys.readouterr()
     assert script("compare").main([plain, swept, binary, other, more]) == 0
     tables = capsys.readouterr().out.split("\n\n")
-    assert len(tables) == 3
+    assert len(tables) == 4
     first = tables[0].splitlines()
     assert "protocol: digits_1397_200_200 17_levels" in first[0] and "discretized logistic" in first[0]
     assert [line.split()[0] for line in first[2:]] == ["plain", "swept", "swept", "more"]
     assert "log_likelihood (K=2, n=10)" in first[1] and "log_likelihood (K=3, n=10)" in first[1]
     assert "beta=4" in first[4] and "±" in first[4]
-    assert "threshold_binarisation" in tables[1] and "likelihood: gaussian" in tables[2]
+    paired = tables[1].splitlines()
+    assert paired[0].startswith("log_likelihood (K=2, n=10), paired: each row minus plain")
+    assert [line.split()[:3] for line in paired[2:4]] == [["swept", "beta=1", "2"], ["swept", "beta=4", "2"]]
+    assert "threshold_binarisation" in tables[2] and "likelihood: gaussian" in tables[3]
 
 
 def test_comparing_what_is_no_run_is_refused_in_one_line(tmp_path, capsys):

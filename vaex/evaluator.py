@@ -122,8 +122,13 @@ class Evaluator:
         tell(wanted, wanted)
         return likelihood.estimate(values)
 
-    def member(self, variables: Any, hparams: Any, tell: Callable[[int, int], None]) -> dict[str, Any]:
-        """All numbers of one member, in nats per example unless named otherwise; null where a number is not finite."""
+    def member(
+        self, variables: Any, hparams: Any, tell: Callable[[int, int], None]
+    ) -> tuple[dict[str, Any], np.ndarray | None]:
+        """All numbers of one member, in nats per example unless named otherwise; null where a number is not finite.
+
+        Beside them the log-likelihood of each example that has one, [n], or None without a density.
+        """
         facts: dict[str, Any] = {}
 
         def look(keys: tuple[jax.Array, jax.Array], batch: dict[str, Any]) -> Any:
@@ -147,7 +152,7 @@ class Evaluator:
             facts["kl_per_latent"] = [round(float(kl), 6) for kl in latents.marginal_kl(**moments)]
         if "y" in self.arrays and len(self.run.spec.shape) == 3:
             facts |= self._agreement(variables, hparams)
-        return facts
+        return facts, None if weighted is None else weighted.values
 
     def _bits(self, weighted: likelihood.Estimate) -> dict[str, float]:
         """Bits per dimension, where the likelihood bounds the probability of the data's own levels."""

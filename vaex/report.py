@@ -13,10 +13,11 @@ import numpy as np
 
 import vaex
 from vaex import config, experiment, plots, trainer
-from vaex.comparison import aligned, cell
+from vaex.comparison import LOG_LIKELIHOODS, aligned, cell
 from vaex.core import Curves
 from vaex.evaluation import generation, latents, likelihood, pictures
 from vaex.evaluator import Evaluator, finite
+from vaex.files import atomic_path
 from vaex.training import algorithm, population, reporting
 
 PICTURES = 20  # examples to reconstruct; three times as many samples are drawn
@@ -74,19 +75,22 @@ def group_over_seeds(settings: config.Settings, members: Sequence[dict[str, Any]
 
 
 def summarize(run: experiment.Experiment, trained: trainer.Trained, tell: Callable[[str], None]) -> dict[str, Any]:
-    """Evaluate every member and return the content of summary.json; draws the pictures on the way."""
+    """Evaluate every member and return the content of summary.json; keeps each example's log-likelihood and draws the pictures
+    on the way."""
     settings, flags = run.settings, run.settings.evaluation
     evaluator = Evaluator(run)
     averaged = algorithm.averaged_variables(trained.state)
     device = jax.devices()[0]
-    members = []
+    members, log_likelihoods = [], []
     for index, member in enumerate(settings.members):
         title = experiment.describe_member(settings, member)
         variables = jax.device_get(population.member(averaged, index))
         hparams = resolved(run.hparams, index, run.stage_steps[-1])
         evaluator_tell = lambda done, total, t=title: tell(f"evaluating {t}: {done}/{total} examples")  # noqa: E731
-        facts = {"seed": member.seed, "hparams": member.hparams, **evaluator.member(variables, hparams, evaluator_tell)}
+        found, values = evaluator.member(variables, hparams, evaluator_tell)
+        facts = {"seed": member.seed, "hparams": member.hparams, **found}
         members.append(facts)
+        log_likelihoods += [] if values is None else [values.astype(np.float32)]
         if flags.figures:
             folder = run.directory / "figures" / (title if len(settings.members) > 1 else "")
             draw_member(evaluator, variables, hparams, facts, folder)
@@ -95,6 +99,9 @@ def summarize(run: experiment.Experiment, trained: trainer.Trained, tell: Callab
             name = f"training_curves_{stage.name}.png" if index else "training_curves.png"
             rows = reporting.read_rows(run.folder(index) / "metrics.jsonl")
             draw_curves(settings, rows, run.directory / "figures" / name)
+    if log_likelihoods:
+        with atomic_path(run.directory / LOG_LIKELIHOODS) as temporary:
+            np.savez(temporary, log_likelihood=np.stack(log_likelihoods))
     return {
         "model": settings.model,
         "dataset": run.spec.name,
@@ -125,6 +132,7 @@ def evaluation_facts(run: experiment.Experiment) -> dict[str, Any]:
         "examples": total,
         "log_likelihood_examples": min(flags.eval_images, total),
         "importance_samples": flags.eval_samples,
+        "log_likelihood_file": None if run.recipe.log_weights is None else LOG_LIKELIHOODS,
         "figures": flags.show if flags.figures else None,
     }
 

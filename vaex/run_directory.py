@@ -8,6 +8,7 @@ from typing import Any
 
 import vaex
 from vaex import identity
+from vaex.comparison import LOG_LIKELIHOODS
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.experiment import Experiment
@@ -44,7 +45,9 @@ def claim(experiment: Experiment) -> bool:
     return True
 
 
-OURS = ("config.json", "metrics.jsonl", "timings.jsonl", "summary.json", "checkpoints", "stages", "figures", "profile")
+FOLDERS = ("checkpoints", "stages", "profile")
+FILES = (LOG_LIKELIHOODS, "summary.json", "timings.jsonl", "metrics.jsonl", "config.json")  # as they are removed
+OURS = (*FILES, *FOLDERS, "figures")
 
 
 def clear(directory: pathlib.Path) -> None:
@@ -64,10 +67,10 @@ def clear(directory: pathlib.Path) -> None:
     for folder in sorted((directory / "figures").rglob("*"), reverse=True):
         _remove_empty(folder)
     _remove_empty(directory / "figures")
-    for name in ("checkpoints", "stages", "profile"):
+    for name in FOLDERS:
         if (directory / name).is_dir() and not (directory / name).is_symlink():
             shutil.rmtree(directory / name)
-    for name in ("checkpoints", "stages", "profile", "summary.json", "timings.jsonl", "metrics.jsonl", "config.json"):
+    for name in (*FOLDERS, *FILES):
         (directory / name).unlink(missing_ok=True)
 
 
