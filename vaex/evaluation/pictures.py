@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from vaex.core import Bars, Curves, Grid
 from vaex.evaluation.latents import order_by_kl
 
-NATS = ("elbo", "kl", "reconstruction", "log_likelihood", "loss")  # metrics whose last words say that they are nats
+NATS = ("elbo", "bound", "kl", "reconstruction", "log_likelihood", "loss")  # metrics that end so are nats
 
 
 def reconstruction_grid(

@@ -139,6 +139,6 @@ def figures(
         found = curves(key, variables, hparams, batch)
         powers = list(range(DRAWN.bit_length()))
         title = f"Bounds on log p(x), mean of {len(batch['x'])} examples"
-        return Curves(powers, found, "log2 of the number of samples k", "nats per example", title)
+        return Curves(powers, found, "log2 of the number of samples k (the elbo at 0)", "nats per example", title)
 
     return {"bounds_by_samples": figure}
