@@ -5,8 +5,8 @@ generative network always gets its plain gradient; ``--estimator`` chooses the e
 
 Source: Burda, Grosse & Salakhutdinov 2016, eq. 8; dreg: Tucker et al. 2019, eq. 8; stl: Roeder, Wu & Duvenaud 2017, eq. 6.
 Command: ``python experiments/run.py --model=iwae --steps=1000``
-Result: digits, test: elbo -90.2, importance bound -86.8, log-likelihood (K = 100) -84.4, which is 1.3 ± 0.2 nats above ``vae`` after as many
-steps (paired; ``--estimator=dreg`` too). More steps overfit the 1,397 digits.
+Result: digits, test: elbo -90.2, importance bound -86.8, log-likelihood (K = 100) -84.4,
+1.3 ± 0.2 nats above ``vae`` after as many steps (paired; with ``--estimator=dreg`` too). More steps overfit the 1,397 digits.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ Objective, in nats per example: :math:`-\frac1m\sum_{j=1}^m\log\frac1k\sum_{i=1}
 
 Source: Rainforth et al. 2018, Tighter variational bounds are not necessarily better, eq. 14.
 Command: ``python experiments/run.py --model=miwae --steps=1000``
-Result: digits, test: elbo -89.6, MIWAE bound -86.7, log-likelihood (K = 100) -84.3, which is 1.4 ± 0.2 nats above ``vae`` after as many
-steps (paired).
+Result: digits, test: elbo -89.6, MIWAE bound -86.7, log-likelihood (K = 100) -84.3,
+1.4 ± 0.2 nats above ``vae`` after as many steps (paired).
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ Objectives, in nats per example: the encoder's :math:`-\frac1m\sum_{j=1}^m\log\f
 
 Source: Rainforth et al. 2018, Tighter variational bounds are not necessarily better, section 5.
 Command: ``python experiments/run.py --model=piwae --steps=1000``
-Result: digits, test: importance bound -85.8, MIWAE bound -87.5, log-likelihood (K = 100) -84.8, which is 0.9 ± 0.3 nats above ``vae``
-after as many steps (paired).
+Result: digits, test: importance bound -85.8, MIWAE bound -87.5, log-likelihood (K = 100) -84.8,
+0.9 ± 0.3 nats above ``vae`` after as many steps (paired).
 """
 
 from __future__ import annotations
