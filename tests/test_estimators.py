@@ -385,6 +385,11 @@ def test_gradients_are_finite_in_every_dtype_and_far_away(name, dtype):
             "posterior is a Normal, expected a Categorical",
         ),
         (
+            lambda q, p: estimators.path_log_weights(q.mean[None], q, p.log_prob, estimator="vimco"),
+            ValueError,
+            "path_log_weights: estimator is 'vimco', expected one of reparameterized",
+        ),
+        (
             lambda q, p: estimators.gradient_statistics(jax.random.key(0), lambda key: q.mean, 1),
             ValueError,
             "num_draws=1",
