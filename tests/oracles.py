@@ -74,3 +74,14 @@ def _gaussian_kl(mean: np.ndarray, covariance: np.ndarray, other: np.ndarray, wi
     trace = np.trace(np.linalg.solve(wider, covariance))
     logs = np.linalg.slogdet(wider)[1] - np.linalg.slogdet(covariance)[1]
     return float(0.5 * (trace + shift @ np.linalg.solve(wider, shift) - len(shift) + logs))
+
+
+def probabilistic_pca(x: np.ndarray, latents: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """The maximum of the likelihood of N(m, W W^T + v I) for x [n, values]: W [values, latents], m, v.
+
+    References: Tipping & Bishop 1999, eqs. 7 and 8.
+    """
+    mean = x.mean(axis=0)
+    values, axes = np.linalg.eigh((x - mean).T @ (x - mean) / len(x))  # ascending
+    variance = float(values[:-latents].mean())
+    return axes[:, -latents:] * np.sqrt(values[-latents:] - variance), mean, variance

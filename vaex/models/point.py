@@ -53,7 +53,7 @@ class Terms(NamedTuple):
 
     ``x`` [b, *shape] and its codes ``z`` [b, d] as the decoder sees them in evaluation; ``encode``, from x to
     codes; ``moments``: "mean" [d] and "covariance" [d, d] of the encoder's outputs and "activation" [d], the
-    mean of the codes, over the last hundred batches, this one included.
+    mean of the codes, over the last hundred batches, without a gradient.
     """
 
     x: jax.Array
@@ -96,7 +96,7 @@ def recipe(
     d = config.latent_dim
 
     def init(key: jax.Array, batch: Batch) -> Variables:
-        start = {"mean": jnp.zeros(d), "covariance": jnp.eye(d), "activation": jnp.full(d, 0.5)}  # 1/2: a sigmoid's
+        start = {"mean": jnp.zeros(d), "covariance": jnp.eye(d), "activation": jnp.zeros(d)}
         return Variables({PLAYER: net.init(key, batch)}, start)
 
     def encode(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> distributions.Delta:
@@ -130,7 +130,7 @@ def _objective(
         seen = x if corrupt is None else corrupt(jax.random.fold_in(key, 1), hparams, x)
         raw = net.encode(params, seen)
         z = code(hparams, raw)
-        state = _track(variables.state, raw, z) if train else variables.state
+        state = jax.lax.stop_gradient(_track(variables.state, raw, z)) if train else variables.state
         drop = corrupt_codes if train else None
         loss = loss_of(z if drop is None else drop(jax.random.fold_in(key, 2), hparams, z))
         metrics = {"reconstruction" if corrupt is None else "denoising": loss}
@@ -140,19 +140,14 @@ def _objective(
             terms = Terms(seen, z, lambda x: code(hparams, net.encode(params, x)), state)
             value, own = penalty(hparams, terms)
             loss, metrics = loss + value, metrics | own
-        return Outcome({PLAYER: jnp.mean(loss)}, jax.lax.stop_gradient(state), metrics)
+        return Outcome({PLAYER: jnp.mean(loss)}, state, metrics)
 
     return objective
 
 
 def _track(moments: PyTree, raw: jax.Array, z: jax.Array) -> PyTree:
-    """Moments with this batch's in them. Their gradient is that of the batch's own moments, as if nothing else went in."""
+    """Moments with this batch's in them."""
     mean = jnp.mean(raw, axis=0)
     centred = raw - mean
     new = {"mean": mean, "covariance": centred.T @ centred / len(raw), "activation": jnp.mean(z, axis=0)}
-
-    def mix(old: jax.Array, new: jax.Array) -> jax.Array:
-        fixed = jax.lax.stop_gradient(new)
-        return MEMORY * old + (1.0 - MEMORY) * fixed + (new - fixed)
-
-    return jax.tree.map(mix, moments, new)
+    return jax.tree.map(lambda old, fresh: MEMORY * old + (1.0 - MEMORY) * fresh, moments, new)

@@ -2,7 +2,7 @@ r"""Sparse autoencoder: few latents are active at a time.
 
 Objective, in nats per example, by ``--sparsity``:
 kl: codes in (0, 1) by a sigmoid, :math:`-\log p(x|z) + w\sum_j\mathrm{KL}(\mathrm{Bernoulli}(\rho)\,\|\,
-\mathrm{Bernoulli}(\hat\rho_j))`, with :math:`\hat\rho_j` the mean activation of latent j over the last hundred batches;
+\mathrm{Bernoulli}(\hat\rho_j))`, with :math:`\hat\rho_j` the mean activation of latent j over the batch;
 l1: codes >= 0 by a rectifier, :math:`-\log p(x|z) + w\sum_j |z_j|`; none: sigmoid codes without a penalty.
 ``--dropout`` zeroes codes at random in training (kept ones are scaled up), alone or beside a penalty.
 
@@ -84,7 +84,7 @@ def build(config: Config, spec: Spec) -> Recipe:
         if config.sparsity == "l1":
             value = jnp.sum(jnp.abs(terms.z), axis=-1)
             return hparams.sparsity_weight * value, active | {"l1": value, "zeros": jnp.mean(terms.z == 0.0, axis=-1)}
-        value = jnp.sum(divergences.bernoulli_kl(hparams.target_activation, terms.moments["activation"]))
+        value = jnp.sum(divergences.bernoulli_kl(hparams.target_activation, jnp.mean(terms.z, axis=0)))
         return hparams.sparsity_weight * value, active | {"sparsity_kl": value}
 
     def activations(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Bars:

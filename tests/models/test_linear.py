@@ -1,0 +1,152 @@
+"""The linear models against what is known of them exactly: PCA's subspace, probabilistic PCA's maximum likelihood."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from oracles import probabilistic_pca
+from scipy import linalg, stats
+
+from vaex.data.spec import Spec
+from vaex.errors import UserError
+from vaex.models import linear, linear_autoencoder, linear_vae
+from vaex.schedules import cosine, resolve
+from vaex.training import algorithm
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+SPEC = Spec("vectors", (6,), "real")
+GENERATOR = np.random.default_rng(0)
+X = (
+    GENERATOR.normal(size=(100, 6)) * [1.5, 1.0, 0.5, 0.3, 0.3, 0.3] @ np.linalg.qr(GENERATOR.normal(size=(6, 6)))[0]
+    + 2.0
+)
+BATCH = {"x": jnp.asarray(X, jnp.float32)}
+KEY = jax.random.key(0)
+
+
+def model(module, **changes):
+    """The recipe of two latents, its first variables and its hyperparameters."""
+    recipe = module.build(module.Config(**{"latent_dim": 2, **changes}), SPEC)
+    values = resolve(algorithm.as_schedules(module.HParams()), 0)
+    return recipe, recipe.stages[0].model.init(KEY, BATCH), values
+
+
+def trained(module, steps=1000, **changes):
+    """After full-batch training, with the loss falling to its minimum."""
+    recipe, _, _ = model(module, **changes)
+    stepper = recipe.stages[0].algorithm
+    state = stepper.init(KEY, module.HParams(learning_rate=cosine(0.05, 0.0, steps)), BATCH)
+    run = jax.jit(lambda state: jax.lax.fori_loop(0, steps, lambda _, s: stepper.step(s, BATCH)[0], state))
+    state = run(state)
+    return recipe, state.variables, resolve(state.hparams, steps)
+
+
+def affine(recipe, variables, hparams):
+    """W [values, d], m [values] and the variance of the likelihood."""
+    means = recipe.decode(variables, hparams, jnp.concatenate([jnp.zeros((1, 2)), jnp.eye(2)]), {})
+    mean = np.asarray(means.mean, np.float64)
+    return (mean[1:] - mean[0]).T, mean[0], float(means.variance[0, 0])
+
+
+def test_the_linear_vae_reaches_probabilistic_pca():
+    recipe, variables, hparams = trained(linear_vae)
+    weights, mean, variance = probabilistic_pca(X, 2)
+    best = stats.multivariate_normal(mean, weights @ weights.T + variance * np.eye(6)).logpdf(X)
+    metrics = recipe.stages[0].model.objective(KEY, variables, hparams, BATCH, train=False).metrics
+    np.testing.assert_allclose(metrics["exact_log_likelihood"].mean(), best.mean(), atol=0.001)
+    np.testing.assert_allclose(
+        metrics["elbo"].mean(), best.mean(), atol=0.002
+    )  # tight at the maximum, D diagonal or not
+    found, offset, noise = affine(recipe, variables, hparams)
+    assert np.degrees(linalg.subspace_angles(found, weights)).max() < 0.1
+    np.testing.assert_allclose(noise, variance, rtol=1e-3)
+    np.testing.assert_allclose(offset, mean, atol=0.01)
+    gram = found.T @ found  # the latents are the principal components
+    assert abs(gram[0, 1]) < 0.05 * np.diag(gram).min()
+
+
+@pytest.mark.parametrize(("scale", "steps"), [("global", 1000), ("fixed", 4000)])
+def test_the_linear_autoencoder_spans_the_principal_subspace(scale, steps):
+    recipe, variables, hparams = trained(linear_autoencoder, steps, likelihood_scale=scale)
+    found, _, _ = affine(recipe, variables, hparams)
+    assert np.degrees(linalg.subspace_angles(found, probabilistic_pca(X, 2)[0])).max() < 0.1
+    centred = X - X.mean(axis=0)
+    left = np.linalg.svd(centred, compute_uv=False)[2:]
+    rebuilt = recipe.decode(variables, hparams, recipe.encode(KEY, variables, hparams, BATCH).mean, BATCH).mean
+    np.testing.assert_allclose(np.sum((rebuilt - X) ** 2), np.sum(left**2), rtol=1e-3)
+
+
+def test_the_exact_log_likelihood_is_the_marginal_s():
+    recipe, variables, hparams = model(linear_vae)
+    weights, mean, variance = affine(recipe, variables, hparams)
+    expected = stats.multivariate_normal(mean, weights @ weights.T + variance * np.eye(6)).logpdf(X)
+    metrics = recipe.stages[0].model.objective(KEY, variables, hparams, BATCH, train=False).metrics
+    np.testing.assert_allclose(metrics["exact_log_likelihood"], expected, rtol=1e-4)
+    assert np.all(metrics["elbo"] <= metrics["exact_log_likelihood"])
+    assert (
+        "exact_log_likelihood"
+        not in recipe.stages[0].model.objective(KEY, variables, hparams, BATCH, train=True).metrics
+    )
+
+
+def test_the_expectation_in_closed_form_is_the_mean_over_samples():
+    recipe, variables, hparams = model(linear_vae)
+    sampled, _, _ = model(linear_vae, expectation="monte_carlo")
+    exact = recipe.stages[0].model.objective(KEY, variables, hparams, BATCH, train=True)
+
+    @jax.jit
+    @jax.vmap
+    def draw(key):
+        return (
+            sampled.stages[0].model.objective(key, variables, hparams, BATCH, train=True).metrics["reconstruction"][:20]
+        )
+
+    drawn = np.asarray(draw(jax.random.split(KEY, 4000)))
+    error = drawn.std(axis=0) / np.sqrt(len(drawn))
+    assert np.all(np.abs(drawn.mean(axis=0) - exact.metrics["reconstruction"][:20]) < 4.5 * error)
+    np.testing.assert_allclose(exact.losses["vae"], -np.mean(exact.metrics["elbo"]), rtol=1e-5)
+
+
+def test_sigma_starts_wide_on_images_and_is_the_hyperparameter_where_it_is_fixed():
+    images = Spec("images", (3, 2, 1), "grey", levels=17)
+    batch = {"x": jnp.zeros((2, 3, 2, 1))}
+    for changes, expected in (({}, 1.0), ({"likelihood_scale": "fixed"}, 0.09)):
+        hparams = resolve(algorithm.as_schedules(linear_vae.HParams(sigma=0.3)), 0)
+        recipe = linear_vae.build(linear_vae.Config(latent_dim=2, **changes), images)
+        variables = recipe.stages[0].model.init(KEY, batch)
+        variance = recipe.decode(variables, hparams, jnp.zeros((1, 2)), {}).variance
+        np.testing.assert_allclose(variance, expected, rtol=1e-5)
+
+
+def test_directions_are_the_principal_axes_of_what_is_decoded():
+    recipe, variables, hparams = model(linear_vae)
+    rotation = np.linalg.qr(GENERATOR.normal(size=(4, 4)))[0]
+
+    class Decoded:
+        def __init__(self, z):
+            self.mean = (z @ jnp.asarray(rotation[:2], jnp.float32)).reshape(-1, 2, 2, 1) + 1.0
+
+    grid = linear.directions(Decoded, jnp.diag(jnp.array([0.25, 4.0])))
+    images = 2.0 * np.asarray(grid.images[0]).reshape(2, 4) - 1.0
+    for image, axis in zip(images, rotation[1::-1], strict=True):
+        axis = axis / axis[np.argmax(np.abs(axis))]
+        np.testing.assert_allclose(image, axis, atol=1e-4)
+    assert grid.column_labels == ("±2", "±0.5")
+    drawn = recipe.figures["directions"](KEY, variables, hparams, BATCH)
+    assert drawn.images.shape == (1, 2, 6)
+
+
+@pytest.mark.parametrize("module", [linear_autoencoder, linear_vae])
+@pytest.mark.parametrize(
+    ("changes", "spec", "words"),
+    [
+        ({"latent_dim": 6}, SPEC, "--latent_dim=6: expected fewer than the 6 values"),
+        ({"latent_dim": 0}, SPEC, "--latent_dim=0"),
+        ({"optimizer": "adan"}, SPEC, "did you mean adam"),
+        ({}, Spec("grey", (9,), "grey", levels=17, binarize="dynamic"), "use --binarize=none"),
+    ],
+)
+def test_what_is_no_linear_model_is_refused(module, changes, spec, words):
+    with pytest.raises(UserError, match=words):
+        module.build(module.Config(**{"latent_dim": 2, **changes}), spec)
