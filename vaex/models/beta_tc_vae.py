@@ -38,7 +38,7 @@ class Config(gaussian.Config):
     """
 
     posterior: Literal["diagonal", "fixed"] = "diagonal"
-    sampling: Literal["weighted", "stratified"] = "weighted"
+    sampling: Literal["weighted", "stratified"] = "stratified"
 
 
 @jax.tree_util.register_dataclass

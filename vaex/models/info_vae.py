@@ -50,7 +50,7 @@ class HParams(gaussian.HParams):
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {"kl_weight": (0.0, math.inf), **discrepancy.RANGES}
 
     kl_weight: Schedule | float = 0.5
-    mmd_weight: Schedule | float = 100.0
+    mmd_weight: Schedule | float = 1000.0
     kernel_scale: Schedule | float = 1.0
 
 

@@ -1,0 +1,390 @@
+"""Are latents more independent where their total correlation is penalised? beta-TC-VAE and FactorVAE beside beta-VAEs.
+
+Trains on sprites, each setting with several seeds as members of one population: beta_vae at several beta (beta = 1 is the VAE),
+beta_tc_vae at several beta, factor_vae at several gamma. Prints, for every setting, the total correlation of the aggregate
+posterior against the reconstruction, as means and standard errors over the seeds.
+
+One estimator serves all: q(z) is the mixture of the posteriors of all 737,280 images, evaluated exactly at --samples draws of z
+(vaex.evaluation.aggregate), so that no method is measured by what it was trained on, and no minibatch biases it.
+
+More independent latents could be had by encoding less. So each setting of beta_tc_vae and factor_vae is held against a beta_vae of
+the same reconstruction: where none of the sweep comes within --tolerance nats, further beta are trained, chosen by interpolation.
+
+Everything is kept in --out: the same command continues where it was stopped, and once finished prints its results again. The
+test split is not read: reconstructions are of the validation images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import pathlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import vaex
+from vaex import cli, identity, plots
+from vaex.comparison import aligned, cell
+from vaex.core import Curves, Grid
+from vaex.data.factors import FactorSource
+from vaex.data.sprites import sprites
+from vaex.errors import UserError
+from vaex.evaluation import latents
+from vaex.evaluation.aggregate import aggregate_kl
+from vaex.evaluation.likelihood import estimate
+from vaex.files import atomic_path, read_json, write_json
+
+MEASURES = ("reconstruction", "total_correlation", "index_code_mi", "dimension_wise_kl")
+STRENGTHS = {"beta_vae": "beta", "beta_tc_vae": "beta", "factor_vae": "gamma"}
+BLOCK = 8192  # images that are rendered or encoded together
+
+
+class Setting(NamedTuple):
+    """A method at one strength: ``values`` name -> [seeds], nats; ``members`` of the run in ``directory``."""
+
+    model: str
+    strength: str
+    values: dict[str, np.ndarray]
+    directory: pathlib.Path
+    members: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """As ``beta_tc_vae beta=4``."""
+        return f"{self.model} {STRENGTHS[self.model]}={self.strength}"
+
+    def mean(self, measure: str) -> tuple[float, float]:
+        """Mean over seeds and its standard error."""
+        return estimate(self.values[measure])[:2]
+
+
+class Images(NamedTuple):
+    """All images of a source: the distinct ones as packed bits [u, bytes], and which of them each image is, [n]."""
+
+    bits: np.ndarray
+    which: np.ndarray
+    shape: tuple[int, ...]
+
+
+def say(text: str) -> None:
+    """A line about how far the experiment is."""
+    print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
+
+
+# --- training -----------------------------------------------------------------------------------------------------
+
+
+def train(flags: argparse.Namespace, model: str, strengths: list[str], folder: str) -> pathlib.Path:
+    """A population over strengths and seeds, trained or found; its directory.
+
+    Raises: SystemExit where the command line refuses.
+    """
+    directory = flags.out / folder
+    say(f"{model}, {STRENGTHS[model]} = {', '.join(strengths)}")
+    words = [f"--model={model}", f"--{STRENGTHS[model]}={','.join(strengths)}", f"--seeds={flags.seeds}"]
+    words += [f"--{name}={getattr(flags, name)}" for name in ("steps", "batch_size", "hidden", "latent_dim")]
+    words += ["--dataset=sprites", f"--image_size={flags.image_size}", f"--out={directory}", "--no-figures"]
+    words += ["--eval_split=validation", "--eval_images=1", "--eval_samples=1", *flags.run_flags]
+    code = cli.main(words)
+    if code:
+        raise SystemExit(code)
+    return directory
+
+
+# --- measuring ----------------------------------------------------------------------------------------------------
+
+
+def all_images(source: FactorSource) -> Images:
+    """Every image of the grid, drawn once. At low resolution, and for symmetric shapes, many are the same."""
+    draw = jax.jit(lambda factors: source.render(source.resident, factors))
+    grid = source.grid()
+    blocks = []
+    for start in range(0, len(grid), BLOCK):
+        rows = np.minimum(np.arange(start, start + BLOCK), len(grid) - 1)  # all of one shape, for one program
+        drawn = np.asarray(draw(grid[rows])).reshape(BLOCK, -1)
+        blocks.append(np.packbits(drawn, axis=1)[: len(grid) - start])
+    packed = np.concatenate(blocks)
+    whole = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
+    _, first, which = np.unique(whole, return_index=True, return_inverse=True)
+    return Images(packed[first], which, source.spec.shape)
+
+
+Moments = tuple[np.ndarray, np.ndarray]
+
+
+def all_posteriors(directory: pathlib.Path, images: Callable[[], Images]) -> Iterator[Moments]:
+    """Of each member in turn: mean and log scale of the posterior of every image, [n, d] each."""
+    recipe = vaex.load(directory).recipe
+
+    @jax.jit
+    def encode(variables: Any, hparams: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        posterior = recipe.encode(jax.random.key(0), variables, hparams, {"x": x.astype(np.float32)})
+        return posterior.mean, posterior.log_scale
+
+    for index in range(len(read_json(directory / "summary.json")["members"])):
+        run, (bits, which, shape) = vaex.load(directory, member=index), images()
+        blocks = []
+        for start in range(0, len(bits), BLOCK):
+            rows = np.minimum(np.arange(start, start + BLOCK), len(bits) - 1)
+            pixels = np.unpackbits(bits[rows], axis=1, count=math.prod(shape)).reshape(BLOCK, *shape)
+            blocks.append(jax.device_get(encode(run.variables, run.hparams, pixels)))
+        means, log_scales = (np.concatenate(parts)[which] for parts in zip(*blocks, strict=True))
+        yield means, log_scales
+
+
+def measured(
+    flags: argparse.Namespace, directory: pathlib.Path, images: Callable[[], Images]
+) -> list[dict[str, float]]:
+    """The measures of each member of a finished run, kept beside it; ``images()`` gives all images when they are needed."""
+    summary, facts = read_json(directory / "summary.json"), identity.read(directory / "config.json")
+    made_from = {
+        "run": identity.digest(facts["identity"]),
+        "data": facts["data"]["data_hash"],
+        "steps": summary["steps"],
+        "samples": flags.samples,
+    }
+    path = flags.out / "measured" / f"{directory.name}.json"
+    if path.exists() and (kept := read_json(path))["made_from"] == made_from:
+        return kept["members"]
+    found = []
+    for index, (member, moments) in enumerate(zip(summary["members"], all_posteriors(directory, images), strict=True)):
+        parts = aggregate_kl(jax.random.key(index), *moments, num_samples=flags.samples)
+        record = {name: one.mean for name, one in parts._asdict().items()}
+        found.append(record | {name: member[name] for name in ("reconstruction", "kl", "elbo")})
+        own = parts.total_correlation
+        say(f"  {directory.name}, member {index + 1} of {len(summary['members'])}: total correlation "
+            f"{own.mean:.3f} ± {own.standard_error:.3f}")  # fmt: skip
+    write_json(path, {"made_from": made_from, "members": found})
+    return found
+
+
+def settings_of(flags: argparse.Namespace, directory: pathlib.Path, images: Callable[[], Images]) -> list[Setting]:
+    """A run's members by strength, with what was measured of them."""
+    summary, records = read_json(directory / "summary.json"), measured(flags, directory, images)
+    model, groups = summary["model"], {}
+    for index, member in enumerate(summary["members"]):
+        groups.setdefault(member["hparams"][STRENGTHS[model]], []).append(index)
+    return [
+        Setting(model, strength, {m: np.array([records[i][m] for i in of]) for m in MEASURES}, directory, tuple(of))
+        for strength, of in groups.items()
+    ]
+
+
+# --- matching -----------------------------------------------------------------------------------------------------
+
+
+def nearest(target: Setting, sweep: list[Setting]) -> tuple[Setting, float]:
+    """The setting of the sweep whose reconstruction is nearest to the target's, and how far it is, nats."""
+    distances = [one.mean("reconstruction")[0] - target.mean("reconstruction")[0] for one in sweep]
+    best = int(np.argmin(np.abs(distances)))
+    return sweep[best], distances[best]
+
+
+def further_beta(target: Setting, sweep: list[Setting]) -> str:
+    """The beta at which the sweep should reach the target's reconstruction: linear in log beta, a half beyond its ends."""
+    wanted = target.mean("reconstruction")[0]
+    points = sorted((one.mean("reconstruction")[0], math.log(float(one.strength))) for one in sweep)
+    reached, logs = np.array(points).T
+    if wanted < reached[0] or wanted > reached[-1]:
+        log_beta = logs.min() - math.log(1.5) if wanted < reached[0] else logs.max() + math.log(1.5)
+    else:
+        log_beta = float(np.interp(wanted, reached, logs))
+    return f"{math.exp(log_beta):.3g}"
+
+
+def refined(
+    flags: argparse.Namespace, sweep: list[Setting], targets: list[Setting], images: Callable[[], Images]
+) -> list[Setting]:
+    """The sweep with further beta, until each target is matched, or the rounds are over."""
+    for number in range(1, flags.rounds + 1):
+        known = {one.strength for one in sweep}
+        open_ones = [target for target in targets if abs(nearest(target, sweep)[1]) > flags.tolerance]
+        further = list(dict.fromkeys(beta for beta in (further_beta(t, sweep) for t in open_ones) if beta not in known))
+        if not further:
+            break
+        sweep = sweep + settings_of(flags, train(flags, "beta_vae", further, f"beta_vae_matched_{number}"), images)
+    return sorted(sweep, key=lambda one: float(one.strength))
+
+
+# --- results ------------------------------------------------------------------------------------------------------
+
+
+def table(settings: list[Setting]) -> str:
+    """A row per setting: means and standard errors over the seeds, nats."""
+    head = ["method", "seeds", *(name.replace("_", " ") for name in MEASURES)]
+    rows = [[one.name, str(len(one.members)), *(cell(*one.mean(m)) for m in MEASURES)] for one in settings]
+    return aligned([head, *rows])
+
+
+def comparisons(flags: argparse.Namespace, sweep: list[Setting], targets: list[Setting]) -> list[dict[str, Any]]:
+    """Each target against the beta_vae of its reconstruction."""
+    found = []
+    for target in targets:
+        match, distance = nearest(target, sweep)
+        (own, own_error), (other, other_error) = (one.mean("total_correlation") for one in (target, match))
+        error = math.hypot(own_error, other_error)
+        found.append(
+            {
+                "method": target.name,
+                "against": match.name,
+                "reconstruction_off_by": -distance,
+                "matched": abs(distance) <= flags.tolerance,
+                "total_correlation": [own, own_error],
+                "against_total_correlation": [other, other_error],
+                "difference": own - other,
+                "difference_in_standard_errors": (own - other) / error if error else None,
+            }
+        )
+    return found
+
+
+def sentences(found: list[dict[str, Any]]) -> str:
+    """The comparisons in words."""
+    lines = []
+    for one in found:
+        words = "" if one["matched"] else " (NOT matched: more --rounds, or other --betas)"
+        off = one["difference_in_standard_errors"]
+        errors = "" if off is None or not math.isfinite(off) else f", {off:+.1f} standard errors"
+        lines.append(
+            f"{one['method']}: total correlation {cell(*one['total_correlation'])}, {one['against']}: "
+            f"{cell(*one['against_total_correlation'])}; difference {one['difference']:+.3f}{errors}, at a reconstruction that "
+            f"differs by {one['reconstruction_off_by']:+.2f} nats{words}"
+        )
+    return "\n".join(lines)
+
+
+def draw_plot(settings: list[Setting], path: pathlib.Path) -> None:
+    """Total correlation against reconstruction, a line per method through its strengths, with standard errors."""
+    from vaex.plots import style
+
+    means = {one.name: (*one.mean("reconstruction"), *one.mean("total_correlation")) for one in settings}
+    x = np.array(sorted(values[0] for values in means.values()))
+    lines, methods = {}, list(dict.fromkeys(one.model for one in settings))
+    for model in methods:
+        own = np.array(sorted(means[one.name] for one in settings if one.model == model))
+        inside = (x >= own[0, 0]) & (x <= own[-1, 0])
+        lines[model] = np.where(inside, np.interp(x, own[:, 0], own[:, 2]), np.nan)
+    title = "Total correlation of the aggregate posterior"
+    figure = plots.draw(Curves(x, lines, "reconstruction (nats; better to the left)", "nats", title))
+    axes, colors = figure.axes[0], dict(zip(methods, style.colors(len(methods)), strict=True))
+    for one in settings:
+        across, across_error, up, up_error = means[one.name]
+        axes.errorbar(across, up, up_error, across_error, color=colors[one.model], marker="o", markersize=4, capsize=2)
+        place = {"textcoords": "offset points", "xytext": (5, 4), "fontsize": style.TICK, "color": colors[one.model]}
+        axes.annotate(one.strength, (across, up), **place)
+    axes.margins(x=0.05, y=0.06)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png", metadata={"Software": None})
+
+
+def draw_traversals(setting: Setting, image: np.ndarray, path: pathlib.Path) -> None:
+    """The first seed's latents, the most informative first, each moved from -3 to 3 with the others as the image has them."""
+    index = setting.members[0]
+    run = vaex.load(setting.directory, member=index)
+    kl = np.array(read_json(setting.directory / "summary.json")["members"][index]["kl_per_latent"])
+    order, values = latents.order_by_kl(kl), latents.traversal_values()
+    base = np.asarray(run.encode(image).mean)[0]
+    images = latents.latent_traversals(lambda z: run.decode(z).mean, base, order, values)
+    rows = tuple(f"z{latent}  KL {kl[latent]:.2f}" for latent in order)
+    plots.save(Grid(images, rows, tuple(f"{value:.3g}" for value in values), setting.name), path)
+
+
+# --- the command --------------------------------------------------------------------------------------------------
+
+
+def strengths(text: str) -> list[str]:
+    """Weights joined by commas, as the command line spells them."""
+    values = [float(part) for part in text.split(",")]
+    if not all(0 < value < math.inf for value in values):
+        raise argparse.ArgumentTypeError(f"{text}: expected positive numbers joined by commas")
+    return [f"{value:g}" for value in values]
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The flags; what is not known goes to every run, such as --network=conv."""
+
+    class Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+        """Paragraphs as they are written, and defaults."""
+
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=Formatter,
+        allow_abbrev=False,
+        epilog="Any other flag goes to all runs, such as --network=conv or --learning_rate=0.002.",
+    )
+    weights: dict[str, Any] = {"type": strengths, "metavar": "A,B"}
+    parser.add_argument(
+        "--out", type=pathlib.Path, default=pathlib.Path("runs/disentangling"), help="folder of all results"
+    )
+    parser.add_argument("--betas", default="1,2,3,4", help="of beta_vae; 1 is the VAE", **weights)
+    parser.add_argument("--tc_betas", default="3,6", help="of beta_tc_vae: weight of the total correlation", **weights)
+    parser.add_argument("--gammas", default="5,20", help="of factor_vae: weight of the critic's estimate", **weights)
+    parser.add_argument("--seeds", default="0:3", help="as 0:3 (0 to 2) or 1,5")
+    parser.add_argument("--steps", type=int, default=6000, help="of each member")
+    parser.add_argument("--batch_size", type=int, default=64, help="images a step")
+    parser.add_argument("--hidden", default="256x256", help="widths of the encoder's and the decoder's hidden layers")
+    parser.add_argument("--latent_dim", type=int, default=10, help="number of latents")
+    parser.add_argument("--image_size", type=int, default=32, help="side of the images, pixels")
+    parser.add_argument("--samples", type=int, default=1000, help="draws of z at which q(z) is evaluated, per member")
+    parser.add_argument("--tolerance", type=float, default=1.0, help="nats between reconstructions that count as equal")
+    parser.add_argument("--rounds", type=int, default=2, help="of further beta, at most")
+    flags, flags_of_runs = parser.parse_known_args(arguments)
+    flags.run_flags = flags_of_runs
+    if flags.samples < 2 or flags.rounds < 0 or not flags.tolerance > 0 or flags.image_size < 1:
+        parser.error("--samples must be at least 2, --rounds at least 0, --tolerance above 0, --image_size at least 1")
+    return flags
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Train, measure, match, print and draw; 2 for a slip in the input."""
+    flags = parse(arguments)
+    flags.out = flags.out.expanduser()
+    drawn: list[Images] = []
+
+    def images() -> Images:
+        if not drawn:
+            say("drawing all images")
+            drawn.append(all_images(sprites(flags.image_size)))
+            say(f"{len(drawn[0].which)} images, {len(drawn[0].bits)} of them distinct")
+        return drawn[0]
+
+    try:
+        runs = [("beta_vae", flags.betas), ("beta_tc_vae", flags.tc_betas), ("factor_vae", flags.gammas)]
+        found = [settings_of(flags, train(flags, model, strengths, model), images) for model, strengths in runs]
+        sweep, targets = found[0], [*found[1], *found[2]]
+        sweep = refined(flags, sweep, targets, images)
+    except UserError as error:
+        print(f"disentangling: {error}", file=sys.stderr)
+        return 2
+    against = comparisons(flags, sweep, targets)
+    everything = [*sweep, *targets]
+    write_json(
+        flags.out / "disentangling.json",
+        {
+            "steps": flags.steps,
+            "samples": flags.samples,
+            "settings": [{"method": one.name, **{m: one.values[m].tolist() for m in MEASURES}} for one in everything],
+            "comparisons": against,
+        },
+    )
+    draw_plot(everything, flags.out / "total_correlation.png")
+    matches = [nearest(target, sweep)[0] for target in targets]
+    image = np.asarray(sprites(flags.image_size).observe(np.array([[2, 3, 5, 16, 16]])))  # a heart in the middle
+    for setting in {one.name: one for one in (sweep[0], *matches, *targets)}.values():
+        draw_traversals(setting, image, flags.out / "traversals" / f"{setting.name.replace(' ', '_')}.png")
+    print(
+        f"\nsprites {flags.image_size}x{flags.image_size}, {flags.steps} steps; nats, mean over seeds ± its standard error\n"
+    )
+    print(table(everything))
+    print(f"\n{sentences(against)}\n\nwritten: {flags.out / 'disentangling.json'}, {flags.out / 'total_correlation.png'}, "
+          f"{flags.out / 'traversals'}")  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""experiments/disentangling.py: matching by reconstruction, what it prints, and the whole of it on tiny runs."""
+
+import argparse
+import importlib.util
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from vaex.data.sprites import sprites
+
+PATH = pathlib.Path(__file__).resolve().parents[1] / "experiments" / "disentangling.py"
+spec = importlib.util.spec_from_file_location("experiments_disentangling", PATH)
+assert spec and spec.loader
+script = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(script)
+
+NOWHERE = pathlib.Path("nowhere")
+
+
+def setting(model, strength, reconstructions, total_correlations=(0.0, 0.0, 0.0)):
+    values = {name: np.zeros(3) for name in script.MEASURES}
+    values |= {"reconstruction": np.array(reconstructions), "total_correlation": np.array(total_correlations)}
+    return script.Setting(model, strength, values, NOWHERE, (0, 1, 2))
+
+
+# reconstruction grows by 10 nats where beta doubles
+SWEEP = [
+    setting("beta_vae", str(beta), [30 + 10 * i - 1, 30 + 10 * i, 30 + 10 * i + 1]) for i, beta in enumerate((1, 2, 4))
+]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "beta"),
+    [(35.0, 2**0.5), (42.5, 2 * 2**0.25), (50.0, 4.0), (28.0, 1 / 1.5), (60.0, 4 * 1.5)],
+    ids=["between", "nearer_to_one", "at_the_end", "before_all", "beyond_all"],
+)
+def test_further_beta_are_interpolated(wanted, beta):
+    assert float(script.further_beta(setting("factor_vae", "5", [wanted] * 3), SWEEP)) == pytest.approx(beta, rel=5e-3)
+
+
+def test_targets_are_held_against_the_nearest_reconstruction():
+    target = setting("beta_tc_vae", "4", [40.5, 40.7, 40.9], [0.2, 0.3, 0.4])
+    sweep = [SWEEP[0], setting("beta_vae", "2", [39.0, 40.0, 41.0], [1.0, 1.1, 1.2]), SWEEP[2]]
+    flags = argparse.Namespace(tolerance=1.0)
+    (found,) = script.comparisons(flags, sweep, [target])
+    assert found["against"] == "beta_vae beta=2" and found["matched"]
+    assert found["reconstruction_off_by"] == pytest.approx(0.7)
+    assert found["difference"] == pytest.approx(-0.8)
+    # standard errors: 0.1 / sqrt(3) each
+    assert found["difference_in_standard_errors"] == pytest.approx(-0.8 / (0.1 * np.sqrt(2 / 3)))
+    flags = argparse.Namespace(tolerance=0.5)
+    (found,) = script.comparisons(flags, sweep, [target])
+    assert not found["matched"]
+    assert "NOT matched" in script.sentences([found]) and "difference -0.800, -9.8 standard errors" in script.sentences(
+        [found]
+    )
+
+
+def test_only_what_is_not_matched_is_trained_and_no_beta_twice(monkeypatch):
+    trained = []
+
+    def train(flags, model, strengths, folder):
+        trained.append((model, strengths, folder))
+        return strengths
+
+    def settings_of(flags, strengths, images):
+        return [setting("beta_vae", beta, [30 + 10 * np.log2(float(beta))] * 3) for beta in strengths]
+
+    monkeypatch.setattr(script, "train", train)
+    monkeypatch.setattr(script, "settings_of", settings_of)
+    flags = argparse.Namespace(tolerance=1.0, rounds=3)
+    targets = [setting("factor_vae", str(i), [wanted] * 3) for i, wanted in enumerate((40.4, 45.0, 45.0))]
+    sweep = script.refined(flags, SWEEP, targets, None)
+    assert trained == [("beta_vae", ["2.83"], "beta_vae_matched_1")]  # one round is enough, and both wanted the same
+    assert [one.strength for one in sweep] == ["1", "2", "2.83", "4"]
+
+
+def test_every_image_is_there_once_or_stands_for_its_like():
+    source = sprites(8)
+    images = script.all_images(source)
+    assert images.which.shape == (737_280,) and len(images.bits) < 100_000
+    rows = np.array([0, 1, 100_000, 737_279])
+    pixels = np.unpackbits(images.bits[images.which[rows]], axis=1).reshape(-1, 8, 8, 1)
+    np.testing.assert_array_equal(pixels, source.observe(source.grid()[rows]))
+    assert len(np.unique(images.bits, axis=0)) == len(images.bits)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--samples=1"], "--samples must be at least 2"),
+        (["--betas=0,1"], "argument --betas: 0,1: expected positive numbers joined by commas"),
+        (["--gammas=many"], "argument --gammas: invalid strengths value: 'many'"),
+        (["--rounds=-1"], "--rounds at least 0"),
+    ],
+)
+def test_slips_are_refused_in_one_line(words, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        script.main(words)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_flag_that_is_nobodys_is_refused_before_training(tmp_path, capsys):
+    with pytest.raises(SystemExit) as stop:
+        script.main([f"--out={tmp_path}", "--hiden=4"])
+    assert stop.value.code == 2
+    assert "--hiden is not a flag; did you mean hidden?" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_whole_experiment_on_tiny_runs(tmp_path, capsys):
+    words = [
+        f"--out={tmp_path}",
+        "--steps=3",
+        "--hidden=4",
+        "--latent_dim=2",
+        "--image_size=8",
+        "--seeds=0:2",
+        "--samples=20",
+    ]
+    words += ["--betas=1,2", "--tc_betas=4", "--gammas=5", "--rounds=1", "--tolerance=1000"]
+    assert script.main(words) == 0
+    first = capsys.readouterr().out
+    assert "beta_tc_vae beta=4" in first and "factor_vae gamma=5: total correlation" in first
+    written = json.loads((tmp_path / "disentangling.json").read_text())
+    assert [one["method"] for one in written["settings"]] == [
+        "beta_vae beta=1", "beta_vae beta=2", "beta_tc_vae beta=4", "factor_vae gamma=5"
+    ]  # fmt: skip
+    assert all(len(one["total_correlation"]) == 2 for one in written["settings"])
+    assert all(comparison["matched"] for comparison in written["comparisons"])
+    assert (tmp_path / "total_correlation.png").read_bytes()[1:4] == b"PNG"
+    assert len(list((tmp_path / "traversals").glob("*.png"))) >= 3
+    assert script.main(words) == 0  # nothing is trained or measured again
+    again = capsys.readouterr().out
+    assert "is finished at step 3" in again and "drawing all images" not in again
+    assert again.split("\n\n")[-3:] == first.split("\n\n")[-3:]
