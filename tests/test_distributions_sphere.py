@@ -83,6 +83,21 @@ def test_von_mises_fisher_normaliser_equals_quadrature(d, x64):
         np.testing.assert_allclose(found, value, rtol=2e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("d", DIMENSIONS)
+def test_von_mises_fisher_variance_equals_quadrature(d, x64):
+    mu = np.zeros(d)
+    mu[:2] = 0.6, 0.8
+    k = np.array([0.0, 1e-5, 0.7, 25.0, 2_000.0])
+    moments = np.array([[cosine_integral(d, one, n) for n in range(3)] for one in k])
+    gap, square = moments[:, 1] / moments[:, 0], moments[:, 2] / moments[:, 0]
+    along, across = square - gap**2, (2 * gap - square) / (d - 1)
+    expected = across[:, None] * (1 - mu**2) + along[:, None] * mu**2
+    for dtype, tolerance in ((jnp.float64, 1e-7), (jnp.float32, 1e-4)):
+        found = vd.VonMisesFisher(jnp.tile(jnp.asarray(mu, dtype), (len(k), 1)), jnp.asarray(k, dtype)).variance
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found, expected, rtol=tolerance)
+
+
 @pytest.mark.parametrize("d", [2, 3, 10])
 def test_von_mises_fisher_equals_scipy(d, x64):
     rng = np.random.default_rng(d)

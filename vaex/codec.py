@@ -6,6 +6,7 @@ import math
 import operator
 import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ from vaex.config import Settings
 from vaex.core import Recipe, TrainState, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.evaluation import likelihood
+from vaex.evaluation import classification, likelihood
 from vaex.evaluator import DRAWN_VALUES
 from vaex.schedules import resolve
 from vaex.training import algorithm, loop, population
@@ -90,6 +91,9 @@ class Run:
     Images are integers in the data's own levels (0..255; 0..16 for digits) or floats in [0, 1], ``[b, *spec.shape]``; real
     vectors are floats. Grey values go to the encoder as they are, also where training binarised them dynamically.
 
+    Models that read labels (``recipe.labels``) take ``labels``, integers [b] or one for all: classes, or -1 where the model learned
+    from unlabelled examples what that means.
+
     Attributes:
       recipe: the model's functions.
       spec: what the data looked like.
@@ -102,12 +106,15 @@ class Run:
     def __init__(self, recipe: Any, spec: Any, variables: Any, hparams: Any, step: int) -> None:
         self.recipe, self.spec, self.variables, self.hparams, self.step = recipe, spec, variables, hparams, step
         key = jax.random.key(0)  # encoders that draw (none of the Gaussian ones) draw the same each time
-        self._encode = jax.jit(lambda v, x: recipe.encode(key, v, hparams, {"x": x}))
-        self._decode = jax.jit(lambda v, z: recipe.decode(v, hparams, z, {}))
-        self._sample = jax.jit(lambda k, v, n: recipe.sample(k, v, hparams, n, None), static_argnums=2)
-        self._bounds: dict[int, Any] = {}
-        one = jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)
-        codes = jax.eval_shape(lambda v, x: recipe.encode(key, v, hparams, {"x": x}).mean, variables, one)
+        self._encode = jax.jit(lambda v, batch: recipe.encode(key, v, hparams, batch))
+        self._decode = jax.jit(lambda v, z, labels: recipe.decode(v, hparams, z, labels))
+        self._sample = jax.jit(lambda k, v, n, labels: recipe.sample(k, v, hparams, n, labels), static_argnums=2)
+        self._classify = jax.jit(lambda v, x: recipe.labels.classify(key, v, hparams, {"x": x}))
+        self._bounds: dict[Any, Any] = {}
+        one: dict[str, Any] = {"x": jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)}
+        if recipe.labels is not None:
+            one["y"] = jax.ShapeDtypeStruct((1,), jnp.int32)
+        codes = jax.eval_shape(lambda v, batch: recipe.encode(key, v, hparams, batch).mean, variables, one)
         self.latent_shape: tuple[int, ...] = codes.shape[1:]
 
     def __repr__(self) -> str:
@@ -172,33 +179,87 @@ class Run:
             )
         return np.round(scaled).astype(np.uint8)
 
-    def encode(self, x: ArrayLike) -> Any:
-        """The posterior of each example, a distribution over z [b, d] with sample, mean, log_prob."""
-        return self._encode(self.variables, self._inputs("encode", x))
+    def _labels(self, caller: str, labels: ArrayLike | None, n: int, *, inferred: bool = False) -> dict[str, jax.Array]:
+        """``labels`` of n examples as a part of a batch. ``inferred``: whether the model finds out those that are missing."""
+        reads = self.recipe.labels
+        if reads is None:
+            if labels is not None:
+                raise ValueError(f"{caller}: this model reads no labels; leave them out")
+            return {}
+        inferred = inferred and reads.classify is not None
+        if labels is None:
+            if inferred:
+                return {}
+            raise ValueError(f"{caller}: this model needs labels, integers from 0 to {reads.classes - 1}, one for each example")
+        array = np.asarray(labels)
+        if array.dtype.kind not in "iu" or array.shape not in ((), (n,)):
+            raise ValueError(
+                f"{caller}: labels have dtype {array.dtype} and shape {array.shape}, expected integers [{n}], or one for all"
+            )
+        least = -1 if inferred or reads.classify is None else 0
+        if array.min(initial=least) < least or array.max(initial=least) >= reads.classes:
+            unknown = f", or {least} for unlabelled" if least else ""
+            raise ValueError(
+                f"{caller}: labels go from {array.min()} to {array.max()}, expected 0 to {reads.classes - 1}{unknown}"
+            )
+        return {"y": jnp.broadcast_to(jnp.asarray(array, jnp.int32), (n,))}
 
-    def decode(self, z: ArrayLike) -> Any:
+    def encode(self, x: ArrayLike, labels: ArrayLike | None = None) -> Any:
+        """The posterior of each example, a distribution over z [b, d] with sample, mean, log_prob.
+
+        Models with a classifier of their own take its most probable label where none (or -1) is given.
+        """
+        inputs = self._inputs("encode", x)
+        return self._encode(self.variables, {"x": inputs, **self._labels("encode", labels, len(inputs), inferred=True)})
+
+    def decode(self, z: ArrayLike, labels: ArrayLike | None = None) -> Any:
         """The distribution over x given z [b, d]: ``.mean`` is the picture, ``.sample(key)`` draws pixels."""
         z = jnp.asarray(z, jnp.float32)
         if z.ndim < 1 + len(self.latent_shape) or z.shape[z.ndim - len(self.latent_shape) :] != self.latent_shape:
             wanted = ", ".join(map(str, self.latent_shape))
             raise ValueError(f"decode: z has shape {z.shape}, expected [b, {wanted}]; one code is z[None]")
-        return self._decode(self.variables, z)
+        n = z.shape[z.ndim - len(self.latent_shape) - 1]
+        return self._decode(self.variables, z, self._labels("decode", labels, n))
 
-    def reconstruct(self, x: ArrayLike) -> jax.Array:
-        """The mean image of the posterior mean, [b, *shape]."""
-        return self.decode(self._encode(self.variables, self._inputs("reconstruct", x)).mean).mean
+    def reconstruct(self, x: ArrayLike, labels: ArrayLike | None = None) -> jax.Array:
+        """The mean image of the posterior mean, [b, *shape]; labels as in ``encode``."""
+        inputs = self._inputs("reconstruct", x)
+        given = self._labels("reconstruct", labels, len(inputs), inferred=True)
+        codes = self._encode(self.variables, {"x": inputs, **given}).mean
+        if self.recipe.labels is not None and self.recipe.labels.classify is not None:
+            inferred = self._classify(self.variables, inputs).mode
+            given = {"y": jnp.where(given["y"] >= 0, given["y"], inferred) if given else inferred}
+        return self._decode(self.variables, codes, given).mean
 
-    def sample(self, key: jax.Array, n: int, *, show: str = "mean") -> jax.Array:
-        """n new images [n, *shape] with z from the prior: the likelihood's mean, or with show="sample" a draw from it."""
+    def sample(self, key: jax.Array, n: int, labels: ArrayLike | None = None, *, show: str = "mean") -> jax.Array:
+        """n new images [n, *shape] with z from the prior: the likelihood's mean, or with show="sample" a draw from it.
+
+        The same key gives the same z whatever the labels; where a model reads labels and none are given, they are drawn.
+        """
         if show not in ("mean", "sample"):
             raise ValueError(f"sample: show={show!r}, expected 'mean' or 'sample'")
         if operator.index(n) < 1:
             raise ValueError(f"sample: n={n}, expected at least 1")
+        given = None if labels is None else self._labels("sample", labels, operator.index(n)).get("y")
         z_key, x_key = jax.random.split(key)
-        drawn = self._sample(z_key, self.variables, operator.index(n))
+        drawn = self._sample(z_key, self.variables, operator.index(n), given)
         return drawn.mean if show == "mean" else drawn.sample(x_key)
 
-    def log_likelihood(self, key: jax.Array, x: ArrayLike, num_samples: int = 100) -> jax.Array:
+    def classify(self, x: ArrayLike) -> Any:
+        """q(y|x) of each example by the model's own classifier: a distribution over classes with mode, probabilities.
+
+        Raises: ValueError for a model without one; ``class_log_likelihoods`` gives a generative classifier of any that reads labels.
+        """
+        if self.recipe.labels is None or self.recipe.labels.classify is None:
+            raise ValueError(
+                "classify: this model has no classifier of its own; train one that has, such as m2_vae, or see "
+                "class_log_likelihoods, where it reads labels"
+            )
+        return self._classify(self.variables, self._inputs("classify", x))
+
+    def log_likelihood(
+        self, key: jax.Array, x: ArrayLike, num_samples: int = 100, labels: ArrayLike | None = None
+    ) -> jax.Array:
         """Importance-weighted estimate of log p(x) in nats, [b]: a lower bound in expectation, tighter with more samples.
 
         Where training binarised grey values, so does this, with ``key``.
@@ -207,22 +268,60 @@ class Run:
           key: of the importance samples, and of binarisation or dequantisation.
           x: as for ``encode``; floats must lie on the data's levels, where it has such.
           num_samples: K.
+          labels: for a model that needs them, the estimate is of log p(x|y); one that infers them sums them out.
         Returns: [b], nats per example, float32.
-        Raises: ValueError for a model that defines no density, or for x or num_samples that can't be used.
+        Raises: ValueError for a model that defines no density, or for x, labels or num_samples that can't be used.
         """
-        if self.recipe.log_weights is None:
+        reads = self.recipe.labels
+        if labels is not None and reads is not None and reads.classify is not None:
+            raise ValueError("log_likelihood: this model sums labels out; leave them out, or see class_log_likelihoods")
+
+        def given(n: int) -> dict[str, jax.Array]:
+            return self._labels("log_likelihood", labels, n, inferred=True)
+
+        return self._bound("log_likelihood", self.recipe.log_weights, key, x, num_samples, given)
+
+    def class_log_likelihoods(self, key: jax.Array, x: ArrayLike, num_samples: int = 100) -> jax.Array:
+        """Importance-weighted estimates of log p(x|y) for every class, [b, classes] nats; arguments as in ``log_likelihood``.
+
+        ``vaex.evaluation.classification.log_posterior`` of them is a generative classifier.
+
+        Raises: ValueError for a model that reads no labels, and as ``log_likelihood``.
+        """
+        reads, log_weights = self.recipe.labels, self.recipe.log_weights
+        if reads is None:
+            raise ValueError("class_log_likelihoods: this model reads no labels; train one that does, such as m2_vae")
+        if log_weights is not None:
+            log_weights = reads.class_log_weights or classification.each_class(log_weights, reads.classes)
+        return self._bound("class_log_likelihoods", log_weights, key, x, num_samples, lambda n: {})
+
+    def _bound(
+        self,
+        caller: str,
+        log_weights: Any,
+        key: jax.Array,
+        x: ArrayLike,
+        num_samples: int,
+        given: Callable[[int], dict[str, jax.Array]],
+    ) -> jax.Array:
+        """The importance bound of ``log_weights``, compiled once for each caller and number of samples.
+
+        ``given``: number of examples -> their labels as a part of a batch.
+        """
+        if log_weights is None:
             raise ValueError(
-                f"log_likelihood: this run's objective ({self.recipe.likelihood.title}) defines no density of the data"
+                f"{caller}: this run's objective ({self.recipe.likelihood.title}) defines no density of the data"
             )
         num_samples = operator.index(num_samples)
         if num_samples < 1:
-            raise ValueError(f"log_likelihood: num_samples={num_samples}, expected at least 1")
-        stored = self._stored("log_likelihood", x)
-        if num_samples not in self._bounds:
+            raise ValueError(f"{caller}: num_samples={num_samples}, expected at least 1")
+        stored = self._stored(caller, x)
+        batch = given(len(stored))
+        if (caller, num_samples) not in self._bounds:
             chunk = max(1, min(likelihood.SAMPLES_PER_CHUNK, DRAWN_VALUES // math.prod(self.spec.shape)))
-            self._bounds[num_samples] = likelihood.log_likelihood(
-                self.recipe.log_weights, num_samples=num_samples, samples_per_chunk=chunk
+            self._bounds[caller, num_samples] = likelihood.log_likelihood(
+                log_weights, num_samples=num_samples, samples_per_chunk=chunk
             )
         data_key, model_key = jax.random.split(key)
         inputs = data.prepare(self.spec, data_key, jnp.asarray(stored))
-        return self._bounds[num_samples](model_key, self.variables, self.hparams, {"x": inputs})
+        return self._bounds[caller, num_samples](model_key, self.variables, self.hparams, {"x": inputs, **batch})

@@ -111,12 +111,28 @@ class Latents(NamedTuple):
     size: int
 
 
+class Labels(NamedTuple):
+    """That a model reads labels: ``batch["y"]`` in encode and decode, and the ``condition`` [n] of sample; -1 is unlabelled.
+
+    ``classes``: labels are 0..classes-1. ``classify(key, variables, hparams, batch) -> q(y|x)``: a model's own classifier; such a
+    model treats y as a latent variable: its elbo and log_weights are those of x alone, and encode takes the most probable label
+    where none is given. None: the label is always given, and elbo and log_weights are of x given y.
+    ``class_log_weights(key, variables, hparams, batch, num_samples) -> [k, b, classes]``, log p(x, z|y) - log q(z|x, y) of every
+    class; by default log_weights of the batch repeated with each label.
+    """
+
+    classes: int
+    classify: Callable[..., Any] | None = None
+    class_log_weights: Callable[..., jax.Array] | None = None
+
+
 class Recipe(NamedTuple):
     """What a model file builds: its stages, and the functions over all of them that loading and evaluation use.
 
     They take the variables of the last stage, whose ``state`` holds what its ``prepare`` took from the stages before.
     ``figures``: name -> function(key, variables, hparams, batch) -> a figure record.
     ``latents``: what a code [d] is made of, from its first entry to its last; () where all are "normal".
+    ``labels``: None for a model that reads none.
     All take x as model inputs (float32, in [0, 1] for images); where data is stored otherwise, callers prepare it first.
     """
 
@@ -128,6 +144,7 @@ class Recipe(NamedTuple):
     likelihood: LikelihoodFacts = LikelihoodFacts()
     figures: Mapping[str, Callable[..., Any]] = {}
     latents: tuple[Latents, ...] = ()
+    labels: Labels | None = None
 
 
 class Feed(NamedTuple):

@@ -11,7 +11,7 @@ import numpy as np
 
 from vaex import data
 from vaex.data.inputs import Inputs, shown
-from vaex.evaluation import generation, latents, likelihood, objective
+from vaex.evaluation import classification, generation, likelihood, objective, units
 from vaex.experiment import Experiment
 
 BATCH = 500
@@ -53,7 +53,8 @@ class Evaluator:
 
     Values are binarised or dequantised with a key of the evaluation's own, so that all numbers, members and runs are of the
     same values and may be compared example by example. The split may exceed the memory: it is read and prepared batch by
-    batch, and only codes and numbers of all its examples are kept, never their values.
+    batch, and only codes and numbers of all its examples are kept, never their values. Models with a classifier of their own
+    (``Labels.classify``) see no label of the split.
 
     Attributes:
       arrays: the split as stored; inputs: the same as model inputs, made as they are read; batch: examples at a time.
@@ -65,17 +66,35 @@ class Evaluator:
         self.arrays = run.dataset.splits[flags.eval_split]
         self.batch = max(1, min(BATCH, BATCH_VALUES // math.prod(spec.shape)))
         prepared = Inputs(spec, jax.random.fold_in(self.key, 0), self.arrays["x"], self.batch)
-        self.inputs = {**self.arrays, "x": cast(np.ndarray, prepared)}
+        self.inputs = {**self._seen(self.arrays), "x": cast(np.ndarray, prepared)}
         self._objective = objective.objective_values(recipe.stages[-1].model.objective)
         self._posterior = jax.jit(self._moments)
-        self._decode = jax.jit(lambda variables, hparams, z: recipe.decode(variables, hparams, z, {}).mean)
-        self._draw = jax.jit(lambda key, variables, hparams, z: recipe.decode(variables, hparams, z, {}).sample(key))
-        self._bound = None
+        self._decode = jax.jit(lambda variables, hparams, z, labels: recipe.decode(variables, hparams, z, labels).mean)
+        self._draw = jax.jit(
+            lambda key, variables, hparams, z, labels: recipe.decode(variables, hparams, z, labels).sample(key)
+        )
+        self._bound = self._class_bound = None
         if recipe.log_weights is not None:
-            chunk = max(1, min(likelihood.SAMPLES_PER_CHUNK, DRAWN_VALUES // math.prod(spec.shape)))
-            self._bound = likelihood.log_likelihood(
-                recipe.log_weights, num_samples=flags.eval_samples, samples_per_chunk=chunk
-            )
+            self._bound = self._compiled_bound(recipe.log_weights, math.prod(spec.shape))
+        if recipe.log_weights is not None and recipe.labels is not None:
+            classes = recipe.labels.classes
+            of_all = recipe.labels.class_log_weights or classification.each_class(recipe.log_weights, classes)
+            self._class_bound = self._compiled_bound(of_all, classes * math.prod(spec.shape))
+        if recipe.labels is not None and recipe.labels.classify is not None:
+            classify = recipe.labels.classify
+            self._classify = jax.jit(lambda *args: classify(*args).log_probabilities)
+
+    def _compiled_bound(self, log_weights: Callable[..., Any], values: int) -> Callable[..., Any]:
+        """The importance bound of each example; ``values``: how many numbers a sample is."""
+        chunk = max(1, min(likelihood.SAMPLES_PER_CHUNK, DRAWN_VALUES // values))
+        samples = self.run.settings.evaluation.eval_samples
+        return likelihood.log_likelihood(log_weights, num_samples=samples, samples_per_chunk=chunk)
+
+    def _seen(self, columns: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+        """What the model may see of examples: not their labels, where it infers these."""
+        labels = self.run.recipe.labels
+        hidden = labels is not None and labels.classify is not None
+        return {name: column for name, column in columns.items() if not (hidden and name == "y")}
 
     def _moments(self, key: jax.Array, variables: Any, hparams: Any, batch: Any) -> dict[str, jax.Array]:
         posterior = self.run.recipe.encode(key, variables, hparams, batch)
@@ -84,30 +103,58 @@ class Evaluator:
     def posterior(self, variables: Any, hparams: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Posterior "mean" and "variance" of each example, [n, d]."""
         key = jax.random.fold_in(self.key, 1)
-        return over_batches(self._posterior, key, inputs, variables, hparams, size=self.batch)
+        return over_batches(self._posterior, key, self._seen(inputs), variables, hparams, size=self.batch)
+
+    def labels(self, variables: Any, hparams: Any, inputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        """The labels [n] to decode codes of these examples with: None for a model that reads none; the most probable ones
+        where it infers them, else their own."""
+        if self.run.recipe.labels is None:
+            return None
+        if self.run.recipe.labels.classify is None:
+            return inputs["y"]
+        return np.argmax(self.class_scores(variables, hparams, inputs), axis=1).astype(np.int32)
+
+    def class_scores(self, variables: Any, hparams: Any, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
+        """log q(y|x) of each example by the model's own classifier, [n, classes]."""
+        key = jax.random.fold_in(self.key, 8)
+        return over_batches(self._classify, key, self._seen(inputs), variables, hparams, size=self.batch)
+
+    def units(self, codes: np.ndarray) -> tuple[units.Unit, ...]:
+        """The latents that codes [n, d] are made of."""
+        return units.units(self.run.recipe.latents, codes.shape[-1])
 
     def shown(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Chosen examples of the split, values as they are shown: without randomness."""
         chosen = {name: column[rows] for name, column in self.arrays.items() if name != "x"}
         return {"x": shown(self.run.spec, self.arrays["x"], rows, self.batch), **chosen}
 
-    def decode(self, variables: Any, hparams: Any, z: np.ndarray, *, show: str = "mean") -> np.ndarray:
-        """Examples of ``z`` [n, d]: the likelihood's mean, or with show="sample" a draw from it."""
+    def decode(
+        self, variables: Any, hparams: Any, z: np.ndarray, labels: np.ndarray | None = None, *, show: str = "mean"
+    ) -> np.ndarray:
+        """Examples of ``z`` [n, d] and, for a model that reads them, ``labels`` [n]: the likelihood's mean, or with
+        show="sample" a draw from it."""
 
         def one(key: jax.Array, batch: dict[str, Any]) -> jax.Array:
+            z = batch.pop("x")
             if show == "sample":
-                return self._draw(key, variables, hparams, batch["x"])
-            return self._decode(variables, hparams, batch["x"])
+                return self._draw(key, variables, hparams, z, batch)
+            return self._decode(variables, hparams, z, batch)
 
-        return over_batches(one, jax.random.fold_in(self.key, 2), {"x": np.asarray(z, np.float32)}, size=self.batch)
+        columns = {"x": np.asarray(z, np.float32)} | ({} if labels is None else {"y": labels})
+        return over_batches(one, jax.random.fold_in(self.key, 2), columns, size=self.batch)
 
     def log_likelihood(
         self, variables: Any, hparams: Any, tell: Callable[[int, int], None]
     ) -> likelihood.Estimate | None:
         """Importance-weighted log-likelihood of the first ``eval_images`` examples, or None without a density."""
-        bound = self._bound
-        if bound is None:
+        if self._bound is None:
             return None
+        return likelihood.estimate(self._bounds(self._bound, variables, hparams, tell))
+
+    def _bounds(
+        self, bound: Callable[..., Any], variables: Any, hparams: Any, tell: Callable[[int, int], None]
+    ) -> np.ndarray:
+        """A compiled bound of the first ``eval_images`` examples."""
         wanted = min(self.run.settings.evaluation.eval_images, len(self.inputs["x"]))
         done = 0
 
@@ -120,7 +167,7 @@ class Evaluator:
         size = min(LIKELIHOOD_BATCH, self.batch)
         values = over_batches(one, jax.random.fold_in(self.key, 3), self.inputs, size=size, count=wanted)
         tell(wanted, wanted)
-        return likelihood.estimate(values)
+        return values
 
     def member(
         self, variables: Any, hparams: Any, tell: Callable[[int, int], None]
@@ -146,13 +193,36 @@ class Evaluator:
             _put(facts, "log_likelihood", weighted)
             facts |= self._bits(weighted)
         sound = all(np.isfinite(values).all() for values in moments.values())
-        active = latents.active_units(moments["mean"]).active if sound and len(moments["mean"]) > 1 else None
-        facts["active_units"] = None if active is None else int(np.sum(active))
-        if sound and np.all(moments["variance"] > 0):
-            facts["kl_per_latent"] = [round(float(kl), 6) for kl in latents.marginal_kl(**moments)]
+        parts = self.units(moments["mean"])
+        many = sound and len(moments["mean"]) > 1
+        facts["active_units"] = units.count_active(parts, moments["mean"]) if many else None
+        kl = units.kl_per_unit(parts, **moments) if sound else None
+        if kl is not None:
+            facts["kl_per_latent"] = [round(float(nats), 6) for nats in kl]
         if "y" in self.arrays and len(self.run.spec.shape) == 3:
             facts |= self._agreement(variables, hparams)
+        if self.run.recipe.labels is not None:
+            self._classify_split(facts, variables, hparams, tell)
         return facts, None if weighted is None else weighted.values
+
+    def _classify_split(
+        self, facts: dict[str, Any], variables: Any, hparams: Any, tell: Callable[[int, int], None]
+    ) -> None:
+        """Accuracies of the model's own classifier on the split's values as they are shown, and of the generative classifier
+        on the first ``eval_images`` examples."""
+        y, found = self.arrays["y"], {}
+        if self.run.recipe.labels is not None and self.run.recipe.labels.classify is not None:
+            pieces = np.array_split(np.arange(len(y)), -(-len(y) // self.batch))
+            scores = [self.class_scores(variables, hparams, self.shown(rows)) for rows in pieces]
+            found["accuracy"] = classification.accuracy(np.concatenate(scores), y)
+        if self._class_bound is not None:
+            log_px = self._bounds(self._class_bound, variables, hparams, tell)
+            found["generative_accuracy"] = classification.accuracy(
+                classification.log_posterior(log_px), y[: len(log_px)]
+            )
+        for name, estimate in found.items():
+            if estimate is not None:
+                _put(facts, name, estimate)
 
     def _bits(self, weighted: likelihood.Estimate) -> dict[str, float]:
         """Bits per dimension, where the likelihood bounds the probability of the data's own levels."""
@@ -171,7 +241,8 @@ class Evaluator:
         if len(known) < 1 or len(seen) < 1:  # -1 is unlabelled
             return {}
         originals = self.shown(seen)
-        rebuilt = self.decode(variables, hparams, self.posterior(variables, hparams, originals)["mean"])
+        codes = self.posterior(variables, hparams, originals)["mean"]
+        rebuilt = self.decode(variables, hparams, codes, self.labels(variables, hparams, originals))
         if not np.isfinite(rebuilt).all():
             return {}
         found = generation.knn_label_agreement(

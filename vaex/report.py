@@ -14,8 +14,8 @@ import numpy as np
 import vaex
 from vaex import config, experiment, plots, trainer
 from vaex.comparison import LOG_LIKELIHOODS, aligned, cell
-from vaex.core import Curves
-from vaex.evaluation import generation, latents, likelihood, pictures
+from vaex.core import Curves, Grid
+from vaex.evaluation import generation, likelihood, pictures, units
 from vaex.evaluator import Evaluator, finite
 from vaex.files import atomic_path
 from vaex.training import algorithm, population, reporting
@@ -53,8 +53,21 @@ TABLE = (
     "log_likelihood",
     "bits_per_dimension",
     "active_units",
+    "accuracy",
+    "generative_accuracy",
     "knn_label_agreement",
 )
+
+
+def own_diagnostics(members: Sequence[dict[str, Any]]) -> list[str]:
+    """Names of the objective's metrics that are a model's own, not of ``TABLE``: of these a member has standard errors too.
+
+    Example:
+      >>> own_diagnostics([{"kl": 3.0, "kl_standard_error": 0.1, "jacobian_norm": 2.0, "jacobian_norm_standard_error": 0.2}])
+      ['jacobian_norm']
+    """
+    names = dict.fromkeys(name for facts in members for name in facts)
+    return [name for name in names if f"{name}_standard_error" in names and name not in TABLE]
 
 
 def group_over_seeds(settings: config.Settings, members: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -65,7 +78,7 @@ def group_over_seeds(settings: config.Settings, members: Sequence[dict[str, Any]
     table = []
     for values, group in groups.items():
         record: dict[str, Any] = {**dict(zip(settings.varied, values, strict=True)), "seeds": len(group)}
-        for name in TABLE:
+        for name in (*TABLE, *own_diagnostics(members)):
             numbers = [facts[name] for facts in group if facts.get(name) is not None]
             if numbers:
                 mean, error, _ = likelihood.estimate(np.asarray(numbers))
@@ -107,6 +120,7 @@ def summarize(run: experiment.Experiment, trained: trainer.Trained, tell: Callab
         "dataset": run.spec.name,
         "protocol": run.spec.protocol,
         "likelihood": run.recipe.likelihood.title,
+        **({"given": "label"} if run.recipe.labels is not None and run.recipe.labels.classify is None else {}),
         "data_hash": run.spec.data_hash,
         "data_seed": settings.data.data_seed,
         "steps": run.steps,
@@ -150,33 +164,71 @@ def resolved(hparams: Any, index: int, step: int) -> Any:
 def draw_member(
     evaluator: Evaluator, variables: Any, hparams: Any, facts: dict[str, Any], folder: pathlib.Path
 ) -> None:
-    """Reconstructions, samples, traversals, KL per latent, and the manifold of a two-dimensional latent space."""
+    """Reconstructions, samples, traversals, KL per latent, and the manifold of a two-dimensional latent space.
+
+    Of a model that reads labels, traversals and manifold have the first example's, and samples show every class.
+    """
     run, show = evaluator.run, evaluator.run.settings.evaluation.show
     spec, recipe = run.spec, run.recipe
     few = evaluator.shown(np.arange(min(PICTURES, len(evaluator.arrays["x"]))))
     mean = evaluator.posterior(variables, hparams, few)["mean"]
-    if "kl_per_latent" in facts:
-        plots.save(pictures.kl_bars(np.asarray(facts["kl_per_latent"])), folder / "kl_per_latent.png")
+    parts, kl = evaluator.units(mean), facts.get("kl_per_latent")
+    if kl is not None:
+        plots.save(pictures.kl_bars(kl, [part.name for part in parts]), folder / "kl_per_latent.png")
     if len(spec.shape) != 3:
         draw_vectors(evaluator, variables, hparams, few, mean, folder)
         return
 
-    def decode(z: np.ndarray) -> np.ndarray:
-        return np.clip(evaluator.decode(variables, hparams, z, show=show), 0.0, 1.0)
+    labels = evaluator.labels(variables, hparams, few)
+
+    def decode(z: np.ndarray, labels: np.ndarray | None = labels) -> np.ndarray:
+        if labels is not None and len(labels) != len(z):
+            labels = np.full(len(z), labels[0])
+        return np.clip(evaluator.decode(variables, hparams, z, labels, show=show), 0.0, 1.0)
 
     plots.save(pictures.reconstruction_grid(few["x"], decode(mean)), folder / "reconstructions.png")
-    drawn = recipe.sample(jax.random.fold_in(evaluator.key, 5), variables, hparams, 3 * PICTURES, None)
-    images = drawn.mean if show == "mean" else drawn.sample(jax.random.fold_in(evaluator.key, 6))
-    plots.save(pictures.sample_grid(np.clip(np.asarray(images), 0.0, 1.0)), folder / "samples.png")
-    kl = np.asarray(facts["kl_per_latent"]) if "kl_per_latent" in facts else None
-    order = np.arange(mean.shape[-1]) if kl is None else latents.order_by_kl(kl)
-    values = latents.traversal_values()
-    grid = latents.latent_traversals(decode, mean[0], order, values)
-    plots.save(pictures.traversal_grid(grid, order, kl, values), folder / "traversals.png")
-    if mean.shape[-1] == 2:
-        plots.save(pictures.manifold_grid(generation.manifold(decode)), folder / "manifold.png")
+    if labels is None:
+        samples = pictures.sample_grid(drawn_images(evaluator, variables, hparams, 3 * PICTURES))
+        plots.save(samples, folder / "samples.png")
+    else:
+        draw_classes(evaluator, variables, hparams, few["x"], mean, folder)
+    many = evaluator.shown(np.arange(min(evaluator.batch, len(evaluator.arrays["x"]))))
+    moments = evaluator.posterior(variables, hparams, many)
+    ways = units.traversals(parts, moments["mean"], moments["variance"], kl)
+    grid = pictures.traversal_grid(units.decoded_ways(decode, ways.codes), ways.names, ways.kl, ways.columns)
+    plots.save(grid, folder / "traversals.png")
+    if [part.kind for part in parts] in (["normal"] * 2, ["free"] * 2):
+        centre, scale = np.array([units.span(part, **moments) for part in parts]).T
+        grid = generation.manifold(lambda z: decode(centre + scale * z))
+        plots.save(pictures.manifold_grid(grid), folder / "manifold.png")
     for name, figure in recipe.figures.items():
         plots.save(figure(jax.random.fold_in(evaluator.key, 7), variables, hparams, few), folder / f"{name}.png")
+
+
+def drawn_images(evaluator: Evaluator, variables: Any, hparams: Any, n: int, label: int | None = None) -> np.ndarray:
+    """n samples as they are shown, [n, h, w, c]; those of different labels have the same z."""
+    condition = None if label is None else np.full(n, label, np.int32)
+    drawn = evaluator.run.recipe.sample(jax.random.fold_in(evaluator.key, 5), variables, hparams, n, condition)
+    mean = evaluator.run.settings.evaluation.show == "mean"
+    images = drawn.mean if mean else drawn.sample(jax.random.fold_in(evaluator.key, 6))
+    return np.clip(np.asarray(images), 0.0, 1.0)
+
+
+def draw_classes(
+    evaluator: Evaluator, variables: Any, hparams: Any, originals: np.ndarray, mean: np.ndarray, folder: pathlib.Path
+) -> None:
+    """Samples with a class in each row and the same z in each column; and examples' own z in every class."""
+    spec, show = evaluator.run.spec, evaluator.run.settings.evaluation.show
+    classes = range(min(spec.num_classes, PICTURES))
+    names = tuple(spec.label_names[label] if spec.label_names else str(label) for label in classes)
+    samples = np.stack([drawn_images(evaluator, variables, hparams, PICTURES // 2, label) for label in classes])
+    plots.save(Grid(samples, names, title="Samples: the same z in each column"), folder / "samples.png")
+    few = len(originals[: PICTURES // 2])
+    z, labels = np.repeat(mean[:few], len(names), axis=0), np.tile(np.asarray(classes, np.int32), few)
+    changed = np.clip(evaluator.decode(variables, hparams, z, labels, show=show), 0.0, 1.0)
+    images = np.concatenate([originals[:few, None], changed.reshape(few, len(names), *spec.shape)], axis=1)
+    grid = Grid(images, (), ("original", *names), "Each original's z in every class")
+    plots.save(grid, folder / "classes.png")
 
 
 def draw_vectors(
@@ -191,7 +243,8 @@ def draw_vectors(
     spec = evaluator.run.spec
     show = evaluator.run.settings.evaluation.show
     original = few["x"][0]
-    rebuilt = evaluator.decode(variables, hparams, mean[:1], show=show)[0]
+    labels = evaluator.labels(variables, hparams, few)
+    rebuilt = evaluator.decode(variables, hparams, mean[:1], None if labels is None else labels[:1], show=show)[0]
     lines = {"original": original, "reconstruction": rebuilt}
     curves = Curves(np.arange(spec.shape[0]), lines, "dimension", "value", "A test example and its reconstruction")
     plots.save(curves, folder / "reconstructions.png")
@@ -209,10 +262,13 @@ def draw_curves(settings: config.Settings, rows: list[dict[str, Any]], path: pat
 
 
 def table(summary: dict[str, Any]) -> str:
-    """The results as a plain table: a row per member, and below several seeds their mean ± its standard error."""
+    """The results as a plain table: a row per member, and below several seeds their mean ± its standard error.
+
+    The last columns are the model's own diagnostics.
+    """
     records = summary["results"]
-    varied = [name for name in records[0] if name not in TABLE and name != "seeds"]
-    shown = [name for name in TABLE if name in records[0]]
+    varied = [name for name, value in records[0].items() if isinstance(value, str)]
+    shown = [name for name in (*TABLE, *own_diagnostics(summary["members"])) if name in records[0]]
     lines = [[*varied, "seed", *shown]]
     for record in records:
         values = [str(record[name]) for name in varied]
@@ -241,7 +297,7 @@ def sentence(summary: dict[str, Any]) -> str:
     parts = [
         f"nats per example; {summary['dataset']}, {facts['split']} split ({facts['examples']} examples)",
         f"protocol: {summary['protocol']}",
-        f"likelihood: {summary['likelihood']}",
+        f"likelihood: {summary['likelihood']}{', of x given its label' if 'given' in summary else ''}",
     ]
     if summary["members"][0]["log_likelihood"] is not None:
         count, samples = facts["log_likelihood_examples"], facts["importance_samples"]

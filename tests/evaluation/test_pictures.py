@@ -45,11 +45,11 @@ def test_samples_are_in_reading_order(n, shape):
     assert sample_grid(numbered(n), columns=3).images.shape[1] == min(3, n)
 
 
-def test_traversals_are_labelled_by_latent_not_by_row():
-    grid = traversal_grid(np.zeros((2, 3, 4, 4, 1)), [12, 3], np.arange(20) / 10.0, [-1.5, 0.0, 1.5])
-    assert grid.row_labels == ("z12  KL 1.20", "z3  KL 0.30")
-    assert grid.column_labels == ("−1.5", "0", "1.5")
-    plain = traversal_grid(np.zeros((2, 3, 4, 4, 1)), [1, 0])
+def test_traversals_are_labelled():
+    grid = traversal_grid(np.zeros((2, 3, 4, 4, 1)), ["z12", "c3"], [1.2, 0.3], ["a", "b", "c"])
+    assert grid.row_labels == ("z12  KL 1.20", "c3  KL 0.30")
+    assert grid.column_labels == ("a", "b", "c")
+    plain = traversal_grid(np.zeros((2, 3, 4, 4, 1)), ["z1", "z0"])
     assert plain.row_labels == ("z1", "z0") and plain.column_labels == ()
 
 
@@ -57,6 +57,7 @@ def test_bars_fall_and_carry_their_latent():
     bars = kl_bars([0.2, 3.0, 0.0, 1.0])
     assert bars.labels == ("z1", "z3", "z0", "z2")
     np.testing.assert_array_equal(bars.heights, [3.0, 1.0, 0.2, 0.0])
+    assert kl_bars([0.2, 3.0], ["z0", "c0"]).labels == ("c0", "z0")
 
 
 def test_training_curves_from_lines_of_json():
@@ -85,7 +86,7 @@ def test_all_of_them_can_be_drawn(tmp_path):
     records = {
         "reconstructions": reconstruction_grid(images[:13], images[:13]),
         "samples": sample_grid(images[:39]),
-        "traversals": traversal_grid(images.reshape(4, 10, 8, 8, 1), [3, 1, 0, 2], np.ones(4), np.linspace(-3, 3, 10)),
+        "traversals": traversal_grid(images.reshape(4, 10, 8, 8, 1), ["z3", "z1", "z0", "c2"], np.ones(4)),
         "manifold": manifold_grid(images[:36].reshape(6, 6, 8, 8, 1)),
         "kl": kl_bars(np.linspace(0, 2, 50)),
         "training": list(training_curves(rows).values()),
@@ -101,12 +102,13 @@ def test_all_of_them_can_be_drawn(tmp_path):
         (lambda: reconstruction_grid(numbered(0), numbered(0)), "n > 0"),
         (lambda: sample_grid(np.zeros((3, 8, 8))), "add the channel axis"),
         (lambda: sample_grid(np.full((1, 8, 8, 1), 16, np.uint8)), "divide by the largest level"),
-        (lambda: traversal_grid(np.zeros((2, 3, 4, 4, 1)), [0], [1.0, 1.0]), "name the latent of each row"),
-        (lambda: traversal_grid(np.zeros((2, 3, 4, 4, 1)), [0, 2], [1.0, 1.0]), "above every entry of order"),
-        (lambda: traversal_grid(np.zeros((1, 3, 4, 4, 1)), [0], [1.0], [0.0]), "like the columns"),
+        (lambda: traversal_grid(np.zeros((2, 3, 4, 4, 1)), ["z0"], [1.0, 1.0]), "name the latent of each row"),
+        (lambda: traversal_grid(np.zeros((2, 3, 4, 4, 1)), ["z0", "z1"], [1.0]), "name the latent of each row"),
+        (lambda: traversal_grid(np.zeros((1, 3, 4, 4, 1)), ["z0"], [1.0], ["0"]), "1 columns are labelled, expected 3"),
         (lambda: manifold_grid(np.zeros((3, 4, 4, 1))), r"expected \[num, num, h, w, c\]"),
         (lambda: kl_bars([]), r"expected \[d\] with d > 0"),
         (lambda: kl_bars(np.ones((2, 2))), "average over the examples"),
+        (lambda: kl_bars(np.ones(2), ["z0"]), "1 names for 2 latents"),
         (lambda: training_curves([]), "got no rows"),
         (lambda: training_curves([{"elbo": 1.0}]), "row 0 has no 'step'"),
         (lambda: training_curves([{"step": 0, "elbo": 1.0}], metrics=("kl",)), "no row has kl, expected some of elbo"),

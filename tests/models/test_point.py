@@ -123,7 +123,7 @@ def test_real_numbers_have_no_salt_and_pepper():
 
 
 def test_the_sparsity_penalties():
-    hparams = sparse_autoencoder.HParams(sparsity_weight=7.0, target_activation=0.2)
+    hparams = sparse_autoencoder.HParams(kl_weight=7.0, l1_weight=3.0, target_activation=0.2)
     it = Made(sparse_autoencoder, hparams)
     z = np.asarray(it.codes(), np.float64)
     assert np.all((z > 0) & (z < 1))
@@ -138,7 +138,7 @@ def test_the_sparsity_penalties():
     assert np.all(z >= 0) and np.any(z == 0)
     np.testing.assert_allclose(found.metrics["l1"], z.sum(axis=1), rtol=1e-5)
     np.testing.assert_allclose(found.metrics["zeros"], np.mean(z == 0, axis=1), rtol=1e-5)
-    np.testing.assert_allclose(found.losses["autoencoder"], np.mean(it.loss(z) + 7.0 * z.sum(axis=1)), rtol=1e-5)
+    np.testing.assert_allclose(found.losses["autoencoder"], np.mean(it.loss(z) + 3.0 * z.sum(axis=1)), rtol=1e-5)
     none = Made(sparse_autoencoder, hparams, sparsity="none").outcome()
     np.testing.assert_allclose(none.losses["autoencoder"], np.mean(none.metrics["reconstruction"]), rtol=1e-6)
 
@@ -158,7 +158,7 @@ def test_dropout_zeroes_codes_in_training_only_and_keeps_their_mean():
 def test_training_brings_the_mean_activations_to_their_target():
     recipe = sparse_autoencoder.build(sparse_autoencoder.Config(**TINY), SPEC)
     stepper = recipe.stages[0].algorithm
-    hparams = sparse_autoencoder.HParams(target_activation=0.2, learning_rate=0.01, sparsity_weight=300.0)
+    hparams = sparse_autoencoder.HParams(target_activation=0.2, learning_rate=0.01, kl_weight=300.0)
     state = jax.jit(lambda s: jax.lax.fori_loop(0, 600, lambda _, one: stepper.step(one, X)[0], s))(
         stepper.init(KEY, hparams, X)
     )
@@ -167,6 +167,21 @@ def test_training_brings_the_mean_activations_to_their_target():
     bars = recipe.figures["activations"](KEY, state.variables, hparams, X).heights
     np.testing.assert_allclose(bars, 0.2, rtol=0.15)
     assert np.all(np.diff(bars) <= 0)
+
+
+def test_features_are_the_changes_that_are_seen():
+    """Two latents that move one pixel each, one of them beyond black, where nothing changes."""
+
+    class Decoded:
+        def __init__(self, z):
+            self.mean = jnp.stack([0.2 * z[:, 0], 0.3 - 0.1 * z[:, 1], -0.5 - z[:, 1]], axis=1).reshape(-1, 1, 3, 1)
+
+    z = jnp.array([[0.0, 1.0, 5.0], [1.0, 2.0, 5.0]])
+    images = np.asarray(point.features(Decoded, z, columns=2).images)
+    assert images.shape == (2, 2, 1, 3, 1)
+    rows = images.reshape(4, 3)
+    np.testing.assert_allclose(rows[:3], [[1.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.5]], atol=1e-5)
+    assert np.isnan(rows[3]).all()
 
 
 # --- k-sparse ---------------------------------------------------------------------------------------------------------

@@ -143,6 +143,18 @@ class VonMisesFisher(Distribution):
         return narrow(direction * mean_length(nu, concentration)[0][..., None], self.direction, self.concentration)
 
     @property
+    def variance(self) -> jax.Array:
+        """Elementwise: along the direction the slope of the mean length in kappa, across it the mean length over kappa."""
+        direction, concentration, nu = self.lifted()
+        # the slope does not cancel where kappa is large, as 1 less the length's square would
+        length, slope = jax.jvp(lambda k: mean_length(nu, k)[0], (concentration,), (jnp.ones_like(concentration),))
+        flat = concentration < 1e-4  # where the mean length is kappa / d, to rounding
+        across = jnp.where(flat, 1.0 / self.event_shape[0], length / jnp.where(flat, 1.0, concentration))
+        share = jnp.square(direction)
+        total = across[..., None] * (1.0 - share) + slope[..., None] * share
+        return narrow(total, self.direction, self.concentration)
+
+    @property
     def mode(self) -> jax.Array:
         """The unit vector of the direction."""
         return narrow(self.lifted()[0], self.direction)

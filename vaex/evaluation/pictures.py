@@ -63,46 +63,38 @@ def sample_grid(images: ArrayLike, *, columns: int | None = None, title: str = "
 
 def traversal_grid(
     images: ArrayLike,
-    order: ArrayLike,
+    names: Sequence[str],
     kl: ArrayLike | None = None,
-    values: ArrayLike | None = None,
+    columns: Sequence[str] = (),
     *,
     title: str = "Latent traversals",
 ) -> Grid:
-    """What ``latent_traversals`` gave, a row per latent labelled with its name and KL.
+    """Images of ``Traversals``, a row per latent labelled with its name and KL.
 
     Args:
       images: [r, t, h, w, c] in [0, 1].
-      order: [r], the latent of each row.
-      kl: [d], nats per latent, indexed by latent (not by row); None for a model without one.
-      values: [t], the latent's values, for the column labels.
+      names: [r], of the latent that each row moves.
+      kl: [r], nats per latent; None where they have none.
+      columns: [t], labels.
     Returns: a ``Grid``.
     Raises: ValueError for shapes that disagree.
     Example:
-      >>> grid = traversal_grid(np.zeros((2, 3, 8, 8, 1)), order=[1, 0], kl=[0.004, 1.42], values=[-3.0, 0.0, 3.0])
+      >>> grid = traversal_grid(np.zeros((2, 3, 8, 8, 1)), ["z1", "z0"], kl=[1.42, 0.004], columns=["−3", "0", "3"])
       >>> grid.row_labels, grid.column_labels
       (('z1  KL 1.42', 'z0  KL 0.00'), ('−3', '0', '3'))
     """
-    images, order = np.asarray(images), np.asarray(order)
-    if images.ndim != 5 or order.shape != images.shape[:1]:
+    images = np.asarray(images)
+    if images.ndim != 5 or (len(names),) != images.shape[:1] or (kl is not None and np.shape(kl) != (len(names),)):
         raise ValueError(
-            f"traversal_grid: images and order have shapes {images.shape}, {order.shape}, "
-            "expected [r, t, h, w, c] and [r]; name the latent of each row"
+            f"traversal_grid: images have shape {images.shape}, with {len(names)} names and kl of shape {np.shape(kl)}, "
+            "expected [r, t, h, w, c], r names and [r]; name the latent of each row"
         )
-    rows = tuple(f"z{latent}" for latent in order)
+    if len(columns) not in (0, images.shape[1]):
+        raise ValueError(f"traversal_grid: {len(columns)} columns are labelled, expected {images.shape[1]} or none")
+    rows = tuple(names)
     if kl is not None:
-        kl = np.asarray(kl, np.float64)
-        if kl.ndim != 1 or not set(order.tolist()) <= set(range(len(kl))):
-            raise ValueError(
-                f"traversal_grid: kl has shape {kl.shape}, expected [d] with d above every entry of order {order.tolist()}"
-            )
-        rows = tuple(f"{name}  KL {kl[latent]:.2f}" for name, latent in zip(rows, order, strict=True))
-    if values is not None and np.shape(values) != images.shape[1:2]:
-        raise ValueError(
-            f"traversal_grid: values has shape {np.shape(values)}, expected {images.shape[1:2]} like the columns"
-        )
-    columns = () if values is None else tuple(f"{value:.3g}".replace("-", "−") for value in np.asarray(values))
-    return Grid(images, rows, columns, title)
+        rows = tuple(f"{name}  KL {nats:.2f}" for name, nats in zip(rows, np.asarray(kl, np.float64), strict=True))
+    return Grid(images, rows, tuple(columns), title)
 
 
 def manifold_grid(images: ArrayLike, *, title: str = "Latent manifold: z0 to the right, z1 upwards") -> Grid:
@@ -119,13 +111,14 @@ def manifold_grid(images: ArrayLike, *, title: str = "Latent manifold: z0 to the
     return Grid(images, title=title)
 
 
-def kl_bars(kl_per_latent: ArrayLike, *, title: str = "KL per latent") -> Bars:
+def kl_bars(kl_per_latent: ArrayLike, names: Sequence[str] = (), *, title: str = "KL per latent") -> Bars:
     """One bar per latent, the most informative first.
 
     Args:
-      kl_per_latent: [d], nats, averaged over examples.
+      kl_per_latent: [r], nats, averaged over examples.
+      names: [r]; z0, z1, ... by default.
     Returns: ``Bars``.
-    Raises: ValueError unless kl_per_latent is [d] with d > 0.
+    Raises: ValueError unless kl_per_latent is [r] with r > 0, and names are as many.
     Example:
       >>> kl_bars([0.1, 2.0]).labels
       ('z1', 'z0')
@@ -135,8 +128,11 @@ def kl_bars(kl_per_latent: ArrayLike, *, title: str = "KL per latent") -> Bars:
         raise ValueError(
             f"kl_bars: kl_per_latent has shape {kl.shape}, expected [d] with d > 0; average over the examples"
         )
+    names = tuple(names) or tuple(f"z{latent}" for latent in range(len(kl)))
+    if len(names) != len(kl):
+        raise ValueError(f"kl_bars: {len(names)} names for {len(kl)} latents, expected one for each")
     order = order_by_kl(kl)
-    return Bars(kl[order], tuple(f"z{latent}" for latent in order), "latent", "nats", title)
+    return Bars(kl[order], tuple(names[latent] for latent in order), "latent", "nats", title)
 
 
 def training_curves(

@@ -55,6 +55,9 @@ FAMILIES: dict[str, dict[str, Entry]] = {
         "vamp_vae": Entry("prior of posteriors at learned pseudo-inputs", "elbo", "Tomczak & Welling 2018"),
         "mixture_vae": Entry("prior that is a learned mixture of Gaussians", "elbo", "Dilokthanakul et al. 2016"),
         "flow_vae": Entry("posterior and prior by normalizing flows", "elbo", "Rezende & Mohamed 2015"),
+        "hyperspherical_vae": Entry("codes on the unit sphere, von Mises-Fisher", "elbo", "Davidson et al. 2018"),
+        "gumbel_vae": Entry("categorical latents by softened samples", "relaxed; evaluated: elbo", "Jang et al. 2017"),
+        "joint_vae": Entry("continuous and categorical latents with capacities", "no", "Dupont 2018"),
     },
     "labels": {
         "conditional_vae": Entry("encoder and decoder see the label", "elbo given y", "Sohn et al. 2015"),

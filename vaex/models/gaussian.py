@@ -18,7 +18,6 @@ from vaex.models import latent, likelihoods
 from vaex.models.latent import Parts, Penalty, Posterior, Prior, Terms
 from vaex.models.networks import TINY, Networked
 from vaex.schedules import Schedule
-from vaex.training import algorithm
 
 __all__ = [
     "TINY",
@@ -66,17 +65,15 @@ class Config(Sampled):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class HParams(algorithm.HParams):
+class HParams(latent.HParams):
     """What scales something; traced.
 
     Attributes:
-      sigma: standard deviation (scale) of the likelihood where likelihood_scale is fixed.
       posterior_scale: standard deviation of the posterior where it is fixed.
     """
 
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"sigma": (1e-6, math.inf), "posterior_scale": (1e-6, math.inf)}
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"posterior_scale": (1e-6, math.inf)}
 
-    sigma: Schedule | float = 1.0
     posterior_scale: Schedule | float = 1.0
 
 

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from vaex.core import Recipe
+from vaex.core import Batch, Grid, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models import point
 from vaex.models.point import TINY
@@ -30,9 +30,10 @@ NARROWED = ramp(64.0, 8.0, 2000)
 
 @dataclass(frozen=True)
 class Config(point.Config):
-    """What changes shapes or control flow; static."""
+    """What changes shapes or control flow; static. Without hidden layers, as in the paper, unless ``hidden`` names them."""
 
     latent_dim: int = 64
+    hidden: tuple[int, ...] = ()
 
 
 @jax.tree_util.register_dataclass
@@ -67,4 +68,9 @@ def build(config: Config, spec: Spec) -> Recipe:
     def count(hparams: Any, terms: point.Terms) -> tuple[jax.Array, dict[str, jax.Array]]:
         return jnp.zeros(()), {"active_codes": jnp.sum(terms.z != 0.0, axis=-1).astype(jnp.float32)}
 
-    return point.recipe(config, spec, HParams(), code=keep_largest, penalty=count)
+    def features(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
+        codes = recipe.encode(key, variables, hparams, batch).mean
+        return point.features(lambda z: recipe.decode(variables, hparams, z, {}), codes)
+
+    recipe = point.recipe(config, spec, HParams(), code=keep_largest, penalty=count, figures={"features": features})
+    return recipe

@@ -6,8 +6,10 @@ objective of its own over ``Parts``. What all of them share, ``encode``, ``log_w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,22 @@ from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
 from vaex.models.networks import Networked, Networks, networks
+from vaex.schedules import Schedule
 from vaex.training import algorithm
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class HParams(algorithm.HParams):
+    """What scales something; traced.
+
+    Attributes:
+      sigma: standard deviation (scale) of the likelihood where likelihood_scale is fixed.
+    """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"sigma": (1e-6, math.inf)}
+
+    sigma: Schedule | float = 1.0
 
 
 class Posterior(NamedTuple):

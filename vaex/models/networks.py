@@ -68,15 +68,15 @@ TINY: dict[str, Any] = {"latent_dim": 2, "hidden": (16,), "channels": (4, 4)}
 
 
 class Networks(NamedTuple):
-    """Encoder and decoder of one config as pure functions of a parameter tree."""
+    """Encoder and decoder of one config as pure functions of a parameter tree; with labels, both take them last."""
 
     init: Callable[[jax.Array, Batch], PyTree]
-    encode: Callable[[PyTree, jax.Array], jax.Array]
-    decode: Callable[[PyTree, jax.Array, Any], Any]
+    encode: Callable[..., jax.Array]
+    decode: Callable[..., Any]
 
 
-def networks(config: Networked, spec: Spec, features: int, likelihood: likelihoods.Likelihood) -> Networks:
-    """Networks for data of this spec: x [b, *shape] -> [b, features], and z [..., d] -> a distribution over x.
+def encoder_module(config: Networked, spec: Spec, features: int) -> Any:
+    """The Linen module that maps examples of this spec (and a condition [..., n], where one is given) to [..., features].
 
     Raises: UserError where the convolutional network does not fit the data.
     """
@@ -84,33 +84,55 @@ def networks(config: Networked, spec: Spec, features: int, likelihood: likelihoo
         raise UserError(
             f"--network=conv needs images of at least 8x8, but {spec.name} has examples of shape {spec.shape}; use --network=mlp"
         )
-    size = math.prod(spec.shape) * likelihood.channels
     if config.network == "mlp":
-        encoder = nets.MLP(config.hidden, features, config.activation, event_ndims=len(spec.shape))
+        return nets.MLP(config.hidden, features, config.activation, event_ndims=len(spec.shape))
+    return nets.ConvEncoder(features, config.channels, config.hidden[0], config.activation)
+
+
+def networks(
+    config: Networked, spec: Spec, features: int, likelihood: likelihoods.Likelihood, classes: int = 0
+) -> Networks:
+    """Networks for data of this spec: x [b, *shape] -> [b, features], and z [..., d] -> a distribution over x.
+
+    With ``classes`` both also read labels whose shape broadcasts with the other input's leading axes: [b], or [classes, 1] for
+    every class at once, which computes an encoder's first product (a convolutional one's convolutions) only once. Label -1 adds
+    nothing.
+
+    Raises: UserError where the convolutional network does not fit the data.
+    """
+    size = math.prod(spec.shape) * likelihood.channels
+    encoder = encoder_module(config, spec, features)
+    if config.network == "mlp":
         decoder = nets.MLP(config.hidden[::-1], size, config.activation)
     else:
         height, width, channels = spec.shape
-        encoder = nets.ConvEncoder(features, config.channels, config.hidden[0], config.activation)
         shape = (height, width, channels * likelihood.channels)
         decoder = nets.ConvDecoder(shape, config.channels, config.hidden[0], config.activation)
 
+    def one_hot(caller: str, label: jax.Array | None) -> jax.Array | None:
+        if classes and label is None:
+            raise ValueError(f"{caller}: this model reads labels, but the batch has none; give y, [b] integers")
+        return jax.nn.one_hot(label, classes) if classes else None
+
     def init(key: jax.Array, batch: Batch) -> PyTree:
         encoder_key, decoder_key = jax.random.split(key)
-        z = jnp.zeros((1, config.latent_dim))
+        z, label = jnp.zeros((1, config.latent_dim)), one_hot("init", jnp.zeros(1, jnp.int32))
         return {
-            "encoder": encoder.init(encoder_key, batch["x"][:1])["params"],
-            "decoder": decoder.init(decoder_key, z)["params"],
+            "encoder": encoder.init(encoder_key, batch["x"][:1], label)["params"],
+            "decoder": decoder.init(decoder_key, z, label)["params"],
             "likelihood": likelihood.init(),
         }
 
-    def encode(params: PyTree, x: jax.Array) -> jax.Array:
+    def encode(params: PyTree, x: jax.Array, label: jax.Array | None = None) -> jax.Array:
         if x.shape[1:] != spec.shape:
             raise ValueError(f"encode: x has shape {x.shape}, expected [b, {', '.join(map(str, spec.shape))}]")
-        # the module is built for any leading axes; pyright can't see Linen's apply
-        return encoder.apply({"params": params["encoder"]}, x)  # pyright: ignore[reportReturnType]
+        return encoder.apply({"params": params["encoder"]}, x, one_hot("encode", label))
 
-    def decode(params: PyTree, z: jax.Array, sigma: jax.Array) -> Any:
-        flat: Any = decoder.apply({"params": params["decoder"]}, z.reshape(-1, z.shape[-1]))
+    def decode(params: PyTree, z: jax.Array, sigma: jax.Array, label: jax.Array | None = None) -> Any:
+        condition = one_hot("decode", label)
+        if condition is not None:
+            condition = jnp.broadcast_to(condition, (*z.shape[:-1], classes)).reshape(-1, classes)
+        flat: Any = decoder.apply({"params": params["decoder"]}, z.reshape(-1, z.shape[-1]), condition)
         raw = flat.reshape(*z.shape[:-1], *spec.shape, likelihood.channels)
         return likelihood.distribution(raw, params["likelihood"], sigma)
 

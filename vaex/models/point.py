@@ -16,14 +16,14 @@ import jax
 import jax.numpy as jnp
 
 from vaex import distributions
-from vaex.core import Batch, Latents, Model, Outcome, PyTree, Recipe, Variables
+from vaex.core import Batch, Grid, Latents, Model, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models import latent, likelihoods
 from vaex.models.networks import TINY, Networked, Networks, networks
 from vaex.schedules import Schedule
 from vaex.training import algorithm
 
-__all__ = ["TINY", "Config", "HParams", "Terms", "recipe"]
+__all__ = ["TINY", "Config", "HParams", "Terms", "features", "recipe"]
 
 MEMORY = 0.99  # decay of the tracked moments per step
 PLAYER = "autoencoder"
@@ -114,6 +114,30 @@ def recipe(
     model = Model(init, objective, encode, decode, None, sample)
     free = (Latents("free", d),)
     return latent.single_stage(model, config, hparams, likelihood, figures, free)
+
+
+def features(decode: Callable[[jax.Array], Any], z: jax.Array, *, columns: int = 16) -> Grid:
+    """What each latent of images draws: the change from its least to its largest code, the others at their means.
+
+    Grey is no change, white or black the largest of a latent; a latent that is the same in all examples stays grey.
+
+    Args:
+      decode: z [n, d] -> a distribution over images in [0, 1].
+      z: codes of some examples, [b, d].
+      columns: latents in a row, at most.
+    """
+    d, mean = z.shape[1], jnp.mean(z, axis=0)
+
+    def drawn(values: jax.Array) -> jax.Array:
+        return jnp.clip(decode(mean + jnp.diag(values - mean)).mean, 0.0, 1.0)  # beyond black, nothing is seen
+
+    change = drawn(jnp.max(z, axis=0)) - drawn(jnp.min(z, axis=0))
+    size = jnp.max(jnp.abs(change), axis=range(1, change.ndim), keepdims=True)
+    images = 0.5 + 0.5 * change / jnp.maximum(size, 1e-3)
+    columns = min(columns, d)
+    nothing = jnp.full((-d % columns, *images.shape[1:]), jnp.nan)
+    grid = jnp.concatenate([images, nothing]).reshape(-1, columns, *images.shape[1:])
+    return Grid(grid, title="What each latent draws, from its least to its largest code")
 
 
 def _objective(

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from vaex import divergences
-from vaex.core import Bars, Batch, Recipe, Variables
+from vaex.core import Bars, Batch, Grid, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models import point
 from vaex.schedules import Schedule
@@ -33,7 +33,7 @@ TINY = point.TINY
 
 @dataclass(frozen=True)
 class Config(point.Config):
-    """What changes shapes or control flow; static.
+    """What changes shapes or control flow; static. Without hidden layers unless ``hidden`` names them.
 
     Attributes:
       sparsity: kl (of mean activations from target_activation), l1 or none.
@@ -41,6 +41,7 @@ class Config(point.Config):
     """
 
     latent_dim: int = 64
+    hidden: tuple[int, ...] = ()
     sparsity: Literal["kl", "l1", "none"] = "kl"
     dropout: bool = False
 
@@ -51,19 +52,22 @@ class HParams(point.HParams):
     """What scales something; traced.
 
     Attributes:
-      sparsity_weight: of the penalty, kl or l1.
       target_activation: mean activation that kl aims at.
+      kl_weight: of the penalty of kl.
+      l1_weight: of the penalty of l1.
       dropout_rate: probability that a code is zeroed in training, with dropout.
     """
 
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {
-        "sparsity_weight": (0.0, math.inf),
         "target_activation": (1e-4, 0.9999),
+        "kl_weight": (0.0, math.inf),
+        "l1_weight": (0.0, math.inf),
         "dropout_rate": (0.0, 0.999),
     }
 
-    sparsity_weight: Schedule | float = 100.0
     target_activation: Schedule | float = 0.1
+    kl_weight: Schedule | float = 100.0
+    l1_weight: Schedule | float = 0.3
     dropout_rate: Schedule | float = 0.5
 
 
@@ -83,20 +87,25 @@ def build(config: Config, spec: Spec) -> Recipe:
             return jnp.zeros(()), active
         if config.sparsity == "l1":
             value = jnp.sum(jnp.abs(terms.z), axis=-1)
-            return hparams.sparsity_weight * value, active | {"l1": value, "zeros": jnp.mean(terms.z == 0.0, axis=-1)}
+            return hparams.l1_weight * value, active | {"l1": value, "zeros": jnp.mean(terms.z == 0.0, axis=-1)}
         value = jnp.sum(divergences.bernoulli_kl(hparams.target_activation, jnp.mean(terms.z, axis=0)))
-        return hparams.sparsity_weight * value, active | {"sparsity_kl": value}
+        return hparams.kl_weight * value, active | {"sparsity_kl": value}
 
     def activations(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Bars:
         means = jnp.sort(variables.state["activation"])[::-1]
         return Bars(means, x_label="latents, by activation", y_label="mean activation", title="Mean activations")
 
-    return point.recipe(
+    def features(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
+        codes = recipe.encode(key, variables, hparams, batch).mean
+        return point.features(lambda z: recipe.decode(variables, hparams, z, {}), codes)
+
+    recipe = point.recipe(
         config,
         spec,
         HParams(),
         code=code,
         corrupt_codes=drop if config.dropout else None,
         penalty=penalty,
-        figures={"activations": activations},
+        figures={"activations": activations, "features": features},
     )
+    return recipe

@@ -55,7 +55,7 @@ class HParams(algorithm.HParams):
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {"sigma": (1e-6, math.inf), **discrepancy.RANGES}
 
     sigma: Schedule | float = 1.0
-    mmd_weight: Schedule | float = 1000.0
+    mmd_weight: Schedule | float = 3000.0
     kernel_scale: Schedule | float = 1.0
 
 

@@ -10,6 +10,7 @@ import jax
 from vaex.errors import UserError
 from vaex.nets.activations import activation_function
 from vaex.nets.conv import Conv, ConvTranspose
+from vaex.nets.mlp import conditioned
 
 
 def halvings(height: int, width: int, stages: int) -> tuple[tuple[int, int], ...]:
@@ -57,11 +58,12 @@ class ConvEncoder(nn.Module):
     lowering: str = "auto"
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, condition: jax.Array | None = None) -> jax.Array:
         """Maps images to numbers.
 
         Args:
           x: [..., h, w, c].
+          condition: [..., n], more inputs of the hidden dense layer; see ``MLP``.
         Returns: [..., features].
         Raises: ValueError without image axes; UserError for a tiny image or an unknown activation.
         """
@@ -73,7 +75,7 @@ class ConvEncoder(nn.Module):
             layer = Conv(width, (4, 4), strides=2, padding=1, lowering=self.lowering, name=f"conv_{index}")
             x = activation(layer(x))
         x = x.reshape(*x.shape[:-3], -1)
-        x = activation(nn.Dense(self.hidden, name="hidden")(x))
+        x = activation(conditioned(nn.Dense(self.hidden, name="hidden")(x), condition))
         return nn.Dense(self.features, name="output")(x)
 
 
@@ -104,11 +106,12 @@ class ConvDecoder(nn.Module):
     lowering: str = "auto"
 
     @nn.compact
-    def __call__(self, z: jax.Array) -> jax.Array:
+    def __call__(self, z: jax.Array, condition: jax.Array | None = None) -> jax.Array:
         """Maps latents to images.
 
         Args:
           z: [..., d].
+          condition: [..., n], more inputs of the hidden dense layer; see ``MLP``.
         Returns: [..., h, w, c], without an activation at the end.
         Raises: UserError for a tiny image or an unknown activation.
         """
@@ -116,7 +119,7 @@ class ConvDecoder(nn.Module):
         height, width, channels = self.shape
         sizes = halvings(height, width, len(self.channels))
         widths = (channels, *self.channels[: len(sizes) - 1])
-        x = activation(nn.Dense(self.hidden, name="hidden")(z))
+        x = activation(conditioned(nn.Dense(self.hidden, name="hidden")(z), condition))
         x = activation(nn.Dense(math.prod(sizes[-1]) * widths[-1], name="grid")(x))
         x = x.reshape(*x.shape[:-1], *sizes[-1], widths[-1])
         for index in reversed(range(len(sizes) - 1)):

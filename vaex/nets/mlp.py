@@ -14,7 +14,7 @@ class MLP(nn.Module):
     """Dense layers with an activation between them; the output layer has none.
 
     Parameters are named ``hidden_0``, ``hidden_1``, ..., ``output``, each with a
-    "kernel" [in, out] and a "bias" [out].
+    "kernel" [in, out] and a "bias" [out]; with a condition also ``condition``, a kernel alone.
 
     Attributes:
       hidden: widths of the hidden layers; () makes one affine map.
@@ -37,11 +37,13 @@ class MLP(nn.Module):
     event_ndims: int = 1
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, condition: jax.Array | None = None) -> jax.Array:
         """Maps each example to ``features`` numbers.
 
         Args:
           x: [..., *event], ``event_ndims`` event axes of fixed sizes.
+          condition: [..., n], such as a one-hot label: more inputs of the first layer. Their leading axes broadcast with those
+            of x, and only what follows the first product is computed for all pairs.
         Returns: [..., features].
         Raises: ValueError if x has fewer axes than an event; UserError for an unknown activation.
         """
@@ -54,5 +56,12 @@ class MLP(nn.Module):
         leading = x.ndim - self.event_ndims  # not -1 below: it can't be told where b is 0
         x = x.reshape(*x.shape[:leading], math.prod(x.shape[leading:]))
         for index, width in enumerate(self.hidden):
-            x = activation(nn.Dense(width, name=f"hidden_{index}")(x))
-        return nn.Dense(self.features, name="output")(x)
+            x = nn.Dense(width, name=f"hidden_{index}")(x)
+            x = activation(x if index else conditioned(x, condition))
+        x = nn.Dense(self.features, name="output")(x)
+        return x if self.hidden else conditioned(x, condition)
+
+
+def conditioned(x: jax.Array, condition: jax.Array | None) -> jax.Array:
+    """The output of a layer, x [..., features], with the columns of a ``condition`` [..., n] added; within a module's call."""
+    return x if condition is None else x + nn.Dense(x.shape[-1], use_bias=False, name="condition")(condition)

@@ -1,0 +1,72 @@
+"""A model as it is before training, on small random images: what tests of several models look at."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaex.data.spec import Spec
+from vaex.schedules import resolve
+from vaex.training import algorithm
+
+SPEC = Spec("random", (4, 4, 1), "binary", levels=2)
+REAL = Spec("random", (5,), "real")
+BATCH = 8
+X = {"x": jnp.asarray(np.random.default_rng(0).integers(0, 2, (BATCH, *SPEC.shape)), jnp.float32)}
+REALS = {"x": jnp.asarray(3.0 * np.random.default_rng(1).normal(size=(BATCH, 5)), jnp.float32)}
+KEY = jax.random.key(0)
+
+
+class Fresh:
+    """A model's recipe on its TINY config (with ``changes``), its first variables, and hyperparameters at step 0."""
+
+    def __init__(self, module, hparams=None, batch=X, spec=SPEC, **changes):
+        self.config = module.Config(**{**module.TINY, **changes})
+        self.recipe = module.build(self.config, spec)
+        self.model = self.recipe.stages[0].model
+        self.hparams = resolve(algorithm.as_schedules(hparams or self.recipe.stages[0].hparams), 0)
+        self.batch = batch
+        self.variables = jax.jit(self.model.init)(KEY, batch)
+
+    @property
+    def params(self):
+        return self.variables.params["vae"]
+
+    def replace(self, **parts):
+        """Other parameters, such as ``prior=...``."""
+        self.variables = self.variables._replace(params={"vae": {**self.params, **parts}})
+        return self
+
+    def jitter(self, scale=0.3):
+        """Parameters moved at random, so that nothing is at a special value."""
+        leaves, tree = jax.tree.flatten(self.params)
+        keys = jax.random.split(jax.random.key(5), len(leaves))
+        moved = [leaf + scale * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+        return self.replace(**jax.tree.unflatten(tree, moved))
+
+    def outcome(self, key=KEY, train=True):
+        objective = jax.jit(self.model.objective, static_argnames="train")
+        return objective(key, self.variables, self.hparams, self.batch, train=train)
+
+    def encode(self, x=None):
+        batch = self.batch if x is None else {"x": x}
+        return self.recipe.encode(KEY, self.variables, self.hparams, batch)
+
+    def log_px(self, z):
+        """log p(x|z) [k, b] at z [k, b, d]."""
+        return self.recipe.decode(self.variables, self.hparams, z, self.batch).log_prob(self.batch["x"])
+
+    def log_weights(self, k, key=KEY):
+        log_weights = jax.jit(self.recipe.log_weights, static_argnums=4)
+        return log_weights(key, self.variables, self.hparams, self.batch, k)
+
+    def figure(self, name, **batch):
+        return self.recipe.figures[name](jax.random.key(3), self.variables, self.hparams, {**self.batch, **batch})
+
+    def gradients(self):
+        """Of the loss in training, by the parameters of the player."""
+
+        def loss(params):
+            variables = self.variables._replace(params={"vae": params})
+            return self.model.objective(KEY, variables, self.hparams, self.batch, train=True).losses["vae"]
+
+        return jax.jit(jax.grad(loss))(self.params)

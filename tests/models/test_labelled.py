@@ -1,0 +1,294 @@
+"""Models that read labels: bounds by enumeration and quadrature, what labels and hyperparameters do, two stages."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import logsumexp
+
+from vaex.core import Variables
+from vaex.data.spec import Spec
+from vaex.errors import UserError
+from vaex.models import module
+from vaex.schedules import resolve
+from vaex.training import algorithm
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+SPEC = Spec("random", (8, 8, 1), "binary", levels=2, num_classes=3)
+RNG = np.random.default_rng(0)
+X = jnp.asarray(RNG.integers(0, 2, (6, 8, 8, 1)), jnp.float32)
+Y = jnp.array([0, 1, 2, -1, -1, 1])
+KEY = jax.random.key(0)
+CLASSES = ("m2_vae", "semi_supervised_vae")
+
+
+def filled(shapes, seed):
+    """Parameters of these shapes, drawn in NumPy, which compiles nothing: kernels of variance 1 / fan-in, small biases."""
+    rng = np.random.default_rng(seed)
+
+    def leaf(struct):
+        scale = np.prod(struct.shape[:-1]) ** -0.5 if len(struct.shape) > 1 else 0.1
+        return jnp.asarray(scale * rng.standard_normal(struct.shape), struct.dtype)
+
+    return jax.tree.map(leaf, shapes)
+
+
+@functools.cache
+def built(name, **changes):
+    """The recipe, its functions compiled, and variables of its last stage."""
+    file = module(name)
+    recipe = file.build(file.Config(**{**file.TINY, **changes}), SPEC)
+    finished = {}
+    for index, stage in enumerate(recipe.stages):
+        shapes = jax.eval_shape(stage.model.init, KEY, {"x": X, "y": Y})
+        state = stage.prepare(finished) if stage.prepare else ()
+        variables = finished[stage.name] = Variables(filled(shapes.params, index), state)
+    labels = recipe.labels
+    if labels.classify is not None:
+        labels = labels._replace(
+            classify=jax.jit(labels.classify), class_log_weights=jax.jit(labels.class_log_weights, static_argnums=4)
+        )
+    compiled = recipe._replace(
+        encode=jax.jit(recipe.encode),
+        decode=jax.jit(recipe.decode),
+        log_weights=jax.jit(recipe.log_weights, static_argnums=4),
+        sample=jax.jit(recipe.sample, static_argnums=3),
+        labels=labels,
+    )
+    return compiled, variables
+
+
+@functools.cache
+def objective(name):
+    return jax.jit(built(name)[0].stages[-1].model.objective, static_argnames="train")
+
+
+def hparams_of(name, **given):
+    return resolve(algorithm.as_schedules(module(name).HParams(**given)), 0)
+
+
+def outcome(name, y, **given):
+    """The loss in training with these labels, and the metrics."""
+    batch = {"x": X, "y": jnp.broadcast_to(jnp.asarray(y), (6,))}
+    found = objective(name)(KEY, built(name)[1], hparams_of(name, **given), batch, train=True)
+    return float(next(iter(found.losses.values()))), {k: np.asarray(v) for k, v in found.metrics.items()}
+
+
+# --- conditional ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_encoder_and_decoder_see_the_label_and_unlabelled_is_a_condition_of_its_own(network):
+    recipe, variables = built("conditional_vae", network=network)
+    hparams = hparams_of("conditional_vae")
+    means, images = [], []
+    for label in (-1, 0, 1, 2):
+        batch = {"x": X[:2], "y": jnp.full(2, label)}
+        means.append(np.asarray(recipe.encode(KEY, variables, hparams, batch).mean))
+        images.append(np.asarray(recipe.decode(variables, hparams, jnp.ones((2, 2)), batch).mean))
+    for found in (means, images):
+        assert all(np.abs(a - b).max() > 1e-3 for i, a in enumerate(found) for b in found[:i])
+    without = dict(variables.params["vae"])
+    for part in ("encoder", "decoder"):
+        without[part] = {**without[part], "condition": jax.tree.map(jnp.zeros_like, without[part]["condition"])}
+    blind = Variables({"vae": without})
+    for label in (-1, 2):
+        batch = {"x": X[:2], "y": jnp.full(2, label)}
+        np.testing.assert_allclose(recipe.encode(KEY, blind, hparams, batch).mean, means[0], rtol=1e-5, atol=1e-6)
+
+
+def test_the_conditional_bound_is_the_elbo_given_the_label():
+    loss, metrics = outcome("conditional_vae", Y)
+    np.testing.assert_allclose(loss, -np.mean(metrics["elbo"]), rtol=1e-6)
+    assert np.abs(outcome("conditional_vae", 0)[1]["elbo"] - outcome("conditional_vae", 1)[1]["elbo"]).min() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["conditional_vae", *CLASSES])
+def test_samples_of_one_key_share_their_latents_and_are_of_any_class_where_none_is_said(name):
+    recipe, variables = built(name)
+    hparams = hparams_of(name)
+    of = [
+        np.asarray(recipe.sample(KEY, variables, hparams, 60, None if y is None else jnp.full(60, y)).mean)
+        for y in (None, 0, 1, 2)
+    ]
+    drawn = np.argmin([np.abs(of[0] - other).max(axis=(1, 2, 3)) for other in of[1:]], axis=0)
+    picked = np.stack(of[1:])[drawn, np.arange(60)]
+    np.testing.assert_allclose(of[0], picked, rtol=1e-4, atol=1e-5)
+    assert np.bincount(drawn, minlength=3).min() > 8  # of 20 expected: over three standard errors
+
+
+@pytest.mark.parametrize("name", ["conditional_vae", *CLASSES])
+def test_data_without_labels_is_refused(name):
+    file = module(name)
+    with pytest.raises(UserError, match="random has no labels, and this model reads them"):
+        file.build(file.Config(**file.TINY), SPEC._replace(num_classes=0))
+
+
+def test_a_missing_label_is_no_label_by_default():
+    recipe, variables = built("conditional_vae")
+    hparams = hparams_of("conditional_vae")
+    with pytest.raises(ValueError, match="encode: this model reads labels, but the batch has none"):
+        recipe.encode(KEY, variables, hparams, {"x": X})
+    with pytest.raises(ValueError, match="decode: this model reads labels"):
+        recipe.decode(variables, hparams, jnp.zeros((1, 2)), {})
+
+
+# --- the label marginalised -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_loss_is_the_papers_objective(name):
+    """Equations 7 and 9. Labelling one row moves the mean loss by (U(x) - L(x, y)) / 6, whose mean under q(y|x) is H(q) / 6."""
+    unlabelled, metrics = outcome(name, -1, alpha=0.0)
+    assert metrics["classification_loss"] == 0
+    moves = [outcome(name, np.where(np.arange(6) == 4, y, -1), alpha=0.0) for y in range(3)]
+    log_q = [-found["classification_loss"] for _, found in moves]
+    np.testing.assert_allclose(np.sum(np.exp(log_q)), 1.0, rtol=1e-5)
+    moved = np.asarray([loss - unlabelled for loss, _ in moves], np.float64)
+    np.testing.assert_allclose(6 * np.exp(log_q) @ moved, metrics["label_entropy"][4], atol=6 * 4e-6 * abs(unlabelled))
+    assert np.ptp(moved) > 1e-3
+    weighted, labelled_metrics = outcome(name, Y, alpha=0.7)
+    difference = weighted - outcome(name, Y, alpha=0.0)[0]
+    np.testing.assert_allclose(difference, 0.7 * labelled_metrics["classification_loss"], rtol=1e-3)
+
+
+def test_the_classification_loss_and_accuracy_are_of_labelled_examples():
+    recipe, variables = built("m2_vae")
+    log_q = recipe.labels.classify(KEY, variables, hparams_of("m2_vae"), {"x": X}).log_probabilities
+    known = np.flatnonzero(np.asarray(Y) >= 0)
+    metrics = outcome("m2_vae", Y)[1]
+    expected = -np.mean(np.asarray(log_q)[known, np.asarray(Y)[known]])
+    np.testing.assert_allclose(metrics["classification_loss"], expected, rtol=1e-5)
+    right = np.argmax(log_q, axis=1)[known] == np.asarray(Y)[known]
+    np.testing.assert_allclose(metrics["training_accuracy"], np.mean(right), rtol=1e-6)
+
+
+def exact(recipe, variables, hparams, points=2001):
+    """log p(x|y) [6, 3] of a model with one latent, by quadrature over it."""
+    grid = np.linspace(-8, 8, points)
+    log_prior = -0.5 * grid**2 - 0.5 * np.log(2 * np.pi) + np.log(grid[1] - grid[0])
+    table = []
+    for label in range(3):
+        z, batch = jnp.asarray(grid[:, None, None], jnp.float32), {"y": jnp.full(1, label)}
+        likelihood = recipe.decode(variables, hparams, jnp.broadcast_to(z, (points, 6, 1)), {"y": jnp.full(6, label)})
+        table.append(logsumexp(np.asarray(likelihood.log_prob(X), np.float64) + log_prior[:, None], axis=0))
+    return np.asarray(table).T
+
+
+def test_the_label_is_marginalised_exactly():
+    """Weights of x, and of x given each class, have the mean that quadrature over z and a sum over y give; the elbo is below."""
+    recipe, variables = built("m2_vae", latent_dim=1)
+    hparams, batch = hparams_of("m2_vae"), {"x": X}
+    truth = exact(recipe, variables, hparams)
+    marginal = logsumexp(truth, axis=1) - np.log(3)
+    k = 20_000
+    for found, wanted in (
+        (recipe.log_weights(KEY, variables, hparams, batch, k), marginal),
+        (recipe.labels.class_log_weights(KEY, variables, hparams, batch, k), truth),
+    ):
+        weights = np.exp(np.asarray(found, np.float64) - wanted)
+        error = np.std(weights, axis=0) / np.sqrt(k)
+        assert np.all(error < 0.1), "too few samples to tell anything"
+        assert np.all(np.abs(np.mean(weights, axis=0) - 1) < 4 * error + 1e-4)
+    evaluate = jax.jit(lambda key: recipe.stages[0].model.objective(key, variables, hparams, batch, train=False).metrics)
+    elbo = np.stack([evaluate(key)["elbo"] for key in jax.random.split(KEY, 30)])
+    assert np.all(np.mean(elbo, axis=0) < marginal + 4 * np.std(elbo, axis=0) / np.sqrt(30))
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_log_weights_sum_the_classes_and_never_see_the_label(name):
+    recipe, variables = built(name)
+    hparams = hparams_of(name)
+    of_all = recipe.labels.class_log_weights(KEY, variables, hparams, {"x": X}, 5)
+    assert of_all.shape == (5, 6, 3)
+    for batch in ({"x": X}, {"x": X, "y": Y}):
+        whole = recipe.log_weights(KEY, variables, hparams, batch, 5)
+        np.testing.assert_allclose(whole, logsumexp(of_all, axis=-1) - np.log(3), rtol=1e-5)
+
+
+def test_two_stages_are_one_model_of_x():
+    """Weights of x average to what the two parts give when z1 is drawn from the prior's side: E_p[p(x|z1)], by plain sampling."""
+    recipe, variables = built("semi_supervised_vae", latent_dim=1, m2_latent_dim=1)
+    hparams, k = hparams_of("semi_supervised_vae"), 20_000
+    plain = []
+    for label in range(3):
+        drawn = recipe.sample(jax.random.key(4), variables, hparams, k, jnp.full(k, label))
+        plain.append([np.exp(np.asarray(drawn.log_prob(jnp.broadcast_to(x, (k, 8, 8, 1))), np.float64)) for x in X])
+    plain = np.moveaxis(np.asarray(plain), -1, 0).transpose(0, 2, 1)  # [k, 6, 3]
+    weighted = np.exp(np.asarray(recipe.labels.class_log_weights(KEY, variables, hparams, {"x": X}, k), np.float64))
+    ratio = np.mean(weighted, axis=0) / np.mean(plain, axis=0)
+    error = sum((np.std(values, axis=0) / np.mean(values, axis=0)) ** 2 / k for values in (weighted, plain)) ** 0.5
+    assert np.all(error < 0.2), "too few samples to tell anything"
+    assert np.all(np.abs(ratio - 1) < 4 * error)
+
+
+def test_unlabelled_examples_are_encoded_with_their_most_probable_label():
+    for name in CLASSES:
+        recipe, variables = built(name)
+        hparams = hparams_of(name)
+        best = recipe.labels.classify(KEY, variables, hparams, {"x": X}).mode
+        mixed = jnp.where(jnp.arange(6) < 3, best, -1)
+        wanted = recipe.encode(KEY, variables, hparams, {"x": X, "y": best}).mean
+        other = recipe.encode(KEY, variables, hparams, {"x": X, "y": (best + 1) % 3}).mean
+        for batch in ({"x": X}, {"x": X, "y": jnp.full(6, -1)}, {"x": X, "y": mixed}):
+            np.testing.assert_allclose(recipe.encode(KEY, variables, hparams, batch).mean, wanted, rtol=1e-5, atol=1e-6)
+        assert np.abs(np.asarray(wanted - other)).max() > 1e-3
+
+
+def test_the_second_stage_leaves_the_first_as_it_is():
+    recipe, variables = built("semi_supervised_vae")
+    batch = {"x": X, "y": Y}
+    stepper = recipe.stages[1].algorithm
+    state = stepper.init(KEY, algorithm.as_schedules(module("semi_supervised_vae").HParams()), batch)
+    state = state._replace(variables=state.variables._replace(state=variables.state))
+    after, _ = jax.jit(stepper.step)(state, batch)
+    for old, new in zip(jax.tree.leaves(variables.state), jax.tree.leaves(after.variables.state), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert set(after.variables.params) == {"m2"}
+
+
+def test_few_labels_teach_what_the_clusters_are_called():
+    """Three clusters of images and one label each: nearly all unlabelled images are given their own."""
+    rng = np.random.default_rng(4)
+    prototypes, truth = rng.integers(0, 2, (3, 8, 8, 1)), rng.integers(0, 3, 96)
+    x = np.abs(prototypes[truth] - (rng.random((96, 8, 8, 1)) < 0.1))
+    y = np.full(96, -1)
+    y[[np.flatnonzero(truth == label)[0] for label in range(3)]] = np.arange(3)
+    file = module("m2_vae")
+    recipe = file.build(file.Config(latent_dim=1, hidden=()), SPEC)
+    stepper, batch = recipe.stages[0].algorithm, {"x": jnp.asarray(x, jnp.float32), "y": jnp.asarray(y)}
+    hparams = algorithm.as_schedules(file.HParams(learning_rate=0.01, alpha=1.0))
+    state, step = jax.jit(stepper.init)(KEY, hparams, batch), jax.jit(stepper.step)
+    for _ in range(200):
+        state, _ = step(state, batch)
+    found = recipe.labels.classify(KEY, state.variables, resolve(hparams, 0), batch).mode
+    assert np.mean(np.asarray(found) == truth) > 0.97
+
+
+def test_the_first_stage_does_not_learn_labelled_images_by_heart():
+    """Its loss is the mean over unlabelled rows; over all of them where every one is labelled."""
+    recipe, variables = built("semi_supervised_vae")
+    first = jax.jit(recipe.stages[0].model.objective, static_argnames="train")
+    m1 = Variables({"vae": variables.state["vae"]})
+    rows = None
+    for y, counted in ((Y, [3, 4]), (jnp.arange(6) % 3, range(6)), (jnp.full(6, -1), range(6)), (None, range(6))):
+        batch = {"x": X} if y is None else {"x": X, "y": y}
+        found = first(KEY, m1, hparams_of("semi_supervised_vae"), batch, train=True)
+        rows = np.asarray(found.metrics["elbo"])
+        np.testing.assert_allclose(found.losses["vae"], -np.mean(rows[list(counted)]), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"m2_latent_dim": 0}, "m2_latent_dim=0: expected at least 1"),
+        ({"m2_hidden": (4, 0)}, "m2_hidden=4x0"),
+        ({"m2_activation": "rellu"}, "did you mean"),
+    ],
+)
+def test_configs_out_of_range_are_refused(changes, words):
+    with pytest.raises(UserError, match=words):
+        module("semi_supervised_vae").Config(**changes)

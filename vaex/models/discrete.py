@@ -1,0 +1,212 @@
+"""Models with categorical latents, beside continuous ones or alone: their codes, and how gradients pass through samples.
+
+A code is one vector: the continuous latents first, then the one-hot vectors of all categorical variables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaex import distributions, divergences
+from vaex.core import Batch, Latents
+from vaex.data.spec import Spec
+from vaex.distributions._base import Distribution, family
+from vaex.errors import UserError
+from vaex.models import latent
+from vaex.models.latent import Parts, Posterior, Prior
+from vaex.models.likelihoods import Likelihood
+from vaex.models.networks import Networked
+from vaex.schedules import Schedule, ramp
+
+COOLING = ramp(1.0, 0.5, 2000)
+
+
+@dataclass(frozen=True)
+class Config(Networked):
+    """Static choices of every model with categorical latents.
+
+    Attributes:
+      classes: of each categorical variable.
+      straight_through: in training the decoder sees the nearest one-hot vectors instead of softened ones, whose gradients it
+        passes on.
+    """
+
+    classes: int = 10
+    straight_through: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.classes < 2:
+            raise UserError(f"--classes={self.classes}: expected at least 2")
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class HParams(latent.HParams):
+    """What scales something; traced.
+
+    Attributes:
+      temperature: of the softened one-hot vectors in training; near 0 they are one-hot, and gradients vary much.
+    """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"temperature": (1e-2, math.inf)}
+
+    temperature: Schedule | float = COOLING
+
+
+@family
+class OneHotCodes(Distribution):
+    """Independent categorical variables as one-hot vectors, flattened to [..., variables * classes], behind a Gaussian.
+
+    ``sample`` and ``log_prob`` are those of the discrete variables; ``relaxed`` is what training sees.
+
+    Args:
+      logits: [*batch, variables, classes], unnormalised.
+      normal: None, or a diagonal or full Gaussian over the first latents, [*batch, d].
+    """
+
+    logits: jax.Array
+    normal: Any = None
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """Axes over independent codes."""
+        return np.shape(self.logits)[:-2]
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """All entries of a code."""
+        return (self._continuous + math.prod(np.shape(self.logits)[-2:]),)
+
+    @property
+    def _continuous(self) -> int:
+        return 0 if self.normal is None else self.normal.event_shape[0]
+
+    @property
+    def categorical(self) -> distributions.Categorical:
+        """The variables as integers, [variables] an event."""
+        return distributions.Categorical(self.logits)
+
+    @property
+    def mean(self) -> jax.Array:
+        """Continuous means, then class probabilities, [*batch, entries]."""
+        return self._joined(None if self.normal is None else self.normal.mean, self.categorical.probabilities)
+
+    @property
+    def variance(self) -> jax.Array:
+        """Elementwise, [*batch, entries]."""
+        share = self.categorical.probabilities
+        return self._joined(None if self.normal is None else self.normal.variance, share * (1.0 - share))
+
+    def relaxed(self, key: jax.Array, temperature: Any) -> tuple[jax.Array, jax.Array]:
+        """A sample [*batch, entries] whose one-hot vectors are softened to the temperature, and the logarithms of these,
+        [*batch, variables, classes]."""
+        normal_key, class_key = jax.random.split(key)
+        logs = distributions.LogRelaxedOneHot(self.logits, temperature, event_ndims=2).sample(class_key)
+        return self._joined(None if self.normal is None else self.normal.sample(normal_key), jnp.exp(logs)), logs
+
+    def hardened(self, code: jax.Array) -> jax.Array:
+        """``code`` with each softened vector at its nearest one-hot, which passes gradients on as if nothing had changed."""
+        continuous, soft = self._parted(code)
+        hard = jax.nn.one_hot(jnp.argmax(soft, axis=-1), soft.shape[-1])
+        return self._joined(continuous, soft + jax.lax.stop_gradient(hard - soft))
+
+    def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        normal_key, class_key = jax.random.split(key)
+        sample_shape = shape[: len(shape) - 1 - len(self.batch_shape)]
+        index = self.categorical.sample(class_key, sample_shape)
+        continuous = None if self.normal is None else self.normal.sample(normal_key, sample_shape)
+        return self._joined(continuous, jax.nn.one_hot(index, np.shape(self.logits)[-1]))
+
+    def _log_prob(self, value: jax.Array) -> jax.Array:
+        """Of a code whose last entries are one-hot vectors, which is taken for granted."""
+        continuous, one_hot = self._parted(value)
+        total = jnp.sum(one_hot * self.categorical.log_probabilities, axis=(-2, -1))
+        return total if self.normal is None else total + self.normal.log_prob(continuous)
+
+    def _parted(self, code: jax.Array) -> tuple[jax.Array, jax.Array]:
+        d = self._continuous
+        return code[..., :d], code[..., d:].reshape(*code.shape[:-1], *np.shape(self.logits)[-2:])
+
+    def _joined(self, continuous: jax.Array | None, vectors: jax.Array) -> jax.Array:
+        flat = vectors.reshape(*vectors.shape[:-2], -1)
+        return flat if continuous is None else jnp.concatenate([continuous, flat], axis=-1)
+
+
+class Terms(NamedTuple):
+    """What a loss is made of.
+
+    ``log_px`` [b], ``continuous_kl`` [b] and ``categorical_kl`` [b] in nats, both in closed form; the posterior and the prior;
+    ``logs`` [b, variables, classes], the logarithms of the softened one-hot vectors, or None where the decoder sees exact
+    samples. ``exact``: whether it does, so that log_px less both KLs is an elbo of the discrete model.
+    """
+
+    log_px: jax.Array
+    continuous_kl: jax.Array
+    categorical_kl: jax.Array
+    posterior: OneHotCodes
+    prior: OneHotCodes
+    logs: jax.Array | None
+    exact: bool
+
+    def metrics(self, likelihood: Likelihood, kl: jax.Array) -> dict[str, jax.Array]:
+        """The loss by its parts, [b] in nats; an elbo is so called only where it is one."""
+        found = latent.metrics(likelihood, self.log_px, kl)
+        if not self.exact and "elbo" in found:
+            found = {"relaxed_elbo" if name == "elbo" else name: values for name, values in found.items()}
+        return {**found, "classes_used": classes_used(self.posterior)}
+
+
+def draw_terms(it: Parts, key: jax.Array, params: Any, hparams: Any, batch: Batch, *, train: bool, hard: bool) -> Terms:
+    """In training a softened sample goes through the decoder, or with ``hard`` its one-hot vectors; else an exact one."""
+    posterior, prior = it.posterior(params, hparams, batch), it.prior(params, hparams)
+    if train:
+        z, logs = posterior.relaxed(key, hparams.temperature)
+        z = posterior.hardened(z) if hard else z
+    else:
+        z, logs = posterior.sample(key), None
+    log_px = it.decode(params, hparams, z, batch).log_prob(batch["x"])
+    categorical = divergences.kl(posterior.categorical, prior.categorical)
+    no_normal = posterior.normal is None
+    continuous = jnp.zeros_like(categorical) if no_normal else divergences.kl(posterior.normal, prior.normal)
+    return Terms(log_px, continuous, categorical, posterior, prior, logs, hard or not train)
+
+
+def discrete_parts(
+    config: Networked, spec: Spec, variables: int, classes: int, continuous: Posterior | None = None
+) -> tuple[Parts, tuple[Latents, ...]]:
+    """The parts of a model with ``variables`` uniform categorical latents behind ``continuous`` ones, and what its codes are.
+
+    Args:
+      config: of the model.
+      spec: of the data.
+      variables: categorical latents.
+      classes: of each.
+      continuous: a Gaussian posterior over ``config.latent_dim`` latents, or None.
+    """
+    d, features = (0, 0) if continuous is None else (config.latent_dim, continuous.features)
+    normal = None if continuous is None else distributions.Normal(jnp.zeros(d), jnp.zeros(d))
+    uniform = OneHotCodes(jnp.zeros((variables, classes)), normal)
+
+    def distribution(raw: jax.Array, params: Any, hparams: Any) -> OneHotCodes:
+        logits = raw[..., features:].reshape(*raw.shape[:-1], variables, classes)
+        first = None if continuous is None else continuous.distribution(raw[..., :features], (), hparams)
+        return OneHotCodes(logits, first)
+
+    posterior = Posterior(features + variables * classes, distribution)
+    wide = dataclasses.replace(config, latent_dim=d + variables * classes)  # so wide is the decoder's input
+    it = latent.parts(wide, spec, posterior, Prior(lambda params, hparams, posterior: uniform))
+    return it, (*[Latents("normal", d)] * (d > 0), *[Latents("categorical", classes)] * variables)
+
+
+def classes_used(posterior: OneHotCodes) -> jax.Array:
+    """How many classes of a variable the batch uses: its mean probabilities' exponentiated entropy, mean over variables."""
+    shares = jnp.mean(posterior.categorical.probabilities, axis=0)
+    return jnp.mean(jnp.exp(jnp.sum(jax.scipy.special.entr(shares), axis=-1)))
