@@ -144,6 +144,13 @@ def test_von_mises_fisher_samples(d):
     assert abs(tangent @ mu).max() < 1e-4
 
 
+def test_samples_of_a_batch_have_unit_length_in_any_number():
+    """48,000 numbers: beyond 32,768 some sums of products came out wrong on CPU (see ``inner`` of the distributions)."""
+    mu = np.random.default_rng(0).normal(size=(8, 3)).astype(np.float32)
+    x = jax.jit(lambda key: vd.VonMisesFisher(mu, 5.0).sample(key, (2000,)))(jax.random.key(0))
+    np.testing.assert_allclose(np.linalg.norm(np.asarray(x, np.float64), axis=-1), 1.0, rtol=1e-6)
+
+
 @pytest.mark.parametrize("d", [2, 10])
 def test_von_mises_fisher_gradients_are_those_of_the_mean(d):
     """The average pathwise gradient of mu'.x equals the exact one, in concentration and direction, within 5 standard errors."""

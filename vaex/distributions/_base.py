@@ -50,6 +50,15 @@ def sum_trailing(x: jax.Array, ndims: int) -> jax.Array:
     return jnp.sum(x, axis=tuple(range(x.ndim - ndims, x.ndim)))
 
 
+def inner(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Sum of a * b over the last axis, as a matrix product, in full precision.
+
+    Written as a sum of products whose result meets the last axis again, some sizes come out wrong by their own magnitude on
+    CPU with jax 0.10 (in the fusions that its compiler gives to the library YNN, beyond the first 32,768 elements).
+    """
+    return jnp.einsum("...i,...i->...", a, b, precision=jax.lax.Precision.HIGHEST)
+
+
 def broadcastable(*shapes: tuple[int, ...]) -> bool:
     """Whether the shapes broadcast together."""
     try:

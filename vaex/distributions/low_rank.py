@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.distributions._base import align, family, lift, match, narrow
+from vaex.distributions._base import align, family, inner, lift, match, narrow
 from vaex.distributions.multivariate import Correlated, common_batch, multiply
 
 
@@ -105,5 +105,5 @@ class LowRankNormal(Correlated):
 def _shrink(x: jax.Array, direction: jax.Array) -> jax.Array:
     """(I + g g')^(-1/2) x, along the last axis."""
     root = jnp.sqrt(1.0 + jnp.sum(jnp.square(direction), axis=-1, keepdims=True))
-    along = jnp.sum(x * direction, axis=-1, keepdims=True)
+    along = inner(x, direction)[..., None]
     return x - direction * (along / (root * (root + 1.0)))

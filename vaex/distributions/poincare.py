@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.distributions._base import Elementwise, check_leading, family, lift, match, match_leading
+from vaex.distributions._base import Elementwise, check_leading, family, inner, lift, match, match_leading
 from vaex.distributions._numeric import asinh_ratio, log_sinhc, tanh_ratio
 from vaex.distributions.gaussian import Normal
 
@@ -108,7 +108,7 @@ def _inside(x: jax.Array, c: jax.Array) -> jax.Array:
 
 
 def _mobius_add(x: jax.Array, y: jax.Array, c: jax.Array) -> jax.Array:
-    xy, xx, yy = jnp.sum(x * y, axis=-1, keepdims=True), _square(x), _square(y)
+    xy, xx, yy = inner(x, y)[..., None], _square(x), _square(y)
     gap = (1.0 - c * xx) * (1.0 - c * yy)
     return ((1.0 + 2.0 * c * xy + c * yy) * x + (1.0 - c * xx) * y) / (gap + c * _square(x + y))
 
@@ -120,6 +120,6 @@ def _tangent(mean: jax.Array, z: jax.Array, c: jax.Array) -> jax.Array:
     """
     gap = (1.0 - c * _square(mean)) * (1.0 - c * _square(z))
     s = c * _square(mean - z) / gap
-    mz = jnp.sum(mean * z, axis=-1, keepdims=True)
+    mz = inner(mean, z)[..., None]
     numerator = (1.0 - c * _square(mean)) * z - (1.0 - 2.0 * c * mz + c * _square(z)) * mean
     return 2.0 * asinh_ratio(s) * numerator / (gap * jnp.sqrt(1.0 + s))

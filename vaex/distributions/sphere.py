@@ -13,6 +13,7 @@ from vaex.distributions._base import (
     Distribution,
     check_leading,
     family,
+    inner,
     lift,
     match_leading,
     narrow,
@@ -191,7 +192,7 @@ class VonMisesFisher(Distribution):
 
 def _across(direction: jax.Array, x: jax.Array) -> jax.Array:
     """The part of ``x`` at right angles to ``direction``."""
-    return x - direction * jnp.sum(x * direction, axis=-1, keepdims=True)
+    return x - direction * inner(x, direction)[..., None]
 
 
 def unit(x: jax.Array) -> jax.Array:

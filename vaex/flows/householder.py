@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from vaex.distributions._base import inner
 from vaex.flows._base import Flow, check_int
 
 _SMALLEST_SQUARE = 1e-20
@@ -76,6 +77,6 @@ def reflect_all(vectors: jax.Array, z: jax.Array, *, reverse: bool = False) -> j
     units = vectors * jnp.where(usable, jax.lax.rsqrt(jnp.where(usable, square, 1.0)), 0.0)
 
     def reflect(z: jax.Array, unit: jax.Array) -> tuple[jax.Array, None]:
-        return z - 2.0 * unit * jnp.sum(unit * z, axis=-1, keepdims=True), None
+        return z - 2.0 * unit * inner(unit, z)[..., None], None
 
     return jax.lax.scan(reflect, z, jnp.moveaxis(units, -2, 0), reverse=reverse)[0]

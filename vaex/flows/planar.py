@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from vaex.distributions._base import inner
 from vaex.flows._base import Flow, check_int
 from vaex.flows._tanh import constrain, slope, tanh_root
 
@@ -47,12 +48,12 @@ class Planar(Flow):
 
     def _forward(self, params: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         direction, gain = _invertible(params)
-        v = jnp.sum(params["weight"] * z, axis=-1) + params["bias"]
+        v = inner(params["weight"], z) + params["bias"]
         return z + direction * jnp.tanh(v)[..., None], jnp.log(slope(gain, v))
 
     def _inverse(self, params: Any, value: jax.Array) -> tuple[jax.Array, jax.Array]:
         direction, gain = _invertible(params)
-        v = tanh_root(jnp.sum(params["weight"] * value, axis=-1) + params["bias"], gain)
+        v = tanh_root(inner(params["weight"], value) + params["bias"], gain)
         return value - direction * jnp.tanh(v)[..., None], -jnp.log(slope(gain, v))
 
 
