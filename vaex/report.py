@@ -268,7 +268,8 @@ def table(summary: dict[str, Any]) -> str:
     """
     records = summary["results"]
     varied = [name for name, value in records[0].items() if isinstance(value, str)]
-    shown = [name for name in (*TABLE, *own_diagnostics(summary["members"])) if name in records[0]]
+    known = set().union(*records)
+    shown = [name for name in (*TABLE, *own_diagnostics(summary["members"])) if name in known]
     lines = [[*varied, "seed", *shown]]
     for record in records:
         values = [str(record[name]) for name in varied]
@@ -276,7 +277,8 @@ def table(summary: dict[str, Any]) -> str:
         for member in members:
             lines.append([*values, str(member["seed"]), *(cell(member.get(name)) for name in shown)])
         if len(members) > 1:
-            pairs = (record[name] for name in shown)
+            unknown = {"mean": None, "standard_error": None}
+            pairs = (record.get(name, unknown) for name in shown)
             lines.append([*values, "mean", *(cell(pair["mean"], pair["standard_error"]) for pair in pairs)])
     return aligned(lines)
 
