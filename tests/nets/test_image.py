@@ -159,3 +159,23 @@ def test_leading_axes_and_populations(filled):
 def test_misuse_is_refused(module, shape, error, message):
     with pytest.raises(error, match=message):
         module.init(jax.random.key(0), jnp.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [(ConvEncoder(3, CHANNELS, hidden=7), (2, 9, 8, 3)), (ConvDecoder((9, 8, 3), CHANNELS, hidden=7), (2, 5))],
+    ids=["encoder", "decoder"],
+)
+def test_a_condition_reaches_the_dense_layer_and_broadcasts(module, shape, filled):
+    x, every = standard_normal(0, shape), np.eye(3, dtype=np.float32)[:, None]
+    variables = filled(module, x, every)
+    apply = jax.jit(module.apply)
+    together = apply(variables, x, every)
+    assert together.shape[:2] == (3, 2)
+    for index in range(3):
+        alone = apply(variables, x, np.tile(every[index], (2, 1)))
+        np.testing.assert_allclose(together[index], alone, rtol=1e-4, atol=1e-5)
+    own = {"params": {name: layer for name, layer in variables["params"].items() if name != "condition"}}
+    none = apply(variables, x, np.zeros((2, 3), np.float32))
+    np.testing.assert_allclose(none, module.apply(own, x), rtol=1e-4, atol=1e-5)
+    assert np.abs(together[0] - none).max() > 1e-3

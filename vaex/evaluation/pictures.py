@@ -83,10 +83,10 @@ def traversal_grid(
       >>> grid.row_labels, grid.column_labels
       (('z1  KL 1.42', 'z0  KL 0.00'), ('−3', '0', '3'))
     """
-    images = np.asarray(images)
-    if images.ndim != 5 or (len(names),) != images.shape[:1] or (kl is not None and np.shape(kl) != (len(names),)):
+    images, sizes = np.asarray(images), None if kl is None else np.asarray(kl).shape
+    if images.ndim != 5 or (len(names),) != images.shape[:1] or sizes not in (None, (len(names),)):
         raise ValueError(
-            f"traversal_grid: images have shape {images.shape}, with {len(names)} names and kl of shape {np.shape(kl)}, "
+            f"traversal_grid: images have shape {images.shape}, with {len(names)} names and kl of shape {sizes}, "
             "expected [r, t, h, w, c], r names and [r]; name the latent of each row"
         )
     if len(columns) not in (0, images.shape[1]):

@@ -76,6 +76,7 @@ def build(config: Config, spec: Spec) -> Recipe:
 
 def relaxed_kl(terms: discrete.Terms, hparams: Any) -> jax.Array:
     """log q - log p of the softened samples, [b]; in logarithms, where nothing rounds to 0."""
+    assert terms.logs is not None  # a relaxed KL is only asked for of softened samples
     q = distributions.LogRelaxedOneHot(terms.posterior.logits, hparams.temperature, event_ndims=2)
     p = distributions.LogRelaxedOneHot(terms.prior.logits, hparams.prior_temperature, event_ndims=2)
     return q.log_prob(terms.logs) - p.log_prob(terms.logs)

@@ -1,7 +1,7 @@
 r"""Models whose label is a latent variable too (model M2), over pixels or over the codes of another model.
 
-:math:`p(x, y, z) = p(y)\,p(z)\,p(x|y, z)` with a uniform p(y), and the posterior :math:`q(y|x)\,q(z|x, y)`. The label of an unlabelled
-example is marginalised exactly: every class is enumerated, in one product per layer.
+:math:`p(x, y, z) = p(y)\,p(z)\,p(x|y, z)` with a uniform p(y), and the posterior :math:`q(y|x)\,q(z|x, y)`. The label of an
+unlabelled example is marginalised exactly: every class is enumerated, in one product per layer.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class HParams(algorithm.HParams):
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {"sigma": (1e-6, math.inf), "alpha": (0.0, math.inf)}
 
     sigma: Schedule | float = 1.0
-    alpha: Schedule | float = 0.1
+    alpha: Schedule | float = 10.0
 
 
 class LabelledParts(NamedTuple):
@@ -109,7 +109,7 @@ def terms(it: LabelledParts, key: jax.Array, params: PyTree, hparams: Any, batch
     """The bound of each example with its label marginalised, and the loss, in which known labels (0 or more) are used."""
     classes, every = it.parts.classes, every_class(batch, it.parts.classes)
     posterior = it.parts.posterior(params, hparams, every)
-    # all classes with the same noise: each expectation stays as it is, and their differences, which train q(y|x), lose most of theirs
+    # all classes with the same noise: expectations stay as they are, their differences, which train q(y|x), lose most noise
     z = jax.vmap(lambda of_class: of_class.sample(key))(posterior)
     log_px = it.parts.decode(params, hparams, z, every).log_prob(batch["x"])
     kl = divergences.kl(posterior, it.parts.prior(params, hparams))
@@ -133,7 +133,9 @@ def class_log_weights(
 ) -> jax.Array:
     """log p(x, z|y) - log q(z|x, y) for every class, [k, b, c]."""
     every = every_class(batch, it.parts.classes)
-    draw = jax.vmap(lambda of_class: latent.draw(of_class, key, num_samples), out_axes=1)  # the same noise for all classes
+    draw = jax.vmap(
+        lambda of_class: latent.draw(of_class, key, num_samples), out_axes=1
+    )  # the same noise for all classes
     z, log_q = draw(it.parts.posterior(params, hparams, every))
     log_px = it.parts.decode(params, hparams, z, every).log_prob(batch["x"])
     return jnp.moveaxis(log_px + it.parts.prior(params, hparams).log_prob(z) - log_q, 1, -1)

@@ -1,7 +1,8 @@
 r"""M2: a conditional VAE whose label, where it is missing, is inferred by a classifier trained with it.
 
-Objective, in nats per example, averaged over a batch: :math:`-\mathcal L(x,y)` of labelled examples and :math:`-\mathcal U(x)` of unlabelled
-ones (label -1; ``--labels=100`` hides all others), plus :math:`\alpha` times the mean of :math:`-\log q(y|x)` over labelled ones:
+Objective, in nats per example, averaged over a batch: :math:`-\mathcal L(x,y)` of labelled examples and
+:math:`-\mathcal U(x)` of unlabelled ones (label -1; ``--labels=100`` hides all others), plus :math:`\alpha` times the mean of
+:math:`-\log q(y|x)` over labelled ones:
 :math:`\mathcal L(x,y) = \mathbb E_{q(z|x,y)}\log p(x|y,z) + \log p(y) - \mathrm{KL}(q(z|x,y)\,\|\,p(z))` and
 :math:`\mathcal U(x) = \sum_y q(y|x)\,\mathcal L(x,y) + \mathcal H(q(y|x))`, summed over all classes.
 

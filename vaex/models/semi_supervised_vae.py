@@ -1,11 +1,12 @@
 r"""M1+M2: a classifier from few labels, over the codes of a VAE that is trained first, without labels.
 
-Stage "model" (M1): a VAE of x with latents :math:`z_1`, trained on its elbo. Stage "m2" (M2, with M1 fixed): :math:`z_1\sim q(z_1|x)`,
-drawn afresh in every step, is modelled by :math:`p(y)\,p(z_2)\,p(z_1|y,z_2)` and classified by :math:`q(y|z_1)`. Objective, in nats per example
-(see ``m2_vae``): :math:`-\mathcal L(z_1,y)` of labelled and :math:`-\mathcal U(z_1)` of unlabelled examples, summed over all classes, plus
-:math:`\alpha` times the mean of :math:`-\log q(y|z_1)` over labelled ones. The whole is a model of x: its elbo is
-:math:`\mathbb E_{q(z_1|x)}[\log p(x|z_1) + \mathcal U(z_1)] + \mathcal H(q(z_1|x))`. Its code is :math:`z_2`, and :math:`z_1` is set to its mean, so
-reconstructions show what class and style keep of an image.
+Stage "model" (M1): a VAE of x with latents :math:`z_1`, trained on its elbo. Stage "m2" (M2, with M1 fixed):
+:math:`z_1\sim q(z_1|x)`, drawn afresh in every step, is modelled by :math:`p(y)\,p(z_2)\,p(z_1|y,z_2)` and classified by
+:math:`q(y|z_1)`. Objective, in nats per example (see ``m2_vae``): :math:`-\mathcal L(z_1,y)` of labelled and
+:math:`-\mathcal U(z_1)` of unlabelled examples, summed over all classes, plus :math:`\alpha` times the mean of
+:math:`-\log q(y|z_1)` over labelled ones. The whole is a model of x: its elbo is
+:math:`\mathbb E_{q(z_1|x)}[\log p(x|z_1) + \mathcal U(z_1)] + \mathcal H(q(z_1|x))`. Its code is :math:`z_2`, and :math:`z_1`
+is set to its mean, so reconstructions show what class and style keep of an image.
 
 Source: Kingma et al. 2014, sections 2.1, 2.2 and 3; settings: section 4 and the authors' code.
 Command: ``python experiments/run.py --model=semi_supervised_vae --labels=100``
@@ -22,7 +23,6 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 
-from vaex import nets
 from vaex.core import Batch, Labels, LikelihoodFacts, Model, Outcome, Recipe, Stage, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
@@ -46,19 +46,16 @@ class Config(Networked):
     Attributes:
       m2_latent_dim: number of M2's latent variables.
       m2_hidden: widths of the hidden layers of M2's networks, which are MLPs.
-      m2_activation: between M2's layers.
     """
 
     m2_latent_dim: int = 10
     m2_hidden: tuple[int, ...] = (256,)
-    m2_activation: str = "softplus"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.m2_latent_dim < 1:
             raise UserError(f"--m2_latent_dim={self.m2_latent_dim}: expected at least 1")
         self.check_widths("m2_hidden")
-        nets.activation_function(self.m2_activation)
 
 
 @jax.tree_util.register_dataclass
@@ -81,10 +78,10 @@ def build(config: Config, spec: Spec) -> Recipe:
     posterior = gaussian.gaussian_posterior("diagonal", config.latent_dim)
     it = latent.parts(config, spec, posterior, latent.standard_prior(config.latent_dim))
     first = latent.model(it, _m1_objective(it))
-    own = {"network": "mlp", "hidden": config.m2_hidden, "activation": config.m2_activation}
-    gaussian_codes = {"likelihood": "gaussian", "likelihood_scale": "per_pixel", "latent_dim": config.m2_latent_dim}
+    networks: dict[str, Any] = {"network": "mlp", "hidden": config.m2_hidden, "latent_dim": config.m2_latent_dim}
+    of_codes = dataclasses.replace(config, likelihood="gaussian", likelihood_scale="per_pixel", **networks)
     codes = Spec("the codes of M1", (config.latent_dim,), "real", num_classes=classes)
-    second, labels = _m2(it, labelled.labelled_parts(dataclasses.replace(config, **own, **gaussian_codes), codes))
+    second, labels = _m2(it, labelled.labelled_parts(of_codes, codes))
 
     def stage(name: str, model: Model, prepare: Callable[..., Any] | None = None) -> Stage:
         choices: dict[str, Any] = {"optimizer": config.optimizer, "clip": config.clip, "average": config.average}

@@ -74,8 +74,9 @@ def starts(key: jax.Array, x: jax.Array, count: int, kind: str) -> jax.Array:
     mean, scale = jnp.mean(x, axis=0), jnp.std(x, axis=0)
     if kind == "noise":
         return mean + scale * jax.random.normal(key, (count, *x.shape[1:]), x.dtype)
-    pair_key, share_key = jax.random.split(key)
-    first, second = jax.random.randint(pair_key, (2, max(0, count - len(x))), 0, len(x))
+    first_key, second_key, share_key = jax.random.split(key, 3)
+    first = jax.random.randint(first_key, (max(0, count - len(x)),), 0, len(x))
+    second = (first + jax.random.randint(second_key, first.shape, 1, max(2, len(x)))) % len(x)  # another one
     share = jax.random.uniform(share_key, (len(first), *(1,) * (x.ndim - 1)), x.dtype, 0.5, 1.0)
     return jnp.concatenate([x[:count], share * x[first] + (1.0 - share) * x[second]])
 
