@@ -7,8 +7,8 @@ The permuted latents are those of the batch itself; a second minibatch has the s
 
 Source: Kim & Mnih 2018, Disentangling by factorising, eq. 2-3 and algorithm 2.
 Command: ``python experiments/run.py --model=factor_vae``
-Result: digits, test, 200 images: elbo -95.1, log-likelihood -87.5 (K = 100), KL 14.0; the critic tells 57% apart and estimates a total
-correlation of 0.06 nats.
+Result: digits, test, 200 images: elbo -95.1, log-likelihood -87.5 (K = 100), KL 14.0; the critic is right 57% of the time and
+estimates a total correlation of 0.06 nats.
 """
 
 from __future__ import annotations
