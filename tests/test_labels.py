@@ -196,13 +196,11 @@ def test_the_likelihood_sums_the_classes(model):
 
 def test_the_likelihood_of_a_conditional_run_is_given_the_label():
     run = untrained("conditional_vae")
-    of_all = np.asarray(run.class_log_likelihoods(KEY, X, 2000))
+    samples = 50_000  # the weights of an untrained model are spread over several nats
+    of_all = np.asarray(run.class_log_likelihoods(KEY, X, samples))
     for label in range(3):
-        found = np.asarray(run.log_likelihood(KEY, X, 2000, labels=label))
-        np.testing.assert_allclose(
-            found, of_all[:, label], atol=0.5
-        )  # other draws; untrained weights differ by a few nats
-    assert np.isfinite(run.log_likelihood(KEY, X, 20, labels=-1)).all()
+        found = np.asarray(run.log_likelihood(KEY, X, samples, labels=label))
+        np.testing.assert_allclose(found, of_all[:, label], atol=0.5)  # other draws
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,10 @@ def test_codes_have_their_moments_and_densities(normal):
 
 def test_softened_codes_go_to_one_hot_as_it_cools_and_hardening_passes_gradients():
     codes = OneHotCodes(LOGITS, NORMAL)
-    for temperature, least in ((0.02, 0.99), (1.0, 0.0)):
+    for temperature, least in ((0.002, 0.99), (1.0, 0.0)):
         z, logs = codes.relaxed(KEY, temperature)
         vectors = z[:, 2:].reshape(4, 2, 3)
-        np.testing.assert_allclose(vectors, np.exp(logs), rtol=1e-5)
+        np.testing.assert_allclose(vectors, np.exp(logs), rtol=1e-5, atol=1e-30)  # subnormal numbers may be flushed
         np.testing.assert_allclose(vectors.sum(-1), 1.0, rtol=1e-5)
         assert np.mean(vectors.max(-1) > 0.9) >= least
     weights = jax.random.normal(KEY, (4, 8))

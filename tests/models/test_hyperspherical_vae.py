@@ -35,7 +35,7 @@ def test_log_weights_and_kl_are_those_of_scipys_densities():
     z /= np.linalg.norm(z, axis=-1, keepdims=True)
     log_q = np.stack(
         [
-            st.vonmises_fisher(mu, k).logpdf(z[:, b])
+            st.vonmises_fisher(mu, float(k)).logpdf(z[:, b])
             for b, (mu, k) in enumerate(zip(directions, q.concentration, strict=True))
         ],
         axis=1,
