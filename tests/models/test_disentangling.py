@@ -76,7 +76,10 @@ def test_the_parts_of_the_kl_are_weighted_as_the_formula_says(sampling, num_samp
 
 
 def test_the_number_of_examples_comes_from_the_data():
-    losses = {n: Evaluated(beta_tc_vae, spec=SPEC._replace(num_training_examples=n)).loss for n in (100, 10_000)}
+    losses = {
+        n: Evaluated(beta_tc_vae, sampling="weighted", spec=SPEC._replace(num_training_examples=n)).loss
+        for n in (100, 10_000)
+    }
     # log q(z) falls by log 100 with it, and so does each of the 3 marginals; weights 1, 6, 1: (-1 + 6) - (6 - 1) * 3 = -10
     np.testing.assert_allclose(losses[10_000] - losses[100], 10 * np.log(100), rtol=1e-3)
     with pytest.raises(UserError, match="num_training_examples=0, expected the size of the training"):
