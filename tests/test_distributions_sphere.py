@@ -113,6 +113,18 @@ def test_von_mises_fisher_equals_scipy(d, x64):
     np.testing.assert_allclose(uniform.entropy(), -uniform.log_prob(x)[0], rtol=1e-12)
 
 
+@pytest.mark.parametrize("size", [0.0, 1e-30])
+def test_von_mises_fisher_without_direction_has_the_first_axis_and_finite_gradients(size):
+    zeros, axis = jnp.full(3, size), jnp.array([1.0, 0.0, 0.0])
+
+    def draw(mu):
+        return vd.VonMisesFisher(mu, 2.0).sample(jax.random.key(0), (5,))
+
+    np.testing.assert_array_equal(draw(zeros), draw(axis))
+    np.testing.assert_array_equal(vd.VonMisesFisher(zeros, 2.0).mode, axis)
+    assert np.all(jax.grad(lambda mu: draw(mu)[:, 1].sum())(zeros) == 0)
+
+
 @pytest.mark.parametrize("d", DIMENSIONS)
 def test_von_mises_fisher_samples(d):
     """Unit length; mean gap and squared tangent within 5 standard errors of quadrature; tangents uniform."""

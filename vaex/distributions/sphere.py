@@ -103,7 +103,7 @@ class VonMisesFisher(Distribution):
     gradients in the direction and the concentration (by implicit differentiation of the angle's distribution function).
 
     Args:
-      direction: [*batch, d], mu; its length does not matter.
+      direction: [*batch, d], mu; its length does not matter. Zeros stand for the first axis.
       concentration: kappa >= 0, a scalar or [*batch].
     Raises: ValueError if the shapes disagree or d < 2.
     Example:
@@ -170,7 +170,10 @@ class VonMisesFisher(Distribution):
         nu = 0.5 * self.event_shape[0] - 1.0
         check_leading(self, "direction", "concentration")
         direction, concentration = lift(self.direction, self.concentration)
-        return unit(direction), concentration, nu
+        direction = unit(direction)
+        directed = jnp.any(direction != 0, axis=-1, keepdims=True)
+        first = jnp.eye(1, direction.shape[-1], dtype=direction.dtype)[0]
+        return jnp.where(directed, direction, first), concentration, nu
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         direction, concentration, nu = self.lifted()
@@ -196,9 +199,10 @@ def _across(direction: jax.Array, x: jax.Array) -> jax.Array:
 
 
 def unit(x: jax.Array) -> jax.Array:
-    """``x`` scaled to length 1 along the last axis; a vector of zeros stays zero, with a finite gradient."""
+    """``x`` scaled to length 1 along the last axis; a vector of zeros, which has no direction, stays zero, its gradient too."""
     square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
-    return x * jax.lax.rsqrt(jnp.maximum(square, float(jnp.finfo(x.dtype).tiny)))
+    directed = square > float(jnp.finfo(x.dtype).tiny)
+    return x * jnp.where(directed, jax.lax.rsqrt(jnp.where(directed, square, 1.0)), 0.0)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
