@@ -195,7 +195,9 @@ def draw_member(
     many = evaluator.shown(np.arange(min(evaluator.batch, len(evaluator.arrays["x"]))))
     moments = evaluator.posterior(variables, hparams, many)
     ways = units.traversals(parts, moments["mean"], moments["variance"], kl)
-    grid = pictures.traversal_grid(units.decoded_ways(decode, ways.codes), ways.names, ways.kl, ways.columns)
+    images = units.decoded_ways(decode, ways.codes)
+    some = f": {units.MOST} latents of {len(parts)}" if len(parts) > units.MOST else ""
+    grid = pictures.traversal_grid(images, ways.names, ways.kl, ways.columns, title=f"Latent traversals{some}")
     plots.save(grid, folder / "traversals.png")
     if [part.kind for part in parts] in (["normal"] * 2, ["free"] * 2):
         centre, scale = np.array([units.span(part, **moments) for part in parts]).T

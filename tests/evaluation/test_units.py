@@ -98,3 +98,10 @@ def test_decoding_leaves_out_what_is_not_there():
     images = decoded_ways(decode, codes)
     assert [z.shape for z in seen] == [(11 + 11 + 3 + 2, 7)] and images.shape == (4, 11, 2, 1, 1)
     np.testing.assert_array_equal(images[..., 0, 0], codes[..., :2])
+
+
+def test_of_many_latents_the_most_informative_are_moved():
+    count = units.MOST + 5
+    parts = units.units((Latents("free", count),), count)
+    found = units.traversals(parts, np.arange(2 * count, dtype=float).reshape(2, count) ** 2, np.ones((2, count)))
+    assert found.names == tuple(f"z{index}" for index in reversed(range(5, count)))

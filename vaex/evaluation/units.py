@@ -19,6 +19,7 @@ from vaex.evaluation.latents import (
 )
 
 DEGREES = tuple(range(0, 360, 30))
+MOST = 40  # latents that are moved, where a code has hundreds
 
 
 class Unit(NamedTuple):
@@ -121,7 +122,7 @@ def count_active(parts: Sequence[Unit], means: ArrayLike) -> int:
 
 
 def traversals(parts: Sequence[Unit], mean: ArrayLike, variance: ArrayLike, kl: ArrayLike | None = None) -> Traversals:
-    """Codes that start from the first example's and move along one latent each, the most informative latent first.
+    """Codes that start from the first example's and move along one latent each, the ``MOST`` informative ones in their order.
 
     A normal latent goes from -3 to 3; a free one as many standard deviations of the codes around their mean; a categorical
     one through its classes. On a sphere there is a great circle through the first code along each principal direction of
@@ -141,7 +142,7 @@ def traversals(parts: Sequence[Unit], mean: ArrayLike, variance: ArrayLike, kl: 
     mean, variance = np.asarray(mean, np.float64), np.asarray(variance, np.float64)
     informative = [np.sum(np.var(unit.of(mean), axis=0)) for unit in parts] if kl is None else np.asarray(kl)
     names, numbers, rows, columns = [], [], [], []
-    for index in order_by_kl(informative):
+    for index in order_by_kl(informative)[:MOST]:
         found, labels, captions = _ways(parts[index], mean, variance)
         names, rows, columns = [*names, *labels], [*rows, *found], [*columns, captions]
         numbers += [informative[index]] * len(found)

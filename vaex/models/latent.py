@@ -258,13 +258,14 @@ def single_stage(
 
     Args:
       model: its functions become the recipe's.
-      config: gives ``optimizer``, ``clip`` and ``average``.
+      config: gives ``optimizer``, ``clip`` and ``average``, and ``skip`` where the model has it.
       hparams: default hyperparameters.
       likelihood: for reports.
       figures: the model's own pictures.
       latents: what a code is made of, where that is not latents with a standard normal prior.
     """
-    stepper = algorithm.gradient_algorithm(model, optimizer=config.optimizer, clip=config.clip, average=config.average)
+    switches = {name: getattr(config, name, False) for name in ("clip", "average", "skip")}
+    stepper = algorithm.gradient_algorithm(model, optimizer=config.optimizer, **switches)
     facts = LikelihoodFacts(likelihood.title, likelihood.discrete)
     stage = Stage("model", model, stepper, hparams)
     return Recipe(

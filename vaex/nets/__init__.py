@@ -3,6 +3,7 @@
 from vaex.nets.activations import ACTIVATIONS, activation_function
 from vaex.nets.conv import Conv, ConvTranspose
 from vaex.nets.convolution import convolve, convolve_transpose
+from vaex.nets.hierarchical import HierarchicalNetwork, Level
 from vaex.nets.image import ConvDecoder, ConvEncoder
 from vaex.nets.mlp import MLP
 
@@ -13,6 +14,8 @@ __all__ = [
     "ConvDecoder",
     "ConvEncoder",
     "ConvTranspose",
+    "HierarchicalNetwork",
+    "Level",
     "activation_function",
     "convolve",
     "convolve_transpose",

@@ -1,0 +1,39 @@
+"""Images averaged down or repeated up to any size."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def area_weights(before: int, after: int) -> np.ndarray:
+    """[after, before]: what share of each new pixel the old ones cover, both rows of pixels being equally long.
+
+    Example:
+      >>> area_weights(4, 2).tolist()
+      [[0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5]]
+      >>> area_weights(2, 3).round(2).tolist()
+      [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
+    """
+    start = np.arange(after)[:, None] * before / after
+    old = np.arange(before)[None]
+    covered = np.minimum(start + before / after, old + 1) - np.maximum(start, old)
+    return np.maximum(covered, 0.0) * after / before
+
+
+def resized(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+    """Images [..., h, w, c] at another size, each new pixel the mean over the area that it covers.
+
+    Halving averages blocks of 2x2, doubling repeats pixels; other factors, odd ones too, weigh neighbours by their areas.
+
+    Example:
+      >>> resized(jnp.arange(4.0).reshape(2, 2, 1), (1, 4))[..., 0]
+      Array([[1., 1., 2., 2.]], dtype=float32)
+    """
+    for axis, after in zip((-3, -2), size, strict=True):
+        before = x.shape[axis]
+        if before != after:
+            weights = jnp.asarray(area_weights(before, after), x.dtype)
+            x = jnp.einsum("nh,...hwc->...nwc" if axis == -3 else "nw,...hwc->...hnc", weights, x)
+    return x
