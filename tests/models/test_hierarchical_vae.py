@@ -1,5 +1,7 @@
 """hierarchical_vae: its terms against each other and in closed form, what its flags change, and what it refuses."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ from vaex.errors import UserError
 from vaex.models import hierarchical_vae, hierarchy
 
 pytestmark = pytest.mark.usefixtures("quick")
-TWO = {"blocks": "2x2,1x1:6"}
+TWO: dict[str, Any] = {"blocks": "2x2,1x1:6"}
 COLOR = Spec("color", (9, 5, 3), "color", levels=256)
 
 

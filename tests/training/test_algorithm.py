@@ -16,6 +16,12 @@ from vaex.schedules import resolve
 from vaex.training import algorithm
 from vaex.training.algorithm import averaged_variables, gradient_algorithm, masked_mean, prepared
 
+KEY = jax.random.key(5)
+PLAYERS = ("encoder", "critic")
+
+
+RATES = {"encoder": 0.01, "critic": 0.002}
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +29,6 @@ class SkippingHParams(HParams):
     skip_norm: float = float("inf")
 
 
-KEY = jax.random.key(5)
-PLAYERS = ("encoder", "critic")
-
-
-RATES = {"encoder": 0.01, "critic": 0.002}
 compiled = functools.cache(lambda **options: jax.jit(gradient_algorithm(MODEL, **options).step))
 
 
@@ -323,7 +324,7 @@ def test_ranges_name_every_number():
 
 def test_a_step_of_too_large_a_gradient_changes_nothing():
     """Neither parameters, moments, average nor the model's state; a step below the threshold is one without it."""
-    norms = [float(optax.global_norm(own_gradient(start()[0].variables.params, player))) for player in PLAYERS]
+    norms = [float(optax.tree.norm(own_gradient(start()[0].variables.params, player))) for player in PLAYERS]
     for threshold, skipped in ((0.99 * max(norms), 1.0), (1.01 * max(norms), 0.0)):
         state, step = start(SkippingHParams(skip_norm=threshold, average_decay=0.9), skip=True, average=True)
         after, metrics = step(state, BATCH)

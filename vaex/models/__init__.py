@@ -60,6 +60,7 @@ FAMILIES: dict[str, dict[str, Entry]] = {
         "joint_vae": Entry("continuous and categorical latents with capacities", "no", "Dupont 2018"),
     },
     "deep hierarchies": {
+        "ladder_vae": Entry("precision-weighted posteriors, KL warmed up", "elbo when warm", "Sonderby et al. 2016"),
         "hierarchical_vae": Entry("residual cells from the top down (VDVAE, NVAE)", "elbo", "Child 2021"),
     },
     "labels": {

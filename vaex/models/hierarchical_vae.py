@@ -12,6 +12,7 @@ Command: ``python experiments/run.py --model=hierarchical_vae``
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from typing import Literal
@@ -87,7 +88,7 @@ def parse_blocks(blocks: str, width: int, side: int | None) -> list[tuple[int, i
                             f"write {EXAMPLE}")  # fmt: skip
         found.append((numbers[0], numbers[1], numbers[2]))
     sides = [one[0] for one in found]
-    if any(fine <= coarse for fine, coarse in zip(sides, sides[1:], strict=False)):
+    if any(fine <= coarse for fine, coarse in itertools.pairwise(sides)):
         raise UserError(f"--blocks={blocks}: expected sides that fall from fine to coarse, each once; write {EXAMPLE}")
     if side is not None and sides[0] > side:
         raise UserError(

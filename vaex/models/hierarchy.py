@@ -1,4 +1,4 @@
-"""The shared builder of models whose latents are layers, each with a prior given the layers above and a posterior given these and x.
+"""The shared builder of models whose latents are layers, with priors given the layers above and posteriors given these and x.
 
 A code is the vector of all latents, those of the top layer first. Networks are as ``vaex.nets.HierarchicalNetwork``: ``sizes``
 and ``names`` of the layers, ``init``, ``up``, ``down`` and ``output``.

@@ -264,8 +264,13 @@ def single_stage(
       figures: the model's own pictures.
       latents: what a code is made of, where that is not latents with a standard normal prior.
     """
-    switches = {name: getattr(config, name, False) for name in ("clip", "average", "skip")}
-    stepper = algorithm.gradient_algorithm(model, optimizer=config.optimizer, **switches)
+    stepper = algorithm.gradient_algorithm(
+        model,
+        optimizer=config.optimizer,
+        clip=config.clip,
+        average=config.average,
+        skip=getattr(config, "skip", False),
+    )
     facts = LikelihoodFacts(likelihood.title, likelihood.discrete)
     stage = Stage("model", model, stepper, hparams)
     return Recipe(

@@ -25,6 +25,7 @@ Name = Literal[
 ]
 ScaleName = Literal["global", "fixed", "per_pixel"]
 COMPONENTS = 10  # of a mixture at each pixel, as in PixelCNN++ and VDVAE
+LEVELLED = ("categorical", "discretized_logistic", "discretized_logistic_mixture")
 SCALED = ("gaussian", "laplace", "discretized_logistic")
 
 

@@ -5,6 +5,7 @@ from vaex.nets.conv import Conv, ConvTranspose
 from vaex.nets.convolution import convolve, convolve_transpose
 from vaex.nets.hierarchical import HierarchicalNetwork, Level
 from vaex.nets.image import ConvDecoder, ConvEncoder
+from vaex.nets.ladder import LadderNetwork
 from vaex.nets.mlp import MLP
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "ConvEncoder",
     "ConvTranspose",
     "HierarchicalNetwork",
+    "LadderNetwork",
     "Level",
     "activation_function",
     "convolve",

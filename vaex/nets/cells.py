@@ -11,8 +11,8 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.flatten_util
 import jax.numpy as jnp
+import numpy as np
 
 from vaex.nets.activations import activation_function, bounded
 from vaex.nets.conv import Conv
@@ -27,8 +27,11 @@ def drawn(key: jax.Array, deviations: Any) -> Any:
       >>> drawn(jax.random.key(0), {"kernel": jnp.ones((2, 3)), "bias": jnp.zeros(3)})["bias"].tolist()
       [0.0, 0.0, 0.0]
     """
-    flat, unravel = jax.flatten_util.ravel_pytree(deviations)
-    return unravel(flat * jax.random.truncated_normal(key, -2.0, 2.0, flat.shape) / 0.87962566)
+    leaves, tree = jax.tree.flatten(deviations)
+    stops = np.cumsum([leaf.size for leaf in leaves])
+    noise = jax.random.truncated_normal(key, -2.0, 2.0, (int(stops[-1]),)) / 0.87962566
+    parts = [noise[stop - leaf.size : stop] for stop, leaf in zip(stops, leaves, strict=True)]
+    return jax.tree.unflatten(tree, [leaf * part.reshape(leaf.shape) for leaf, part in zip(leaves, parts, strict=True)])
 
 
 def deviation(scale: float = 1.0) -> Any:

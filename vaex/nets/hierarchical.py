@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from vaex.nets.cells import ResidualCell, TopDownCell, deviation, drawn, layer
 from vaex.nets.conv import Conv, ConvTranspose
-from vaex.nets.resize import resized
+from vaex.nets.resize import from_patches, patches, resized
 
 
 class Level(NamedTuple):
@@ -93,15 +93,19 @@ class HierarchicalNetwork:
         """Parameters of a level as standard deviations; those of its cells are stacked."""
         level = self.levels[index]
         x, code = jnp.zeros((1, *level.shape, level.width)), jnp.zeros((1, *level.shape, self.latents))
-        up, down, change = self._cells(level)
+        up, down = self._cells(level)
         cells = {"up": _deviations(up, x), "down": _deviations(down, x, code, x, "posterior")}
         params = {
             **jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (level.cells, *leaf.shape)), cells),
             "bias": jnp.zeros((*level.shape, level.width)),
         }
-        for name, other in (("change_up", self.levels[index - 1] if index else None), ("change_down", above)):
-            if other is not None and other.width != level.width:
-                params[name] = _deviations(change, jnp.zeros((1, 1, 1, other.width)))
+        if index:
+            below = self.levels[index - 1]
+            size = math.prod(_ratio(below, level)) * below.width
+            params["from_below"] = _deviations(self._linear(level.width), jnp.zeros((1, 1, 1, size)))
+        if above is not None:
+            size = math.prod(_ratio(level, above)) * level.width
+            params["from_above"] = _deviations(self._linear(size), jnp.zeros((1, 1, 1, above.width)))
         return params
 
     @property
@@ -118,17 +122,29 @@ class HierarchicalNetwork:
         s = self._stride
         return ConvTranspose(self.outputs, (s + 2, s + 2), strides=(s, s), kernel_init=deviation(float(s * s)))
 
-    def _cells(self, level: Level) -> tuple[ResidualCell, TopDownCell, Any]:
-        """The cell on the way up, that on the way down, and the layer that changes the width where levels differ."""
-        dtype, kernel = jnp.dtype(self.dtype), 3 if min(level.shape) > 2 else 1
-        rest = (max(1, level.width // 2), kernel, self.activation, dtype, 1.0 / len(self.sizes))
-        return ResidualCell(*rest), TopDownCell(self.latents, *rest), layer(level.width, 1, dtype)
+    def _linear(self, features: int) -> Any:
+        return layer(features, 1, jnp.dtype(self.dtype))
 
-    def _entered(self, params: Any, level: Level, x: jax.Array, change: str) -> jax.Array:
-        """x of the level before, at the width and the size of this one."""
-        if change in params:
-            x = self._cells(level)[2].apply({"params": params[change]}, x)
-        return resized(x, level.shape)
+    def _cells(self, level: Level) -> tuple[ResidualCell, TopDownCell]:
+        """The cell on the way up, and that on the way down."""
+        kernel = 3 if min(level.shape) > 2 else 1
+        rest = (max(1, level.width // 2), kernel, self.activation, jnp.dtype(self.dtype), 1.0 / len(self.sizes))
+        return ResidualCell(*rest), TopDownCell(self.latents, *rest)
+
+    def _raised(self, params: Any, index: int, x: jax.Array) -> jax.Array:
+        """Activations of the finer level as this one's begin: patches of them, each mapped to one pixel.
+
+        An average would say nothing of where in the patch something is, and leave the top layers without much to tell.
+        """
+        level = self.levels[index]
+        x = patches(x, _ratio(self.levels[index - 1], level))
+        return resized(self._linear(level.width).apply({"params": params["from_below"]}, x), level.shape)
+
+    def _lowered(self, params: Any, index: int, x: jax.Array) -> jax.Array:
+        """What comes from the coarser level, each pixel mapped to a patch of this one."""
+        level, ratio = self.levels[index], _ratio(self.levels[index], self.levels[index + 1])
+        x = self._linear(math.prod(ratio) * level.width).apply({"params": params["from_above"]}, x)
+        return resized(from_patches(x, ratio), level.shape)
 
     def _through(self, cell: Any, params: Any, level: Level, x: jax.Array, inputs: Any = None) -> tuple[jax.Array, Any]:
         """x through all cells of a level; ``cell(params, x, inputs) -> (x, results)``, of inputs and results [cells, ...]."""
@@ -149,7 +165,7 @@ class HierarchicalNetwork:
         found = []
         for index, level in enumerate(self.levels):
             own, up = params[f"level_{index}"], self._cells(level)[0]
-            y = self._entered(own, level, y, "change_up")
+            y = self._raised(own, index, y) if index else y
             y, _ = self._through(lambda p, y, _, up=up: (up.apply({"params": p}, y), None), own["up"], level, y)
             found.append(y)
         return tuple(found), statistics
@@ -164,11 +180,11 @@ class HierarchicalNetwork:
           source: what the code is: noise of the "posterior" or of the "prior", or "given", z itself.
         """
         lead, flat = code.shape[:-1], code.reshape(-1, code.shape[-1])
-        finest = self.levels[0]
-        x, start, found = jnp.zeros((len(flat), 1, 1, self.levels[-1].width), jnp.dtype(self.dtype)), 0, []
+        finest, top = self.levels[0], self.levels[-1]
+        x, start, found = jnp.zeros((len(flat), *top.shape, top.width), jnp.dtype(self.dtype)), 0, []
         for index in reversed(range(len(self.levels))):
             own, level = params[f"level_{index}"], self.levels[index]
-            x = self._entered(own, level, x, "change_down") + own["bias"].astype(x.dtype)
+            x = (x if level is top else self._lowered(own, index, x)) + own["bias"].astype(x.dtype)
             stop = start + level.cells * math.prod(level.shape) * self.latents
             codes = flat[:, start:stop].reshape(len(flat), level.cells, *level.shape, self.latents)
             seen = None
@@ -199,3 +215,8 @@ class HierarchicalNetwork:
 def _deviations(module: Any, *inputs: Any) -> Any:
     """A module's parameters as it initialises them, which takes no randomness."""
     return module.init(jax.random.key(0), *inputs)["params"]
+
+
+def _ratio(fine: Level, coarse: Level) -> tuple[int, int]:
+    """Whole pixels of the finer level to one of the coarser."""
+    return fine.shape[0] // coarse.shape[0], fine.shape[1] // coarse.shape[1]

@@ -218,7 +218,7 @@ def gradient_algorithm(
         metrics = {name: masked_mean(jnp.asarray(m), batch.get("mask")) for name, m in outcome.metrics.items()}
         metrics |= {names[player]: loss for player, loss in losses.items()}
         averaged = _averaged(state, params, hparams) if average else ()
-        kept = Variables(params, strong(outcome.state)), opt_state, averaged
+        kept: Any = Variables(params, strong(outcome.state)), opt_state, averaged
         if skip:
             sound = finite & jnp.all(jnp.stack(norms) <= hparams.skip_norm)
             kept = _choose(sound, kept, (state.variables, state.opt_state, state.average))
