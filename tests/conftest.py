@@ -11,7 +11,6 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
 import pytest
 
-
 MEMORY = 2 * 2**30  # bytes of a worker, beyond which it forgets compiled programs
 
 
