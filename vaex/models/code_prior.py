@@ -27,7 +27,7 @@ from vaex.training import algorithm
 
 DEFAULTS = {"prior_steps": 4000}
 TINY: dict[str, Any] = {
-    **{"channels": 2, "blocks": 1, "codes": 4, "code_dim": 2},
+    **{"channels": 2, "blocks": 0, "codes": 4, "code_dim": 2, "codebook_init": "normal"},
     **{"prior_width": 4, "prior_layers": 1, "prior_heads": 2},
 }
 

@@ -26,7 +26,7 @@ from vaex.models.code_prior import DEFAULTS, HParams
 
 __all__ = ["DEFAULTS", "TINY", "Config", "HParams", "build"]
 
-TINY: dict[str, Any] = {**code_prior.TINY, "downsampling": 4}
+TINY: dict[str, Any] = {**code_prior.TINY, "downsampling": 2}
 
 
 @dataclass(frozen=True)

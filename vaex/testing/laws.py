@@ -18,13 +18,13 @@ from vaex.testing.subject import (
     BATCH,
     STEPS,
     Subject,
+    beginning,
     close,
     compiled_step,
     equal,
     example,
     first_hparams,
     first_state,
-    first_states,
     inputs,
     is_last,
     one_member,
@@ -147,8 +147,9 @@ def shapes(it: Subject) -> None:
         return
     for shape, network in (((9, 11, 1), "mlp"), ((13, 8, 3), "mlp"), ((9, 11, 3), "conv")):
         changes = {"network": network} if hasattr(it.module.Config, "network") else {}
-        other = subjects(it.module, shape, **changes)[-1]
-        variables = jax.eval_shape(lambda one=other: population.member(first_states(one, (0,)), 0).variables)
+        other = subjects(it.module, shape, abstract=True, **changes)[-1]
+        states = jax.eval_shape(beginning(other), other.finished)
+        variables = population.member_shapes(states).variables
         z, *pictures = jax.eval_shape(lambda v, one=other: _used(one, v), variables)
         _check_shapes(z, pictures, shape)
     variables = first_state(it).variables
