@@ -32,7 +32,8 @@ def over_batches(
 ) -> Any:
     """``function(key_i, *args, batch)`` over the first ``count`` examples, its [b, ...] results joined to [n, ...] on the host.
 
-    Batches have a "mask", 1 for rows that count. Arrays are read a batch at a time; what comes back, of all examples, is to be small. ``key`` may be a tuple of keys.
+    Batches have a "mask", 1 for rows that count. Arrays are read a batch at a time; what comes back, of all examples, is to be
+    small. ``key`` may be a tuple of keys.
     """
     n = len(arrays["x"]) if count is None else min(count, len(arrays["x"]))
     size = min(size, n)

@@ -215,7 +215,7 @@ def per_vector(mask: jax.Array | None, z: jax.Array) -> jax.Array | None:
 
 
 def diagnostics(it: CodeMaps, chosen: Chosen, mask: jax.Array | None) -> dict[str, jax.Array]:
-    """"perplexity" [] and "usage" [] of each level's codes in the batch, the latter a share; and "commitment" [b], the squared
+    """ "perplexity" [] and "usage" [] of each level's codes in the batch, the latter a share; and "commitment" [b], the squared
     distances of vectors to their codes, summed."""
     found = {}
     for index, (z, one) in enumerate(zip(chosen.z, chosen.quantized, strict=True)):
@@ -247,7 +247,7 @@ def objective(it: CodeMaps) -> latent.Objective:
 
 
 class CodePrior(NamedTuple):
-    """p(codes): ``log_prob(variables, codes [b, n], batch) -> [b]``, ``sample(key, variables, hparams, n, condition) -> [n, n]``."""
+    """p(codes): ``log_prob(variables, codes [b, n], batch) -> [b]``; ``sample(key, variables, hparams, m, condition)``, [m, n]."""
 
     log_prob: Callable[[Variables, jax.Array, Batch], jax.Array]
     sample: Callable[[jax.Array, Variables, Any, int, Any], jax.Array]
@@ -258,7 +258,7 @@ def uniform(it: CodeMaps) -> CodePrior:
     nats, codes = it.n * math.log(it.quantizer.codes), it.quantizer.codes
     return CodePrior(
         lambda variables, rows, batch: jnp.full(len(rows), -nats),
-        lambda key, variables, hparams, n, condition: jax.random.randint(key, (n, it.n), 0, codes),
+        lambda key, variables, hparams, m, condition: jax.random.randint(key, (m, it.n), 0, codes),
     )
 
 

@@ -28,8 +28,26 @@ def figures(it: CodeMaps, draw: Callable[..., jax.Array]) -> Mapping[str, Figure
     return {name: used(index) for index, name in enumerate(it.names("code_usage"))} | {
         "code_maps": lambda key, variables, hparams, batch: draw_maps(it, variables, hparams, batch),
         "temperatures": lambda *args: draw_temperatures(it, draw, *args),
-        "completions": lambda *args: draw_completions(it, draw, *args),
+        "completions": lambda *args: draw_completions(it, draw, it.n // 2, "First half of the codes kept", *args),
     }
+
+
+def level_figures(it: CodeMaps, draw: Callable[..., jax.Array]) -> Mapping[str, Figure]:
+    """The same for several levels, and what the top one decides."""
+    top, title = it.levels[-1].stop, "Codes of the top level kept"
+    found = {**figures(it, draw), "lower_levels": lambda *args: draw_completions(it, draw, top, title, *args)}
+    return {**found, "top_edits": lambda key, variables, hparams, batch: draw_edits(it, variables, hparams, batch)}
+
+
+def draw_edits(it: CodeMaps, variables: Variables, hparams: Any, batch: Batch) -> Grid:
+    """Images with the top level's codes of another one, and with all but these of another one."""
+    x, top = batch["x"][:SHOWN], it.levels[-1].stop
+    codes = jax.jit(it.encode)(variables.state["params"], variables.state["state"], hparams, x).codes()
+    other = jnp.roll(codes, -1, axis=0)
+    swapped = [jnp.concatenate([a[:, :top], b[:, top:]], axis=1) for a, b in ((other, codes), (codes, other))]
+    images = pictured(it, variables, hparams, jnp.concatenate([codes, *swapped])).reshape(3, *x.shape)
+    names = ("original", "another", "reconstruction", "top level of the other", "lower levels of the other")
+    return Grid(jnp.stack([x, jnp.roll(x, -1, axis=0), *images]), names, title="What each level decides")
 
 
 def draw_use(it: CodeMaps, variables: Variables, index: int) -> Bars:
@@ -84,15 +102,22 @@ def draw_temperatures(
 
 
 def draw_completions(
-    it: CodeMaps, draw: Callable[..., jax.Array], key: jax.Array, variables: Variables, hparams: Any, batch: Batch
+    it: CodeMaps,
+    draw: Callable[..., jax.Array],
+    kept: int,
+    what: str,
+    key: jax.Array,
+    variables: Variables,
+    hparams: Any,
+    batch: Batch,
 ) -> Grid:
-    """Images whose first half of all codes is kept, the rest drawn from the prior; with their own label, if it reads these."""
+    """Images whose first ``kept`` codes stay, the rest drawn from the prior; with their own label, if it reads these."""
     few = {name: values[:SHOWN] for name, values in batch.items()}
     x, n = few["x"], len(few["x"])
     codes = jax.jit(it.encode)(variables.state["params"], variables.state["state"], hparams, x).codes()
-    given, label = jnp.tile(codes[:, : it.n // 2], (COMPLETED, 1)), few.get("y")
+    given, label = jnp.tile(codes[:, :kept], (COMPLETED, 1)), few.get("y")
     label = None if label is None else jnp.tile(jnp.asarray(label), COMPLETED)
     drawn = draw(key, variables, COMPLETED * n, hparams.sample_temperature, label, given)
     images = pictured(it, variables, hparams, jnp.concatenate([codes, drawn])).reshape(COMPLETED + 1, n, *x.shape[1:])
     names = ("original", "reconstruction", *["completion"] * COMPLETED)
-    return Grid(jnp.concatenate([x[None], images]), names, title="First half of the codes kept, the rest drawn")
+    return Grid(jnp.concatenate([x[None], images]), names, title=f"{what}, the rest drawn")

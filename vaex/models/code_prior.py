@@ -1,7 +1,7 @@
 r"""Two-stage models of maps of codes: an autoencoder, then a transformer that learns its codes one by one.
 
-Stage "prior" fits :math:`p(c) = \prod_i p(c_i|c_{<i}, y)` to the codes of the finished autoencoder, which encodes x within the step.
-The whole is a model of x, whose elbo is :math:`\log p(x|c(x)) + \log p(c(x))`: the KL of the point c(x) to the prior is
+Stage "prior" fits :math:`p(c) = \prod_i p(c_i|c_{<i}, y)` to the codes of the finished autoencoder, which encodes x within the
+step. The whole is a model of x, whose elbo is :math:`\log p(x|c(x)) + \log p(c(x))`: the KL of the point c(x) to the prior is
 :math:`-\log p(c(x))`.
 """
 
@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from vaex import nets
-from vaex.core import Batch, Labels, LikelihoodFacts, Outcome, PyTree, Recipe, Stage, Variables
+from vaex.core import Batch, Labels, LikelihoodFacts, Model, Outcome, PyTree, Recipe, Stage, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import code_maps, labelled, latent
@@ -27,8 +27,14 @@ from vaex.training import algorithm
 
 DEFAULTS = {"prior_steps": 4000}
 TINY: dict[str, Any] = {
-    **{"channels": 2, "blocks": 0, "codes": 4, "code_dim": 2, "codebook_init": "normal"},
-    **{"prior_width": 4, "prior_layers": 1, "prior_heads": 2},
+    "channels": 2,
+    "blocks": 0,
+    "codes": 4,
+    "code_dim": 2,
+    "codebook_init": "normal",
+    "prior_width": 4,
+    "prior_layers": 1,
+    "prior_heads": 2,
 }
 
 
@@ -82,7 +88,9 @@ class HParams(code_maps.HParams):
     sample_temperature: Schedule | float = 1.0
 
 
-Draw = Callable[..., jax.Array]  # (key, variables, n, temperature, condition [n] or None, given [n, t] or None) -> [n, n]
+Draw = Callable[
+    ..., jax.Array
+]  # (key, variables, m, temperature, condition [m] or None, given [m, t] or None) -> [m, n]
 
 
 def transformer(config: Config, it: CodeMaps) -> nets.CausalTransformer:
@@ -104,6 +112,47 @@ def drawing(net: nets.CausalTransformer, classes: int) -> Draw:
     return drawn
 
 
+def unpacked(variables: Variables) -> tuple[PyTree, PyTree]:
+    """Parameters and state of the autoencoder, from the variables of the second stage."""
+    return variables.state["params"], variables.state["state"]
+
+
+def prior_model(it: CodeMaps, net: nets.CausalTransformer, classes: int, draw: Draw) -> Model:
+    """The second stage: the finished autoencoder, with the prior that is trained on its codes."""
+
+    def log_probs(variables: Variables, codes: jax.Array, batch: Batch, dropout: Any = None) -> jax.Array:
+        if classes and "y" not in batch:
+            raise ValueError("log_prob: the prior reads labels, but the batch has none; give y, [b] integers")
+        condition = jax.nn.one_hot(batch["y"], classes) if classes else None
+        logits: Any = net.apply({"params": variables.params["prior"]}, codes, condition, dropout)
+        return jnp.take_along_axis(jax.nn.log_softmax(logits), codes[..., None], axis=-1)[..., 0]
+
+    def init(key: jax.Array, batch: Batch) -> Variables:
+        condition = jnp.zeros((1, classes)) if classes else None
+        return Variables({"prior": net.init(key, jnp.zeros((1, it.n), jnp.int32), condition)["params"]})
+
+    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
+        chosen, mask = it.encode(*unpacked(variables), hparams, batch["x"]), batch.get("mask")
+        dropout = nets.Dropout(key, hparams.prior_dropout) if train else None
+        nats = -log_probs(variables, chosen.codes(), batch, dropout)
+        kl = jnp.sum(nats, axis=1)
+        metrics = {"kl": kl, "bits_per_code": kl / (it.n * math.log(2))}
+        for name, level in zip(it.names("kl"), it.levels, strict=True):
+            metrics[name] = jnp.sum(nats[:, level.start : level.stop], axis=1)
+        if not train:  # the autoencoder is fixed: its decoder has no part in the gradient
+            metrics |= latent.metrics(it.likelihood, chosen.px.log_prob(batch["x"]), kl)
+            metrics |= code_maps.diagnostics(it, chosen, mask)
+        return Outcome({"prior": algorithm.masked_mean(kl, mask)}, variables.state, metrics)
+
+    def log_prob(variables: Variables, codes: jax.Array, batch: Batch) -> jax.Array:
+        return jnp.sum(log_probs(variables, codes, batch), axis=1)
+
+    def sample(key: jax.Array, variables: Variables, hparams: Any, n: int, condition: Any) -> jax.Array:
+        return draw(key, variables, n, hparams.sample_temperature, condition, None)
+
+    return code_maps.model(it, CodePrior(log_prob, sample), init, objective, unpacked)
+
+
 def two_stages(
     config: Config,
     spec: Spec,
@@ -122,50 +171,23 @@ def two_stages(
     Raises: UserError where the prior is to see labels that the data lacks.
     """
     classes = labelled.classes_of(spec) if config.class_conditional else 0
-    net, inner = transformer(config, it), code_maps.objective(it)
+    net = transformer(config, it)
     draw = drawing(net, classes)
 
-    def unpacked(variables: Variables) -> tuple[PyTree, PyTree]:
-        return variables.state["params"], variables.state["state"]
-
-    def log_prob(variables: Variables, codes: jax.Array, batch: Batch, dropout: Any = None) -> jax.Array:
-        if classes and "y" not in batch:
-            raise ValueError("log_prob: the prior reads labels, but the batch has none; give y, [b] integers")
-        condition = jax.nn.one_hot(batch["y"], classes) if classes else None
-        logits: Any = net.apply({"params": variables.params["prior"]}, codes, condition, dropout)
-        chosen = jnp.take_along_axis(jax.nn.log_softmax(logits), codes[..., None], axis=-1)
-        return jnp.sum(chosen, axis=(1, 2))
-
     def init(key: jax.Array, batch: Batch) -> Variables:
-        condition = jnp.zeros((1, classes)) if classes else None
-        return Variables({"prior": net.init(key, jnp.zeros((1, it.n), jnp.int32), condition)["params"]})
-
-    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
-        chosen, mask = it.encode(*unpacked(variables), hparams, batch["x"]), batch.get("mask")
-        dropout = nets.Dropout(key, hparams.prior_dropout) if train else None
-        kl = -log_prob(variables, chosen.codes(), batch, dropout)
-        metrics = {"kl": kl, "bits_per_code": kl / (it.n * math.log(2))}
-        if not train:  # the autoencoder is fixed: its decoder has no part in the gradient
-            metrics |= latent.metrics(it.likelihood, chosen.px.log_prob(batch["x"]), kl)
-            metrics |= code_maps.diagnostics(it, chosen, mask)
-        return Outcome({"prior": algorithm.masked_mean(kl, mask)}, variables.state, metrics)
-
-    def sample(key: jax.Array, variables: Variables, hparams: Any, n: int, condition: Any) -> jax.Array:
-        return draw(key, variables, n, hparams.sample_temperature, condition, None)
-
-    def first_init(key: jax.Array, batch: Batch) -> Variables:
         params, state = it.init(key, batch)
         return Variables({PLAYER: params}, state)
 
-    first = code_maps.model(
-        it, code_maps.uniform(it), first_init, inner, lambda variables: (variables.params[PLAYER], variables.state)
-    )
-    second = code_maps.model(it, CodePrior(log_prob, sample), init, objective, unpacked)
-    choices: dict[str, Any] = {"optimizer": config.optimizer, "clip": config.clip, "average": config.average}
-    stages = (
-        Stage("model", first, algorithm.gradient_algorithm(first, **choices), hparams),
-        Stage("prior", second, algorithm.gradient_algorithm(second, **choices), hparams, prepared),
-    )
+    def alone(variables: Variables) -> tuple[PyTree, PyTree]:
+        return variables.params[PLAYER], variables.state
+
+    def stage(name: str, model: Model, prepare: Callable[..., Any] | None = None) -> Stage:
+        choices: dict[str, Any] = {"optimizer": config.optimizer, "clip": config.clip, "average": config.average}
+        return Stage(name, model, algorithm.gradient_algorithm(model, **choices), hparams, prepare)
+
+    first = code_maps.model(it, code_maps.uniform(it), init, code_maps.objective(it), alone)
+    second = prior_model(it, net, classes, draw)
+    stages = stage("model", first), stage("prior", second, prepared)
     facts = LikelihoodFacts(it.likelihood.title, it.likelihood.discrete)
     functions = second.encode, second.decode, second.log_weights, second.sample
     labels = Labels(classes, prior_only=True) if classes else None

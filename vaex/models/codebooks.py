@@ -61,7 +61,9 @@ class Config:
             raise UserError(f"--codes={self.codes}: expected a power of two, since lookup_free codes are made of bits")
         if not self.levels or min(self.levels) < 2 or math.prod(self.levels) > 2**20:
             words = "x".join(map(str, self.levels))
-            raise UserError(f"--levels={words}: expected at least two for each dimension, such as 8x4x4, 2^20 codes at most")
+            raise UserError(
+                f"--levels={words}: expected at least two for each dimension, such as 8x4x4, 2^20 codes at most"
+            )
         if self.quantizer in SCALAR and self.gradient == "rotation":
             raise UserError(
                 f"--gradient=rotation: --quantizer={self.quantizer} has no codebook to rotate to; use straight_through"
@@ -153,8 +155,7 @@ def _without_codebook(config: Config) -> Quantizer:
 def _with_codebooks(config: Config) -> Quantizer:
     """One codebook [q, codes, width], or several in a row or side by side; one is a row of one."""
     ema, grouped = config.codebook == "ema", config.quantizer == "grouped"
-    slots = 1 if config.quantizer == "vector" else config.codebooks
-    dim, codes = config.code_dim, config.codes
+    slots, dim, codes = 1 if config.quantizer == "vector" else config.codebooks, config.code_dim, config.codes
 
     def parted(z: jax.Array) -> jax.Array:
         """The groups' vectors [q, ..., dim / q]."""
@@ -178,7 +179,7 @@ def _with_codebooks(config: Config) -> Quantizer:
             return stack, use
         state = jax.vmap(quantizers.init_codebook)(stack)
         even = math.prod(z.shape[:-1]) / codes  # as if each had been chosen evenly
-        return (), {**use, "codebooks": CodebookState(stack, state.counts * even, state.sums * even)}
+        return (), use | {"codebooks": CodebookState(stack, state.counts * even, state.sums * even)}
 
     def quantize(params: PyTree, state: PyTree, z: jax.Array) -> Quantized:
         chosen = quantizers.grouped_quantize if grouped else quantizers.residual_quantize
@@ -188,8 +189,8 @@ def _with_codebooks(config: Config) -> Quantizer:
         return (quantizers.grouped_lookup if grouped else quantizers.residual_lookup)(books(params, state), indices)
 
     def loss(hparams: Any, quantized: Quantized, z: jax.Array, mask: jax.Array | None) -> jax.Array:
-        moved = jnp.zeros_like(quantized.codebook_loss) if ema else quantized.codebook_loss
-        return moved + hparams.commitment * quantized.commitment_loss
+        commitment = hparams.commitment * quantized.commitment_loss
+        return commitment if ema else quantized.codebook_loss + commitment
 
     def update(
         key: jax.Array, hparams: Any, state: PyTree, z: jax.Array, indices: jax.Array, mask: jax.Array | None
@@ -205,7 +206,10 @@ def _with_codebooks(config: Config) -> Quantizer:
             threshold = hparams.dead_share * jnp.mean(new.counts)
             return quantizers.replace_dead_codes(key, new, z, threshold=threshold, mask=mask)
 
-        return {**use, "codebooks": jax.vmap(one)(jax.random.split(key, slots), old, seen, jnp.moveaxis(indices, -1, 0))}
+        return {
+            **use,
+            "codebooks": jax.vmap(one)(jax.random.split(key, slots), old, seen, jnp.moveaxis(indices, -1, 0)),
+        }
 
     return Quantizer(dim, slots, codes, init, quantize, lookup, loss, update)
 

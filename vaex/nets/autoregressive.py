@@ -104,13 +104,14 @@ class CausalTransformer(nn.Module):
     def setup(self) -> None:
         """Embeddings, blocks, and an output layer for each kind."""
         kinds, start, small = max(self.kinds) + 1, nn.initializers.normal(0.5), nn.initializers.normal(0.02)
-        self.embedding = self.param("embedding", start, (1 + kinds * self.codes, self.width))  # the start comes first
-        self.places = self.param("places", start, (len(self.kinds), self.width))
+        embedding = self.param("embedding", start, (1 + kinds * self.codes, self.width))  # the start comes first
+        places = self.param("places", start, (len(self.kinds), self.width))
+        self.embedding, self.places = jnp.asarray(embedding), jnp.asarray(places)  # NumPy's refuse a traced index
         self.condition = nn.Dense(self.width, use_bias=False, kernel_init=start)
         self.blocks = [Block(self.width, self.heads) for _ in range(self.layers)]
         self.norm = nn.LayerNorm(use_bias=False, use_scale=False)
-        self.output = self.param("output", small, (kinds, self.width, self.codes))
-        self.bias = self.param("bias", nn.initializers.zeros, (kinds, self.codes))
+        self.output = jnp.asarray(self.param("output", small, (kinds, self.width, self.codes)))
+        self.bias = jnp.asarray(self.param("bias", nn.initializers.zeros, (kinds, self.codes)))
 
     def __call__(
         self, codes: jax.Array, condition: jax.Array | None = None, dropout: Dropout | None = None

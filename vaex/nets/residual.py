@@ -102,7 +102,9 @@ class ResidualDecoder(nn.Module):
         height, width, features = self.shape
         sizes = halvings(height, width, self.stages)
         if x.shape[-3:-1] != sizes[-1]:
-            raise ValueError(f"ResidualDecoder: x has shape {x.shape}, expected [..., {sizes[-1][0]}, {sizes[-1][1]}, n]")
+            raise ValueError(
+                f"ResidualDecoder: x has shape {x.shape}, expected [..., {sizes[-1][0]}, {sizes[-1][1]}, n]"
+            )
         x = Conv(self.channels, (3, 3), padding=1, name="conv")(x)
         for index in range(self.blocks):
             x = ResidualBlock(self.activation, name=f"block_{index}")(x)
