@@ -1,9 +1,9 @@
 r"""VQ-VAE: a map of integer codes for each image, then a transformer that learns their distribution and draws new ones.
 
 Stage "model", in nats per example:
-:math:`-\log p(x|c) + \sum_i |\mathrm{sg}[z_i] - c_i|^2 + \beta\sum_i |z_i - \mathrm{sg}[c_i]|^2`, where :math:`c_i` is the code nearest to
-:math:`z_i`, gradients pass from :math:`c_i` to :math:`z_i` straight through or by rotation, and the second term is left out where
-moving averages move the codes (``--codebook=ema``). Codes that are hardly used are put on vectors of the batch.
+:math:`-\log p(x|c) + \sum_i |\mathrm{sg}[z_i] - c_i|^2 + \beta\sum_i |z_i - \mathrm{sg}[c_i]|^2`, where :math:`c_i` is the code
+nearest to :math:`z_i`, gradients pass from it to :math:`z_i` straight through or by rotation, and the second term is left out
+where moving averages move the codes (``--codebook=ema``). Codes that are hardly used are put on vectors of the batch.
 ``--quantizer``: residual and grouped ones have several codes per vector, finite_scalar and lookup_free no codebook, the latter
 an entropy loss. Its elbo counts with a uniform prior over codes. Stage "prior": :math:`-\sum_i\log p(c_i|c_{<i})`, with
 ``--class_conditional`` given the label; the whole has the elbo :math:`\log p(x|c) + \log p(c)`, a bound on log p(x).

@@ -1,8 +1,8 @@
 r"""VQ-VAE-2: maps of codes at two or more levels, and one transformer that learns all of them, the top level first.
 
 Stage "model", in nats per example, sums the terms of ``vq_vae`` over levels:
-:math:`-\log p(x|c_1..c_L) + \sum_{l,i} |\mathrm{sg}[z_{l,i}] - c_{l,i}|^2 + \beta\sum_{l,i} |z_{l,i} - \mathrm{sg}[c_{l,i}]|^2`; the
-vectors of a level see the codes above it, the decoder sees all. Stage "prior":
+:math:`-\log p(x|c_1..c_L) + \sum_{l,i} |\mathrm{sg}[z_{l,i}] - c_{l,i}|^2 + \beta\sum_{l,i} |z_{l,i} - \mathrm{sg}[c_{l,i}]|^2`;
+the vectors of a level see the codes above it, the decoder sees all. Stage "prior":
 :math:`-\log p(c_L) - \sum_{l<L}\log p(c_l|c_{>l})`, each code given all before it, those of the levels above among them, and with
 ``--class_conditional`` the label; by one causal transformer in place of the paper's PixelCNN per level. The whole has the elbo
 :math:`\log p(x|c) + \log p(c)`, a bound on log p(x).
