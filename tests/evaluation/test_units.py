@@ -58,6 +58,12 @@ def test_traversals_go_through_numbers_and_classes():
     np.testing.assert_array_equal(c1[:2, :5], np.tile(np.float32(MEAN[0, :5]), (2, 1)))
 
 
+def test_traversals_leave_out_the_least_informative_beyond_the_limit():
+    found = traversals(units(MIXED, 7), MEAN, VARIANCE, kl=[0.1, 2.0, 1.0, 0.5], limit=3)
+    assert found.names == ("z1", "c0", "c1") and found.codes.shape == (3, 11, 7)
+    np.testing.assert_array_equal(found.kl, [2.0, 1.0, 0.5])
+
+
 def test_traversals_of_a_learned_prior_span_the_codes():
     parts = units((Latents("free", 2),), 2)
     mean, variance = 5.0 + 10.0 * RNG.normal(size=(4000, 2)), np.full((4000, 2), 44.0)

@@ -20,6 +20,7 @@ from vaex.evaluation.latents import (
 
 DEGREES = tuple(range(0, 360, 30))
 SPREAD, FREQUENT = 4, 10  # places of a block of integer codes that are shown, and codes at each
+ROWS = 24  # of a picture of traversals
 
 
 class Unit(NamedTuple):
@@ -125,7 +126,9 @@ def count_active(parts: Sequence[Unit], means: ArrayLike) -> int:
     return sum(int(np.any(unit.of(found)) if unit.kind == "categorical" else np.sum(unit.of(found))) for unit in parts)
 
 
-def traversals(parts: Sequence[Unit], mean: ArrayLike, variance: ArrayLike, kl: ArrayLike | None = None) -> Traversals:
+def traversals(
+    parts: Sequence[Unit], mean: ArrayLike, variance: ArrayLike, kl: ArrayLike | None = None, *, limit: int = ROWS
+) -> Traversals:
     """Codes that start from the first example's and move along one latent each, the most informative latent first.
 
     A normal latent goes from -3 to 3; a free one as many standard deviations of the codes around their mean; a categorical
@@ -137,6 +140,7 @@ def traversals(parts: Sequence[Unit], mean: ArrayLike, variance: ArrayLike, kl: 
       parts: from ``units``.
       mean, variance: [n, d], of the posteriors of some examples.
       kl: [latents] to order by; where None, the variance of the means is taken.
+      limit: ways at most; the least informative latents are left out.
     Returns: ``Traversals``.
     Example:
       >>> parts = units((Latents("categorical", 2), Latents("normal", 1)), 3)
@@ -151,6 +155,7 @@ def traversals(parts: Sequence[Unit], mean: ArrayLike, variance: ArrayLike, kl: 
         found, labels, captions = _ways(parts[index], mean, variance)
         names, rows, columns = [*names, *labels], [*rows, *found], [*columns, captions]
         numbers += [informative[index]] * len(found)
+    names, rows, numbers = names[:limit], rows[:limit], numbers[:limit]
     codes = np.full((len(rows), max(len(row) for row in rows), mean.shape[-1]), np.nan, np.float32)
     for into, row in zip(codes, rows, strict=True):
         into[: len(row)] = row
