@@ -1,5 +1,6 @@
 """VQ-VAE: the loss and the bound by hand, what each flag does, codebooks that follow, codes in and out."""
 
+import itertools
 import math
 from typing import Any
 
@@ -12,7 +13,7 @@ from vaex import quantizers
 from vaex.core import Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.models import code_maps, codebooks, vq_vae
+from vaex.models import code_maps, code_prior, codebooks, vq_vae
 from vaex.models.code_pictures import TEMPERATURES, colors
 from vaex.schedules import resolve
 from vaex.training import algorithm
@@ -24,37 +25,73 @@ X = jnp.asarray(np.random.default_rng(0).integers(0, 2, (6, 8, 8, 1)), jnp.float
 Y = jnp.array([0, 1, 2, -1, -1, 1])
 KEY = jax.random.key(0)
 KINDS: list[dict[str, Any]] = [
-    {},
-    {"codebook": "gradient", "codebook_init": "kmeans"},
+    {"codebook": "gradient"},
     {"quantizer": "residual", "codebooks": 3, "gradient": "rotation"},
-    {"quantizer": "grouped", "codebooks": 2, "codebook_init": "kmeans"},
+    {"quantizer": "grouped", "codebooks": 2},
     {"quantizer": "finite_scalar", "levels": (3, 2)},
     {"quantizer": "lookup_free", "codes": 8},
 ]
 
 
+def filled(shapes, seed=0):
+    """Parameters of these shapes, drawn in NumPy, which compiles nothing, and large enough for codes to differ."""
+    rng = np.random.default_rng(seed)
+
+    def leaf(struct):
+        scale = 2.0 * np.prod(struct.shape[:-1]) ** -0.5 if len(struct.shape) > 1 else 0.1
+        return jnp.asarray(scale * rng.standard_normal(struct.shape), struct.dtype)
+
+    return jax.tree.map(leaf, shapes)
+
+
 class Built:
-    """A recipe, and variables of both stages as they begin, larger than drawn so that codes differ."""
+    """A recipe, its functions compiled once, and variables of both stages that are not as they begin."""
 
     def __init__(self, spec=SPEC, hparams=None, **changes):
         self.config = vq_vae.Config(**{**vq_vae.TINY, **changes})
         self.recipe = vq_vae.build(self.config, spec)
         self.it = code_maps.code_maps(self.config, spec, (self.config.downsampling,))
-        self.hparams = resolve(algorithm.as_schedules(hparams or vq_vae.HParams()), 0)
+        self.hparams = hparams_of(hparams or vq_vae.HParams())
         first, second = self.recipe.stages
-        batch = {"x": X, "y": Y}
-        begun = jax.jit(first.model.init)(KEY, batch)
-        params = jax.tree.map(lambda leaf: 2.0 * leaf, begun.params)
-        self.first = Variables(params, begun.state)
-        self.second = Variables(jax.jit(second.model.init)(KEY, batch).params, second.prepare({"model": self.first}))
+        example = {"x": jnp.zeros((6, *spec.shape)), "y": Y}
+        shapes = [jax.eval_shape(stage.model.init, KEY, example) for stage in (first, second)]
+        self.first = Variables(filled(shapes[0].params), self.begun(shapes[0].state))
+        self.second = Variables(filled(shapes[1].params, 1), second.prepare({"model": self.first}))
+        self.programs: dict[Any, Any] = {}
+
+    @staticmethod
+    def begun(shapes):
+        """A state: even use, and codebooks of normal numbers whose averages say the same."""
+        codes, books = shapes["level_0"]["use"].shape[1], shapes["level_0"].get("codebooks")
+        state = {"use": jnp.full(shapes["level_0"]["use"].shape, 1.0 / codes)}
+        if books is not None:
+            book = jnp.asarray(np.random.default_rng(3).standard_normal(books.codebook.shape), jnp.float32)
+            state["codebooks"] = quantizers.CodebookState(book, jnp.full(book.shape[:2], 9.0), 9.0 * book)
+        return {"level_0": state}
+
+    def compiled(self, name, function, **static):
+        """The function as jitted the first time it was asked for by this name."""
+        if name not in self.programs:
+            self.programs[name] = jax.jit(function, **static)
+        return self.programs[name]
 
     def objective(self, stage, batch, *, train, key=KEY):
-        objective = jax.jit(self.recipe.stages[stage].model.objective, static_argnames="train")
-        variables = (self.first, self.second)[stage]
-        return objective(key, variables, self.hparams, batch, train=train)
+        objective = self.compiled(stage, self.recipe.stages[stage].model.objective, static_argnames="train")
+        return objective(key, (self.first, self.second)[stage], self.hparams, batch, train=train)
 
     def chosen(self):
-        return jax.jit(self.it.encode)(self.first.params["vae"], self.first.state, self.hparams, X)
+        encode = self.compiled("chosen", self.it.encode)
+        return encode(self.first.params["vae"], self.first.state, self.hparams, X)
+
+    def codes(self):
+        return self.compiled("codes", self.recipe.encode)(KEY, self.second, self.hparams, {"x": X}).mean
+
+    def decode(self, z):
+        return self.compiled("decode", self.recipe.decode)(self.second, self.hparams, z, {}).mean
+
+
+def hparams_of(hparams):
+    return resolve(algorithm.as_schedules(hparams), 0)
 
 
 @pytest.fixture(
@@ -87,16 +124,13 @@ def test_the_loss_is_its_formula(built):
 
 def test_codes_decode_to_what_the_decoder_saw(built):
     """Encode gives integers; decoded, flat or not, as integers or floats, they give p(x|c) of the encoder's own pass."""
-    codes = built.recipe.encode(KEY, built.second, built.hparams, {"x": X}).mean
+    codes = built.codes()
     slots = {"residual": (3,), "grouped": (2,)}.get(built.config.quantizer, ())
     assert codes.shape == (6, 4, 4, *slots) and codes.dtype == jnp.int32
-    seen = built.chosen().px.mean
-    for z in (codes, codes.reshape(6, -1), codes.astype(jnp.float32)):
-        np.testing.assert_allclose(
-            built.recipe.decode(built.second, built.hparams, z, {}).mean, seen, rtol=1e-4, atol=1e-5
-        )
-    several = built.recipe.decode(built.second, built.hparams, jnp.stack([codes, codes]), {}).mean
-    assert several.shape == (2, *X.shape)
+    np.testing.assert_allclose(built.decode(codes), built.chosen().px.mean, rtol=1e-4, atol=1e-5)
+    for z in (codes.reshape(6, -1), codes.astype(jnp.float32), codes + 0.2):
+        np.testing.assert_array_equal(built.it.flat(z), codes.reshape(6, -1))
+    assert built.it.flat(jnp.stack([codes, codes])).shape == (2, 6, built.it.n)
 
 
 def test_gradients_reach_encoder_decoder_and_codebooks_that_learn_by_them(built):
@@ -114,48 +148,41 @@ def test_gradients_reach_encoder_decoder_and_codebooks_that_learn_by_them(built)
 
 
 def test_the_bound_is_that_of_the_point_and_the_uniform_prior_is_a_model_too(built):
-    """log p(x|c) + log p(c), the second by the chain rule; the first stage's weights count with equal codes."""
+    """log p(x|c) + log p(c); the first stage's weights count with equal codes."""
     metrics = built.objective(1, {"x": X}, train=False).metrics
     weights = jax.jit(built.recipe.log_weights, static_argnums=4)(KEY, built.second, built.hparams, {"x": X}, 3)
     assert weights.shape == (3, 6)
     np.testing.assert_array_equal(weights, np.tile(weights[:1], (3, 1)))
     np.testing.assert_allclose(weights[0], metrics["elbo"], rtol=1e-5)
     np.testing.assert_allclose(metrics["bits_per_code"], metrics["kl"] / built.it.n / math.log(2), rtol=1e-5)
-    assert "reconstruction" not in built.objective(1, {"x": X}, train=True).metrics
-    first = built.recipe.stages[0].model
-    uniform = jax.jit(first.log_weights, static_argnums=4)(KEY, built.first, built.hparams, {"x": X}, 1)
-    np.testing.assert_allclose(uniform[0], built.objective(0, {"x": X}, train=False).metrics["elbo"], rtol=1e-5)
-    assert jax.eval_shape(lambda v: first.sample(KEY, v, built.hparams, 2, None).mean, built.first).shape == (
-        2,
-        8,
-        8,
-        1,
-    )
+    prior = code_maps.uniform(built.it)
+    nats = built.it.n * math.log(built.it.quantizer.codes)
+    np.testing.assert_allclose(prior.log_prob(built.first, built.codes().reshape(6, -1), {}), [-nats] * 6, rtol=1e-6)
+    drawn = np.asarray(prior.sample(KEY, built.first, built.hparams, 50, None))
+    assert drawn.shape == (50, built.it.n) and set(drawn.ravel()) == set(range(built.it.quantizer.codes))
+
+
+def test_the_autoencoder_has_no_part_in_the_priors_gradient():
+    shapes = jax.eval_shape(lambda: Built().objective(1, {"x": X}, train=True))
+    assert set(shapes.metrics) == {"kl", "bits_per_code"} and set(shapes.losses) == {"prior"}
 
 
 def test_the_prior_sums_to_one_over_all_maps():
     """Two by two codes of three: all 81 maps, by the second stage's own density."""
     spec = SPEC._replace(shape=(4, 4, 1))
-    config = vq_vae.Config(**{**vq_vae.TINY, "codes": 3, "class_conditional": True})
-    recipe = vq_vae.build(config, spec)
-    maps = jnp.asarray(np.stack(np.meshgrid(*[range(3)] * 4), -1).reshape(81, 2, 2), jnp.int32)
-    hparams = resolve(algorithm.as_schedules(vq_vae.HParams()), 0)
-    x = {"x": X[:, :4, :4], "y": Y}
-    first = jax.jit(recipe.stages[0].model.init)(KEY, x)
-    second = jax.jit(recipe.stages[1].model.init)(KEY, x)
-    second = Variables(jax.tree.map(lambda leaf: 3.0 * leaf, second.params), recipe.stages[1].prepare({"model": first}))
-    found = code_maps.code_maps(config, spec, (2,))
-    net = vq_vae.code_prior.transformer(config, found)
+    it = Built(spec, codes=3, class_conditional=True)
+    maps = jnp.asarray(list(itertools.product(range(3), repeat=4)), jnp.int32)
+    net = code_prior.transformer(it.config, it.it)
+    logits_of = jax.jit(lambda condition: net.apply({"params": it.second.params["prior"]}, maps, condition))
+    encode = jax.jit(it.recipe.encode)
     for label in (0, 2):
-        condition = jnp.tile(jax.nn.one_hot(label, 3), (81, 1))
-        logits = jax.nn.log_softmax(net.apply({"params": second.params["prior"]}, maps.reshape(81, 4), condition))
-        log_p = np.asarray(jnp.take_along_axis(logits, maps.reshape(81, 4, 1), axis=-1), np.float64).sum((1, 2))
+        logits = jax.nn.log_softmax(logits_of(jnp.tile(jax.nn.one_hot(label, 3), (81, 1))))
+        log_p = np.asarray(jnp.take_along_axis(logits, maps[..., None], axis=-1), np.float64).sum((1, 2))
         np.testing.assert_allclose(np.exp(log_p).sum(), 1.0, rtol=1e-5)
-        batch = {"x": x["x"], "y": jnp.full(6, label)}
-        codes = recipe.encode(KEY, second, hparams, batch).mean
-        row = np.ravel_multi_index(tuple(np.moveaxis(np.asarray(codes).reshape(6, 4), -1, 0)[[1, 0, 2, 3]]), (3,) * 4)
-        kl = recipe.stages[1].model.objective(KEY, second, hparams, batch, train=False).metrics["kl"]
-        np.testing.assert_allclose(kl, -log_p[row], rtol=1e-4)
+        batch = {"x": X[:, :4, :4], "y": jnp.full(6, label)}
+        codes = np.asarray(encode(KEY, it.second, it.hparams, batch).mean).reshape(6, 4)
+        kl = it.objective(1, batch, train=False).metrics["kl"]
+        np.testing.assert_allclose(kl, -log_p[codes @ [27, 9, 3, 1]], rtol=1e-4)
 
 
 def test_masked_rows_count_for_nothing():
@@ -171,57 +198,55 @@ def test_masked_rows_count_for_nothing():
     assert np.any(np.asarray(whole.state["level_0"]["use"]) != np.asarray(found[0].state["level_0"]["use"]))
 
 
-def test_moving_averages_are_those_of_the_quantizers_and_stand_still_in_evaluation(built):
-    if built.config.codebook != "ema" or built.config.quantizer in codebooks.SCALAR:
-        return
-    chosen, before = built.chosen(), built.first.state["level_0"]["codebooks"]
-    hparams = vq_vae.HParams(ema_decay=0.5, dead_share=0.0)
-    it = Built(
-        hparams=hparams, **{name: getattr(built.config, name) for name in ("quantizer", "codebooks", "gradient")}
-    )
-    it.first, it.second = built.first, built.second
-    after = it.objective(0, {"x": X}, train=True).state["level_0"]["codebooks"]
-    z, indices = chosen.z[0], chosen.quantized[0].indices
-    for slot in range(built.it.quantizer.slots):
+@pytest.mark.parametrize("changes", [{}, *KINDS[1:3]], ids=["vector", "residual", "grouped"])
+def test_moving_averages_are_those_of_the_quantizers(changes):
+    """What ``CodebookState`` becomes is what ``update_codebook`` makes of the vectors that each codebook sees."""
+    it = codebooks.quantizer(vq_vae.Config(**{**vq_vae.TINY, **changes}))
+    z = jnp.asarray(np.random.default_rng(0).standard_normal((6, 4, 4, 2)), jnp.float32)
+    params, state = it.init(KEY, z)
+    before, indices = state["codebooks"], it.quantize(params, state, z).indices
+    hparams = hparams_of(vq_vae.HParams(ema_decay=0.5, dead_share=0.0))
+    after = jax.jit(it.update)(KEY, hparams, state, z, indices, None)["codebooks"]
+    for slot in range(it.slots):
         old = jax.tree.map(lambda leaf, slot=slot: leaf[slot], before)
-        width = z.shape[-1] // built.config.codebooks
-        seen = z if built.config.quantizer != "grouped" else z[..., slot * width : (slot + 1) * width]
-        if built.config.quantizer == "residual":
-            for earlier in range(slot):
-                seen = seen - before.codebook[earlier][indices[..., earlier]]
+        seen = z if changes.get("quantizer") != "grouped" else z[..., slot : slot + 1]
+        for earlier in range(slot if changes.get("quantizer") == "residual" else 0):
+            seen = seen - before.codebook[earlier][indices[..., earlier]]
         expected = quantizers.update_codebook(old, seen, indices[..., slot], decay=0.5)
         for mine, theirs in zip(after, expected, strict=True):
-            np.testing.assert_allclose(mine[slot], theirs, rtol=1e-5, atol=1e-6)
-    still = it.objective(0, {"x": X}, train=False).state
-    jax.tree.map(np.testing.assert_array_equal, still, built.first.state)
+            np.testing.assert_allclose(mine[slot], theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_codebooks_stand_still_in_evaluation():
+    it = Built()
+    for train in (True, False):
+        after = it.objective(0, {"x": X}, train=train).state["level_0"]["codebooks"].codebook
+        assert np.any(np.asarray(after) != np.asarray(it.first.state["level_0"]["codebooks"].codebook)) == train
 
 
 def test_dead_codes_are_put_on_vectors_of_the_batch():
-    it = Built(codes=16)
-    codes = it.chosen().quantized[0].indices
-    unused = np.setdiff1d(np.arange(16), np.asarray(codes))
-    assert len(unused)
-    state = it.first.state["level_0"]["codebooks"]
-    it.first.state["level_0"]["codebooks"] = state._replace(counts=state.counts.at[0, unused].set(0.0))
-    vectors = np.asarray(it.chosen().z[0]).reshape(-1, 2)
+    it = codebooks.quantizer(vq_vae.Config(**{**vq_vae.TINY, "codes": 16}))
+    z = jnp.asarray(np.random.default_rng(0).standard_normal((6, 4, 4, 2)), jnp.float32)
+    params, state = it.init(KEY, z)
+    far = state["codebooks"].codebook.at[0, 5:].add(100.0)
+    state["codebooks"] = state["codebooks"]._replace(codebook=far, counts=state["codebooks"].counts.at[0, 5:].set(0.0))
+    indices = it.quantize(params, state, z).indices
+    assert indices.max() < 5
     for dead_share, moved in ((0.1, True), (0.0, False)):
-        it.hparams = resolve(algorithm.as_schedules(vq_vae.HParams(dead_share=dead_share)), 0)
-        after = np.asarray(it.objective(0, {"x": X}, train=True).state["level_0"]["codebooks"].codebook[0])[unused]
-        nearest = np.abs(after[:, None] - vectors).sum(-1).min(1)
-        assert np.all(nearest < 1e-5) == moved
+        hparams = hparams_of(vq_vae.HParams(dead_share=dead_share))
+        after = np.asarray(jax.jit(it.update)(KEY, hparams, state, z, indices, None)["codebooks"].codebook[0, 5:])
+        assert np.all(np.abs(after[:, None] - np.asarray(z).reshape(-1, 2)).sum(-1).min(1) < 1e-5) == moved
 
 
-def test_kmeans_begins_with_codebooks_that_leave_less(built):
-    if built.config.quantizer in codebooks.SCALAR:
-        return
-    changes = {name: getattr(built.config, name) for name in ("quantizer", "codebooks", "codebook")}
-    left = {kind: Built(codebook_init=kind, **changes).first for kind in ("kmeans", "normal")}
-    errors = []
+@pytest.mark.parametrize("changes", [{"codebook": "gradient"}, *KINDS[1:3]], ids=["vector", "residual", "grouped"])
+def test_kmeans_begins_with_codebooks_that_leave_less(changes):
+    z = jnp.asarray(np.random.default_rng(0).standard_normal((4, 3, 5, 2)) * 3.0 + 5.0, jnp.float32)
+    left = []
     for kind in ("kmeans", "normal"):
-        params = jax.tree.map(lambda leaf: leaf / 2.0, left[kind].params["vae"])  # as drawn
-        chosen = jax.jit(built.it.encode)(params, left[kind].state, built.hparams, X)
-        errors.append(float(jnp.sum(jnp.square(chosen.z[0] - chosen.quantized[0].codes))))
-    assert errors[0] < 0.7 * errors[1]
+        it = codebooks.quantizer(vq_vae.Config(**{**vq_vae.TINY, **changes, "codebook_init": kind}))
+        params, state = jax.jit(it.init)(KEY, z)
+        left.append(float(jnp.sum(jnp.square(z - it.quantize(params, state, z).codes))))
+    assert left[0] < 0.5 * left[1]
 
 
 def test_diagnostics_count_codes():
@@ -249,10 +274,9 @@ def test_labels_reach_the_prior_and_nothing_else():
 
 def test_colder_samples_are_likelier():
     it = Built()
-    params = {**it.second.params["prior"], "output": 200.0 * it.second.params["prior"]["output"]}
-    variables = it.second._replace(params={"prior": params})
-    net = vq_vae.code_prior.transformer(it.config, it.it)
-    draw = vq_vae.code_prior.drawing(net, 0)
+    params, variables = it.second.params["prior"], it.second
+    net = code_prior.transformer(it.config, it.it)
+    draw = code_prior.drawing(net, 0)
     means = []
     for temperature in (0.1, 1.0, 3.0):
         codes = draw(KEY, variables, 50, temperature, None, None)
@@ -261,7 +285,8 @@ def test_colder_samples_are_likelier():
     assert means[0] > means[1] + 0.1 > means[2] + 0.2
 
 
-def test_pictures(built):
+def test_pictures():
+    built = Built(**KINDS[2])
     batch = {"x": X, "y": Y}
     named = {name: figure(KEY, built.second, built.hparams, batch) for name, figure in built.recipe.figures.items()}
     assert set(named) == {"code_usage", "code_maps", "temperatures", "completions"}

@@ -20,7 +20,9 @@ KEY = jax.random.key(0)
 HPARAMS = resolve(algorithm.as_schedules(vq_vae2.HParams()), 0)
 CONFIG = vq_vae2.Config(**vq_vae2.TINY, likelihood="bernoulli")
 RECIPE = vq_vae2.build(CONFIG, SPEC)
+ENCODE, DECODE = jax.jit(RECIPE.encode), jax.jit(RECIPE.decode)
 IT = code_maps.code_maps(CONFIG, SPEC, (2, 2))
+CHOOSE = jax.jit(IT.encode)
 
 
 @pytest.fixture(scope="module")
@@ -37,25 +39,25 @@ def test_codes_are_the_levels_in_a_row_the_top_one_first(variables):
     assert [level.size for level in IT.levels] == [(4, 5), (2, 2)]
     assert [(level.start, level.stop) for level in IT.levels] == [(4, 24), (0, 4)]
     assert RECIPE.latents == (Latents("code", 4, 4), Latents("code", 20, 4)) and IT.kinds == (0,) * 4 + (1,) * 20
-    chosen = jax.jit(IT.encode)(variables[0].params["vae"], variables[0].state, HPARAMS, X)
-    codes = RECIPE.encode(KEY, variables[1], HPARAMS, {"x": X}).mean
+    chosen = CHOOSE(variables[0].params["vae"], variables[0].state, HPARAMS, X)
+    codes = ENCODE(KEY, variables[1], HPARAMS, {"x": X}).mean
     assert codes.shape == (6, 24)
     np.testing.assert_array_equal(codes[:, :4].reshape(6, 2, 2), chosen.quantized[1].indices[..., 0])
     np.testing.assert_array_equal(codes[:, 4:].reshape(6, 4, 5), chosen.quantized[0].indices[..., 0])
-    decoded = RECIPE.decode(variables[1], HPARAMS, codes, {}).mean
+    decoded = DECODE(variables[1], HPARAMS, codes, {}).mean
     np.testing.assert_allclose(decoded, chosen.px.mean, rtol=1e-4, atol=1e-5)
 
 
 def test_every_level_counts(variables):
     """In the image, and the top one in the vectors below it."""
-    codes = RECIPE.encode(KEY, variables[1], HPARAMS, {"x": X}).mean
-    images = RECIPE.decode(variables[1], HPARAMS, codes, {}).mean
+    codes = ENCODE(KEY, variables[1], HPARAMS, {"x": X}).mean
+    images = DECODE(variables[1], HPARAMS, codes, {}).mean
     for place in (0, 23):
-        other = RECIPE.decode(variables[1], HPARAMS, codes.at[:, place].set((codes[:, place] + 1) % 4), {}).mean
+        other = DECODE(variables[1], HPARAMS, codes.at[:, place].set((codes[:, place] + 1) % 4), {}).mean
         assert np.abs(other - images).max() > 1e-3
     params, state = variables[0].params["vae"], variables[0].state
     moved = {**state, "level_1": jax.tree.map(lambda leaf: leaf + 1.0, state["level_1"])}
-    below = [jax.jit(IT.encode)(params, one, HPARAMS, X).z[0] for one in (state, moved)]
+    below = [CHOOSE(params, one, HPARAMS, X).z[0] for one in (state, moved)]
     assert np.abs(below[0] - below[1]).max() > 1e-3
 
 
@@ -96,11 +98,11 @@ def test_pictures_of_levels(variables):
     assert figures["code_maps"].row_labels == ("original", "codes, 2x2", "codes, 4x5")
     edits = figures["top_edits"].images
     assert edits.shape == (5, 6, *SPEC.shape)
-    codes = RECIPE.encode(KEY, variables[1], HPARAMS, {"x": X}).mean
+    codes = ENCODE(KEY, variables[1], HPARAMS, {"x": X}).mean
     mixed = jnp.concatenate([jnp.roll(codes, -1, axis=0)[:, :4], codes[:, 4:]], axis=1)
-    np.testing.assert_allclose(edits[3], RECIPE.decode(variables[1], HPARAMS, mixed, {}).mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(edits[3], DECODE(variables[1], HPARAMS, mixed, {}).mean, rtol=1e-4, atol=1e-5)
     lower = figures["lower_levels"].images
-    np.testing.assert_allclose(lower[1], RECIPE.decode(variables[1], HPARAMS, codes, {}).mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(lower[1], DECODE(variables[1], HPARAMS, codes, {}).mean, rtol=1e-4, atol=1e-5)
 
 
 def test_one_level_or_too_many_are_refused():

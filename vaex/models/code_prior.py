@@ -25,7 +25,7 @@ from vaex.models.code_maps import PLAYER, CodeMaps, CodePrior
 from vaex.schedules import Schedule
 from vaex.training import algorithm
 
-DEFAULTS = {"prior_steps": 4000}
+DEFAULTS = {"prior_steps": 2000}
 TINY: dict[str, Any] = {
     "channels": 2,
     "blocks": 0,
@@ -88,9 +88,8 @@ class HParams(code_maps.HParams):
     sample_temperature: Schedule | float = 1.0
 
 
-Draw = Callable[
-    ..., jax.Array
-]  # (key, variables, m, temperature, condition [m] or None, given [m, t] or None) -> [m, n]
+# (key, variables, m, temperature, label [m] or None, given codes [m, t] or None) -> codes [m, n]
+Draw = Callable[..., jax.Array]
 
 
 def transformer(config: Config, it: CodeMaps) -> nets.CausalTransformer:
@@ -104,7 +103,8 @@ def drawing(net: nets.CausalTransformer, classes: int) -> Draw:
 
     @functools.partial(jax.jit, static_argnums=2)
     def drawn(key: jax.Array, variables: Variables, n: int, temperature: Any, label: Any, given: Any) -> jax.Array:
-        labels = latent.condition_batch(classes, key, n, label)
+        label_key, key = jax.random.split(key)
+        labels = latent.condition_batch(classes, label_key, n, label)
         condition = jax.nn.one_hot(labels["y"], classes) if classes else None
         params = variables.params["prior"]
         return nets.sample_codes(net, params, key, n, temperature=temperature, condition=condition, given=given)
