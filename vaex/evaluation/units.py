@@ -19,13 +19,15 @@ from vaex.evaluation.latents import (
 )
 
 DEGREES = tuple(range(0, 360, 30))
+SPREAD, FREQUENT = 4, 10  # places of a block of integer codes that are shown, and codes at each
 ROWS = 24  # of a picture of traversals
 
 
 class Unit(NamedTuple):
     """One latent: the entries ``start`` to ``stop`` of a code, as a block of ``kind`` (see ``vaex.core.Latents``).
 
-    ``name``: z0, z1, ... counts numbers, c0, c1, ... categorical variables; a sphere of any dimension is one unit.
+    ``name``: z0, z1, ... counts numbers, c0, c1, ... categorical variables; a sphere of any dimension is one unit, and a block of
+    integer codes is one, named by its first entry.
     """
 
     name: str
@@ -67,10 +69,12 @@ def units(blocks: Sequence[Latents], d: int) -> tuple[Unit, ...]:
         )
     found: list[Unit] = []
     start = numbers = categories = 0
-    for kind, size in blocks:
+    for kind, size, _ in blocks:
         if kind in ("normal", "free"):
             found += [Unit(f"z{numbers + i}", kind, start + i, start + i + 1) for i in range(size)]
             numbers += size
+        elif kind == "code":
+            found.append(Unit(f"codes {start}", kind, start, start + size))
         elif kind == "categorical":
             found.append(Unit(f"c{categories}", kind, start, start + size))
             categories += 1
@@ -108,7 +112,8 @@ def kl_per_unit(parts: Sequence[Unit], mean: ArrayLike, variance: ArrayLike) -> 
 def count_active(parts: Sequence[Unit], means: ArrayLike) -> int:
     """How many latents move with the data, by ``active_units``.
 
-    A categorical variable is one latent, active where the probability of some class is; on a sphere coordinates are counted.
+    A categorical variable is one latent, active where the probability of some class is; on a sphere coordinates are counted,
+    and of integer codes those that are not the same for all examples.
 
     Args:
       parts: from ``units``.
@@ -127,7 +132,8 @@ def traversals(
     """Codes that start from the first example's and move along one latent each, the most informative latent first.
 
     A normal latent goes from -3 to 3; a free one as many standard deviations of the codes around their mean; a categorical
-    one through its classes. On a sphere there is a great circle through the first code along each principal direction of
+    one through its classes; some integer codes of a block, evenly spread, go through those that are most frequent in their
+    place. On a sphere there is a great circle through the first code along each principal direction of
     the codes around it, in steps of 30 degrees.
 
     Args:
@@ -180,11 +186,26 @@ def _ways(unit: Unit, mean: np.ndarray, variance: np.ndarray) -> tuple[list[np.n
             way[:, unit.start : unit.stop] = circle
             circles.append(way)
         return circles, [f"circle {index}" for index in range(len(circles))], tuple(f"{angle}°" for angle in DEGREES)
+    if unit.kind == "code":
+        return _code_ways(unit, mean)
     values = traversal_values()
     captions = tuple(f"{value:.3g}".replace("-", "−") for value in values)
     centre, scale = span(unit, mean, variance)
     values = centre + scale * values
     return [*latent_traversals(lambda z: z, base, [unit.start], values)], [unit.name], captions
+
+
+def _code_ways(unit: Unit, codes: np.ndarray) -> tuple[list[np.ndarray], list[str], tuple[str, ...]]:
+    """As ``_ways``: some places of a block of integers, each through its most frequent codes."""
+    places = np.unique(np.linspace(unit.start, unit.stop - 1, SPREAD + 2).round().astype(int)[1:-1])
+    ways = []
+    for place in places:
+        values, counts = np.unique(codes[:, place], return_counts=True)
+        frequent = values[np.argsort(-counts, kind="stable")][:FREQUENT]
+        way = np.tile(codes[0], (len(frequent), 1))
+        way[:, place] = frequent
+        ways.append(way)
+    return ways, [f"code {place}" for place in places], ()
 
 
 def span(unit: Unit, mean: ArrayLike, variance: ArrayLike) -> tuple[float, float]:

@@ -59,6 +59,10 @@ FAMILIES: dict[str, dict[str, Entry]] = {
         "gumbel_vae": Entry("categorical latents by softened samples", "relaxed; evaluated: elbo", "Jang et al. 2017"),
         "joint_vae": Entry("continuous and categorical latents with capacities", "no", "Dupont 2018"),
     },
+    "codebooks": {
+        "vq_vae": Entry("a map of codes, and a transformer over it", "no; evaluated: elbo", "van den Oord et al. 2017"),
+        "vq_vae2": Entry("maps of codes at several levels, and a transformer", "no; evaluated: elbo", "Razavi et al. 2019"),
+    },
     "labels": {
         "conditional_vae": Entry("encoder and decoder see the label", "elbo given y", "Sohn et al. 2015"),
         "m2_vae": Entry("the label inferred where it is missing (M2)", "no", "Kingma et al. 2014"),
