@@ -1,6 +1,8 @@
 """Shared fixtures. Eight virtual CPU devices are set up before jax starts, for the sharding laws."""
 
 import contextlib
+import ctypes
+import gc
 import os
 import pathlib
 from collections.abc import Callable, Iterator
@@ -8,6 +10,28 @@ from collections.abc import Callable, Iterator
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
 import pytest
+
+MEMORY = 2 * 2**30  # bytes of a worker, beyond which it forgets compiled programs
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Between modules and between the models of the laws, compiled programs are dropped where a worker holds much of them:
+    all together they take 7 GB."""
+
+    def shares_programs(test: pytest.Item) -> tuple:
+        return test.path, getattr(test, "callspec", None) and test.callspec.params.get("subject")
+
+    statm = pathlib.Path("/proc/self/statm")
+    if nextitem is None or shares_programs(item) == shares_programs(nextitem) or not statm.exists():
+        return
+    if int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > MEMORY:
+        import jax
+
+        jax.clear_caches()
+        gc.collect()
+        with contextlib.suppress(OSError, AttributeError):  # a C library that is not glibc
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 @pytest.fixture(scope="session", autouse=True)

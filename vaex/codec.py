@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import operator
 import os
@@ -108,7 +109,7 @@ class Run:
         key = jax.random.key(0)  # encoders that draw (none of the Gaussian ones) draw the same each time
         self._encode = jax.jit(lambda v, batch: recipe.encode(key, v, hparams, batch))
         self._decode = jax.jit(lambda v, z, labels: recipe.decode(v, hparams, z, labels))
-        self._sample = jax.jit(lambda k, v, n, labels: recipe.sample(k, v, hparams, n, labels), static_argnums=2)
+        self._sample = jax.jit(lambda k, v, h, n, labels: recipe.sample(k, v, h, n, labels), static_argnums=3)
         self._classify = jax.jit(lambda v, x: recipe.labels.classify(key, v, hparams, {"x": x}))
         self._bounds: dict[Any, Any] = {}
         one: dict[str, Any] = {"x": jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)}
@@ -179,8 +180,11 @@ class Run:
             )
         return np.round(scaled).astype(np.uint8)
 
-    def _labels(self, caller: str, labels: ArrayLike | None, n: int, *, inferred: bool = False) -> dict[str, jax.Array]:
-        """``labels`` of n examples as a part of a batch. ``inferred``: whether the model finds out those that are missing."""
+    def _labels(
+        self, caller: str, labels: ArrayLike | None, n: int, *, inferred: bool = False, optional: bool = False
+    ) -> dict[str, jax.Array]:
+        """``labels`` of n examples as a part of a batch. ``inferred``: whether the model finds out those that are missing;
+        ``optional``: whether it does without, where only its prior reads them."""
         reads = self.recipe.labels
         if reads is None:
             if labels is not None:
@@ -188,7 +192,7 @@ class Run:
             return {}
         inferred = inferred and reads.classify is not None
         if labels is None:
-            if inferred:
+            if inferred or (optional and reads.prior_only):
                 return {}
             raise ValueError(
                 f"{caller}: this model needs labels, integers from 0 to {reads.classes - 1}, one for each example"
@@ -207,36 +211,71 @@ class Run:
         return {"y": jnp.broadcast_to(jnp.asarray(array, jnp.int32), (n,))}
 
     def encode(self, x: ArrayLike, labels: ArrayLike | None = None) -> Any:
-        """The posterior of each example, a distribution over z [b, d] with sample, mean, log_prob.
+        """The posterior of each example, a distribution over z [b, d] with sample, mean, log_prob; where codes are integers its
+        ``.mean`` holds them, [b, *latent_shape].
 
         Models with a classifier of their own take its most probable label where none (or -1) is given.
         """
         inputs = self._inputs("encode", x)
-        return self._encode(self.variables, {"x": inputs, **self._labels("encode", labels, len(inputs), inferred=True)})
+        given = self._labels("encode", labels, len(inputs), inferred=True, optional=True)
+        return self._encode(self.variables, {"x": inputs, **given})
 
     def decode(self, z: ArrayLike, labels: ArrayLike | None = None) -> Any:
-        """The distribution over x given z [b, d]: ``.mean`` is the picture, ``.sample(key)`` draws pixels."""
-        z = jnp.asarray(z, jnp.float32)
+        """The distribution over x given z [b, d], or integer codes: ``.mean`` is the picture, ``.sample(key)`` draws pixels."""
+        z = jnp.asarray(z)
         if z.ndim < 1 + len(self.latent_shape) or z.shape[z.ndim - len(self.latent_shape) :] != self.latent_shape:
             wanted = ", ".join(map(str, self.latent_shape))
             raise ValueError(f"decode: z has shape {z.shape}, expected [b, {wanted}]; one code is z[None]")
+        self._check_codes(z)
+        z = z if self._integers() else z.astype(jnp.float32)
         n = z.shape[z.ndim - len(self.latent_shape) - 1]
-        return self._decode(self.variables, z, self._labels("decode", labels, n))
+        return self._decode(self.variables, z, self._labels("decode", labels, n, optional=True))
+
+    def _integers(self) -> bool:
+        """Whether codes are integers."""
+        return any(block.kind == "code" for block in self.recipe.latents)
+
+    def _check_codes(self, z: jax.Array) -> None:
+        """Raise ValueError where codes ought to be integers of some range and z is something else."""
+        if not self._integers():
+            return
+        if not jnp.issubdtype(z.dtype, jnp.integer):
+            raise ValueError(
+                f"decode: z has dtype {z.dtype}, expected integers, such as encode(x).mean; codes are counted"
+            )
+        classes = np.concatenate([np.full(block.size, block.classes) for block in self.recipe.latents])
+        if isinstance(z, jax.core.Tracer):
+            return
+        found = np.asarray(z).reshape(-1, len(classes))
+        if np.any((found < 0) | (found >= classes)):
+            raise ValueError(
+                f"decode: z holds integers from {found.min()} to {found.max()}, expected codes 0 to {classes.max() - 1}"
+            )
 
     def reconstruct(self, x: ArrayLike, labels: ArrayLike | None = None) -> jax.Array:
         """The mean image of the posterior mean, [b, *shape]; labels as in ``encode``."""
         inputs = self._inputs("reconstruct", x)
-        given = self._labels("reconstruct", labels, len(inputs), inferred=True)
+        given = self._labels("reconstruct", labels, len(inputs), inferred=True, optional=True)
         codes = self._encode(self.variables, {"x": inputs, **given}).mean
         if self.recipe.labels is not None and self.recipe.labels.classify is not None:
             inferred = self._classify(self.variables, inputs).mode
             given = {"y": jnp.where(given["y"] >= 0, given["y"], inferred) if given else inferred}
         return self._decode(self.variables, codes, given).mean
 
-    def sample(self, key: jax.Array, n: int, labels: ArrayLike | None = None, *, show: str = "mean") -> jax.Array:
+    def sample(
+        self,
+        key: jax.Array,
+        n: int,
+        labels: ArrayLike | None = None,
+        *,
+        show: str = "mean",
+        temperature: float | None = None,
+    ) -> jax.Array:
         """n new images [n, *shape] with z from the prior: the likelihood's mean, or with show="sample" a draw from it.
 
-        The same key gives the same z whatever the labels; where a model reads labels and none are given, they are drawn.
+        The same key gives the same z whatever the labels, or the same random numbers where z depends on them; where a model reads
+        labels and none are given, they are drawn. ``temperature``: of the prior, where it has one (``sample_temperature``); by
+        default the run's own.
         """
         if show not in ("mean", "sample"):
             raise ValueError(f"sample: show={show!r}, expected 'mean' or 'sample'")
@@ -244,8 +283,18 @@ class Run:
             raise ValueError(f"sample: n={n}, expected at least 1")
         given = None if labels is None else self._labels("sample", labels, operator.index(n)).get("y")
         z_key, x_key = jax.random.split(key)
-        drawn = self._sample(z_key, self.variables, operator.index(n), given)
+        drawn = self._sample(z_key, self.variables, self._at_temperature(temperature), operator.index(n), given)
         return drawn.mean if show == "mean" else drawn.sample(x_key)
+
+    def _at_temperature(self, temperature: float | None) -> Any:
+        """The hyperparameters, with this temperature of samples."""
+        if temperature is None:
+            return self.hparams
+        if not hasattr(self.hparams, "sample_temperature"):
+            raise ValueError("sample: this model's samples have no temperature; leave it out")
+        if not 1e-3 <= temperature < math.inf:
+            raise ValueError(f"sample: temperature={temperature}, expected at least 0.001, and finite")
+        return dataclasses.replace(self.hparams, sample_temperature=jnp.asarray(temperature, jnp.float32))
 
     def classify(self, x: ArrayLike) -> Any:
         """q(y|x) of each example by the model's own classifier: a distribution over classes with mode, probabilities.

@@ -104,11 +104,13 @@ class Latents(NamedTuple):
     """What neighbouring entries of a code are, so that evaluation and pictures treat them as such.
 
     ``kind``: "normal", latents with a standard normal prior; "free", with any other prior; "sphere", a unit vector;
-    "categorical", the one-hot or the class probabilities of one variable with a uniform prior. ``size``: how many entries.
+    "categorical", the one-hot or the class probabilities of one variable with a uniform prior; "code", integers from 0 to
+    ``classes`` - 1, each a variable with a learned prior, whose posterior is a point. ``size``: how many entries.
     """
 
-    kind: Literal["normal", "free", "sphere", "categorical"]
+    kind: Literal["normal", "free", "sphere", "categorical", "code"]
     size: int
+    classes: int = 0
 
 
 class Labels(NamedTuple):
@@ -119,11 +121,13 @@ class Labels(NamedTuple):
     where none is given. None: the label is always given, and elbo and log_weights are of x given y.
     ``class_log_weights(key, variables, hparams, batch, num_samples) -> [k, b, classes]``, log p(x, z|y) - log q(z|x, y) of every
     class; by default log_weights of the batch repeated with each label.
+    ``prior_only``: z depends on y, but x given z does not, nor q(z|x): encode and decode read no label.
     """
 
     classes: int
     classify: Callable[..., Any] | None = None
     class_log_weights: Callable[..., jax.Array] | None = None
+    prior_only: bool = False
 
 
 class Recipe(NamedTuple):
@@ -131,7 +135,8 @@ class Recipe(NamedTuple):
 
     They take the variables of the last stage, whose ``state`` holds what its ``prepare`` took from the stages before.
     ``figures``: name -> function(key, variables, hparams, batch) -> a figure record.
-    ``latents``: what a code [d] is made of, from its first entry to its last; () where all are "normal".
+    ``latents``: what a code [d] is made of, from its first entry to its last; () where all are "normal". Codes may also be arrays
+    of more axes, whose entries are counted in their order; decode then takes them flat, too.
     ``labels``: None for a model that reads none.
     All take x as model inputs (float32, in [0, 1] for images); where data is stored otherwise, callers prepare it first.
     """

@@ -32,14 +32,15 @@ def over_batches(
 ) -> Any:
     """``function(key_i, *args, batch)`` over the first ``count`` examples, its [b, ...] results joined to [n, ...] on the host.
 
-    Arrays are read a batch at a time; what comes back, of all examples, is to be small. ``key`` may be a tuple of keys.
+    Batches have a "mask", 1 for rows that count. Arrays are read a batch at a time; what comes back, of all examples, is to be
+    small. ``key`` may be a tuple of keys.
     """
     n = len(arrays["x"]) if count is None else min(count, len(arrays["x"]))
     size = min(size, n)
     whole: list[np.ndarray] = []
     tree: Any = None
     for index, batch in enumerate(data.padded_batches(arrays, size, n)):
-        rows = int(np.sum(batch.pop("mask")))
+        rows = int(np.sum(batch["mask"]))
         keys = jax.tree.map(lambda one, i=index: jax.random.fold_in(one, i), key)
         leaves, tree = jax.tree.flatten(function(keys, *args, batch))
         whole = whole or [np.empty((n, *leaf.shape[1:]), leaf.dtype) for leaf in leaves]
@@ -98,7 +99,8 @@ class Evaluator:
 
     def _moments(self, key: jax.Array, variables: Any, hparams: Any, batch: Any) -> dict[str, jax.Array]:
         posterior = self.run.recipe.encode(key, variables, hparams, batch)
-        return {"mean": posterior.mean, "variance": posterior.variance}
+        rows = len(batch["x"])
+        return {"mean": posterior.mean.reshape(rows, -1), "variance": posterior.variance.reshape(rows, -1)}
 
     def posterior(self, variables: Any, hparams: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Posterior "mean" and "variance" of each example, [n, d]."""

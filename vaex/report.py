@@ -196,7 +196,7 @@ def draw_member(
     moments = evaluator.posterior(variables, hparams, many)
     ways = units.traversals(parts, moments["mean"], moments["variance"], kl)
     images = units.decoded_ways(decode, ways.codes)
-    some = f": {units.MOST} latents of {len(parts)}" if len(parts) > units.MOST else ""
+    some = f": {units.ROWS} latents of {len(parts)}" if len(parts) > units.ROWS else ""
     grid = pictures.traversal_grid(images, ways.names, ways.kl, ways.columns, title=f"Latent traversals{some}")
     plots.save(grid, folder / "traversals.png")
     if [part.kind for part in parts] in (["normal"] * 2, ["free"] * 2):
@@ -219,15 +219,21 @@ def drawn_images(evaluator: Evaluator, variables: Any, hparams: Any, n: int, lab
 def draw_classes(
     evaluator: Evaluator, variables: Any, hparams: Any, originals: np.ndarray, mean: np.ndarray, folder: pathlib.Path
 ) -> None:
-    """Samples with a class in each row and the same z in each column; and examples' own z in every class."""
+    """Samples with a class in each row and the same z (or noise) in each column; and examples' own z in every class, where the
+    label has a say in what z looks like."""
     spec, show = evaluator.run.spec, evaluator.run.settings.evaluation.show
     classes = range(min(spec.num_classes, PICTURES))
     names = tuple(spec.label_names[label] if spec.label_names else str(label) for label in classes)
     samples = np.stack([drawn_images(evaluator, variables, hparams, PICTURES // 2, label) for label in classes])
-    plots.save(Grid(samples, names, title="Samples: the same z in each column"), folder / "samples.png")
+    labels = evaluator.run.recipe.labels
+    prior_only = labels is not None and labels.prior_only
+    title = "Samples: the same random numbers in each column" if prior_only else "Samples: the same z in each column"
+    plots.save(Grid(samples, names, title=title), folder / "samples.png")
+    if prior_only:
+        return
     few = len(originals[: PICTURES // 2])
-    z, labels = np.repeat(mean[:few], len(names), axis=0), np.tile(np.asarray(classes, np.int32), few)
-    changed = np.clip(evaluator.decode(variables, hparams, z, labels, show=show), 0.0, 1.0)
+    z, every = np.repeat(mean[:few], len(names), axis=0), np.tile(np.asarray(classes, np.int32), few)
+    changed = np.clip(evaluator.decode(variables, hparams, z, every, show=show), 0.0, 1.0)
     images = np.concatenate([originals[:few, None], changed.reshape(few, len(names), *spec.shape)], axis=1)
     grid = Grid(images, (), ("original", *names), "Each original's z in every class")
     plots.save(grid, folder / "classes.png")

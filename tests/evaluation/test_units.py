@@ -7,7 +7,7 @@ import scipy.stats as st
 from vaex.core import Latents
 from vaex.evaluation.units import (
     DEGREES,
-    MOST,
+    ROWS,
     count_active,
     decoded_ways,
     great_circles,
@@ -67,6 +67,12 @@ def test_traversals_go_through_numbers_and_classes():
     np.testing.assert_array_equal(c1[:2, :5], np.tile(np.float32(MEAN[0, :5]), (2, 1)))
 
 
+def test_traversals_leave_out_the_least_informative_beyond_the_limit():
+    found = traversals(units(MIXED, 7), MEAN, VARIANCE, kl=[0.1, 2.0, 1.0, 0.5], limit=3)
+    assert found.names == ("z1", "c0", "c1") and found.codes.shape == (3, 11, 7)
+    np.testing.assert_array_equal(found.kl, [2.0, 1.0, 0.5])
+
+
 def test_traversals_of_a_learned_prior_span_the_codes():
     parts = units((Latents("free", 2),), 2)
     mean, variance = 5.0 + 10.0 * RNG.normal(size=(4000, 2)), np.full((4000, 2), 44.0)
@@ -110,7 +116,7 @@ def test_decoding_leaves_out_what_is_not_there():
 
 
 def test_of_many_latents_the_most_informative_are_moved():
-    count = MOST + 5
+    count = ROWS + 5
     parts = units((Latents("free", count),), count)
     found = traversals(parts, np.arange(2 * count, dtype=float).reshape(2, count) ** 2, np.ones((2, count)))
     assert found.names == tuple(f"z{index}" for index in reversed(range(5, count)))

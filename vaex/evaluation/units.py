@@ -19,13 +19,15 @@ from vaex.evaluation.latents import (
 )
 
 DEGREES = tuple(range(0, 360, 30))
-MOST = 40  # latents that are moved, where a code has hundreds
+SPREAD, FREQUENT = 4, 10  # places of a block of integer codes that are shown, and codes at each
+ROWS = 24  # of a picture of traversals, at most
 
 
 class Unit(NamedTuple):
     """One latent: the entries ``start`` to ``stop`` of a code, as a block of ``kind`` (see ``vaex.core.Latents``).
 
-    ``name``: z0, z1, ... counts numbers, c0, c1, ... categorical variables; a sphere of any dimension is one unit.
+    ``name``: z0, z1, ... counts numbers, c0, c1, ... categorical variables; a sphere of any dimension is one unit, and a block of
+    integer codes is one, named by its first entry.
     """
 
     name: str
@@ -67,10 +69,12 @@ def units(blocks: Sequence[Latents], d: int) -> tuple[Unit, ...]:
         )
     found: list[Unit] = []
     start = numbers = categories = 0
-    for kind, size in blocks:
+    for kind, size, _ in blocks:
         if kind in ("normal", "free"):
             found += [Unit(f"z{numbers + i}", kind, start + i, start + i + 1) for i in range(size)]
             numbers += size
+        elif kind == "code":
+            found.append(Unit(f"codes {start}", kind, start, start + size))
         elif kind == "categorical":
             found.append(Unit(f"c{categories}", kind, start, start + size))
             categories += 1
@@ -108,7 +112,8 @@ def kl_per_unit(parts: Sequence[Unit], mean: ArrayLike, variance: ArrayLike) -> 
 def count_active(parts: Sequence[Unit], means: ArrayLike) -> int:
     """How many latents move with the data, by ``active_units``.
 
-    A categorical variable is one latent, active where the probability of some class is; on a sphere coordinates are counted.
+    A categorical variable is one latent, active where the probability of some class is; on a sphere coordinates are counted,
+    and of integer codes those that are not the same for all examples.
 
     Args:
       parts: from ``units``.
@@ -121,17 +126,21 @@ def count_active(parts: Sequence[Unit], means: ArrayLike) -> int:
     return sum(int(np.any(unit.of(found)) if unit.kind == "categorical" else np.sum(unit.of(found))) for unit in parts)
 
 
-def traversals(parts: Sequence[Unit], mean: ArrayLike, variance: ArrayLike, kl: ArrayLike | None = None) -> Traversals:
-    """Codes that start from the first example's and move along one latent each, the ``MOST`` informative ones in their order.
+def traversals(
+    parts: Sequence[Unit], mean: ArrayLike, variance: ArrayLike, kl: ArrayLike | None = None, *, limit: int = ROWS
+) -> Traversals:
+    """Codes that start from the first example's and move along one latent each, the most informative latent first.
 
     A normal latent goes from -3 to 3; a free one as many standard deviations of the codes around their mean; a categorical
-    one through its classes. On a sphere there is a great circle through the first code along each principal direction of
+    one through its classes; some integer codes of a block, evenly spread, go through those that are most frequent in their
+    place. On a sphere there is a great circle through the first code along each principal direction of
     the codes around it, in steps of 30 degrees.
 
     Args:
       parts: from ``units``.
       mean, variance: [n, d], of the posteriors of some examples.
       kl: [latents] to order by; where None, the variance of the means is taken.
+      limit: ways at most; the least informative latents are left out.
     Returns: ``Traversals``.
     Example:
       >>> parts = units((Latents("categorical", 2), Latents("normal", 1)), 3)
@@ -142,10 +151,11 @@ def traversals(parts: Sequence[Unit], mean: ArrayLike, variance: ArrayLike, kl: 
     mean, variance = np.asarray(mean, np.float64), np.asarray(variance, np.float64)
     informative = [np.sum(np.var(unit.of(mean), axis=0)) for unit in parts] if kl is None else np.asarray(kl)
     names, numbers, rows, columns = [], [], [], []
-    for index in order_by_kl(informative)[:MOST]:
+    for index in order_by_kl(informative)[:limit]:
         found, labels, captions = _ways(parts[index], mean, variance)
         names, rows, columns = [*names, *labels], [*rows, *found], [*columns, captions]
         numbers += [informative[index]] * len(found)
+    names, rows, numbers = names[:limit], rows[:limit], numbers[:limit]
     codes = np.full((len(rows), max(len(row) for row in rows), mean.shape[-1]), np.nan, np.float32)
     for into, row in zip(codes, rows, strict=True):
         into[: len(row)] = row
@@ -176,11 +186,26 @@ def _ways(unit: Unit, mean: np.ndarray, variance: np.ndarray) -> tuple[list[np.n
             way[:, unit.start : unit.stop] = circle
             circles.append(way)
         return circles, [f"circle {index}" for index in range(len(circles))], tuple(f"{angle}°" for angle in DEGREES)
+    if unit.kind == "code":
+        return _code_ways(unit, mean)
     values = traversal_values()
     captions = tuple(f"{value:.3g}".replace("-", "−") for value in values)
     centre, scale = span(unit, mean, variance)
     values = centre + scale * values
     return [*latent_traversals(lambda z: z, base, [unit.start], values)], [unit.name], captions
+
+
+def _code_ways(unit: Unit, codes: np.ndarray) -> tuple[list[np.ndarray], list[str], tuple[str, ...]]:
+    """As ``_ways``: some places of a block of integers, each through its most frequent codes."""
+    places = np.unique(np.linspace(unit.start, unit.stop - 1, SPREAD + 2).round().astype(int)[1:-1])
+    ways = []
+    for place in places:
+        values, counts = np.unique(codes[:, place], return_counts=True)
+        frequent = values[np.argsort(-counts, kind="stable")][:FREQUENT]
+        way = np.tile(codes[0], (len(frequent), 1))
+        way[:, place] = frequent
+        ways.append(way)
+    return ways, [f"code {place}" for place in places], ()
 
 
 def span(unit: Unit, mean: ArrayLike, variance: ArrayLike) -> tuple[float, float]:

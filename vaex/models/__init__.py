@@ -59,6 +59,12 @@ FAMILIES: dict[str, dict[str, Entry]] = {
         "gumbel_vae": Entry("categorical latents by softened samples", "relaxed; evaluated: elbo", "Jang et al. 2017"),
         "joint_vae": Entry("continuous and categorical latents with capacities", "no", "Dupont 2018"),
     },
+    "codebooks": {
+        "vq_vae": Entry("a map of codes, and a transformer over it", "no; evaluated: elbo", "van den Oord et al. 2017"),
+        "vq_vae2": Entry(
+            "maps of codes at several levels, and a transformer", "no; evaluated: elbo", "Razavi et al. 2019"
+        ),
+    },
     "deep hierarchies": {
         "ladder_vae": Entry("precision-weighted posteriors, KL warmed up", "elbo when warm", "Sonderby et al. 2016"),
         "hierarchical_vae": Entry("residual cells from the top down (VDVAE, NVAE)", "elbo", "Child 2021"),

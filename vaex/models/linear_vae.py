@@ -8,6 +8,8 @@ and the latents are the principal components; it has no other local maxima.
 
 Source: Lucas et al. 2019, Don't blame the ELBO!, sections 3 and 4; Tipping & Bishop 1999 (the maximum, eqs. 7 and 8).
 Command: ``python experiments/run.py --model=linear_vae``
+Result: digits, test: elbo and exact log-likelihood 17.59 nats, probabilistic PCA's maximum within 0.001
+(experiments/linear.py).
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import chex
@@ -58,8 +58,10 @@ def subject(model: str | types.ModuleType, shape: tuple[int, ...] = (8, 8, 1), *
     return subjects(model, shape, **changes)[0]
 
 
-def subjects(model: str | types.ModuleType, shape: tuple[int, ...] = (8, 8, 1), **changes: Any) -> list[Subject]:
-    """Each stage of the model as a subject."""
+def subjects(
+    model: str | types.ModuleType, shape: tuple[int, ...] = (8, 8, 1), *, abstract: bool = False, **changes: Any
+) -> list[Subject]:
+    """Each stage of the model as a subject; ``abstract``: with the shapes alone of what the stages before have learned."""
     module = models.module(model) if isinstance(model, str) else model
     config = module.Config(**{**getattr(module, "TINY", {}), **changes})
     members = (Member(0, {}), Member(1, {"learning_rate": "ramp:0.003:0.001:10"}))
@@ -78,7 +80,8 @@ def subjects(model: str | types.ModuleType, shape: tuple[int, ...] = (8, 8, 1), 
         it = Subject(module.__name__, recipe, spec, stepper, arrays, feed, hparams, {}, module, index, dict(finished))
         found.append(it)
         if index + 1 < len(recipe.stages):
-            finished[stage.name] = averaged_variables(first_states(it))
+            begun = jax.eval_shape(beginning(it), it.finished) if abstract else first_states(it)
+            finished[stage.name] = averaged_variables(begun)
     return found
 
 
@@ -109,7 +112,13 @@ def first_states(it: Subject, members: tuple[int, ...] = (0, 1)) -> Any:
     hparams = jax.tree.map(lambda leaf: leaf[np.asarray(members)], it.hparams)
     finished = jax.tree.map(lambda leaf: leaf[np.asarray(members)], it.finished)
     made: dict[str, Any] = {"stage": it.stage, "prepare": it.recipe.stages[it.stage].prepare, "finished": finished}
-    return population.init(it.algorithm, members, hparams, example(it), **made)
+    with quickly():  # all laws begin with the same bits, and the programs that draw them take long to compile
+        return population.init(it.algorithm, members, hparams, example(it), **made)
+
+
+def beginning(it: Subject, members: tuple[int, ...] = (0, 1)) -> Callable[[Any], Any]:
+    """What the stages before have learned -> the first states of the members, for tracing."""
+    return lambda finished: first_states(it._replace(finished=finished), members)
 
 
 def is_last(it: Subject) -> bool:

@@ -1,0 +1,46 @@
+"""Residual encoder and decoder: sizes, every pixel read, no pixel unreachable."""
+
+import jax
+import numpy as np
+import pytest
+
+from vaex.errors import UserError
+from vaex.nets import ResidualDecoder, ResidualEncoder
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+@pytest.mark.parametrize(
+    ("shape", "stages", "size"), [((8, 8, 1), 2, (2, 2)), ((9, 14, 3), 2, (2, 3)), ((5, 7, 2), 1, (2, 3))]
+)
+def test_maps_read_every_pixel_and_come_back_to_the_image_size(shape, stages, size, filled):
+    encoder = ResidualEncoder(4, stages, blocks=1, activation="tanh")
+    decoder = ResidualDecoder(shape, 4, stages, blocks=1, activation="tanh")
+    x = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)
+    features = np.zeros((2, *size, 4), np.float32)
+    up, down = filled(encoder, x), filled(decoder, features)
+    assert encoder.apply(up, x).shape == (2, *size, 4) and decoder.apply(down, features).shape == x.shape
+    pixels = jax.jit(jax.grad(lambda x: encoder.apply(up, x).sum()))(x)
+    assert np.all(np.asarray(pixels) != 0)
+    reached = jax.jit(jax.grad(lambda f: (decoder.apply(down, f) * x).sum()))(features)
+    assert np.all(np.asarray(reached) != 0)
+
+
+def test_blocks_add_to_what_passes(filled):
+    x = np.random.default_rng(0).standard_normal((1, 8, 8, 1)).astype(np.float32)
+    one = ResidualEncoder(4, 1, blocks=1, activation="tanh")
+    variables = filled(one, x)
+    block = jax.tree.map(np.zeros_like, variables["params"]["block_0"])
+    without = {name: leaf for name, leaf in variables["params"].items() if name != "block_0"}
+    plain = ResidualEncoder(4, 1, blocks=0, activation="tanh").apply({"params": without}, x)
+    np.testing.assert_array_equal(one.apply({"params": {**without, "block_0": block}}, x), plain)
+    assert np.abs(one.apply(variables, x) - plain).max() > 1e-3
+
+
+def test_maps_of_another_size_are_refused():
+    with pytest.raises(ValueError, match=r"x has shape \(1, 3, 3, 4\), expected \[..., 2, 2, n\]"):
+        jax.eval_shape(ResidualDecoder((8, 8, 1), 4, 2).init, jax.random.key(0), np.zeros((1, 3, 3, 4), np.float32))
+    with pytest.raises(UserError, match="activation='rely'"):
+        jax.eval_shape(
+            ResidualEncoder(4, 1, activation="rely").init, jax.random.key(0), np.zeros((1, 8, 8, 1), np.float32)
+        )

@@ -1,0 +1,111 @@
+"""Integer codes through evaluation and the codec: encode gives them, decode takes them and refuses what is none."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vaex
+from vaex import cli, files
+from vaex.core import Latents
+from vaex.evaluation.units import count_active, kl_per_unit, traversals, units
+
+KEY = jax.random.key(0)
+WORDS = [
+    "--channels=2",
+    "--blocks=0",
+    "--codes=4",
+    "--code_dim=2",
+    "--prior_width=4",
+    "--prior_layers=1",
+    "--prior_heads=2",
+]
+IMAGES = np.random.default_rng(0).integers(0, 17, (5, 8, 8, 1))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run that is conditional on the class, and has been drawn."""
+    out = tmp_path_factory.mktemp("codes") / "run"
+    words = ["--model=vq_vae", *WORDS, "--class_conditional", "--steps=2", "--prior_steps=2", "--batch_size=20"]
+    assert cli.main([*words, "--eval_split=validation", "--eval_images=5", f"--out={out}"]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    return vaex.load(folder)
+
+
+def test_the_summary_and_the_pictures_know_codes(folder):
+    facts = files.read_json(folder / "summary.json")["members"][0]
+    assert "kl_per_latent" not in facts and 0 <= facts["active_units"] <= 16
+    assert {"perplexity", "usage", "bits_per_code", "bits_per_dimension", "generative_accuracy"} <= set(facts)
+    drawn = {path.stem for path in (folder / "figures").glob("*.png")}
+    assert {
+        "reconstructions",
+        "samples",
+        "traversals",
+        "code_usage",
+        "code_maps",
+        "temperatures",
+        "completions",
+    } <= drawn
+    assert "classes" not in drawn  # x given its codes does not depend on the class
+
+
+def test_codes_come_out_and_go_in_as_integers(run):
+    codes = run.encode(IMAGES).mean
+    assert codes.shape == (5, 4, 4) == (5, *run.latent_shape) and codes.dtype == jnp.int32
+    np.testing.assert_array_equal(run.encode(IMAGES, labels=3).mean, codes)
+    images = run.decode(np.asarray(codes)).mean
+    assert images.shape == (5, 8, 8, 1)
+    np.testing.assert_allclose(images, run.reconstruct(IMAGES), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(lambda z: run.decode(z).mean)(codes), images, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("z", "words"),
+    [
+        (np.zeros((1, 4, 4)), "z has dtype float32, expected integers"),
+        (np.full((1, 4, 4), 4), "z holds integers from 4 to 4, expected codes 0 to 3"),
+        (np.full((1, 4, 4), -1), "z holds integers from -1 to -1"),
+        (np.zeros((1, 16), np.int32), r"z has shape \(1, 16\), expected \[b, 4, 4\]"),
+    ],
+)
+def test_what_is_no_code_is_refused(run, z, words):
+    with pytest.raises(ValueError, match=words):
+        run.decode(z)
+
+
+def test_samples_have_a_temperature_and_a_class(run):
+    plain = run.sample(KEY, 6, labels=2)
+    np.testing.assert_array_equal(run.sample(KEY, 6, labels=2, temperature=1.0), plain)
+    assert np.abs(run.sample(KEY, 6, labels=2, temperature=50.0) - plain).max() > 0
+    assert run.sample(KEY, 2).shape == (2, 8, 8, 1)
+    for temperature in (0.0, np.inf, -1.0, np.nan):
+        with pytest.raises(ValueError, match=r"at least 0[.]001, and finite"):
+            run.sample(KEY, 2, temperature=temperature)
+
+
+def test_only_what_the_prior_says_needs_labels(run):
+    with pytest.raises(ValueError, match="log_likelihood: this model needs labels"):
+        run.log_likelihood(KEY, IMAGES)
+    given = run.log_likelihood(KEY, IMAGES, labels=[0, 1, 2, 3, 4])
+    every = run.class_log_likelihoods(KEY, IMAGES)
+    assert every.shape == (5, 10)
+    np.testing.assert_allclose(given, every[np.arange(5), np.arange(5)], rtol=1e-5)
+
+
+def test_units_of_integer_codes():
+    codes = np.array([[0, 7, 1, 2, 5, 5], [1, 7, 1, 2, 5, 5], [1, 7, 2, 2, 5, 5], [1, 7, 3, 2, 5, 5]])
+    parts = units((Latents("code", 2, 8), Latents("code", 4, 8)), 6)
+    assert [(part.name, part.start, part.stop) for part in parts] == [("codes 0", 0, 2), ("codes 2", 2, 6)]
+    assert kl_per_unit(parts, codes, np.zeros((4, 6))) is None
+    assert count_active(parts, codes) == 2  # the first and the third place
+    found = traversals(parts, codes, np.zeros((4, 6)))
+    assert found.kl is None and set(found.names) <= {f"code {place}" for place in range(6)}
+    way = found.codes[found.names.index("code 2")]
+    way = way[np.isfinite(way).all(axis=1)]
+    np.testing.assert_array_equal(way[:, 2], [1, 2, 3])  # the most frequent first
+    np.testing.assert_array_equal(np.delete(way, 2, axis=1), np.tile(np.delete(codes[0], 2), (3, 1)))

@@ -1,0 +1,246 @@
+"""Quantizers by flags: from maps of vectors to integer codes, with codebooks that gradients or moving averages move.
+
+A quantizer gives ``slots`` codes per vector, each from 0 to ``codes`` - 1: one, or one per codebook. Its state is a dictionary:
+"use" [slots, codes], the share of each code over the last hundred batches, and "codebooks" where moving averages move them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vaex import quantizers
+from vaex.core import PyTree
+from vaex.errors import UserError
+from vaex.quantizers import CodebookState, Quantized
+from vaex.schedules import Schedule
+from vaex.training import algorithm
+
+MEMORY = 0.99  # decay of the tracked shares per step
+SCALAR = ("finite_scalar", "lookup_free")  # quantizers without a codebook
+
+
+@dataclass(frozen=True)
+class Config:
+    """Static choices of every model with a quantizer.
+
+    Attributes:
+      quantizer: vector (one codebook), residual or grouped (several), finite_scalar (FSQ) or lookup_free (LFQ).
+      codes: of each codebook; of lookup_free a power of two; finite_scalar has the product of its levels.
+      code_dim: length of a code of a codebook.
+      codebooks: of residual and grouped.
+      levels: of each dimension of finite_scalar.
+      codebook: moved by moving averages (ema) or by the gradient of its loss.
+      codebook_init: means of the first batch's vectors (kmeans), or normal numbers.
+      gradient: through the choice of a code: straight_through, or by rotation, where there are codebooks.
+    """
+
+    quantizer: Literal["vector", "residual", "grouped", "finite_scalar", "lookup_free"] = "vector"
+    codes: int = 128
+    code_dim: int = 16
+    codebooks: int = 2
+    levels: tuple[int, ...] = (8, 4, 4)
+    codebook: Literal["ema", "gradient"] = "ema"
+    codebook_init: Literal["kmeans", "normal"] = "kmeans"
+    gradient: Literal["straight_through", "rotation"] = "straight_through"
+
+    def __post_init__(self) -> None:
+        for name, least in (("codes", 2), ("code_dim", 1), ("codebooks", 1)):
+            if getattr(self, name) < least:
+                raise UserError(f"--{name}={getattr(self, name)}: expected at least {least}")
+        if self.quantizer == "grouped" and self.code_dim % self.codebooks:
+            raise UserError(
+                f"--code_dim={self.code_dim}: expected a multiple of --codebooks={self.codebooks}, as each group has its share"
+            )
+        if self.quantizer == "lookup_free" and self.codes & (self.codes - 1):
+            raise UserError(f"--codes={self.codes}: expected a power of two, since lookup_free codes are made of bits")
+        if not self.levels or min(self.levels) < 2 or math.prod(self.levels) > 2**20:
+            words = "x".join(map(str, self.levels))
+            raise UserError(
+                f"--levels={words}: expected at least two for each dimension, such as 8x4x4, 2^20 codes at most"
+            )
+        if self.quantizer in SCALAR and self.gradient == "rotation":
+            raise UserError(
+                f"--gradient=rotation: --quantizer={self.quantizer} has no codebook to rotate to; use straight_through"
+            )
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class HParams(algorithm.HParams):
+    """What scales something; traced.
+
+    Attributes:
+      commitment: weight of the squared distances of vectors to their codes.
+      ema_decay: of the moving averages that move ema codebooks, per step.
+      dead_share: codes of ema codebooks chosen less often than this share of what is even are put on random vectors of the
+        batch; 0 is off.
+      entropy: weight of lookup_free's entropy loss, each choice sure and all codes used, in nats.
+    """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {
+        "commitment": (0.0, math.inf),
+        "ema_decay": (0.0, 1.0),
+        "dead_share": (0.0, 1.0),
+        "entropy": (0.0, math.inf),
+    }
+
+    commitment: Schedule | float = 0.25
+    ema_decay: Schedule | float = 0.99
+    dead_share: Schedule | float = 0.1
+    entropy: Schedule | float = 0.1
+
+
+class Quantizer(NamedTuple):
+    """A quantizer as pure functions; ``dim``: length of a vector, ``slots``: codes per vector, ``codes``: of each slot.
+
+    ``init(key, z [..., dim]) -> (params, state)``: codebooks made of vectors of the first batch; ``()`` for no parameters.
+    ``quantize(params, state, z) -> Quantized`` with indices [..., slots].
+    ``lookup(params, state, indices [..., slots]) -> [..., dim]``.
+    ``loss(hparams, quantized, z, mask) -> [...]``, per vector, nats.
+    ``update(key, hparams, state, z, indices, mask) -> state``; mask [...], 1 for vectors that count, or None.
+    """
+
+    dim: int
+    slots: int
+    codes: int
+    init: Callable[[jax.Array, jax.Array], tuple[PyTree, PyTree]]
+    quantize: Callable[[PyTree, PyTree, jax.Array], Quantized]
+    lookup: Callable[[PyTree, PyTree, jax.Array], jax.Array]
+    loss: Callable[[Any, Quantized, jax.Array, jax.Array | None], jax.Array]
+    update: Callable[[jax.Array, Any, PyTree, jax.Array, jax.Array, jax.Array | None], PyTree]
+
+
+def quantizer(config: Config) -> Quantizer:
+    """The quantizer that the flags describe."""
+    return _without_codebook(config) if config.quantizer in SCALAR else _with_codebooks(config)
+
+
+def _without_codebook(config: Config) -> Quantizer:
+    """FSQ and LFQ, each vector one code."""
+    finite, levels = config.quantizer == "finite_scalar", config.levels
+    dim = len(levels) if finite else config.codes.bit_length() - 1
+    codes = math.prod(levels) if finite else config.codes
+
+    def init(key: jax.Array, z: jax.Array) -> tuple[PyTree, PyTree]:
+        return (), {"use": _even(1, codes)}
+
+    def quantize(params: PyTree, state: PyTree, z: jax.Array) -> Quantized:
+        found = quantizers.finite_scalar_quantize(z, levels) if finite else quantizers.lookup_free_quantize(z)
+        return found._replace(indices=found.indices[..., None])
+
+    def lookup(params: PyTree, state: PyTree, indices: jax.Array) -> jax.Array:
+        flat = indices[..., 0]
+        return quantizers.finite_scalar_lookup(flat, levels) if finite else quantizers.lookup_free_lookup(flat, dim)
+
+    def loss(hparams: Any, quantized: Quantized, z: jax.Array, mask: jax.Array | None) -> jax.Array:
+        if finite:
+            return quantized.commitment_loss
+        entropy = quantizers.lookup_free_entropy(z, mask=mask)
+        return hparams.commitment * quantized.commitment_loss + hparams.entropy * (entropy.sample - entropy.batch)
+
+    def update(
+        key: jax.Array, hparams: Any, state: PyTree, z: jax.Array, indices: jax.Array, mask: jax.Array | None
+    ) -> PyTree:
+        return {"use": _used(state["use"], indices, mask)}
+
+    return Quantizer(dim, 1, codes, init, quantize, lookup, loss, update)
+
+
+def _with_codebooks(config: Config) -> Quantizer:
+    """One codebook [q, codes, width], or several in a row or side by side; one is a row of one."""
+    ema, grouped = config.codebook == "ema", config.quantizer == "grouped"
+    slots, dim, codes = 1 if config.quantizer == "vector" else config.codebooks, config.code_dim, config.codes
+
+    def parted(z: jax.Array) -> jax.Array:
+        """The groups' vectors [q, ..., dim / q]."""
+        return jnp.moveaxis(z.reshape(*z.shape[:-1], slots, -1), -2, 0)
+
+    def books(params: PyTree, state: PyTree) -> jax.Array:
+        return state["codebooks"].codebook if ema else params
+
+    def init(key: jax.Array, z: jax.Array) -> tuple[PyTree, PyTree]:
+        start, left = [], parted(z) if grouped else jnp.broadcast_to(z, (slots, *z.shape))
+        for slot in range(slots):
+            own = jax.random.fold_in(key, slot)
+            if config.codebook_init == "normal":
+                start.append(jax.random.normal(own, (codes, left.shape[-1])))
+                continue
+            start.append(quantizers.kmeans_codebook(own, left[slot], codes, num_iterations=5))
+            if not grouped:  # the next one begins with what this one leaves
+                left = left - quantizers.lookup(start[-1], quantizers.nearest_code(left[slot], start[-1]))
+        stack, use = jnp.stack(start), {"use": _even(slots, codes)}
+        if not ema:
+            return stack, use
+        state = jax.vmap(quantizers.init_codebook)(stack)
+        even = math.prod(z.shape[:-1]) / codes  # as if each had been chosen evenly
+        return (), use | {"codebooks": CodebookState(stack, state.counts * even, state.sums * even)}
+
+    def quantize(params: PyTree, state: PyTree, z: jax.Array) -> Quantized:
+        chosen = quantizers.grouped_quantize if grouped else quantizers.residual_quantize
+        return chosen(z, books(params, state), gradient=config.gradient)
+
+    def lookup(params: PyTree, state: PyTree, indices: jax.Array) -> jax.Array:
+        return (quantizers.grouped_lookup if grouped else quantizers.residual_lookup)(books(params, state), indices)
+
+    def loss(hparams: Any, quantized: Quantized, z: jax.Array, mask: jax.Array | None) -> jax.Array:
+        commitment = hparams.commitment * quantized.commitment_loss
+        return commitment if ema else quantized.codebook_loss + commitment
+
+    def update(
+        key: jax.Array, hparams: Any, state: PyTree, z: jax.Array, indices: jax.Array, mask: jax.Array | None
+    ) -> PyTree:
+        use = {"use": _used(state["use"], indices, mask)}
+        if not ema:
+            return use
+        old: CodebookState = state["codebooks"]
+        seen = parted(z) if grouped else quantizers.residual_inputs(z, old.codebook, indices)
+
+        def one(key: jax.Array, old: CodebookState, z: jax.Array, indices: jax.Array) -> CodebookState:
+            new = quantizers.update_codebook(old, z, indices, decay=hparams.ema_decay, mask=mask)
+            threshold = hparams.dead_share * jnp.mean(new.counts)
+            return quantizers.replace_dead_codes(key, new, z, threshold=threshold, mask=mask)
+
+        return {
+            **use,
+            "codebooks": jax.vmap(one)(jax.random.split(key, slots), old, seen, jnp.moveaxis(indices, -1, 0)),
+        }
+
+    return Quantizer(dim, slots, codes, init, quantize, lookup, loss, update)
+
+
+def shares(indices: jax.Array, codes: int, mask: jax.Array | None) -> jax.Array:
+    """How often each code is among indices [..., slots], as shares [slots, codes]; mask [...], 1 for those that count.
+
+    Example:
+      >>> shares(jnp.array([[0], [2], [2], [2]]), 3, None)
+      Array([[0.25, 0.  , 0.75]], dtype=float32)
+    """
+    weights = jnp.ones(indices.shape[:-1]) if mask is None else mask
+    flat, weights = indices.reshape(-1, indices.shape[-1]), weights.reshape(-1)
+    counts = jnp.einsum("n,nsk->sk", weights, jax.nn.one_hot(flat, codes))
+    return counts / jnp.maximum(jnp.sum(weights), 1.0)
+
+
+def effective(shares: jax.Array) -> jax.Array:
+    """The perplexity of shares [slots, codes]: exponentiated entropy, mean over slots.
+
+    Example:
+      >>> print(effective(jnp.array([[0.5, 0.5, 0.0]])))
+      2.0
+    """
+    return jnp.mean(jnp.exp(jnp.sum(jax.scipy.special.entr(shares), axis=-1)))
+
+
+def _even(slots: int, codes: int) -> jax.Array:
+    return jnp.full((slots, codes), 1.0 / codes, jnp.float32)
+
+
+def _used(use: jax.Array, indices: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """The tracked shares with this batch's in them."""
+    return MEMORY * use + (1.0 - MEMORY) * shares(indices, use.shape[1], mask)

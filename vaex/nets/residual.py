@@ -1,0 +1,121 @@
+"""Residual convolutional encoder and decoder between images and maps of features, a whole number of halvings apart."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+
+from vaex.nets.activations import activation_function
+from vaex.nets.conv import Conv, ConvTranspose
+from vaex.nets.image import halvings
+
+
+class ResidualBlock(nn.Module):
+    """x plus a 3x3 convolution and a product per pixel of x, each after the activation; sizes stay.
+
+    Attributes:
+      activation: name, see ``activation_function``.
+    """
+
+    activation: str = "relu"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., h, w, c] -> [..., h, w, c]."""
+        activation = activation_function(self.activation)
+        y = Conv(x.shape[-1], (3, 3), padding=1, name="conv")(activation(x))
+        return x + nn.Dense(x.shape[-1], name="pixel")(activation(y))
+
+
+class ResidualEncoder(nn.Module):
+    """Convolutions 4x4 with stride 2, a 3x3 one, residual blocks, an activation.
+
+    Sides are halved as ``halvings`` says: any size is read to its last pixel. Parameters: ``down_0``, ..., ``conv``,
+    ``block_0``, ...
+
+    Attributes:
+      channels: width of all layers.
+      stages: halvings, each of which needs at least 4 pixels on each side.
+      blocks: residual blocks.
+      activation: name, see ``activation_function``.
+    Example:
+      >>> encoder = ResidualEncoder(channels=4, stages=2)
+      >>> images = jax.numpy.zeros((2, 9, 14, 3))
+      >>> jax.eval_shape(encoder.init_with_output, jax.random.key(0), images)[0].shape
+      (2, 2, 3, 4)
+
+    References: van den Oord, Vinyals & Kavukcuoglu 2017, section 4.1.
+    """
+
+    channels: int = 32
+    stages: int = 2
+    blocks: int = 2
+    activation: str = "relu"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., h, w, c] -> [..., h', w', channels].
+
+        Raises: UserError for an image too small for the halvings or an unknown activation.
+        """
+        activation = activation_function(self.activation)
+        for index in range(self.stages):
+            x = activation(Conv(self.channels, (4, 4), strides=2, padding=1, name=f"down_{index}")(x))
+        x = Conv(self.channels, (3, 3), padding=1, name="conv")(x)
+        for index in range(self.blocks):
+            x = ResidualBlock(self.activation, name=f"block_{index}")(x)
+        return activation(x)
+
+
+class ResidualDecoder(nn.Module):
+    """The mirror of ``ResidualEncoder``: a 3x3 convolution, residual blocks, transposed convolutions 4x4 with stride 2.
+
+    The map's sides must be those that ``halvings`` gives for the image. Parameters: ``conv``, ``block_0``, ..., and ``up_1``,
+    ``up_0`` (the last layer).
+
+    Attributes:
+      shape: of the result, (h, w, c).
+      channels: width of all layers but the last.
+      stages: doublings.
+      blocks: residual blocks.
+      activation: name, see ``activation_function``.
+    Example:
+      >>> decoder = ResidualDecoder(shape=(9, 14, 3), channels=4, stages=2)
+      >>> features = jax.numpy.zeros((2, 2, 3, 5))
+      >>> jax.eval_shape(decoder.init_with_output, jax.random.key(0), features)[0].shape
+      (2, 9, 14, 3)
+    """
+
+    shape: tuple[int, int, int]
+    channels: int = 32
+    stages: int = 2
+    blocks: int = 2
+    activation: str = "relu"
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[..., h', w', features] -> [..., h, w, c], without an activation at the end.
+
+        Raises: ValueError for a map of another size; UserError for a result too small for the doublings.
+        """
+        activation = activation_function(self.activation)
+        height, width, features = self.shape
+        sizes = halvings(height, width, self.stages)
+        if x.shape[-3:-1] != sizes[-1]:
+            raise ValueError(
+                f"ResidualDecoder: x has shape {x.shape}, expected [..., {sizes[-1][0]}, {sizes[-1][1]}, n]"
+            )
+        x = Conv(self.channels, (3, 3), padding=1, name="conv")(x)
+        for index in range(self.blocks):
+            x = ResidualBlock(self.activation, name=f"block_{index}")(x)
+        for index in reversed(range(self.stages)):
+            layer = ConvTranspose(
+                self.channels if index else features,
+                (4, 4),
+                strides=(2, 2),
+                padding=[(2, 2 + side % 2) for side in sizes[index]],
+                kernel_init=nn.initializers.variance_scaling(4.0, "fan_in", "truncated_normal"),
+                name=f"up_{index}",
+            )
+            x = layer(activation(x))
+        return x
