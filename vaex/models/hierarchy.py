@@ -256,9 +256,14 @@ def draw_kl(
     x = batch["x"]
     if spec.binarize == "dynamic":
         x = (jax.random.uniform(key, x.shape) < x).astype(x.dtype)
-    posterior = it.posterior(whole(variables), hparams, {"x": x})
-    noise = jax.random.normal(jax.random.fold_in(key, 1), posterior.batch_shape + posterior.event_shape)
-    layers = kl_by_layer(network, posterior._down(noise, "posterior"))
+
+    @jax.jit
+    def layers_of(params: Any, x: jax.Array) -> list[jax.Array]:
+        posterior = it.posterior(params, hparams, {"x": x})
+        noise = jax.random.normal(jax.random.fold_in(key, 1), posterior.batch_shape + posterior.event_shape)
+        return kl_by_layer(network, posterior._down(noise, "posterior"))
+
+    layers = layers_of(whole(variables), x)
     heights = [float(jnp.mean(layer)) for layer in layers]
     labels = tuple(f"{index + 1}: {name}" for index, name in enumerate(network.names))
     return Bars(heights, labels, "layer, from the top", "nats", f"KL by layer, mean of {len(x)} examples")
