@@ -183,6 +183,7 @@ def settings(
     varied = tuple(name for name, texts in grid.items() if len(texts) > 1)
     switches = {
         "clip": any(text != "inf" for text in grid.get("clip_norm", ())),
+        "skip": any(text != "inf" for text in grid.get("skip_norm", ())),
         "average": any(text != "0" for text in grid.get("average_decay", ())),
     }
     names = {field.name for field in dataclasses.fields(config)}

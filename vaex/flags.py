@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from vaex.errors import UserError, nearest
 
-HIDDEN = ("clip", "average")  # static switches of a model that follow from its hyperparameters
+HIDDEN = ("clip", "average", "skip")  # static switches of a model that follow from its hyperparameters
 
 
 @dataclass(frozen=True)

@@ -195,11 +195,9 @@ def draw_member(
     many = evaluator.shown(np.arange(min(evaluator.batch, len(evaluator.arrays["x"]))))
     moments = evaluator.posterior(variables, hparams, many)
     ways = units.traversals(parts, moments["mean"], moments["variance"], kl)
-    title = (
-        f"Latent traversals, {units.ROWS} most informative" if len(ways.names) == units.ROWS else "Latent traversals"
-    )
     images = units.decoded_ways(decode, ways.codes)
-    grid = pictures.traversal_grid(images, ways.names, ways.kl, ways.columns, title=title)
+    some = f": {units.ROWS} latents of {len(parts)}" if len(parts) > units.ROWS else ""
+    grid = pictures.traversal_grid(images, ways.names, ways.kl, ways.columns, title=f"Latent traversals{some}")
     plots.save(grid, folder / "traversals.png")
     if [part.kind for part in parts] in (["normal"] * 2, ["free"] * 2):
         centre, scale = np.array([units.span(part, **moments) for part in parts]).T

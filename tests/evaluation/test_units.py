@@ -5,7 +5,16 @@ import pytest
 import scipy.stats as st
 
 from vaex.core import Latents
-from vaex.evaluation.units import DEGREES, count_active, decoded_ways, great_circles, kl_per_unit, traversals, units
+from vaex.evaluation.units import (
+    DEGREES,
+    ROWS,
+    count_active,
+    decoded_ways,
+    great_circles,
+    kl_per_unit,
+    traversals,
+    units,
+)
 from vaex.evaluation.units import span as span_of
 
 MIXED = (Latents("normal", 2), Latents("categorical", 3), Latents("categorical", 2))
@@ -104,3 +113,10 @@ def test_decoding_leaves_out_what_is_not_there():
     images = decoded_ways(decode, codes)
     assert [z.shape for z in seen] == [(11 + 11 + 3 + 2, 7)] and images.shape == (4, 11, 2, 1, 1)
     np.testing.assert_array_equal(images[..., 0, 0], codes[..., :2])
+
+
+def test_of_many_latents_the_most_informative_are_moved():
+    count = ROWS + 5
+    parts = units((Latents("free", count),), count)
+    found = traversals(parts, np.arange(2 * count, dtype=float).reshape(2, count) ** 2, np.ones((2, count)))
+    assert found.names == tuple(f"z{index}" for index in reversed(range(5, count)))

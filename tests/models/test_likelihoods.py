@@ -1,11 +1,13 @@
 """The likelihood heads: what auto chooses, what each computes from raw numbers, and what it refuses."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
 
 from vaex.data.spec import Spec
+from vaex.distributions import DiscretizedLogisticMixture
 from vaex.errors import UserError
 from vaex.models import likelihoods
 
@@ -87,6 +89,8 @@ def test_bernoulli_on_grey_is_a_cross_entropy_and_no_density():
         ("bernoulli", REAL, "real numbers"),
         ("categorical", FLOATS, "use --likelihood=gaussian"),
         ("discretized_logistic", COLOR._replace(dequantize="uniform"), "use --dequantize=none"),
+        ("discretized_logistic_mixture", FLOATS, "use --likelihood=gaussian"),
+        ("discretized_logistic_mixture", Spec("flat", (4,), "grey", levels=17), "needs images"),
     ],
 )
 def test_heads_that_do_not_fit_are_refused(name, spec, words):
@@ -99,3 +103,21 @@ def test_bounded_is_odd_smooth_and_bounded():
     y = likelihoods.bounded(x)
     assert jnp.all(jnp.diff(y) >= 0) and jnp.all(jnp.abs(y) <= 7.0)
     np.testing.assert_allclose(y, -y[::-1], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("spec", [DIGITS, COLOR])
+def test_mixture_reads_its_numbers_by_pixel(spec):
+    """Ten components; what a raw output holds beyond their numbers changes nothing."""
+    head = likelihoods.build("discretized_logistic_mixture", spec)
+    channels = spec.shape[-1]
+    wanted = 10 * {1: 3, 3: 10}[channels]
+    assert 0 <= head.channels * channels - wanted < channels and head.discrete and head.density
+    values = raw(spec, head.channels)
+    flat = values.reshape(5, 2, 3, -1)
+    expected = DiscretizedLogisticMixture.from_parameters(flat[..., :wanted], channels=channels, levels=spec.levels)
+    x = jnp.asarray(
+        np.random.default_rng(1).integers(0, spec.levels, (5, *spec.shape)) / (spec.levels - 1), jnp.float32
+    )
+    found = head.distribution(values, head.init(), jnp.float32(1.0))
+    np.testing.assert_allclose(found.log_prob(x), expected.log_prob(x), rtol=1e-6)
+    assert found.mean.shape == found.sample(jax.random.key(0)).shape == (5, *spec.shape)

@@ -21,6 +21,14 @@ PLAYERS = ("encoder", "critic")
 
 
 RATES = {"encoder": 0.01, "critic": 0.002}
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class SkippingHParams(HParams):
+    skip_norm: float = float("inf")
+
+
 compiled = functools.cache(lambda **options: jax.jit(gradient_algorithm(MODEL, **options).step))
 
 
@@ -312,3 +320,39 @@ def test_the_state_must_stay_what_it_was():
 def test_ranges_name_every_number():
     fields = {field.name for field in dataclasses.fields(algorithm.HParams)}
     assert set(algorithm.HParams.RANGES) == fields
+
+
+def test_a_step_of_too_large_a_gradient_changes_nothing():
+    """Neither parameters, moments, average nor the model's state; a step below the threshold is one without it."""
+    norms = [float(optax.tree.norm(own_gradient(start()[0].variables.params, player))) for player in PLAYERS]
+    for threshold, skipped in ((0.99 * max(norms), 1.0), (1.01 * max(norms), 0.0)):
+        state, step = start(SkippingHParams(skip_norm=threshold, average_decay=0.9), skip=True, average=True)
+        after, metrics = step(state, BATCH)
+        assert (metrics["skipped"], metrics["finite"], after.step) == (skipped, 1.0, 1)
+        plain = start(SkippingHParams(skip_norm=threshold, average_decay=0.9), average=True)
+        expected = state if skipped else plain[1](plain[0], BATCH)[0]
+        assert_equal((after.variables, after.opt_state, after.average),
+                     (expected.variables, expected.opt_state, expected.average))  # fmt: skip
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_step_that_is_not_finite_is_skipped_however_high_the_threshold(value):
+    state, step = start(SkippingHParams(skip_norm=1e9), skip=True)
+    after, metrics = step(state, BATCH | {"x": BATCH["x"].at[0, 0].set(value)})
+    assert metrics["skipped"] == 1.0 and metrics["finite"] == 1.0
+    assert_equal((after.variables, after.opt_state), (state.variables, state.opt_state))
+    again, metrics = step(after, BATCH)
+    assert metrics["skipped"] == 0.0 and np.isfinite(metrics["encoder_loss"])
+    assert not np.array_equal(again.variables.params["encoder"]["w"], state.variables.params["encoder"]["w"])
+
+
+def test_stacked_biases_do_not_decay():
+    def objective(key, variables, hparams, batch, *, train):
+        return Outcome({"vae": 0.0 * jnp.sum(variables.params["vae"]["bias"])}, (), {})
+
+    params = {"kernel": jnp.ones((2, 3, 3)), "bias": jnp.ones((2, 3))}
+    model = MODEL._replace(init=lambda key, batch: Variables({"vae": params}), objective=objective)
+    stepper = gradient_algorithm(model, optimizer="sgd")
+    after, _ = jax.jit(stepper.step)(stepper.init(KEY, algorithm.HParams(weight_decay=1.0), BATCH), BATCH)
+    assert np.all(np.asarray(after.variables.params["vae"]["kernel"]) < 1)
+    assert np.all(np.asarray(after.variables.params["vae"]["bias"]) == 1)

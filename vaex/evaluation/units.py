@@ -20,7 +20,7 @@ from vaex.evaluation.latents import (
 
 DEGREES = tuple(range(0, 360, 30))
 SPREAD, FREQUENT = 4, 10  # places of a block of integer codes that are shown, and codes at each
-ROWS = 24  # of a picture of traversals
+ROWS = 24  # of a picture of traversals, at most
 
 
 class Unit(NamedTuple):
@@ -151,7 +151,7 @@ def traversals(
     mean, variance = np.asarray(mean, np.float64), np.asarray(variance, np.float64)
     informative = [np.sum(np.var(unit.of(mean), axis=0)) for unit in parts] if kl is None else np.asarray(kl)
     names, numbers, rows, columns = [], [], [], []
-    for index in order_by_kl(informative):
+    for index in order_by_kl(informative)[:limit]:
         found, labels, captions = _ways(parts[index], mean, variance)
         names, rows, columns = [*names, *labels], [*rows, *found], [*columns, captions]
         numbers += [informative[index]] * len(found)

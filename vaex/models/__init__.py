@@ -61,7 +61,13 @@ FAMILIES: dict[str, dict[str, Entry]] = {
     },
     "codebooks": {
         "vq_vae": Entry("a map of codes, and a transformer over it", "no; evaluated: elbo", "van den Oord et al. 2017"),
-        "vq_vae2": Entry("maps of codes at several levels, and a transformer", "no; evaluated: elbo", "Razavi et al. 2019"),
+        "vq_vae2": Entry(
+            "maps of codes at several levels, and a transformer", "no; evaluated: elbo", "Razavi et al. 2019"
+        ),
+    },
+    "deep hierarchies": {
+        "ladder_vae": Entry("precision-weighted posteriors, KL warmed up", "elbo when warm", "Sonderby et al. 2016"),
+        "hierarchical_vae": Entry("residual cells from the top down (VDVAE, NVAE)", "elbo", "Child 2021"),
     },
     "labels": {
         "conditional_vae": Entry("encoder and decoder see the label", "elbo given y", "Sohn et al. 2015"),

@@ -258,13 +258,19 @@ def single_stage(
 
     Args:
       model: its functions become the recipe's.
-      config: gives ``optimizer``, ``clip`` and ``average``.
+      config: gives ``optimizer``, ``clip`` and ``average``, and ``skip`` where the model has it.
       hparams: default hyperparameters.
       likelihood: for reports.
       figures: the model's own pictures.
       latents: what a code is made of, where that is not latents with a standard normal prior.
     """
-    stepper = algorithm.gradient_algorithm(model, optimizer=config.optimizer, clip=config.clip, average=config.average)
+    stepper = algorithm.gradient_algorithm(
+        model,
+        optimizer=config.optimizer,
+        clip=config.clip,
+        average=config.average,
+        skip=getattr(config, "skip", False),
+    )
     facts = LikelihoodFacts(likelihood.title, likelihood.discrete)
     stage = Stage("model", model, stepper, hparams)
     return Recipe(

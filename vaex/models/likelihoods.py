@@ -11,11 +11,21 @@ import jax.numpy as jnp
 from vaex import distributions as dist
 from vaex.data.spec import Spec
 from vaex.errors import UserError
+from vaex.nets.activations import bounded
 
 Name = Literal[
-    "auto", "bernoulli", "continuous_bernoulli", "gaussian", "laplace", "categorical", "discretized_logistic"
+    "auto",
+    "bernoulli",
+    "continuous_bernoulli",
+    "gaussian",
+    "laplace",
+    "categorical",
+    "discretized_logistic",
+    "discretized_logistic_mixture",
 ]
 ScaleName = Literal["global", "fixed", "per_pixel"]
+COMPONENTS = 10  # of a mixture at each pixel, as in PixelCNN++ and VDVAE
+LEVELLED = ("categorical", "discretized_logistic", "discretized_logistic_mixture")
 SCALED = ("gaussian", "laplace", "discretized_logistic")
 
 
@@ -87,7 +97,9 @@ def build(name: str, spec: Spec, *, scale: str = "global") -> Likelihood:
     if name == "continuous_bernoulli":
         return Likelihood(name, 1, dict, lambda raw, params, sigma: dist.ContinuousBernoulli(raw[..., 0], ndims))
     levels = 2 if binary else spec.levels or 0  # 0: values are continuous
-    if name in ("categorical", "discretized_logistic") and (not levels or spec.dequantize != "none"):
+    if name in ("categorical", "discretized_logistic", "discretized_logistic_mixture") and (
+        not levels or spec.dequantize != "none"
+    ):
         remedy = "use --likelihood=gaussian" if not levels else "use --dequantize=none"
         raise UserError(
             f"--likelihood={name} needs data of equally spaced levels, such as uint8; here values are continuous: {remedy}"
@@ -100,7 +112,30 @@ def build(name: str, spec: Spec, *, scale: str = "global") -> Likelihood:
             lambda raw, params, sigma: dist.LevelCategorical(raw, ndims),
             discrete=True,
         )
+    if name == "discretized_logistic_mixture":
+        return _mixture(spec, levels)
     return _scaled(name, spec, scale, levels, ndims)
+
+
+def _mixture(spec: Spec, levels: int) -> Likelihood:
+    """Mixtures of logistics at each pixel, over all its channels; raw numbers come by channel, so a few may be left over.
+
+    Raises: UserError for examples other than images.
+    """
+    if len(spec.shape) != 3:
+        raise UserError(
+            f"--likelihood=discretized_logistic_mixture needs images, but {spec.name} has examples of shape {spec.shape}; use "
+            "--likelihood=discretized_logistic"
+        )
+    channels = spec.shape[-1]
+    wanted = COMPONENTS * dist.DiscretizedLogisticMixture.num_parameters(channels)
+
+    def distribution(raw: jax.Array, params: Any, sigma: jax.Array) -> dist.DiscretizedLogisticMixture:
+        pixels = raw.reshape(*raw.shape[:-2], -1)[..., :wanted]
+        return dist.DiscretizedLogisticMixture.from_parameters(pixels, channels=channels, levels=levels)
+
+    title = f"mixture of {COMPONENTS} discretized logistics"
+    return Likelihood(title, -(-wanted // channels), dict, distribution, discrete=True)
 
 
 def _scaled(name: str, spec: Spec, scale: str, levels: int, ndims: int) -> Likelihood:
@@ -130,13 +165,3 @@ def _scaled(name: str, spec: Spec, scale: str, levels: int, ndims: int) -> Likel
     return Likelihood(
         f"{name.replace('_', ' ')}, {words}", 2 if scale == "per_pixel" else 1, init, distribution, discrete=discrete
     )
-
-
-def bounded(log_scale: jax.Array, limit: float = 7.0) -> jax.Array:
-    """A log scale bent smoothly into (-limit, limit): near the identity around 0, never an overflow.
-
-    Example:
-      >>> [round(float(v), 2) for v in bounded(jnp.array([0.1, -100.0]))]
-      [0.1, -7.0]
-    """
-    return limit * jnp.tanh(log_scale / limit)

@@ -19,15 +19,10 @@ from vaex.training import algorithm
 
 
 @dataclass(frozen=True)
-class Networked:
-    """Static choices of every model made of an encoder, a decoder and a likelihood.
+class Common:
+    """Static choices of every model with a likelihood that is trained by gradients.
 
     Attributes:
-      latent_dim: number of latent variables.
-      network: mlp for any data, conv for images of at least 8x8.
-      hidden: widths of the MLP's hidden layers, such as 500x500; of the dense layer for conv, its first number.
-      channels: channels of the convolutional stages, each halving the image, as far as its size allows.
-      activation: relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid.
       likelihood: distribution of x given z; auto chooses by the data.
       likelihood_scale: scale of gaussian, laplace and discretized_logistic: one learned number, sigma, or per pixel.
       optimizer: adam, adamax, adabelief, amsgrad, lion, momentum, nadam, radam, rmsprop or sgd.
@@ -35,11 +30,6 @@ class Networked:
       average: set where average_decay is above 0.
     """
 
-    latent_dim: int = 10
-    network: Literal["mlp", "conv"] = "mlp"
-    hidden: tuple[int, ...] = (256, 256)
-    channels: tuple[int, ...] = (32, 32, 64, 64)
-    activation: str = "relu"
     likelihood: likelihoods.Name = "auto"
     likelihood_scale: likelihoods.ScaleName = "global"
     optimizer: str = "adam"
@@ -47,12 +37,6 @@ class Networked:
     average: bool = False
 
     def __post_init__(self) -> None:
-        if self.latent_dim < 1:
-            raise UserError(f"--latent_dim={self.latent_dim}: expected at least 1")
-        self.check_widths("hidden", "channels")
-        if self.network == "conv" and not (self.channels and self.hidden):
-            raise UserError("--network=conv needs at least one width in --channels and in --hidden")
-        nets.activation_function(self.activation)
         algorithm.check_optimizer(self.optimizer)
 
     def check_widths(self, *names: str) -> None:
@@ -62,6 +46,34 @@ class Networked:
                 raise UserError(
                     f"--{name}={'x'.join(map(str, getattr(self, name)))}: expected positive widths, such as 500x500"
                 )
+
+
+@dataclass(frozen=True)
+class Networked(Common):
+    """Static choices of every model made of an encoder, a decoder and a likelihood.
+
+    Attributes:
+      latent_dim: number of latent variables.
+      network: mlp for any data, conv for images of at least 8x8.
+      hidden: widths of the MLP's hidden layers, such as 500x500; of the dense layer for conv, its first number.
+      channels: channels of the convolutional stages, each halving the image, as far as its size allows.
+      activation: relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid.
+    """
+
+    latent_dim: int = 10
+    network: Literal["mlp", "conv"] = "mlp"
+    hidden: tuple[int, ...] = (256, 256)
+    channels: tuple[int, ...] = (32, 32, 64, 64)
+    activation: str = "relu"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.latent_dim < 1:
+            raise UserError(f"--latent_dim={self.latent_dim}: expected at least 1")
+        self.check_widths("hidden", "channels")
+        if self.network == "conv" and not (self.channels and self.hidden):
+            raise UserError("--network=conv needs at least one width in --channels and in --hidden")
+        nets.activation_function(self.activation)
 
 
 TINY: dict[str, Any] = {"latent_dim": 2, "hidden": (16,), "channels": (4, 4)}

@@ -4,7 +4,9 @@ from vaex.nets.activations import ACTIVATIONS, activation_function
 from vaex.nets.autoregressive import CausalTransformer, Dropout, sample_codes
 from vaex.nets.conv import Conv, ConvTranspose
 from vaex.nets.convolution import convolve, convolve_transpose
+from vaex.nets.hierarchical import HierarchicalNetwork, Level
 from vaex.nets.image import ConvDecoder, ConvEncoder
+from vaex.nets.ladder import LadderNetwork
 from vaex.nets.mlp import MLP
 from vaex.nets.residual import ResidualDecoder, ResidualEncoder
 
@@ -17,6 +19,9 @@ __all__ = [
     "ConvEncoder",
     "ConvTranspose",
     "Dropout",
+    "HierarchicalNetwork",
+    "LadderNetwork",
+    "Level",
     "ResidualDecoder",
     "ResidualEncoder",
     "activation_function",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 
 from vaex.errors import UserError, nearest
 
@@ -17,7 +18,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "sigmoid": jax.nn.sigmoid,
     "silu": jax.nn.silu,
     "softplus": jax.nn.softplus,
-    "tanh": jax.numpy.tanh,
+    "tanh": jnp.tanh,
 }
 
 
@@ -39,3 +40,13 @@ def activation_function(name: str) -> Callable[[jax.Array], jax.Array]:
     if name not in ACTIVATIONS:
         raise UserError(f"activation={name!r} is not known; {nearest(str(name), ACTIVATIONS)}")
     return ACTIVATIONS[name]
+
+
+def bounded(log_scale: jax.Array, limit: float = 7.0) -> jax.Array:
+    """A log scale bent smoothly into (-limit, limit): near the identity around 0, never an overflow.
+
+    Example:
+      >>> [round(float(v), 2) for v in bounded(jnp.array([0.1, -100.0]))]
+      [0.1, -7.0]
+    """
+    return limit * jnp.tanh(log_scale / limit)

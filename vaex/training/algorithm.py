@@ -143,6 +143,7 @@ def gradient_algorithm(
     every: Mapping[str, int] | None = None,
     clip: bool = False,
     average: bool = False,
+    skip: bool = False,
 ) -> Algorithm:
     """Gradient descent of each player on its own loss.
 
@@ -152,14 +153,18 @@ def gradient_algorithm(
 
     Args:
       model: gives ``init`` and ``objective``; its hyperparameters hold at least ``learning_rate`` (and ``clip_norm`` or
-        ``average_decay`` where these are on; ``weight_decay`` where it is wanted).
+        ``average_decay`` or ``skip_norm`` where these are on; ``weight_decay`` where it is wanted).
       optimizer: a name of ``OPTIMIZERS`` or an optax transformation without learning rate; or one per player.
       every: player -> period in steps of its updates (1 where absent).
       clip: whether to clip by ``hparams.clip_norm``. Static, because the norm costs a pass over the gradients.
       average: whether to keep an exponential average of the parameters, decay ``min(average_decay, (1+t)/(10+t))``.
+      skip: whether a step in which some player's gradient has a larger global norm than ``hparams.skip_norm``, or one that is not
+        finite, changes nothing but the step number (Child 2021, section 4); ``metrics["skipped"]`` is then 1. Static, because
+        it copies every parameter.
     Returns: an Algorithm. Where a loss (or, when clipping, a gradient) is not finite, its step says so by
         ``metrics["finite"]`` = 0 and the state it returns is spoiled: to keep the old one would copy every parameter at
-        every step (a fifth of the memory traffic of an MLP's step), and the loop stops there and never saves it.
+        every step (a fifth of the memory traffic of an MLP's step), and the loop stops there and never saves it. With ``skip``
+        no state is ever spoiled, and a loss that is not finite stays in the metrics.
     Raises: ValueError for an optimizer that brings its own learning rate, a period that is not a whole number of at least
       one, and, once the model's players are known, for a name that is none of them or a player without optimizer or loss;
       UserError for an unknown optimizer.
@@ -196,22 +201,30 @@ def gradient_algorithm(
 
         losses, pullback, outcome = jax.vjp(losses_of, state.variables.params, has_aux=True)
         finite = jnp.all(jnp.isfinite(jnp.stack(list(losses.values()))))
-        params, opt_state = {}, {}
+        params, opt_state, norms = {}, {}, []
         for player in state.variables.params:
             cotangent = {name: jnp.asarray(name == player, loss.dtype) for name, loss in losses.items()}
             gradient = pullback(cotangent)[0][player]
             old = state.variables.params[player], state.opt_state[player]
-            new, ok = _update(transformation(player), hparams, player, gradient, *old, clip=clip)
-            finite = finite & ok
+            norm = _norm(gradient) if clip or skip else None
+            norms.append(norm)
+            new = _update(transformation(player), hparams, player, gradient, *old, clip=norm if clip else None)
             due = state.step % every[player] == 0 if every.get(player, 1) > 1 else True
             params[player], opt_state[player] = _choose(due, new, old) if due is not True else new
 
+        if clip or skip:
+            finite = finite & jnp.all(jnp.isfinite(jnp.stack(norms)))
         names = {player: f"{player}_loss" if len(losses) > 1 else "loss" for player in losses}
         metrics = {name: masked_mean(jnp.asarray(m), batch.get("mask")) for name, m in outcome.metrics.items()}
-        metrics |= {names[player]: loss for player, loss in losses.items()} | {"finite": finite.astype(jnp.float32)}
+        metrics |= {names[player]: loss for player, loss in losses.items()}
         averaged = _averaged(state, params, hparams) if average else ()
-        variables = Variables(params, strong(outcome.state))
-        return TrainState(state.step + 1, state.key, state.hparams, variables, opt_state, averaged), metrics
+        kept: Any = Variables(params, strong(outcome.state)), opt_state, averaged
+        if skip:
+            sound = finite & jnp.all(jnp.stack(norms) <= hparams.skip_norm)
+            kept = _choose(sound, kept, (state.variables, state.opt_state, state.average))
+            metrics["skipped"], finite = 1.0 - sound, jnp.ones_like(finite)
+        metrics["finite"] = finite.astype(jnp.float32)
+        return TrainState(state.step + 1, state.key, state.hparams, *kept), metrics
 
     return Algorithm(init, step)
 
@@ -227,23 +240,26 @@ def _choose(condition: jax.Array, new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
 
 
+def _norm(gradient: PyTree) -> jax.Array:
+    """Global norm."""
+    return jnp.sqrt(sum(jnp.sum(jnp.square(g.astype(jnp.float32))) for g in jax.tree.leaves(gradient)))
+
+
 def _update(transformation, hparams, player, gradient, params, opt_state, *, clip):
-    """One player's new (params, opt_state), and whether the gradient was finite (only known when clipping)."""
-    ok = jnp.asarray(True)
-    if clip:
-        norm = jnp.sqrt(sum(jnp.sum(jnp.square(g.astype(jnp.float32))) for g in jax.tree.leaves(gradient)))
-        ok = jnp.isfinite(norm)
-        scale = jnp.minimum(1.0, hparams.clip_norm / jnp.maximum(norm, 1e-12))
+    """One player's new (params, opt_state); ``clip``: None, or the norm of the gradient, which is then clipped."""
+    if clip is not None:
+        scale = jnp.minimum(1.0, hparams.clip_norm / jnp.maximum(clip, 1e-12))
         gradient = jax.tree.map(lambda g: g * scale.astype(g.dtype), gradient)
     updates, opt_state = transformation.update(gradient, opt_state, params)
     rate = getattr(hparams, f"{player}_learning_rate", hparams.learning_rate)
     decay = getattr(hparams, "weight_decay", 0.0)
 
-    def apply(value: jax.Array, update: jax.Array) -> jax.Array:
-        total = update + decay * value if value.ndim >= 2 else update
+    def apply(path: Any, value: jax.Array, update: jax.Array) -> jax.Array:
+        biased = path and getattr(path[-1], "key", "") == "bias"  # those of stacked layers have two axes
+        total = update + decay * value if value.ndim >= 2 and not biased else update
         return (value - rate * total).astype(value.dtype)
 
-    return (jax.tree.map(apply, params, updates), opt_state), ok
+    return jax.tree_util.tree_map_with_path(apply, params, updates), opt_state
 
 
 def _averaged(state: TrainState, params: PyTree, hparams: PyTree) -> PyTree:

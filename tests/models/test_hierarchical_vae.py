@@ -1,0 +1,233 @@
+"""hierarchical_vae: its terms against each other and in closed form, what its flags change, and what it refuses."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fresh import KEY, REAL, SPEC, Fresh
+
+from vaex import nets
+from vaex.data.spec import Spec
+from vaex.errors import UserError
+from vaex.models import hierarchical_vae, hierarchy
+
+pytestmark = pytest.mark.usefixtures("quick")
+TWO: dict[str, Any] = {"blocks": "2x2,1x1:6"}
+COLOR = Spec("color", (9, 5, 3), "color", levels=256)
+
+
+@pytest.fixture(scope="module")
+def fresh() -> Fresh:
+    return Fresh(hierarchical_vae, **TWO).jitter()
+
+
+def network(fresh: Fresh):
+    return fresh.encode().network
+
+
+def test_elbo_is_the_mean_log_weight(fresh):
+    """In closed form and from samples, in the mean over many draws; and so is the KL of each layer."""
+    outcomes = jax.jit(
+        jax.vmap(
+            lambda key: fresh.model.objective(key, fresh.variables, fresh.hparams, fresh.batch, train=False).metrics
+        )
+    )(jax.random.split(jax.random.key(1), 2000))
+    weights = np.asarray(fresh.log_weights(2000))
+    error = np.sqrt(np.var(weights, axis=0) / 2000 + np.var(outcomes["elbo"], axis=0) / 2000)
+    assert np.all(np.abs(weights.mean(0) - outcomes["elbo"].mean(0)) < 5 * error)
+    layers = [outcomes[name] for name in hierarchy.layer_names(network(fresh))]
+    assert len(layers) == 3 and all(np.min(layer) >= 0 for layer in layers)
+    np.testing.assert_allclose(sum(layers), outcomes["kl"], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(outcomes["elbo"], -outcomes["reconstruction"] - outcomes["kl"], rtol=1e-5)
+
+
+def test_kl_of_a_layer_against_monte_carlo(fresh):
+    """log q - log p of each layer's own entries, in the mean over draws."""
+    q = fresh.encode()
+    found = q._down(jax.random.normal(KEY, (4000, 8, 9)), "posterior")
+    own = hierarchy.posterior_at(found), hierarchy.prior_at(found)
+    each = [type(d)(d.mean, d.log_scale, 0).log_prob(found.z) for d in own]
+    start = 0
+    for size, exact in zip(network(fresh).sizes, hierarchy.kl_by_layer(network(fresh), found), strict=True):
+        drawn = np.asarray(jnp.sum((each[0] - each[1])[..., start : start + size], axis=-1))
+        difference = drawn - np.asarray(exact)
+        assert np.all(np.abs(difference.mean(0)) < 5 * difference.std(0) / np.sqrt(4000))
+        start += size
+
+
+def test_log_weights_are_those_of_posterior_prior_and_decoder(fresh):
+    """The same samples through the three public functions: decode of what encode drew, each its own way down."""
+    q = fresh.encode()
+    noise = jax.random.normal(KEY, (3, 8, 9))
+    z = q._down(noise, "posterior").z
+    prior = hierarchy.TopDownPrior(q.params, 1.0, q.network)
+    apart = fresh.log_px(z) + prior.log_prob(z) - q.log_prob(z)
+    np.testing.assert_allclose(fresh.log_weights(3), apart, rtol=1e-4, atol=1e-4)
+    drawn, log_q = q.sample_and_log_prob(KEY, (3,))
+    np.testing.assert_allclose(drawn, z, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(log_q, q.log_prob(drawn), rtol=1e-4, atol=1e-4)
+
+
+def test_mean_and_variance_are_conditional(fresh):
+    """Those of the top layer are the moments of its samples; below, the mean decodes as the way of means."""
+    q = fresh.encode()
+    top = network(fresh).sizes[0]
+    z = np.asarray(q.sample(KEY, (5000,)))[..., :top]
+    error = np.sqrt(np.asarray(q.variance)[:, :top] / 5000)
+    assert np.all(np.abs(z.mean(0) - np.asarray(q.mean)[:, :top]) < 5 * error)
+    np.testing.assert_allclose(z.var(0), np.asarray(q.variance)[:, :top], rtol=0.1)
+    assert q.mean.shape == q.variance.shape == (8, 9) and q.batch_shape == (8,) and q.event_shape == (9,)
+
+
+def test_prior_integrates_over_the_top_layer(fresh):
+    """log_prob of codes agrees with samples: the mean of log p over prior samples is minus the entropy, layer by layer."""
+    q = fresh.encode()
+    prior = hierarchy.TopDownPrior(q.params, 1.0, q.network)
+    z = prior.sample(KEY, (4000,))
+    found = q.network.down(q.params, z, None, "given")
+    entropy = hierarchy.prior_at(found).entropy()
+    difference = np.asarray(prior.log_prob(z) + entropy)
+    assert abs(difference.mean()) < 5 * difference.std() / np.sqrt(4000)
+    assert prior.sample(KEY).shape == (9,)
+    np.testing.assert_allclose(prior.log_prob(z[0]), prior.log_prob(z)[0], rtol=1e-5)
+
+
+def test_temperature_0_is_the_way_of_means(fresh):
+    q = fresh.encode()
+    cold = hierarchy.TopDownPrior(q.params, 0.0, q.network).sample(KEY, (3,))
+    found = q.network.down(q.params, cold, None, "given")
+    np.testing.assert_allclose(cold, found.prior_mean, rtol=1e-4, atol=1e-5)
+    warm = Fresh(hierarchical_vae, hparams=hierarchical_vae.HParams(temperature=0.0), **TWO)
+    drawn = warm.recipe.sample(KEY, warm.variables, warm.hparams, 3, None).mean
+    np.testing.assert_allclose(drawn, drawn[:1].repeat(3, 0), rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def gradients(fresh):
+    return jax.tree.leaves(fresh.gradients())
+
+
+@pytest.mark.parametrize("changes", [{"remat": True}, {"remat": True, "scan": False}])
+def test_remat_and_scan_change_no_numbers(gradients, changes):
+    other = Fresh(hierarchical_vae, **TWO, **changes).jitter()
+    for one, two in zip(gradients, jax.tree.leaves(other.gradients()), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4)
+
+
+def test_bfloat16_is_near(fresh):
+    other = Fresh(hierarchical_vae, **TWO, compute="bfloat16").jitter()
+    found, exact = other.outcome(), fresh.outcome()
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((other.variables, found)))
+    np.testing.assert_allclose(found.losses["vae"], exact.losses["vae"], rtol=0.03)
+    assert float(found.losses["vae"]) != float(exact.losses["vae"])
+
+
+def test_scales_are_bounded():
+    """However far the networks go, no scale overflows, and all terms and gradients stay finite."""
+    fresh, size = Fresh(hierarchical_vae, blocks="2x1"), 1e4
+    level = fresh.params["network"]["level_0"]["down"]
+    for name in ("prior", "posterior"):
+        bias = level[name]["output"]["bias"]
+        level[name]["output"]["bias"] = bias.at[:, 1].set(size if name == "posterior" else -size)
+    found = fresh.outcome()
+    assert all(np.isfinite(value).all() for value in jax.tree.leaves(found.metrics))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fresh.gradients()))
+    assert np.isfinite(fresh.log_weights(3)).all()
+    assert float(jnp.max(jnp.abs(jnp.log(fresh.encode().variance)))) <= 2 * 5.0 + 1e-4
+
+
+def test_beta_weighs_the_kl(fresh):
+    heavy = Fresh(hierarchical_vae, hparams=hierarchical_vae.HParams(beta=3.0), **TWO).jitter()
+    found = heavy.outcome()
+    expected = np.mean(3 * found.metrics["kl"] + found.metrics["reconstruction"])
+    np.testing.assert_allclose(found.losses["vae"], expected, rtol=1e-5)
+
+
+def test_pictures(fresh):
+    bars = fresh.figure("kl_by_layer")
+    assert bars.labels == ("1: 1x1", "2: 2x2", "3: 2x2") and len(bars.heights) == 3
+    warm = fresh.figure("temperatures")
+    assert warm.images.shape == (6, 10, *SPEC.shape)
+    depths = fresh.figure("layers_at_mean")
+    assert depths.row_labels == tuple(f"{n} of 3 layers drawn" for n in range(4))
+    np.testing.assert_allclose(depths.images[0], depths.images[0, :1].repeat(10, 0), atol=1e-6)  # all at their means
+    np.testing.assert_allclose(depths.images[-1], warm.images[0], atol=1e-6)  # none is
+    assert np.ptp(np.asarray(depths.images[1]), axis=0).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("shape", "blocks", "levels"),
+    [
+        ((8, 8, 1), "auto", [((4, 4), 2, 4), ((2, 2), 2, 4), ((1, 1), 2, 4)]),
+        ((9, 13, 3), "4x1:8, 1x2", [((4, 6), 1, 8), ((1, 1), 2, 4)]),
+        ((3, 17, 1), "3x1", [((3, 17), 1, 4)]),
+        ((1, 4, 1), "auto", [((1, 4), 2, 4)]),
+    ],
+)
+def test_blocks_on_images_of_any_size(shape, blocks, levels):
+    spec = Spec("any", shape, "color" if shape[-1] > 1 else "grey", levels=256)
+    config = hierarchical_vae.Config(**{**hierarchical_vae.TINY, "blocks": blocks})
+    recipe = hierarchical_vae.build(config, spec)
+    batch = {"x": jnp.zeros((2, *shape))}
+    variables = jax.eval_shape(recipe.stages[0].model.init, KEY, batch)
+    posterior = jax.eval_shape(lambda v: recipe.encode(KEY, v, None, batch), variables)
+    assert [tuple(level) for level in posterior.network.levels] == levels
+    z = jax.ShapeDtypeStruct((2, sum(posterior.network.sizes)), jnp.float32)
+    hparams = hierarchical_vae.HParams()
+    assert jax.eval_shape(lambda v, z: recipe.decode(v, hparams, z, {}).mean, variables, z).shape == (2, *shape)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "words"),
+    [
+        ("", "'' is not SIDExCOUNT"),
+        ("14", "'14' is not SIDExCOUNT"),
+        ("4x2;1x1", "is not SIDExCOUNT"),
+        ("4x0", "numbers from 1; write such as 14x2,7x3:64,1x1"),
+        ("4x2:0", "numbers from 1"),
+        ("1x1,4x2", "fall from fine to coarse"),
+        ("4x2,4x1", "each once"),
+        ("99x2,1x1", "shorter side is 4"),
+    ],
+)
+def test_slips_in_blocks_are_named(blocks, words):
+    with pytest.raises(UserError, match=words):
+        hierarchical_vae.build(hierarchical_vae.Config(blocks=blocks), SPEC)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"width": 0}, "--width=0"),
+        ({"latent_channels": 0}, "at least 1"),
+        ({"activation": "rely"}, "did you mean relu"),
+    ],
+)
+def test_settings_out_of_range(changes, words):
+    with pytest.raises(UserError, match=words):
+        hierarchical_vae.Config(**changes)
+
+
+def test_vectors_are_refused():
+    with pytest.raises(UserError, match="ladder_vae"):
+        hierarchical_vae.build(hierarchical_vae.Config(), REAL)
+
+
+def test_mixture_of_logistics_as_output():
+    fresh = Fresh(
+        hierarchical_vae,
+        batch={"x": jnp.ones((2, 9, 5, 3)) / 2},
+        spec=COLOR,
+        likelihood="discretized_logistic_mixture",
+        **TWO,
+    )
+    assert np.isfinite(fresh.outcome().losses["vae"])
+    assert fresh.log_weights(2).shape == (2, 2)
+    assert fresh.recipe.likelihood.discrete and "mixture of 10" in fresh.recipe.likelihood.title
+
+
+def test_levels_are_the_networks_static_part(fresh):
+    assert isinstance(network(fresh), nets.HierarchicalNetwork)
+    assert network(fresh) == Fresh(hierarchical_vae, **TWO).encode().network  # so compiled programs are shared

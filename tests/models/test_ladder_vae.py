@@ -1,0 +1,119 @@
+"""ladder_vae: the merged posteriors, the batch statistics, its terms against each other, and what it refuses."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from fresh import KEY, REAL, REALS, Fresh
+
+from vaex.distributions import Normal
+from vaex.errors import UserError
+from vaex.models import hierarchy, ladder_vae
+from vaex.nets import LadderNetwork
+from vaex.nets.ladder import MEMORY, merged
+from vaex.schedules import resolve
+from vaex.training import algorithm
+
+pytestmark = pytest.mark.usefixtures("quick")
+THREE: dict[str, Any] = {"hidden": (8, 6, 4), "latents": (3, 2, 1)}
+WARM = ladder_vae.HParams(beta=1.0)
+
+
+@pytest.fixture(scope="module")
+def fresh() -> Fresh:
+    return Fresh(ladder_vae, WARM, **THREE).jitter()
+
+
+def test_merged_is_the_product_of_densities():
+    """Up to a constant, in z, whatever the scales."""
+    z = jnp.linspace(-3.0, 3.0, 7)
+    for one, two in (((0.5, 0.2), (-1.0, -0.4)), ((2.0, -3.0), (-1.0, 1.5))):
+        product = sum(Normal(jnp.float32(m), jnp.float32(s), 0).log_prob(z) for m, s in (one, two))
+        found = Normal(*merged(*map(jnp.float32, (*one, *two))), 0).log_prob(z)
+        difference = np.asarray(product - found)
+        np.testing.assert_allclose(difference, difference[0], rtol=1e-4, atol=1e-3)
+
+
+def test_posteriors_are_merged_below_the_top_alone(fresh):
+    q = fresh.encode()
+    found = q._down(jax.random.normal(KEY, (8, 6)), "posterior")
+    top, middle, lowest = (slice(0, 1), slice(1, 3), slice(3, 6))
+    for span, index in ((top, 2), (middle, 1), (lowest, 0)):
+        mean, log_scale = jnp.split(q.activations[index], 2, axis=-1)
+        log_scale = 5.0 * jnp.tanh(log_scale / 5.0)
+        if span is not top:
+            prior = found.prior_mean[:, span], found.prior_log_scale[:, span]
+            mean, log_scale = merged(mean, log_scale, *prior)
+        np.testing.assert_allclose(found.posterior_mean[:, span], mean, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(found.posterior_log_scale[:, span], log_scale, rtol=1e-4, atol=1e-5)
+    assert np.all(np.asarray(found.prior_mean[:, top]) == 0) and np.all(np.asarray(found.prior_log_scale[:, top]) == 0)
+
+
+def test_elbo_is_the_mean_log_weight(fresh):
+    keys = jax.random.split(jax.random.key(1), 2000)
+    objective = fresh.model.objective
+    elbo = jax.jit(
+        jax.vmap(lambda key: objective(key, fresh.variables, fresh.hparams, fresh.batch, train=False).metrics["elbo"])
+    )(keys)
+    weights = np.asarray(fresh.log_weights(2000))
+    error = np.sqrt((np.var(weights, axis=0) + np.var(elbo, axis=0)) / 2000)
+    assert np.all(np.abs(weights.mean(0) - elbo.mean(0)) < 5 * error)
+    q = fresh.encode()
+    z, log_q = q.sample_and_log_prob(KEY, (3,))
+    prior = hierarchy.TopDownPrior(q.params, 1.0, q.network)
+    np.testing.assert_allclose(fresh.log_weights(3), fresh.log_px(z) + prior.log_prob(z) - log_q, rtol=1e-4, atol=1e-4)
+
+
+def test_batch_statistics(fresh):
+    """Training uses the batch's own moments and tracks them; evaluation uses those tracked, and leaves them."""
+    found = fresh.outcome(train=True).state["up_0_first"]
+    y = np.asarray(fresh.batch["x"]).reshape(8, -1) @ np.asarray(fresh.params["network"]["up_0"]["first"]["kernel"])
+    np.testing.assert_allclose(found["mean"], (1 - MEMORY) * y.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found["variance"], MEMORY + (1 - MEMORY) * y.var(0), rtol=1e-4)
+    same = fresh.outcome(train=False).state
+    assert all(
+        np.array_equal(a, b) for a, b in zip(jax.tree.leaves(same), jax.tree.leaves(fresh.variables.state), strict=True)
+    )
+    network = LadderNetwork((3,), (5,), (2,), 1)
+    params, statistics = network.init(KEY)
+    x = jax.random.normal(KEY, (64, 3))
+    centred, _ = network.up(params, statistics, 100.0 + 7.0 * x, train=True)
+    plain, _ = network.up(params, statistics, x, train=True)
+    np.testing.assert_allclose(
+        centred[0], plain[0], rtol=1e-2, atol=1e-2
+    )  # what is normalised knows no shift and no scale
+
+
+def test_without_batch_statistics_there_is_no_state():
+    fresh = Fresh(ladder_vae, WARM, batch_norm=False)
+    assert not jax.tree.leaves(fresh.variables.state)
+    assert np.isfinite(fresh.outcome().losses["vae"])
+
+
+def test_the_kl_is_warmed_up():
+    schedules = algorithm.as_schedules(ladder_vae.HParams())
+    assert [float(resolve(schedules, step).beta) for step in (0, 500, 1000, 5000)] == [0.0, 0.5, 1.0, 1.0]
+    cold = Fresh(ladder_vae)
+    found = cold.outcome()
+    np.testing.assert_allclose(found.losses["vae"], np.mean(found.metrics["reconstruction"]), rtol=1e-6)
+
+
+def test_real_vectors():
+    fresh = Fresh(ladder_vae, WARM, batch=REALS, spec=REAL)
+    assert fresh.encode().mean.shape == (8, 3) and fresh.log_weights(2).shape == (2, 8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"hidden": (8,)}, "2 layers and --hidden=8 1 widths"),
+        ({"hidden": (), "latents": ()}, "give equally many"),
+        ({"latents": (2, 0)}, "expected positive widths"),
+        ({"activation": "rely"}, "did you mean relu"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(changes, words):
+    with pytest.raises(UserError, match=words):
+        ladder_vae.Config(**{**ladder_vae.TINY, **changes})
