@@ -499,3 +499,13 @@ def test_help_of_a_model_shows_its_flags_with_types_and_defaults(capsys, monkeyp
     text = capsys.readouterr().out
     for words in ("--capacity", "ramp:0:25:2000", "--hidden INTxINT", "256x256", "{mlp,conv}", "VALUE[,VALUE..]"):
         assert words in text
+
+
+@pytest.mark.parametrize(
+    ("words", "skips"), [([], False), (["--skip_norm=100,inf"], True), (["--skip_norm=inf"], False)]
+)
+def test_steps_can_be_skipped_where_the_model_says_so(words, skips):
+    assert config.parse(["--model=ladder_vae", *words]).config.skip == skips
+    if words:
+        with pytest.raises(UserError, match="skip_norm is not a flag of vae"):
+            config.parse(["--model=vae", *words])

@@ -40,8 +40,9 @@ class Config(hierarchy.Config):
       width: channels where blocks give none.
       latent_channels: of the latents at each pixel of a layer.
       activation: relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid.
-      compute: bfloat16 halves the memory and the time on accelerators; parameters, latents and the loss are float32.
-      remat: compute the inside of each cell anew in the gradient, which takes a third more time and far less memory.
+      compute: of the cells; with bfloat16 what they keep for the gradient takes half the memory, while parameters, latents and
+        the loss stay float32.
+      remat: compute the inside of each cell anew in the gradient instead of keeping it, for more time and less memory.
       scan: layers of equal shape are one loop, which compiles sooner; else they are written out.
     """
 
