@@ -97,9 +97,10 @@ class Judge:
         from sklearn.neural_network import MLPClassifier
 
         self.x = x
-        self.classifier = MLPClassifier((256,), max_iter=20, early_stopping=len(x) >= 100, random_state=0)
+        epochs = min(500, max(20, 600_000 // len(x)))  # about as many updates for few images as for many
+        self.classifier = MLPClassifier((256,), max_iter=epochs, random_state=0)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # twenty epochs are enough to judge by
+            warnings.simplefilter("ignore", ConvergenceWarning)  # they are enough to judge by
             self.classifier.fit(x, y)
         self.neighbours = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(x)
 

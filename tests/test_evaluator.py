@@ -66,10 +66,11 @@ def test_a_split_larger_than_the_memory_is_evaluated_and_drawn(tmp_path):
 @pytest.mark.parametrize(("n", "batch", "count"), [(23, 5, None), (23, 50, None), (23, 5, 7), (20, 5, 20), (3, 2, 90)])
 def test_batches_join_to_what_all_at_once_gives(n, batch, count):
     columns = {"x": np.arange(2.0 * n, dtype=np.float32).reshape(n, 2), "y": np.arange(n)}
-    seen = []
+    seen, counted = [], []
 
     def function(keys, factor, part):
         seen.append((len(part["x"]), [jax.random.key_data(key).tolist() for key in keys]))
+        counted.append(part["mask"])
         return {"twice": factor * part["x"], "label": part["y"]}
 
     keys = jax.random.split(jax.random.key(0))
@@ -79,6 +80,7 @@ def test_batches_join_to_what_all_at_once_gives(n, batch, count):
         found["label"], np.arange(wanted)
     )
     assert {rows for rows, _ in seen} == {min(batch, wanted)}
+    assert np.concatenate(counted).tolist() == [1.0] * wanted + [0.0] * (len(seen) * min(batch, wanted) - wanted)
     expected = [[jax.random.key_data(jax.random.fold_in(key, i)).tolist() for key in keys] for i in range(len(seen))]
     assert [drawn for _, drawn in seen] == expected
 

@@ -28,7 +28,7 @@ def test_a_tiny_run_is_judged_and_drawn(codebooks, tmp_path, capsys):
     assert codebooks.main([*words, *flags]) == 0
     header, *rows, facts, _, picture = capsys.readouterr().out.splitlines()
     assert "distance to the nearest training image" in header
-    assert [row.split("  ")[0] for row in rows] == [
+    assert [row.strip().split("  ")[0] for row in rows] == [
         "validation, 12",
         "samples, temperature 1",
         "samples, temperature 0.5",

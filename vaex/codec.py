@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from vaex import data, experiment, identity, run_directory
@@ -244,7 +245,7 @@ class Run:
                 f"decode: z has dtype {z.dtype}, expected integers, such as encode(x).mean; codes are counted"
             )
         classes = np.concatenate([np.full(block.size, block.classes) for block in self.recipe.latents])
-        if isinstance(z, jax.core.Tracer):
+        if isinstance(z, Tracer):
             return
         found = np.asarray(z).reshape(-1, len(classes))
         if np.any((found < 0) | (found >= classes)):

@@ -14,8 +14,8 @@ pytestmark = pytest.mark.usefixtures("quick")
     ("shape", "stages", "size"), [((8, 8, 1), 2, (2, 2)), ((9, 14, 3), 2, (2, 3)), ((5, 7, 2), 1, (2, 3))]
 )
 def test_maps_read_every_pixel_and_come_back_to_the_image_size(shape, stages, size, filled):
-    encoder = ResidualEncoder(4, stages, blocks=1, activation="tanh")
-    decoder = ResidualDecoder(shape, 4, stages, blocks=1, activation="tanh")
+    encoder = ResidualEncoder(4, stages, blocks=stages - 1, activation="tanh")
+    decoder = ResidualDecoder(shape, 4, stages, blocks=stages - 1, activation="tanh")
     x = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)
     features = np.zeros((2, *size, 4), np.float32)
     up, down = filled(encoder, x), filled(decoder, features)
@@ -28,12 +28,12 @@ def test_maps_read_every_pixel_and_come_back_to_the_image_size(shape, stages, si
 
 def test_blocks_add_to_what_passes(filled):
     x = np.random.default_rng(0).standard_normal((1, 8, 8, 1)).astype(np.float32)
-    one = ResidualEncoder(4, 1, blocks=1, activation="tanh")
+    one = ResidualEncoder(4, 1, blocks=2, activation="tanh")
     variables = filled(one, x)
-    block = jax.tree.map(np.zeros_like, variables["params"]["block_0"])
-    without = {name: leaf for name, leaf in variables["params"].items() if name != "block_0"}
-    plain = ResidualEncoder(4, 1, blocks=0, activation="tanh").apply({"params": without}, x)
-    np.testing.assert_array_equal(one.apply({"params": {**without, "block_0": block}}, x), plain)
+    block = jax.tree.map(np.zeros_like, variables["params"]["block_1"])
+    without = {name: leaf for name, leaf in variables["params"].items() if name != "block_1"}
+    plain = ResidualEncoder(4, 1, blocks=1, activation="tanh").apply({"params": without}, x)
+    np.testing.assert_array_equal(one.apply({"params": {**without, "block_1": block}}, x), plain)
     assert np.abs(one.apply(variables, x) - plain).max() > 1e-3
 
 

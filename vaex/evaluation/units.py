@@ -197,7 +197,8 @@ def _ways(unit: Unit, mean: np.ndarray, variance: np.ndarray) -> tuple[list[np.n
 
 def _code_ways(unit: Unit, codes: np.ndarray) -> tuple[list[np.ndarray], list[str], tuple[str, ...]]:
     """As ``_ways``: some places of a block of integers, each through its most frequent codes."""
-    places = np.unique(np.linspace(unit.start, unit.stop - 1, SPREAD + 2).round().astype(int)[1:-1])
+    size = unit.stop - unit.start
+    places = np.unique(unit.start + ((np.arange(SPREAD) + 0.5) * size / SPREAD).astype(int))
     ways = []
     for place in places:
         values, counts = np.unique(codes[:, place], return_counts=True)

@@ -217,7 +217,7 @@ def per_vector(mask: jax.Array | None, z: jax.Array) -> jax.Array | None:
 def diagnostics(it: CodeMaps, chosen: Chosen, mask: jax.Array | None) -> dict[str, jax.Array]:
     """ "perplexity" [] and "usage" [] of each level's codes in the batch, the latter a share; and "commitment" [b], the squared
     distances of vectors to their codes, summed."""
-    found = {}
+    found: dict[str, Any] = {}
     for index, (z, one) in enumerate(zip(chosen.z, chosen.quantized, strict=True)):
         share = codebooks.shares(one.indices, it.quantizer.codes, per_vector(mask, z))
         found[it.names("perplexity")[index]] = codebooks.effective(share)

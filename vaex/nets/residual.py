@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.linen as nn
 import jax
 
@@ -28,7 +30,7 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualEncoder(nn.Module):
-    """Convolutions 4x4 with stride 2, a 3x3 one, residual blocks, an activation.
+    """Convolutions 4x4 with stride 2, and with any residual blocks a 3x3 one and these; an activation after all.
 
     Sides are halved as ``halvings`` says: any size is read to its last pixel. Parameters: ``down_0``, ..., ``conv``,
     ``block_0``, ...
@@ -36,7 +38,7 @@ class ResidualEncoder(nn.Module):
     Attributes:
       channels: width of all layers.
       stages: halvings, each of which needs at least 4 pixels on each side.
-      blocks: residual blocks.
+      blocks: residual blocks; without any there is no 3x3 convolution before them either.
       activation: name, see ``activation_function``.
     Example:
       >>> encoder = ResidualEncoder(channels=4, stages=2)
@@ -61,10 +63,7 @@ class ResidualEncoder(nn.Module):
         activation = activation_function(self.activation)
         for index in range(self.stages):
             x = activation(Conv(self.channels, (4, 4), strides=2, padding=1, name=f"down_{index}")(x))
-        x = Conv(self.channels, (3, 3), padding=1, name="conv")(x)
-        for index in range(self.blocks):
-            x = ResidualBlock(self.activation, name=f"block_{index}")(x)
-        return activation(x)
+        return activation(_stack(self, x)) if self.blocks else x
 
 
 class ResidualDecoder(nn.Module):
@@ -77,7 +76,7 @@ class ResidualDecoder(nn.Module):
       shape: of the result, (h, w, c).
       channels: width of all layers but the last.
       stages: doublings.
-      blocks: residual blocks.
+      blocks: residual blocks; without any there is no 3x3 convolution before them either.
       activation: name, see ``activation_function``.
     Example:
       >>> decoder = ResidualDecoder(shape=(9, 14, 3), channels=4, stages=2)
@@ -105,9 +104,7 @@ class ResidualDecoder(nn.Module):
             raise ValueError(
                 f"ResidualDecoder: x has shape {x.shape}, expected [..., {sizes[-1][0]}, {sizes[-1][1]}, n]"
             )
-        x = Conv(self.channels, (3, 3), padding=1, name="conv")(x)
-        for index in range(self.blocks):
-            x = ResidualBlock(self.activation, name=f"block_{index}")(x)
+        x = activation(_stack(self, x)) if self.blocks else x
         for index in reversed(range(self.stages)):
             layer = ConvTranspose(
                 self.channels if index else features,
@@ -117,5 +114,14 @@ class ResidualDecoder(nn.Module):
                 kernel_init=nn.initializers.variance_scaling(4.0, "fan_in", "truncated_normal"),
                 name=f"up_{index}",
             )
-            x = layer(activation(x))
+            x = layer(x)
+            x = activation(x) if index else x
         return x
+
+
+def _stack(net: Any, x: jax.Array) -> jax.Array:
+    """A 3x3 convolution and the residual blocks of a network, within its call."""
+    x = Conv(net.channels, (3, 3), padding=1, name="conv")(x)
+    for index in range(net.blocks):
+        x = ResidualBlock(net.activation, name=f"block_{index}")(x)
+    return x
