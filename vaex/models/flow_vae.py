@@ -30,7 +30,7 @@ from vaex.models.latent import Parts, Terms
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
-TINY = {**gaussian.TINY, "flow_hidden": (4,), "posterior_layers": 2, "prior_layers": 2}
+TINY = {**gaussian.TINY, "flow_hidden": (4,), "posterior_layers": 1, "prior_layers": 1}
 SAMPLES = 8  # in the picture of the prior
 
 
