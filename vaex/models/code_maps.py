@@ -217,12 +217,13 @@ def per_vector(mask: jax.Array | None, z: jax.Array) -> jax.Array | None:
 def diagnostics(it: CodeMaps, chosen: Chosen, mask: jax.Array | None) -> dict[str, jax.Array]:
     """ "perplexity" [] and "usage" [] of each level's codes in the batch, the latter a share; and "commitment" [b], the squared
     distances of vectors to their codes, summed."""
-    found: dict[str, Any] = {}
+    distances = [jnp.sum(one.commitment_loss, axis=(1, 2)) for one in chosen.quantized]
+    found = {"commitment": jnp.sum(jnp.stack(distances), axis=0)}
     for index, (z, one) in enumerate(zip(chosen.z, chosen.quantized, strict=True)):
         share = codebooks.shares(one.indices, it.quantizer.codes, per_vector(mask, z))
         found[it.names("perplexity")[index]] = codebooks.effective(share)
         found[it.names("usage")[index]] = jnp.mean(share > 0, dtype=jnp.float32)
-    return found | {"commitment": sum(jnp.sum(one.commitment_loss, axis=(1, 2)) for one in chosen.quantized)}
+    return found
 
 
 def objective(it: CodeMaps) -> latent.Objective:
