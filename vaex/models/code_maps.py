@@ -222,7 +222,8 @@ def diagnostics(it: CodeMaps, chosen: Chosen, mask: jax.Array | None) -> dict[st
         share = codebooks.shares(one.indices, it.quantizer.codes, per_vector(mask, z))
         found[it.names("perplexity")[index]] = codebooks.effective(share)
         found[it.names("usage")[index]] = jnp.mean(share > 0, dtype=jnp.float32)
-    return found | {"commitment": sum(jnp.sum(one.commitment_loss, axis=(1, 2)) for one in chosen.quantized)}
+    found["commitment"] = sum(jnp.sum(one.commitment_loss, axis=(1, 2)) for one in chosen.quantized)
+    return found
 
 
 def objective(it: CodeMaps) -> latent.Objective:
