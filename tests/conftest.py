@@ -11,27 +11,34 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 
 import pytest
 
-MEMORY = 2 * 2**30  # bytes of a worker, beyond which it forgets compiled programs
+MEMORY = 3 * 2**30  # bytes by which a worker may grow before it forgets compiled programs
+kept = 0  # bytes that a worker held after it last did
+
+
+def resident() -> int:
+    """Bytes of memory that this process holds; 0 where the system does not say."""
+    statm = pathlib.Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """Between modules and between the models of the laws, compiled programs are dropped where a worker holds much of them:
-    all together they take 7 GB."""
+    """Between modules and between the models of the laws, compiled programs are dropped where a worker has made many: all
+    together they take 7 GB."""
+    global kept
 
     def shares_programs(test: pytest.Item) -> tuple:
         return test.path, getattr(test, "callspec", None) and test.callspec.params.get("subject")
 
-    statm = pathlib.Path("/proc/self/statm")
-    if nextitem is None or shares_programs(item) == shares_programs(nextitem) or not statm.exists():
+    if nextitem is None or shares_programs(item) == shares_programs(nextitem) or resident() < kept + MEMORY:
         return
-    if int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") > MEMORY:
-        import jax
+    import jax
 
-        jax.clear_caches()
-        gc.collect()
-        with contextlib.suppress(OSError, AttributeError):  # a C library that is not glibc
-            ctypes.CDLL("libc.so.6").malloc_trim(0)
+    jax.clear_caches()
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):  # a C library that is not glibc
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    kept = resident()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -10,6 +10,8 @@ from vaex import cli, files
 from vaex.core import Latents
 from vaex.evaluation.units import count_active, kl_per_unit, traversals, units
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 KEY = jax.random.key(0)
 WORDS = [
     "--channels=2",

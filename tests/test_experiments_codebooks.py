@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from test_experiments import script
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 WORDS = [
     "--channels=2",
     "--blocks=0",

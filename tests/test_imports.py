@@ -24,6 +24,12 @@ ALLOWED = {
 EXTERNAL = {"files": set(), "core": {"jax"}, "errors": set(), **{room: {"jax", "numpy"} for room in PURE - {"errors"}}}
 
 
+def test_names_of_test_files_are_unique():
+    """Of two files with one name pytest collects only the first, and says so at the end of a long run."""
+    names = [path.name for path in ROOT.parent.joinpath("tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 def imports(path: pathlib.Path) -> set[str]:
     """Dotted modules that a file imports, anywhere in it."""
     found: set[str] = set()

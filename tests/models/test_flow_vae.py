@@ -110,7 +110,7 @@ def test_pictures_of_flows():
     before, after = it.figure("posterior_flow")
     assert before.points.shape == after.points.shape == (1000, 2) and before.x_label != before.y_label
     grid = it.figure("prior_flow")
-    assert grid.images.shape == (8, 3, 4, 4, 1) and grid.column_labels == ("0", "1", "2")
+    assert grid.images.shape == (8, 2, 4, 4, 1) and grid.column_labels == ("0", "1")
     one = bent(posterior_flow="planar", latent_dim=1)
     assert one.figure("posterior_flow")[1].points.shape == (1000, 2)
 
