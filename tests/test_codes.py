@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from test_experiments_codebooks import WORDS
 
 import vaex
 from vaex import cli, files
@@ -13,15 +14,6 @@ from vaex.evaluation.units import count_active, kl_per_unit, traversals, units
 pytestmark = pytest.mark.usefixtures("quick")
 
 KEY = jax.random.key(0)
-WORDS = [
-    "--channels=2",
-    "--blocks=0",
-    "--codes=4",
-    "--code_dim=2",
-    "--prior_width=4",
-    "--prior_layers=1",
-    "--prior_heads=2",
-]
 IMAGES = np.random.default_rng(0).integers(0, 17, (5, 8, 8, 1))
 
 

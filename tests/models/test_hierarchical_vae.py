@@ -104,7 +104,7 @@ def test_prior(fresh):
 
 def test_samples_follow_the_temperature(fresh):
     cold = jax.jit(lambda v, h: fresh.recipe.sample(KEY, v, h, 3, None).mean)
-    drawn = cold(fresh.variables, dataclasses.replace(fresh.hparams, temperature=0.0))
+    drawn = cold(fresh.variables, dataclasses.replace(fresh.hparams, sample_temperature=0.0))
     np.testing.assert_allclose(drawn, drawn[:1].repeat(3, 0), rtol=1e-5)
     assert np.ptp(cold(fresh.variables, fresh.hparams), axis=0).max() > 1e-3
 

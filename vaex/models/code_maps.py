@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +22,6 @@ from vaex.models import code_networks, codebooks, latent, likelihoods
 from vaex.models.code_networks import Levels, apply, beside, downwards, upwards
 from vaex.models.codebooks import Quantizer
 from vaex.quantizers import Quantized
-from vaex.schedules import Schedule
 from vaex.training import algorithm
 
 PLAYER = "vae"
@@ -36,21 +35,11 @@ class Config(codebooks.Config):
       channels: width of the convolutions.
       blocks: residual blocks of each encoder and decoder.
       activation: relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid.
-      likelihood: distribution of x given the codes; auto chooses by the data.
-      likelihood_scale: scale of gaussian, laplace and discretized_logistic: one learned number, sigma, or per pixel.
-      optimizer: adam, adamax, adabelief, amsgrad, lion, momentum, nadam, radam, rmsprop or sgd.
-      clip: set where clip_norm is finite.
-      average: set where average_decay is above 0.
     """
 
     channels: int = 32
     blocks: int = 2
     activation: str = "relu"
-    likelihood: likelihoods.Name = "auto"
-    likelihood_scale: likelihoods.ScaleName = "global"
-    optimizer: str = "adam"
-    clip: bool = False
-    average: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,21 +47,6 @@ class Config(codebooks.Config):
             if getattr(self, name) < least:
                 raise UserError(f"--{name}={getattr(self, name)}: expected at least {least}")
         nets.activation_function(self.activation)
-        algorithm.check_optimizer(self.optimizer)
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class HParams(codebooks.HParams):
-    """What scales something; traced.
-
-    Attributes:
-      sigma: scale of the likelihood where likelihood_scale is fixed.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"sigma": (1e-6, math.inf)}
-
-    sigma: Schedule | float = 1.0
 
 
 class Chosen(NamedTuple):

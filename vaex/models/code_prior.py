@@ -20,7 +20,7 @@ from vaex import nets
 from vaex.core import Batch, Labels, LikelihoodFacts, Model, Outcome, PyTree, Recipe, Stage, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.models import code_maps, labelled, latent
+from vaex.models import code_maps, codebooks, labelled, latent
 from vaex.models.code_maps import PLAYER, CodeMaps, CodePrior
 from vaex.schedules import Schedule
 from vaex.training import algorithm
@@ -68,7 +68,7 @@ class Config(code_maps.Config):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class HParams(code_maps.HParams):
+class HParams(codebooks.HParams):
     """What scales something; traced.
 
     Attributes:

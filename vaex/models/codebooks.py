@@ -17,16 +17,17 @@ import jax.numpy as jnp
 from vaex import quantizers
 from vaex.core import PyTree
 from vaex.errors import UserError
+from vaex.models import latent
+from vaex.models.networks import Common
 from vaex.quantizers import CodebookState, Quantized
 from vaex.schedules import Schedule
-from vaex.training import algorithm
 
 MEMORY = 0.99  # decay of the tracked shares per step
 SCALAR = ("finite_scalar", "lookup_free")  # quantizers without a codebook
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Common):
     """Static choices of every model with a quantizer.
 
     Attributes:
@@ -50,6 +51,7 @@ class Config:
     gradient: Literal["straight_through", "rotation"] = "straight_through"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name, least in (("codes", 2), ("code_dim", 1), ("codebooks", 1)):
             if getattr(self, name) < least:
                 raise UserError(f"--{name}={getattr(self, name)}: expected at least {least}")
@@ -72,7 +74,7 @@ class Config:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class HParams(algorithm.HParams):
+class HParams(latent.HParams):
     """What scales something; traced.
 
     Attributes:

@@ -47,18 +47,18 @@ class HParams(latent.HParams):
 
     Attributes:
       beta: weight of the KL; a ramp warms it up.
-      temperature: of samples; scales of the prior are multiplied by it.
+      sample_temperature: of samples; scales of the prior are multiplied by it.
       skip_norm: steps whose gradient has a larger norm, or one that is not finite, change nothing; inf is off.
     """
 
     RANGES: ClassVar[dict[str, tuple[float, float]]] = {
         "beta": (0.0, math.inf),
-        "temperature": (0.0, math.inf),
+        "sample_temperature": (0.0, math.inf),
         "skip_norm": (1e-12, math.inf),
     }
 
     beta: Schedule | float = 1.0
-    temperature: Schedule | float = 1.0
+    sample_temperature: Schedule | float = 1.0
     skip_norm: Schedule | float = float("inf")
 
 
@@ -181,7 +181,7 @@ def parts(network: Any, likelihood: Likelihood) -> Parts:
         return TopDownPosterior(params["network"], activations, network)
 
     def prior(params: Any, hparams: Any) -> TopDownPrior:
-        return TopDownPrior(params["network"], hparams.temperature, network)
+        return TopDownPrior(params["network"], hparams.sample_temperature, network)
 
     def decode(params: Any, hparams: Any, z: jax.Array, batch: Batch) -> Any:
         found = network.down(params["network"], z if z.ndim > 1 else z[None], None, "given")

@@ -133,9 +133,8 @@ def class_log_weights(
 ) -> jax.Array:
     """log p(x, z|y) - log q(z|x, y) for every class, [k, b, c]."""
     every = every_class(batch, it.parts.classes)
-    draw = jax.vmap(
-        lambda of_class: latent.draw(of_class, key, num_samples), out_axes=1
-    )  # the same noise for all classes
+    # the same noise for all classes
+    draw = jax.vmap(lambda of_class: latent.draw(of_class, key, num_samples), out_axes=1)
     z, log_q = draw(it.parts.posterior(params, hparams, every))
     log_px = it.parts.decode(params, hparams, z, every).log_prob(batch["x"])
     return jnp.moveaxis(log_px + it.parts.prior(params, hparams).log_prob(z) - log_q, 1, -1)

@@ -26,7 +26,6 @@ Name = Literal[
 ScaleName = Literal["global", "fixed", "per_pixel"]
 COMPONENTS = 10  # of a mixture at each pixel, as in PixelCNN++ and VDVAE
 LEVELLED = ("categorical", "discretized_logistic", "discretized_logistic_mixture")
-SCALED = ("gaussian", "laplace", "discretized_logistic")
 
 
 class Likelihood(NamedTuple):
@@ -97,9 +96,7 @@ def build(name: str, spec: Spec, *, scale: str = "global") -> Likelihood:
     if name == "continuous_bernoulli":
         return Likelihood(name, 1, dict, lambda raw, params, sigma: dist.ContinuousBernoulli(raw[..., 0], ndims))
     levels = 2 if binary else spec.levels or 0  # 0: values are continuous
-    if name in ("categorical", "discretized_logistic", "discretized_logistic_mixture") and (
-        not levels or spec.dequantize != "none"
-    ):
+    if name in LEVELLED and (not levels or spec.dequantize != "none"):
         remedy = "use --likelihood=gaussian" if not levels else "use --dequantize=none"
         raise UserError(
             f"--likelihood={name} needs data of equally spaced levels, such as uint8; here values are continuous: {remedy}"

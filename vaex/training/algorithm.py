@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from vaex.core import Algorithm, Batch, Model, PyTree, TrainState, Variables
+from vaex.core import Algorithm, Batch, Model, Outcome, PyTree, TrainState, Variables
 from vaex.errors import UserError, nearest
 from vaex.schedules import Schedule, as_schedule, is_schedule, resolve
 
@@ -169,9 +169,7 @@ def gradient_algorithm(
       one, and, once the model's players are known, for a name that is none of them or a player without optimizer or loss;
       UserError for an unknown optimizer.
     """
-    every = dict(every or {})
-    if any(not isinstance(period, int | np.integer) or period < 1 for period in every.values()):
-        raise ValueError(f"gradient_algorithm: every={every}, expected periods of at least one step")
+    every = _periods(every)
     named = dict(optimizer) if isinstance(optimizer, Mapping) else None
     choices = {name: _transformation(choice) for name, choice in (named or {"every player": optimizer}).items()}
 
@@ -194,9 +192,7 @@ def gradient_algorithm(
 
         def losses_of(params: dict[str, PyTree]):
             outcome = model.objective(key, Variables(params, state.variables.state), hparams, batch, train=True)
-            _check_players(outcome.losses, params, "the objective's losses", complete=True)
-            chex.assert_trees_all_equal_shapes_and_dtypes(outcome.state, state.variables.state)
-            chex.assert_rank(list(outcome.losses.values()), 0)
+            _check_outcome(outcome, params, state)
             return outcome.losses, outcome
 
         losses, pullback, outcome = jax.vjp(losses_of, state.variables.params, has_aux=True)
@@ -214,10 +210,7 @@ def gradient_algorithm(
 
         if clip or skip:
             finite = finite & jnp.all(jnp.isfinite(jnp.stack(norms)))
-        names = {player: f"{player}_loss" if len(losses) > 1 else "loss" for player in losses}
-        metrics = {name: masked_mean(jnp.asarray(m), batch.get("mask")) for name, m in outcome.metrics.items()}
-        metrics |= {names[player]: loss for player, loss in losses.items()}
-        averaged = _averaged(state, params, hparams) if average else ()
+        metrics, averaged = _metrics(outcome, batch), _averaged(state, params, hparams) if average else ()
         kept: Any = Variables(params, strong(outcome.state)), opt_state, averaged
         if skip:
             sound = finite & jnp.all(jnp.stack(norms) <= hparams.skip_norm)
@@ -227,6 +220,28 @@ def gradient_algorithm(
         return TrainState(state.step + 1, state.key, state.hparams, *kept), metrics
 
     return Algorithm(init, step)
+
+
+def _periods(every: Mapping[str, int] | None) -> dict[str, int]:
+    """Raise ValueError for a period that is no whole number of at least one."""
+    every = dict(every or {})
+    if any(not isinstance(period, int | np.integer) or period < 1 for period in every.values()):
+        raise ValueError(f"gradient_algorithm: every={every}, expected periods of at least one step")
+    return every
+
+
+def _check_outcome(outcome: Outcome, params: dict[str, PyTree], state: TrainState) -> None:
+    """Raise where an objective's losses are not one scalar per player, or its state changes shape or dtype."""
+    _check_players(outcome.losses, params, "the objective's losses", complete=True)
+    chex.assert_trees_all_equal_shapes_and_dtypes(outcome.state, state.variables.state)
+    chex.assert_rank(list(outcome.losses.values()), 0)
+
+
+def _metrics(outcome: Outcome, batch: Batch) -> dict[str, jax.Array]:
+    """Scalars: the outcome's metrics, averaged under the mask, and each player's loss."""
+    names = {player: f"{player}_loss" if len(outcome.losses) > 1 else "loss" for player in outcome.losses}
+    found = {name: masked_mean(jnp.asarray(m), batch.get("mask")) for name, m in outcome.metrics.items()}
+    return found | {names[player]: loss for player, loss in outcome.losses.items()}
 
 
 def strong(tree: PyTree) -> PyTree:
