@@ -32,7 +32,7 @@ class Workload(NamedTuple):
     summary: str
     model: str
     config: Mapping[str, Any]
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     batch_sizes: tuple[int, ...]
     kind: str = "binary"
     levels: int | None = 2
@@ -67,7 +67,7 @@ NETWORKS = {
 }
 
 # data set -> shape, kind, levels, classes: what the registered models' usual data look like
-SHAPES: dict[str, tuple[tuple[int, int, int], str, int | None, int]] = {
+SHAPES: dict[str, tuple[tuple[int, ...], str, int | None, int]] = {
     "digits": ((8, 8, 1), "grey", 17, 10),
     "mnist": ((28, 28, 1), "grey", 256, 10),
     "fashion_mnist": ((28, 28, 1), "grey", 256, 10),
@@ -80,6 +80,7 @@ SHAPES: dict[str, tuple[tuple[int, int, int], str, int | None, int]] = {
     "color_sprites": ((64, 64, 3), "color", 256, 0),
     "shapes3d": ((64, 64, 3), "color", 256, 0),
     "celeb_a": ((218, 178, 3), "color", 256, 0),
+    "bouncing_sprites": ((16, 32, 32, 1), "binary", 2, 0),
 }
 
 
@@ -112,16 +113,18 @@ def find(name: str) -> Workload:
 def arrays(workload: Workload, batch_size: int) -> dict[str, np.ndarray]:
     """Made-up data: dark images with bright blocks, stored as data sets are; labels where the workload has classes.
 
-    Returns: "x" [n, h, w, c], uint8 level indices or float32 in [0, 1]; "y" [n] int32.
+    Returns: "x" [n, h, w, c] or, of sequences that stand still, [n, t, h, w, c], uint8 level indices or float32 in [0, 1]; "y" [n] int32.
     """
     n = max(EXAMPLES, 2 * batch_size)
-    h, w, c = workload.shape
+    h, w, c = workload.shape[-3:]
     random = np.random.default_rng(0)
     coarse = random.random((n, -(-h // 4), -(-w // 4), c), np.float32)
     grey = np.repeat(np.repeat(coarse, 4, axis=1), 4, axis=2)[:, :h, :w] ** 3
     found: dict[str, np.ndarray] = {"x": grey}
     if workload.levels is not None:
         found["x"] = np.rint(grey * (workload.levels - 1)).astype(np.uint8)
+    if len(workload.shape) == 4:
+        found["x"] = np.repeat(found["x"][:, None], workload.shape[0], axis=1)
     if workload.num_classes:
         found["y"] = random.integers(0, workload.num_classes, n, np.int32)
     return found

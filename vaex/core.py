@@ -130,6 +130,16 @@ class Labels(NamedTuple):
     prior_only: bool = False
 
 
+class Sequences(NamedTuple):
+    """That a model reads sequences, "x" [b, t, ...], and foretells them.
+
+    ``predict(key, variables, hparams, batch, steps, num_samples) -> distribution`` of the frame that comes ``steps`` after the last
+    of ``batch["x"]``, which may hold any number of frames; its batch shape is [k, b], an entry for each sample of the latents.
+    """
+
+    predict: Callable[..., Any]
+
+
 class Recipe(NamedTuple):
     """What a model file builds: its stages, and the functions over all of them that loading and evaluation use.
 
@@ -137,7 +147,7 @@ class Recipe(NamedTuple):
     ``figures``: name -> function(key, variables, hparams, batch) -> a figure record.
     ``latents``: what a code [d] is made of, from its first entry to its last; () where all are "normal". Codes may also be arrays
     of more axes, whose entries are counted in their order; decode then takes them flat, too.
-    ``labels``: None for a model that reads none.
+    ``labels``: None for a model that reads none. ``sequences``: None for a model of single examples.
     All take x as model inputs (float32, in [0, 1] for images); where data is stored otherwise, callers prepare it first.
     """
 
@@ -150,6 +160,7 @@ class Recipe(NamedTuple):
     figures: Mapping[str, Callable[..., Any]] = {}
     latents: tuple[Latents, ...] = ()
     labels: Labels | None = None
+    sequences: Sequences | None = None
 
 
 class Feed(NamedTuple):

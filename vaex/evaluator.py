@@ -11,7 +11,7 @@ import numpy as np
 
 from vaex import data
 from vaex.data.inputs import Inputs, shown
-from vaex.evaluation import classification, generation, likelihood, objective, units
+from vaex.evaluation import classification, generation, likelihood, objective, predictions, units
 from vaex.experiment import Experiment
 
 BATCH = 500
@@ -84,6 +84,11 @@ class Evaluator:
         if recipe.labels is not None and recipe.labels.classify is not None:
             classify = recipe.labels.classify
             self._classify = jax.jit(lambda *args: classify(*args).log_probabilities)
+        self._foretell: dict[int, Callable[..., Any]] = {}
+        if recipe.sequences is not None and recipe.log_weights is not None:
+            predict, ahead = recipe.sequences.predict, predictions.horizons(spec.shape[0])
+            self._foretell = {k: predictions.predictive_log_likelihood(predict, steps=k) for k in ahead}
+            self._baselines = self._fitted_baselines(tuple(ahead))
 
     def _compiled_bound(self, log_weights: Callable[..., Any], values: int) -> Callable[..., Any]:
         """The importance bound of each example; ``values``: how many numbers a sample is."""
@@ -205,6 +210,8 @@ class Evaluator:
             facts |= self._agreement(variables, hparams)
         if self.run.recipe.labels is not None:
             self._classify_split(facts, variables, hparams, tell)
+        for steps in self._foretell:
+            self._predictions(facts, variables, hparams, steps)
         return facts, None if weighted is None else weighted.values
 
     def _classify_split(
@@ -225,6 +232,32 @@ class Evaluator:
         for name, estimate in found.items():
             if estimate is not None:
                 _put(facts, name, estimate)
+
+    def _fitted_baselines(self, ahead: tuple[int, ...]) -> predictions.Baselines | None:
+        """Predictions without a model, of the training sequences that are kept; None where values are not binary."""
+        spec, stored = self.run.spec, self.run.dataset.splits["train"]["x"][:NEIGHBOURS]
+        if spec.kind != "binary" and spec.binarize == "none":
+            return None
+        prepared = Inputs(spec, jax.random.fold_in(self.key, 9), stored, self.batch)
+        return predictions.fit_baselines(prepared[np.arange(len(stored))], ahead)
+
+    def _predictions(self, facts: dict[str, Any], variables: Any, hparams: Any, steps: int) -> None:
+        """log p(x_{t+k} | x_{<=t}) of the first ``eval_images`` sequences, all with the same t, and of the baselines."""
+        start, frame_values = predictions.seen(self.run.spec.shape[0]), math.prod(self.run.spec.shape[1:])
+
+        def look(key: jax.Array, batch: dict[str, Any]) -> dict[str, Any]:
+            x, frame = batch["x"][:, :start], batch["x"][:, start - 1 + steps]
+            found = {"log_p": self._foretell[steps](key, variables, hparams, x, frame)}
+            if self._baselines is None:
+                return found
+            copied = self._baselines.copy_last(x[:, -1], frame, steps)
+            return {**found, "copy_last": copied, "mean_frame": self._baselines.independent(frame)}
+
+        size = max(1, min(self.batch, DRAWN_VALUES // (predictions.SAMPLES * frame_values)))
+        count = self.run.settings.evaluation.eval_images
+        key = jax.random.fold_in(jax.random.fold_in(self.key, 10), steps)
+        for name, values in over_batches(look, key, {"x": self.inputs["x"]}, size=size, count=count).items():
+            _put(facts, f"{name}_{steps}_ahead", likelihood.estimate(values))
 
     def _bits(self, weighted: likelihood.Estimate) -> dict[str, float]:
         """Bits per dimension, where the likelihood bounds the probability of the data's own levels."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from vaex import config, data, identity, profiling
+from vaex import config, data, identity, models, profiling
 from vaex.core import Recipe
 from vaex.data.spec import Dataset, Spec
 from vaex.errors import UserError
@@ -58,7 +58,17 @@ def resolve_spec(settings: config.Settings, spec: Spec) -> Spec:
 
 
 def build_recipe(settings: config.Settings, spec: Spec) -> Recipe:
-    """The model's recipe for data of this spec."""
+    """The model's recipe for data of this spec.
+
+    Raises: UserError for images where the model reads sequences, or the other way round, and for stages that don't fit together.
+    """
+    if (len(spec.shape) == 4) != (models.frames(settings.module) is not None):
+        problem, remedy = "is for images and vectors", "--model=td_vae or sequence_vae"
+        if len(spec.shape) != 4:
+            problem, remedy = "reads sequences", "--dataset=bouncing_sprites or rotating_sprites, or a model of images"
+        raise UserError(
+            f"--model={settings.model} {problem}, and {spec.name} has examples of shape {spec.shape}; use {remedy}"
+        )
     recipe = settings.module.build(settings.config, spec)
     names = [stage.name for stage in recipe.stages]
     unknown = sorted(set(settings.stage_steps) - set(names[1:]))
@@ -84,6 +94,7 @@ def assemble(settings: config.Settings) -> Experiment:
         data_dir=flags.data_dir,
         manual_dir=flags.manual_dir,
         image_size=flags.image_size,
+        sequence_length=flags.sequence_length,
     )
     spec = resolve_spec(settings, dataset.spec)
     examples = dataset.num_training_examples

@@ -71,6 +71,7 @@ class DataFlags:
       crop: pixels by which training images are moved at most, at random; 0 is off.
       image_size: to which images of a folder, of celeb_a, dsprites, shapes3d or tfds:NAME are cut and resized, as 64 or
         64x48 (height x width); at which sprites are drawn.
+      sequence_length: frames of bouncing_sprites and rotating_sprites; by default 16.
       labels: how many training examples keep their label, equally many of each class; by default all.
       labelled_per_batch: how many examples of each batch are labelled ones, where --labels is given; by default half.
       memory: where training data is kept; host streams it to the device ahead of use, with the same numbers; auto does so
@@ -86,6 +87,7 @@ class DataFlags:
     flip: bool = False
     crop: int = 0
     image_size: tuple[int, ...] | None = None
+    sequence_length: int | None = None
     labels: int | None = None
     labelled_per_batch: int | None = None
     memory: Literal["auto", "device", "host"] = "auto"
@@ -121,6 +123,7 @@ LIMITS = {
     "num_processes": COUNT,
     "process_id": (0, COUNT[1]),
     "crop": (0, COUNT[1]),
+    "sequence_length": COUNT,
     "labels": COUNT,
     "labelled_per_batch": COUNT,
     "eval_images": COUNT,

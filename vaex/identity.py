@@ -16,7 +16,9 @@ from vaex.errors import UserError
 from vaex.files import read_json
 from vaex.flags import HIDDEN, DataFlags, EvaluationFlags, RunFlags, field_types, hparam_defaults
 
-OPTIONAL = ("flip", "crop", "image_size", "labels", "labelled_per_batch")  # data flags that count where they are set
+OPTIONAL = (  # data flags that count where they are set
+    "flip", "crop", "image_size", "sequence_length", "labels", "labelled_per_batch",
+)  # fmt: skip
 
 
 def identity(chosen: Settings) -> dict[str, Any]:

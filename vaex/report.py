@@ -172,6 +172,9 @@ def draw_member(
     spec, recipe = run.spec, run.recipe
     few = evaluator.shown(np.arange(min(PICTURES, len(evaluator.arrays["x"]))))
     mean = evaluator.posterior(variables, hparams, few)["mean"]
+    if recipe.sequences is not None:
+        draw_sequences(evaluator, variables, hparams, few, mean, folder)
+        return
     parts, kl = evaluator.units(mean), facts.get("kl_per_latent")
     if kl is not None:
         plots.save(pictures.kl_bars(kl, [part.name for part in parts]), folder / "kl_per_latent.png")
@@ -203,8 +206,32 @@ def draw_member(
         centre, scale = np.array([units.span(part, **moments) for part in parts]).T
         grid = generation.manifold(lambda z: decode(centre + scale * z))
         plots.save(pictures.manifold_grid(grid), folder / "manifold.png")
-    for name, figure in recipe.figures.items():
+    draw_own(evaluator, variables, hparams, few, folder)
+
+
+def draw_own(
+    evaluator: Evaluator, variables: Any, hparams: Any, few: dict[str, np.ndarray], folder: pathlib.Path
+) -> None:
+    """The model's own pictures."""
+    for name, figure in evaluator.run.recipe.figures.items():
         plots.save(figure(jax.random.fold_in(evaluator.key, 7), variables, hparams, few), folder / f"{name}.png")
+
+
+def draw_sequences(
+    evaluator: Evaluator,
+    variables: Any,
+    hparams: Any,
+    few: dict[str, np.ndarray],
+    mean: np.ndarray,
+    folder: pathlib.Path,
+) -> None:
+    """Sequences over their reconstructions, samples in a row each, and the model's own pictures."""
+    some = slice(PICTURES // 4)
+    rebuilt = evaluator.decode(variables, hparams, mean, None, show=evaluator.run.settings.evaluation.show)
+    plots.save(pictures.sequence_grid(few["x"][some], np.clip(rebuilt[some], 0, 1)), folder / "reconstructions.png")
+    samples = drawn_images(evaluator, variables, hparams, PICTURES // 2)
+    plots.save(Grid(samples, (), tuple(map(str, range(1, 1 + samples.shape[1]))), "Samples"), folder / "samples.png")
+    draw_own(evaluator, variables, hparams, few, folder)
 
 
 def drawn_images(evaluator: Evaluator, variables: Any, hparams: Any, n: int, label: int | None = None) -> np.ndarray:

@@ -13,7 +13,6 @@ import numpy as np
 
 from vaex import data, profiling
 from vaex.core import Algorithm, Feed, Stage, Variables
-from vaex.data.factors import factor_feed
 from vaex.data.labelled import choose_labelled, hide_labels, labelled_order
 from vaex.data.spec import Spec
 from vaex.errors import NonFiniteError, UserError
@@ -53,7 +52,7 @@ def training_feed(experiment: Experiment) -> Feed:
             raise UserError(
                 f"--labels={flags.labels}: {experiment.spec.name} has factors, not labels; leave the flag out"
             )
-        return factor_feed(experiment.dataset.source, batch_size, flags.data_seed)
+        return experiment.dataset.source.feed(batch_size, flags.data_seed)
     if flags.labels is not None:
         classes = experiment.spec.num_classes if "y" in arrays else 0
         y = arrays.get("y", np.zeros(0, np.int32))

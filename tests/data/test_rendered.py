@@ -104,3 +104,56 @@ def test_the_first_images_of_a_split_are_a_sample_of_all():
     assert np.all(
         np.abs(factors.mean(0) - (np.array(SIZES) - 1) / 2) < 4 * np.sqrt((np.array(SIZES) ** 2 - 1) / 12 / 100)
     )
+
+
+def test_sequences_are_drawn_anew_in_training_and_fixed_in_evaluation():
+    one, other = (data.load("bouncing_sprites", image_size=16, sequence_length=4) for _ in range(2))
+    splits = [arrays["x"] for arrays in one.splits.values()]
+    assert [x.shape for x in splits] == [(1000, 4, 16, 16, 1)] * 3
+    for split, arrays in other.splits.items():
+        np.testing.assert_array_equal(arrays["x"], one.splits[split]["x"])
+    feed = one.source.feed(1000)
+    drawn = [np.asarray(feed.batch(feed.resident, row)["x"]) for row in feed.plan(0, 2)]
+    everything = [*splits, *drawn]
+    firsts = {x.astype(np.uint8).tobytes() for part in everything for x in part}
+    assert len(firsts) > 0.95 * sum(map(len, everything))  # small pictures: a few look the same
+    assert not any(np.array_equal(a, b) for i, a in enumerate(everything) for b in everything[:i])
+    assert (
+        one.spec.protocol == "bouncing_sprites_16x16_4_frames_1000_test binary" and one.num_training_examples == 100_000
+    )
+    assert data.load("rotating_sprites", image_size=16, sequence_length=4).spec.data_hash != one.spec.data_hash
+
+
+def test_a_run_on_sequences_trains_tells_of_predictions_and_resumes_to_the_bit(tmp_path, capsys):
+    flags = ["--model=td_vae", "--image_size=8", "--sequence_length=7", "--max_jump=3", "--hidden=8", "--recurrent=4"]
+    flags += [
+        "--latent_dim=2",
+        "--network=mlp",
+        "--batch_size=4",
+        "--log_every=2",
+        "--eval_samples=2",
+        "--eval_images=4",
+    ]
+    assert cli.main([*flags, "--steps=6", "--seeds=0:2", f"--out={tmp_path / 'whole'}"]) == 0
+    assert cli.main([*flags, "--steps=3", "--seeds=0:2", "--no-figures", f"--out={tmp_path / 'cut'}"]) == 0
+    assert cli.main([*flags, "--steps=6", "--seeds=0:2", "--no-figures", f"--out={tmp_path / 'cut'}"]) == 0
+    whole, cut = ((tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "cut"))
+    assert whole == cut and len(whole.splitlines()) == 3
+    summary = json.loads((tmp_path / "whole" / "summary.json").read_text())
+    for name in ("log_p", "copy_last", "mean_frame"):
+        for steps in (1, 5):
+            assert summary["members"][0][f"{name}_{steps}_ahead"] < 0
+            assert summary["members"][0][f"{name}_{steps}_ahead_standard_error"] > 0
+    assert summary["members"][0]["copy_last_1_ahead"] == summary["members"][1]["copy_last_1_ahead"]
+    assert "log_p_5_ahead" in capsys.readouterr().out
+    drawn = {path.name for path in (tmp_path / "whole" / "figures" / "seed=0").iterdir()}
+    assert drawn == {"reconstructions.png", "samples.png", "predictions.png", "roll_outs.png", "beliefs.png"}
+    import vaex
+
+    run = vaex.load(tmp_path / "whole")
+    x = data.load("bouncing_sprites", image_size=8, sequence_length=7).splits["test"]["x"][:2]
+    assert run.reconstruct(x).shape == (2, 7, 8, 8, 1) and run.encode(x).mean.shape == (2, 14)
+    for wrong, words in [("--sequence_length=0", "expected at least 1"), ("--image_size=8x9", "sprites are square")]:
+        other = [flag for flag in flags if not flag.startswith(wrong.split("=")[0])]
+        assert cli.main([*other, wrong, f"--out={tmp_path / 'other'}"]) == 2
+        assert words in capsys.readouterr().err

@@ -74,9 +74,10 @@ def test_other_words_are_refused(capsys):
 @pytest.mark.parametrize("name", [name for name, entry in MODELS.items() if entry.bound in TRAINED])
 def test_the_bound_that_the_registry_names_is_the_one_trained(name):
     found = models.module(name)
-    recipe = found.build(found.Config(**getattr(found, "TINY", {})), table.SPEC)
+    spec = table.spec_for(found)
+    recipe = found.build(found.Config(**getattr(found, "TINY", {})), spec)
     batch = {
-        "x": jnp.asarray(np.random.default_rng(0).integers(0, 17, (8, 8, 8, 1)) / 16, jnp.float32),
+        "x": jnp.asarray(np.random.default_rng(0).integers(0, 17, (8, *spec.shape)) / 16, jnp.float32),
         "y": jnp.arange(8),
     }
     stage = recipe.stages[0]

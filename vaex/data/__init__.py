@@ -34,6 +34,8 @@ DATASETS: dict[str, str] = {
     "omniglot": "32,460 handwritten characters of 50 alphabets, 28x28 grey (omniglot_105_packed.npz in --manual_dir)",
     "freyfaces": "1,965 faces out of one video, 28x20, 8-bit grey (freyfaces.npz in --manual_dir)",
     "sprites": "737,280 white shapes of 5 factors, 64x64 or of --image_size, 0 or 1, rendered as they are used (no files)",
+    "bouncing_sprites": "sequences of --sequence_length frames, 32x32 or of --image_size, 0 or 1, rendered as they are used",
+    "rotating_sprites": "the same of sprites that turn in place",
     "color_sprites": "figures of 6 factors, 64x64 RGB, composed as they are used (the file of layers in --manual_dir)",
     "celeb_a": "202,599 faces, 218x178 RGB, or smaller by --image_size (TFDS, prepared with TensorFlow)",
     "dsprites": "737,280 white shapes, 64x64, 0 or 1 (TFDS, prepared with TensorFlow)",

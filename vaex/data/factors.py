@@ -83,6 +83,10 @@ class FactorSource(NamedTuple):
             index = index * size + checked[..., position]
         return index
 
+    def feed(self, batch_size: int, data_seed: int = 0) -> Feed:
+        """``factor_feed`` of this source."""
+        return factor_feed(self, batch_size, data_seed)
+
     def grid(self) -> np.ndarray:
         """All factors in order, int32 [num_observations, f], on the host."""
         return np.stack(np.unravel_index(np.arange(self.num_observations), self.sizes), axis=-1).astype(np.int32)
@@ -138,21 +142,23 @@ def factor_feed(source: FactorSource, batch_size: int, data_seed: int = 0) -> Fe
 
     def batch(resident: PyTree, row: jax.Array) -> Batch:
         factors = source.index_to_factors(row)
-        return {"x": _drawn(source, resident, factors), "factors": factors}
+        images = drawn_once(lambda: source.render(resident, factors), factors.ravel()[0])
+        return {"x": images, "factors": factors}
 
     return Feed(source.resident, plan, batch)
 
 
-def _drawn(source: FactorSource, resident: PyTree, factors: jax.Array) -> jax.Array:
-    """The images of factors, made once: XLA's CPU compiler would merge the drawing into the first use of the pixels, whose
+def drawn_once(draw: Callable[[], jax.Array], number: jax.Array) -> jax.Array:
+    """``draw()``, made once: XLA's CPU compiler would merge the drawing into the first use of the pixels, whose
     order of access keeps it from being vectorised (a convolutional step takes 10% longer). It does not merge across a branch.
-    """
 
-    def draw() -> jax.Array:
-        return source.render(resident, factors)
+    Args:
+      draw: gives images; it takes what it needs from where it stands.
+      number: a signed number of at least 0, which the compiler can't know.
+    """
 
     def branch() -> jax.Array:
         shape = jax.eval_shape(draw)
-        return jax.lax.cond(factors.ravel()[0] >= 0, draw, lambda: jnp.zeros(shape.shape, shape.dtype))
+        return jax.lax.cond(number >= 0, draw, lambda: jnp.zeros(shape.shape, shape.dtype))
 
     return jax.lax.platform_dependent(cpu=branch, default=draw)

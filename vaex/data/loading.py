@@ -13,7 +13,8 @@ from vaex.errors import UserError, nearest
 ORIGINALS = ("binarized_mnist", "cifar10", "fashion_mnist", "freyfaces", "mnist", "omniglot")
 STOCK = ("celeb_a", "dsprites", "shapes3d")  # prepared by TFDS's stock builders only
 RENDERED = ("color_sprites", "sprites")
-NAMES = ("digits", *ORIGINALS, *RENDERED, *STOCK)
+MOVING = ("bouncing_sprites", "rotating_sprites")
+NAMES = ("digits", *ORIGINALS, *RENDERED, *MOVING, *STOCK)
 
 
 def load(
@@ -25,6 +26,7 @@ def load(
     binarize: str = "auto",
     dequantize: str = "none",
     image_size: int | Sequence[int] | None = None,
+    sequence_length: int | None = None,
 ) -> Dataset:
     """Load a data set by name, or your own by its path.
 
@@ -37,7 +39,8 @@ def load(
       binarize: see ``resolve``. "auto" leaves it open, as "none", for whoever chooses the likelihood to resolve.
       dequantize: see ``resolve``.
       image_size: of a folder of images, of celeb_a and others that TFDS prepares, and of tfds:NAME: the side to which images
-        are cut and resized, or (height, width); of sprites, the side at which they are drawn.
+        are cut and resized, or (height, width); of sprites, still or moving, the side at which they are drawn.
+      sequence_length: frames of moving sprites.
     Returns: the three splits and their Spec.
     Raises: UserError, with the remedy, for anything that a user can mend: names, files, values.
     Example:
@@ -50,7 +53,16 @@ def load(
     if not 0 <= data_seed < 2**64:
         raise UserError(f"--data_seed={data_seed}: give a number from 0 to 2**64 - 1")
     try:
-        dataset = _find(name, data_dir, manual_dir, checked_size(image_size))
+        if name in MOVING:
+            from vaex.data.rendered import load_moving
+
+            dataset = load_moving(name, image_size, sequence_length)
+        elif sequence_length is not None:
+            raise UserError(
+                f"--sequence_length={sequence_length}: is for {' and '.join(MOVING)}, and {name} is neither; leave it out"
+            )
+        else:
+            dataset = _find(name, data_dir, manual_dir, checked_size(image_size))
     except OSError as error:
         raise UserError(f"--dataset={name}: {error}; check that the path exists and may be read") from None
     spec = resolve(dataset.spec, binarize="none" if binarize == "auto" else binarize, dequantize=dequantize)

@@ -1,4 +1,4 @@
-"""Data sets that are rendered: training draws images inside the compiled step, evaluation uses a few that are kept."""
+"""Data sets that are rendered: training draws images or sequences inside the compiled step, evaluation uses a few that are kept."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from vaex.data.spec import Dataset, with_protocol
 from vaex.errors import UserError
 
 KEPT = 2000  # images of each split
+KEPT_SEQUENCES = 1000
+SIDE, LENGTH = 32, 16  # of sequences
 LAYERS = "lpc_walk_layers.npz"  # the file of colour sprites that a folder is searched for
 
 
@@ -40,10 +42,7 @@ def load_rendered(
     if name == "sprites":
         from vaex.data.sprites import sprites
 
-        height, width = checked_size(image_size) or (64, 64)
-        if height != width:
-            raise UserError(f"--image_size={height}x{width}: sprites are square; give one side, such as {height}")
-        return from_source(sprites(height))
+        return from_source(sprites(_side(image_size, 64)))
     from vaex.data.color_sprites import color_sprites
 
     if manual_dir is None:
@@ -74,3 +73,37 @@ def from_source(source: FactorSource, kept: int = KEPT) -> Dataset:
         splits[split] = {"x": np.concatenate(pieces), "factors": factors}
     name = source.spec.protocol.split()[0]
     return Dataset(splits, with_protocol(source.spec, f"{name}_of_which_{size}_test"), source)
+
+
+def load_moving(
+    name: str, image_size: int | Sequence[int] | None = None, sequence_length: int | None = None
+) -> Dataset:
+    """Sequences of sprites that move: training draws new ones at every step, and the splits hold some that are fixed for ever.
+
+    Args:
+      name: bouncing_sprites or rotating_sprites.
+      image_size: the side at which they are drawn, 32 by default.
+      sequence_length: frames, 16 by default.
+    Raises: UserError for a size that is not square, or no frames.
+    Example:
+      >>> dataset = load_moving("bouncing_sprites", 16, 4)
+      >>> dataset.spec.shape, dataset.splits["test"]["x"].shape, dataset.spec.protocol
+      ((4, 16, 16, 1), (1000, 4, 16, 16, 1), 'bouncing_sprites_16x16_4_frames_1000_test binary')
+    """
+    from vaex.data.sequences import moving_sprites
+
+    length = LENGTH if sequence_length is None else sequence_length
+    if length < 1:
+        raise UserError(f"--sequence_length={length}: give at least 1 frame")
+    source = moving_sprites(name, _side(image_size, SIDE), length)
+    splits = {split: {"x": source.kept(place, KEPT_SEQUENCES)} for place, split in enumerate(SPLITS)}
+    protocol = source.spec.protocol.split()[0]
+    return Dataset(splits, with_protocol(source.spec, f"{protocol}_{KEPT_SEQUENCES}_test"), source)
+
+
+def _side(image_size: int | Sequence[int] | None, usual: int) -> int:
+    """The side of square pictures."""
+    height, width = checked_size(image_size) or (usual, usual)
+    if height != width:
+        raise UserError(f"--image_size={height}x{width}: sprites are square; give one side, such as {height}")
+    return height

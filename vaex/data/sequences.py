@@ -7,13 +7,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vaex.core import Batch, Feed, PyTree
+from vaex.data.arrays import data_hash
+from vaex.data.factors import drawn_once
+from vaex.data.resizing import words
+from vaex.data.spec import Spec, with_protocol
 from vaex.data.sprites import SHAPES, SpriteValues, render_values
+from vaex.errors import UserError
+
+SPLIT_SEED = 20190507  # of the splits, whose keys are folded twice, training's only once
+VERSION = 1  # of what is drawn; it grows when other sequences come of the same keys
 
 
 def rotating_values(key: jax.Array, n: int, length: int) -> SpriteValues:
@@ -103,6 +112,50 @@ def bouncing_sprites(
     return render_values(*bouncing_values(key, n, length), resolution=resolution, antialiased=antialiased)
 
 
+class SequenceSource(NamedTuple):
+    """Sequences that are drawn anew at every step of training.
+
+    ``spec``: their facts. ``render(key, n) -> stored sequences [n, t, h, w, c]``, pure. ``num_observations``: what an epoch is
+    counted as, though no sequence comes twice.
+
+    Example:
+      >>> source = moving_sprites("bouncing_sprites", 16, 3)
+      >>> source.feed(4).batch({}, jnp.uint32(0))["x"].shape, source.kept(2, 5).shape
+      ((4, 3, 16, 16, 1), (5, 3, 16, 16, 1))
+    """
+
+    spec: Spec
+    render: Callable[[jax.Array, int], jax.Array]
+    num_observations: int = 100_000
+
+    def feed(self, batch_size: int, data_seed: int = 0) -> Feed:
+        """``sequence_feed`` of this source."""
+        return sequence_feed(lambda key, n, length: self.render(key, n), self.spec.shape[0], batch_size, data_seed)
+
+    def kept(self, place: int, n: int) -> np.ndarray:
+        """``n`` sequences of the split numbered ``place``, always the same, and none that training draws."""
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(SPLIT_SEED), place), n)
+        return np.asarray(jax.jit(self.render, static_argnums=1)(key, n))
+
+
+def moving_sprites(name: str, resolution: int, length: int) -> SequenceSource:
+    """``bouncing_sprites`` or ``rotating_sprites`` as a source of binary sequences.
+
+    Args:
+      name: of the function.
+      resolution: height and width.
+      length: t, number of frames.
+    Example:
+      >>> moving_sprites("rotating_sprites", 32, 16).spec.protocol
+      'rotating_sprites_32x32_16_frames binary'
+    """
+    draw = {"bouncing_sprites": bouncing_sprites, "rotating_sprites": rotating_sprites}[name]
+    facts = {name: {"drawn_from": np.array([VERSION, SPLIT_SEED, resolution, length], np.float64)}}
+    spec = Spec(name, (length, resolution, resolution, 1), "binary", levels=2, data_hash=data_hash(facts))
+    spec = with_protocol(spec, f"{name}{words((resolution, resolution))}_{length}_frames")
+    return SequenceSource(spec, lambda key, n: draw(key, n, length, resolution=resolution))
+
+
 def sequence_feed(
     render: Callable[[jax.Array, int, int], jax.Array], length: int, batch_size: int, data_seed: int = 0
 ) -> Feed:
@@ -114,14 +167,14 @@ def sequence_feed(
       batch_size: sequences per batch.
       data_seed: the batch of a step is a pure function of it and the step.
     Returns: a Feed without resident arrays whose plan rows are step numbers, and whose batches are "x" [b, t, h, w, c].
-    Raises: ValueError for a length or a batch size below 1, or a data seed out of range.
+    Raises: UserError for a length or a batch size below 1, or a data seed out of range.
     Example:
       >>> feed = sequence_feed(bouncing_sprites, length=3, batch_size=2)
       >>> feed.batch(feed.resident, feed.plan(0, 1)[0])["x"].shape
       (2, 3, 64, 64, 1)
     """
     if length < 1 or batch_size < 1 or not 0 <= data_seed < 2**32:
-        raise ValueError(
+        raise UserError(
             f"sequence_feed: length={length}, batch_size={batch_size}, data_seed={data_seed}; expected length and batch_size >= 1, "
             "0 <= data_seed < 2**32"
         )
@@ -130,7 +183,8 @@ def sequence_feed(
         return np.arange(first_step, first_step + count, dtype=np.uint32)
 
     def batch(resident: PyTree, row: jax.Array) -> Batch:
-        return {"x": render(jax.random.fold_in(jax.random.key(data_seed), row), batch_size, length)}
+        key = jax.random.fold_in(jax.random.key(data_seed), row)
+        return {"x": drawn_once(lambda: render(key, batch_size, length), row.astype(jnp.int32))}
 
     return Feed({}, plan, batch)
 

@@ -15,7 +15,7 @@ DEQUANTIZE = ("none", "uniform")
 class Spec(NamedTuple):
     """A data set's facts, static (hashable, no arrays).
 
-    ``shape``: one example, [h, w, c] or [d]. ``kind``: "binary" (0 or 1), "grey" (one channel or a vector, in [0, 1]),
+    ``shape``: one example, [h, w, c], [d], or a sequence of images, [t, h, w, c]. ``kind``: "binary" (0 or 1), "grey" (one channel or a vector, in [0, 1]),
     "color" (several channels, in [0, 1]) or "real" (vectors of any finite value). ``levels``: number of equally spaced
     values (2, 17, 256), or None where values are continuous. ``num_classes``: labels are 0..num_classes-1, and -1 means
     unlabelled; 0 without labels. ``protocol``: files, split and binarisation by name, printed with every likelihood.
@@ -44,8 +44,9 @@ class Spec(NamedTuple):
 class Dataset(NamedTuple):
     """Arrays of the three splits: "train", "validation", "test" -> {"x": [n, ...], "y": [n] int32 where labelled}.
 
-    ``x`` is uint8 holding level indices 0..levels-1 where ``Spec.levels`` is set, else float32. ``source``: where images are
-    rendered, their ``FactorSource``; training then draws from it, and "train" holds a sample.
+    ``x`` is uint8 holding level indices 0..levels-1 where ``Spec.levels`` is set, else float32. ``source``: where images or
+    sequences are rendered, their ``FactorSource`` or ``SequenceSource``; training then draws from its ``feed``, and "train" holds a
+    sample.
 
     Example:
       >>> x = np.zeros([2, 4], np.uint8)

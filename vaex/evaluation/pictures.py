@@ -41,6 +41,27 @@ def reconstruction_grid(
     return Grid(pairs.reshape(2 * rows, *pairs.shape[2:]), ("original", "reconstruction") * rows, title=title)
 
 
+def sequence_grid(originals: ArrayLike, reconstructions: ArrayLike, *, title: str = "Reconstructions") -> Grid:
+    """Sequences, each in a row above its reconstruction.
+
+    Args:
+      originals, reconstructions: [n, t, h, w, c] in [0, 1].
+    Raises: ValueError if the shapes differ or are not [n, t, h, w, c].
+    Example:
+      >>> sequence_grid(np.zeros((2, 5, 8, 8, 1)), np.ones((2, 5, 8, 8, 1))).images.shape
+      (4, 5, 8, 8, 1)
+    """
+    pair = np.asarray(originals), np.asarray(reconstructions)
+    if pair[0].shape != pair[1].shape or pair[0].ndim != 5:
+        raise ValueError(
+            f"sequence_grid: originals have shape {pair[0].shape} and reconstructions {pair[1].shape}, expected the same "
+            "[n, t, h, w, c]; pass them in pairs"
+        )
+    images = np.stack(pair, axis=1).reshape(-1, *pair[0].shape[1:])
+    columns = tuple(str(time + 1) for time in range(images.shape[1]))
+    return Grid(images, ("original", "reconstruction") * len(pair[0]), columns, title)
+
+
 def sample_grid(images: ArrayLike, *, columns: int | None = None, title: str = "Samples") -> Grid:
     """Images in reading order, in a rectangle that is about as wide as high.
 

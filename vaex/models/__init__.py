@@ -69,6 +69,10 @@ FAMILIES: dict[str, dict[str, Entry]] = {
         "ladder_vae": Entry("precision-weighted posteriors, KL warmed up", "elbo when warm", "Sonderby et al. 2016"),
         "hierarchical_vae": Entry("residual cells from the top down (VDVAE, NVAE)", "elbo", "Child 2021"),
     },
+    "sequences": {
+        "sequence_vae": Entry("latents of each frame, behind a recurrent network", "elbo", "Chung et al. 2015"),
+        "td_vae": Entry("beliefs about the present, and jumps into the future", "no", "Gregor et al. 2019"),
+    },
     "labels": {
         "conditional_vae": Entry("encoder and decoder see the label", "elbo given y", "Sohn et al. 2015"),
         "m2_vae": Entry("the label inferred where it is missing (M2)", "no", "Kingma et al. 2014"),
@@ -77,6 +81,17 @@ FAMILIES: dict[str, dict[str, Entry]] = {
 }
 MODELS = {name: entry for family in FAMILIES.values() for name, entry in family.items()}
 PARTS = ("Config", "HParams", "build")
+
+
+def frames(module: ModuleType) -> int | None:
+    """How many frames the sequences have that the laws give to a model: ``FRAMES`` of its module; None for a model of single
+    examples, which has none.
+
+    Example:
+      >>> frames(module("td_vae")), frames(module("vae"))
+      (3, None)
+    """
+    return getattr(module, "FRAMES", None)
 
 
 def module(name: str) -> ModuleType:

@@ -13,9 +13,15 @@ import jax.numpy as jnp
 
 from vaex.core import Recipe, Variables
 from vaex.data.spec import Spec
-from vaex.models import FAMILIES, module
+from vaex.models import FAMILIES, frames, module
 
 SPEC = Spec("digits", (8, 8, 1), "grey", levels=17, num_classes=10, num_training_examples=1397)
+
+
+def spec_for(found: Any) -> Spec:
+    """``SPEC``, of sequences where the module reads these."""
+    count = frames(found)
+    return SPEC if count is None else SPEC._replace(shape=(count, *SPEC.shape))
 
 
 class Row(NamedTuple):
@@ -39,8 +45,9 @@ def row(family: str, name: str) -> Row:
       ('vae', '-', 'model', 'elbo')
     """
     found, entry = module(name), FAMILIES[family][name]
-    recipe = found.build(found.Config(**getattr(found, "TINY", {})), SPEC)
-    variables = shapes(recipe)
+    spec = spec_for(found)
+    recipe = found.build(found.Config(**getattr(found, "TINY", {})), spec)
+    variables = shapes(recipe, spec)
     players = [player for one in variables.values() for player in one.params]
     state = [field for one in variables.values() for field in fields(one.state)]
     lines = len(pathlib.Path(str(found.__file__)).read_text().splitlines())
@@ -52,9 +59,9 @@ def joined(names: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(names)) or "-"
 
 
-def shapes(recipe: Recipe) -> dict[str, Variables]:
+def shapes(recipe: Recipe, spec: Spec) -> dict[str, Variables]:
     """Stage -> the shapes of its variables as training begins."""
-    batch = {"x": jnp.zeros((8, *SPEC.shape)), "y": jnp.zeros(8, jnp.int32)}
+    batch = {"x": jnp.zeros((8, *spec.shape)), "y": jnp.zeros(8, jnp.int32)}
     found: dict[str, Variables] = {}
     for stage in recipe.stages:
         one = jax.eval_shape(stage.model.init, jax.random.key(0), batch)

@@ -8,10 +8,12 @@ from vaex.nets.hierarchical import HierarchicalNetwork, Level
 from vaex.nets.image import ConvDecoder, ConvEncoder
 from vaex.nets.ladder import LadderNetwork
 from vaex.nets.mlp import MLP
+from vaex.nets.recurrent import GRU, states_over_time
 from vaex.nets.residual import ResidualDecoder, ResidualEncoder
 
 __all__ = [
     "ACTIVATIONS",
+    "GRU",
     "MLP",
     "CausalTransformer",
     "Conv",
@@ -28,4 +30,5 @@ __all__ = [
     "convolve",
     "convolve_transpose",
     "sample_codes",
+    "states_over_time",
 ]

@@ -151,7 +151,7 @@ def shapes(it: Subject) -> None:
         states = jax.eval_shape(beginning(other), other.finished)
         variables = population.member_shapes(states).variables
         z, *pictures = jax.eval_shape(lambda v, one=other: _used(one, v), variables)
-        _check_shapes(z, pictures, shape)
+        _check_shapes(z, pictures, other.spec.shape)
     variables = first_state(it).variables
     with quickly():
         z, *pictures = jax.jit(lambda v: _used(it, v))(variables)

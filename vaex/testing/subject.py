@@ -48,7 +48,7 @@ class Subject(NamedTuple):
 
 
 def images(shape: tuple[int, ...], count: int = EXAMPLES) -> dict[str, np.ndarray]:
-    """Random grey or colour images (uint8) with labels, the same each time."""
+    """Random grey or colour images, or sequences of them (uint8), with labels, the same each time."""
     rng = np.random.default_rng(0)
     return {"x": rng.integers(0, 256, (count, *shape), np.uint8), "y": rng.integers(0, 10, count).astype(np.int32)}
 
@@ -61,8 +61,11 @@ def subject(model: str | types.ModuleType, shape: tuple[int, ...] = (8, 8, 1), *
 def subjects(
     model: str | types.ModuleType, shape: tuple[int, ...] = (8, 8, 1), *, abstract: bool = False, **changes: Any
 ) -> list[Subject]:
-    """Each stage of the model as a subject; ``abstract``: with the shapes alone of what the stages before have learned."""
+    """Each stage of the model as a subject, of images of this shape or sequences of some of them; ``abstract``: with the shapes
+    alone of what the stages before have learned."""
     module = models.module(model) if isinstance(model, str) else model
+    length = models.frames(module)
+    shape = shape if length is None else (length, *shape)
     config = module.Config(**{**getattr(module, "TINY", {}), **changes})
     members = (Member(0, {}), Member(1, {"learning_rate": "ramp:0.003:0.001:10"}))
     settings = Settings(
