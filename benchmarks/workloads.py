@@ -113,7 +113,8 @@ def find(name: str) -> Workload:
 def arrays(workload: Workload, batch_size: int) -> dict[str, np.ndarray]:
     """Made-up data: dark images with bright blocks, stored as data sets are; labels where the workload has classes.
 
-    Returns: "x" [n, h, w, c] or, of sequences that stand still, [n, t, h, w, c], uint8 level indices or float32 in [0, 1]; "y" [n] int32.
+    Returns: "x" [n, h, w, c] or, of sequences that stand still, [n, t, h, w, c]: uint8 level indices or float32 in [0, 1];
+      "y" [n] int32.
     """
     n = max(EXAMPLES, 2 * batch_size)
     h, w, c = workload.shape[-3:]

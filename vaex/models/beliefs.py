@@ -18,9 +18,9 @@ from vaex.models import temporal_difference as td
 class Parts(NamedTuple):
     """A model's parts as pure functions of one tree of parameters.
 
-    ``init(key, batch) -> params``; ``states(params, x) -> [b, t + 1, r]``, of which beliefs are made, before the first frame (there
-    they are zeros) and after each; ``conditionals(params, hparams) -> Conditionals``. ``frames``: networks of frames. ``size``: (t, d) of a code. ``state``: r.
-    ``max_jump``, ``pairs``: of training.
+    ``init(key, batch) -> params``; ``states(params, x) -> [b, t + 1, r]``, of which beliefs are made, before the first frame
+    (there they are zeros) and after each; ``conditionals(params, hparams) -> Conditionals``. ``frames``: networks of frames.
+    ``size``: (t, d) of a code. ``state``: r. ``max_jump``, ``pairs``: of training.
     """
 
     init: Callable[[jax.Array, Batch], PyTree]

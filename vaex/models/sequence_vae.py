@@ -2,8 +2,8 @@ r"""Sequence VAE: latents of each frame behind a recurrent network that remember
 
 Objective, in nats per sequence: the negative elbo, summed over time,
 :math:`\sum_t -\mathbb E\log p(x_t|h_t, z_t) + \beta\,\mathbb E\,\mathrm{KL}(q(z_t|h_t, x_t)\,\|\,p(z_t|h_t))`, with
-:math:`h_{t+1} = \mathrm{GRU}(h_t, z_t)`. As the state remembers latents and not frames, p(x|z) is a decoder of all latents, and what
-is foretold needs no frames that were made up.
+:math:`h_{t+1} = \mathrm{GRU}(h_t, z_t)`. As the state remembers latents and not frames, p(x|z) is a decoder of all latents, and
+what is foretold needs no frames that were made up.
 
 Source: Chung et al. 2015, A recurrent latent variable model for sequential data, eqs. 5 to 11, with the state of Hafner et al. 2019
 (PlaNet), section 3.

@@ -1,7 +1,7 @@
 r"""TD-VAE: beliefs about the present, learned by looking back from a later time, and jumps of many steps into the future.
 
-A recurrent network makes :math:`b_t` of the frames up to t. For two times :math:`t_1 < t_2` of a sequence, drawn anew each step, the
-loss is, in nats per frame,
+A recurrent network makes :math:`b_t` of the frames up to t. For two times :math:`t_1 < t_2` of a sequence, drawn anew each
+step, the loss is, in nats per frame,
 
 .. math:: \mathbb E\left[-\log p(x_{t_2}|z_2) + \log p_B(z_2|b_{t_2}) - \log p_T(z_2|z_1, t_2 - t_1)
           + \mathrm{KL}(q_S(z_1|z_2, b_{t_1}, b_{t_2})\,\|\,p_B(z_1|b_{t_1}))\right]
@@ -10,7 +10,8 @@ with :math:`z_2 \sim p_B(\cdot|b_{t_2})` and :math:`z_1 \sim q_S`: an upper boun
 :math:`b_0` is the belief before any frame, jumps of one step from t = 0 on also make a density of whole sequences, which samples
 and the log-likelihood are of.
 
-Source: Gregor et al. 2019, Temporal difference variational auto-encoder, eqs. 6 to 8 and section 4 (jumps), with one layer of latents.
+Source: Gregor et al. 2019, Temporal difference variational auto-encoder, eqs. 6 to 8 and section 4 (jumps), with one layer of
+latents.
 Command: ``python experiments/run.py --model=td_vae``
 """
 

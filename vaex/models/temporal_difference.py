@@ -17,8 +17,8 @@ from vaex import divergences
 class Conditionals(NamedTuple):
     """Distributions over one frame's latents and over a frame, of any batch shape.
 
-    ``belief(b)``: p_B(z_t|b_t). ``smoothing(z2, b1, b2, jump)``: q_S(z_t1|z_t2, b_t1, b_t2). ``transition(z1, jump)``: p_T(z_t2|z_t1).
-    ``decode(z)``: p(x_t|z_t). Jumps are integers from 1 on, [...].
+    ``belief(b)``: p_B(z_t|b_t). ``smoothing(z2, b1, b2, jump)``: q_S(z_t1|z_t2, b_t1, b_t2). ``transition(z1, jump)``:
+    p_T(z_t2|z_t1). ``decode(z)``: p(x_t|z_t). Jumps are integers from 1 on, [...].
     """
 
     belief: Callable[[jax.Array], Any]
@@ -86,8 +86,8 @@ def pair_terms(key: jax.Array, it: Conditionals, pairs: Pairs) -> Terms:
 def log_weights(key: jax.Array, it: Conditionals, states: jax.Array, x: jax.Array, num_samples: int) -> jax.Array:
     r"""Importance weights of whole sequences, [k, b] nats: with p(x_t|x_<t) that of a jump of one step.
 
-    :math:`\sum_t \log p_B(z_1|b_{t-1}) + \log p_T(z_2|z_1, 1) + \log p(x_t|z_2) - \log p_B(z_2|b_t) - \log q_S(z_1|z_2, b_{t-1}, b_t)`,
-    each t with samples of its own.
+    :math:`\sum_t \log p_B(z_1|b_{t-1}) + \log p_T(z_2|z_1, 1) + \log p(x_t|z_2) - \log p_B(z_2|b_t)
+    - \log q_S(z_1|z_2, b_{t-1}, b_t)`, each t with samples of its own.
     """
     later_key, earlier_key = jax.random.split(key)
     before, after, jump = states[:, :-1], states[:, 1:], jnp.ones(x.shape[:2], jnp.int32)
