@@ -247,7 +247,7 @@ def test_pictures_of_predictions_have_a_column_for_each_horizon(subject):
         (["--model=td_vae", "--sequence_length=4"], "--max_jump=10: the sequences of bouncing_sprites have 4 frames"),
         (["--model=td_vae", "--pairs=0"], "--pairs=0: expected at least 1"),
         (["--model=sequence_vae", "--recurrent=0"], "--recurrent=0: expected at least 1"),
-        (["--model=sequence_vae", "--hidden="], "--hidden= is empty"),
+        (["--model=sequence_vae", "--network=mlp", "--hidden="], "--hidden= is empty"),
         (["--model=vae", "--sequence_length=4"], "is for bouncing_sprites and rotating_sprites, and digits is neither"),
     ],
 )

@@ -18,7 +18,8 @@ class Spec(NamedTuple):
     ``shape``: one example, [h, w, c], [d], or a sequence of images, [t, h, w, c]. ``kind``: "binary" (0 or 1), "grey" (one
     channel or a vector, in [0, 1]), "color" (several channels, in [0, 1]) or "real" (vectors of any finite value). ``levels``:
     number of equally spaced values (2, 17, 256), or None where values are continuous. ``num_classes``: labels are
-    0..num_classes-1, and -1 means unlabelled; 0 without labels. ``protocol``: files, split and binarisation by name, printed with every likelihood.
+    0..num_classes-1, and -1 means unlabelled; 0 without labels. ``protocol``: files, split and binarisation by name, printed with
+    every likelihood.
     ``data_hash``: of the arrays of all splits. ``binarize``, ``dequantize``: what ``prepare`` does; see ``resolve``.
     ``num_training_examples``: how many examples an epoch passes, for objectives whose formula needs it; 0 where unknown.
 

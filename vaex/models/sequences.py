@@ -96,8 +96,8 @@ def frames(config: Config, spec: Spec, inputs: int) -> Frames:
 
 
 def gaussian_map(config: Config) -> nets.MLP:
-    """An MLP of one hidden layer to the means and log scales of one frame's latents; see ``moments``."""
-    return nets.MLP(config.hidden[:1], 2 * config.latent_dim, config.activation)
+    """An MLP to the means and log scales of one frame's latents; see ``moments``."""
+    return nets.MLP(config.hidden, 2 * config.latent_dim, config.activation)
 
 
 def moments(raw: Any) -> tuple[jax.Array, jax.Array]:
