@@ -63,11 +63,11 @@ def build(config: Config, spec: Spec) -> Recipe:
 
     def init_params(key: jax.Array, batch: Batch) -> Any:
         h, z, evidence = jnp.zeros((1, r)), jnp.zeros((1, d)), jnp.zeros((1, config.hidden[0]))
-        keys = jax.random.split(key, 4)
-        return frames.init(keys[0], batch) | {
-            "gru": gru.init(keys[1], h, z)["params"],
-            "prior": gaussian.init(keys[2], h)["params"],
-            "posterior": gaussian.init(keys[3], h, evidence)["params"],
+        frames_key, gru_key, prior_key, posterior_key = jax.random.split(key, 4)
+        return frames.init(frames_key, batch) | {
+            "gru": gru.init(gru_key, h, z)["params"],
+            "prior": gaussian.init(prior_key, h)["params"],
+            "posterior": gaussian.init(posterior_key, h, evidence)["params"],
         }
 
     def posterior(params: Any, hparams: Any, batch: Batch) -> PathPosterior:

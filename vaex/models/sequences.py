@@ -22,7 +22,7 @@ from vaex.models.networks import Networked, networks
 from vaex.nets.activations import bounded
 
 FRAMES = 3  # of the sequences that the laws give to a model
-TINY: dict[str, Any] = {"latent_dim": 2, "hidden": (8,), "channels": (2, 2), "recurrent": 4}
+TINY: dict[str, Any] = {"latent_dim": 2, "network": "mlp", "hidden": (8,), "channels": (2, 2), "recurrent": 4}
 DEFAULTS = {"dataset": "bouncing_sprites", "batch_size": 64}
 
 

@@ -71,13 +71,13 @@ def build(config: Config, spec: Spec) -> Recipe:
     inputs = {"belief": r, "smoothing": d + 2 * r + config.max_jump, "transition": d + config.max_jump}
 
     def init_params(key: jax.Array, batch: Batch) -> Any:
-        keys = jax.random.split(key, 5)
+        frames_key, gru_key, *keys = jax.random.split(key, 5)
         maps = {
             name: dense.init(one, jnp.zeros((1, width)))["params"]
-            for one, (name, width) in zip(keys, inputs.items(), strict=False)
+            for one, (name, width) in zip(keys, inputs.items(), strict=True)
         }
         state, evidence = jnp.zeros((1, r)), jnp.zeros((1, config.hidden[0]))
-        return frames.init(keys[3], batch) | maps | {"gru": gru.init(keys[4], state, evidence)["params"]}
+        return frames.init(frames_key, batch) | maps | {"gru": gru.init(gru_key, state, evidence)["params"]}
 
     def states(params: Any, x: jax.Array) -> jax.Array:
         return nets.states_over_time(gru, params["gru"], frames.encode(params, x))
