@@ -23,7 +23,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vaex import nets
+from vaex import distributions, nets
 from vaex.core import Batch, Recipe
 from vaex.data.spec import Spec
 from vaex.errors import UserError
@@ -88,13 +88,16 @@ def build(config: Config, spec: Spec) -> Recipe:
             joined = [jnp.broadcast_to(one, (*shape, one.shape[-1])) for one in given]
             return sequences.normal(dense.apply({"params": params[name]}, jnp.concatenate(joined, axis=-1)))
 
+        def moved(z1: jax.Array, by: Any) -> distributions.Normal:
+            return distributions.Normal(z1 + by.mean, by.log_scale)  # most of what is latent stays as it is
+
         def one_hot(jump: jax.Array) -> jax.Array:
             return jax.nn.one_hot(jump - 1, config.max_jump)
 
         return td.Conditionals(
             lambda b: normal("belief", b),
             lambda z2, before, after, jump: normal("smoothing", z2, before, after, one_hot(jump)),
-            lambda z1, jump: normal("transition", z1, one_hot(jump)),
+            lambda z1, jump: moved(z1, normal("transition", z1, one_hot(jump))),
             lambda z: frames.decode(params, z, hparams),
         )
 
