@@ -49,6 +49,26 @@ def own_cache(tmp_path_factory) -> None:
     os.environ["VAEX_CACHE"] = str(shared / "cache")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def older_emitters(own_cache) -> None:
+    """Programs that pass by LLVM's optimiser (``quick``, and the laws with a tolerance) are made by XLA's older emitters too, which
+    take a third of the time; jax has no setting for them that can change within a process."""
+    from jax._src import compiler  # private: without it the tests are slower, and that is all
+
+    if (options := getattr(compiler, "get_compile_options", None)) is None:
+        return
+
+    def chosen(*args, env_options_overrides=None, **kwargs):
+        import jax
+
+        overrides = dict(env_options_overrides or {})
+        if jax.config.read("jax_disable_most_optimizations") and jax.default_backend() == "cpu":
+            overrides.setdefault("xla_cpu_use_fusion_emitters", False)
+        return options(*args, env_options_overrides=overrides, **kwargs)
+
+    compiler.get_compile_options = chosen
+
+
 @pytest.fixture(scope="module")
 def quick() -> Iterator[None]:
     """For modules whose programs mostly run once and are compared within a tolerance: without LLVM's optimiser they are ready
