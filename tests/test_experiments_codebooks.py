@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from test_experiments import script
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 WORDS = [
     "--channels=2",
     "--blocks=0",

@@ -7,7 +7,6 @@ outputs had in training (Ghosh et al. 2020, section 4), which ``Variables.state`
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -21,8 +20,6 @@ from vaex.data.spec import Spec
 from vaex.models import latent, likelihoods
 from vaex.models.latent import HParams
 from vaex.models.networks import TINY, Networked, Networks, networks
-from vaex.schedules import Schedule
-from vaex.training import algorithm
 
 __all__ = ["TINY", "Config", "HParams", "Terms", "features", "recipe"]
 
