@@ -56,8 +56,11 @@ class Looks(NamedTuple):
 
 
 def trained(flags: argparse.Namespace, folder: pathlib.Path, *words: str) -> tuple[Run, dict[str, Any]]:
-    """A run of the command line, whose words go to standard error: its first member, and its summary."""
-    words = (f"--model={flags.model}", f"--eval_split={flags.split}", *flags.words, *words, f"--out={folder}")
+    """A run of the command line, whose words go to standard error: its first member, and its summary. ``words`` come before
+    the same flags of the command line."""
+    own = {word.split("=")[0].replace("--no-", "--") for word in words}
+    others = (word for word in flags.words if word.split("=")[0].replace("--no-", "--") not in own)
+    words = (f"--model={flags.model}", f"--eval_split={flags.split}", *others, *words, f"--out={folder}")
     with contextlib.redirect_stdout(sys.stderr):
         cli.run(config.parse(words))
     return vaex.load(folder), read_json(folder / "summary.json")

@@ -8,6 +8,9 @@ import pathlib
 from collections.abc import Callable, Iterator
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+os.environ.setdefault(
+    "JAX_DISABLE_MOST_OPTIMIZATIONS", "1"
+)  # also of the processes that tests start; see pytest_runtest_setup
 
 import pytest
 
@@ -19,6 +22,15 @@ def resident() -> int:
     """Bytes of memory that this process holds; 0 where the system does not say."""
     statm = pathlib.Path("/proc/self/statm")
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Most programs of the tests run once and are compared within a tolerance: without LLVM's optimiser they are ready in a
+    third of the time. What is marked ``optimised`` compiles as users do: it compares bits, or shows how the optimiser rounds."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", not item.get_closest_marker("optimised"))
 
 
 @pytest.hookimpl(trylast=True)
@@ -49,15 +61,24 @@ def own_cache(tmp_path_factory) -> None:
     os.environ["VAEX_CACHE"] = str(shared / "cache")
 
 
-@pytest.fixture(scope="module")
-def quick() -> Iterator[None]:
-    """For modules whose programs mostly run once and are compared within a tolerance: without LLVM's optimiser they are ready
-    in half the time. Not for what is compared bit for bit, nor for what shows how the optimiser's rounding behaves."""
-    import jax
+@pytest.fixture(scope="session", autouse=True)
+def older_emitters(own_cache) -> None:
+    """Programs that pass by LLVM's optimiser are made by XLA's older emitters too, which take a third of the time; jax has no
+    setting for these that can change within a process."""
+    from jax._src import compiler  # private: without it the tests are slower, and that is all
 
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    if (options := getattr(compiler, "get_compile_options", None)) is None:
+        return
+
+    def chosen(*args, env_options_overrides=None, **kwargs):
+        import jax
+
+        overrides = dict(env_options_overrides or {})
+        if jax.config.read("jax_disable_most_optimizations") and jax.default_backend() == "cpu":
+            overrides.setdefault("xla_cpu_use_fusion_emitters", False)
+        return options(*args, env_options_overrides=overrides, **kwargs)
+
+    compiler.get_compile_options = chosen
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,6 @@ from scipy import integrate
 from vaex import bounds
 from vaex.distributions import Bernoulli, Categorical, Normal
 
-pytestmark = pytest.mark.usefixtures("quick")
 K, B = 6, 3
 
 

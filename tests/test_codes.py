@@ -11,8 +11,6 @@ from vaex import cli, files
 from vaex.core import Latents
 from vaex.evaluation.units import count_active, kl_per_unit, traversals, units
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 KEY = jax.random.key(0)
 IMAGES = np.random.default_rng(0).integers(0, 17, (5, 8, 8, 1))
 

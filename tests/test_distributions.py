@@ -22,14 +22,6 @@ DATA = {
 }
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Every program here runs once: without LLVM's optimiser it is ready in a third of the time. Goldens keep it."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 class Affine:
     """A flow with params (shift, log_scale), each [..., d]."""
 

@@ -11,6 +11,8 @@ import scipy.stats as st
 
 from vaex import distributions as vd
 
+pytestmark = pytest.mark.optimised
+
 RNG = np.random.default_rng(1)
 M, S, X = RNG.normal(size=(3, 5, 3))
 TRIL = np.linalg.cholesky(np.cov(RNG.normal(size=(3, 9))))

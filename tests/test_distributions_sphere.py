@@ -17,14 +17,6 @@ DIMENSIONS = [2, 3, 10, 100]
 CONCENTRATIONS = np.array([0.0, 1e-4, 0.1, 1.0, 3.0, 30.0, 300.0, 1e4])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Every program here runs once: without LLVM's optimiser it is ready in a third of the time. Goldens keep it."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture
 def x64():
     before = jax.config.jax_enable_x64

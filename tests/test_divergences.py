@@ -15,14 +15,6 @@ from vaex.divergences.registry import _RULES
 RNG = np.random.default_rng(2)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Every program here runs once: without LLVM's optimiser it is ready in a third of the time. Goldens keep it."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture
 def x64():
     before = jax.config.jax_enable_x64

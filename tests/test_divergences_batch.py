@@ -16,14 +16,6 @@ RNG = np.random.default_rng(3)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Every program here runs once: without LLVM's optimiser it is ready in a third of the time. Goldens keep it."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture(autouse=True, scope="module")
 def x64():
     before = jax.config.jax_enable_x64
     jax.config.update("jax_enable_x64", True)

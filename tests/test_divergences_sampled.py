@@ -12,14 +12,6 @@ K, RUNS = 8, 2_000  # samples per estimate, independent estimates
 MEAN, SCALE = jnp.array([[0.3, -0.2], [0.0, 0.1]]), jnp.array([[-0.1, 0.2], [0.0, -0.2]])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick():
-    """Every program here runs once: without LLVM's optimiser it is ready in a third of the time. Goldens keep it."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def normal(parameters):
     return vd.Normal(*parameters)
 

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from test_experiments import script
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 WORDS = [
     "--channels=2",
     "--blocks=0",
@@ -53,6 +51,22 @@ def test_variants_are_trained_by_their_words_and_tabled(codebooks, tmp_path, mon
     assert all("--prior_steps=1" in words for words in seen)
     assert table[0].split() == ["codebook", "perplexity", "usage", "reconstruction"] and len(table) == 4
     assert "4" in table[1] and "3" in table[2]
+
+
+def test_a_variants_words_come_before_those_of_the_command_line(codebooks, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(codebooks.config, "parse", lambda words: told.append(list(words)))
+    monkeypatch.setattr(codebooks.cli, "run", lambda settings: None)
+    monkeypatch.setattr(codebooks.vaex, "load", lambda folder: None)
+    monkeypatch.setattr(codebooks, "read_json", lambda path: {})
+    flags = types.SimpleNamespace(model="vq_vae", split="test", words=["--steps=9", "--prior_steps=7", "--figures"])
+    codebooks.trained(flags, tmp_path, "--prior_steps=1", "--no-figures")
+    codebooks.trained(flags, tmp_path)
+    assert [word for word in told[0] if "prior_steps" in word or "figures" in word] == [
+        "--prior_steps=1",
+        "--no-figures",
+    ]
+    assert "--steps=9" in told[0] and set(flags.words) <= set(told[1])
 
 
 def test_looks_tell_classes_and_copies(codebooks):

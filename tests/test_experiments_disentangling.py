@@ -10,8 +10,6 @@ import pytest
 
 from vaex.data.sprites import sprites
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 PATH = pathlib.Path(__file__).resolve().parents[1] / "experiments" / "disentangling.py"
 spec = importlib.util.spec_from_file_location("experiments_disentangling", PATH)
 assert spec and spec.loader

@@ -28,7 +28,7 @@ def start(directory: pathlib.Path, compiled: pathlib.Path) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "experiments/run.py", *COMMAND, f"--out={directory}"],
         cwd=ROOT,
-        env=os.environ | cache | {"XLA_FLAGS": ""},
+        env=os.environ | cache | {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

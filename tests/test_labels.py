@@ -18,8 +18,6 @@ from vaex.evaluation import classification
 from vaex.schedules import resolve
 from vaex.training import algorithm, population
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 KEY = jax.random.key(0)
 QUICK = (
     "--hidden=8",

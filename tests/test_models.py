@@ -8,6 +8,8 @@ import pytest
 from vaex import testing
 from vaex.models import MODELS
 
+pytestmark = pytest.mark.optimised
+
 
 @pytest.fixture(
     scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(f"laws of {name}")) for name in MODELS]

@@ -9,6 +9,8 @@ import pytest
 
 from vaex.schedules import Schedule, as_schedule, constant, cosine, cycle, is_schedule, parse, ramp, resolve
 
+pytestmark = pytest.mark.optimised
+
 STEPS = np.arange(0, 60)
 
 

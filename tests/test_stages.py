@@ -29,6 +29,7 @@ def whole(tmp_path_factory):
     return directory, run(directory, "--seeds=0:2", "--learning_rate=0.001", "--average_decay=0.9")
 
 
+@pytest.mark.optimised
 def test_every_stage_keeps_the_laws():
     times = testing.check_model("two_stages")
     assert set(times) == set(testing.LAWS)
@@ -57,6 +58,7 @@ def test_a_stage_sees_the_averaged_parameters_of_its_own_member(whole):
     assert loaded.sample(jax.random.key(0), 3).shape == (3, 8, 8, 1)
 
 
+@pytest.mark.optimised
 def test_a_member_equals_its_solo_run_in_every_stage(tmp_path):
     words = ("--seeds=1", "--learning_rate=0.001", "--average_decay=0.9", "--devices=1")
     run(tmp_path / "solo", *words)

@@ -15,6 +15,8 @@ from vaex import distributions, divergences, testing
 from vaex.core import Algorithm, Model, Outcome, Recipe, Stage, Variables
 from vaex.training import algorithm
 
+pytestmark = pytest.mark.optimised
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:

@@ -129,6 +129,7 @@ def test_a_second_start_passes_over_nothing(tmp_path, monkeypatch, name):
     assert all(np.array_equal(again.splits[s]["x"][:], first.splits[s]["x"][:]) for s in first.splits)
 
 
+@pytest.mark.optimised
 def test_a_run_from_mapped_data_equals_one_from_loaded_data_to_the_bit(tmp_path, monkeypatch, capsys):
     path, written, results = write(tmp_path / "own", PIXELS["extremes"]), [], []
     for memory, large in (("device", 1 << 28), ("host", 0)):

@@ -36,6 +36,7 @@ def test_sprites_are_drawn_at_the_size_that_is_asked_for():
         data.load("sprites", image_size=(32, 16))
 
 
+@pytest.mark.optimised
 def test_a_run_on_sprites_trains_evaluates_and_resumes_to_the_bit(tmp_path, capsys):
     flags = ["--model=vae", "--dataset=sprites", "--hidden=8", "--batch_size=16", "--log_every=2"]
     flags += ["--no-figures", "--eval_samples=2", "--eval_images=4"]

@@ -356,6 +356,7 @@ def test_the_source_says_what_it_gives(antialiased, dtype):
         source.observe(np.zeros((6, 4), np.int32))
 
 
+@pytest.mark.optimised
 def test_the_feeds_pictures_are_those_of_the_host_bit_for_bit():
     source = sprites()
     feed = factor_feed(source, batch_size=64, data_seed=3)

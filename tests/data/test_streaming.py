@@ -17,6 +17,7 @@ def example_arrays(n=50):
     return {"x": x, "y": np.arange(n, dtype=np.int32)}
 
 
+@pytest.mark.optimised
 def test_plans_hold_the_batches_of_the_resident_feed(tmp_path, monkeypatch):
     monkeypatch.setattr(streaming, "PIECE", 1000)  # several pieces, gathered by several threads
     arrays = example_arrays()
@@ -36,6 +37,7 @@ def test_plans_hold_the_batches_of_the_resident_feed(tmp_path, monkeypatch):
             np.testing.assert_array_equal(found[name], expected[name])
 
 
+@pytest.mark.optimised
 def test_a_streamed_run_equals_a_resident_one_to_the_bit(tmp_path, monkeypatch, capsys):
     written = {}
     for memory in ("device", "host"):

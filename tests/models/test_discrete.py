@@ -15,8 +15,6 @@ from vaex.errors import UserError
 from vaex.models import gumbel_vae, joint_vae
 from vaex.models.discrete import OneHotCodes
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 LOGITS = jax.random.normal(jax.random.key(2), (4, 2, 3))
 NORMAL = Normal(jnp.ones((4, 2)), jnp.full((4, 2), -0.5))
 ALL = np.array([np.concatenate([np.eye(3)[list(pair)]]).ravel() for pair in itertools.product(range(3), repeat=2)])

@@ -15,8 +15,6 @@ from vaex.models import beta_tc_vae, dip_vae, discrepancy, factor_vae, info_vae,
 from vaex.schedules import resolve
 from vaex.training import algorithm
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 SPEC = Spec("random", (8, 8, 1), "binary", levels=2, num_training_examples=100)
 B = 16
 X = {"x": jnp.asarray(np.random.default_rng(0).integers(0, 2, (B, 8, 8, 1)), jnp.float32)}

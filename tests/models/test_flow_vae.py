@@ -14,8 +14,6 @@ from vaex.distributions import Normal
 from vaex.errors import UserError
 from vaex.models import flow_vae, vae
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 POSTERIORS = ("iaf", "householder", "sylvester", "planar")
 NONE = {"posterior_flow": "none", "prior_flow": "none"}
 

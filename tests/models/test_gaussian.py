@@ -11,8 +11,6 @@ from vaex.models import annealed_vae, autoencoder, beta_vae, gaussian, vae
 from vaex.schedules import resolve
 from vaex.training import algorithm
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 SPEC = Spec("random", (8, 8, 1), "binary", levels=2)
 X = {"x": jnp.asarray(np.random.default_rng(0).integers(0, 2, (16, 8, 8, 1)), jnp.float32)}
 KEY = jax.random.key(0)

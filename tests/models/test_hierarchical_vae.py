@@ -14,7 +14,6 @@ from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import hierarchical_vae, hierarchy
 
-pytestmark = pytest.mark.usefixtures("quick")
 TWO: dict[str, Any] = {"blocks": "2x2,1x1:6"}
 COLOR = Spec("color", (9, 5, 3), "color", levels=256)
 

@@ -11,8 +11,6 @@ from vaex.distributions import UniformSphere
 from vaex.errors import UserError
 from vaex.models import hyperspherical_vae
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 
 @pytest.mark.parametrize("d", [2, 3, 10])
 def test_samples_of_posterior_and_prior_have_unit_norm(d):

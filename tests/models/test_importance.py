@@ -17,8 +17,6 @@ from vaex.models import importance, latent, module
 from vaex.schedules import resolve
 from vaex.training import algorithm
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 SPEC = Spec("random", (4, 4, 1), "binary", levels=2)
 X = {"x": jnp.asarray(np.random.default_rng(0).integers(0, 2, (6, 4, 4, 1)), jnp.float32)}
 KEY = jax.random.key(0)

@@ -15,8 +15,6 @@ from vaex.models import module
 from vaex.schedules import resolve
 from vaex.training import algorithm
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 SPEC = Spec("random", (8, 8, 1), "binary", levels=2, num_classes=3)
 RNG = np.random.default_rng(0)
 X = jnp.asarray(RNG.integers(0, 2, (6, 8, 8, 1)), jnp.float32)

@@ -16,7 +16,6 @@ from vaex.nets.ladder import MEMORY, merged
 from vaex.schedules import resolve
 from vaex.training import algorithm
 
-pytestmark = pytest.mark.usefixtures("quick")
 THREE: dict[str, Any] = {"hidden": (8, 6, 4), "latents": (3, 2, 1)}
 WARM = ladder_vae.HParams(beta=1.0)
 

@@ -12,8 +12,6 @@ from vaex.errors import UserError
 from vaex.models import mixture_vae, vae, vamp_vae
 from vaex.models.vamp_vae import starts
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 
 def by_hand(it, log_prior, k=5):
     """Log weights of the samples that ``log_weights`` draws with KEY, for a density [k, b] of the prior."""

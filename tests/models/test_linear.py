@@ -13,8 +13,6 @@ from vaex.models import linear, linear_autoencoder, linear_vae
 from vaex.schedules import cosine, resolve
 from vaex.training import algorithm
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 SPEC = Spec("vectors", (6,), "real")
 GENERATOR = np.random.default_rng(0)
 X = (

@@ -19,8 +19,6 @@ from vaex.models import (
 from vaex.schedules import ramp, resolve
 from vaex.training import algorithm
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 SPEC = Spec("random", (8, 8, 1), "grey", levels=256)
 X = {"x": jnp.asarray(np.random.default_rng(0).random((16, 8, 8, 1)), jnp.float32)}
 KEY = jax.random.key(0)

@@ -15,8 +15,6 @@ from vaex.models import FAMILIES, MODELS
 from vaex.schedules import resolve
 from vaex.training import algorithm
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 table = importlib.import_module("vaex.models.__main__")
 TRAINED = {"elbo": "elbo", "importance": "importance_bound"}  # bound of the registry -> metric
 

@@ -18,8 +18,6 @@ from vaex.models.code_pictures import TEMPERATURES, colors
 from vaex.schedules import resolve
 from vaex.training import algorithm
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 SPEC = Spec("random", (8, 8, 1), "binary", levels=2, num_classes=3)
 X = jnp.asarray(np.random.default_rng(0).integers(0, 2, (6, 8, 8, 1)), jnp.float32)
 Y = jnp.array([0, 1, 2, -1, -1, 1])

@@ -12,8 +12,6 @@ from vaex.models import code_maps, vq_vae2
 from vaex.schedules import resolve
 from vaex.training import algorithm
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 SPEC = Spec("random", (8, 11, 3), "color", levels=256, binarize="dynamic")
 X = jnp.asarray(np.random.default_rng(0).integers(0, 2, (6, *SPEC.shape)), jnp.float32)
 KEY = jax.random.key(0)

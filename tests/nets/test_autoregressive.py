@@ -13,8 +13,6 @@ CODES = jnp.asarray(np.random.default_rng(0).permuted(np.tile(np.arange(6), (3, 
 CONDITION = jnp.eye(3)
 KEY = jax.random.key(0)
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 
 @pytest.fixture
 def variables(filled):

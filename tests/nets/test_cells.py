@@ -8,8 +8,6 @@ import pytest
 from vaex.nets import HierarchicalNetwork, Level
 from vaex.nets.cells import Bottleneck, drawn
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 KEY = jax.random.key(0)
 NETWORK = HierarchicalNetwork((8, 8, 1), (Level((4, 4), 2, 8), Level((1, 1), 1, 6)), latents=2, outputs=1)
 

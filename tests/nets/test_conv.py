@@ -10,6 +10,8 @@ import pytest
 
 from vaex.nets import Conv, ConvTranspose
 
+pytestmark = pytest.mark.optimised
+
 MASK = (np.arange(3 * 3 * 3 * 5).reshape(3, 3, 3, 5) % 2).astype(np.float32)
 CONVS = [
     ((2, 8, 9, 3), {"kernel_size": (4, 4), "strides": 2, "padding": 1}),

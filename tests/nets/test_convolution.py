@@ -12,8 +12,6 @@ from jax import lax
 from vaex.nets import convolve, convolve_transpose
 from vaex.nets.geometry import Geometry
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 NUMBERS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 ODD_PADS = ((1, 2), (2, 0))
 CROP_PADS = ((-1, 2), (3, -2))

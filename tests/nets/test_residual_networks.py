@@ -7,8 +7,6 @@ import pytest
 from vaex.errors import UserError
 from vaex.nets import ResidualDecoder, ResidualEncoder
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 
 @pytest.mark.parametrize(
     ("shape", "stages", "size"), [((8, 8, 1), 2, (2, 2)), ((9, 14, 3), 2, (2, 3)), ((5, 7, 2), 1, (2, 3))]

@@ -16,6 +16,8 @@ import pytest
 from vaex.errors import UserError
 from vaex.training import compilation
 
+pytestmark = pytest.mark.optimised
+
 WHOLE = zlib.compress(b"\0\0\0\1" + bytes(range(256)) * 40)
 
 

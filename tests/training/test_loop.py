@@ -14,6 +14,8 @@ from vaex.training import loop, population
 from vaex.training.algorithm import as_schedules, gradient_algorithm
 from vaex.training.checkpoint import Checkpoints
 
+pytestmark = pytest.mark.optimised
+
 STEPS = 20
 SEEDS = {"solo": (3,), "vmap": (3, 4), "members": (3, 4)}
 MEMBERS = (HParams(noise=0.5), HParams(learning_rate="ramp:0.05:0:15", noise=1.0))

@@ -12,6 +12,8 @@ from vaex.errors import NonFiniteError
 from vaex.training import loop, mesh, population
 from vaex.training.algorithm import as_schedules, gradient_algorithm
 
+pytestmark = pytest.mark.optimised
+
 STEPS = 12
 ROWS_PER_BATCH = 8
 

@@ -17,6 +17,8 @@ from vaex.training import loop, population
 from vaex.training.algorithm import as_schedules, gradient_algorithm
 from vaex.training.reporting import read_rows
 
+pytestmark = pytest.mark.optimised
+
 STEPS = 20
 SEEDS = (7, 0, 2**32 - 1)
 # kinds and lengths of schedules mix, and a constant may be infinite
@@ -195,7 +197,8 @@ sys.exit(code or jax.device_count() != 2)
 
 
 def test_a_population_uses_all_cores_and_its_members_equal_solo_runs_to_the_bit(tmp_path, capsys):
-    env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"} | {"JAX_PLATFORMS": "cpu"}
+    env = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+    env |= {"JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}  # compiling as this process does
     words = [sys.executable, "-c", ALL_CORES, str(tmp_path / "both")]
     done = subprocess.run(words, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

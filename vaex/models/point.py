@@ -7,10 +7,9 @@ outputs had in training (Ghosh et al. 2020, section 4), which ``Variables.state`
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,9 +18,8 @@ from vaex import distributions
 from vaex.core import Batch, Grid, Latents, Model, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models import latent, likelihoods
+from vaex.models.latent import HParams
 from vaex.models.networks import TINY, Networked, Networks, networks
-from vaex.schedules import Schedule
-from vaex.training import algorithm
 
 __all__ = ["TINY", "Config", "HParams", "Terms", "features", "recipe"]
 
@@ -32,20 +30,6 @@ PLAYER = "autoencoder"
 @dataclass(frozen=True)
 class Config(Networked):
     """What changes shapes or control flow; static."""
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class HParams(algorithm.HParams):
-    """What scales something; traced.
-
-    Attributes:
-      sigma: scale of the likelihood where likelihood_scale is fixed.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"sigma": (1e-6, math.inf)}
-
-    sigma: Schedule | float = 1.0
 
 
 class Terms(NamedTuple):

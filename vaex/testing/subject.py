@@ -101,6 +101,7 @@ def quickly() -> Iterator[None]:
 
 
 def example(it: Subject) -> dict[str, jax.Array]:
+    """The first batch as stored."""
     return {name: jnp.asarray(values[:BATCH]) for name, values in it.arrays.items()}
 
 
@@ -145,7 +146,7 @@ def first_hparams(it: Subject) -> Any:
 
 
 def compiled_step(it: Subject) -> Any:
-    """The algorithm's step, compiled alone; it may be traced once (chex's own counter is shared by all models)."""
+    """The algorithm's step, compiled alone and quickly; it may be traced once (chex's own counter is shared by all models)."""
     if "step" not in it.cache:
         traces = []
 
@@ -155,6 +156,8 @@ def compiled_step(it: Subject) -> Any:
             return it.algorithm.step(state, batch)
 
         it.cache["step"] = jax.jit(step)
+        with quickly():  # it compiles here
+            it.cache["step"](first_state(it), example(it))
     return it.cache["step"]
 
 
@@ -200,8 +203,10 @@ def one_member(tree: Any, index: int) -> Any:
 
 
 def equal(a: Any, b: Any) -> None:
+    """Raise AssertionError unless two trees agree bit for bit."""
     chex.assert_trees_all_equal(values(a), values(b))
 
 
 def close(a: Any, b: Any, tolerance: float = 1e-5) -> None:
+    """Raise AssertionError unless two trees agree within the tolerance, relative or absolute."""
     chex.assert_trees_all_close(values(a), values(b), rtol=tolerance, atol=tolerance)
