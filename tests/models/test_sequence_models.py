@@ -12,8 +12,6 @@ from vaex.models import state_space
 from vaex.models import temporal_difference as td
 from vaex.models.sequence_pictures import draw_predictions
 
-pytestmark = pytest.mark.usefixtures("quick")
-
 # z_1 ~ N(0, 1), z_t = A z_{t-1} + N(0, Q), x_t = z_t + N(0, R)
 A, Q, R, LENGTH = 0.8, 0.3, 0.5, 4
 
