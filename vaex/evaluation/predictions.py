@@ -100,7 +100,7 @@ def fit_baselines(x: ArrayLike, steps: Sequence[int]) -> Baselines:
             "from 1 to t - 1; binarise first"
         )
     white = x > 0.5
-    flip = {k: _share(np.sum(white[:, k:] != white[:, :-k]), white[:, k:].size) for k in steps}
+    flip = {k: float(_share(np.sum(white[:, k:] != white[:, :-k]), white[:, k:].size)) for k in steps}
     frames = white.reshape(-1, *x.shape[2:])
     return Baselines(flip, _share(np.sum(frames, axis=0), len(frames)))
 
