@@ -62,7 +62,8 @@ class Autoencoder(nn.Module):
         self.layers: dict[str, nn.Module] = {}
         config = workload.config
         make = _residual if workload.model == "residual" else _conv if config.get("network") == "conv" else _mlp
-        make(self, config, workload.shape)
+        h, w, c = workload.shape  # these networks are of images
+        make(self, config, (h, w, c))
 
     def posterior(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean and log of the standard deviation, [b, d] each."""

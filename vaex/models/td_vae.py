@@ -13,6 +13,8 @@ and the log-likelihood are of.
 Source: Gregor et al. 2019, Temporal difference variational auto-encoder, eqs. 6 to 8 and section 4 (jumps), with one layer of
 latents.
 Command: ``python experiments/run.py --model=td_vae``
+Result: 2,500 steps, test: log p of the frame 1, 5 and 10 ahead -45.2, -50.6, -78.7; of the last frame with flips -106.7, -278.6,
+-325.9; log-likelihood of a sequence -703.9 (K = 100).
 """
 
 from __future__ import annotations
