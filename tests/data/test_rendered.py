@@ -125,7 +125,6 @@ def test_sequences_are_drawn_anew_in_training_and_fixed_in_evaluation():
     assert data.load("rotating_sprites", image_size=16, sequence_length=4).spec.data_hash != one.spec.data_hash
 
 
-@pytest.mark.optimised
 def test_a_run_on_sequences_trains_tells_of_predictions_and_resumes_to_the_bit(tmp_path, capsys):
     flags = ["--model=td_vae", "--image_size=8", "--sequence_length=7", "--max_jump=3", "--hidden=8", "--recurrent=4"]
     flags += [
