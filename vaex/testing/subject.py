@@ -168,9 +168,7 @@ def trained(
     name = (members, strategy, devices)
     placement = mesh.choose(len(members), BATCH, devices)
     program = ("program", len(members), strategy, devices)
-    exact = (
-        placement is None
-    )  # on one device it is compiled as users compile it; what is divided, only within a tolerance
+    exact = placement is None  # compiled as users do; what is divided is compared within a tolerance only
     if (name, chunks) not in it.cache:
         states = first_states(it, members)
         if program not in it.cache:
