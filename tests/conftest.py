@@ -8,9 +8,7 @@ import pathlib
 from collections.abc import Callable, Iterator
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
-os.environ.setdefault(
-    "JAX_DISABLE_MOST_OPTIMIZATIONS", "1"
-)  # also of the processes that tests start; see pytest_runtest_setup
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # for the processes of tests, too: pytest_runtest_setup
 
 import pytest
 

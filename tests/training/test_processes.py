@@ -27,9 +27,8 @@ def free_port() -> int:
 
 def together(commands: list[list[str]]) -> list[subprocess.CompletedProcess]:
     """Run two commands at once, each with two virtual devices."""
-    flags = (
-        "--xla_force_host_platform_device_count=2 --xla_cpu_use_fusion_emitters=false"  # compiling as this process does
-    )
+    # the second flag: compiling as this process does
+    flags = "--xla_force_host_platform_device_count=2 --xla_cpu_use_fusion_emitters=false"
     env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
     started = [
         subprocess.Popen([sys.executable, *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

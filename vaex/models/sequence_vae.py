@@ -13,6 +13,7 @@ Command: ``python experiments/run.py --model=sequence_vae``
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -44,11 +45,12 @@ class HParams(latent.HParams):
     beta: Schedule | float = 1.0
 
 
-def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec."""
+def networks(
+    config: Config, frames: sequences.Frames
+) -> tuple[Callable[[jax.Array, Batch], Any], Callable[[Any], Cell]]:
+    """``init(key, batch) -> params``, and ``cell(params)``, one step of time."""
     d, r = config.latent_dim, config.recurrent
-    frames, gru, gaussian = sequences.frames(config, spec, r + d), nets.GRU(r), sequences.gaussian_map(config)
-    size = (spec.shape[0], d)
+    gru, gaussian = nets.GRU(r), sequences.gaussian_map(config)
 
     def cell(params: Any) -> Cell:
         def at(name: str, module: Any, *args: Any) -> Any:
@@ -69,6 +71,15 @@ def build(config: Config, spec: Spec) -> Recipe:
             "prior": gaussian.init(prior_key, h)["params"],
             "posterior": gaussian.init(posterior_key, h, evidence)["params"],
         }
+
+    return init_params, cell
+
+
+def build(config: Config, spec: Spec) -> Recipe:
+    """The recipe for data of this spec."""
+    d, r = config.latent_dim, config.recurrent
+    frames, size = sequences.frames(config, spec, r + d), (spec.shape[0], d)
+    init_params, cell = networks(config, frames)
 
     def posterior(params: Any, hparams: Any, batch: Batch) -> PathPosterior:
         return PathPosterior(params, frames.encode(params, batch["x"]), cell, size)
