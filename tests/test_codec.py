@@ -316,6 +316,11 @@ def test_a_likelihood_is_defined_at_the_levels(run):
     assert np.isfinite(run.encode(ONE + 0.03).mean).all()
 
 
+def test_a_model_of_single_examples_foretells_nothing(run):
+    with pytest.raises(ValueError, match="predict: this model reads single examples; train one of sequences"):
+        run.predict(KEY, ONE, 1)
+
+
 def test_integers_for_continuous_data_are_refused():
     with pytest.raises(ValueError, match="x / 255"):
         untrained(CONTINUOUS).encode(np.zeros((1, 8, 8, 1), np.uint8))

@@ -112,6 +112,9 @@ class Run:
         self._decode = jax.jit(lambda v, z, labels: recipe.decode(v, hparams, z, labels))
         self._sample = jax.jit(lambda k, v, h, n, labels: recipe.sample(k, v, h, n, labels), static_argnums=3)
         self._classify = jax.jit(lambda v, x: recipe.labels.classify(key, v, hparams, {"x": x}))
+        self._predict = jax.jit(
+            lambda k, v, batch, *sizes: recipe.sequences.predict(k, v, hparams, batch, *sizes), static_argnums=(3, 4)
+        )
         self._bounds: dict[Any, Any] = {}
         one: dict[str, Any] = {"x": jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)}
         if recipe.labels is not None:
@@ -122,13 +125,19 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({self.spec.name}, shape={self.spec.shape}, likelihood={self.recipe.likelihood.title!r}, step={self.step})"
 
-    def _checked(self, caller: str, x: ArrayLike) -> np.ndarray:
-        """x as float32, or as uint8 level indices where it holds integers of data with levels; its channel axis added."""
+    def _checked(self, caller: str, x: ArrayLike, *, any_length: bool = False) -> np.ndarray:
+        """x as float32, or as uint8 level indices where it holds integers of data with levels; its channel axis added.
+
+        ``any_length``: x holds sequences [b, t, ...] of any t >= 1.
+        """
         array, shape, levels = np.asarray(x), self.spec.shape, self.spec.levels
+        if any_length and array.ndim > 1:
+            shape = (max(1, array.shape[1]), *shape[1:])
         if array.shape[1:] != shape and (*array.shape[1:], 1) == shape:
             array = array[..., None]
         if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
-            wanted = f"[b, {', '.join(map(str, shape))}] like the training data"
+            wanted = ", ".join(["t", *map(str, shape[1:])] if any_length else map(str, shape))
+            wanted = f"[b, {wanted}] like the training data"
             raise ValueError(
                 f"{caller}: x has shape {array.shape}, expected {wanted}; reshape it, one example is x[None]"
             )
@@ -157,9 +166,9 @@ class Run:
             )
         return np.clip(array, 0.0, 1.0)
 
-    def _inputs(self, caller: str, x: ArrayLike) -> jax.Array:
+    def _inputs(self, caller: str, x: ArrayLike, *, any_length: bool = False) -> jax.Array:
         """Model inputs of x without randomness: the same for levels and for their floats in [0, 1]."""
-        array, spec = self._checked(caller, x), self.spec
+        array, spec = self._checked(caller, x, any_length=any_length), self.spec
         if array.dtype == np.uint8 or spec.levels is None:
             return data.intensities(spec, array)
         if spec.binarize == "threshold":
@@ -296,6 +305,26 @@ class Run:
         if not 1e-3 <= temperature < math.inf:
             raise ValueError(f"sample: temperature={temperature}, expected at least 0.001, and finite")
         return dataclasses.replace(self.hparams, sample_temperature=jnp.asarray(temperature, jnp.float32))
+
+    def predict(self, key: jax.Array, x: ArrayLike, steps: int, num_samples: int = 1) -> Any:
+        """What comes after sequences: the distribution over the frame ``steps`` after the last of x, in batch shape [num_samples, b].
+
+        Each sample of the latents gives one way on; ``.mean[0]`` is a picture of one, ``.mean.mean(0)`` of all. The likelihood of a
+        frame is the mean of theirs.
+
+        Args:
+          key: of the latents.
+          x: frames seen so far, [b, t, *frame], t any number from 1 on.
+          steps: frames ahead, from 1 on.
+          num_samples: ways on of each sequence.
+        Raises: ValueError for a model of single examples, and for x, steps or num_samples that can't be used.
+        """
+        if self.recipe.sequences is None:
+            raise ValueError("predict: this model reads single examples; train one of sequences, such as td_vae")
+        if operator.index(steps) < 1 or operator.index(num_samples) < 1:
+            raise ValueError(f"predict: steps={steps}, num_samples={num_samples}, expected at least 1 each")
+        inputs = self._inputs("predict", x, any_length=True)
+        return self._predict(key, self.variables, {"x": inputs}, operator.index(steps), operator.index(num_samples))
 
     def classify(self, x: ArrayLike) -> Any:
         """q(y|x) of each example by the model's own classifier: a distribution over classes with mode, probabilities.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from vaex import cli, testing
+from vaex import cli, codec, testing
 from vaex.distributions import Normal
 from vaex.models import state_space
 from vaex.models import temporal_difference as td
@@ -214,6 +214,25 @@ def test_predictions_are_of_one_frame_for_each_sample_and_any_number_of_frames_s
         assert found.batch_shape == (4, 8) and found.event_shape == (8, 8, 1)
         assert np.isfinite(found.log_prob(batch["x"][:, 0])).all()
         assert np.ptp(np.asarray(found.mean), axis=0).max() > 0
+
+
+def test_a_run_foretells_frames_of_any_number_seen_and_refuses_what_it_cannot(subject):
+    it, variables, hparams, batch = subject
+    run, key = codec.Run(it.recipe, it.spec, variables, hparams, 0), jax.random.key(0)
+    seen = np.asarray(batch["x"][:, :2])
+    found = run.predict(key, seen.astype(np.uint8), 3, num_samples=4)
+    direct = jax.jit(lambda: it.recipe.sequences.predict(key, variables, hparams, {"x": jnp.asarray(seen)}, 3, 4).mean)
+    np.testing.assert_allclose(found.mean, direct(), rtol=1e-6)
+    assert run.predict(key, seen[..., 0], 1).batch_shape == (1, 8)
+    for x, steps, count, words in (
+        (seen, 0, 1, "steps=0"),
+        (seen, 1, 0, "num_samples=0"),
+        (seen[0], 1, 1, r"expected \[b, t, 8, 8, 1\]"),
+        (seen[:, :0], 1, 1, r"expected \[b, t, 8, 8, 1\]"),
+        (seen + np.nan, 1, 1, "NaN"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            run.predict(key, x, steps, count)
 
 
 def test_codes_are_the_latents_of_all_frames_and_decode_to_sequences(subject):
