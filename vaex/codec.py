@@ -170,7 +170,7 @@ class Run:
         """Model inputs of x without randomness: the same for levels and for their floats in [0, 1]."""
         array, spec = self._checked(caller, x, any_length=any_length), self.spec
         if array.dtype == np.uint8 or spec.levels is None:
-            return data.intensities(spec, array)
+            return data.intensities(spec._replace(shape=array.shape[1:]), array)
         if spec.binarize == "threshold":
             return jnp.asarray(array > 0.5, jnp.float32)
         if spec.dequantize == "uniform":
@@ -307,7 +307,7 @@ class Run:
         return dataclasses.replace(self.hparams, sample_temperature=jnp.asarray(temperature, jnp.float32))
 
     def predict(self, key: jax.Array, x: ArrayLike, steps: int, num_samples: int = 1) -> Any:
-        """What comes after sequences: the distribution over the frame ``steps`` after the last of x, in batch shape [num_samples, b].
+        """The distribution over the frame ``steps`` after the last of x, of batch shape [num_samples, b].
 
         Each sample of the latents gives one way on; ``.mean[0]`` is a picture of one, ``.mean.mean(0)`` of all. The likelihood of a
         frame is the mean of theirs.

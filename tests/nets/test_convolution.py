@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from vaex.nets import convolve, convolve_transpose
+from vaex.nets import convolve, convolve_transpose, minimal
 from vaex.nets.geometry import Geometry
 
 NUMBERS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
@@ -101,6 +101,37 @@ def test_conv_equals_lax_in_value_and_gradients(case):
     x, kernel = normal(0, (2, *image, channels)), normal(1, (*size, channels, features))
     ours = partial(convolve, strides=strides, padding=padding, kernel_dilation=dilation)
     compare(ours, partial(reference_conv, strides=strides, padding=padding, dilation=dilation), x, kernel)
+
+
+# image, padding, channels, features: large enough for minimal filtering
+MINIMAL = [((16, 16), "SAME", 32, 32), ((17, 14), ((0, 2), (3, 1)), 16, 64), ((18, 17), CROP_PADS, 64, 16)]
+
+
+@pytest.mark.parametrize("spread", ["around zero", "positive"])
+@pytest.mark.parametrize("case", MINIMAL, ids=str)
+def test_minimal_filtering_equals_lax_in_value_and_gradients(case, spread):
+    image, padding, channels, features = case
+    x, kernel = normal(0, (64, *image, channels)), normal(1, (3, 3, channels, features))
+    if spread == "positive":  # as after a relu: interpolation subtracts large numbers
+        x, kernel = np.abs(x), np.abs(kernel)
+    found = jax.jit(partial(convolve, padding=padding)).lower(x, kernel).as_text()
+    assert found.count("call @_row_product") == 36
+    reference = partial(reference_conv, strides=(1, 1), padding=padding, dilation=(1, 1))
+    compare(partial(convolve, padding=padding), reference, x, kernel)
+
+
+def test_minimal_filtering_is_for_large_plain_convolutions_in_float32():
+    sizes = Geometry((16, 16), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), channels=32, features=32)
+    x = jax.ShapeDtypeStruct((64, 16, 16, 32), jnp.float32)
+    assert minimal.suits(sizes, x)
+    others = {
+        "kernel": (5, 5), "strides": (2, 2), "dilation": (2, 2), "channels": 8, "image": (8, 8),
+        "precision": lax.Precision.HIGHEST,
+    }  # fmt: skip
+    for name, value in others.items():
+        assert not minimal.suits(sizes._replace(**{name: value}), x), name
+    assert not minimal.suits(sizes, jax.ShapeDtypeStruct((64, 16, 16, 32), jnp.bfloat16))
+    assert not minimal.suits(sizes, jax.ShapeDtypeStruct((32, 16, 16, 32), jnp.float32))
 
 
 @pytest.mark.parametrize("case", TRANSPOSED, ids=str)
