@@ -145,7 +145,7 @@ def _block_table(block: Sequence[Row]) -> str:
             "compile, s": value("compile_seconds"),
             "memory, MB": value("memory_bytes", lambda size: number(size and size / 1e6)),
             "GFLOP a step": value("flops_per_step", lambda flops: number(flops and flops / 1e9)),
-            "of it products": value("products_per_step", lambda flops: number(flops and flops / 1e9)),
+            "in products": value("products_per_step", lambda flops: number(flops and flops / 1e9)),
             "of product peak": value("product_fraction", percent),
             "of bandwidth": value("bandwidth_fraction", percent),
             "repeats dropped": column("dropped", lambda row: f"{row.get('dropped', '-')} of {row['repeats']}"),
