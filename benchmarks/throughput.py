@@ -43,11 +43,12 @@ members: one after the other on one device; such repeats are longer, as vaex's o
 
 What the columns say. model-examples/s: examples times members. per-model rate: what a member of a population costs
 against one model alone, which is always measured too. vaex is as fast: the rate of one vaex model over the peer's.
-GFLOP a step: XLA's count for one step outside of a loop, times members; the same for peers, who train the same network.
-in products: those of its matrix products and convolutions as they are defined, counted by hand; XLA's count also holds the
-borders that a lowering of convolutions computes in vain, and is less where minimal filtering does with fewer. of product peak: the products (or XLA's count, where they are not known) over
-what large matrix products of that precision reach, timed in the same block. of bandwidth: bytes between kernels
-by XLA's count over what a large copy moves, timed in the same block; small networks live in caches and exceed it.
+GFLOP a step: XLA's count for one step outside of a loop, times members; the same for peers, who train the same network. in
+products: those of its matrix products and convolutions as they are defined, counted by hand; XLA's count also holds the
+borders that a lowering of convolutions computes in vain, and is less where minimal filtering does with fewer. of product
+peak: the products (or XLA's count, where they are not known) over what large matrix products of that precision reach, timed
+in the same block. of bandwidth: bytes between kernels by XLA's count over what a large copy moves, timed in the same block;
+small networks live in caches and exceed it.
 memory: JAX: what the compiled program holds; PyTorch: growth of its process at its peak (torch_compile's compiler
 included), or the most that it allocated on a GPU.
 

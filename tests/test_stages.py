@@ -29,12 +29,6 @@ def whole(tmp_path_factory):
     return directory, run(directory, "--seeds=0:2", "--learning_rate=0.001", "--average_decay=0.9")
 
 
-@pytest.mark.optimised
-def test_every_stage_keeps_the_laws():
-    times = testing.check_model("two_stages")
-    assert set(times) == set(testing.LAWS)
-
-
 def test_the_summary_tells_of_each_stage(whole):
     directory, summary = whole
     assert (summary["steps"], summary["stage_steps"]) == (30, {"prior": 20})

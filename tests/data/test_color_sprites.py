@@ -54,6 +54,7 @@ def test_images_are_those_of_the_recipe_bit_for_bit(source, path):
     assert np.array_equal(jax.vmap(source.observe)(factors[:20]), expected[:20])
 
 
+@pytest.mark.optimised  # 31,104 images
 def test_all_images_differ(source):
     get = jax.jit(lambda resident, index: source.render(resident, source.index_to_factors(index)))
     seen = set()
