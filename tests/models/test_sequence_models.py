@@ -147,7 +147,7 @@ def test_with_exact_conditionals_the_loss_is_the_negative_log_likelihood_of_each
     states, x, rows = belief_states(sequences), jnp.asarray(sequences)[..., None], np.arange(3)[:, None]
     before = np.tile(np.arange(LENGTH), (3, 1))
     pairs = td.Pairs(jnp.ones((3, LENGTH), jnp.int32), states[rows, before], states[rows, before + 1], x)
-    draw = jax.vmap(lambda key: td.pair_terms(key, exact_conditionals(), pairs).loss)
+    draw = jax.vmap(lambda key: td.pair_terms(key, exact_conditionals(), pairs).total)
     losses = np.asarray(jax.jit(draw)(jax.random.split(jax.random.key(0), 4000)))
     exact = np.stack([log_px(sequences[:, :1]), *(predictive(sequences, t, 1) for t in range(1, LENGTH))], axis=1)
     assert np.all(np.abs(losses.mean(0) + exact) < 4 * losses.std(0) / np.sqrt(4000) + 1e-5)
@@ -166,7 +166,7 @@ def test_the_loss_of_longer_jumps_is_an_upper_bound(sequences):
     """The later belief knows the frames between, which the likelihood is not of, and q_S is not exact: so it is not tight."""
     states, x = belief_states(sequences), jnp.asarray(sequences)[..., None]
     pairs = td.Pairs(jnp.full((3, 1), 2), states[:, 1:2], states[:, 3:4], x[:, 2:3])
-    draw = jax.vmap(lambda key: td.pair_terms(key, exact_conditionals(), pairs).loss[:, 0])
+    draw = jax.vmap(lambda key: td.pair_terms(key, exact_conditionals(), pairs).total[:, 0])
     losses = np.asarray(jax.jit(draw)(jax.random.split(jax.random.key(0), 4000)))
     assert np.all(losses.mean(0) > -predictive(sequences, 1, 2) + 4 * losses.std(0) / np.sqrt(4000))
 

@@ -43,9 +43,10 @@ def model(it: Parts) -> Model:
         pairs = td.draw_pairs(pairs_key, it.states(params, x), x, it.pairs, it.max_jump)
         terms = td.pair_terms(key, it.conditionals(params, hparams), pairs)
         density = it.frames.likelihood.density
-        metrics = terms._asdict() | ({"prediction_bound": -terms.loss} if density else {})
+        metrics = terms._asdict() | ({"prediction_bound": -terms.total} if density else {})
         metrics = {name: jnp.mean(value, axis=-1) for name, value in metrics.items()}
-        return Outcome({"vae": jnp.mean(terms.loss)}, variables.state, metrics)
+        loss = terms.reconstruction + terms.surprise + hparams.beta * terms.smoothing_kl
+        return Outcome({"vae": jnp.mean(loss)}, variables.state, metrics)
 
     def encode(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Any:
         params = variables.params["vae"]
@@ -77,7 +78,10 @@ def model(it: Parts) -> Model:
 
 
 def recipe(it: Parts, config: sequences.Config, spec: Spec, hparams: Any) -> Recipe:
-    """The recipe of these parts, with pictures of beliefs, jumps and roll-outs."""
+    """The recipe of these parts, with pictures of beliefs, jumps and roll-outs.
+
+    ``hparams`` have a ``beta``, the weight of KL(q_S || p_B) in training.
+    """
     whole = model(it)
 
     def believed(key: jax.Array, params: PyTree, hparams: Any, x: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -37,7 +37,7 @@ class Pairs(NamedTuple):
 
 
 class Terms(NamedTuple):
-    """The loss of pairs by its parts, [...] nats each: their sum is an upper bound on -log p(x_t2|x_<=t1).
+    """The parts of the loss of pairs, [...] nats each: their sum is an upper bound on -log p(x_t2|x_<=t1).
 
     ``reconstruction``: -log p(x_t2|z_t2). ``surprise``: log p_B(z_t2|b_t2) - log p_T(z_t2|z_t1), of one sample. ``smoothing_kl``:
     KL(q_S(z_t1|z_t2, b_t1, b_t2) || p_B(z_t1|b_t1)).
@@ -48,7 +48,7 @@ class Terms(NamedTuple):
     smoothing_kl: jax.Array
 
     @property
-    def loss(self) -> jax.Array:
+    def total(self) -> jax.Array:
         """The sum, [...] nats."""
         return self.reconstruction + self.surprise + self.smoothing_kl
 
