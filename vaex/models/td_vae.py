@@ -15,8 +15,8 @@ frame, jumps of one step from t = 0 on also make a density of whole sequences, w
 Source: Gregor et al. 2019, Temporal difference variational auto-encoder, eqs. 6 to 8 and section 4 (jumps), with one layer of
 latents.
 Command: ``python experiments/run.py --model=td_vae``
-Result: 2,500 steps, test: log p of the frame 1, 5 and 10 ahead -45.2, -50.6, -78.7; of the last frame with flips -106.7, -278.6,
--325.9; log-likelihood of a sequence -703.9 (K = 100).
+Result: 3,000 steps, test: log p of the frame 1, 5 and 10 ahead -40.1, -51.2, -57.2; of the last frame with flips -106.7, -278.6,
+-325.9; log-likelihood of a sequence -691.1 (K = 100).
 """
 
 from __future__ import annotations
