@@ -8,8 +8,8 @@ what is foretold needs no frames that were made up.
 Source: Chung et al. 2015, A recurrent latent variable model for sequential data, eqs. 5 to 11, with the state of Hafner et al. 2019
 (PlaNet), section 3.
 Command: ``python experiments/run.py --model=sequence_vae``
-Result: 4,000 steps, learning rate falling to 1e-5, test: log p of the frame 1, 5 and 10 ahead -37.6, -38.9, -40.2; of the last frame
-with flips -106.7, -278.6, -325.9; log-likelihood of a sequence -616.1 (K = 100).
+Result: 4,000 steps, learning rate falling to 1e-5, test: log p of the frame 1, 5 and 10 ahead -37.6, -38.9, -40.2; of the last
+frame with flips -106.7, -278.6, -325.9; log-likelihood of a sequence -616.1 (K = 100).
 """
 
 from __future__ import annotations
