@@ -15,6 +15,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 import vaex
 from vaex import cli, codec, config, data, experiment
+from vaex.data import examples
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.evaluation import latents
@@ -97,7 +98,7 @@ def test_shapes(run, digits):
     assert posterior.log_prob(posterior.mean).shape == (7,)
     likelihood = run.decode(posterior.mean)
     assert likelihood.mean.shape == likelihood.sample(KEY).shape == (7, 8, 8, 1)
-    assert likelihood.log_prob(run._inputs("test", x)).shape == (7,)
+    assert likelihood.log_prob(examples.model_inputs(run.spec, "test", x)).shape == (7,)
     assert run.reconstruct(x).shape == (7, 8, 8, 1)
     assert run.sample(KEY, 5).shape == run.sample(KEY, 5, show="sample").shape == (5, 8, 8, 1)
     assert run.log_likelihood(KEY, x, 4).shape == (7,)
@@ -180,7 +181,7 @@ def exact_log_likelihood(run: codec.Run, x: np.ndarray) -> np.ndarray:
     axis = np.linspace(-6, 6, 241)
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     log_prior = -0.5 * np.sum(grid**2, axis=-1) - np.log(2 * np.pi) + 2 * np.log(axis[1] - axis[0])
-    values = run._inputs("test", x)
+    values = examples.model_inputs(run.spec, "test", x)
     log_px = jax.lax.map(lambda z: run.decode(z[None]).log_prob(values), jnp.asarray(grid, jnp.float32))
     return np.asarray(jax.nn.logsumexp(np.asarray(log_px, np.float64) + log_prior[:, None], axis=0))
 
@@ -254,7 +255,9 @@ def test_the_encoder_sees_what_it_saw_in_training():
             untrained(GREY, *words, "--likelihood=bernoulli" if words else "--likelihood=gaussian"),
             levels_of(GREY),
         )
-        np.testing.assert_array_equal(run._inputs("test", x), data.prepare(run.spec, KEY, jnp.asarray(x)))
+        np.testing.assert_array_equal(
+            examples.model_inputs(run.spec, "test", x), data.prepare(run.spec, KEY, jnp.asarray(x))
+        )
 
 
 def test_bools_and_a_missing_channel_axis():

@@ -19,6 +19,7 @@ from jax.typing import ArrayLike
 from vaex import data, experiment, identity, run_directory
 from vaex.config import Settings
 from vaex.core import Recipe, TrainState, Variables
+from vaex.data import examples
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.evaluation import classification, likelihood
@@ -26,8 +27,6 @@ from vaex.evaluator import DRAWN_VALUES
 from vaex.schedules import resolve
 from vaex.training import algorithm, loop, population
 from vaex.training.checkpoint import Checkpoints
-
-ROUNDING = 1e-6  # floats this far beyond [0, 1] are taken for its ends
 
 
 def load(directory: str | os.PathLike[str], *, member: int = 0) -> Run:
@@ -125,71 +124,6 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({self.spec.name}, shape={self.spec.shape}, likelihood={self.recipe.likelihood.title!r}, step={self.step})"
 
-    def _checked(self, caller: str, x: ArrayLike, *, any_length: bool = False) -> np.ndarray:
-        """x as float32, or as uint8 level indices where it holds integers of data with levels; its channel axis added.
-
-        ``any_length``: x holds sequences [b, t, ...] of any t >= 1.
-        """
-        array, shape, levels = np.asarray(x), self.spec.shape, self.spec.levels
-        if any_length and array.ndim > 1:
-            shape = (max(1, array.shape[1]), *shape[1:])
-        if array.shape[1:] != shape and (*array.shape[1:], 1) == shape:
-            array = array[..., None]
-        if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
-            wanted = ", ".join(["t", *map(str, shape[1:])] if any_length else map(str, shape))
-            wanted = f"[b, {wanted}] like the training data"
-            raise ValueError(
-                f"{caller}: x has shape {array.shape}, expected {wanted}; reshape it, one example is x[None]"
-            )
-        if array.dtype.kind in "iu" and self.spec.kind != "real":
-            if levels is None:
-                raise ValueError(
-                    f"{caller}: x holds integers, but {self.spec.name} continuous values; give floats in [0, 1], such as x / 255"
-                )
-            if array.min(initial=0) < 0 or array.max(initial=0) >= levels:
-                raise ValueError(
-                    f"{caller}: x holds integers from {array.min()} to {array.max()}, expected levels 0 to {levels - 1}; "
-                    "or give floats in [0, 1]"
-                )
-            return array.astype(np.uint8)
-        if array.dtype.kind not in "biu" and not jnp.issubdtype(array.dtype, np.floating):
-            raise ValueError(f"{caller}: x has dtype {array.dtype}, expected floats, integers or bools; convert it")
-        array = array.astype(np.float32)
-        if not np.isfinite(array).all():
-            wrong = int(np.sum(~np.isfinite(array)))
-            raise ValueError(f"{caller}: x holds {wrong} NaN or infinite values; clean them first")
-        if self.spec.kind == "real":
-            return array
-        if array.min(initial=0) < -ROUNDING or array.max(initial=0) > 1 + ROUNDING:
-            raise ValueError(
-                f"{caller}: x holds floats from {array.min():g} to {array.max():g}, expected [0, 1]; divide 8-bit values by 255"
-            )
-        return np.clip(array, 0.0, 1.0)
-
-    def _inputs(self, caller: str, x: ArrayLike, *, any_length: bool = False) -> jax.Array:
-        """Model inputs of x without randomness: the same for levels and for their floats in [0, 1]."""
-        array, spec = self._checked(caller, x, any_length=any_length), self.spec
-        if array.dtype == np.uint8 or spec.levels is None:
-            return data.intensities(spec._replace(shape=array.shape[1:]), array)
-        if spec.binarize == "threshold":
-            return jnp.asarray(array > 0.5, jnp.float32)
-        if spec.dequantize == "uniform":
-            return jnp.asarray((array * (spec.levels - 1) + 0.5) / spec.levels)
-        return jnp.asarray(array)
-
-    def _stored(self, caller: str, x: ArrayLike) -> np.ndarray:
-        """x as the data set stores it: level indices where the data has levels."""
-        array = self._checked(caller, x)
-        if self.spec.levels is None or array.dtype == np.uint8:
-            return array
-        scaled = array * (self.spec.levels - 1)
-        if np.abs(scaled - np.round(scaled)).max(initial=0.0) > 1e-2:
-            raise ValueError(
-                f"{caller}: x holds floats between the data's {self.spec.levels} levels k/{self.spec.levels - 1}; a "
-                "likelihood is defined at the levels: round first, or give integers"
-            )
-        return np.round(scaled).astype(np.uint8)
-
     def _labels(
         self, caller: str, labels: ArrayLike | None, n: int, *, inferred: bool = False, optional: bool = False
     ) -> dict[str, jax.Array]:
@@ -226,7 +160,7 @@ class Run:
 
         Models with a classifier of their own take its most probable label where none (or -1) is given.
         """
-        inputs = self._inputs("encode", x)
+        inputs = examples.model_inputs(self.spec, "encode", x)
         given = self._labels("encode", labels, len(inputs), inferred=True, optional=True)
         return self._encode(self.variables, {"x": inputs, **given})
 
@@ -264,7 +198,7 @@ class Run:
 
     def reconstruct(self, x: ArrayLike, labels: ArrayLike | None = None) -> jax.Array:
         """The mean image of the posterior mean, [b, *shape]; labels as in ``encode``."""
-        inputs = self._inputs("reconstruct", x)
+        inputs = examples.model_inputs(self.spec, "reconstruct", x)
         given = self._labels("reconstruct", labels, len(inputs), inferred=True, optional=True)
         codes = self._encode(self.variables, {"x": inputs, **given}).mean
         if self.recipe.labels is not None and self.recipe.labels.classify is not None:
@@ -323,7 +257,7 @@ class Run:
             raise ValueError("predict: this model reads single examples; train one of sequences, such as td_vae")
         if operator.index(steps) < 1 or operator.index(num_samples) < 1:
             raise ValueError(f"predict: steps={steps}, num_samples={num_samples}, expected at least 1 each")
-        inputs = self._inputs("predict", x, any_length=True)
+        inputs = examples.model_inputs(self.spec, "predict", x, any_length=True)
         return self._predict(key, self.variables, {"x": inputs}, operator.index(steps), operator.index(num_samples))
 
     def classify(self, x: ArrayLike) -> Any:
@@ -336,7 +270,7 @@ class Run:
                 "classify: this model has no classifier of its own; train one that has, such as m2_vae, or see "
                 "class_log_likelihoods, where it reads labels"
             )
-        return self._classify(self.variables, self._inputs("classify", x))
+        return self._classify(self.variables, examples.model_inputs(self.spec, "classify", x))
 
     def log_likelihood(
         self, key: jax.Array, x: ArrayLike, num_samples: int = 100, labels: ArrayLike | None = None
@@ -396,7 +330,7 @@ class Run:
         num_samples = operator.index(num_samples)
         if num_samples < 1:
             raise ValueError(f"{caller}: num_samples={num_samples}, expected at least 1")
-        stored = self._stored(caller, x)
+        stored = examples.stored(self.spec, caller, x)
         batch = given(len(stored))
         if (caller, num_samples) not in self._bounds:
             chunk = max(1, min(likelihood.SAMPLES_PER_CHUNK, DRAWN_VALUES // math.prod(self.spec.shape)))

@@ -119,19 +119,21 @@ def _filtered(x: jax.Array, kernel: jax.Array, lows: Sequence[int], out: Sequenc
 def _input_values(x: jax.Array, lows: Sequence[int], out: Sequence[int]) -> list[jax.Array]:
     """x [c, h, w, b] at the pairs of points, [c, tiles down, tiles across, b] each."""
     pads = [(low, _covered(o) + TAPS - 1 - low - n, 0) for low, o, n in zip(lows, out, x.shape[1:3], strict=True)]
-    x = pad(x, [pads[0], (0, 0, 0)])
-    rows = [_sum(weights, _every(x, 1, SPAN)) for weights in _INPUTS]
-    rows = [pad(row, [(0, 0, 0), pads[1]]) for row in lax.optimization_barrier(rows)]
-    return [_sum(weights, _every(row, 2, SPAN)) for row in rows for weights in _INPUTS]
+    return _at_pairs(x, pads, _INPUTS)
 
 
 def _output_values(y: jax.Array) -> list[jax.Array]:
     """The transpose of how tiles [n, h, w, b] are interpolated, for each pair of points."""
-    blank = [(0, _covered(n) - n, 0) for n in y.shape[1:3]]
-    y = pad(y, [blank[0], (0, 0, 0)])
-    rows = [_sum(weights, _every(y, 1, TILE)) for weights in _OUTPUTS.T]
-    rows = [pad(row, [(0, 0, 0), blank[1]]) for row in lax.optimization_barrier(rows)]
-    return [_sum(weights, _every(row, 2, TILE)) for row in rows for weights in _OUTPUTS.T]
+    return _at_pairs(y, [(0, _covered(n) - n, 0) for n in y.shape[1:3]], _OUTPUTS.T)
+
+
+def _at_pairs(x: jax.Array, pads: Sequence[tuple[int, int, int]], weights: np.ndarray) -> list[jax.Array]:
+    """The sums of every tile's pixels of the padded x, weighted by each pair of rows of ``weights`` [points, pixels]."""
+    count = weights.shape[1]
+    x = pad(x, [pads[0], (0, 0, 0)])
+    rows = [_sum(row, _every(x, 1, count)) for row in weights]
+    rows = [pad(row, [(0, 0, 0), pads[1]]) for row in lax.optimization_barrier(rows)]
+    return [_sum(column, _every(row, 2, count)) for row in rows for column in weights]
 
 
 def _covered(pixels: int) -> int:
