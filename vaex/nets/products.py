@@ -35,7 +35,7 @@ from jax import lax
 
 from vaex.nets import minimal
 from vaex.nets.geometry import Geometry
-from vaex.nets.matrices import dot, inward, outward, pad
+from vaex.nets.matrices import dot, few, inward, outward, pad
 
 Pairs = Sequence[tuple[int, int]]
 
@@ -95,12 +95,15 @@ def kernel_product(sizes: Geometry, x: jax.Array, y: jax.Array) -> jax.Array:
 def bias_product(y: jax.Array) -> jax.Array:
     """The sum over all but the features: [b, *out, features] -> [features].
 
-    As a product, because XLA would have a sum's operand lie with the channels last, and all around it too.
+    As a product, because XLA would have a sum's operand lie with the channels last, and all around it too; images of few
+    channels lie so anyway.
 
     Example:
       >>> bias_product(jnp.ones((2, 3, 4)))
       Array([6., 6., 6., 6.], dtype=float32)
     """
+    if few(y.shape[-1]):
+        return jnp.sum(y, axis=tuple(range(y.ndim - 1)))
     rows = inward(y)
     ones = jnp.ones((1, *rows.shape[1:]), y.dtype)
     return dot(rows, ones, None, over_columns=True)[:, 0].astype(y.dtype)
