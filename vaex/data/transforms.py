@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 
 from vaex.data.spec import Spec
 from vaex.errors import UserError
+from vaex.keys import unrolled
 
 
 def prepare(spec: Spec, key: jax.Array, x: ArrayLike) -> jax.Array:
@@ -42,9 +43,9 @@ def prepare(spec: Spec, key: jax.Array, x: ArrayLike) -> jax.Array:
 
 def _drawn(spec: Spec, key: jax.Array, stored: jax.Array) -> jax.Array:
     if spec.binarize == "dynamic":
-        return (jax.random.uniform(key, stored.shape) < _scaled(spec, stored)).astype(jnp.float32)
+        return (jax.random.uniform(unrolled(key), stored.shape) < _scaled(spec, stored)).astype(jnp.float32)
     if spec.binarize == "none" and spec.dequantize == "uniform":
-        return (stored.astype(jnp.float32) + jax.random.uniform(key, stored.shape)) / _levels(spec)
+        return (stored.astype(jnp.float32) + jax.random.uniform(unrolled(key), stored.shape)) / _levels(spec)
     return _mean(spec, stored)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from vaex.distributions._base import Elementwise, family, lift, narrow, static, sum_trailing
 from vaex.distributions._numeric import cross_entropy, log_decay, log_sinhc_series, softplus
+from vaex.keys import unrolled
 
 _LEGENDRE = np.transpose(np.polynomial.legendre.leggauss(6)).tolist()
 _QUADRATURE = [(0.5 + 0.5 * node, 0.5 * weight) for node, weight in _LEGENDRE]  # on [0, 1]
@@ -79,7 +80,7 @@ class Bernoulli(Elementwise):
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         (logits,) = lift(self.logits)
-        return narrow(jax.random.bernoulli(key, jax.nn.sigmoid(logits), shape), self.logits)
+        return narrow(jax.random.bernoulli(unrolled(key), jax.nn.sigmoid(logits), shape), self.logits)
 
     def _log_density(self, value: jax.Array) -> jax.Array:
         logits, value = lift(self.logits, value)
@@ -129,7 +130,7 @@ class ContinuousBernoulli(Elementwise):
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         (logits,) = lift(self.logits)
-        uniform = jax.random.uniform(key, shape, logits.dtype, minval=jnp.finfo(logits.dtype).tiny)
+        uniform = jax.random.uniform(unrolled(key), shape, logits.dtype, minval=jnp.finfo(logits.dtype).tiny)
         return narrow(_quantile(jnp.broadcast_to(logits, shape), uniform), self.logits)
 
     def _log_density(self, value: jax.Array) -> jax.Array:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex.distributions._base import Distribution, check_event_ndims, family, lift, static, sum_trailing
+from vaex.keys import unrolled
 
 
 class _Classes(Distribution):
@@ -52,7 +53,7 @@ class _Classes(Distribution):
 
     def _draw(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         (logits,) = lift(self.logits)
-        return jax.random.categorical(key, logits, axis=-1, shape=shape)
+        return jax.random.categorical(unrolled(key), logits, axis=-1, shape=shape)
 
     def _at(self, index: jax.Array) -> jax.Array:
         """Log-probability of class ``index``, summed over the event axes."""

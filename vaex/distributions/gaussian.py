@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vaex.distributions._base import Elementwise, family, lift, match, narrow, static, sum_trailing
+from vaex.keys import unrolled
 
 LOG_2PI = math.log(2.0 * math.pi)
 
@@ -70,7 +71,7 @@ class Normal(Elementwise):
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         mean, log_scale = lift(self.mean, self.log_scale)
-        noise = jax.random.normal(key, shape, mean.dtype)
+        noise = jax.random.normal(unrolled(key), shape, mean.dtype)
         return narrow(mean + jnp.exp(log_scale) * noise, self.mean, self.log_scale)
 
     def _log_density(self, value: jax.Array) -> jax.Array:

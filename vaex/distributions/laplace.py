@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vaex.distributions._base import Elementwise, family, lift, match, narrow, static, sum_trailing
+from vaex.keys import unrolled
 
 
 @family
@@ -50,7 +51,7 @@ class Laplace(Elementwise):
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         mean, log_scale = lift(self.mean, self.log_scale)
-        noise = jax.random.laplace(key, shape, mean.dtype)
+        noise = jax.random.laplace(unrolled(key), shape, mean.dtype)
         return narrow(mean + jnp.exp(log_scale) * noise, self.mean, self.log_scale)
 
     def _log_density(self, value: jax.Array) -> jax.Array:

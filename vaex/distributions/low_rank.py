@@ -8,6 +8,7 @@ import numpy as np
 
 from vaex.distributions._base import align, family, inner, lift, match, narrow
 from vaex.distributions.multivariate import Correlated, common_batch, multiply
+from vaex.keys import unrolled
 
 
 @family
@@ -62,7 +63,7 @@ class LowRankNormal(Correlated):
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         mean, log_scale, factor = lift(self.mean, self.log_scale, self.factor)
-        keys = jax.random.split(key)
+        keys = jax.random.split(unrolled(key))
         noise = jax.random.normal(keys[0], shape, mean.dtype)
         weights = jax.random.normal(keys[1], shape[:-1] + factor.shape[-1:], mean.dtype)
         value = mean + jnp.exp(log_scale) * noise + multiply(factor, weights)

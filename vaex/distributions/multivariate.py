@@ -10,6 +10,7 @@ import numpy as np
 
 from vaex.distributions._base import Distribution, align, family, lift, narrow
 from vaex.distributions.gaussian import LOG_2PI
+from vaex.keys import unrolled
 
 
 class Correlated(Distribution):
@@ -93,7 +94,7 @@ class MultivariateNormal(Correlated):
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         mean, tril = lift(self.mean, self.scale_tril)
-        noise = jax.random.normal(key, shape, mean.dtype)
+        noise = jax.random.normal(unrolled(key), shape, mean.dtype)
         return narrow(mean + multiply(jnp.tril(tril), noise), self.mean, self.scale_tril)
 
     def _whiten(self, x: jax.Array) -> jax.Array:

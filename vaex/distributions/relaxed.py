@@ -24,6 +24,7 @@ from vaex.distributions._base import (
     sum_trailing,
 )
 from vaex.distributions._numeric import softplus
+from vaex.keys import unrolled
 
 
 class _OneHot(Elementwise):
@@ -48,7 +49,7 @@ class _OneHot(Elementwise):
 
     def _log_sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         logits, temperature = lift(self.logits, self.temperature)
-        noise = jax.random.gumbel(key, shape, logits.dtype)
+        noise = jax.random.gumbel(unrolled(key), shape, logits.dtype)
         return jax.nn.log_softmax((logits + noise) / temperature[..., None], axis=-1)
 
     def _log_space(self, log_value: jax.Array) -> jax.Array:
@@ -127,7 +128,7 @@ class _Binary(Elementwise):
 
     def _logit_sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         logits, temperature = lift(self.logits, self.temperature)
-        return (logits + jax.random.logistic(key, shape, logits.dtype)) / temperature
+        return (logits + jax.random.logistic(unrolled(key), shape, logits.dtype)) / temperature
 
     def _logit_space(self, logit: jax.Array) -> jax.Array:
         """Density of the logit: a logistic with scale 1 / tau."""

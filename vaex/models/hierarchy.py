@@ -19,6 +19,7 @@ from vaex import distributions, divergences
 from vaex.core import Bars, Batch, Grid, Latents, Model, Outcome, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.distributions._base import Distribution, family, static
+from vaex.keys import unrolled
 from vaex.models import latent
 from vaex.models.latent import Parts
 from vaex.models.likelihoods import Likelihood
@@ -99,12 +100,12 @@ class TopDownPosterior(Distribution):
 
     def sample_and_log_prob(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> tuple[jax.Array, jax.Array]:
         """A sample and its log-density in one way down."""
-        noise = jax.random.normal(key, sample_shape + self.batch_shape + self.event_shape)
+        noise = jax.random.normal(unrolled(key), sample_shape + self.batch_shape + self.event_shape)
         found = self._down(noise, "posterior")
         return found.z, posterior_at(found).log_prob(found.z)
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        return self._down(jax.random.normal(key, shape), "posterior").z
+        return self._down(jax.random.normal(unrolled(key), shape), "posterior").z
 
     def _log_prob(self, value: jax.Array) -> jax.Array:
         return posterior_at(self._down(value, "given")).log_prob(value)
@@ -138,7 +139,7 @@ class TopDownPrior(Distribution):
         return (sum(self.network.sizes),)
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        noise = self.temperature * jax.random.normal(key, (math.prod(shape[:-1]), shape[-1]))
+        noise = self.temperature * jax.random.normal(unrolled(key), (math.prod(shape[:-1]), shape[-1]))
         return self.network.down(self.params, noise, None, "prior").z.reshape(shape)
 
     def _log_prob(self, value: jax.Array) -> jax.Array:
@@ -210,7 +211,7 @@ def model(network: Any, it: Parts) -> Model:
     def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
         params, x = whole(variables), batch["x"]
         activations, statistics = network.up(params["network"], params["statistics"], x, train=train)
-        noise = jax.random.normal(key, (len(x), sum(network.sizes)))
+        noise = jax.random.normal(unrolled(key), (len(x), sum(network.sizes)))
         found = network.down(params["network"], noise, activations, "posterior")
         log_px = decoded(network, it.likelihood, params, hparams, found).log_prob(x)
         layers = kl_by_layer(network, found)
@@ -222,7 +223,7 @@ def model(network: Any, it: Parts) -> Model:
         """In one way down, where posterior, prior and decoder alone would take three."""
         params, x = whole(variables), batch["x"]
         activations, _ = network.up(params["network"], params["statistics"], x)
-        noise = jax.random.normal(key, (num_samples, len(x), sum(network.sizes)))
+        noise = jax.random.normal(unrolled(key), (num_samples, len(x), sum(network.sizes)))
         found = network.down(params["network"], noise, activations, "posterior")
         log_px = decoded(network, it.likelihood, params, hparams, found).log_prob(x)
         return log_px + prior_at(found).log_prob(found.z) - posterior_at(found).log_prob(found.z)
@@ -255,12 +256,12 @@ def draw_kl(
     """The KL of each layer, from the top."""
     x = batch["x"]
     if spec.binarize == "dynamic":
-        x = (jax.random.uniform(key, x.shape) < x).astype(x.dtype)
+        x = (jax.random.uniform(unrolled(key), x.shape) < x).astype(x.dtype)
 
     @jax.jit
     def layers_of(params: Any, x: jax.Array) -> list[jax.Array]:
         posterior = it.posterior(params, hparams, {"x": x})
-        noise = jax.random.normal(jax.random.fold_in(key, 1), posterior.batch_shape + posterior.event_shape)
+        noise = jax.random.normal(jax.random.fold_in(unrolled(key), 1), posterior.batch_shape + posterior.event_shape)
         return kl_by_layer(network, posterior._down(noise, "posterior"))
 
     layers = layers_of(whole(variables), x)

@@ -18,6 +18,7 @@ from vaex import bounds, distributions, divergences
 from vaex.core import Batch, Latents, LikelihoodFacts, Model, Outcome, PyTree, Recipe, Stage, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
+from vaex.keys import fold_in
 from vaex.models import likelihoods
 from vaex.models.networks import Networked, Networks, networks
 from vaex.schedules import Schedule
@@ -186,7 +187,7 @@ def draw_terms(
         log_px = it.decode(params, hparams, z[0], batch).log_prob(batch["x"])
     else:
         log_px = jnp.mean(it.decode(params, hparams, z, batch).log_prob(batch["x"]), axis=0)
-    return Terms(log_px, kl, posterior, z, prior, jax.random.fold_in(key, 1))
+    return Terms(log_px, kl, posterior, z, prior, fold_in(key, 1))
 
 
 def metrics(likelihood: likelihoods.Likelihood, log_px: jax.Array, kl: jax.Array) -> dict[str, jax.Array]:

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from vaex import nets
 from vaex.core import Batch, Outcome, Recipe, Variables
 from vaex.data.spec import Spec
+from vaex.keys import unrolled
 from vaex.models import latent, sequences
 from vaex.models.sequences import DEFAULTS, FRAMES, TINY, Config
 from vaex.models.state_space import Cell, PathPosterior, PathPrior, draw_path, follow_path
@@ -94,7 +95,7 @@ def build(config: Config, spec: Spec) -> Recipe:
         return jnp.concatenate([path.h, path.z], axis=-1)
 
     def drawn(key: jax.Array, params: Any, x: jax.Array, shape: tuple[int, ...]) -> Any:
-        noise = jax.random.normal(key, (*shape, len(x), x.shape[1], d))
+        noise = jax.random.normal(unrolled(key), (*shape, len(x), x.shape[1], d))
         return draw_path(cell(params), noise, frames.encode(params, x))
 
     def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
@@ -115,7 +116,7 @@ def build(config: Config, spec: Spec) -> Recipe:
         """What the decoder reads of the frames after x, [*shape, b, steps, r + d]."""
         seen_key, key = jax.random.split(key)
         now = drawn(seen_key, params, x, shape).end
-        noise = jax.random.normal(key, (*shape, len(x), steps, d))
+        noise = jax.random.normal(unrolled(key), (*shape, len(x), steps, d))
         return inputs(draw_path(cell(params), noise, start=now))
 
     def predict(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, steps: int, num_samples: int) -> Any:

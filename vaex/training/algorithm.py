@@ -15,6 +15,7 @@ import optax
 
 from vaex.core import Algorithm, Batch, Model, Outcome, PyTree, TrainState, Variables
 from vaex.errors import UserError, nearest
+from vaex.keys import fold_in
 from vaex.schedules import Schedule, as_schedule, is_schedule, resolve
 
 OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
@@ -106,7 +107,7 @@ def prepared(algorithm: Algorithm, prepare: Callable[[jax.Array, jax.Array], jax
     """
 
     def inputs(key: jax.Array, step: jax.Array, batch: Batch) -> Batch:
-        data_key = jax.random.fold_in(key, step.astype(jnp.uint32) | jnp.uint32(1 << 31))
+        data_key = fold_in(key, step.astype(jnp.uint32) | jnp.uint32(1 << 31))
         return batch | {"x": prepare(data_key, batch["x"])}
 
     def init(key: jax.Array, hparams: PyTree, batch: Batch) -> TrainState:
@@ -188,7 +189,7 @@ def gradient_algorithm(
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
         hparams = resolve(state.hparams, state.step)
-        key = jax.random.fold_in(state.key, state.step)
+        key = fold_in(state.key, state.step)
 
         def losses_of(params: dict[str, PyTree]):
             outcome = model.objective(key, Variables(params, state.variables.state), hparams, batch, train=True)
