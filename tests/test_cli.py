@@ -22,6 +22,8 @@ from vaex.training import checkpoint
 QUICK = {
     "hidden": "8", "latent_dim": "2", "log_every": "5", "eval_samples": "4", "eval_images": "20", "devices": "1",
 }  # fmt: skip
+SOLO = ("--steps=20",)
+POPULATION = ("--steps=20", "--beta=1,2", "--seeds=0:2", "--population_strategy=members")
 PICTURES = {"reconstructions", "samples", "traversals", "kl_per_latent", "training_curves", "manifold"}
 
 
@@ -118,14 +120,13 @@ def untrained(monkeypatch):
 @pytest.fixture(scope="module")
 def solo(tmp_path_factory) -> Done:
     """A run of 20 steps with figures, in a directory with a space and an accent."""
-    return train(tmp_path_factory.mktemp("runs") / "a solo rün", "--steps=20", figures=True)
+    return train(tmp_path_factory.mktemp("runs") / "a solo rün", *SOLO, figures=True)
 
 
 @pytest.fixture(scope="module")
 def population(tmp_path_factory) -> Done:
     """Two betas times two seeds."""
-    words = ("--steps=20", "--beta=1,2", "--seeds=0:2", "--population_strategy=members")
-    return train(tmp_path_factory.mktemp("runs") / "population", *words)
+    return train(tmp_path_factory.mktemp("runs") / "population", *POPULATION)
 
 
 # --- the run directory --------------------------------------------------------------------------------------------
@@ -411,8 +412,10 @@ def test_a_population_is_one_run_with_a_table(population):
     assert lines[2][2:5] == [f"{pair['mean']:.4g}", "±", f"{pair['standard_error']:.2g}"]
 
 
-def test_a_member_equals_its_solo_run(population, solo):
+@pytest.mark.optimised
+def test_a_member_equals_its_solo_run(tmp_path):
     """Member 2 is beta 2, seed 0. Its noise and start are its own; the batches are everyone's."""
+    solo, population = (train(tmp_path / name, *words) for name, words in (("solo", SOLO), ("population", POPULATION)))
     assert_same_arrays(population.directory, solo.directory, member=2)
     for mine, theirs in zip(population.rows, solo.rows, strict=True):
         assert {name: mine[name][2:3] for name in mine if name != "step"} == {

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1] / "vaex"
-PURE = {"distributions", "divergences", "bounds", "estimators", "flows", "quantizers", "schedules", "errors"}
+PURE = {"distributions", "divergences", "bounds", "estimators", "flows", "quantizers", "schedules", "errors", "keys"}
 # room -> the rooms that it may import, beside itself
 ALLOWED = {
     **{room: PURE for room in PURE},

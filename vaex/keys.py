@@ -6,13 +6,15 @@ a tiny network more than a quarter. Straight-line code, which jax itself uses on
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend import random as extend
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -97,10 +99,22 @@ def _random_bits(key: jax.Array, bit_width: int, shape: Sequence[int]) -> jax.Ar
     shape = tuple(shape)
     if math.prod(shape) >= 1 << 32:
         return jax.random.bits(jax.random.wrap_key_data(key, impl=STOCK), shape, f"uint{bit_width}")
+    draw = functools.partial(_bits, bit_width=bit_width, shape=shape)
+    return lax.platform_dependent(key, cpu=functools.partial(_apart, draw), default=draw)
+
+
+@functools.partial(jax.jit, static_argnames=("bit_width", "shape"))
+def _bits(key: jax.Array, *, bit_width: int, shape: tuple[int, ...]) -> jax.Array:
     high, low = _counted(key, shape)
     if bit_width == 64:
         return high.astype(jnp.uint64) << np.uint64(32) | low.astype(jnp.uint64)
     return (high ^ low).astype(f"uint{bit_width}")
+
+
+def _apart(draw: Callable[[jax.Array], jax.Array], key: jax.Array) -> jax.Array:
+    """In a function of its own, that XLA does not inline: else every kernel that reads the numbers draws them again."""
+    with set_xla_metadata(inlineable="false"):
+        return draw(key)
 
 
 _UNROLLED = extend.define_prng_impl(
