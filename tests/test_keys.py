@@ -71,6 +71,13 @@ def test_keys_of_other_kinds_come_back_as_they_are() -> None:
         same(jax.random.normal(unrolled(key), (5, 3)), jax.random.normal(key, (5, 3)))
 
 
+@pytest.mark.parametrize("slip", [3, None, np.ones(2, np.float32)])
+def test_what_is_no_key_is_refused_with_the_remedy(slip) -> None:
+    for name, function in (("unrolled", unrolled), ("fold_in", lambda key: fold_in(key, 1))):
+        with pytest.raises(TypeError, match=rf"{name}: got .* expected a key; make one with jax\.random\.key"):
+            function(slip)
+
+
 def test_an_array_beyond_32_bits_has_its_shape() -> None:
     drawn = jax.eval_shape(lambda key: jax.random.bits(unrolled(key), (1 << 17, 1 << 16)), jax.random.key(0))
     assert drawn.shape == (1 << 17, 1 << 16)

@@ -30,13 +30,14 @@ def unrolled(key: jax.Array) -> jax.Array:
 
     Args:
       key: keys of jax's default implementation; others, and old keys of two integers, come back as they are.
+    Raises: TypeError for what is no key.
     Source: Salmon et al. 2011, Parallel Random Numbers: As Easy as 1, 2, 3 (threefry with 20 rounds).
     Example:
       >>> key = jax.random.key(3)
       >>> bool(jnp.all(jax.random.normal(unrolled(key), (4,)) == jax.random.normal(key, (4,))))
       True
     """
-    if not _is_stock(key):
+    if not _is_stock("unrolled", key):
         return key
     return jax.random.wrap_key_data(jax.random.key_data(key), impl=_UNROLLED)
 
@@ -49,16 +50,20 @@ def fold_in(key: jax.Array, data: jax.Array | int) -> jax.Array:
       >>> bool(fold_in(key, 7) == jax.random.fold_in(key, 7))
       True
     """
+    if not _is_stock("fold_in", key):
+        return jax.random.fold_in(key, data)
     folded = jax.random.fold_in(unrolled(key), data)
-    if not _is_stock(key):
-        return folded
     return jax.random.wrap_key_data(jax.random.key_data(folded), impl=STOCK)
 
 
-def _is_stock(key: jax.Array) -> bool:
+def _is_stock(name: str, key: jax.Array) -> bool:
+    """Whether its numbers are those that ``_counted`` makes; TypeError, which names the function, for what is no key."""
+    dtype = getattr(key, "dtype", None)
+    if dtype is None or not (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32):
+        raise TypeError(f"{name}: got {key!r}, expected a key; make one with jax.random.key(seed)")
     # without "partitionable" jax spreads its counters over an array in another way
-    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    return typed and str(jax.random.key_impl(key)) == STOCK and bool(jax.config.jax_threefry_partitionable)  # type: ignore[attr-defined]
+    partitionable = bool(jax.config.jax_threefry_partitionable)  # type: ignore[attr-defined]
+    return dtype != jnp.uint32 and str(jax.random.key_impl(key)) == STOCK and partitionable
 
 
 def _hash(key: jax.Array, high: jax.Array, low: jax.Array) -> tuple[jax.Array, jax.Array]:
