@@ -1,7 +1,7 @@
 """Keys whose random numbers are computed in straight-line code, for compiled steps on CPU.
 
 There jax computes its threefry numbers in a loop of five turns, each a dozen kernels, at every draw and every fold: of the step of
-a tiny network more than a quarter. Straight-line code, which jax itself uses on accelerators, is one kernel.
+a tiny network that binarises its batch a quarter. Straight-line code, which jax itself uses on accelerators, is one kernel.
 """
 
 from __future__ import annotations

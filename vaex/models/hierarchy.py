@@ -256,12 +256,12 @@ def draw_kl(
     """The KL of each layer, from the top."""
     x = batch["x"]
     if spec.binarize == "dynamic":
-        x = (jax.random.uniform(unrolled(key), x.shape) < x).astype(x.dtype)
+        x = (jax.random.uniform(key, x.shape) < x).astype(x.dtype)
 
     @jax.jit
     def layers_of(params: Any, x: jax.Array) -> list[jax.Array]:
         posterior = it.posterior(params, hparams, {"x": x})
-        noise = jax.random.normal(jax.random.fold_in(unrolled(key), 1), posterior.batch_shape + posterior.event_shape)
+        noise = jax.random.normal(jax.random.fold_in(key, 1), posterior.batch_shape + posterior.event_shape)
         return kl_by_layer(network, posterior._down(noise, "posterior"))
 
     layers = layers_of(whole(variables), x)
