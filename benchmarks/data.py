@@ -19,11 +19,12 @@ from measure import interleave
 
 from vaex import data
 from vaex.core import Algorithm, Feed
-from vaex.data.factors import factor_feed
 from vaex.data.spec import Spec
-from vaex.data.sprites import sprites
-from vaex.models import vae
-from vaex.training import algorithm, loop, population
+from vaex.data.synthetic.factors import factor_feed
+from vaex.data.synthetic.sprites import sprites
+from vaex.models.autoencoders import vae
+from vaex.training import loop, population
+from vaex.training import step as algorithm
 
 BATCH = 128  # of the streamed comparison
 

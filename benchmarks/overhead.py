@@ -1,7 +1,7 @@
 """What the framework costs: its training step against a hand-written one in raw JAX, same network, data and optimizer.
 
 All run the same number of steps per call, from data on the device; their losses must agree. The hand-written step draws its
-noise with jax.random as it is, and once more by ``vaex.keys``, as the framework does:
+noise with jax.random as it is, and once more by ``vaex.ops.threefry``, as the framework does:
 ``python benchmarks/overhead.py``
 """
 
@@ -21,9 +21,10 @@ from measure import interleave
 
 from vaex import data
 from vaex.data.spec import Spec
-from vaex.keys import unrolled
-from vaex.models import vae
-from vaex.training import algorithm, loop, population
+from vaex.models.autoencoders import vae
+from vaex.ops.threefry import unrolled
+from vaex.training import loop, population
+from vaex.training import step as algorithm
 
 FRAMEWORK, HAND, SAME_KEYS = "framework", "hand-written", "hand-written, unrolled keys"
 NETWORKS = {  # name -> (pixels on a side, hidden widths, latents, batch, steps per repeat)
@@ -136,7 +137,7 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, help="write the numbers as JSON")
     flags = parser.parse_args()
     print(
-        "| network | framework, steps/s | hand-written | overhead | with vaex.keys | overhead | spread | repeats dropped |"
+        "| network | framework, steps/s | hand-written | overhead | with vaex.ops.threefry | overhead | spread | repeats dropped |"
     )
     print("|---|---|---|---|---|---|---|---|")
     rows = []

@@ -29,7 +29,7 @@ from vaex import files
 from vaex.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from vaex.core import Curves
+    from vaex.plots.records import Curves
 
 AXES: dict[str, tuple[tuple[int, ...], str]] = {
     "batch": ((16, 32, 64, 128, 256, 512), "examples a step"),
@@ -185,7 +185,7 @@ def markdown(rows: Sequence[Row]) -> str:
 
 def picture(rows: Sequence[Row]) -> list[Curves]:
     """Cost of each axis beside a linear one through the largest value, on logarithmic scales."""
-    from vaex.core import Curves
+    from vaex.plots.records import Curves
 
     panels = []
     for axis in dict.fromkeys(row["axis"] for row in rows):

@@ -12,7 +12,7 @@ from vaex.errors import UserError
 from vaex.files import read_json
 
 if TYPE_CHECKING:
-    from vaex.core import Bars
+    from vaex.plots.records import Bars
 
 Row = dict[str, Any]
 BLOCK = ("model", "batch_size", "precision")  # rows of one block were measured together
@@ -155,7 +155,7 @@ def _block_table(block: Sequence[Row]) -> str:
 
 def picture(rows: Sequence[Row]) -> list[Bars]:
     """Model-examples per second of each block as bars; the first nine blocks."""
-    from vaex.core import Bars
+    from vaex.plots.records import Bars
 
     panels = []
     for (model, batch_size, precision), block in list(blocks(rows).items())[:MOST_PANELS]:

@@ -21,7 +21,9 @@ from vaex.core import Algorithm, Feed, Model, Outcome, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
-from vaex.training import algorithm, loop, mesh, population
+from vaex.training import loop, population
+from vaex.training import sharding as mesh
+from vaex.training import step as algorithm
 
 PARITY_BATCH = 16
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vaex import models
-from vaex.config import DEFAULTS
+from vaex.configuration.settings import DEFAULTS
 from vaex.errors import UserError, nearest
 
 EXAMPLES = 2048  # resident, or twice the batch where that is more

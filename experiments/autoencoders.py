@@ -20,15 +20,17 @@ import jax.numpy as jnp
 import numpy as np
 
 import vaex
-from vaex import cli, config, data, plots
-from vaex.codec import Run
-from vaex.comparison import aligned, cell
-from vaex.core import Grid
+from vaex import data, plots
+from vaex.cli import main as cli
+from vaex.cli.parse import parse
+from vaex.configuration.flags import parse_seeds
 from vaex.errors import UserError
 from vaex.evaluation.likelihood import estimate
 from vaex.files import read_json
-from vaex.flags import parse_seeds
-from vaex.models import denoising_autoencoder
+from vaex.models.autoencoders import denoising_autoencoder
+from vaex.plots.records import Grid
+from vaex.runs.compare import aligned, cell
+from vaex.runs.trained import Run
 
 CORRUPTIONS = ("gaussian", "masking", "salt_and_pepper")
 TARGETS = ("0.05", "0.1", "0.2")
@@ -41,7 +43,7 @@ def trained(flags: argparse.Namespace, folder: pathlib.Path, name: str, *words: 
     folder = folder / name
     words = (f"--model={name.partition('.')[0]}", *words, f"--steps={flags.steps}", f"--seeds={flags.seeds}")
     with contextlib.redirect_stdout(sys.stderr):
-        cli.run(config.parse([*words, f"--out={folder}", f"--eval_split={flags.split}", "--no-figures"]))
+        cli.run(parse([*words, f"--out={folder}", f"--eval_split={flags.split}", "--no-figures"]))
     summary = read_json(folder / "summary.json")
     return [vaex.load(folder, member=index) for index in range(len(summary["members"]))], summary
 

@@ -17,13 +17,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex import codec, experiment, identity
 from vaex.bounds import renyi_bound
-from vaex.comparison import aligned, paired_difference
+from vaex.configuration.flags import EvaluationFlags
 from vaex.errors import UserError
 from vaex.evaluation.likelihood import estimate
-from vaex.evaluator import DRAWN_VALUES, LIKELIHOOD_BATCH, Evaluator, over_batches
-from vaex.flags import EvaluationFlags
+from vaex.runs import identity
+from vaex.runs import setup as experiment
+from vaex.runs import trained as codec
+from vaex.runs.compare import aligned, paired_difference
+from vaex.runs.evaluate import DRAWN_VALUES, LIKELIHOOD_BATCH, Evaluator, over_batches
 
 NAMES = {0.0: "importance bound", 1.0: "elbo"}
 

@@ -22,15 +22,18 @@ import jax
 import numpy as np
 
 import vaex
-from vaex import cli, config, experiment, plots
-from vaex.codec import Run
-from vaex.comparison import aligned, cell
-from vaex.core import Grid
-from vaex.data.inputs import shown
+from vaex import plots
+from vaex.cli import main as cli
+from vaex.cli.parse import parse
+from vaex.data.loader.inputs import shown
 from vaex.data.spec import Dataset
 from vaex.errors import UserError
 from vaex.evaluation.likelihood import bits_per_dimension
 from vaex.files import read_json
+from vaex.plots.records import Grid
+from vaex.runs import setup as experiment
+from vaex.runs.compare import aligned, cell
+from vaex.runs.trained import Run
 
 SURE = 0.9  # probability from which on the classifier counts as sure
 SHOWN = 12  # samples in the picture
@@ -62,7 +65,7 @@ def trained(flags: argparse.Namespace, folder: pathlib.Path, *words: str) -> tup
     others = (word for word in flags.words if word.split("=")[0].replace("--no-", "--") not in own)
     words = (f"--model={flags.model}", f"--eval_split={flags.split}", *others, *words, f"--out={folder}")
     with contextlib.redirect_stdout(sys.stderr):
-        cli.run(config.parse(words))
+        cli.run(parse(words))
     return vaex.load(folder), read_json(folder / "summary.json")
 
 
@@ -172,7 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
             folder = flags.out or pathlib.Path(temporary)
             run, summary = trained(flags, folder / "0")
             words = (f"--model={flags.model}", *flags.words)
-            dataset = experiment.assemble(config.parse(words)).dataset
+            dataset = experiment.assemble(parse(words)).dataset
             if not flags.skip_variants:
                 print(codebooks(flags, folder, summary), end="\n\n")
             table, grid = prior(flags, run, summary, dataset)

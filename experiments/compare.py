@@ -6,8 +6,8 @@ Below it, where examples and importance samples are the same, each log-likelihoo
 import argparse
 import sys
 
-from vaex.comparison import compare, read_log_likelihoods, read_runs
 from vaex.errors import UserError
+from vaex.runs.compare import compare, read_log_likelihoods, read_runs
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -28,16 +28,18 @@ import jax
 import numpy as np
 
 import vaex
-from vaex import cli, identity, plots
-from vaex.comparison import aligned, cell
-from vaex.core import Curves, Grid
-from vaex.data.factors import FactorSource
-from vaex.data.sprites import sprites
+from vaex import plots
+from vaex.cli import main as cli
+from vaex.data.synthetic.factors import FactorSource
+from vaex.data.synthetic.sprites import sprites
 from vaex.errors import UserError
 from vaex.evaluation import latents
 from vaex.evaluation.aggregate import aggregate_kl
 from vaex.evaluation.likelihood import estimate
 from vaex.files import atomic_path, read_json, write_json
+from vaex.plots.records import Curves, Grid
+from vaex.runs import identity
+from vaex.runs.compare import aligned, cell
 
 MEASURES = ("reconstruction", "total_correlation", "index_code_mi", "dimension_wise_kl")
 STRENGTHS = {"beta_vae": "beta", "beta_tc_vae": "beta", "factor_vae": "gamma"}

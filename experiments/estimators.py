@@ -24,9 +24,9 @@ import numpy as np
 
 from vaex import estimators, plots
 from vaex.bounds import importance_bound
-from vaex.core import Curves
 from vaex.distributions import Categorical, Normal
 from vaex.files import atomic_path
+from vaex.plots.records import Curves
 
 PATHWISE = ("doubly_reparameterized", "reparameterized", "sticking_the_landing")
 Row = dict[str, Any]

@@ -19,13 +19,15 @@ from scipy import linalg, stats
 from sklearn.decomposition import PCA
 
 import vaex
-from vaex import cli, config, data
-from vaex.codec import Run
-from vaex.comparison import aligned, cell
+from vaex import data
+from vaex.cli import main as cli
+from vaex.cli.parse import parse
+from vaex.configuration.flags import parse_seeds
 from vaex.data.spec import Dataset
 from vaex.errors import UserError
 from vaex.evaluation.likelihood import estimate
-from vaex.flags import parse_seeds
+from vaex.runs.compare import aligned, cell
+from vaex.runs.trained import Run
 
 MODELS = ("linear_autoencoder", "linear_vae")
 
@@ -87,7 +89,7 @@ def trained(folder: pathlib.Path, words: list[str], seeds: tuple[int, ...]) -> l
         "--no-figures",
     ]
     with contextlib.redirect_stdout(sys.stderr):
-        cli.run(config.parse(words))
+        cli.run(parse(words))
     return [vaex.load(folder, member=index) for index in range(len(seeds))]
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from vaex.cli import main
+from vaex.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -16,7 +16,10 @@ import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
-from vaex import cli, files, run_directory, trainer
+from vaex import files
+from vaex.cli import main as cli
+from vaex.runs import directory as run_directory
+from vaex.runs import train as trainer
 from vaex.training import checkpoint
 
 QUICK = {
@@ -111,7 +114,7 @@ def compiled_once(tmp_path_factory):
 @pytest.fixture
 def untrained(monkeypatch):
     """Reaching the training or the evaluation is a failure."""
-    from vaex import report
+    from vaex.runs import report
 
     monkeypatch.setattr(trainer, "train", lambda *args, **kwargs: pytest.fail("this reached training"))
     monkeypatch.setattr(report, "summarize", lambda *args, **kwargs: pytest.fail("this reached the evaluation"))
@@ -232,7 +235,7 @@ def test_a_run_that_was_extended_equals_one_that_was_not(solo, extended):
 
 def test_rows_beyond_the_checkpoint_and_a_torn_line_are_cut(solo, extended, tmp_path, monkeypatch):
     """As a kill leaves them that came after the rows were written and before the checkpoint was."""
-    from vaex import report
+    from vaex.runs import report
 
     directory = tmp_path / "run"
     shutil.copytree(extended[2], directory)
@@ -269,7 +272,7 @@ def test_only_the_evaluation_is_done_again_where_only_it_changed(solo, extended,
 
 def test_rows_are_means_over_the_steps_since_the_last_one(extended, tmp_path, monkeypatch):
     """Also where a run goes on with another --log_every: rows of 5 up to 10, then one of steps 11 to 16."""
-    from vaex import report
+    from vaex.runs import report
 
     monkeypatch.setattr(report, "summarize", lambda *args: extended[0].summary)
     directory = tmp_path / "run"
@@ -289,7 +292,7 @@ def test_a_damaged_summary_is_none(tmp_path, text):
 
 
 def test_a_missing_summary_is_written_anew(solo, tmp_path, monkeypatch):
-    from vaex import report
+    from vaex.runs import report
 
     assert cli.finished(solo.directory / "summary.json") == solo.summary
     directory = copied(solo, tmp_path / "run")

@@ -14,11 +14,15 @@ import pytest
 from jax.experimental.compilation_cache import compilation_cache
 
 import vaex
-from vaex import cli, codec, config, data, experiment
-from vaex.data import examples
+from vaex import data
+from vaex.cli import main as cli
+from vaex.cli.parse import parse
+from vaex.data.loader import examples
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.evaluation import latents
+from vaex.runs import setup as experiment
+from vaex.runs import trained as codec
 from vaex.schedules import resolve
 from vaex.training import population
 
@@ -72,7 +76,7 @@ def digits() -> np.ndarray:
 @functools.cache
 def untrained(spec: Spec, *words: str, model: str = "beta_vae") -> codec.Run:
     """A run as it starts, on data of this spec, without a run directory."""
-    settings = config.parse([f"--model={model}", "--hidden=8", "--latent_dim=2", *words])
+    settings = parse([f"--model={model}", "--hidden=8", "--latent_dim=2", *words])
     spec = experiment.resolve_spec(settings, spec)
     recipe = experiment.build_recipe(settings, spec)
     variables = jax.jit(recipe.stages[0].model.init)(KEY, {"x": jnp.zeros((1, *spec.shape))})
@@ -157,7 +161,7 @@ def test_members_are_told_apart(trained, digits):
 
 
 def test_averaged_parameters_are_used(trained, run):
-    settings = config.parse(["--model=beta_vae", *QUICK, "--beta=1,4", "--average_decay=0.9", "--batch_size=128"])
+    settings = parse(["--model=beta_vae", *QUICK, "--beta=1,4", "--average_decay=0.9", "--batch_size=128"])
     state = codec._member_state(trained, settings, run.recipe, run.spec, 1)
     used, averaged, last = (jax.tree.leaves(it) for it in (run.variables.params, state.average, state.variables.params))
     for ours, mean, final in zip(used, averaged, last, strict=True):

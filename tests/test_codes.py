@@ -7,7 +7,8 @@ import pytest
 from test_experiments_codebooks import WORDS
 
 import vaex
-from vaex import cli, files
+from vaex import files
+from vaex.cli import main as cli
 from vaex.core import Latents
 from vaex.evaluation.units import count_active, kl_per_unit, traversals, units
 

@@ -6,8 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from vaex import cli, comparison, run_directory
-from vaex.comparison import LOG_LIKELIHOODS, compare, paired_difference, read_log_likelihoods, read_runs
+from vaex.cli import main as cli
+from vaex.runs import compare as comparison
+from vaex.runs import directory as run_directory
+from vaex.runs.compare import LOG_LIKELIHOODS, compare, paired_difference, read_log_likelihoods, read_runs
 
 RNG = np.random.default_rng(0)
 

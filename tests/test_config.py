@@ -9,18 +9,24 @@ import textwrap
 import numpy as np
 import pytest
 
-from vaex import cli, config, flags, identity, models, schedules, trainer
+from vaex import models, schedules
+from vaex.cli import main as cli
+from vaex.cli.parse import parse
+from vaex.configuration import flags
+from vaex.configuration.settings import DEFAULTS, Settings
 from vaex.errors import UserError
+from vaex.runs import identity
+from vaex.runs import train as trainer
 
 VAE = "--model=beta_vae"
 INFINITY = float("inf")
 
 
-def parsed(*words: str, model: str = "beta_vae") -> config.Settings:
-    return config.parse([f"--model={model}", *words])
+def parsed(*words: str, model: str = "beta_vae") -> Settings:
+    return parse([f"--model={model}", *words])
 
 
-def values(settings: config.Settings, name: str) -> list[str]:
+def values(settings: Settings, name: str) -> list[str]:
     return [member.hparams[name] for member in settings.members]
 
 
@@ -49,7 +55,7 @@ def values(settings: config.Settings, name: str) -> list[str]:
         (["--out=a=b"], lambda s: s.run.out, "a=b"),
         (["--dataset", "x.npz"], lambda s: s.data.dataset, "x.npz"),
         ([], lambda s: s.data.dataset, "digits"),
-        ([], lambda s: s.run.steps, config.DEFAULTS["steps"]),
+        ([], lambda s: s.run.steps, DEFAULTS["steps"]),
         (["--population-strategy=vmap"], lambda s: s.run.population_strategy, "vmap"),
         (["--clip_norm=1"], lambda s: (s.config.clip, s.config.average), (True, False)),
         (["--average_decay=0,0.9"], lambda s: (s.config.clip, s.config.average), (False, True)),
@@ -269,7 +275,7 @@ def test_an_error_of_many_lines_is_told_in_one(capsys, monkeypatch):
     def broken(argv):
         raise UserError("first\n  second")
 
-    monkeypatch.setattr(config, "parse", broken)
+    monkeypatch.setattr(cli, "parse", broken)
     assert cli.main([]) == 2
     assert capsys.readouterr().err == "vaex: first second\n"
 
@@ -505,7 +511,7 @@ def test_help_of_a_model_shows_its_flags_with_types_and_defaults(capsys, monkeyp
     ("words", "skips"), [([], False), (["--skip_norm=100,inf"], True), (["--skip_norm=inf"], False)]
 )
 def test_steps_can_be_skipped_where_the_model_says_so(words, skips):
-    assert config.parse(["--model=ladder_vae", *words]).config.skip == skips
+    assert parse(["--model=ladder_vae", *words]).config.skip == skips
     if words:
         with pytest.raises(UserError, match="skip_norm is not a flag of vae"):
-            config.parse(["--model=vae", *words])
+            parse(["--model=vae", *words])

@@ -10,7 +10,9 @@ import jax
 import numpy as np
 import pytest
 
-from vaex import cli, data, evaluator
+from vaex import data
+from vaex.cli import main as cli
+from vaex.runs import evaluate as evaluator
 
 ALLOWED = 400 << 20  # bytes beyond what a small run of the same model takes; threads and pictures come and go
 

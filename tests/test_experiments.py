@@ -6,7 +6,7 @@ import pathlib
 
 import pytest
 
-from vaex import cli
+from vaex.cli import main as cli
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 

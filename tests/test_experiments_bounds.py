@@ -7,7 +7,7 @@ import pytest
 import scipy.special
 from test_experiments import script
 
-from vaex import cli
+from vaex.cli import main as cli
 
 FLAGS = ["--hidden=4", "--latent_dim=2", "--no-figures", "--eval_images=5", "--eval_samples=2"]
 

@@ -8,7 +8,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from vaex.data.sprites import sprites
+from vaex.data.synthetic.sprites import sprites
 
 PATH = pathlib.Path(__file__).resolve().parents[1] / "experiments" / "disentangling.py"
 spec = importlib.util.spec_from_file_location("experiments_disentangling", PATH)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaex.keys import fold_in, unrolled
+from vaex.ops.threefry import fold_in, unrolled
 
 DRAWS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "normal": lambda key: jax.random.normal(key, (3, 5, 7)),
@@ -88,4 +88,6 @@ def test_no_loop_is_left_where_jaxs_own_has_one() -> None:
         return (jax.jit(draw).lower(jax.random.key(0)).compile().as_text() or "").count(" while(")
 
     assert loops(lambda key: jax.random.normal(jax.random.fold_in(unrolled(key), 1), (64, 8))) == 0
-    assert loops(lambda key: jax.random.normal(fold_in(key, 1), (64, 8))) > 0, "jax unrolls by itself: drop vaex.keys"
+    assert loops(lambda key: jax.random.normal(fold_in(key, 1), (64, 8))) > 0, (
+        "jax unrolls by itself: drop vaex.ops.threefry"
+    )

@@ -11,12 +11,17 @@ import numpy as np
 import pytest
 
 import vaex
-from vaex import cli, codec, config, data, experiment, plots
-from vaex.core import Grid
+from vaex import data, plots
+from vaex.cli import main as cli
+from vaex.cli.parse import parse
 from vaex.data.spec import Spec
 from vaex.evaluation import classification
+from vaex.plots.records import Grid
+from vaex.runs import setup as experiment
+from vaex.runs import trained as codec
 from vaex.schedules import resolve
-from vaex.training import algorithm, population
+from vaex.training import population
+from vaex.training import step as algorithm
 
 KEY = jax.random.key(0)
 QUICK = (
@@ -143,7 +148,7 @@ def test_data_without_labels_is_refused_in_a_line(tmp_path):
 @functools.cache
 def untrained(model):
     """A run as it starts, without a run directory."""
-    settings = config.parse([f"--model={model}", "--hidden=8", "--latent_dim=2"])
+    settings = parse([f"--model={model}", "--hidden=8", "--latent_dim=2"])
     recipe = experiment.build_recipe(settings, SPEC)
     finished = {}
     batch = {"x": jnp.zeros((1, 8, 8, 1)), "y": jnp.zeros(1, jnp.int32)}

@@ -15,9 +15,9 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from vaex.core import Bars, Curves, Grid, Scatter
 from vaex.plots import draw, save, style
 from vaex.plots.images import pixels_per_value, shrink
+from vaex.plots.records import Bars, Curves, Grid, Scatter
 
 DIGITS = load_digits().images[..., None] / 16.0
 
@@ -329,7 +329,7 @@ def test_matplotlib_is_imported_late_and_pyplot_never(tmp_path):
     code = f"""
 import sys
 import vaex.plots
-from vaex.core import Bars
+from vaex.plots.records import Bars
 assert "matplotlib" not in sys.modules
 vaex.plots.save(Bars([1.0, 2.0], ("a", "b")), {str(tmp_path / "a.png")!r})
 assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from vaex import cli, profiling
+from vaex.cli import main as cli
 from vaex.errors import UserError
+from vaex.training import profiling
 
 QUICK = [
     "--model=vae", "--hidden=8", "--latent_dim=2", "--log_every=5", "--eval_samples=2", "--eval_images=10", "--devices=1",

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import vaex
-from vaex import cli, data, testing
+from vaex import data, testing
+from vaex.cli import main as cli
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

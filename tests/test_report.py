@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from vaex import config, report
+from vaex.cli.parse import parse
+from vaex.runs import report
 
-SETTINGS = config.parse(["--model=contractive_autoencoder", "--contraction=0,1", "--seeds=0:2"])
+SETTINGS = parse(["--model=contractive_autoencoder", "--contraction=0,1", "--seeds=0:2"])
 
 
 def members(**columns):

@@ -10,9 +10,11 @@ import two_stages
 from test_cli import assert_same_arrays, stored
 
 import vaex
-from vaex import cli, experiment, files, testing
-from vaex.config import parse
+from vaex import files, testing
+from vaex.cli import main as cli
+from vaex.cli.parse import parse
 from vaex.errors import UserError
+from vaex.runs import setup as experiment
 
 SMALL = ("--model=two_stages", "--hidden=8", "--latent_dim=2", "--eval_samples=2", "--eval_images=10", "--no-figures")
 

@@ -13,7 +13,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from vaex import distributions, divergences, testing
 from vaex.core import Algorithm, Model, Outcome, Recipe, Stage, Variables
-from vaex.training import algorithm
+from vaex.training import step as algorithm
 
 pytestmark = pytest.mark.optimised
 

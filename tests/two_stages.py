@@ -9,7 +9,7 @@ from vaex import distributions
 from vaex.core import LikelihoodFacts, Model, Outcome, Recipe, Stage, Variables
 from vaex.models import gaussian, latent
 from vaex.models.networks import TINY
-from vaex.training import algorithm
+from vaex.training import step as algorithm
 
 Config = gaussian.Config
 DEFAULTS = {"steps": 30, "batch_size": 20, "prior_steps": 20}

@@ -18,23 +18,26 @@ _NAMES = {
     "monte_carlo_kl": "vaex.divergences",
     "bernoulli_log_prob": "vaex.distributions",
     "reparameterize": "vaex.distributions",
-    "load": "vaex.codec",
+    "load": "vaex.runs.trained",
 }
 _MODULES = (
     "bounds",
-    "codec",
-    "config",
+    "cli",
+    "configuration",
     "core",
     "data",
     "distributions",
     "divergences",
     "estimators",
     "evaluation",
+    "files",
     "flows",
     "models",
     "nets",
+    "ops",
     "plots",
     "quantizers",
+    "runs",
     "schedules",
     "testing",
     "training",
@@ -53,9 +56,9 @@ __all__ = [
 
 if TYPE_CHECKING:
     from vaex.bounds import effective_sample_size, elbo, importance_bound
-    from vaex.codec import load
     from vaex.distributions import bernoulli_log_prob, reparameterize
     from vaex.divergences import gaussian_kl, monte_carlo_kl
+    from vaex.runs.trained import load
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from vaex.data import cache, checksums
+from vaex.data.storage import cache, checksums
 from vaex.errors import UserError
 
 ARRAYS = {"train_x": np.arange(24, dtype=np.uint8).reshape(4, 3, 2), "train_y": np.array([3, 1, 2, 0])}

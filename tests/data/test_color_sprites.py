@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaex.data.color_sprites import LAYERS, NAMES, color_sprites
-from vaex.data.factors import factor_feed
+from vaex.data.synthetic.color_sprites import LAYERS, NAMES, color_sprites
+from vaex.data.synthetic.factors import factor_feed
 from vaex.errors import UserError
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from vaex import data
-from vaex.data import formats
-from vaex.data.originals import ORIGINALS, load_originals
-from vaex.data.originals_builder import build
+from vaex.data.sources import formats
+from vaex.data.sources.originals import ORIGINALS, load_originals
+from vaex.data.sources.originals_builder import build
 from vaex.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -168,7 +168,7 @@ def test_another_archive_is_refused(tmp_path):
 
 
 def test_a_disk_that_fills_up_while_records_are_written(tmp_path, monkeypatch):
-    from vaex.data import originals_builder
+    from vaex.data.sources import originals_builder
 
     real = originals_builder._examples
 

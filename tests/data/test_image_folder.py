@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from vaex import data
-from vaex.data import image_folder
+from vaex.data.sources import image_folder
 from vaex.errors import UserError
 
 RNG = np.random.default_rng(0)

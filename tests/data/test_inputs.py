@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from vaex import data
-from vaex.data.inputs import Inputs, shown
-from vaex.data.rows import Rows
+from vaex.data.loader.inputs import Inputs, shown
 from vaex.data.spec import Spec
+from vaex.data.storage.rows import Rows
 
 KEY = jax.random.key(7)
 STORED = np.random.default_rng(0).integers(0, 256, (23, 4, 3, 1), np.uint8)

@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from vaex import cli, data
-from vaex.data.labelled import choose_labelled, hide_labels, labelled_order
+from vaex import data
+from vaex.cli import main as cli
+from vaex.data.loader.labelled import choose_labelled, hide_labels, labelled_order
 from vaex.errors import UserError
 
 Y = np.random.default_rng(0).integers(0, 5, 200).astype(np.int32)

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vaex import cli, data
-from vaex.data import arrays, checksums, machine, values
-from vaex.data.rows import Rows
+from vaex import data
+from vaex.cli import main as cli
+from vaex.data.storage import arrays, checksums, machine, values
+from vaex.data.storage.rows import Rows
 from vaex.errors import UserError
 
 N, SIDE = 256, 512  # 201 MB of RGB pixels

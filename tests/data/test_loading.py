@@ -90,8 +90,8 @@ def test_the_spec_tells_the_number_of_training_examples():
 
 
 def test_every_listed_name_can_be_loaded():
-    from vaex.data import loading
+    from vaex.data import registry as loading
 
     listed = {name for name in data.DATASETS if name.islower() and ":" not in name}
     assert set(loading.NAMES) <= listed
-    assert set(loading.ORIGINALS) == set(importlib.import_module("vaex.data.originals").ORIGINALS)
+    assert set(loading.ORIGINALS) == set(importlib.import_module("vaex.data.sources.originals").ORIGINALS)

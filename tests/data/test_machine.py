@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from vaex.data import machine
+from vaex.data.storage import machine
 
 GB = 10**9
 UNLIMITED_1 = 9223372036854771712  # what version 1 says where there is no limit

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from vaex import data
-from vaex.data import arrays as shared
-from vaex.data.rows import Rows
+from vaex.data.storage import arrays as shared
+from vaex.data.storage.rows import Rows
 from vaex.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -46,7 +46,7 @@ ARRAYS = {
 @pytest.fixture(autouse=True, params=[6 * 63, 6 * 63 * 4])
 def small_chunks(request, monkeypatch):
     monkeypatch.setattr(shared, "CHUNK", request.param)
-    monkeypatch.setattr("vaex.data.rows.CHUNK", request.param)
+    monkeypatch.setattr("vaex.data.storage.rows.CHUNK", request.param)
     return request.param
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from vaex import data
-from vaex.data import originals as module
-from vaex.data.originals import ORIGINALS, load_originals
-from vaex.data.originals_builder import FILES, Originals, build
+from vaex.data.sources import originals as module
+from vaex.data.sources.originals import ORIGINALS, load_originals
+from vaex.data.sources.originals_builder import FILES, Originals, build
 from vaex.errors import UserError
 
 
@@ -152,7 +152,7 @@ def test_a_disk_that_refuses_leaves_nothing_half_written(tiny, tmp_path, monkeyp
     def full(*args, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vaex.data.originals_builder._examples", full)
+    monkeypatch.setattr("vaex.data.sources.originals_builder._examples", full)
     with pytest.raises(UserError, match=r"tiny_0 cannot be written there \(No space left on device\); free space"):
         load_originals(tiny, tmp_path / "root", tmp_path / "files")
     monkeypatch.undo()
@@ -164,7 +164,7 @@ def test_data_that_cannot_be_cached_is_still_read(tiny, tmp_path, monkeypatch):
         raise OSError(30, "Read-only file system")
 
     build(tiny, tmp_path / "root", tmp_path / "files")
-    monkeypatch.setattr("vaex.data.cache.writing", read_only)
+    monkeypatch.setattr("vaex.data.storage.cache.writing", read_only)
     with pytest.warns(UserWarning, match="Read-only file system.*every start will decode it"):
         dataset = load_originals(tiny, tmp_path / "root")
     check_splits(dataset, tmp_path / "files", held_out=10)

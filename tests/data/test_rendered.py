@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from vaex import cli, data
-from vaex.data import rendered
-from vaex.data.sprites import SIZES
+from vaex import data
+from vaex.cli import main as cli
+from vaex.data.synthetic import rendered
+from vaex.data.synthetic.sprites import SIZES
 from vaex.errors import UserError
 
 

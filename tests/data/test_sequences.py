@@ -5,8 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaex.data.sequences import bouncing_sprites, bouncing_values, rotating_sprites, rotating_values, sequence_feed
-from vaex.data.sprites import render_values
+from vaex.data.synthetic.moving_sprites import (
+    bouncing_sprites,
+    bouncing_values,
+    rotating_sprites,
+    rotating_values,
+    sequence_feed,
+)
+from vaex.data.synthetic.sprites import render_values
 
 
 def once(values):

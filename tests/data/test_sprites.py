@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaex.data.factors import FactorSource, factor_feed
-from vaex.data.sprites import NAMES, SIZES, factor_values, render, render_values, sprites
+from vaex.data.synthetic.factors import FactorSource, factor_feed
+from vaex.data.synthetic.sprites import NAMES, SIZES, factor_values, render, render_values, sprites
 from vaex.data.transforms import intensities
 from vaex.errors import UserError
 

@@ -6,8 +6,10 @@ import jax
 import numpy as np
 import pytest
 
-from vaex import cli, data
-from vaex.data import machine, streaming
+from vaex import data
+from vaex.cli import main as cli
+from vaex.data.loader import streaming
+from vaex.data.storage import machine
 from vaex.errors import UserError
 from vaex.training import loop
 
@@ -80,8 +82,9 @@ def test_slips_are_refused_as_by_the_resident_feed():
 
 def test_a_failure_while_reading_ahead_reaches_the_caller():
     """Not a hang, and not a silent end."""
-    from vaex.models import vae
-    from vaex.training import algorithm, population
+    from vaex.models.autoencoders import vae
+    from vaex.training import population
+    from vaex.training import step as algorithm
 
     arrays = example_arrays()
     dataset = data.load("digits")

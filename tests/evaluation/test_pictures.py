@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from vaex.evaluation.pictures import (
+from vaex.evaluation.figures import (
     kl_bars,
     manifold_grid,
     reconstruction_grid,

@@ -6,7 +6,7 @@ import numpy as np
 
 from vaex.data.spec import Spec
 from vaex.schedules import resolve
-from vaex.training import algorithm
+from vaex.training import step as algorithm
 
 SPEC = Spec("random", (4, 4, 1), "binary", levels=2)
 REAL = Spec("random", (5,), "real")

@@ -12,8 +12,8 @@ from scipy.stats import norm
 
 from vaex.distributions import MultivariateNormal, Normal
 from vaex.errors import UserError
-from vaex.models import gumbel_vae, joint_vae
-from vaex.models.discrete import OneHotCodes
+from vaex.models.priors import gumbel_vae, joint_vae
+from vaex.models.priors._categorical import OneHotCodes
 
 LOGITS = jax.random.normal(jax.random.key(2), (4, 2, 3))
 NORMAL = Normal(jnp.ones((4, 2)), jnp.full((4, 2), -0.5))

@@ -7,13 +7,18 @@ import pytest
 from scipy import stats
 from scipy.special import logsumexp
 
-from vaex import cli, config, nets
+from vaex import nets
+from vaex.cli import main as cli
+from vaex.cli.parse import parse
 from vaex.core import Outcome
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.models import beta_tc_vae, dip_vae, discrepancy, factor_vae, info_vae, latent, vae, wae
+from vaex.models import latent
+from vaex.models.autoencoders import vae
+from vaex.models.disentangling import _discrepancy as discrepancy
+from vaex.models.disentangling import beta_tc_vae, dip_vae, factor_vae, info_vae, wae
 from vaex.schedules import resolve
-from vaex.training import algorithm
+from vaex.training import step as algorithm
 
 SPEC = Spec("random", (8, 8, 1), "binary", levels=2, num_training_examples=100)
 B = 16
@@ -278,4 +283,4 @@ def test_one_example_alone_can_be_evaluated(module):
 )
 def test_flags_out_of_range(flags, words):
     with pytest.raises(UserError, match=words):
-        config.parse(flags.split())
+        parse(flags.split())

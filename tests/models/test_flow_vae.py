@@ -12,7 +12,8 @@ from scipy.stats import norm
 from vaex import divergences
 from vaex.distributions import Normal
 from vaex.errors import UserError
-from vaex.models import flow_vae, vae
+from vaex.models.autoencoders import vae
+from vaex.models.priors import flow_vae
 
 POSTERIORS = ("iaf", "householder", "sylvester", "planar")
 NONE = {"posterior_flow": "none", "prior_flow": "none"}

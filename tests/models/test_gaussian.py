@@ -7,9 +7,11 @@ import pytest
 
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.models import annealed_vae, autoencoder, beta_vae, gaussian, vae
+from vaex.models import gaussian
+from vaex.models.autoencoders import autoencoder, vae
+from vaex.models.disentangling import annealed_vae, beta_vae
 from vaex.schedules import resolve
-from vaex.training import algorithm
+from vaex.training import step as algorithm
 
 SPEC = Spec("random", (8, 8, 1), "binary", levels=2)
 X = {"x": jnp.asarray(np.random.default_rng(0).integers(0, 2, (16, 8, 8, 1)), jnp.float32)}

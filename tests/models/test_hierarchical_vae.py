@@ -12,7 +12,8 @@ from fresh import KEY, REAL, SPEC, Fresh
 from vaex import nets
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.models import hierarchical_vae, hierarchy
+from vaex.models.hierarchies import _hierarchy as hierarchy
+from vaex.models.hierarchies import hierarchical_vae
 
 TWO: dict[str, Any] = {"blocks": "2x2,1x1:6"}
 COLOR = Spec("color", (9, 5, 3), "color", levels=256)

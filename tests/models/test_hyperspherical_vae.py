@@ -9,7 +9,7 @@ from fresh import BATCH, KEY, SPEC, Fresh
 
 from vaex.distributions import UniformSphere
 from vaex.errors import UserError
-from vaex.models import hyperspherical_vae
+from vaex.models.priors import hyperspherical_vae
 
 
 @pytest.mark.parametrize("d", [2, 3, 10])

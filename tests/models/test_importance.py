@@ -10,12 +10,13 @@ import scipy.special
 
 from vaex import estimators
 from vaex.bounds import ciwae_bound, importance_bound, miwae_bound, renyi_bound
-from vaex.config import parse
+from vaex.cli.parse import parse
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.models import importance, latent, module
+from vaex.models import latent, module
+from vaex.models.tighter_bounds import _importance as importance
 from vaex.schedules import resolve
-from vaex.training import algorithm
+from vaex.training import step as algorithm
 
 SPEC = Spec("random", (4, 4, 1), "binary", levels=2)
 X = {"x": jnp.asarray(np.random.default_rng(0).integers(0, 2, (6, 4, 4, 1)), jnp.float32)}

@@ -13,7 +13,7 @@ from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import module
 from vaex.schedules import resolve
-from vaex.training import algorithm
+from vaex.training import step as algorithm
 
 SPEC = Spec("random", (8, 8, 1), "binary", levels=2, num_classes=3)
 RNG = np.random.default_rng(0)

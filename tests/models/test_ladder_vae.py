@@ -10,11 +10,12 @@ from fresh import KEY, REAL, REALS, Fresh
 
 from vaex.distributions import Normal
 from vaex.errors import UserError
-from vaex.models import hierarchy, ladder_vae
+from vaex.models.hierarchies import _hierarchy as hierarchy
+from vaex.models.hierarchies import ladder_vae
 from vaex.nets import LadderNetwork
 from vaex.nets.ladder import MEMORY, merged
 from vaex.schedules import resolve
-from vaex.training import algorithm
+from vaex.training import step as algorithm
 
 THREE: dict[str, Any] = {"hidden": (8, 6, 4), "latents": (3, 2, 1)}
 WARM = ladder_vae.HParams(beta=1.0)

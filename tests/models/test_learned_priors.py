@@ -9,8 +9,9 @@ from scipy.special import logsumexp
 from scipy.stats import norm
 
 from vaex.errors import UserError
-from vaex.models import mixture_vae, vae, vamp_vae
-from vaex.models.vamp_vae import starts
+from vaex.models.autoencoders import vae
+from vaex.models.priors import mixture_vae, vamp_vae
+from vaex.models.priors.vamp_vae import starts
 
 
 def by_hand(it, log_prior, k=5):

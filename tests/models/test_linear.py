@@ -9,9 +9,10 @@ from scipy import linalg, stats
 
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.models import linear, linear_autoencoder, linear_vae
+from vaex.models.autoencoders import _linear as linear
+from vaex.models.autoencoders import linear_autoencoder, linear_vae
 from vaex.schedules import cosine, resolve
-from vaex.training import algorithm
+from vaex.training import step as algorithm
 
 SPEC = Spec("vectors", (6,), "real")
 GENERATOR = np.random.default_rng(0)

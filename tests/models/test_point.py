@@ -8,16 +8,16 @@ from scipy import special
 
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.models import (
+from vaex.models.autoencoders import _point as point
+from vaex.models.autoencoders import (
     autoencoder,
     contractive_autoencoder,
     denoising_autoencoder,
     k_sparse_autoencoder,
-    point,
     sparse_autoencoder,
 )
 from vaex.schedules import ramp, resolve
-from vaex.training import algorithm
+from vaex.training import step as algorithm
 
 SPEC = Spec("random", (8, 8, 1), "grey", levels=256)
 X = {"x": jnp.asarray(np.random.default_rng(0).random((16, 8, 8, 1)), jnp.float32)}

@@ -13,7 +13,7 @@ import pytest
 from vaex import models
 from vaex.models import FAMILIES, MODELS
 from vaex.schedules import resolve
-from vaex.training import algorithm
+from vaex.training import step as algorithm
 
 table = importlib.import_module("vaex.models.__main__")
 TRAINED = {"elbo": "elbo", "importance": "importance_bound"}  # bound of the registry -> metric

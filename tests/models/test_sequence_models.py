@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from vaex import cli, codec, testing
+from vaex import testing
+from vaex.cli import main as cli
 from vaex.distributions import Normal
-from vaex.models import state_space
-from vaex.models import temporal_difference as td
-from vaex.models.sequence_pictures import draw_predictions
+from vaex.models.sequences import _state_space as state_space
+from vaex.models.sequences import _temporal_difference as td
+from vaex.models.sequences._sequence_figures import draw_predictions
+from vaex.runs import trained as codec
 
 # z_1 ~ N(0, 1), z_t = A z_{t-1} + N(0, Q), x_t = z_t + N(0, R)
 A, Q, R, LENGTH = 0.8, 0.3, 0.5, 4

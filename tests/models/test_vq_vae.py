@@ -13,10 +13,13 @@ from vaex import quantizers
 from vaex.core import Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.models import code_maps, code_prior, codebooks, vq_vae
-from vaex.models.code_pictures import TEMPERATURES, colors
+from vaex.models.codebooks import _code_maps as code_maps
+from vaex.models.codebooks import _code_prior as code_prior
+from vaex.models.codebooks import _quantizers as codebooks
+from vaex.models.codebooks import vq_vae
+from vaex.models.codebooks._code_figures import TEMPERATURES, colors
 from vaex.schedules import resolve
-from vaex.training import algorithm
+from vaex.training import step as algorithm
 
 SPEC = Spec("random", (8, 8, 1), "binary", levels=2, num_classes=3)
 X = jnp.asarray(np.random.default_rng(0).integers(0, 2, (6, 8, 8, 1)), jnp.float32)

@@ -8,9 +8,10 @@ import pytest
 from vaex.core import Latents, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.models import code_maps, vq_vae2
+from vaex.models.codebooks import _code_maps as code_maps
+from vaex.models.codebooks import vq_vae2
 from vaex.schedules import resolve
-from vaex.training import algorithm
+from vaex.training import step as algorithm
 
 SPEC = Spec("random", (8, 11, 3), "color", levels=256, binarize="dynamic")
 X = jnp.asarray(np.random.default_rng(0).integers(0, 2, (6, *SPEC.shape)), jnp.float32)

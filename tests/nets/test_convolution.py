@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from vaex.nets import convolve, convolve_transpose, minimal
-from vaex.nets.geometry import Geometry
+from vaex.nets import convolve, convolve_transpose
+from vaex.ops.cpu_conv import winograd as minimal
+from vaex.ops.cpu_conv.shapes import Geometry
 
 NUMBERS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 ODD_PADS = ((1, 2), (2, 0))

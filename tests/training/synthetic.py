@@ -10,7 +10,7 @@ import optax
 from vaex.core import Model, Outcome, Variables
 from vaex.data import resident_feed
 from vaex.schedules import Schedule
-from vaex.training import algorithm
+from vaex.training import step as algorithm
 
 ROWS = 24
 

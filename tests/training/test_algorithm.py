@@ -13,8 +13,8 @@ from synthetic import BATCH, MODEL, HParams, assert_close, assert_equal, by_opta
 from vaex.core import Model, Outcome, Variables
 from vaex.errors import UserError
 from vaex.schedules import resolve
-from vaex.training import algorithm
-from vaex.training.algorithm import averaged_variables, gradient_algorithm, masked_mean, prepared
+from vaex.training import step as algorithm
+from vaex.training.step import averaged_variables, gradient_algorithm, masked_mean, prepared
 
 KEY = jax.random.key(5)
 PLAYERS = ("encoder", "critic")

@@ -14,8 +14,8 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from synthetic import assert_equal
 
 from vaex.errors import UserError
-from vaex.training.algorithm import HParams, as_schedules
 from vaex.training.checkpoint import Checkpoints
+from vaex.training.step import HParams, as_schedules
 
 
 class Kept(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from vaex.errors import UserError
-from vaex.training import compilation
+from vaex.training import compile_cache as compilation
 
 pytestmark = pytest.mark.optimised
 

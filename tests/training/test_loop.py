@@ -11,8 +11,8 @@ from synthetic import ARRAYS, BATCH, MODEL, HParams, assert_close, assert_equal,
 from vaex.core import Feed
 from vaex.errors import NonFiniteError
 from vaex.training import loop, population
-from vaex.training.algorithm import as_schedules, gradient_algorithm
 from vaex.training.checkpoint import Checkpoints
+from vaex.training.step import as_schedules, gradient_algorithm
 
 pytestmark = pytest.mark.optimised
 

@@ -9,8 +9,9 @@ from synthetic import ARRAYS, BATCH, MODEL, HParams, assert_close, assert_equal,
 
 from vaex.data import streamed_feed
 from vaex.errors import NonFiniteError
-from vaex.training import loop, mesh, population
-from vaex.training.algorithm import as_schedules, gradient_algorithm
+from vaex.training import loop, population
+from vaex.training import sharding as mesh
+from vaex.training.step import as_schedules, gradient_algorithm
 
 pytestmark = pytest.mark.optimised
 

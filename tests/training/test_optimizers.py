@@ -9,7 +9,7 @@ import pytest
 from synthetic import BATCH, MODEL, HParams, assert_close, by_optax
 
 from vaex.core import Model, Outcome, Variables
-from vaex.training.algorithm import OPTIMIZERS, gradient_algorithm
+from vaex.training.step import OPTIMIZERS, gradient_algorithm
 
 KEY = jax.random.key(5)
 COMPLETE = {

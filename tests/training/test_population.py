@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from synthetic import BATCH, MODEL, HParams, assert_close, assert_equal, feed
 
-from vaex import cli, distributions, divergences
+from vaex import distributions, divergences
+from vaex.cli import main as cli
 from vaex.core import Algorithm, Outcome
 from vaex.training import loop, population
-from vaex.training.algorithm import as_schedules, gradient_algorithm
-from vaex.training.reporting import read_rows
+from vaex.training.metrics import read_rows
+from vaex.training.step import as_schedules, gradient_algorithm
 
 pytestmark = pytest.mark.optimised
 

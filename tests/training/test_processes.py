@@ -13,8 +13,9 @@ from worker import BATCH_SIZE, STEPS, flat
 
 from vaex.data import resident_feed
 from vaex.errors import UserError
-from vaex.training import loop, population, processes
-from vaex.training.algorithm import as_schedules, gradient_algorithm
+from vaex.training import loop, population
+from vaex.training import multihost as processes
+from vaex.training.step import as_schedules, gradient_algorithm
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -6,8 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from vaex.training import reporting
-from vaex.training.reporting import Progress, Rows, metric_rows, read_rows
+from vaex.training import metrics as reporting
+from vaex.training.metrics import Progress, Rows, metric_rows, read_rows
 
 
 def written(path):

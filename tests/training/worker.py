@@ -6,7 +6,7 @@ Each has two virtual devices. What it found goes to FOLDER/PROCESS.npz.
 import pathlib
 import sys
 
-from vaex.training import processes
+from vaex.training import multihost as processes
 
 if __name__ == "__main__":  # before anything else uses jax
     processes.join(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
@@ -17,9 +17,10 @@ from synthetic import ARRAYS, MODEL, HParams
 
 from vaex.data import resident_feed, streamed_feed
 from vaex.errors import NonFiniteError
-from vaex.training import loop, mesh, population
-from vaex.training.algorithm import as_schedules, gradient_algorithm
+from vaex.training import loop, population
+from vaex.training import sharding as mesh
 from vaex.training.checkpoint import Checkpoints
+from vaex.training.step import as_schedules, gradient_algorithm
 
 BATCH_SIZE, STEPS = 8, 12
 

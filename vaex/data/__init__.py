@@ -16,12 +16,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vaex.data.batches import padded_batches
-    from vaex.data.feed import resident_feed
-    from vaex.data.loading import load
+    from vaex.data.loader.batches import padded_batches
+    from vaex.data.loader.feed import resident_feed
+    from vaex.data.loader.streaming import feed_for, streamed_feed
     from vaex.data.order import batch_indices, epoch_order
+    from vaex.data.registry import load
     from vaex.data.spec import Dataset, Spec, resolve
-    from vaex.data.streaming import feed_for, streamed_feed
     from vaex.data.transforms import augment, intensities, prepare
 
 # What --dataset takes -> one line. Entries in capitals are forms, the others are names.
@@ -48,8 +48,8 @@ DATASETS: dict[str, str] = {
 
 _MODULES = {
     "Dataset": "spec", "Spec": "spec", "augment": "transforms", "batch_indices": "order", "epoch_order": "order",
-    "feed_for": "streaming", "intensities": "transforms", "load": "loading", "padded_batches": "batches",
-    "prepare": "transforms", "resident_feed": "feed", "resolve": "spec", "streamed_feed": "streaming",
+    "feed_for": "loader.streaming", "intensities": "transforms", "load": "registry", "padded_batches": "loader.batches",
+    "prepare": "transforms", "resident_feed": "loader.feed", "resolve": "spec", "streamed_feed": "loader.streaming",
 }  # fmt: skip
 
 __all__ = [

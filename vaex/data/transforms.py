@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.keys import unrolled
+from vaex.ops.threefry import unrolled
 
 
 def prepare(spec: Spec, key: jax.Array, x: ArrayLike) -> jax.Array:

@@ -8,7 +8,7 @@ import numpy as np
 
 from vaex.distributions._base import Elementwise, family, lift, narrow, static, sum_trailing
 from vaex.distributions._numeric import cross_entropy, log_decay, log_sinhc_series, softplus
-from vaex.keys import unrolled
+from vaex.ops.threefry import unrolled
 
 _LEGENDRE = np.transpose(np.polynomial.legendre.leggauss(6)).tolist()
 _QUADRATURE = [(0.5 + 0.5 * node, 0.5 * weight) for node, weight in _LEGENDRE]  # on [0, 1]

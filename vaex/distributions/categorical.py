@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex.distributions._base import Distribution, check_event_ndims, family, lift, static, sum_trailing
-from vaex.keys import unrolled
+from vaex.ops.threefry import unrolled
 
 
 class _Classes(Distribution):

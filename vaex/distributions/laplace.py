@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vaex.distributions._base import Elementwise, family, lift, match, narrow, static, sum_trailing
-from vaex.keys import unrolled
+from vaex.ops.threefry import unrolled
 
 
 @family

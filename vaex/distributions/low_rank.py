@@ -8,7 +8,7 @@ import numpy as np
 
 from vaex.distributions._base import align, family, inner, lift, match, narrow
 from vaex.distributions.multivariate import Correlated, common_batch, multiply
-from vaex.keys import unrolled
+from vaex.ops.threefry import unrolled
 
 
 @family

@@ -10,7 +10,7 @@ import numpy as np
 
 from vaex.distributions._base import Distribution, align, family, lift, narrow
 from vaex.distributions.gaussian import LOG_2PI
-from vaex.keys import unrolled
+from vaex.ops.threefry import unrolled
 
 
 class Correlated(Distribution):

@@ -24,7 +24,7 @@ from vaex.distributions._base import (
     sum_trailing,
 )
 from vaex.distributions._numeric import softplus
-from vaex.keys import unrolled
+from vaex.ops.threefry import unrolled
 
 
 class _OneHot(Elementwise):

@@ -18,11 +18,11 @@ from vaex import bounds, distributions, divergences
 from vaex.core import Batch, Latents, LikelihoodFacts, Model, Outcome, PyTree, Recipe, Stage, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.keys import fold_in
 from vaex.models import likelihoods
 from vaex.models.networks import Networked, Networks, networks
+from vaex.ops.threefry import fold_in
 from vaex.schedules import Schedule
-from vaex.training import algorithm
+from vaex.training import step as algorithm
 
 
 @jax.tree_util.register_dataclass

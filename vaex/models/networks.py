@@ -15,7 +15,7 @@ from vaex.core import Batch, PyTree
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
-from vaex.training import algorithm
+from vaex.training import step as algorithm
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from vaex.nets.convolution import convolve, convolve_transpose
-from vaex.nets.lowering import add_bias
+from vaex.ops.cpu_conv.api import convolve, convolve_transpose
+from vaex.ops.cpu_conv.vjp import add_bias
 
 
 class Conv(nn.Conv):

@@ -12,8 +12,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from vaex.core import Bars, Curves, Grid, Scatter
 from vaex.files import atomic_path
+from vaex.plots.records import Bars, Curves, Grid, Scatter
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

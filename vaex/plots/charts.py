@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vaex.core import Bars, Curves, Scatter
 from vaex.plots import style
 from vaex.plots.checks import check_chart
+from vaex.plots.records import Bars, Curves, Scatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vaex.core import Bars, Curves, Grid, Scatter
+from vaex.plots.records import Bars, Curves, Grid, Scatter
 
 
 def checked_images(grid: Grid) -> np.ndarray:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vaex.core import Grid
 from vaex.plots import style
 from vaex.plots.checks import checked_images
+from vaex.plots.records import Grid
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

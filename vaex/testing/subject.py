@@ -12,14 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex import data, experiment, models, trainer
-from vaex.config import Member, Settings
+from vaex import data, models
+from vaex.configuration.flags import DataFlags, EvaluationFlags, RunFlags
+from vaex.configuration.settings import Member, Settings
 from vaex.core import Algorithm, Feed, Recipe, Variables
 from vaex.data.spec import Spec
-from vaex.flags import DataFlags, EvaluationFlags, RunFlags
+from vaex.runs import setup as experiment
+from vaex.runs import train as trainer
 from vaex.schedules import resolve
-from vaex.training import loop, mesh, population
-from vaex.training.algorithm import averaged_variables
+from vaex.training import loop, population
+from vaex.training import sharding as mesh
+from vaex.training.step import averaged_variables
 
 BATCH = 8
 EXAMPLES = 32

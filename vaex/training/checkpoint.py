@@ -13,7 +13,7 @@ import numpy as np
 
 from vaex.core import PyTree
 from vaex.errors import UserError
-from vaex.training import processes
+from vaex.training import multihost as processes
 
 KEEP = 2
 ITEM = "state"  # the one item of each checkpoint

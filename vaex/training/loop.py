@@ -20,7 +20,8 @@ import numpy as np
 
 from vaex.core import Algorithm, Feed, PyTree, TrainState
 from vaex.errors import NonFiniteError
-from vaex.training import mesh, processes
+from vaex.training import multihost as processes
+from vaex.training import sharding as mesh
 
 CHUNK_SECONDS = 0.5
 MOST_SECONDS = 4.0  # of a chunk in which members follow one another: each is copied in and out, which must not count

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex.core import Algorithm, Batch, PyTree, TrainState, Variables
-from vaex.training.algorithm import strong
+from vaex.training.step import strong
 
 STRATEGIES = ("auto", "vmap", "members")
 VMAP_BYTES = 100_000  # on CPU, vmap wins below about this many bytes of parameters per member, members outer above

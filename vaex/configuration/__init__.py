@@ -1,0 +1,1 @@
+"""Options and hyperparameters: declared once, read from text, resolved to settings."""

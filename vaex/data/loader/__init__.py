@@ -1,0 +1,1 @@
+"""From arrays to batches: order, streaming, evaluation batches, few labels."""

@@ -1,0 +1,123 @@
+"""From the name of a data set to its arrays and Spec."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+from vaex.data.spec import BINARIZE, DEQUANTIZE, Dataset, resolve
+from vaex.data.storage.resizing import checked_size
+from vaex.errors import UserError, nearest
+
+ORIGINALS = ("binarized_mnist", "cifar10", "fashion_mnist", "freyfaces", "mnist", "omniglot")
+STOCK = ("celeb_a", "dsprites", "shapes3d")  # prepared by TFDS's stock builders only
+RENDERED = ("color_sprites", "sprites")
+MOVING = ("bouncing_sprites", "rotating_sprites")
+NAMES = ("digits", *ORIGINALS, *RENDERED, *MOVING, *STOCK)
+
+
+def load(
+    name: str,
+    *,
+    data_dir: str | os.PathLike[str] | None = None,
+    manual_dir: str | os.PathLike[str] | None = None,
+    data_seed: int = 0,
+    binarize: str = "auto",
+    dequantize: str = "none",
+    image_size: int | Sequence[int] | None = None,
+    sequence_length: int | None = None,
+) -> Dataset:
+    """Load a data set by name, or your own by its path.
+
+    Args:
+      name: one of ``vaex.data.DATASETS``; PATH.npz; PATH.npy; a folder of images; or tfds:NAME[:CONFIG].
+      data_dir: where prepared data lives; by default tensorflow-datasets' own folder, ~/tensorflow_datasets.
+      manual_dir: where original files lie that you have downloaded.
+      data_seed: checked here and used by the order of examples (``resident_feed``); no split depends on it, so test
+        numbers of different seeds compare.
+      binarize: see ``resolve``. "auto" leaves it open, as "none", for whoever chooses the likelihood to resolve.
+      dequantize: see ``resolve``.
+      image_size: of a folder of images, of celeb_a and others that TFDS prepares, and of tfds:NAME: the side to which images
+        are cut and resized, or (height, width); of sprites, still or moving, the side at which they are drawn.
+      sequence_length: frames of moving sprites.
+    Returns: the three splits and their Spec.
+    Raises: UserError, with the remedy, for anything that a user can mend: names, files, values.
+    Example:
+      >>> load("digits", binarize="dynamic").spec.protocol
+      'digits_1397_200_200 dynamic_binarisation'
+    """
+    for flag, value, known in (("binarize", binarize, ("auto", *BINARIZE)), ("dequantize", dequantize, DEQUANTIZE)):
+        if value not in known:
+            raise UserError(f"--{flag}={value}: {nearest(str(value), known)}")
+    if not 0 <= data_seed < 2**64:
+        raise UserError(f"--data_seed={data_seed}: give a number from 0 to 2**64 - 1")
+    try:
+        if name in MOVING:
+            from vaex.data.synthetic.rendered import load_moving
+
+            dataset = load_moving(name, image_size, sequence_length)
+        elif sequence_length is not None:
+            raise UserError(
+                f"--sequence_length={sequence_length}: is for {' and '.join(MOVING)}, and {name} is neither; leave it out"
+            )
+        else:
+            dataset = _find(name, data_dir, manual_dir, checked_size(image_size))
+    except OSError as error:
+        raise UserError(f"--dataset={name}: {error}; check that the path exists and may be read") from None
+    spec = resolve(dataset.spec, binarize="none" if binarize == "auto" else binarize, dequantize=dequantize)
+    return dataset._replace(spec=spec._replace(num_training_examples=dataset.num_training_examples))
+
+
+def _find(
+    name: str,
+    data_dir: str | os.PathLike[str] | None,
+    manual_dir: str | os.PathLike[str] | None,
+    image_size: tuple[int, int] | None,
+) -> Dataset:
+    path = pathlib.Path(name).expanduser()
+    known = name in NAMES or name.startswith("tfds:") or path.suffix.lower() in (".npz", ".npy")
+    if name and not known and path.is_dir():
+        from vaex.data.sources.image_folder import load_folder
+
+        return load_folder(path, data_dir, image_size)
+    resized = name in (*STOCK, "sprites") or name.startswith("tfds:")
+    if image_size is not None and not resized and (known or path.exists()):
+        raise UserError(
+            f"--image_size={'x'.join(map(str, dict.fromkeys(image_size)))}: is for a folder of images, sprites, {', '.join(STOCK)} "
+            f"and tfds:NAME, and {name} is none of these; leave it out"
+        )
+    if path.suffix.lower() == ".npz":
+        from vaex.data.sources.npz import load_npz
+
+        return load_npz(name, data_dir)
+    if path.suffix.lower() == ".npy":
+        from vaex.data.sources.npy import load_npy
+
+        return load_npy(name)
+    if name == "digits":
+        from vaex.data.sources.digits import load_digits
+
+        return load_digits()
+    if name in ORIGINALS:
+        from vaex.data.sources import originals
+
+        return originals.load_originals(originals.ORIGINALS[name], data_dir, manual_dir)
+    if name in RENDERED:
+        from vaex.data.synthetic.rendered import load_rendered
+
+        return load_rendered(name, manual_dir, image_size)
+    if name in STOCK:
+        from vaex.data.sources.tfds import load_stock
+
+        return load_stock(name, data_dir, image_size)
+    if name.startswith("tfds:"):
+        from vaex.data.sources.tfds import load_tfds
+
+        return load_tfds(name, data_dir, image_size)
+    own = "your own data: PATH.npz with an array x, PATH.npy, or a folder of images"
+    if name and path.exists():
+        raise UserError(f"--dataset={name}: is neither an .npz or .npy file nor a folder; give {own}")
+    raise UserError(
+        f"--dataset={name}: no data set is called so; {nearest(name, NAMES)}; or give {own}; or tfds:NAME[:CONFIG]"
+    )

@@ -1,0 +1,1 @@
+"""Decoded arrays on disk and in memory: written once, checked at every start, larger than memory."""

@@ -1,0 +1,166 @@
+"""Arrays in .npz files: opened in one way, loaded, mapped where they lie, or read a piece at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import pathlib
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vaex.data.storage.arrays import CHUNK
+from vaex.errors import UserError
+
+
+@contextlib.contextmanager
+def opened(path: pathlib.Path, remedy: str = "") -> Iterator[np.lib.npyio.NpzFile]:
+    """An .npz file, open; what is wrong with it becomes one clear line, in the block too.
+
+    Raises: UserError, whose end is ``remedy``.
+    Example:
+      >>> with opened(pathlib.Path("/nonexistent.npz")) as archive:
+      ...     pass
+      Traceback (most recent call last):
+      ...
+      vaex.errors.UserError: /nonexistent.npz: no such file; check the path, which starts from ...
+    """
+    if not path.exists():
+        hint = f", or {remedy}" if remedy else ""
+        raise UserError(f"{path}: no such file; check the path, which starts from {pathlib.Path.cwd()}{hint}")
+    if not path.is_file():
+        raise UserError(f"{path}: is not a file; give the path of an .npz file")
+    try:
+        # opened here, since np.load leaves a damaged file open
+        with path.open("rb") as file:
+            if not zipfile.is_zipfile(file):
+                hint = f"; {remedy}" if remedy else ""
+                raise UserError(f"{path}: is not an .npz file, or was cut short{hint}")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as archive:
+                yield archive
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(
+            f"{path}: cannot be read ({error.strerror or error}); check the file and its permissions"
+        ) from None
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise UserError(f"{path}: is damaged ({error}); write or copy it again") from None
+
+
+def read_arrays(path: pathlib.Path, names: Sequence[str], remedy: str = "") -> dict[str, np.ndarray]:
+    """The arrays called ``names`` of an .npz file.
+
+    Raises: UserError where one is missing, or ``opened`` or ``load`` do.
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     np.savez(folder + "/a.npz", x=np.arange(3))
+      ...     read_arrays(pathlib.Path(folder, "a.npz"), ["x"])
+      {'x': array([0, 1, 2])}
+    """
+    with opened(path, remedy) as archive:
+        missing = [name for name in names if name not in archive.files]
+        if missing:
+            raise UserError(f"{path}: has no array {missing[0]}{'; ' if remedy else ''}{remedy}")
+        return {name: load(path, archive, name, remedy) for name in names}
+
+
+def load(path: pathlib.Path, archive: np.lib.npyio.NpzFile, name: str, remedy: str) -> np.ndarray:
+    """One array of an opened file.
+
+    Raises: UserError for what is no array, or holds Python objects.
+    """
+    try:
+        array = archive[name]
+    except ValueError as error:
+        raise _unusable(path, name, error, remedy) from None
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{path}: {name} is not an array; {remedy}")
+    return array
+
+
+class Member(NamedTuple):
+    """An array inside an .npz file. ``start``: of its values in the file, where they are not compressed; else None.
+
+    Example:
+      >>> Member("x", (2, 4), np.dtype(np.uint8), False, 128, "x.npy").start
+      128
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    fortran: bool
+    start: int | None
+    inner: str
+
+
+def member(path: pathlib.Path, archive: np.lib.npyio.NpzFile, name: str, remedy: str) -> Member:
+    """What the header says of one array of an opened file.
+
+    Raises: UserError for what is no array, or holds Python objects.
+    """
+    contents: Any = archive.zip
+    inner = f"{name}.npy" if f"{name}.npy" in contents.namelist() else name
+    info = contents.getinfo(inner)
+    with contents.open(info) as stream:
+        try:
+            shape, fortran, dtype = _header(stream)
+        except ValueError as error:
+            if "magic" in str(error):
+                raise UserError(f"{path}: {name} is not an array; {remedy}") from None
+            raise _unusable(path, name, error, remedy) from None
+        if dtype.hasobject:
+            raise _unusable(path, name, ValueError("pickle"), remedy)
+        if info.compress_type != zipfile.ZIP_STORED:
+            return Member(name, shape, dtype, fortran, None, inner)
+        length = stream.tell()
+    with path.open("rb") as file:
+        file.seek(info.header_offset)
+        local = file.read(30)  # the zip's own header of this member, then its name and extra bytes
+    own = 30 + int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
+    return Member(name, shape, dtype, fortran, info.header_offset + own + length, inner)
+
+
+def mapped(path: pathlib.Path, found: Member) -> np.ndarray:
+    """An uncompressed array, memory-mapped where it lies in the file."""
+    if found.start is None:
+        raise ValueError(f"mapped: {found.name} is compressed; read it with pieces")
+    order = "F" if found.fortran else "C"
+    return np.memmap(path, found.dtype, "r", offset=found.start, shape=found.shape, order=order)
+
+
+def pieces(archive: np.lib.npyio.NpzFile, found: Member) -> Iterator[np.ndarray]:
+    """The examples of an array of an opened file, some at a time, in the order of the file; checked by the zip's checksum.
+
+    Raises: zipfile.BadZipFile, or what else ``opened`` turns into a line, where the file is damaged.
+    """
+    contents: Any = archive.zip
+    row = int(np.prod(found.shape[1:], dtype=np.int64)) * found.dtype.itemsize
+    step = max(1, CHUNK // max(1, row))
+    with contents.open(found.inner) as stream:
+        _header(stream)
+        for start in range(0, found.shape[0] if row else 0, step):
+            count = min(step, found.shape[0] - start)
+            content = stream.read(count * row)
+            if len(content) != count * row:
+                raise EOFError(f"{found.name} has fewer values than its header says")
+            yield np.frombuffer(content, found.dtype).reshape(count, *found.shape[1:])
+        if stream.read(1):  # also makes zipfile compare the checksum
+            raise zipfile.BadZipFile(f"{found.name} has more values than its header says")
+
+
+def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(stream)
+
+
+def _unusable(path: pathlib.Path, name: str, error: ValueError, remedy: str) -> UserError:
+    if "pickle" in str(error):
+        return UserError(f"{path}: {name} holds pickled Python objects, which are never loaded; {remedy}")
+    return UserError(f"{path}: {name} cannot be read ({error}){'; ' if remedy else ''}{remedy}")

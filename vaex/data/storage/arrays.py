@@ -1,0 +1,142 @@
+"""What every source of data shares: carved splits, labels, and the hash over all arrays."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from typing import cast
+
+import numpy as np
+
+from vaex.data.order import epoch_order
+from vaex.data.storage.rows import Rows
+from vaex.errors import UserError
+
+Splits = dict[str, dict[str, np.ndarray]]
+SPLITS = ("train", "validation", "test")
+CHUNK = 1 << 24  # bytes looked at at a time
+SPLIT_SEED = 2**64 - 1  # the order in which splits are carved; never a training order that anyone is likely to choose
+
+
+def split_order(n: int) -> np.ndarray:
+    """The fixed permutation of n examples from which splits are carved: the same everywhere, for ever.
+
+    Example:
+      >>> split_order(4).tolist()
+      [0, 2, 3, 1]
+    """
+    return epoch_order(SPLIT_SEED, 0, n)
+
+
+def carve(arrays: Mapping[str, np.ndarray], missing: tuple[str, ...], where: str) -> Splits:
+    """Cut the missing splits out of the training arrays, a tenth of the examples each (at least one).
+
+    The examples are put in ``split_order``; the first tenth becomes the first missing split, and so on; the rest trains.
+
+    Args:
+      arrays: name -> [n, ...], all of one n.
+      missing: "validation", "test", both or none; with none the arrays come back as they are.
+      where: named in the error.
+    Returns: "train" and the missing splits; of ``Rows`` they are ``Rows`` again.
+    Raises: UserError where there are too few examples.
+    Example:
+      >>> splits = carve({"x": np.arange(10)}, ("validation", "test"), "a.npz")
+      >>> {name: arrays["x"].tolist() for name, arrays in splits.items()}
+      {'validation': [8], 'test': [9], 'train': [0, 7, 4, 2, 6, 3, 1, 5]}
+    """
+    n = len(next(iter(arrays.values())))
+    if not missing:
+        return {"train": dict(arrays)}
+    if n <= len(missing):
+        raise UserError(
+            f"{where}: {n} training examples are too few to carve {' and '.join(missing)} from; give these splits or more "
+            "examples"
+        )
+    size = max(1, n // 10)
+    order = split_order(n)
+    cuts = {split: order[i * size : (i + 1) * size] for i, split in enumerate(missing)}
+    cuts["train"] = order[len(missing) * size :]
+    return {split: {name: chosen(values, rows) for name, values in arrays.items()} for split, rows in cuts.items()}
+
+
+def chosen(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Examples of an array; of ``Rows``, still on the disk.
+
+    Example:
+      >>> chosen(np.array([5, 6, 7]), np.array([2, 0])).tolist()
+      [7, 5]
+    """
+    return cast(np.ndarray, values.select(rows)) if isinstance(values, Rows) else values[rows]
+
+
+def in_chunks(values: np.ndarray) -> Iterator[np.ndarray]:
+    """Consecutive examples, about CHUNK bytes at a time; never all of what is memory-mapped.
+
+    Example:
+      >>> [chunk.tolist() for chunk in in_chunks(np.arange(3))]
+      [[0, 1, 2]]
+    """
+    n = len(values)
+    size = max(1, CHUNK // max(1, values.nbytes // max(1, n)))
+    for start in range(0, n, size):
+        yield values[start : start + size]
+
+
+def labels(where: str, y: np.ndarray, n: int) -> np.ndarray:
+    """Labels as int32 [n]; -1 means unlabelled.
+
+    Raises: UserError for labels that are not whole numbers from -1 on, one per example.
+    Example:
+      >>> labels("a.npz: y", np.array([2.0, 0.0]), 2)
+      array([2, 0], dtype=int32)
+    """
+    if y.ndim != 1:
+        remedy = "y.argmax(1) for one-hot rows" if y.ndim == 2 and y.shape[1] > 1 else "y.reshape(-1)"
+        raise UserError(f"{where} has shape {y.shape}, expected one label per example, shape ({n},); store {remedy}")
+    if len(y) != n:
+        raise UserError(f"{where} has {len(y)} labels for {n} examples; give one label per example")
+    whole = y.dtype.kind in "iub" or (y.dtype.kind == "f" and bool(np.all(np.isfinite(y) & (y == np.round(y)))))
+    if not whole:
+        raise UserError(
+            f"{where} has dtype {y.dtype} and values that are not whole numbers; store class numbers 0, 1, 2, ..."
+        )
+    if y.size and (y.min() < -1 or y.max() >= 2**31 - 1):
+        raise UserError(
+            f"{where} has labels from {y.min()} to {y.max()}; class numbers start at 0, and -1 means unlabelled"
+        )
+    return y.astype(np.int32)
+
+
+def count_classes(where: str, splits: Splits) -> int:
+    """One more than the largest label; 0 without labels.
+
+    Raises: UserError where labels are so sparse that they can't be class numbers.
+    Example:
+      >>> count_classes("a.npz", {"train": {"x": np.zeros(3), "y": np.array([0, 2, -1])}})
+      3
+    """
+    classes = max((int(arrays["y"].max()) + 1 for arrays in splits.values() if "y" in arrays), default=0)
+    examples = sum(len(arrays["x"]) for arrays in splits.values())
+    if classes > max(examples, 1000):
+        raise UserError(
+            f"{where}: the largest label is {classes - 1} with {examples} examples; number the classes 0, 1, 2, ..., "
+            "as np.unique(y, return_inverse=True)[1] does"
+        )
+    return classes
+
+
+def data_hash(splits: Splits) -> str:
+    """The first 16 hexadecimal digits of the sha256 over all arrays: their names, dtypes, shapes and bytes.
+
+    Example:
+      >>> data_hash({"train": {"x": np.zeros([2, 2], np.uint8)}})
+      'b566c0e9a2b9e9dc'
+    """
+    digest = hashlib.sha256()
+    for split in sorted(splits):
+        for name, values in sorted(splits[split].items()):
+            little_endian = values.dtype.newbyteorder("<")
+            digest.update(f"{split}/{name} {little_endian.str} {values.shape}\n".encode())
+            for chunk in in_chunks(values):
+                digest.update(np.ascontiguousarray(chunk, little_endian).data)
+    return digest.hexdigest()[:16]

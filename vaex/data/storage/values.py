@@ -1,0 +1,207 @@
+"""From a user's raw arrays to stored ones: which values are levels, which are continuous, and which can't be used."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple, cast
+
+import numpy as np
+
+from vaex.data.storage.arrays import in_chunks
+from vaex.data.storage.rows import Rows
+from vaex.errors import UserError
+
+# conversion -> stored values from raw ones, each on its own
+CONVERSIONS = {
+    "bytes": lambda raw: raw.astype(np.uint8, copy=False),
+    "top": lambda raw: (raw == 255).astype(np.uint8),
+    "grid": lambda raw: np.round(raw.astype(np.float32) * 255).astype(np.uint8),
+    "floats": lambda raw: raw.astype(np.float32, copy=False),
+}
+
+
+class Values(NamedTuple):
+    """What a data set's values are: ``kind`` and ``levels`` as in ``Spec``, and which of CONVERSIONS stores them.
+
+    Example:
+      >>> Values("binary", 2, "bytes").levels
+      2
+    """
+
+    kind: str
+    levels: int | None
+    conversion: str
+
+
+class Seen(NamedTuple):
+    """What all values of one array have in common.
+
+    ``bits``: all are 0 or 1; ``extremes``: all are 0 or 255; ``grid``: all are k/255 up to rounding.
+
+    Example:
+      >>> Seen(0, 255).high
+      255
+    """
+
+    low: float = math.inf
+    high: float = -math.inf
+    bits: bool = True
+    extremes: bool = True
+    grid: bool = True
+
+
+def recognise(where: str, raw: Mapping[str, np.ndarray], chunks: Iterable[np.ndarray] | None = None) -> Values:
+    """What the values of a user's raw arrays are, looked at a chunk at a time.
+
+    Recognised, over all arrays together: bools; integers 0..255 (binary where all are 0 or 1, or all 0 or 255); floats in
+    [0, 1] (binary where all are 0 or 1; 8-bit where all are k/255 up to rounding; else continuous); vectors of other
+    floats (kind "real").
+
+    Args:
+      where: named in errors.
+      raw: name -> [n, h, w], [n, h, w, c] or [n, d]; of one trailing shape. Names appear in errors.
+      chunks: all examples of the only array, for whoever reads them anyway.
+    Raises: UserError for a dtype, rank, shape or value that can't be used.
+    Example:
+      >>> recognise("a.npz", {"x": np.array([[0, 255], [255, 0]])})
+      Values(kind='binary', levels=2, conversion='top')
+    """
+    for name, values in raw.items():
+        check(f"{where}: {name}", values)
+    first, example = next(iter(raw.items()))
+    for name, values in raw.items():
+        if _shape(values) != _shape(example):
+            raise UserError(
+                f"{where}: {name} has examples of shape {_shape(values)}, but {first} of {_shape(example)}; "
+                "all splits need one shape"
+            )
+        if _family(values) != _family(example):
+            raise UserError(
+                f"{where}: {name} is {values.dtype}, but {first} is {example.dtype}; store all splits in one dtype"
+            )
+    seen = {name: _look(f"{where}: {name}", values, chunks or in_chunks(values)) for name, values in raw.items()}
+    kind = "color" if len(_shape(example)) == 3 and _shape(example)[-1] > 1 else "grey"
+    family = _family(example)
+    if family == "bool":
+        return Values("binary", 2, "bytes")
+    if family == "integer":
+        return _integers(where, raw, seen, kind)
+    return _floats(where, seen, kind, images=len(_shape(example)) == 3)
+
+
+def stored(found: Values, raw: np.ndarray) -> np.ndarray:
+    """Stored values [n, h, w, c] or [n, d], uint8 or float32, of raw ones; of memory-mapped ones as ``Rows``.
+
+    Example:
+      >>> stored(Values("binary", 2, "top"), np.array([[0, 255], [255, 0]])).tolist()
+      [[0, 1], [1, 0]]
+    """
+    convert, shape = CONVERSIONS[found.conversion], _shape(raw)
+    if isinstance(raw, np.memmap):
+        dtype = convert(raw[:1]).dtype
+        rows = Rows(raw, np.arange(len(raw)), lambda some: convert(some.reshape(-1, *shape)), shape, dtype)
+        return cast(np.ndarray, rows)
+    if convert(raw[:1]).dtype == raw.dtype and found.conversion != "top":
+        return raw.reshape(-1, *shape)
+    return np.concatenate([convert(chunk) for chunk in in_chunks(raw)]).reshape(-1, *shape)
+
+
+def check(where: str, values: np.ndarray) -> None:
+    """Refuse an array whose dtype, rank or size is not fit for use; its values are not looked at.
+
+    Raises: UserError.
+    Example:
+      >>> check("a.npz: x", np.zeros([2, 2], complex))
+      Traceback (most recent call last):
+      ...
+      vaex.errors.UserError: a.npz: x has dtype complex128, expected uint8, bool or float; convert it with .astype
+    """
+    if values.dtype.kind not in "biuf":
+        raise UserError(f"{where} has dtype {values.dtype}, expected uint8, bool or float; convert it with .astype")
+    if values.ndim not in (2, 3, 4):
+        raise UserError(f"{where} has shape {values.shape}, expected [n, h, w], [n, h, w, c] or [n, d]; reshape it")
+    if values.size == 0:
+        raise UserError(f"{where} is empty (shape {values.shape}); give at least one example")
+    if values.ndim == 4 and values.shape[1] in (1, 3) and values.shape[3] > 4:
+        raise UserError(
+            f"{where} has shape {values.shape}, which looks like [n, c, h, w]; store x.transpose(0, 2, 3, 1)"
+        )
+
+
+def _shape(values: np.ndarray) -> tuple[int, ...]:
+    """Of one stored example: images have a channel axis."""
+    return (*values.shape[1:], 1) if values.ndim == 3 else values.shape[1:]
+
+
+def _family(values: np.ndarray) -> str:
+    return {"b": "bool", "i": "integer", "u": "integer", "f": "float"}[values.dtype.kind]
+
+
+def _look(where: str, values: np.ndarray, chunks: Iterable[np.ndarray]) -> Seen:
+    """All values once, or no more of them than it takes to tell."""
+    seen, family = Seen(), _family(values)
+    done, bad, first_bad = 0, 0, ()
+    for chunk in chunks if family != "bool" else ():
+        if family == "float" and not np.isfinite(chunk).all():
+            missing = np.argwhere(~np.isfinite(chunk))
+            first_bad = first_bad or (done + int(missing[0][0]), *missing[0][1:].tolist())
+            bad += len(missing)
+        done += len(chunk)
+        if bad:
+            continue
+        unit = family == "float" and seen.grid and chunk.min() >= 0 and chunk.max() <= 1
+        seen = Seen(
+            min(seen.low, chunk.min()),
+            max(seen.high, chunk.max()),
+            seen.bits and bool(np.all((chunk == 0) | (chunk == 1))),
+            seen.extremes and family == "integer" and bool(np.all((chunk == 0) | (chunk == 255))),
+            unit and _on_grid(chunk),
+        )
+        if values.dtype == np.uint8 and not (seen.bits or seen.extremes):
+            break  # nothing in the rest could change this
+    if bad:
+        raise UserError(
+            f"{where} has {bad} values that are NaN or infinite, the first at index {first_bad}; remove these examples or "
+            "replace the values"
+        )
+    return seen
+
+
+def _integers(where: str, raw: Mapping[str, np.ndarray], seen: Mapping[str, Seen], kind: str) -> Values:
+    for name, found in seen.items():
+        if found.low < 0 or found.high > 255:
+            raise UserError(
+                f"{where}: {name} is {raw[name].dtype} with values from {found.low} to {found.high}, expected 0 to 255; rescale "
+                "it to uint8, or convert vectors of real numbers to float32"
+            )
+    if all(found.bits for found in seen.values()):
+        return Values("binary", 2, "bytes")
+    if all(found.extremes for found in seen.values()):
+        return Values("binary", 2, "top")
+    return Values(kind, 256, "bytes")
+
+
+def _floats(where: str, seen: Mapping[str, Seen], kind: str, *, images: bool) -> Values:
+    low, high = min(float(found.low) for found in seen.values()), max(float(found.high) for found in seen.values())
+    if low < 0 or high > 1:
+        if images:
+            raise UserError(
+                f"{where}: float images hold values from {low:g} to {high:g}, expected 0 to 1; divide by the largest "
+                "possible value, such as x / 255, or store uint8"
+            )
+        if max(-low, high) > float(np.finfo(np.float32).max):
+            raise UserError(f"{where}: values from {low:g} to {high:g} do not fit in float32; rescale them")
+        return Values("real", None, "floats")
+    if all(found.bits for found in seen.values()):
+        return Values("binary", 2, "bytes")
+    if all(found.grid for found in seen.values()):
+        return Values(kind, 256, "grid")
+    return Values(kind, None, "floats")
+
+
+def _on_grid(values: np.ndarray) -> bool:
+    """Whether every value is k/255 for a whole k, up to the rounding of its own dtype (at least float32's)."""
+    level = np.round(values.astype(np.float32) * 255)
+    rounding = np.finfo(values.dtype).eps + 2 * np.finfo(np.float32).eps
+    return bool(np.all(np.abs(values - level / np.float32(255)) <= rounding * np.maximum(values, 1 / 255)))

@@ -1,0 +1,1 @@
+"""Data sets rendered from known factors inside the training step."""

@@ -1,0 +1,245 @@
+"""Builders of the figure records that every model gets: plain arrays in, ``Grid``, ``Bars`` and ``Curves`` out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from vaex.evaluation.latents import order_by_kl
+from vaex.plots.records import Bars, Curves, Grid
+
+NATS = ("elbo", "bound", "kl", "reconstruction", "log_likelihood", "loss")  # metrics that end so are nats
+
+
+def reconstruction_grid(
+    originals: ArrayLike, reconstructions: ArrayLike, *, columns: int = 10, title: str = "Reconstructions"
+) -> Grid:
+    """Originals over their reconstructions, in as many pairs of rows as they need.
+
+    Args:
+      originals, reconstructions: [n, h, w, c] in [0, 1].
+      columns: pairs in a row, at most.
+    Returns: a ``Grid``; places left over in the last rows are NaN, which is drawn as nothing.
+    Raises: ValueError if the shapes differ, are not [n, h, w, c] or n is 0.
+    Example:
+      >>> grid = reconstruction_grid(np.zeros((12, 8, 8, 1)), np.ones((12, 8, 8, 1)))
+      >>> grid.images.shape, grid.row_labels
+      ((4, 10, 8, 8, 1), ('original', 'reconstruction', 'original', 'reconstruction'))
+    """
+    originals = _images("reconstruction_grid", "originals", originals)
+    reconstructions = _images("reconstruction_grid", "reconstructions", reconstructions)
+    if originals.shape != reconstructions.shape:
+        raise ValueError(f"reconstruction_grid: reconstructions have shape {reconstructions.shape}, expected "
+                         f"{originals.shape} like originals; pass them in pairs")  # fmt: skip
+    columns = min(columns, len(originals))
+    pairs = np.stack([_wrap(originals, columns), _wrap(reconstructions, columns)], axis=1)
+    rows = len(pairs)
+    return Grid(pairs.reshape(2 * rows, *pairs.shape[2:]), ("original", "reconstruction") * rows, title=title)
+
+
+def sequence_grid(originals: ArrayLike, reconstructions: ArrayLike, *, title: str = "Reconstructions") -> Grid:
+    """Sequences, each in a row above its reconstruction.
+
+    Args:
+      originals, reconstructions: [n, t, h, w, c] in [0, 1].
+    Raises: ValueError if the shapes differ or are not [n, t, h, w, c].
+    Example:
+      >>> sequence_grid(np.zeros((2, 5, 8, 8, 1)), np.ones((2, 5, 8, 8, 1))).images.shape
+      (4, 5, 8, 8, 1)
+    """
+    pair = np.asarray(originals), np.asarray(reconstructions)
+    if pair[0].shape != pair[1].shape or pair[0].ndim != 5:
+        raise ValueError(
+            f"sequence_grid: originals have shape {pair[0].shape} and reconstructions {pair[1].shape}, expected the same "
+            "[n, t, h, w, c]; pass them in pairs"
+        )
+    images = np.stack(pair, axis=1).reshape(-1, *pair[0].shape[1:])
+    columns = tuple(str(time + 1) for time in range(images.shape[1]))
+    return Grid(images, ("original", "reconstruction") * len(pair[0]), columns, title)
+
+
+def sample_grid(images: ArrayLike, *, columns: int | None = None, title: str = "Samples") -> Grid:
+    """Images in reading order, in a rectangle that is about as wide as high.
+
+    Args:
+      images: [n, h, w, c] in [0, 1].
+      columns: images in a row; by default the smallest divisor of n between its square root and twice that, else the
+        square root, rounded up.
+    Returns: a ``Grid``; places left over are NaN, which is drawn as nothing.
+    Raises: ValueError unless images are [n, h, w, c] with n > 0.
+    Example:
+      >>> [sample_grid(np.zeros((n, 8, 8, 1))).images.shape[:2] for n in (64, 40, 7)]
+      [(8, 8), (5, 8), (3, 3)]
+    """
+    images = _images("sample_grid", "images", images)
+    if columns is None:
+        side = math.ceil(math.sqrt(len(images)))
+        columns = next((width for width in range(side, 2 * side + 1) if len(images) % width == 0), side)
+    return Grid(_wrap(images, min(columns, len(images))), title=title)
+
+
+def traversal_grid(
+    images: ArrayLike,
+    names: Sequence[str],
+    kl: ArrayLike | None = None,
+    columns: Sequence[str] = (),
+    *,
+    title: str = "Latent traversals",
+) -> Grid:
+    """Images of ``Traversals``, a row per latent labelled with its name and KL.
+
+    Args:
+      images: [r, t, h, w, c] in [0, 1].
+      names: [r], of the latent that each row moves.
+      kl: [r], nats per latent; None where they have none.
+      columns: [t], labels.
+    Returns: a ``Grid``.
+    Raises: ValueError for shapes that disagree.
+    Example:
+      >>> grid = traversal_grid(np.zeros((2, 3, 8, 8, 1)), ["z1", "z0"], kl=[1.42, 0.004], columns=["−3", "0", "3"])
+      >>> grid.row_labels, grid.column_labels
+      (('z1  KL 1.42', 'z0  KL 0.00'), ('−3', '0', '3'))
+    """
+    images, sizes = np.asarray(images), None if kl is None else np.asarray(kl).shape
+    if images.ndim != 5 or (len(names),) != images.shape[:1] or sizes not in (None, (len(names),)):
+        raise ValueError(
+            f"traversal_grid: images have shape {images.shape}, with {len(names)} names and kl of shape {sizes}, "
+            "expected [r, t, h, w, c], r names and [r]; name the latent of each row"
+        )
+    if len(columns) not in (0, images.shape[1]):
+        raise ValueError(f"traversal_grid: {len(columns)} columns are labelled, expected {images.shape[1]} or none")
+    rows = tuple(names)
+    if kl is not None:
+        rows = tuple(f"{name}  KL {nats:.2f}" for name, nats in zip(rows, np.asarray(kl, np.float64), strict=True))
+    return Grid(images, rows, tuple(columns), title)
+
+
+def manifold_grid(images: ArrayLike, *, title: str = "Latent manifold: z0 to the right, z1 upwards") -> Grid:
+    """What ``manifold`` gave, [num, num, h, w, c] in [0, 1].
+
+    Raises: ValueError for another number of axes.
+    Example:
+      >>> manifold_grid(np.zeros((3, 3, 8, 8, 1))).row_labels
+      ()
+    """
+    images = np.asarray(images)
+    if images.ndim != 5:
+        raise ValueError(f"manifold_grid: images has shape {images.shape}, expected [num, num, h, w, c]")
+    return Grid(images, title=title)
+
+
+def kl_bars(kl_per_latent: ArrayLike, names: Sequence[str] = (), *, title: str = "KL per latent") -> Bars:
+    """One bar per latent, the most informative first.
+
+    Args:
+      kl_per_latent: [r], nats, averaged over examples.
+      names: [r]; z0, z1, ... by default.
+    Returns: ``Bars``.
+    Raises: ValueError unless kl_per_latent is [r] with r > 0, and names are as many.
+    Example:
+      >>> kl_bars([0.1, 2.0]).labels
+      ('z1', 'z0')
+    """
+    kl = np.asarray(kl_per_latent, np.float64)
+    if kl.ndim != 1 or kl.size == 0:
+        raise ValueError(
+            f"kl_bars: kl_per_latent has shape {kl.shape}, expected [d] with d > 0; average over the examples"
+        )
+    names = tuple(names) or tuple(f"z{latent}" for latent in range(len(kl)))
+    if len(names) != len(kl):
+        raise ValueError(f"kl_bars: {len(names)} names for {len(kl)} latents, expected one for each")
+    order = order_by_kl(kl)
+    return Bars(kl[order], tuple(names[latent] for latent in order), "latent", "nats", title)
+
+
+def training_curves(
+    rows: Sequence[Mapping[str, Any]], *, members: Sequence[str] = (), metrics: Sequence[str] = (), x: str = "step"
+) -> dict[str, Curves]:
+    """One panel per metric with a line per population member, from the rows of ``metrics.jsonl``.
+
+    A row that lacks a metric, or has null for it, leaves a gap.
+
+    Args:
+      rows: dicts with ``x`` and metrics; a metric is a number or a list with one entry per member.
+      members: their names; "member 0", ... by default.
+      metrics: which to show, in this order; by default all that are numbers, in the order of their first appearance.
+      x: the key of the horizontal axis.
+    Returns: metric -> ``Curves``; ``vaex.plots.save(list(panels.values()), path)`` puts them into one picture.
+    Raises: ValueError for no rows, a row without ``x``, an unknown metric, or lists of different lengths.
+    Example:
+      >>> rows = [{"step": 0, "elbo": [-90.0, -80.0]}, {"step": 100, "elbo": [-60.0, None]}]
+      >>> panel = training_curves(rows, members=("beta=1", "beta=4"))["elbo"]
+      >>> {name: line.tolist() for name, line in panel.lines.items()}, panel.y_label
+      ({'beta=1': [-90.0, -60.0], 'beta=4': [-80.0, nan]}, 'nats')
+    """
+    if not rows:
+        raise ValueError(
+            "training_curves: got no rows, expected at least one; leave the picture out before the first one"
+        )
+    for position, row in enumerate(rows):
+        if x not in row:
+            raise ValueError(f"training_curves: row {position} has no {x!r}, expected it beside {', '.join(row)}")
+    found = dict.fromkeys(name for row in rows for name, value in row.items() if name != x and _is_numbers(value))
+    unknown = [name for name in metrics if name not in found]
+    if unknown:
+        raise ValueError(f"training_curves: no row has {', '.join(unknown)}, expected some of {', '.join(found)}")
+    steps = np.array([row[x] for row in rows], np.float64)
+    panels = {}
+    for name in metrics or found:
+        table = _table(name, [row.get(name) for row in rows])
+        names = tuple(members) or tuple(f"member {member}" for member in range(table.shape[1]))
+        if len(names) != table.shape[1] or len(set(names)) != len(names):
+            raise ValueError(f"training_curves: {name} has {table.shape[1]} members, expected as many different names, "
+                             f"got {', '.join(names)}")  # fmt: skip
+        unit = "nats" if any(name.split(" ")[0].endswith(word) for word in NATS) else ""
+        panels[name] = Curves(steps, dict(zip(names, table.T, strict=True)), x, unit, _heading(name))
+    return panels
+
+
+def _heading(name: str) -> str:
+    """The metric's name as a title: abbreviations in capitals, otherwise a sentence's first letter."""
+    words = [word.upper() if word in ("elbo", "kl", "iwae", "mmd") else word for word in name.split("_")]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
+
+
+def _is_numbers(value: Any) -> bool:
+    return all(
+        isinstance(entry, int | float) or entry is None for entry in (value if isinstance(value, list) else [value])
+    )
+
+
+def _table(name: str, column: list[Any]) -> np.ndarray:
+    """[rows, members] float64 with NaN for what is missing."""
+    lists = [value if isinstance(value, list) else None if value is None else [value] for value in column]
+    widths = {len(entries) for entries in lists if entries is not None} or {1}
+    if len(widths) > 1:
+        raise ValueError(
+            f"training_curves: {name} has {min(widths)} to {max(widths)} entries, expected one per member in every row"
+        )
+    width = widths.pop()
+    entries = [[None] * width if row is None else row for row in lists]
+    return np.array([[math.nan if entry is None else float(entry) for entry in row] for row in entries], np.float64)
+
+
+def _wrap(images: np.ndarray, columns: int) -> np.ndarray:
+    """[n, ...] -> [rows, columns, ...] in reading order, filled up with NaN."""
+    rows = -(-len(images) // columns)
+    filled = np.full((rows * columns, *images.shape[1:]), np.nan, np.float32)
+    filled[: len(images)] = images
+    return filled.reshape(rows, columns, *images.shape[1:])
+
+
+def _images(caller: str, name: str, images: ArrayLike) -> np.ndarray:
+    images = np.asarray(images)
+    if images.ndim != 4 or images.size == 0:
+        raise ValueError(
+            f"{caller}: {name} has shape {images.shape}, expected [n, h, w, c] with n > 0; add the channel axis"
+        )
+    if images.dtype.kind in "ui" and images.max() > 1:
+        raise ValueError(f"{caller}: {name} holds {images.dtype} up to {images.max()}, expected values in [0, 1]; "
+                         "divide by the largest level")  # fmt: skip
+    return images.astype(np.float32)

@@ -1,0 +1,6 @@
+"""Files that are written whole or not at all, and directories that one process claims."""
+
+from vaex.files.atomic import atomic_path, read_json, write_json
+from vaex.files.locks import held, make_writable
+
+__all__ = ["atomic_path", "held", "make_writable", "read_json", "write_json"]

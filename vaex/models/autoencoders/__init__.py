@@ -1,0 +1,1 @@
+"""Autoencoders: the VAE, point codes with and without a penalty, and the linear models."""

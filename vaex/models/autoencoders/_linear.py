@@ -1,0 +1,111 @@
+"""What the linear models share: an affine encoder and decoder, a Gaussian likelihood, and a picture of the directions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+
+from vaex.data.spec import Spec
+from vaex.errors import UserError
+from vaex.models.networks import Networked
+from vaex.plots.records import Grid
+from vaex.schedules import Schedule, cosine
+from vaex.training import step as algorithm
+
+TINY: dict[str, Any] = {"latent_dim": 2}
+DEFAULTS: dict[str, Any] = {"steps": 4000, "batch_size": 2000}  # whole epochs of small data: an exact gradient
+FALLING = cosine(0.03, 0.0, 4000)
+
+
+@dataclass(frozen=True)
+class Config:
+    """What changes shapes or control flow; static.
+
+    Attributes:
+      latent_dim: number of latent variables, fewer than values in an example.
+      likelihood_scale: one learned standard deviation, or sigma.
+      optimizer: adam, adamax, adabelief, amsgrad, lion, momentum, nadam, radam, rmsprop or sgd.
+      clip: set where clip_norm is finite.
+      average: set where average_decay is above 0.
+    """
+
+    latent_dim: int = 10
+    likelihood_scale: Literal["global", "fixed"] = "global"
+    optimizer: str = "adam"
+    clip: bool = False
+    average: bool = False
+
+    def __post_init__(self) -> None:
+        self.networked()
+
+    def networked(self) -> Networked:
+        """The same for the builders of models with networks: an MLP without hidden layers.
+
+        Raises: UserError for a number of latents or an optimizer that is none.
+        """
+        return Networked(
+            latent_dim=self.latent_dim,
+            hidden=(),
+            likelihood="gaussian",
+            likelihood_scale=self.likelihood_scale,
+            optimizer=self.optimizer,
+            clip=self.clip,
+            average=self.average,
+        )
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class HParams(algorithm.HParams):
+    """What scales something; traced.
+
+    Attributes:
+      sigma: standard deviation of the likelihood where likelihood_scale is fixed.
+    """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"sigma": (1e-6, math.inf)}
+
+    learning_rate: Schedule | float = FALLING
+    sigma: Schedule | float = 1.0
+
+
+def check(config: Config, spec: Spec) -> None:
+    """Raise UserError where there are as many latents as values, or binarised ones, of which PCA is no model."""
+    size = math.prod(spec.shape)
+    if config.latent_dim >= size:
+        raise UserError(f"--latent_dim={config.latent_dim}: expected fewer than the {size} values of an example")
+    if spec.binarize != "none":
+        raise UserError(f"--binarize={spec.binarize}: a linear model has a Gaussian likelihood; use --binarize=none")
+
+
+def loadings(decode: Any, latent_dim: int) -> jax.Array:
+    """How far the decoder's mean moves with each latent: [d, *shape].
+
+    Args:
+      decode: z [n, d] -> a distribution over x, its mean affine in z.
+      latent_dim: d.
+    """
+    means = decode(jnp.concatenate([jnp.zeros((1, latent_dim)), jnp.eye(latent_dim)])).mean
+    return means[1:] - means[:1]
+
+
+def directions(decode: Any, covariance: jax.Array) -> Grid:
+    """The principal axes of the decoded codes, the widest first: each an image, 0 as grey, the largest value white.
+
+    Args:
+      decode: z [n, d] -> a distribution over x, its mean affine in z.
+      covariance: of the codes, [d, d].
+    """
+    d = len(covariance)
+    weights = loadings(decode, d)
+    flat = weights.reshape(d, -1)
+    root = jnp.linalg.cholesky(covariance + 1e-6 * jnp.eye(d))
+    _, scale, axes = jnp.linalg.svd(root.T @ flat, full_matrices=False)
+    largest = jnp.take_along_axis(axes, jnp.argmax(jnp.abs(axes), axis=1)[:, None], axis=1)  # also decides the sign
+    images = (0.5 + 0.5 * axes / largest).reshape(weights.shape)
+    labels = tuple(f"±{s:.2g}" for s in scale)
+    return Grid(images[None], column_labels=labels, title="Principal directions, with their standard deviations")

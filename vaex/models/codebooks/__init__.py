@@ -1,0 +1,1 @@
+"""Models whose codes are maps of integers."""

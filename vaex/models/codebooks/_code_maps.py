@@ -1,0 +1,272 @@
+"""Autoencoders whose codes are maps of integers, at one level or several: codes, losses and diagnostics.
+
+All codes of an image in one row, the top map first and each map row by row, are ``n`` integers. Their posterior is a point, so
+log p(x|codes) + log p(codes) bounds log p(x) under any prior of the codes; that of the autoencoder by itself is uniform.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vaex import distributions, nets
+from vaex.core import Batch, Latents, Model, Outcome, PyTree, Variables
+from vaex.data.spec import Spec
+from vaex.errors import UserError
+from vaex.models import latent, likelihoods
+from vaex.models.codebooks import _code_networks as code_networks
+from vaex.models.codebooks import _quantizers as codebooks
+from vaex.models.codebooks._code_networks import Levels, apply, beside, downwards, upwards
+from vaex.models.codebooks._quantizers import Quantizer
+from vaex.quantizers import Quantized
+from vaex.training import step as algorithm
+
+PLAYER = "vae"
+
+
+@dataclass(frozen=True)
+class Config(codebooks.Config):
+    """Static choices of every autoencoder with maps of codes.
+
+    Attributes:
+      channels: width of the convolutions.
+      blocks: residual blocks of each encoder and decoder.
+      activation: relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid.
+    """
+
+    channels: int = 32
+    blocks: int = 2
+    activation: str = "relu"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("channels", 1), ("blocks", 0)):
+            if getattr(self, name) < least:
+                raise UserError(f"--{name}={getattr(self, name)}: expected at least {least}")
+        nets.activation_function(self.activation)
+
+
+class Chosen(NamedTuple):
+    """What images were encoded to: of each level the vectors z [b, h', w', dim] and their ``Quantized``; and p(x|codes)."""
+
+    z: tuple[jax.Array, ...]
+    quantized: tuple[Quantized, ...]
+    px: Any
+
+    def codes(self) -> jax.Array:
+        """All codes in a row, [b, n]."""
+        maps = (one.indices for one in reversed(self.quantized))
+        return jnp.concatenate([indices.reshape(len(indices), -1) for indices in maps], axis=1)
+
+
+class CodeMaps(NamedTuple):
+    """An autoencoder as pure functions of parameters and state; ``levels`` from the image up, ``n`` codes in all.
+
+    ``init(key, batch) -> (params, state)``; ``encode(params, state, hparams, x) -> Chosen``;
+    ``decode(params, state, hparams, codes [..., n]) -> p(x|codes)``, batch shape [...].
+    """
+
+    levels: Levels
+    quantizer: Quantizer
+    likelihood: likelihoods.Likelihood
+    init: Callable[[jax.Array, Batch], tuple[PyTree, PyTree]]
+    encode: Callable[[PyTree, PyTree, Any, jax.Array], Chosen]
+    decode: Callable[[PyTree, PyTree, Any, jax.Array], Any]
+
+    @property
+    def n(self) -> int:
+        """Codes of an image."""
+        return self.levels[0].stop
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an image's codes: [h', w'], with several codebooks [h', w', q]; of several levels [n]."""
+        slots = self.quantizer.slots
+        return (*self.levels[0].size, *([slots] if slots > 1 else [])) if len(self.levels) == 1 else (self.n,)
+
+    @property
+    def kinds(self) -> tuple[int, ...]:
+        """Of each code its codebook, counted from 0."""
+        slots, sizes = self.quantizer.slots, [level.stop - level.start for level in reversed(self.levels)]
+        return tuple(index * slots + place % slots for index, size in enumerate(sizes) for place in range(size))
+
+    @property
+    def latents(self) -> tuple[Latents, ...]:
+        """What codes are made of."""
+        sizes = (level.stop - level.start for level in reversed(self.levels))
+        return tuple(Latents("code", size, self.quantizer.codes) for size in sizes)
+
+    def flat(self, z: Any) -> jax.Array:
+        """Codes [..., *shape], or flat already, as integers [..., n]; whole numbers may come as floats."""
+        z = jnp.asarray(z)
+        z = z if jnp.issubdtype(z.dtype, jnp.integer) else jnp.round(z)
+        leading = z.shape[: -len(self.shape)] if z.shape[-len(self.shape) :] == self.shape else z.shape[:-1]
+        return z.astype(jnp.int32).reshape(*leading, self.n)
+
+    def names(self, metric: str) -> list[str]:
+        """``metric`` of each level: "_0" after its name for the finest and so on, where there are several."""
+        return [f"{metric}_{index}" if len(self.levels) > 1 else metric for index in range(len(self.levels))]
+
+
+def code_maps(config: Config, spec: Spec, factors: tuple[int, ...]) -> CodeMaps:
+    """The autoencoder of ``config`` for images of this spec; ``factors`` as in ``code_networks.levels``.
+
+    Raises: UserError where the data are no images or too small, or can't have the likelihood.
+    """
+    likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
+    kind = codebooks.quantizer(config)
+    sizing: dict[str, Any] = {name: getattr(config, name) for name in ("channels", "blocks", "activation")}
+    them = code_networks.levels(spec, factors, dim=kind.dim, slots=kind.slots, raw=likelihood.channels, **sizing)
+
+    def books(params: PyTree, index: int) -> PyTree:
+        return params[f"level_{index}"].get("codebooks", ())
+
+    def likelihood_of(params: PyTree, hparams: Any, raw: jax.Array, leading: tuple[int, ...]) -> Any:
+        shaped = raw.reshape(*leading, *spec.shape, likelihood.channels)
+        return likelihood.distribution(shaped, params["likelihood"], hparams.sigma)
+
+    def encode(params: PyTree, state: PyTree, hparams: Any, x: jax.Array) -> Chosen:
+        if x.shape[1:] != spec.shape:
+            raise ValueError(f"encode: x has shape {x.shape}, expected [b, {', '.join(map(str, spec.shape))}]")
+        features, found = upwards(them, params, x), []
+
+        def choose(index: int, above: Any) -> jax.Array:
+            z = apply(them, params, index, "head", beside(features[index], above))
+            found.insert(0, (z, kind.quantize(books(params, index), state[f"level_{index}"], z)))
+            return found[0][1].codes
+
+        px = likelihood_of(params, hparams, downwards(them, params, choose), x.shape[:1])
+        z, quantized = zip(*found, strict=True)
+        return Chosen(z, quantized, px)
+
+    def decode(params: PyTree, state: PyTree, hparams: Any, codes: jax.Array) -> Any:
+        rows = codes.reshape(-1, codes.shape[-1])
+
+        def choose(index: int, above: Any) -> jax.Array:
+            level = them[index]
+            indices = rows[:, level.start : level.stop].reshape(-1, *level.size, kind.slots)
+            return kind.lookup(books(params, index), state[f"level_{index}"], indices)
+
+        return likelihood_of(params, hparams, downwards(them, params, choose), codes.shape[:-1])
+
+    def init(key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
+        params, state = _first(them, kind, key, batch["x"])
+        return params | {"likelihood": likelihood.init()}, state
+
+    return CodeMaps(them, kind, likelihood, init, encode, decode)
+
+
+def _first(them: Levels, kind: Quantizer, key: jax.Array, x: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
+    """First parameters and state; codebooks are made of what the first encoders give."""
+    params, state, features = {}, {}, [x]
+    for index, level in enumerate(them):
+        own = level.encoder.init(jax.random.fold_in(key, 4 * index), features[-1][:1])["params"]
+        params[f"level_{index}"] = {"encoder": own}
+        features.append(apply(them, params, index, "encoder", features[-1]))
+
+    def choose(index: int, above: Any) -> jax.Array:
+        mine, name, seen = params[f"level_{index}"], f"level_{index}", beside(features[index + 1], above)
+        keys = [jax.random.fold_in(key, 4 * index + part) for part in (1, 2, 3)]
+        mine["head"] = them[index].head.init(keys[0], seen[:1])["params"]
+        z = apply(them, params, index, "head", seen)
+        books, state[name] = kind.init(keys[1], z)
+        if jax.tree.leaves(books):
+            mine["codebooks"] = books
+        codes = kind.quantize(books, state[name], z).codes
+        mine["decoder"] = them[index].decoder.init(keys[2], beside(codes, above)[:1])["params"]
+        return codes
+
+    downwards(them, params, choose)
+    return params, state
+
+
+def per_vector(mask: jax.Array | None, z: jax.Array) -> jax.Array | None:
+    """The mask [b] of a batch for each vector of z [b, h', w', dim]."""
+    return None if mask is None else jnp.broadcast_to(mask[:, None, None], z.shape[:-1])
+
+
+def diagnostics(it: CodeMaps, chosen: Chosen, mask: jax.Array | None) -> dict[str, jax.Array]:
+    """ "perplexity" [] and "usage" [] of each level's codes in the batch, the latter a share; and "commitment" [b], the squared
+    distances of vectors to their codes, summed."""
+    distances = [jnp.sum(one.commitment_loss, axis=(1, 2)) for one in chosen.quantized]
+    found = {"commitment": jnp.sum(jnp.stack(distances), axis=0)}
+    for index, (z, one) in enumerate(zip(chosen.z, chosen.quantized, strict=True)):
+        share = codebooks.shares(one.indices, it.quantizer.codes, per_vector(mask, z))
+        found[it.names("perplexity")[index]] = codebooks.effective(share)
+        found[it.names("usage")[index]] = jnp.mean(share > 0, dtype=jnp.float32)
+    return found
+
+
+def objective(it: CodeMaps) -> latent.Objective:
+    """The loss of the autoencoder by itself: -log p(x|codes) and the quantizer's losses, all per example."""
+
+    def outcome(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
+        state, mask = variables.state, batch.get("mask")
+        chosen = it.encode(variables.params[PLAYER], state, hparams, batch["x"])
+        log_px = chosen.px.log_prob(batch["x"])
+        loss, after = -log_px, dict(state)
+        for index, (z, one) in enumerate(zip(chosen.z, chosen.quantized, strict=True)):
+            counted, name = per_vector(mask, z), f"level_{index}"
+            loss = loss + jnp.sum(it.quantizer.loss(hparams, one, z, counted), axis=(1, 2))
+            own = jax.random.fold_in(key, index)
+            after[name] = it.quantizer.update(own, hparams, state[name], z, one.indices, counted)
+        kl = jnp.full_like(log_px, it.n * math.log(it.quantizer.codes))
+        metrics = latent.metrics(it.likelihood, log_px, kl) | diagnostics(it, chosen, mask)
+        after = jax.lax.stop_gradient(after) if train else state
+        return Outcome({PLAYER: algorithm.masked_mean(loss, mask)}, after, metrics)
+
+    return outcome
+
+
+class CodePrior(NamedTuple):
+    """p(codes): ``log_prob(variables, codes [b, n], batch) -> [b]``; ``sample(key, variables, hparams, m, condition)``, [m, n]."""
+
+    log_prob: Callable[[Variables, jax.Array, Batch], jax.Array]
+    sample: Callable[[jax.Array, Variables, Any, int, Any], jax.Array]
+
+
+def uniform(it: CodeMaps) -> CodePrior:
+    """All codes equally probable."""
+    nats, codes = it.n * math.log(it.quantizer.codes), it.quantizer.codes
+    return CodePrior(
+        lambda variables, rows, batch: jnp.full(len(rows), -nats),
+        lambda key, variables, hparams, m, condition: jax.random.randint(key, (m, it.n), 0, codes),
+    )
+
+
+def model(
+    it: CodeMaps,
+    prior: CodePrior,
+    init: Callable[[jax.Array, Batch], Variables],
+    objective: latent.Objective,
+    unpacked: Callable[[Variables], tuple[PyTree, PyTree]],
+) -> Model:
+    """The model of this autoencoder with this prior over its codes.
+
+    Args:
+      it: the autoencoder; prior: over its codes.
+      init, objective: as in ``Model``.
+      unpacked: variables -> the parameters and the state of the autoencoder.
+    """
+
+    def encode(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> distributions.Delta:
+        codes = it.encode(*unpacked(variables), hparams, batch["x"]).codes()
+        return distributions.Delta(codes.reshape(-1, *it.shape), len(it.shape))
+
+    def decode(variables: Variables, hparams: Any, z: jax.Array, batch: Batch) -> Any:
+        return it.decode(*unpacked(variables), hparams, it.flat(z))
+
+    def log_weights(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, num_samples: int) -> jax.Array:
+        chosen = it.encode(*unpacked(variables), hparams, batch["x"])
+        found = chosen.px.log_prob(batch["x"]) + prior.log_prob(variables, chosen.codes(), batch)
+        return jnp.broadcast_to(found, (num_samples, *found.shape))  # the posterior is a point: all samples are one
+
+    def sample(key: jax.Array, variables: Variables, hparams: Any, n: int, condition: Any = None) -> Any:
+        return it.decode(*unpacked(variables), hparams, prior.sample(key, variables, hparams, n, condition))
+
+    return Model(init, objective, encode, decode, log_weights if it.likelihood.density else None, sample)

@@ -1,0 +1,202 @@
+r"""Two-stage models of maps of codes: an autoencoder, then a transformer that learns its codes one by one.
+
+Stage "prior" fits :math:`p(c) = \prod_i p(c_i|c_{<i}, y)` to the codes of the finished autoencoder, which encodes x within the
+step. The whole is a model of x, whose elbo is :math:`\log p(x|c(x)) + \log p(c(x))`: the KL of the point c(x) to the prior is
+:math:`-\log p(c(x))`.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from vaex import nets
+from vaex.core import Batch, Labels, LikelihoodFacts, Model, Outcome, PyTree, Recipe, Stage, Variables
+from vaex.data.spec import Spec
+from vaex.errors import UserError
+from vaex.models import latent
+from vaex.models.codebooks import _code_maps as code_maps
+from vaex.models.codebooks import _quantizers as codebooks
+from vaex.models.codebooks._code_maps import PLAYER, CodeMaps, CodePrior
+from vaex.models.labels import _labelled as labelled
+from vaex.schedules import Schedule
+from vaex.training import step as algorithm
+
+DEFAULTS = {"prior_steps": 300}  # of the 1,397 digits; with 2,000 the prior learns them by heart
+TINY: dict[str, Any] = {
+    "channels": 2,
+    "blocks": 0,
+    "codes": 4,
+    "code_dim": 2,
+    "codebook_init": "normal",
+    "prior_width": 4,
+    "prior_layers": 1,
+    "prior_heads": 2,
+}
+
+
+@dataclass(frozen=True)
+class Config(code_maps.Config):
+    """Static choices of every model with maps of codes and a prior over them.
+
+    Attributes:
+      prior_width: of the transformer's features.
+      prior_layers: blocks of the transformer.
+      prior_heads: of its attention; they divide the width.
+      class_conditional: the prior sees the label, and samples have the class that is asked for.
+    """
+
+    prior_width: int = 64
+    prior_layers: int = 3
+    prior_heads: int = 4
+    class_conditional: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("prior_width", "prior_layers", "prior_heads"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name}={getattr(self, name)}: expected at least 1")
+        if self.prior_width % self.prior_heads:
+            raise UserError(
+                f"--prior_width={self.prior_width}: expected a multiple of --prior_heads={self.prior_heads}, as each head has "
+                "its share"
+            )
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class HParams(codebooks.HParams):
+    """What scales something; traced.
+
+    Attributes:
+      prior_learning_rate: step size of the optimizer in the second stage.
+      prior_dropout: share of the transformer's features that is left out in training.
+      sample_temperature: of samples, whose logits it divides; below 1 likelier codes are drawn more often.
+    """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {
+        "prior_learning_rate": (0.0, math.inf),
+        "prior_dropout": (0.0, 0.9),
+        "sample_temperature": (1e-3, math.inf),
+    }
+
+    prior_learning_rate: Schedule | float = 1e-3
+    prior_dropout: Schedule | float = 0.1
+    sample_temperature: Schedule | float = 1.0
+
+
+# (key, variables, m, temperature, label [m] or None, given codes [m, t] or None) -> codes [m, n]
+Draw = Callable[..., jax.Array]
+
+
+def transformer(config: Config, it: CodeMaps) -> nets.CausalTransformer:
+    """The prior's network."""
+    sizes = config.prior_width, config.prior_layers, config.prior_heads
+    return nets.CausalTransformer(it.kinds, it.quantizer.codes, *sizes)
+
+
+def drawing(net: nets.CausalTransformer, classes: int) -> Draw:
+    """How codes are drawn from the prior of the second stage's variables, the first few given or none; one program per shape."""
+
+    @functools.partial(jax.jit, static_argnums=2)
+    def drawn(key: jax.Array, variables: Variables, n: int, temperature: Any, label: Any, given: Any) -> jax.Array:
+        label_key, key = jax.random.split(key)
+        labels = latent.condition_batch(classes, label_key, n, label)
+        condition = jax.nn.one_hot(labels["y"], classes) if classes else None
+        params = variables.params["prior"]
+        return nets.sample_codes(net, params, key, n, temperature=temperature, condition=condition, given=given)
+
+    return drawn
+
+
+def unpacked(variables: Variables) -> tuple[PyTree, PyTree]:
+    """Parameters and state of the autoencoder, from the variables of the second stage."""
+    return variables.state["params"], variables.state["state"]
+
+
+def prior_model(it: CodeMaps, net: nets.CausalTransformer, classes: int, draw: Draw) -> Model:
+    """The second stage: the finished autoencoder, with the prior that is trained on its codes."""
+
+    def log_probs(variables: Variables, codes: jax.Array, batch: Batch, dropout: Any = None) -> jax.Array:
+        if classes and "y" not in batch:
+            raise ValueError("log_prob: the prior reads labels, but the batch has none; give y, [b] integers")
+        condition = jax.nn.one_hot(batch["y"], classes) if classes else None
+        logits: Any = net.apply({"params": variables.params["prior"]}, codes, condition, dropout)
+        return jnp.take_along_axis(jax.nn.log_softmax(logits), codes[..., None], axis=-1)[..., 0]
+
+    def init(key: jax.Array, batch: Batch) -> Variables:
+        condition = jnp.zeros((1, classes)) if classes else None
+        return Variables({"prior": net.init(key, jnp.zeros((1, it.n), jnp.int32), condition)["params"]})
+
+    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
+        chosen, mask = it.encode(*unpacked(variables), hparams, batch["x"]), batch.get("mask")
+        dropout = nets.Dropout(key, hparams.prior_dropout) if train else None
+        nats = -log_probs(variables, chosen.codes(), batch, dropout)
+        kl = jnp.sum(nats, axis=1)
+        metrics = {"kl": kl, "bits_per_code": kl / (it.n * math.log(2))}
+        for name, level in zip(it.names("kl"), it.levels, strict=True):
+            metrics[name] = jnp.sum(nats[:, level.start : level.stop], axis=1)
+        if not train:  # the autoencoder is fixed: its decoder has no part in the gradient
+            metrics |= latent.metrics(it.likelihood, chosen.px.log_prob(batch["x"]), kl)
+            metrics |= code_maps.diagnostics(it, chosen, mask)
+        return Outcome({"prior": algorithm.masked_mean(kl, mask)}, variables.state, metrics)
+
+    def log_prob(variables: Variables, codes: jax.Array, batch: Batch) -> jax.Array:
+        return jnp.sum(log_probs(variables, codes, batch), axis=1)
+
+    def sample(key: jax.Array, variables: Variables, hparams: Any, n: int, condition: Any) -> jax.Array:
+        return draw(key, variables, n, hparams.sample_temperature, condition, None)
+
+    return code_maps.model(it, CodePrior(log_prob, sample), init, objective, unpacked)
+
+
+def two_stages(
+    config: Config,
+    spec: Spec,
+    it: CodeMaps,
+    hparams: Any,
+    figures: Callable[[CodeMaps, Draw], Mapping[str, Callable[..., Any]]],
+) -> Recipe:
+    """The recipe of this autoencoder and a prior over its codes.
+
+    Args:
+      config: of both stages.
+      spec: of the data.
+      it: the autoencoder.
+      hparams: default hyperparameters.
+      figures: the autoencoder, and how codes are drawn -> the model's own pictures.
+    Raises: UserError where the prior is to see labels that the data lacks.
+    """
+    classes = labelled.classes_of(spec) if config.class_conditional else 0
+    net = transformer(config, it)
+    draw = drawing(net, classes)
+
+    def init(key: jax.Array, batch: Batch) -> Variables:
+        params, state = it.init(key, batch)
+        return Variables({PLAYER: params}, state)
+
+    def alone(variables: Variables) -> tuple[PyTree, PyTree]:
+        return variables.params[PLAYER], variables.state
+
+    def stage(name: str, model: Model, prepare: Callable[..., Any] | None = None) -> Stage:
+        choices: dict[str, Any] = {"optimizer": config.optimizer, "clip": config.clip, "average": config.average}
+        return Stage(name, model, algorithm.gradient_algorithm(model, **choices), hparams, prepare)
+
+    first = code_maps.model(it, code_maps.uniform(it), init, code_maps.objective(it), alone)
+    second = prior_model(it, net, classes, draw)
+    stages = stage("model", first), stage("prior", second, prepared)
+    facts = LikelihoodFacts(it.likelihood.title, it.likelihood.discrete)
+    functions = second.encode, second.decode, second.log_weights, second.sample
+    labels = Labels(classes, prior_only=True) if classes else None
+    return Recipe(stages, *functions, facts, figures(it, draw), it.latents, labels)
+
+
+def prepared(finished: Mapping[str, Variables]) -> PyTree:
+    """The finished autoencoder, as the state of the second stage."""
+    return {"params": finished["model"].params[PLAYER], "state": finished["model"].state}

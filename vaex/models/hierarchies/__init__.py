@@ -1,0 +1,1 @@
+"""Models with layers of latents."""

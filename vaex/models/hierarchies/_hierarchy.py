@@ -1,0 +1,306 @@
+"""The shared builder of models whose latents are layers, with priors given the layers above and posteriors given these and x.
+
+A code is the vector of all latents, those of the top layer first. Networks are as ``vaex.nets.HierarchicalNetwork``: ``sizes``
+and ``names`` of the layers, ``init``, ``up``, ``down`` and ``output``.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaex import distributions, divergences
+from vaex.core import Batch, Latents, Model, Outcome, Recipe, Variables
+from vaex.data.spec import Spec
+from vaex.distributions._base import Distribution, family, static
+from vaex.models import latent
+from vaex.models.latent import Parts
+from vaex.models.likelihoods import Likelihood
+from vaex.models.networks import Common
+from vaex.ops.threefry import unrolled
+from vaex.plots.records import Bars, Grid
+from vaex.schedules import Schedule
+
+COLUMNS, ROWS = 10, 8  # of the pictures, at most
+TEMPERATURES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.4)
+
+
+@dataclass(frozen=True)
+class Config(Common):
+    """Static choices of every model with layers of latents.
+
+    Attributes:
+      skip: set where skip_norm is finite.
+    """
+
+    skip: bool = False
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class HParams(latent.HParams):
+    """What scales something; traced.
+
+    Attributes:
+      beta: weight of the KL; a ramp warms it up.
+      sample_temperature: of samples; scales of the prior are multiplied by it.
+      skip_norm: steps whose gradient has a larger norm, or one that is not finite, change nothing; inf is off.
+    """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {
+        "beta": (0.0, math.inf),
+        "sample_temperature": (0.0, math.inf),
+        "skip_norm": (1e-12, math.inf),
+    }
+
+    beta: Schedule | float = 1.0
+    sample_temperature: Schedule | float = 1.0
+    skip_norm: Schedule | float = float("inf")
+
+
+@family
+class TopDownPosterior(Distribution):
+    """q(z|x) as the product over layers of q(z_l|z above, x), of codes [*batch, d].
+
+    Args:
+      params: of the network.
+      activations: of x at each level, from the network's way up, [b, ...] each.
+      network: static.
+    """
+
+    params: Any
+    activations: Any
+    network: Any = static()
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """The examples'."""
+        return np.shape(self.activations[0])[:1]
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """All latents."""
+        return (sum(self.network.sizes),)
+
+    @property
+    def mean(self) -> jax.Array:
+        """Each layer's conditional mean, the layers above being at theirs, [b, d]."""
+        return self._down(jnp.zeros(self.batch_shape + self.event_shape), "posterior").z
+
+    @property
+    def variance(self) -> jax.Array:
+        """Conditional variances where the layers above are at their means, [b, d]."""
+        found = self._down(jnp.zeros(self.batch_shape + self.event_shape), "posterior")
+        return jnp.exp(2.0 * found.posterior_log_scale)
+
+    def sample_and_log_prob(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> tuple[jax.Array, jax.Array]:
+        """A sample and its log-density in one way down."""
+        noise = jax.random.normal(unrolled(key), sample_shape + self.batch_shape + self.event_shape)
+        found = self._down(noise, "posterior")
+        return found.z, posterior_at(found).log_prob(found.z)
+
+    def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        return self._down(jax.random.normal(unrolled(key), shape), "posterior").z
+
+    def _log_prob(self, value: jax.Array) -> jax.Array:
+        return posterior_at(self._down(value, "given")).log_prob(value)
+
+    def _down(self, code: jax.Array, source: str) -> Any:
+        return self.network.down(self.params, code, self.activations, source)
+
+
+@family
+class TopDownPrior(Distribution):
+    """p(z) as the product over layers of p(z_l|z above), of codes [d].
+
+    Args:
+      params: of the network.
+      temperature: multiplies the scales in ``sample``, a number or one for each latent [d]; ``log_prob`` is of 1.
+      network: static.
+    """
+
+    params: Any
+    temperature: Any
+    network: Any = static()
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        """None: codes are independent."""
+        return ()
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """All latents."""
+        return (sum(self.network.sizes),)
+
+    def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        noise = self.temperature * jax.random.normal(unrolled(key), (math.prod(shape[:-1]), shape[-1]))
+        return self.network.down(self.params, noise, None, "prior").z.reshape(shape)
+
+    def _log_prob(self, value: jax.Array) -> jax.Array:
+        code = value if value.ndim > 1 else value[None]
+        return prior_at(self.network.down(self.params, code, None, "given")).log_prob(value)
+
+
+def prior_at(found: Any) -> distributions.Normal:
+    """The priors of all layers given the layers above, at the z of one way down."""
+    return distributions.Normal(found.prior_mean, found.prior_log_scale)
+
+
+def posterior_at(found: Any) -> distributions.Normal:
+    """The posteriors of all layers given the layers above, at the z of one way down."""
+    return distributions.Normal(found.posterior_mean, found.posterior_log_scale)
+
+
+def kl_by_layer(network: Any, found: Any) -> list[jax.Array]:
+    """KL of each layer's posterior to its prior in closed form, given the layers above as they were drawn; [...] each, nats."""
+    moments = found.posterior_mean, found.posterior_log_scale, found.prior_mean, found.prior_log_scale
+    stops = itertools.accumulate(network.sizes)
+    spans = [slice(stop - size, stop) for stop, size in zip(stops, network.sizes, strict=True)]
+    return [divergences.gaussian_kl(*(one[..., span] for one in moments)) for span in spans]
+
+
+def whole(variables: Variables) -> Any:
+    """The tree that the parts take: the player's parameters, and the statistics of batches that evaluation uses."""
+    return {**variables.params["vae"], "statistics": variables.state}
+
+
+def parts(network: Any, likelihood: Likelihood) -> Parts:
+    """The parts of a model with this network; their parameters are ``whole``."""
+
+    def init(key: jax.Array, batch: Batch) -> Any:
+        params, statistics = network.init(key)
+        return {"network": params, "likelihood": likelihood.init(), "statistics": statistics}
+
+    def posterior(params: Any, hparams: Any, batch: Batch) -> TopDownPosterior:
+        activations, _ = network.up(params["network"], params["statistics"], batch["x"])
+        return TopDownPosterior(params["network"], activations, network)
+
+    def prior(params: Any, hparams: Any) -> TopDownPrior:
+        return TopDownPrior(params["network"], hparams.sample_temperature, network)
+
+    def decode(params: Any, hparams: Any, z: jax.Array, batch: Batch) -> Any:
+        found = network.down(params["network"], z if z.ndim > 1 else z[None], None, "given")
+        likely = decoded(network, likelihood, params, hparams, found)
+        return likely if z.ndim > 1 else jax.tree.map(lambda leaf: leaf[0], likely)
+
+    return Parts(init, posterior, prior, decode, likelihood)
+
+
+def decoded(network: Any, likelihood: Likelihood, params: Any, hparams: Any, found: Any) -> Any:
+    """p(x|z) of what a way down gave."""
+    raw = network.output(params["network"], found.features)
+    raw = raw.reshape(*raw.shape[:-1], -1, likelihood.channels)
+    return likelihood.distribution(raw, params["likelihood"], hparams.sigma)
+
+
+def model(network: Any, it: Parts) -> Model:
+    """The model of these parts, trained on the negative elbo with the KL of each layer in closed form, weighted by beta."""
+
+    def init(key: jax.Array, batch: Batch) -> Variables:
+        params = it.init(key, batch)
+        return Variables(
+            {"vae": {name: one for name, one in params.items() if name != "statistics"}}, params["statistics"]
+        )
+
+    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
+        params, x = whole(variables), batch["x"]
+        activations, statistics = network.up(params["network"], params["statistics"], x, train=train)
+        noise = jax.random.normal(unrolled(key), (len(x), sum(network.sizes)))
+        found = network.down(params["network"], noise, activations, "posterior")
+        log_px = decoded(network, it.likelihood, params, hparams, found).log_prob(x)
+        layers = kl_by_layer(network, found)
+        kl = jnp.sum(jnp.stack(layers), axis=0)
+        metrics = latent.metrics(it.likelihood, log_px, kl) | dict(zip(layer_names(network), layers, strict=True))
+        return Outcome({"vae": jnp.mean(hparams.beta * kl - log_px)}, statistics, metrics)
+
+    def log_weights(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, num_samples: int) -> jax.Array:
+        """In one way down, where posterior, prior and decoder alone would take three."""
+        params, x = whole(variables), batch["x"]
+        activations, _ = network.up(params["network"], params["statistics"], x)
+        noise = jax.random.normal(unrolled(key), (num_samples, len(x), sum(network.sizes)))
+        found = network.down(params["network"], noise, activations, "posterior")
+        log_px = decoded(network, it.likelihood, params, hparams, found).log_prob(x)
+        return log_px + prior_at(found).log_prob(found.z) - posterior_at(found).log_prob(found.z)
+
+    made = latent.model(it, objective, params=whole)._replace(init=init)
+    return made._replace(log_weights=log_weights) if it.likelihood.density else made
+
+
+def layer_names(network: Any) -> list[str]:
+    """Of the metrics: layer_1_kl is that of the top layer."""
+    digits = len(str(len(network.sizes)))
+    return [f"layer_{index + 1:0{digits}d}_kl" for index in range(len(network.sizes))]
+
+
+def recipe(network: Any, config: Config, spec: Spec, hparams: Any, likelihood: Likelihood) -> Recipe:
+    """The recipe of a model with this network, and its pictures."""
+    it = parts(network, likelihood)
+    figures = {
+        "kl_by_layer": lambda *args: draw_kl(network, it, spec, *args),
+        "temperatures": lambda *args: draw_temperatures(network, it, *args),
+        "layers_at_mean": lambda *args: draw_layers_at_mean(network, it, *args),
+    }
+    blocks = (Latents("free", sum(network.sizes)),)
+    return latent.single_stage(model(network, it), config, hparams, likelihood, figures, blocks)
+
+
+def draw_kl(
+    network: Any, it: Parts, spec: Spec, key: jax.Array, variables: Variables, hparams: Any, batch: Batch
+) -> Bars:
+    """The KL of each layer, from the top."""
+    x = batch["x"]
+    if spec.binarize == "dynamic":
+        x = (jax.random.uniform(key, x.shape) < x).astype(x.dtype)
+
+    @jax.jit
+    def layers_of(params: Any, x: jax.Array) -> list[jax.Array]:
+        posterior = it.posterior(params, hparams, {"x": x})
+        noise = jax.random.normal(jax.random.fold_in(key, 1), posterior.batch_shape + posterior.event_shape)
+        return kl_by_layer(network, posterior._down(noise, "posterior"))
+
+    layers = layers_of(whole(variables), x)
+    heights = [float(jnp.mean(layer)) for layer in layers]
+    labels = tuple(f"{index + 1}: {name}" for index, name in enumerate(network.names))
+    return Bars(heights, labels, "layer, from the top", "nats", f"KL by layer, mean of {len(x)} examples")
+
+
+def draw_temperatures(
+    network: Any, it: Parts, key: jax.Array, variables: Variables, hparams: Any, batch: Batch
+) -> Grid:
+    """Samples at falling temperatures, a column sharing its noise."""
+    rows = tuple(f"temperature {one:g}" for one in TEMPERATURES)
+    images = _samples(network, it, key, variables, hparams, [jnp.full((), one) for one in TEMPERATURES])
+    return Grid(images, rows, (), "Samples by temperature: the same noise in each column")
+
+
+def draw_layers_at_mean(
+    network: Any, it: Parts, key: jax.Array, variables: Variables, hparams: Any, batch: Batch
+) -> Grid:
+    """Samples whose upper layers are drawn and whose lower ones are at their mean; from row to row fewer are."""
+    count = len(network.sizes)
+    drawn = sorted({round(index * count / (ROWS - 1)) for index in range(ROWS)})
+    scales = [jnp.repeat(jnp.arange(count) < top, jnp.array(network.sizes), total_repeat_length=sum(network.sizes))
+              for top in drawn]  # fmt: skip
+    images = _samples(network, it, key, variables, hparams, scales)
+    rows = tuple(f"{top} of {count} layers drawn" for top in drawn)
+    return Grid(images, rows, (), "Samples with the lower layers at their mean: the same noise in each column")
+
+
+def _samples(
+    network: Any, it: Parts, key: jax.Array, variables: Variables, hparams: Any, temperatures: list[jax.Array]
+) -> jax.Array:
+    """Pictures [temperatures, columns, h, w, c] of samples, each row at its temperature, all of the same noise."""
+
+    @jax.jit
+    def row(params: Any, temperature: jax.Array) -> jax.Array:
+        prior = TopDownPrior(params["network"], temperature, network)
+        return it.decode(params, hparams, prior.sample(key, (COLUMNS,)), {}).mean
+
+    return jnp.stack([row(whole(variables), one.astype(jnp.float32)) for one in temperatures])

@@ -1,0 +1,33 @@
+r"""Conditional VAE: encoder and decoder see the label.
+
+Objective, in nats per example: :math:`-\mathbb E_{q(z|x,y)}\log p(x|z,y) + \mathrm{KL}(q(z|x,y)\,\|\,p(z))`, the negative of
+a lower bound on :math:`\log p(x|y)`; y is one-hot. It enters the first layers of an MLP, and the dense layers of a convolutional
+encoder and decoder. An unlabelled example (label -1) has a condition of its own, the zero vector: where training data holds such
+examples (``--labels=100``) the model also learns p(x), and z then holds the class too; else -1 means nothing to it.
+
+Source: Sohn et al. 2015, eq. 4, with a prior that does not depend on the label; Kingma et al. 2014, eq. 6.
+Command: ``python experiments/run.py --model=conditional_vae``
+Result: digits, test: log p(x|y) -108.4 (K = 100); as a generative classifier it is right for 98.5% of images.
+"""
+
+from __future__ import annotations
+
+from vaex.core import Labels, Recipe
+from vaex.data.spec import Spec
+from vaex.models import gaussian, latent
+from vaex.models.gaussian import TINY, Config, HParams
+from vaex.models.labels import _labelled as labelled
+
+__all__ = ["TINY", "Config", "HParams", "build"]
+
+
+def build(config: Config, spec: Spec) -> Recipe:
+    """The recipe for labelled data of this spec."""
+    classes = labelled.classes_of(spec)
+    it = gaussian.gaussian_parts(config, spec, classes=classes)
+    closed_form = config.kl == "closed_form"
+    objective = latent.negative_elbo(
+        it, lambda hparams, terms: terms.kl, num_samples=config.num_samples, closed_form=closed_form
+    )
+    recipe = latent.single_stage(latent.model(it, objective), config, HParams(), it.likelihood)
+    return recipe._replace(labels=Labels(classes))

@@ -1,0 +1,1 @@
+"""Models with other priors and posteriors than diagonal Gaussians."""

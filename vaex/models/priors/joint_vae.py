@@ -1,0 +1,118 @@
+r"""JointVAE: continuous and categorical latents, the KL of each drawn to a growing capacity of its own.
+
+Objective, in nats per example: :math:`-\mathbb E\log p(x|z, c) + \gamma\,|\mathrm{KL}(q(z|x)\,\|\,p(z)) - C_z|
++ \gamma\,|\mathrm{KL}(q(c|x)\,\|\,p(c)) - C_c|`, both KLs averaged over the batch, z Gaussian and c softened one-hot vectors as
+in ``gumbel_vae``; :math:`C_c` stops at what the categorical variables can hold.
+
+Source: Dupont 2018, Learning disentangled joint continuous and discrete representations, eq. 7.
+Command: ``python experiments/run.py --model=joint_vae``
+Result: digits, test: elbo -93.9, log-likelihood -90.4 (K = 100); KL 11.9 of the continuous latents, 2.26 of the discrete one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+
+from vaex import bounds
+from vaex.core import Batch, Outcome, Recipe, Variables
+from vaex.data.spec import Spec
+from vaex.errors import UserError
+from vaex.models import gaussian, latent, networks
+from vaex.models.priors import _categorical as discrete
+from vaex.plots.records import Grid
+from vaex.schedules import Schedule, ramp
+
+__all__ = ["TINY", "Config", "HParams", "build"]
+
+TINY = {**networks.TINY, "classes": 3}
+STYLES = 10  # columns of the picture
+# the categorical variable learns first: what a continuous latent has taken up, it never gets
+DISCRETE_CAPACITY, CONTINUOUS_CAPACITY = ramp(0.0, 2.3, 2000), ramp(0.0, 12.0, 2000, begin=2000)
+
+
+@dataclass(frozen=True)
+class Config(discrete.Config):
+    """What changes shapes or control flow; static.
+
+    Attributes:
+      latent_dim: number of continuous latents.
+      variables: number of categorical latents.
+      posterior: of the continuous latents, Gaussian with a diagonal or full covariance.
+    """
+
+    variables: int = 1
+    posterior: Literal["diagonal", "full"] = "diagonal"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.variables < 1:
+            raise UserError(
+                f"--variables={self.variables}: expected at least 1; without any, it is --model=annealed_vae"
+            )
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class HParams(discrete.HParams):
+    """What scales something; traced.
+
+    Attributes:
+      continuous_capacity: the KL of the continuous latents that is aimed at, nats.
+      discrete_capacity: the same of the categorical ones; at most variables times log(classes) is used.
+      gamma: weight of the distance to the capacities.
+    """
+
+    RANGES: ClassVar[dict[str, tuple[float, float]]] = {
+        "continuous_capacity": (0.0, math.inf),
+        "discrete_capacity": (0.0, math.inf),
+        "gamma": (0.0, math.inf),
+    }
+
+    continuous_capacity: Schedule | float = CONTINUOUS_CAPACITY
+    discrete_capacity: Schedule | float = DISCRETE_CAPACITY
+    gamma: Schedule | float = 10.0
+    temperature: Schedule | float = 0.67
+
+
+def build(config: Config, spec: Spec) -> Recipe:
+    """The recipe for data of this spec."""
+    posterior = gaussian.gaussian_posterior(config.posterior, config.latent_dim)
+    it, blocks = discrete.discrete_parts(config, spec, config.variables, config.classes, posterior)
+    most = config.variables * math.log(config.classes)
+
+    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
+        params = variables.params["vae"]
+        terms = discrete.draw_terms(it, key, params, hparams, batch, train=train, hard=config.straight_through)
+        continuous, categorical = terms.continuous_kl, terms.categorical_kl
+        capacities = hparams.continuous_capacity, jnp.minimum(hparams.discrete_capacity, most)
+        penalty = sum(
+            bounds.capacity_penalty(jnp.mean(kl), capacity, gamma=hparams.gamma)
+            for kl, capacity in zip((continuous, categorical), capacities, strict=True)
+        )
+        own = {"continuous_kl": continuous, "discrete_kl": categorical}
+        metrics = terms.metrics(it.likelihood, continuous + categorical) | own
+        return Outcome({"vae": jnp.mean(-terms.log_px) + penalty}, variables.state, metrics)
+
+    figures = {"classes": lambda *args: draw_classes(it, config, *args)}
+    return latent.single_stage(latent.model(it, objective), config, HParams(), it.likelihood, figures, blocks)
+
+
+def draw_classes(
+    it: latent.Parts, config: Config, key: jax.Array, variables: Variables, hparams: Any, batch: Batch
+) -> Grid:
+    """A row for each class of the first categorical variable; each column has its own draw of all other latents."""
+    params = variables.params["vae"]
+    z = it.prior(params, hparams).sample(key, (STYLES,))
+    first = config.latent_dim
+    z = (
+        jnp.tile(z, (config.classes, 1, 1))
+        .at[..., first : first + config.classes]
+        .set(jnp.eye(config.classes)[:, None])
+    )
+    rows = tuple(f"class {index}" for index in range(config.classes))
+    return Grid(it.decode(params, hparams, z, batch).mean, rows, (), "Classes of c0; a column shares all other latents")

@@ -1,0 +1,79 @@
+r"""Mixture VAE: the prior is a mixture of Gaussians whose weights, means and scales are learned.
+
+Objective, in nats per example: the negative elbo,
+:math:`-\mathbb E_{q(z|x)}[\log p(x|z) + \log p(z) - \log q(z|x)]` with
+:math:`p(z) = \sum_k \pi_k\,\mathcal N(z; \mu_k, \mathrm{diag}\,\sigma_k^2)`.
+
+Source: Dilokthanakul et al. 2016, section 2.2; as a baseline in Tomczak & Welling 2018, section 3 ("MoG").
+Command: ``python experiments/run.py --model=mixture_vae``
+Result: digits, test: elbo -104.0, log-likelihood -95.6 (K = 100); 15.5 of the mixture's components in use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from vaex import distributions
+from vaex.core import Batch, Recipe, Variables
+from vaex.data.spec import Spec
+from vaex.errors import UserError
+from vaex.models import gaussian
+from vaex.models.gaussian import HParams
+from vaex.models.latent import Parts, Prior
+from vaex.models.likelihoods import bounded
+from vaex.plots.records import Grid
+
+__all__ = ["TINY", "Config", "HParams", "build"]
+
+TINY = {**gaussian.TINY, "components": 3}
+SHOWN, DRAWS = 12, 8  # components in the picture, and samples of each
+
+
+@dataclass(frozen=True)
+class Config(gaussian.Sampled):
+    """What changes shapes or control flow; static.
+
+    Attributes:
+      components: Gaussians of the prior.
+    """
+
+    components: int = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.components < 1:
+            raise UserError(f"--components={self.components}: expected at least 1")
+
+
+def build(config: Config, spec: Spec) -> Recipe:
+    """The recipe for data of this spec."""
+    shape = (config.components, config.latent_dim)
+
+    def init(key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+        means = jax.random.normal(key, shape)
+        return {"logits": jnp.zeros(config.components), "means": means, "log_scales": jnp.zeros(shape)}
+
+    def distribution(params: Any, hparams: Any, posterior: Any) -> distributions.Mixture:
+        components = distributions.Normal(params["means"], bounded(params["log_scales"]))
+        return distributions.Mixture(params["logits"], components)
+
+    it = gaussian.gaussian_parts(config, spec, Prior(distribution, init))
+    figures = {"components": lambda *args: draw_components(it, *args)}
+    return gaussian.sampled_recipe(config, it, HParams(), gaussian.components_used, figures)
+
+
+def draw_components(it: Parts, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
+    """A row of samples for each component of the prior, the heaviest first; the first image is that of its mean."""
+    params = variables.params["vae"]
+    mixture = it.prior(params, hparams)
+    weights = jax.nn.softmax(mixture.logits)
+    order = jnp.argsort(-weights)[:SHOWN]
+    drawn = mixture.components.sample(key, (DRAWS,))[:, order]
+    z = jnp.concatenate([mixture.components.mean[None, order], drawn])
+    images = jnp.swapaxes(it.decode(params, hparams, z, batch).mean, 0, 1)
+    rows = tuple(f"weight {weights[k]:.3f}" for k in order)
+    return Grid(images, rows, ("mean", *("",) * DRAWS), "Components of the prior: their means and samples")

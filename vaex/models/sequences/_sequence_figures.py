@@ -1,0 +1,70 @@
+"""Pictures of models of sequences: predictions beside the truth, roll-outs, and beliefs as evidence comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaex.core import Batch, Variables
+from vaex.evaluation.predictions import SAMPLES, horizons, seen
+from vaex.plots.records import Grid
+
+PREDICTED, FOLLOWED, WAYS = 6, 3, 3  # sequences of each picture, and ways that are drawn from where evidence ends
+
+
+def draw_predictions(
+    predict: Callable[..., Any], key: jax.Array, variables: Variables, hparams: Any, batch: Batch
+) -> Grid:
+    """For each horizon the truth, what two samples of the latents give, and the mean of many; a row for each sequence."""
+    x = jnp.asarray(batch["x"])[:PREDICTED]
+    start = seen(x.shape[1])
+    columns, labels = [x[:, start - 1]], ["last seen"]
+    for steps in horizons(x.shape[1]):
+        drawn = jax.jit(lambda v, h, x, n=steps: predict(key, v, h, {"x": x}, n, SAMPLES).mean)
+        means = drawn(variables, hparams, x[:, :start])
+        columns += [x[:, start - 1 + steps], means[0], means[1], jnp.mean(means, axis=0)]
+        labels += [f"truth +{steps}", f"a draw +{steps}", f"another +{steps}", f"mean +{steps}"]
+    return Grid(_images(jnp.stack(columns, axis=1)), (), tuple(labels), f"Predictions after {start} frames")
+
+
+def draw_roll_outs(
+    follow: Callable[..., jax.Array], key: jax.Array, variables: Variables, hparams: Any, batch: Batch
+) -> Grid:
+    """Some sequences, each above several ways on from where its evidence ends, one frame after the other."""
+    x = jnp.asarray(batch["x"])[:FOLLOWED]
+    length = x.shape[1]
+    start = seen(length)
+    if start == length:
+        return Grid(_images(x), title="Sequences of one frame, which nothing follows")
+    ways = jax.jit(lambda key, v, h, x: follow(key, v, h, {"x": x}, length - start))
+    rows, labels = [], []
+    found = [ways(jax.random.fold_in(key, way), variables, hparams, x[:, :start]) for way in range(WAYS)]
+    for index in range(len(x)):
+        rows += [x[index], *(jnp.concatenate([x[index, :start], way[index]]) for way in found)]
+        labels += ["truth", *(f"way {way + 1}" for way in range(WAYS))]
+    columns = tuple(str(time + 1) if time < start else f"+{time + 1 - start}" for time in range(length))
+    return Grid(_images(jnp.stack(rows)), tuple(labels), columns, f"Ways on after {start} frames")
+
+
+def draw_beliefs(
+    reconstruct: Callable[..., jax.Array], key: jax.Array, variables: Variables, hparams: Any, batch: Batch
+) -> Grid:
+    """Some sequences, each above frames decoded of what is believed at each time, drawn twice.
+
+    ``reconstruct``: (key, variables, hparams, batch) -> means [b, t, h, w, c] of latents that are drawn.
+    """
+    x = jnp.asarray(batch["x"])[:FOLLOWED]
+    decoded = jax.jit(lambda key, v, h, x: reconstruct(key, v, h, {"x": x}))
+    found = [decoded(jax.random.fold_in(key, draw), variables, hparams, x) for draw in range(2)]
+    rows = [row for index in range(len(x)) for row in (x[index], *(one[index] for one in found))]
+    columns = tuple(str(time + 1) for time in range(x.shape[1]))
+    labels = ("seen", "believed", "believed") * len(x)
+    return Grid(_images(jnp.stack(rows)), labels, columns, "Beliefs as evidence comes in")
+
+
+def _images(x: jax.Array) -> np.ndarray:
+    return np.clip(np.asarray(x), 0.0, 1.0)

@@ -1,0 +1,145 @@
+"""What models of sequences share: their choices, networks that see one frame at a time, and the recipe.
+
+Axes: b batch, k samples, t time, d latent, r recurrent state. A code is the latents of all frames, one after the other, [t * d].
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from vaex import distributions, nets
+from vaex.core import Batch, Latents, Model, PyTree, Recipe, Sequences
+from vaex.data.spec import Spec
+from vaex.errors import UserError
+from vaex.models import latent, likelihoods
+from vaex.models.networks import Networked, networks
+from vaex.models.sequences import _sequence_figures as sequence_pictures
+from vaex.nets.activations import bounded
+
+FRAMES = 3  # of the sequences that the laws give to a model
+TINY: dict[str, Any] = {"latent_dim": 2, "network": "mlp", "hidden": (8,), "channels": (2, 2), "recurrent": 4}
+DEFAULTS = {"dataset": "bouncing_sprites", "batch_size": 64}
+
+
+@dataclass(frozen=True)
+class Config(Networked):
+    """Static choices of every model of sequences.
+
+    Attributes:
+      latent_dim: number of latent variables of each frame.
+      network: of the frames: mlp for any size, conv for at least 8x8.
+      recurrent: width of the recurrent network's state.
+    """
+
+    latent_dim: int = 32
+    network: Literal["mlp", "conv"] = "conv"
+    channels: tuple[int, ...] = (16, 32, 32)
+    recurrent: int = 256
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.recurrent < 1:
+            raise UserError(f"--recurrent={self.recurrent}: expected at least 1")
+        if not self.hidden:
+            raise UserError("--hidden= is empty; a model of sequences needs at least one width, such as --hidden=256")
+
+
+class Frames(NamedTuple):
+    """Networks of the frames of a sequence.
+
+    ``encode(params, x [..., t, h, w, c]) -> [..., t, features]``; ``decode(params, inputs [..., n], hparams)``: a distribution over
+    one frame, of batch shape [...]; ``decode_all(params, inputs [..., t, n], hparams)``: over whole sequences.
+    """
+
+    init: Callable[[jax.Array, Batch], PyTree]
+    encode: Callable[[PyTree, jax.Array], jax.Array]
+    decode: Callable[[PyTree, jax.Array, Any], Any]
+    decode_all: Callable[[PyTree, jax.Array, Any], Any]
+    likelihood: likelihoods.Likelihood
+
+
+def frames(config: Config, spec: Spec, inputs: int) -> Frames:
+    """The networks of frames of this spec: an encoder to ``config.hidden[0]`` numbers, a decoder of ``inputs`` numbers.
+
+    Raises: UserError for data that are no sequences of images, and where the network or the likelihood does not fit them.
+    """
+    if len(spec.shape) != 4:
+        raise UserError(f"{spec.name} has examples of shape {spec.shape}, and this model reads sequences of images; use "
+                        "--dataset=bouncing_sprites, or a model of images")  # fmt: skip
+    one = spec._replace(shape=spec.shape[1:])
+    likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
+    of_frame = likelihoods.build(config.likelihood, one, scale=config.likelihood_scale)
+    wide, features = dataclasses.replace(config, latent_dim=inputs), config.hidden[0]
+    single, all_of_them = (networks(wide, one, features, some) for some in (of_frame, likelihood))
+
+    def init(key: jax.Array, batch: Batch) -> PyTree:
+        return single.init(key, {"x": batch["x"][:, 0]})
+
+    def encode(params: PyTree, x: jax.Array) -> jax.Array:
+        if x.shape[-3:] != one.shape or x.ndim < 5:
+            raise ValueError(f"encode: x has shape {x.shape}, expected [b, t, {', '.join(map(str, one.shape))}]")
+        found = single.encode(params, x.reshape(-1, *one.shape))
+        return nets.activation_function(config.activation)(found).reshape(*x.shape[:-3], features)
+
+    def decode(params: PyTree, inputs: jax.Array, hparams: Any) -> Any:
+        return single.decode(params, inputs, hparams.sigma)
+
+    def decode_all(params: PyTree, inputs: jax.Array, hparams: Any) -> Any:
+        return all_of_them.decode(params, inputs, hparams.sigma)
+
+    return Frames(init, encode, decode, decode_all, likelihood)
+
+
+def gaussian_map(config: Config) -> nets.MLP:
+    """An MLP to the means and log scales of one frame's latents; see ``moments``."""
+    return nets.MLP(config.hidden, 2 * config.latent_dim, config.activation)
+
+
+def moments(raw: Any) -> tuple[jax.Array, jax.Array]:
+    """Means and bounded log scales, [..., d] each, of what a ``gaussian_map`` gives."""
+    mean, log_scale = jnp.split(raw, 2, axis=-1)
+    return mean, bounded(log_scale)
+
+
+def normal(raw: Any) -> distributions.Normal:
+    """The Gaussian of one frame's latents of what a ``gaussian_map`` gives."""
+    return distributions.Normal(*moments(raw))
+
+
+# predict, as ``vaex.core.Sequences``; follow(key, variables, hparams, batch, steps) -> means [b, steps, h, w, c] of one way on
+Follow = Callable[..., jax.Array]
+
+
+def recipe(
+    model: Model,
+    config: Config,
+    spec: Spec,
+    hparams: Any,
+    likelihood: likelihoods.Likelihood,
+    predict: Callable[..., Any],
+    follow: Follow,
+) -> Recipe:
+    """The recipe of a model of sequences, with pictures of what it foretells.
+
+    Args:
+      model: trained in one run by gradients.
+      config, spec: of the model.
+      hparams: default hyperparameters.
+      likelihood: of whole sequences.
+      predict: as ``vaex.core.Sequences``.
+      follow: (key, variables, hparams, batch, steps) -> the means [b, steps, h, w, c] of frames after the last of ``batch["x"]``,
+        along one way of the latents that is drawn.
+    """
+    figures = {
+        "predictions": lambda *args: sequence_pictures.draw_predictions(predict, *args),
+        "roll_outs": lambda *args: sequence_pictures.draw_roll_outs(follow, *args),
+    }
+    blocks = (Latents("free", spec.shape[0] * config.latent_dim),)
+    found = latent.single_stage(model, config, hparams, likelihood, figures, blocks)
+    return found._replace(sequences=Sequences(predict))

@@ -1,0 +1,1 @@
+"""Convolutions on CPU as matrix products, with gradients by hand."""

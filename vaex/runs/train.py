@@ -1,0 +1,264 @@
+"""An experiment trained from where its directory stands."""
+
+from __future__ import annotations
+
+import pathlib
+import time
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaex import data
+from vaex.core import Algorithm, Feed, Stage, Variables
+from vaex.data.loader.labelled import choose_labelled, hide_labels, labelled_order
+from vaex.data.spec import Spec
+from vaex.errors import NonFiniteError, UserError
+from vaex.files import read_json
+from vaex.runs.directory import write_config
+from vaex.runs.setup import Experiment
+from vaex.training import loop, population, profiling
+from vaex.training import metrics as reporting
+from vaex.training import multihost as processes
+from vaex.training import sharding as mesh
+from vaex.training import step as algorithm
+from vaex.training.checkpoint import Checkpoints
+
+SHOWN = ("elbo", "reconstruction", "cross_entropy", "kl")
+
+
+class Trained(NamedTuple):
+    """A stacked train state and the facts of how it was made, for the summary."""
+
+    state: Any
+    facts: dict[str, Any]
+
+
+def stage_algorithm(stage: Stage, spec: Spec, *, flip: bool = False, crop: int = 0) -> Algorithm:
+    """The stage's algorithm on stored batches: values are prepared (flipped, moved, scaled, binarised) inside the step."""
+
+    def prepare(key: jax.Array, x: jax.Array) -> jax.Array:
+        if flip or crop:
+            x = data.augment(jax.random.fold_in(key, 1), x, flip=flip, crop=crop)
+        return data.prepare(spec, key, x)
+
+    return algorithm.prepared(stage.algorithm, prepare)
+
+
+def training_feed(experiment: Experiment) -> Feed:
+    """The feed of the training split, on the device or streamed, with few labels where the flags say so."""
+    flags, arrays = experiment.settings.data, experiment.dataset.splits["train"]
+    batch_size, order = experiment.settings.run.batch_size or 0, None
+    if experiment.dataset.source is not None:
+        if flags.labels is not None:
+            raise UserError(
+                f"--labels={flags.labels}: {experiment.spec.name} has factors, not labels; leave the flag out"
+            )
+        return experiment.dataset.source.feed(batch_size, flags.data_seed)
+    if flags.labels is not None:
+        classes = experiment.spec.num_classes if "y" in arrays else 0
+        y = arrays.get("y", np.zeros(0, np.int32))
+        kept = choose_labelled(y, flags.labels, classes, flags.data_seed)
+        share = flags.labelled_per_batch or max(1, min(batch_size // 2, len(kept)))
+        arrays, order = hide_labels(arrays, kept), labelled_order(kept, len(y), batch_size, share, flags.data_seed)
+    elif flags.labelled_per_batch is not None:
+        raise UserError(
+            f"--labelled_per_batch={flags.labelled_per_batch} needs --labels; give it, or leave this flag out"
+        )
+    return data.feed_for(flags.memory, arrays, batch_size, flags.data_seed, order=order)
+
+
+def initial_state(experiment: Experiment, stage: int, finished: Mapping[str, Variables]) -> tuple[Algorithm, Any]:
+    """The algorithm of a stage and the members' first states."""
+    flags, run, one = experiment.settings.data, experiment.settings.run, experiment.recipe.stages[stage]
+    stepper = stage_algorithm(one, experiment.spec, flip=flags.flip, crop=flags.crop)
+    arrays = experiment.dataset.splits["train"]
+    example = {name: jnp.asarray(values[: run.batch_size]) for name, values in arrays.items()}
+    seeds = [member.seed for member in experiment.settings.members]
+    state = population.init(
+        stepper, seeds, experiment.hparams, example, stage=stage, prepare=one.prepare, finished=finished
+    )
+    return stepper, state
+
+
+def strategy_for(experiment: Experiment, state: Any, recorded: str | None) -> str:
+    """The recorded strategy of a run that continues, else the flag's, else the measured rule's."""
+    members = len(experiment.settings.members)
+    wanted = experiment.settings.run.population_strategy
+    if recorded is not None:
+        if wanted not in ("auto", recorded) and members > 1:
+            raise UserError(
+                f"--population_strategy={wanted}: this run began as {recorded}, and a change would change its "
+                "numbers; leave the flag out"
+            )
+        return recorded
+    if wanted != "auto" and members > 1:
+        return wanted
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state.variables.params)) // members
+    return population.choose_strategy(members, size, jax.default_backend())
+
+
+def train(experiment: Experiment, *, resumed: bool, say: Any) -> Trained:
+    """Train each stage to its number of steps from its latest checkpoint, or from the start.
+
+    Args:
+      experiment: assembled, its directory claimed.
+      resumed: whether the directory holds a run of this configuration.
+      say: prints one line.
+    Returns: the last stage's state, and its facts; with several stages also those of each, by name.
+    Raises: NonFiniteError where a loss stops being finite; the last good checkpoint stays. UserError where a stage has gone
+      beyond its steps, or would go on though a later one was trained on what it was.
+    """
+    feed, stages = training_feed(experiment), experiment.recipe.stages
+    _check_order(experiment)
+    recorded = read_json(experiment.directory / "config.json").get("population_strategy") if resumed else None
+    finished: dict[str, Variables] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    trained = None
+    for index, stage in enumerate(stages):
+        trained = _train_stage(experiment, index, feed, finished, recorded, resumed=resumed, say=say)
+        finished[stage.name] = algorithm.averaged_variables(trained.state)
+        facts[stage.name] = {"steps": experiment.stage_steps[index], **trained.facts}
+        recorded, resumed = trained.facts["population_strategy"], True
+    assert trained is not None  # a recipe has at least one stage
+    return trained if len(stages) == 1 else trained._replace(facts={**trained.facts, "stages": facts})
+
+
+def _check_order(experiment: Experiment) -> None:
+    """Raise UserError where a stage would be trained on although a later one has begun, which saw it as it is now."""
+    stages = experiment.recipe.stages
+    reached = [trained_steps(experiment.folder(index)) for index in range(len(stages))] if len(stages) > 1 else []
+    for index, step in enumerate(reached):
+        begun = [stages[later].name for later in range(index + 1, len(stages)) if reached[later] is not None]
+        if begun and (step or 0) < experiment.stage_steps[index]:
+            raise UserError(
+                f"{experiment.directory}: the stage {begun[0]} was trained on {stages[index].name} as it was at step {step}, so "
+                f"that one can't go on to step {experiment.stage_steps[index]}; choose another --out, or --overwrite to "
+                "start again"
+            )
+
+
+def trained_steps(folder: pathlib.Path) -> int | None:
+    """The step of the newest checkpoint in a stage's folder, None where there is none."""
+    if not (folder / "checkpoints").is_dir():
+        return None
+    checkpoints = Checkpoints(folder / "checkpoints")
+    try:
+        return checkpoints.latest()
+    finally:
+        checkpoints.close()
+
+
+def _train_stage(
+    experiment: Experiment,
+    stage: int,
+    feed: Feed,
+    finished: Mapping[str, Variables],
+    recorded: str | None,
+    *,
+    resumed: bool,
+    say: Any,
+) -> Trained:
+    """One stage from where its folder stands; ``recorded``: the population strategy that the run began with."""
+    run, directory, stop = experiment.settings.run, experiment.folder(stage), experiment.stage_steps[stage]
+    stepper, state = initial_state(experiment, stage, finished)
+    strategy = strategy_for(experiment, state, recorded)
+    placement = mesh.choose(len(experiment.settings.members), run.batch_size or 0, run.devices or jax.device_count())
+    if not resumed and processes.is_first():
+        write_config(experiment, strategy)
+    program, carry = loop.compile_program(
+        stepper, feed, state, log_every=run.log_every, strategy=strategy, placement=placement
+    )
+    checkpoints = Checkpoints(directory / "checkpoints")
+    try:
+        latest = checkpoints.latest()
+        start = latest or 0
+        if start > stop:
+            flag = f"--{experiment.recipe.stages[stage].name}_steps" if stage else "--steps"
+            raise UserError(
+                f"{directory} is trained to step {start} already, beyond step {stop}; give at least "
+                f"{flag}={start}, another --out, or --overwrite to start again"
+            )
+        profiler = None
+        if run.profile:
+            profiler = profiling.Profiler(directory / "profile", start, stop, writes=processes.is_first())
+        if latest is None:
+            if resumed and not stage:
+                say(f"{directory} holds no checkpoint: starting again at step 0")
+            checkpoints.save(0, carry)  # so that there is a last good state from the first step on
+        else:
+            carry = checkpoints.restore(carry)
+            say(f"continuing {directory} at step {start} of {stop}")
+        carry, seconds = _fit(experiment, stage, program, carry, checkpoints, start, profiler)
+    finally:
+        checkpoints.close()
+    if profiler is not None:
+        profiler.summarize(program.call, say)
+    facts = {
+        "step_traces": program.step_traces,
+        "compile_seconds": round(program.compile_seconds, 3),
+        "steps_per_second": round((stop - start) / seconds, 2) if seconds else None,
+        "population_strategy": strategy,
+        "devices_used": 1 if placement is None else placement.mesh.size,
+    }
+    return Trained(processes.fetch(carry.state), facts)
+
+
+def _fit(
+    experiment: Experiment,
+    stage: int,
+    program: loop.Program,
+    carry: Any,
+    checkpoints: Checkpoints,
+    start: int,
+    profiler: profiling.Profiler | None,
+) -> tuple[Any, float]:
+    """The loop with its files and progress; returns the last carry and the seconds spent in steps."""
+    run, directory, stop = experiment.settings.run, experiment.folder(stage), experiment.stage_steps[stage]
+    writer = _writer(experiment, stage, program, start) if processes.is_first() else None
+    spent, last_save = [0.0], [time.monotonic()]
+
+    def report(first: int, end: int, chunk: loop.Chunk, seconds: float) -> None:
+        spent[0] += seconds
+        if writer is not None:
+            writer.report(first, end, chunk.rows, chunk.last, seconds)
+        if profiler is not None:
+            profiler.after(end - first, seconds)
+
+    def save(step: int, now: loop.Carry) -> None:
+        due = step % run.checkpoint_every == 0 if run.checkpoint_every else time.monotonic() - last_save[0] > 60.0
+        if processes.agree(int(due)) == (1,) or step == stop:
+            checkpoints.save(step, now)
+            last_save[0] = time.monotonic()
+        if profiler is not None:
+            profiler.before(step)
+
+    def boundary(step: int) -> int | None:
+        every = run.checkpoint_every
+        walls = [(step // every + 1) * every if every else None, profiler.boundary(step) if profiler else None]
+        return min((wall for wall in walls if wall is not None), default=None)
+
+    try:
+        carry = loop.fit(program, carry, start, stop, report=report, save=save, boundary=boundary)
+    except NonFiniteError as error:
+        raise NonFiniteError(
+            f"training stopped: {error}; the checkpoint of step {checkpoints.latest()} is kept in {directory}. "
+            "Try a lower --learning_rate or --clip_norm=1"
+        ) from None
+    finally:
+        if writer is not None:
+            writer.close()
+        if profiler is not None:
+            profiler.close()
+    return carry, spent[0]
+
+
+def _writer(experiment: Experiment, stage: int, program: loop.Program, start: int) -> reporting.Writer:
+    settings, stages = experiment.settings, experiment.recipe.stages
+    shown = [name for name in SHOWN if name in program.metric_names] or ["loss"]
+    title = settings.model if len(stages) == 1 else f"{settings.model}, {stages[stage].name}"
+    stop = experiment.stage_steps[stage]
+    progress = reporting.Progress(title, start, stop, settings.run.batch_size or 0, shown)
+    return reporting.Writer(experiment.folder(stage), program.metric_names, program.log_every, start, progress)
