@@ -1,7 +1,7 @@
 """The laws run over every flow of the table."""
 
 import pytest
-from flow_table import FLOWS
+from helpers.flow_table import FLOWS
 
 
 @pytest.fixture(params=FLOWS)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flow_table import both_ways, filled, points
+from helpers.flow_table import both_ways, filled, points
 
 
 @pytest.mark.parametrize("direction", ["forward", "inverse"])

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 import pytest
-from flow_table import FLOWS, filled
+from helpers.flow_table import FLOWS, filled
 
 from vaex import flows as vf
 from vaex.distributions import Normal, Transformed

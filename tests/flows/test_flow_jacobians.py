@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flow_table import filled, points
+from helpers.flow_table import filled, points
 
 DIRECTIONS = [("forward", "inverse"), ("inverse", "forward")]
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flow_table import FLOWS, both_ways, filled, points
+from helpers.flow_table import FLOWS, both_ways, filled, points
 
 from vaex import flows as vf
 from vaex.flows._base import param_shapes

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flow_table import filled, points
+from helpers.flow_table import filled, points
 
 from vaex import flows as vf
 from vaex.flows._tanh import SMALLEST_GAIN, constrain, slope, tanh_root

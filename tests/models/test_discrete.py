@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fresh import BATCH, KEY, Fresh
+from helpers.fresh import BATCH, KEY, Fresh
 from scipy.special import logsumexp
 from scipy.stats import norm
 

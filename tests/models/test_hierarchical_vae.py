@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fresh import KEY, REAL, SPEC, Fresh
+from helpers.fresh import KEY, REAL, SPEC, Fresh
 
 from vaex import nets
 from vaex.data.spec import Spec

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats as st
-from fresh import BATCH, KEY, SPEC, Fresh
+from helpers.fresh import BATCH, KEY, SPEC, Fresh
 
 from vaex.distributions import UniformSphere
 from vaex.errors import UserError

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fresh import KEY, REAL, REALS, Fresh
+from helpers.fresh import KEY, REAL, REALS, Fresh
 
 from vaex.distributions import Normal
 from vaex.errors import UserError

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from fresh import BATCH, KEY, REAL, REALS, Fresh, X
+from helpers.fresh import BATCH, KEY, REAL, REALS, Fresh, X
 from scipy.special import logsumexp
 from scipy.stats import norm
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import probabilistic_pca
+from helpers.oracles import probabilistic_pca
 from scipy import linalg, stats
 
 from vaex.data.spec import Spec

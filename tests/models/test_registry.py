@@ -45,7 +45,7 @@ def test_what_is_read_off_the_recipes(rows):
 
 
 def test_state_of_later_stages_is_what_their_prepare_gives(monkeypatch):
-    import two_stages
+    from helpers import two_stages
 
     monkeypatch.setattr(table, "module", lambda name: two_stages)
     monkeypatch.setitem(FAMILIES["labels"], "mine", models.Entry("", "no", ""))

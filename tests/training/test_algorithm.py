@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from synthetic import BATCH, MODEL, HParams, assert_close, assert_equal, by_optax, losses, own_gradient
+from helpers.synthetic import BATCH, MODEL, HParams, assert_close, assert_equal, by_optax, losses, own_gradient
 
 from vaex.core import Model, Outcome, Variables
 from vaex.errors import UserError

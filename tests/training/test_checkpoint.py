@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.synthetic import assert_equal
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from synthetic import assert_equal
 
 from vaex.errors import UserError
 from vaex.training.checkpoint import Checkpoints

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from synthetic import ARRAYS, BATCH, MODEL, HParams, assert_close, assert_equal, batch_at, feed
+from helpers.synthetic import ARRAYS, BATCH, MODEL, HParams, assert_close, assert_equal, batch_at, feed
 
 from vaex.core import Feed
 from vaex.errors import NonFiniteError

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.synthetic import ARRAYS, BATCH, MODEL, HParams, assert_close, assert_equal, feed
 from jax.sharding import PartitionSpec
-from synthetic import ARRAYS, BATCH, MODEL, HParams, assert_close, assert_equal, feed
 
 from vaex.data import streamed_feed
 from vaex.errors import NonFiniteError

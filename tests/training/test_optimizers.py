@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from synthetic import BATCH, MODEL, HParams, assert_close, by_optax
+from helpers.synthetic import BATCH, MODEL, HParams, assert_close, by_optax
 
 from vaex.core import Model, Outcome, Variables
 from vaex.training.step import OPTIMIZERS, gradient_algorithm

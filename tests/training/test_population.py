@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from synthetic import BATCH, MODEL, HParams, assert_close, assert_equal, feed
+from helpers.synthetic import BATCH, MODEL, HParams, assert_close, assert_equal, feed
 
 from vaex import distributions, divergences
 from vaex.cli import main as cli

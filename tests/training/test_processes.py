@@ -1,23 +1,21 @@
 """Two processes that train one run: the numbers of one process, each reading only its share."""
 
 import os
-import pathlib
 import socket
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from synthetic import ARRAYS, MODEL, HParams
-from worker import BATCH_SIZE, STEPS, flat
+from helpers import ROOT
+from helpers.synthetic import ARRAYS, MODEL, HParams
+from helpers.worker import BATCH_SIZE, STEPS, flat
 
 from vaex.data import resident_feed
 from vaex.errors import UserError
 from vaex.training import loop, population
 from vaex.training import multihost as processes
 from vaex.training.step import as_schedules, gradient_algorithm
-
-ROOT = pathlib.Path(__file__).parents[2]
 
 
 def free_port() -> int:
@@ -30,7 +28,7 @@ def together(commands: list[list[str]]) -> list[subprocess.CompletedProcess]:
     """Run two commands at once, each with two virtual devices."""
     # the second flag: compiling as this process does
     flags = "--xla_force_host_platform_device_count=2 --xla_cpu_use_fusion_emitters=false"
-    env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
+    env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     started = [
         subprocess.Popen([sys.executable, *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for words in commands
@@ -50,8 +48,7 @@ def together(commands: list[list[str]]) -> list[subprocess.CompletedProcess]:
 def found(tmp_path_factory):
     """What both processes of worker.py found."""
     folder, port = tmp_path_factory.mktemp("two"), free_port()
-    script = pathlib.Path(__file__).with_name("worker.py")
-    for done in together([[str(script), str(port), str(process), str(folder)] for process in (0, 1)]):
+    for done in together([["-m", "helpers.worker", str(port), str(process), str(folder)] for process in (0, 1)]):
         assert done.returncode == 0, done.stderr[-2000:]
     return [dict(np.load(folder / f"{process}.npz")) for process in (0, 1)]
 

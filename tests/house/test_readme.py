@@ -11,12 +11,12 @@ import sys
 
 import numpy as np
 import pytest
+from helpers import ROOT
 
 import vaex
 from vaex import data, testing
 from vaex.cli import main as cli
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 PURE_LAYER = (ROOT / "docs" / "pure_layer.md").read_text()
 DATA = (ROOT / "docs" / "data.md").read_text()
@@ -115,11 +115,10 @@ def test_what_the_pure_layers_page_names_exists():
 
 
 def test_links_and_names_exist():
-    root = ROOT
     for path in re.findall(r"\]\(([^)h][^)]*)\)", README) + re.findall(
         r"`((?:benchmarks|vaex|experiments|constraints)/[\w./]+)`", README
     ):
-        assert (root / path).exists(), f"README.md names {path}, which is not there"
+        assert (ROOT / path).exists(), f"README.md names {path}, which is not there"
     for name in re.findall(r"vaex\.(\w+)\(", README):
         assert hasattr(vaex, name), f"README.md calls vaex.{name}"
 

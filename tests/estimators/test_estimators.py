@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import LinearGaussian
+from helpers.oracles import LinearGaussian
 
 from vaex import estimators
 from vaex.bounds import cubo, importance_bound, renyi_bound

@@ -4,17 +4,7 @@ import types
 
 import numpy as np
 import pytest
-from test_experiments import script
-
-WORDS = [
-    "--channels=2",
-    "--blocks=0",
-    "--codes=4",
-    "--code_dim=2",
-    "--prior_width=4",
-    "--prior_layers=1",
-    "--prior_heads=2",
-]
+from helpers.scripts import SMALL_CODEBOOK, script
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +14,7 @@ def codebooks():
 
 def test_a_tiny_run_is_judged_and_drawn(codebooks, tmp_path, capsys):
     words = ["--skip-variants", "--samples=12", "--train=60", "--temperature", "1", "0.5", f"--out={tmp_path}"]
-    flags = [*WORDS, "--steps=2", "--prior_steps=2", "--no-figures", "--eval_images=5"]
+    flags = [*SMALL_CODEBOOK, "--steps=2", "--prior_steps=2", "--no-figures", "--eval_images=5"]
     assert codebooks.main([*words, *flags]) == 0
     header, *rows, facts, _, picture = capsys.readouterr().out.splitlines()
     assert "distance to the nearest training image" in header

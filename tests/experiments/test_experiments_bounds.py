@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
-from test_experiments import script
+from helpers.scripts import script
 
 from vaex.cli import main as cli
 

@@ -3,7 +3,6 @@
 import concurrent.futures
 import itertools
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ import matplotlib
 import matplotlib.style
 import numpy as np
 import pytest
+from helpers import ROOT
 from matplotlib.colors import to_rgb
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -334,5 +334,4 @@ assert "matplotlib" not in sys.modules
 vaex.plots.save(Bars([1.0, 2.0], ("a", "b")), {str(tmp_path / "a.png")!r})
 assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules
 """
-    root = pathlib.Path(__file__).resolve().parents[1]
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

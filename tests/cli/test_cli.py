@@ -14,13 +14,14 @@ import jax
 import matplotlib.image
 import numpy as np
 import pytest
+from helpers import ROOT
+from helpers.checkpoints import assert_same_arrays, stored
 from jax.experimental.compilation_cache import compilation_cache
 
 from vaex import files
 from vaex.cli import main as cli
 from vaex.runs import directory as run_directory
 from vaex.runs import train as trainer
-from vaex.training import checkpoint
 
 QUICK = {
     "hidden": "8", "latent_dim": "2", "log_every": "5", "eval_samples": "4", "eval_images": "20", "devices": "1",
@@ -62,33 +63,6 @@ def train(directory: pathlib.Path, *words: str, model: str = "beta_vae", figures
     done = vaex(directory, *words, *(() if figures else ("--no-figures",)), model=model)
     assert done.code == 0, done.err
     return done
-
-
-def stored(directory: pathlib.Path) -> tuple[int, dict[str, np.ndarray]]:
-    """The newest checkpoint as a step and its arrays by name, read without a model."""
-    checkpoints = checkpoint.Checkpoints(directory / "checkpoints")
-    step = checkpoints.latest()
-    checkpoints.close()
-    import orbax.checkpoint as ocp
-
-    tree = ocp.StandardCheckpointer().restore((directory / "checkpoints" / str(step) / "state").resolve())
-
-    def array(leaf) -> np.ndarray:
-        is_key = isinstance(leaf, jax.Array) and jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-        return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
-
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-    assert step is not None
-    return step, {jax.tree_util.keystr(path): array(leaf) for path, leaf in leaves}
-
-
-def assert_same_arrays(one: pathlib.Path, other: pathlib.Path, member: int | None = None) -> None:
-    """Bit for bit: the newest checkpoints of two runs, or ``member`` of the first and the one of the other."""
-    (step, mine), (other_step, theirs) = stored(one), stored(other)
-    assert step == other_step and mine.keys() == theirs.keys() and len(mine) > 10
-    for name, values in mine.items():
-        values = values if member is None else values[member : member + 1]
-        assert values.dtype == theirs[name].dtype and values.tobytes() == theirs[name].tobytes(), name
 
 
 def copied(done: Done, to: pathlib.Path) -> pathlib.Path:
@@ -559,12 +533,11 @@ def test_what_killed_writes_left_is_swept(tmp_path):
 
 def test_results_survive_a_terminal_that_knows_no_unicode(solo):
     """The table's plus-minus and an accent in the path must not end a finished run in a traceback."""
-    root = pathlib.Path(__file__).resolve().parents[1]
     quick = [f"--{name}={value}" for name, value in QUICK.items()]
     done = subprocess.run(
         [sys.executable, "experiments/run.py", "--model=beta_vae", f"--out={solo.directory}", *quick, "--steps=20"],
         env={**os.environ, "PYTHONIOENCODING": "ascii", "XLA_FLAGS": ""},
-        cwd=root,
+        cwd=ROOT,
         capture_output=True,
         text=True,
     )

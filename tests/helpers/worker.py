@@ -1,4 +1,4 @@
-"""One of two processes that train together; run by test_processes.py as ``worker.py PORT PROCESS FOLDER``.
+"""One of two processes that train together; run by test_processes.py as ``python -m helpers.worker PORT PROCESS FOLDER``.
 
 Each has two virtual devices. What it found goes to FOLDER/PROCESS.npz.
 """
@@ -13,8 +13,8 @@ if __name__ == "__main__":  # before anything else uses jax
 
 import jax
 import numpy as np
-from synthetic import ARRAYS, MODEL, HParams
 
+from helpers.synthetic import ARRAYS, MODEL, HParams
 from vaex.data import resident_feed, streamed_feed
 from vaex.errors import NonFiniteError
 from vaex.training import loop, population

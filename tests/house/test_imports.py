@@ -6,8 +6,9 @@ import subprocess
 import sys
 
 import pytest
+from helpers import ROOT
 
-ROOT = pathlib.Path(__file__).resolve().parents[1] / "vaex"
+PACKAGE = ROOT / "vaex"
 PURE = {
     "errors",
     "schedules",
@@ -22,7 +23,7 @@ PURE = {
 }
 DATA = {"data", "data.loader", "data.storage", "data.sources", "data.synthetic"}
 FAMILIES = {
-    f"models.{path.name}" for path in (ROOT / "models").iterdir() if path.is_dir() and path.name != "__pycache__"
+    f"models.{path.name}" for path in (PACKAGE / "models").iterdir() if path.is_dir() and path.name != "__pycache__"
 }
 MODEL = {*PURE, "core", "configuration", "nets", "plots", "data", "evaluation", "training"}
 RUN = {*MODEL, *DATA, "files", "models"}
@@ -69,12 +70,12 @@ EXTERNAL = {  # distributions beside the standard library
 
 def test_names_of_test_files_are_unique():
     """Of two files with one name pytest collects only the first, and says so at the end of a long run."""
-    names = [path.name for path in ROOT.parent.joinpath("tests").rglob("test_*.py")]
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert sorted(names) == sorted(set(names))
 
 
 def is_module(dotted: str) -> bool:
-    path = ROOT.parent.joinpath(*dotted.split("."))
+    path = ROOT.joinpath(*dotted.split("."))
     return path.is_dir() or path.with_suffix(".py").exists()
 
 
@@ -96,16 +97,16 @@ def room(parts: tuple[str, ...]) -> str:
     """The room of a module, given the parts of its path inside the package; "" for the package itself."""
     if not parts or parts == ("__init__",):
         return ""
-    nested = parts[0] in ("data", "models", "ops") and ROOT.joinpath(*parts[:2]).is_dir()
+    nested = parts[0] in ("data", "models", "ops") and PACKAGE.joinpath(*parts[:2]).is_dir()
     return ".".join(parts[:2]) if nested and len(parts) > 1 else parts[0]
 
 
-FILES = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
+FILES = sorted(str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*.py"))
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_imports_go_down_only(name):
-    modules = imported_modules(ROOT / name)
+    modules = imported_modules(PACKAGE / name)
     inside = room(pathlib.Path(name).with_suffix("").parts)
     rooms = {room(tuple(module.split(".")[1:])) for module in modules if module.split(".")[0] == "vaex"} - {"", inside}
     outside = {module.split(".")[0] for module in modules} - {"vaex", "__future__"} - set(sys.stdlib_module_names)
@@ -120,7 +121,7 @@ def test_imports_go_down_only(name):
 def test_every_room_is_known():
     rooms = {room(pathlib.Path(name).with_suffix("").parts) for name in FILES}
     assert rooms - {""} == set(ALLOWED)
-    assert {path.name for path in ROOT.glob("*.py")} == {"__init__.py", "core.py", "errors.py", "schedules.py"}
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "core.py", "errors.py", "schedules.py"}
 
 
 def test_no_folder_holds_more_than_20_files():

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from oracles import LinearGaussian
+from helpers.oracles import LinearGaussian
 from scipy import integrate
 
 from vaex import bounds

@@ -1,22 +1,11 @@
 """The scripts in experiments/ other than the command line itself."""
 
-import importlib.util
 import json
-import pathlib
 
 import pytest
+from helpers.scripts import script
 
 from vaex.cli import main as cli
-
-ROOT = pathlib.Path(__file__).resolve().parents[1]
-
-
-def script(name: str):
-    spec = importlib.util.spec_from_file_location(f"experiments_{name}", ROOT / "experiments" / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.mark.slow

@@ -1,21 +1,16 @@
 """experiments/disentangling.py: matching by reconstruction, what it prints, and the whole of it on tiny runs."""
 
 import argparse
-import importlib.util
 import json
 import pathlib
 
 import numpy as np
 import pytest
+from helpers import scripts
 
 from vaex.data.synthetic.sprites import sprites
 
-PATH = pathlib.Path(__file__).resolve().parents[1] / "experiments" / "disentangling.py"
-spec = importlib.util.spec_from_file_location("experiments_disentangling", PATH)
-assert spec and spec.loader
-script = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(script)
-
+script = scripts.script("disentangling")
 NOWHERE = pathlib.Path("nowhere")
 
 

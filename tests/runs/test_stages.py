@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import two_stages
-from test_cli import assert_same_arrays, stored
+from helpers import two_stages
+from helpers.checkpoints import assert_same_arrays, stored
 
 import vaex
 from vaex import files, testing
@@ -16,7 +16,14 @@ from vaex.cli.parse import parse
 from vaex.errors import UserError
 from vaex.runs import setup as experiment
 
-SMALL = ("--model=two_stages", "--hidden=8", "--latent_dim=2", "--eval_samples=2", "--eval_images=10", "--no-figures")
+SMALL = (
+    "--model=helpers.two_stages",
+    "--hidden=8",
+    "--latent_dim=2",
+    "--eval_samples=2",
+    "--eval_images=10",
+    "--no-figures",
+)
 
 
 def run(directory, *words):
@@ -118,11 +125,11 @@ def test_finished_runs_and_unfinished_stages_say_so(whole, capsys, tmp_path):
 
 
 def test_flags_of_later_stages():
-    assert parse(["--model=two_stages"]).stage_steps == {"prior": 20}
-    assert parse(["--model=two_stages", "--prior_steps=7"]).stage_steps == {"prior": 7}
+    assert parse(["--model=helpers.two_stages"]).stage_steps == {"prior": 20}
+    assert parse(["--model=helpers.two_stages", "--prior_steps=7"]).stage_steps == {"prior": 7}
     for words, message in ((("--prior_steps=0",), "at least 1"), (("--prior_steps=x",), "a whole number")):
         with pytest.raises(UserError, match=message):
-            parse(["--model=two_stages", *words])
+            parse(["--model=helpers.two_stages", *words])
     with pytest.raises(UserError, match="not a flag"):
         parse(["--model=vae", "--prior_steps=7"])
 
@@ -132,7 +139,7 @@ def test_stages_must_have_names_of_their_own():
         recipe = two_stages.build(config, spec)
         return recipe._replace(stages=(recipe.stages[0], recipe.stages[0]))
 
-    settings = parse(["--model=two_stages"])
+    settings = parse(["--model=helpers.two_stages"])
     spec = experiment.resolve_spec(settings, vaex.data.spec.Spec("digits", (8, 8, 1), "grey", levels=17))
     for module, words in ((types.SimpleNamespace(build=build), "different names"), (two_stages, "names none of them")):
         changed = settings._replace(module=module, stage_steps={} if module is not two_stages else {"critic": 3})
@@ -141,7 +148,7 @@ def test_stages_must_have_names_of_their_own():
 
 
 def test_stages_draw_from_keys_of_their_own():
-    first, second = (it for it in testing.subjects("two_stages"))
+    first, second = (it for it in testing.subjects("helpers.two_stages"))
     from vaex.testing.subject import first_states
 
     words = [jax.random.key_data(first_states(it).key) for it in (first, second)]

@@ -10,9 +10,9 @@ import sys
 import time
 
 import pytest
-from test_cli import assert_same_arrays
+from helpers import ROOT
+from helpers.checkpoints import assert_same_arrays
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 STEPS = 600
 COMMAND = (
     "--model=beta_vae", "--beta=1,4", "--seeds=0:2", "--population_strategy=members", "--average_decay=0.99",

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_experiments_codebooks import WORDS
+from helpers.scripts import SMALL_CODEBOOK
 
 import vaex
 from vaex import files
@@ -20,7 +20,14 @@ IMAGES = np.random.default_rng(0).integers(0, 17, (5, 8, 8, 1))
 def folder(tmp_path_factory):
     """A run that is conditional on the class, and has been drawn."""
     out = tmp_path_factory.mktemp("codes") / "run"
-    words = ["--model=vq_vae", *WORDS, "--class_conditional", "--steps=2", "--prior_steps=2", "--batch_size=20"]
+    words = [
+        "--model=vq_vae",
+        *SMALL_CODEBOOK,
+        "--class_conditional",
+        "--steps=2",
+        "--prior_steps=2",
+        "--batch_size=20",
+    ]
     assert cli.main([*words, "--eval_split=validation", "--eval_images=5", f"--out={out}"]) == 0
     return out
 
