@@ -62,12 +62,18 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NAMES:
-        value = getattr(importlib.import_module(_NAMES[name]), name)
-        globals()[name] = value
-        return value
-    if name in _MODULES:
-        return importlib.import_module(f"vaex.{name}")
+    try:
+        if name in _NAMES:
+            value = getattr(importlib.import_module(_NAMES[name]), name)
+            globals()[name] = value
+            return value
+        if name in _MODULES:
+            return importlib.import_module(f"vaex.{name}")
+    except ModuleNotFoundError:
+        from vaex.errors import require_train
+
+        require_train(f"vaex.{name}")
+        raise
     raise AttributeError(f"module 'vaex' has no attribute {name!r}")
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 from collections.abc import Iterable
+
+# packages of the extra "train" that vaex imports; the pure layer needs jax and numpy alone
+TRAIN = ("PIL", "chex", "flax", "matplotlib", "optax", "orbax", "rich", "sklearn", "tensorflow_datasets", "tyro")
 
 
 class UserError(ValueError):
@@ -25,6 +29,23 @@ class NonFiniteError(UserError):
     """A loss turned NaN or infinite during training; the message names step, member and term (exit code 3)."""
 
     exit_code = 3
+
+
+class MissingPackageError(UserError, ModuleNotFoundError):
+    """Packages beyond the pure layer are not installed; the message names the extra that brings them."""
+
+
+def require_train(purpose: str) -> None:
+    """Raise MissingPackageError, naming ``purpose``, unless the packages of the extra "train" are installed.
+
+    Example:
+      >>> require_train("vaex.load")  # installed here: nothing happens
+    """
+    missing = [name for name in TRAIN if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingPackageError(
+            f'{purpose} needs {", ".join(missing)}, not installed here; run: pip install "vaex-jax[train]"'
+        )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

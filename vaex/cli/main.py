@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vaex import files
 from vaex.cli.parse import parse
 from vaex.configuration.settings import Settings
-from vaex.errors import UserError
+from vaex.errors import UserError, require_train
 
 if TYPE_CHECKING:
     from vaex.runs.setup import Experiment
@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # no terminal's encoding may cost the results of a long run; lines come at once also where they go to a file
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
+        require_train("the command line")
         return run(parse(sys.argv[1:] if argv is None else argv))
     except UserError as error:
         return complain(str(error), error.exit_code)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from vaex.core import Recipe, Variables
 from vaex.data.spec import Spec
+from vaex.errors import MissingPackageError, require_train
 from vaex.models import FAMILIES, frames, module
 
 SPEC = Spec("digits", (8, 8, 1), "grey", levels=17, num_classes=10, num_training_examples=1397)
@@ -84,6 +85,7 @@ def fields(state: Any) -> list[str]:
 def main(arguments: list[str] | None = None) -> int:
     """Print the table, the models of a family together."""
     argparse.ArgumentParser(prog="python -m vaex.models", description=__doc__).parse_args(arguments)
+    require_train("python -m vaex.models")
     table = [row(family, name) for family, entries in FAMILIES.items() for name in entries]
     header = Row(*("bound on log p(x)" if name == "bound" else name for name in Row._fields))
     widths = [max(map(len, column)) for column in zip(header, *table, strict=True)]
@@ -93,4 +95,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except MissingPackageError as error:
+        sys.exit(f"vaex: {error}")
