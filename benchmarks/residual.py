@@ -101,7 +101,7 @@ def build(config: Config, spec: Spec) -> Recipe:
         mean, log_scale = jnp.split(raw, 2, axis=-1)
         flat = mean.shape[:-3]
         return distributions.Normal(
-            mean.reshape(*flat, latents), likelihoods.bounded(log_scale).reshape(*flat, latents)
+            mean.reshape(*flat, latents), likelihoods.soft_clip(log_scale).reshape(*flat, latents)
         )
 
     def decode(variables: Variables, hparams: Any, z: jax.Array, batch: Batch) -> Any:

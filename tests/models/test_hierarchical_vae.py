@@ -92,7 +92,7 @@ def test_prior(fresh):
     q = fresh.encode()
     prior = hierarchy.TopDownPrior(q.params, jnp.ones(()), q.network)
     z = jax.jit(lambda prior: prior.sample(KEY, (4000,)))(prior)
-    given = jax.jit(lambda q, z: q.network.down(q.params, z, None, "given"))
+    given = jax.jit(lambda q, z: q.network.top_down(q.params, z, None, "given"))
     difference = np.asarray(log_prob(prior, z) + hierarchy.prior_at(given(q, z)).entropy())
     assert abs(difference.mean()) < 5 * difference.std() / np.sqrt(4000)
     cold = hierarchy.TopDownPrior(q.params, jnp.zeros(()), q.network)
@@ -234,5 +234,5 @@ def test_mixture_of_logistics_as_output():
 
 
 def test_levels_are_the_networks_static_part(fresh):
-    assert isinstance(fresh.encode().network, nets.HierarchicalNetwork)
+    assert isinstance(fresh.encode().network, nets.TopDownNetwork)
     assert fresh.encode().network == Fresh(hierarchical_vae, **TWO).encode().network  # so compiled programs are shared

@@ -13,7 +13,7 @@ from vaex.errors import UserError
 from vaex.models.hierarchies import _hierarchy as hierarchy
 from vaex.models.hierarchies import ladder_vae
 from vaex.nets import LadderNetwork
-from vaex.nets.ladder import MEMORY, merged
+from vaex.nets.ladder import STATISTICS_DECAY, gaussian_product
 from vaex.schedules import resolve
 from vaex.training import step as algorithm
 
@@ -26,12 +26,12 @@ def fresh() -> Fresh:
     return Fresh(ladder_vae, WARM, **THREE).jitter()
 
 
-def test_merged_is_the_product_of_densities():
+def test_gaussian_product_is_the_product_of_densities():
     """Up to a constant, in z, whatever the scales."""
     z = jnp.linspace(-3.0, 3.0, 7)
     for one, two in (((0.5, 0.2), (-1.0, -0.4)), ((2.0, -3.0), (-1.0, 1.5))):
         product = sum(Normal(jnp.float32(m), jnp.float32(s), 0).log_prob(z) for m, s in (one, two))
-        mean, log_scale = merged(*map(jnp.asarray, (*one, *two)))
+        mean, log_scale = gaussian_product(*map(jnp.asarray, (*one, *two)))
         found = Normal(mean, log_scale, 0).log_prob(z)
         difference = np.asarray(product - found)
         np.testing.assert_allclose(difference, difference[0], rtol=1e-4, atol=1e-3)
@@ -46,7 +46,7 @@ def test_posteriors_are_merged_below_the_top_alone(fresh):
         log_scale = 5.0 * jnp.tanh(log_scale / 5.0)
         if span is not top:
             prior = found.prior_mean[:, span], found.prior_log_scale[:, span]
-            mean, log_scale = merged(mean, log_scale, *prior)
+            mean, log_scale = gaussian_product(mean, log_scale, *prior)
         np.testing.assert_allclose(found.posterior_mean[:, span], mean, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(found.posterior_log_scale[:, span], log_scale, rtol=1e-4, atol=1e-5)
     assert np.all(np.asarray(found.prior_mean[:, top]) == 0) and np.all(np.asarray(found.prior_log_scale[:, top]) == 0)
@@ -72,8 +72,8 @@ def test_batch_statistics(fresh):
     """Training uses the batch's own moments and tracks them; evaluation uses those tracked, and leaves them."""
     found = fresh.outcome(train=True).state["up_0_first"]
     y = np.asarray(fresh.batch["x"]).reshape(8, -1) @ np.asarray(fresh.params["network"]["up_0"]["first"]["kernel"])
-    np.testing.assert_allclose(found["mean"], (1 - MEMORY) * y.mean(0), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(found["variance"], MEMORY + (1 - MEMORY) * y.var(0), rtol=1e-4)
+    np.testing.assert_allclose(found["mean"], (1 - STATISTICS_DECAY) * y.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found["variance"], STATISTICS_DECAY + (1 - STATISTICS_DECAY) * y.var(0), rtol=1e-4)
     same = fresh.outcome(train=False).state
     assert all(
         np.array_equal(a, b) for a, b in zip(jax.tree.leaves(same), jax.tree.leaves(fresh.variables.state), strict=True)
@@ -81,8 +81,8 @@ def test_batch_statistics(fresh):
     network = LadderNetwork((3,), (5,), (2,), 1)
     params, statistics = network.init(KEY)
     x = jax.random.normal(KEY, (64, 3))
-    centred, _ = network.up(params, statistics, 100.0 + 7.0 * x, train=True)
-    plain, _ = network.up(params, statistics, x, train=True)
+    centred, _ = network.bottom_up(params, statistics, 100.0 + 7.0 * x, train=True)
+    plain, _ = network.bottom_up(params, statistics, x, train=True)
     np.testing.assert_allclose(
         centred[0], plain[0], rtol=1e-2, atol=1e-2
     )  # what is normalised knows no shift and no scale

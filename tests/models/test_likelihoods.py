@@ -54,13 +54,13 @@ def test_scales_global_and_per_pixel(name, family):
     shared = likelihoods.build(name, REAL, scale="global")
     params = {"log_scale": jnp.float32(0.3)}
     values = raw(REAL, 1)
-    scale = np.exp(likelihoods.bounded(jnp.float32(0.3)))
+    scale = np.exp(likelihoods.soft_clip(jnp.float32(0.3)))
     expected = family.logpdf(x, np.asarray(values)[..., 0], scale).sum(-1)
     np.testing.assert_allclose(shared.distribution(values, params, jnp.float32(9.0)).log_prob(x), expected, rtol=1e-5)
     pixel = likelihoods.build(name, REAL, scale="per_pixel")
     assert pixel.channels == 2 and pixel.init() == {}
     values = raw(REAL, 2)
-    scale = np.exp(np.asarray(likelihoods.bounded(values[..., 1])))
+    scale = np.exp(np.asarray(likelihoods.soft_clip(values[..., 1])))
     expected = family.logpdf(x, np.asarray(values)[..., 0], scale).sum(-1)
     np.testing.assert_allclose(pixel.distribution(values, {}, jnp.float32(9.0)).log_prob(x), expected, rtol=1e-5)
 
@@ -98,9 +98,9 @@ def test_heads_that_do_not_fit_are_refused(name, spec, words):
         likelihoods.build(name, spec)
 
 
-def test_bounded_is_odd_smooth_and_bounded():
+def test_soft_clip_is_odd_smooth_and_bounded():
     x = jnp.linspace(-50, 50, 101)
-    y = likelihoods.bounded(x)
+    y = likelihoods.soft_clip(x)
     assert jnp.all(jnp.diff(y) >= 0) and jnp.all(jnp.abs(y) <= 7.0)
     np.testing.assert_allclose(y, -y[::-1], rtol=1e-5, atol=1e-6)
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.nets import GRU, states_over_time
+from vaex.nets import GRU, hidden_states
 
 
 def test_the_unit_equals_that_of_flax_with_the_same_weights():
@@ -30,9 +30,9 @@ def test_the_unit_equals_that_of_flax_with_the_same_weights():
 def test_states_over_time_are_those_of_one_step_after_the_other():
     gru, x = GRU(4), jax.random.normal(jax.random.key(1), (2, 3, 6, 5))
     params = gru.init(jax.random.key(2), jnp.zeros(4), jnp.zeros(5))["params"]
-    found = states_over_time(gru, params, x)
+    found = hidden_states(gru, params, x)
     assert found.shape == (2, 3, 7, 4) and not np.any(found[..., 0, :])
     for time in range(6):
         after = gru.apply({"params": params}, found[..., time, :], x[..., time, :])
         np.testing.assert_allclose(found[..., time + 1, :], after, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(states_over_time(gru, params, x[..., :2, :]), found[..., :3, :], rtol=1e-6)
+    np.testing.assert_allclose(hidden_states(gru, params, x[..., :2, :]), found[..., :3, :], rtol=1e-6)

@@ -4,16 +4,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaex.nets.resize import area_weights, from_patches, patches, resized
+from vaex.nets.resize import area_weights, from_patches, resize, to_patches
 
 X = np.random.default_rng(0).normal(size=(2, 6, 9, 3)).astype(np.float32)
 
 
 def test_whole_factors_average_and_repeat():
     blocks = X.reshape(2, 3, 2, 3, 3, 3).mean((2, 4))
-    np.testing.assert_allclose(resized(jnp.asarray(X), (3, 3)), blocks, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(resized(jnp.asarray(X), (12, 18)), X.repeat(2, 1).repeat(2, 2), rtol=1e-6)
-    np.testing.assert_array_equal(resized(jnp.asarray(X), (6, 9)), X)
+    np.testing.assert_allclose(resize(jnp.asarray(X), (3, 3)), blocks, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(resize(jnp.asarray(X), (12, 18)), X.repeat(2, 1).repeat(2, 2), rtol=1e-6)
+    np.testing.assert_array_equal(resize(jnp.asarray(X), (6, 9)), X)
 
 
 @pytest.mark.parametrize(("before", "after"), [(7, 3), (3, 7), (5, 5), (1, 4), (4, 1), (9, 8)])
@@ -26,13 +26,13 @@ def test_areas_are_shared_out(before, after):
 
 @pytest.mark.parametrize("sides", [(1, 1), (2, 3), (6, 9)])
 def test_patches_there_and_back(sides):
-    found = patches(jnp.asarray(X), sides)
+    found = to_patches(jnp.asarray(X), sides)
     np.testing.assert_array_equal(from_patches(found, sides), X)
     np.testing.assert_array_equal(found[1, 0, 0], X[1, : sides[0], : sides[1]].reshape(-1))
 
 
 def test_patches_that_do_not_fit_are_filled_up():
-    found = patches(jnp.asarray(X), (4, 4))
+    found = to_patches(jnp.asarray(X), (4, 4))
     assert found.shape == (2, 2, 3, 48)
     back = np.asarray(from_patches(found, (4, 4)))
     np.testing.assert_array_equal(back[:, :6, :9], X)

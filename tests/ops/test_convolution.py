@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from vaex.nets import convolve, convolve_transpose
+from vaex.ops import convolve, convolve_transpose
 from vaex.ops.cpu_conv import winograd as minimal
 from vaex.ops.cpu_conv.shapes import Geometry
 

@@ -86,7 +86,7 @@ def gaussian_posterior(kind: Literal["diagonal", "full", "fixed"], latent_dim: i
         mean = raw[..., :d]
         if kind == "fixed":
             return distributions.Normal(mean, jnp.broadcast_to(jnp.log(hparams.posterior_scale), mean.shape))
-        log_scale = likelihoods.bounded(raw[..., d : 2 * d])
+        log_scale = likelihoods.soft_clip(raw[..., d : 2 * d])
         if kind == "diagonal":
             return distributions.Normal(mean, log_scale)
         rows, columns = jnp.tril_indices(d, -1)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from vaex import distributions as dist
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.nets.activations import bounded
+from vaex.nets.activations import soft_clip
 
 Name = Literal[
     "auto",
@@ -146,10 +146,10 @@ def _scaled(name: str, spec: Spec, scale: str, levels: int, ndims: int) -> Likel
     def distribution(raw: jax.Array, params: dict[str, jax.Array], sigma: jax.Array) -> Any:
         mean = raw[..., 0] + offset
         if scale == "per_pixel":
-            log_scale = bounded(raw[..., 1] + start)
+            log_scale = soft_clip(raw[..., 1] + start)
         else:
             log_scale = jnp.broadcast_to(
-                bounded(params["log_scale"]) if scale == "global" else jnp.log(sigma), mean.shape
+                soft_clip(params["log_scale"]) if scale == "global" else jnp.log(sigma), mean.shape
             )
         if name == "gaussian":
             return dist.Normal(mean, log_scale, ndims)

@@ -42,11 +42,11 @@ def activation_function(name: str) -> Callable[[jax.Array], jax.Array]:
     return ACTIVATIONS[name]
 
 
-def bounded(log_scale: jax.Array, limit: float = 7.0) -> jax.Array:
+def soft_clip(log_scale: jax.Array, limit: float = 7.0) -> jax.Array:
     """A log scale bent smoothly into (-limit, limit): near the identity around 0, never an overflow.
 
     Example:
-      >>> [round(float(v), 2) for v in bounded(jnp.array([0.1, -100.0]))]
+      >>> [round(float(v), 2) for v in soft_clip(jnp.array([0.1, -100.0]))]
       [0.1, -7.0]
     """
     return limit * jnp.tanh(log_scale / limit)

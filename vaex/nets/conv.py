@@ -13,14 +13,14 @@ from vaex.ops.cpu_conv.vjp import add_bias
 
 
 class Conv(nn.Conv):
-    """``flax.linen.Conv`` with its attributes, parameters and results, lowered by ``vaex.nets.convolve``.
+    """``flax.linen.Conv`` with its attributes, parameters and results, lowered by ``vaex.ops.convolve``.
 
     On CPU a training step with it is faster than with Linen's, inside ``lax.scan`` tens of times: ``docs/performance.md``.
 
     Attributes:
       features, kernel_size, strides, padding, input_dilation, kernel_dilation, feature_group_count, use_bias, mask, dtype,
         param_dtype, precision, kernel_init, bias_init, promote_dtype: as in ``flax.linen.Conv``.
-      lowering: "auto", "matmul", "conv" or "matmul_jvp", see ``vaex.nets.convolve``.
+      lowering: "auto", "matmul", "conv" or "matmul_jvp", see ``vaex.ops.convolve``.
     Example:
       >>> layer = Conv(features=8, kernel_size=(4, 4), strides=2, padding=1)
       >>> y, variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), jax.numpy.ones((2, 16, 16, 3)))
@@ -55,12 +55,12 @@ class Conv(nn.Conv):
 
 
 class ConvTranspose(nn.ConvTranspose):
-    """``flax.linen.ConvTranspose`` with its attributes, parameters and results, lowered by ``vaex.nets.convolve_transpose``.
+    """``flax.linen.ConvTranspose`` with its attributes, parameters and results, lowered by ``vaex.ops.convolve_transpose``.
 
     Attributes:
       features, kernel_size, strides, padding (all but "CIRCULAR"), kernel_dilation, use_bias, mask, dtype, param_dtype,
         precision, kernel_init, bias_init, transpose_kernel, promote_dtype: as in ``flax.linen.ConvTranspose``.
-      lowering: "auto", "matmul", "conv" or "matmul_jvp", see ``vaex.nets.convolve``.
+      lowering: "auto", "matmul", "conv" or "matmul_jvp", see ``vaex.ops.convolve``.
     Example:
       >>> layer = ConvTranspose(features=3, kernel_size=(4, 4), strides=(2, 2))
       >>> y, variables = jax.eval_shape(layer.init_with_output, jax.random.key(0), jax.numpy.ones((2, 8, 8, 5)))

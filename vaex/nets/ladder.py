@@ -9,11 +9,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vaex.nets.activations import activation_function, bounded
-from vaex.nets.cells import LOG_SCALE_LIMIT, drawn
-from vaex.nets.hierarchical import Pass
+from vaex.nets.activations import activation_function, soft_clip
+from vaex.nets.residual_cells import LOG_SCALE_LIMIT, drawn
+from vaex.nets.top_down import TopDownPass
 
-MEMORY, LEAST_VARIANCE = 0.99, 1e-3  # of the batch statistics: decay per step, and what is added to variances
+STATISTICS_DECAY, EPSILON = 0.99, 1e-3  # of the batch statistics: decay per step, and what is added to variances
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class LadderNetwork:
                 params[f"down_{index - 1}"] = down
         return drawn(key, params), statistics
 
-    def up(
+    def bottom_up(
         self, params: Any, statistics: Any, x: jax.Array, *, train: bool = False
     ) -> tuple[tuple[jax.Array, ...], Any]:
         """Mean and log scale that x [b, *shape] alone suggests for each layer, [b, 2 d] from the data up; the next statistics."""
@@ -78,15 +78,15 @@ class LadderNetwork:
                     moments = (
                         {"mean": jnp.mean(h, axis=0), "variance": jnp.var(h, axis=0)} if train else statistics[name]
                     )
-                    scale = (1.0 + own[layer]["gain"]) * jax.lax.rsqrt(moments["variance"] + LEAST_VARIANCE)
+                    scale = (1.0 + own[layer]["gain"]) * jax.lax.rsqrt(moments["variance"] + EPSILON)
                     h = (h - moments["mean"]) * scale
                     after[name] = jax.tree.map(_tracked, statistics[name], moments) if train else moments
                 h = activation_function(self.activation)(h + own[layer]["bias"])
             found.append(_affine(own["last"], h))
         return tuple(found), after
 
-    def down(self, params: Any, code: jax.Array, activations: tuple[jax.Array, ...] | None, source: str) -> Pass:
-        """The way down; see ``HierarchicalNetwork.down``. The posterior is the product of what x suggests and the prior, by their
+    def top_down(self, params: Any, code: jax.Array, activations: tuple[jax.Array, ...] | None, source: str) -> TopDownPass:
+        """The way down; see ``TopDownNetwork.top_down``. The posterior is the product of what x suggests and the prior, by their
         precisions."""
         z, stop, found = code[..., :0], 0, []
         for index in reversed(range(len(self.latents))):
@@ -100,7 +100,7 @@ class LadderNetwork:
             if activations is not None:
                 q_mean, q_log_scale = _moments(jnp.broadcast_to(activations[index], (*code.shape[:-1], 2 * size)))
                 if index < len(self.latents) - 1:
-                    q_mean, q_log_scale = merged(q_mean, q_log_scale, p_mean, p_log_scale)
+                    q_mean, q_log_scale = gaussian_product(q_mean, q_log_scale, p_mean, p_log_scale)
             z = code[..., start:stop]
             if source != "given":
                 mean, log_scale = (p_mean, p_log_scale) if source == "prior" else (q_mean, q_log_scale)
@@ -108,7 +108,7 @@ class LadderNetwork:
                 z = mean + jnp.exp(log_scale) * z
             found.append((z, p_mean, p_log_scale, q_mean, q_log_scale))
         joined: Any = [None if parts[0] is None else jnp.concatenate(parts, -1) for parts in zip(*found, strict=True)]
-        return Pass(z, *joined)
+        return TopDownPass(z, *joined)
 
     def output(self, params: Any, features: jax.Array) -> jax.Array:
         """The lowest layer's z [..., d] as [..., *shape, outputs], the last two axes joined."""
@@ -121,11 +121,11 @@ class LadderNetwork:
         return _affine(params["last"], z)
 
 
-def merged(mean: jax.Array, log_scale: jax.Array, other_mean: jax.Array, other_log_scale: jax.Array) -> Any:
+def gaussian_product(mean: jax.Array, log_scale: jax.Array, other_mean: jax.Array, other_log_scale: jax.Array) -> Any:
     """Mean and log scale of the product of two normal densities, elementwise: precisions add up.
 
     Example:
-      >>> [float(one) for one in merged(jnp.array(1.0), jnp.array(0.0), jnp.array(3.0), jnp.array(0.0))]
+      >>> [float(one) for one in gaussian_product(jnp.array(1.0), jnp.array(0.0), jnp.array(3.0), jnp.array(0.0))]
       [2.0, -0.3465735912322998]
 
     References: Sonderby et al. 2016, eqs. 17 and 18.
@@ -149,8 +149,8 @@ def _affine(params: Any, x: jax.Array) -> jax.Array:
 
 def _moments(raw: jax.Array) -> tuple[jax.Array, jax.Array]:
     mean, log_scale = jnp.split(raw, 2, axis=-1)
-    return mean, bounded(log_scale, LOG_SCALE_LIMIT)
+    return mean, soft_clip(log_scale, LOG_SCALE_LIMIT)
 
 
 def _tracked(running: jax.Array, batch: jax.Array) -> jax.Array:
-    return jax.lax.stop_gradient(MEMORY * running + (1.0 - MEMORY) * batch)
+    return jax.lax.stop_gradient(STATISTICS_DECAY * running + (1.0 - STATISTICS_DECAY) * batch)

@@ -48,7 +48,7 @@ class GRU(nn.Module):
         return self.step(h, self.gates(x))
 
 
-def states_over_time(gru: GRU, params: Any, x: jax.Array) -> jax.Array:
+def hidden_states(gru: GRU, params: Any, x: jax.Array) -> jax.Array:
     """The states before the first frame (zeros) and after each, [..., t + 1, features].
 
     Args:
@@ -58,7 +58,7 @@ def states_over_time(gru: GRU, params: Any, x: jax.Array) -> jax.Array:
     Example:
       >>> gru = GRU(features=3)
       >>> params = gru.init(jax.random.key(0), jnp.zeros(3), jnp.zeros(5))["params"]
-      >>> states_over_time(gru, params, jnp.ones((2, 7, 5))).shape
+      >>> hidden_states(gru, params, jnp.ones((2, 7, 5))).shape
       (2, 8, 3)
     """
     gates: Any = gru.apply({"params": params}, x, method="gates")

@@ -24,13 +24,13 @@ def area_weights(before: int, after: int) -> np.ndarray:
     return np.maximum(covered, 0.0) * after / before
 
 
-def resized(x: jax.Array, size: tuple[int, int]) -> jax.Array:
+def resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     """Images [..., h, w, c] at another size, each new pixel the mean over the area that it covers.
 
     Halving averages blocks of 2x2, doubling repeats pixels; other factors, odd ones too, weigh neighbours by their areas.
 
     Example:
-      >>> resized(jnp.arange(4.0).reshape(2, 2, 1), (1, 4))[..., 0]
+      >>> resize(jnp.arange(4.0).reshape(2, 2, 1), (1, 4))[..., 0]
       Array([[1., 1., 2., 2.]], dtype=float32)
     """
     for axis, after in zip((-3, -2), size, strict=True):
@@ -41,11 +41,11 @@ def resized(x: jax.Array, size: tuple[int, int]) -> jax.Array:
     return x
 
 
-def patches(x: jax.Array, sides: tuple[int, int]) -> jax.Array:
+def to_patches(x: jax.Array, sides: tuple[int, int]) -> jax.Array:
     """Images [b, h, w, c] as [b, ceil(h / sides[0]), ceil(w / sides[1]), patch], filled up with zeros at the end.
 
     Example:
-      >>> patches(jnp.ones((2, 7, 8, 3)), (2, 4)).shape
+      >>> to_patches(jnp.ones((2, 7, 8, 3)), (2, 4)).shape
       (2, 4, 2, 24)
     """
     (height, width), channels = (-(-n // side) for n, side in zip(x.shape[1:3], sides, strict=True)), x.shape[3]
@@ -55,11 +55,11 @@ def patches(x: jax.Array, sides: tuple[int, int]) -> jax.Array:
 
 
 def from_patches(x: jax.Array, sides: tuple[int, int]) -> jax.Array:
-    """The inverse of ``patches`` where nothing was filled up: [b, h, w, patch] -> [b, h sides[0], w sides[1], c].
+    """The inverse of ``to_patches`` where nothing was filled up: [b, h, w, patch] -> [b, h sides[0], w sides[1], c].
 
     Example:
       >>> x = jnp.arange(24.0).reshape(1, 4, 6, 1)
-      >>> bool(jnp.all(from_patches(patches(x, (2, 3)), (2, 3)) == x))
+      >>> bool(jnp.all(from_patches(to_patches(x, (2, 3)), (2, 3)) == x))
       True
     """
     _, height, width, size = x.shape

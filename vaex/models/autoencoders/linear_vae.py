@@ -47,7 +47,7 @@ def parts(config: Config, spec: Spec) -> latent.Parts:
     d = config.latent_dim
 
     def constant(raw: jax.Array, params: Any, hparams: Any) -> distributions.Normal:
-        return distributions.Normal(raw, jnp.broadcast_to(likelihoods.bounded(params["log_scale"]), raw.shape))
+        return distributions.Normal(raw, jnp.broadcast_to(likelihoods.soft_clip(params["log_scale"]), raw.shape))
 
     kind = latent.Posterior(d, constant, lambda key: {"log_scale": jnp.zeros(d)})
     it = latent.parts(config.networked(), spec, kind, latent.standard_prior(d))

@@ -18,7 +18,7 @@ from vaex import nets
 from vaex.core import PyTree
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.nets.image import halvings
+from vaex.nets.convnets import stage_sizes
 
 
 class Level(NamedTuple):
@@ -58,7 +58,7 @@ def levels(
         raise UserError(f"--downsampling={words}: expected powers of two, such as 4")
     height, width, colors = spec.shape
     stages = [factor.bit_length() - 1 for factor in factors]
-    sizes = halvings(height, width, sum(stages)) if min(height, width) >= 4 else ((height, width),)
+    sizes = stage_sizes(height, width, sum(stages)) if min(height, width) >= 4 else ((height, width),)
     if len(sizes) <= sum(stages):
         raise UserError(
             f"--downsampling={words}: images of {height}x{width} can be made smaller {2 ** (len(sizes) - 1)} times at most, "

@@ -110,7 +110,7 @@ def drawing(net: nets.CausalTransformer, classes: int) -> Draw:
         labels = latent.condition_batch(classes, label_key, n, label)
         condition = jax.nn.one_hot(labels["y"], classes) if classes else None
         params = variables.params["prior"]
-        return nets.sample_codes(net, params, key, n, temperature=temperature, condition=condition, given=given)
+        return nets.sample_codes(net, params, key, n, temperature=temperature, condition=condition, prefix=given)
 
     return drawn
 

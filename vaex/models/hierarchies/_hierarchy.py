@@ -1,7 +1,7 @@
 """The shared builder of models whose latents are layers, with priors given the layers above and posteriors given these and x.
 
-A code is the vector of all latents, those of the top layer first. Networks are as ``vaex.nets.HierarchicalNetwork``: ``sizes``
-and ``names`` of the layers, ``init``, ``up``, ``down`` and ``output``.
+A code is the vector of all latents, those of the top layer first. Networks are as ``vaex.nets.TopDownNetwork``: ``sizes``
+and ``names`` of the layers, ``init``, ``bottom_up``, ``top_down`` and ``output``.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class TopDownPosterior(Distribution):
         return posterior_at(self._down(value, "given")).log_prob(value)
 
     def _down(self, code: jax.Array, source: str) -> Any:
-        return self.network.down(self.params, code, self.activations, source)
+        return self.network.top_down(self.params, code, self.activations, source)
 
 
 @family
@@ -141,11 +141,11 @@ class TopDownPrior(Distribution):
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         noise = self.temperature * jax.random.normal(unrolled(key), (math.prod(shape[:-1]), shape[-1]))
-        return self.network.down(self.params, noise, None, "prior").z.reshape(shape)
+        return self.network.top_down(self.params, noise, None, "prior").z.reshape(shape)
 
     def _log_prob(self, value: jax.Array) -> jax.Array:
         code = value if value.ndim > 1 else value[None]
-        return prior_at(self.network.down(self.params, code, None, "given")).log_prob(value)
+        return prior_at(self.network.top_down(self.params, code, None, "given")).log_prob(value)
 
 
 def prior_at(found: Any) -> distributions.Normal:
@@ -179,14 +179,14 @@ def parts(network: Any, likelihood: Likelihood) -> Parts:
         return {"network": params, "likelihood": likelihood.init(), "statistics": statistics}
 
     def posterior(params: Any, hparams: Any, batch: Batch) -> TopDownPosterior:
-        activations, _ = network.up(params["network"], params["statistics"], batch["x"])
+        activations, _ = network.bottom_up(params["network"], params["statistics"], batch["x"])
         return TopDownPosterior(params["network"], activations, network)
 
     def prior(params: Any, hparams: Any) -> TopDownPrior:
         return TopDownPrior(params["network"], hparams.sample_temperature, network)
 
     def decode(params: Any, hparams: Any, z: jax.Array, batch: Batch) -> Any:
-        found = network.down(params["network"], z if z.ndim > 1 else z[None], None, "given")
+        found = network.top_down(params["network"], z if z.ndim > 1 else z[None], None, "given")
         likely = decoded(network, likelihood, params, hparams, found)
         return likely if z.ndim > 1 else jax.tree.map(lambda leaf: leaf[0], likely)
 
@@ -211,9 +211,9 @@ def model(network: Any, it: Parts) -> Model:
 
     def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
         params, x = whole(variables), batch["x"]
-        activations, statistics = network.up(params["network"], params["statistics"], x, train=train)
+        activations, statistics = network.bottom_up(params["network"], params["statistics"], x, train=train)
         noise = jax.random.normal(unrolled(key), (len(x), sum(network.sizes)))
-        found = network.down(params["network"], noise, activations, "posterior")
+        found = network.top_down(params["network"], noise, activations, "posterior")
         log_px = decoded(network, it.likelihood, params, hparams, found).log_prob(x)
         layers = kl_by_layer(network, found)
         kl = jnp.sum(jnp.stack(layers), axis=0)
@@ -223,9 +223,9 @@ def model(network: Any, it: Parts) -> Model:
     def log_weights(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, num_samples: int) -> jax.Array:
         """In one way down, where posterior, prior and decoder alone would take three."""
         params, x = whole(variables), batch["x"]
-        activations, _ = network.up(params["network"], params["statistics"], x)
+        activations, _ = network.bottom_up(params["network"], params["statistics"], x)
         noise = jax.random.normal(unrolled(key), (num_samples, len(x), sum(network.sizes)))
-        found = network.down(params["network"], noise, activations, "posterior")
+        found = network.top_down(params["network"], noise, activations, "posterior")
         log_px = decoded(network, it.likelihood, params, hparams, found).log_prob(x)
         return log_px + prior_at(found).log_prob(found.z) - posterior_at(found).log_prob(found.z)
 

@@ -116,7 +116,7 @@ def build(config: Config, spec: Spec) -> Recipe:
         nets.Level((max(1, round(height * one / side)), max(1, round(width * one / side))), count, wide)
         for one, count, wide in parse_blocks(config.blocks, config.width, side)
     )
-    network = nets.HierarchicalNetwork(
+    network = nets.TopDownNetwork(
         spec.shape,  # type: ignore[arg-type]
         levels,
         config.latent_channels,

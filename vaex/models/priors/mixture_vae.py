@@ -24,7 +24,7 @@ from vaex.errors import UserError
 from vaex.models import gaussian
 from vaex.models.gaussian import HParams
 from vaex.models.latent import Parts, Prior
-from vaex.models.likelihoods import bounded
+from vaex.models.likelihoods import soft_clip
 from vaex.plots.records import Grid
 
 __all__ = ["TINY", "Config", "HParams", "build"]
@@ -58,7 +58,7 @@ def build(config: Config, spec: Spec) -> Recipe:
         return {"logits": jnp.zeros(config.components), "means": means, "log_scales": jnp.zeros(shape)}
 
     def distribution(params: Any, hparams: Any, posterior: Any) -> distributions.Mixture:
-        components = distributions.Normal(params["means"], bounded(params["log_scales"]))
+        components = distributions.Normal(params["means"], soft_clip(params["log_scales"]))
         return distributions.Mixture(params["logits"], components)
 
     it = gaussian.gaussian_parts(config, spec, Prior(distribution, init))

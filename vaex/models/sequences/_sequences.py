@@ -20,7 +20,7 @@ from vaex.errors import UserError
 from vaex.models import latent, likelihoods
 from vaex.models.networks import Networked, networks
 from vaex.models.sequences import _sequence_figures as sequence_pictures
-from vaex.nets.activations import bounded
+from vaex.nets.activations import soft_clip
 
 FRAMES = 3  # of the sequences that the laws give to a model
 TINY: dict[str, Any] = {"latent_dim": 2, "network": "mlp", "hidden": (8,), "channels": (2, 2), "recurrent": 4}
@@ -104,7 +104,7 @@ def gaussian_map(config: Config) -> nets.MLP:
 def moments(raw: Any) -> tuple[jax.Array, jax.Array]:
     """Means and bounded log scales, [..., d] each, of what a ``gaussian_map`` gives."""
     mean, log_scale = jnp.split(raw, 2, axis=-1)
-    return mean, bounded(log_scale)
+    return mean, soft_clip(log_scale)
 
 
 def normal(raw: Any) -> distributions.Normal:

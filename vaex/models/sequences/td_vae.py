@@ -101,7 +101,7 @@ def build(config: Config, spec: Spec) -> Recipe:
         return frames.init(frames_key, batch) | maps | {"gru": gru.init(gru_key, state, evidence)["params"]}
 
     def states(params: Any, x: jax.Array) -> jax.Array:
-        return nets.states_over_time(gru, params["gru"], frames.encode(params, x))
+        return nets.hidden_states(gru, params["gru"], frames.encode(params, x))
 
     def conditionals(params: Any, hparams: Any) -> td.Conditionals:
         def normal(name: str, *given: jax.Array) -> Any:

@@ -1,1 +1,5 @@
-"""Convolutions on CPU as matrix products, with gradients by hand."""
+"""Convolutions as matrix products on CPU, with hand-written gradients."""
+
+from vaex.ops.cpu_conv.api import convolve, convolve_transpose
+
+__all__ = ["convolve", "convolve_transpose"]

@@ -1,4 +1,4 @@
-"""Residual convolutional encoder and decoder between images and maps of features, a whole number of halvings apart."""
+"""Residual convolutional encoder and decoder between images and maps of features, a whole number of stage_sizes apart."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import jax
 
 from vaex.nets.activations import activation_function
 from vaex.nets.conv import Conv, ConvTranspose
-from vaex.nets.image import halvings
+from vaex.nets.convnets import stage_sizes
 
 
 class ResidualBlock(nn.Module):
@@ -32,12 +32,12 @@ class ResidualBlock(nn.Module):
 class ResidualEncoder(nn.Module):
     """Convolutions 4x4 with stride 2, and with any residual blocks a 3x3 one and these; an activation after all.
 
-    Sides are halved as ``halvings`` says: any size is read to its last pixel. Parameters: ``down_0``, ..., ``conv``,
+    Sides are halved as ``stage_sizes`` says: any size is read to its last pixel. Parameters: ``down_0``, ..., ``conv``,
     ``block_0``, ...
 
     Attributes:
       channels: width of all layers.
-      stages: halvings, each of which needs at least 4 pixels on each side.
+      stages: stage_sizes, each of which needs at least 4 pixels on each side.
       blocks: residual blocks; without any there is no 3x3 convolution before them either.
       activation: name, see ``activation_function``.
     Example:
@@ -58,7 +58,7 @@ class ResidualEncoder(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., h, w, c] -> [..., h', w', channels].
 
-        Raises: UserError for an image too small for the halvings or an unknown activation.
+        Raises: UserError for an image too small for the stage_sizes or an unknown activation.
         """
         activation = activation_function(self.activation)
         for index in range(self.stages):
@@ -69,7 +69,7 @@ class ResidualEncoder(nn.Module):
 class ResidualDecoder(nn.Module):
     """The mirror of ``ResidualEncoder``: a 3x3 convolution, residual blocks, transposed convolutions 4x4 with stride 2.
 
-    The map's sides must be those that ``halvings`` gives for the image. Parameters: ``conv``, ``block_0``, ..., and ``up_1``,
+    The map's sides must be those that ``stage_sizes`` gives for the image. Parameters: ``conv``, ``block_0``, ..., and ``up_1``,
     ``up_0`` (the last layer).
 
     Attributes:
@@ -99,7 +99,7 @@ class ResidualDecoder(nn.Module):
         """
         activation = activation_function(self.activation)
         height, width, features = self.shape
-        sizes = halvings(height, width, self.stages)
+        sizes = stage_sizes(height, width, self.stages)
         if x.shape[-3:-1] != sizes[-1]:
             raise ValueError(
                 f"ResidualDecoder: x has shape {x.shape}, expected [..., {sizes[-1][0]}, {sizes[-1][1]}, n]"

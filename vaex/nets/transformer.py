@@ -175,7 +175,7 @@ def sample_codes(
     *,
     temperature: Any = 1.0,
     condition: jax.Array | None = None,
-    given: jax.Array | None = None,
+    prefix: jax.Array | None = None,
 ) -> jax.Array:
     """n sequences drawn code by code, in one scan over the positions.
 
@@ -185,19 +185,19 @@ def sample_codes(
       n: sequences.
       temperature: that logits are divided by, above 0: below 1 likelier codes are drawn more often.
       condition: [n, m], as in training.
-      given: [n, t] integers, the first t codes of each sequence: they are kept.
+      prefix: [n, t] integers, the first t codes of each sequence; they are kept.
     Returns: [n, length] int32.
     Example:
       >>> net = CausalTransformer(kinds=(0, 0, 0), codes=5, width=8, layers=1, heads=2)
       >>> variables = net.init(jax.random.key(0), jnp.zeros((1, 3), jnp.int32))
-      >>> drawn = sample_codes(net, variables["params"], jax.random.key(1), 4, given=jnp.full((4, 2), 3))
+      >>> drawn = sample_codes(net, variables["params"], jax.random.key(1), 4, prefix=jnp.full((4, 2), 3))
       >>> drawn.shape, drawn[:, :2].tolist()
       ((4, 3), [[3, 3], [3, 3], [3, 3], [3, 3]])
     """
     length = len(net.kinds)
-    known = 0 if given is None else given.shape[1]
+    known = 0 if prefix is None else prefix.shape[1]
     fixed = jnp.zeros((n, length), jnp.int32)
-    fixed = fixed if given is None else fixed.at[:, :known].set(given)
+    fixed = fixed if prefix is None else fixed.at[:, :known].set(prefix)
 
     def step(carry: tuple[jax.Array, PyTree], inputs: tuple[jax.Array, jax.Array]) -> tuple[Any, jax.Array]:
         (before, cache), (position, wanted) = carry, inputs

@@ -68,7 +68,7 @@ def test_samples_follow_the_logits_and_keep_what_is_given(variables):
         found = np.bincount(3 * drawn[:, 0] + drawn[:, 1], minlength=9) / len(drawn)
         assert np.all(np.abs(found - expected) < 4.5 * np.sqrt(expected / len(drawn)) + 1e-9)
     given = jnp.asarray([[2], [0]])
-    np.testing.assert_array_equal(sample_codes(net, params, KEY, 2, given=given)[:, :1], given)
+    np.testing.assert_array_equal(sample_codes(net, params, KEY, 2, prefix=given)[:, :1], given)
 
 
 def test_dropout_leaves_out_the_share_it_says_and_keeps_the_mean():

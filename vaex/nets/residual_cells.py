@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.nets.activations import activation_function, bounded
+from vaex.nets.activations import activation_function, soft_clip
 from vaex.nets.conv import Conv
 
 LOG_SCALE_LIMIT = 5.0  # of latents: no ratio of two scales is beyond e^10
@@ -148,4 +148,4 @@ class TopDownCell(nn.Module):
 
 def _moments(raw: jax.Array) -> tuple[jax.Array, jax.Array]:
     mean, log_scale = jnp.split(raw.astype(jnp.float32), 2, axis=-1)
-    return mean, bounded(log_scale, LOG_SCALE_LIMIT)
+    return mean, soft_clip(log_scale, LOG_SCALE_LIMIT)

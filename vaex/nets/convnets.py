@@ -13,7 +13,7 @@ from vaex.nets.conv import Conv, ConvTranspose
 from vaex.nets.mlp import conditioned
 
 
-def halvings(height: int, width: int, stages: int) -> tuple[tuple[int, int], ...]:
+def stage_sizes(height: int, width: int, stages: int) -> tuple[tuple[int, int], ...]:
     """Image sizes from the first to the last stage of stride 2: as many of ``stages`` as leave 2 pixels on each side.
 
     Each stage maps a side of n pixels to n // 2 and reads every pixel, odd n included. 8 pixels allow two stages, 28 three,
@@ -21,7 +21,7 @@ def halvings(height: int, width: int, stages: int) -> tuple[tuple[int, int], ...
 
     Raises: UserError for sides below 4 pixels, which allow none.
     Example:
-      >>> halvings(28, 35, stages=4)
+      >>> stage_sizes(28, 35, stages=4)
       ((28, 35), (14, 17), (7, 8), (3, 4))
     """
     if min(height, width) < 4:
@@ -35,7 +35,7 @@ def halvings(height: int, width: int, stages: int) -> tuple[tuple[int, int], ...
 class ConvEncoder(nn.Module):
     """Convolutions 4x4 with stride 2, then one hidden dense layer, then an affine map.
 
-    The number of stages is the length of ``channels``, or less where the image is small (``halvings``): then the first
+    The number of stages is the length of ``channels``, or less where the image is small (``stage_sizes``): then the first
     entries count. Parameters: ``conv_0``, ``conv_1``, ..., ``hidden``, ``output``.
 
     Attributes:
@@ -70,7 +70,7 @@ class ConvEncoder(nn.Module):
         activation = activation_function(self.activation)
         if x.ndim < 3:
             raise ValueError(f"ConvEncoder: x has shape {x.shape}, expected [..., h, w, c]; add the missing axes")
-        sizes = halvings(x.shape[-3], x.shape[-2], len(self.channels))
+        sizes = stage_sizes(x.shape[-3], x.shape[-2], len(self.channels))
         for index, width in enumerate(self.channels[: len(sizes) - 1]):
             layer = Conv(width, (4, 4), strides=2, padding=1, lowering=self.lowering, name=f"conv_{index}")
             x = activation(layer(x))
@@ -117,7 +117,7 @@ class ConvDecoder(nn.Module):
         """
         activation = activation_function(self.activation)
         height, width, channels = self.shape
-        sizes = halvings(height, width, len(self.channels))
+        sizes = stage_sizes(height, width, len(self.channels))
         widths = (channels, *self.channels[: len(sizes) - 1])
         x = activation(conditioned(nn.Dense(self.hidden, name="hidden")(z), condition))
         x = activation(nn.Dense(math.prod(sizes[-1]) * widths[-1], name="grid")(x))

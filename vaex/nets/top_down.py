@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaex.nets.cells import ResidualCell, TopDownCell, deviation, drawn, layer
+from vaex.nets.residual_cells import ResidualCell, TopDownCell, deviation, drawn, layer
 from vaex.nets.conv import Conv, ConvTranspose
-from vaex.nets.resize import from_patches, patches, resized
+from vaex.nets.resize import from_patches, resize, to_patches
 
 
 class Level(NamedTuple):
@@ -22,7 +22,7 @@ class Level(NamedTuple):
     width: int
 
 
-class Pass(NamedTuple):
+class TopDownPass(NamedTuple):
     """What a way down gives.
 
     ``features``: what the output is made of. Of all latents, those of the top layer first, [..., d] each: ``z``, mean and log
@@ -38,7 +38,7 @@ class Pass(NamedTuple):
 
 
 @dataclass(frozen=True)
-class HierarchicalNetwork:
+class TopDownNetwork:
     """Pure functions of a tree of parameters, in which cells of equal shape are stacked.
 
     Attributes:
@@ -51,7 +51,7 @@ class HierarchicalNetwork:
       remat: whether the gradient computes what is inside a cell anew instead of keeping it.
       scan: whether cells of equal shape are one loop, which compiles once, or are written out one after the other.
     Example:
-      >>> network = HierarchicalNetwork((8, 8, 1), (Level((4, 4), 2, 8), Level((1, 1), 1, 8)), latents=2, outputs=1)
+      >>> network = TopDownNetwork((8, 8, 1), (Level((4, 4), 2, 8), Level((1, 1), 1, 8)), latents=2, outputs=1)
       >>> network.sizes
       (2, 32, 32)
     """
@@ -137,14 +137,14 @@ class HierarchicalNetwork:
         An average would say nothing of where in the patch something is, and leave the top layers without much to tell.
         """
         level = self.levels[index]
-        x = patches(x, _ratio(self.levels[index - 1], level))
-        return resized(self._linear(level.width).apply({"params": params["from_below"]}, x), level.shape)
+        x = to_patches(x, _ratio(self.levels[index - 1], level))
+        return resize(self._linear(level.width).apply({"params": params["from_below"]}, x), level.shape)
 
     def _lowered(self, params: Any, index: int, x: jax.Array) -> jax.Array:
         """What comes from the coarser level, each pixel mapped to a patch of this one."""
         level, ratio = self.levels[index], _ratio(self.levels[index], self.levels[index + 1])
         x = self._linear(math.prod(ratio) * level.width).apply({"params": params["from_above"]}, x)
-        return resized(from_patches(x, ratio), level.shape)
+        return resize(from_patches(x, ratio), level.shape)
 
     def _through(self, cell: Any, params: Any, level: Level, x: jax.Array, inputs: Any = None) -> tuple[jax.Array, Any]:
         """x through all cells of a level; ``cell(params, x, inputs) -> (x, results)``, of inputs and results [cells, ...]."""
@@ -156,12 +156,12 @@ class HierarchicalNetwork:
         body = jax.checkpoint(body, prevent_cse=not scan) if self.remat else body
         return jax.lax.scan(body, x, (params, inputs), length=level.cells, unroll=1 if scan else level.cells)
 
-    def up(
+    def bottom_up(
         self, params: Any, statistics: Any, x: jax.Array, *, train: bool = False
     ) -> tuple[tuple[jax.Array, ...], Any]:
         """Activations of images x [b, h, w, c] at each level, from the finest; and the statistics as they were."""
         finest = self.levels[0].shape
-        y: Any = resized(self._stem().apply({"params": params["stem"]}, x), finest)  # type: ignore[arg-type]
+        y: Any = resize(self._stem().apply({"params": params["stem"]}, x), finest)  # type: ignore[arg-type]
         found = []
         for index, level in enumerate(self.levels):
             own, up = params[f"level_{index}"], self._cells(level)[0]
@@ -170,13 +170,13 @@ class HierarchicalNetwork:
             found.append(y)
         return tuple(found), statistics
 
-    def down(self, params: Any, code: jax.Array, activations: tuple[jax.Array, ...] | None, source: str) -> Pass:
+    def top_down(self, params: Any, code: jax.Array, activations: tuple[jax.Array, ...] | None, source: str) -> TopDownPass:
         """The way down.
 
         Args:
           params: of the whole network.
           code: [..., d], what makes z in each layer, from the top; of several axes the last before d is b.
-          activations: from ``up``, of b examples; or None.
+          activations: from ``bottom_up``, of b examples; or None.
           source: what the code is: noise of the "posterior" or of the "prior", or "given", z itself.
         """
         lead, flat = code.shape[:-1], code.reshape(-1, code.shape[-1])
@@ -201,13 +201,13 @@ class HierarchicalNetwork:
             start = stop
         z = [None if parts[0] is None else jnp.concatenate(parts, -1) for parts in zip(*found, strict=True)]
         joined: Any = [one if one is None else one.reshape(code.shape) for one in z]
-        return Pass(x.reshape(*lead, *finest.shape, finest.width), *joined)
+        return TopDownPass(x.reshape(*lead, *finest.shape, finest.width), *joined)
 
     def output(self, params: Any, features: jax.Array) -> jax.Array:
         """Features [..., h', w', c'] as images [..., h, w, outputs]."""
         flat = features.reshape(-1, *features.shape[-3:]).astype(jnp.float32)
         coarse = (-(-self.image[0] // self._stride), -(-self.image[1] // self._stride))
-        raw: Any = self._output().apply({"params": params["output"]}, resized(flat, coarse))
+        raw: Any = self._output().apply({"params": params["output"]}, resize(flat, coarse))
         raw = raw[:, : self.image[0], : self.image[1]]
         return raw.reshape(*features.shape[:-3], *raw.shape[1:])
 

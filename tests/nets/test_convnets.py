@@ -10,7 +10,7 @@ import pytest
 
 from vaex.errors import UserError
 from vaex.nets import ConvDecoder, ConvEncoder
-from vaex.nets.image import halvings
+from vaex.nets.convnets import stage_sizes
 
 CHANNELS = (3, 4, 5, 6)
 SHAPES = [(8, 8, 1), (9, 8, 3), (11, 13, 2), (28, 28, 1), (33, 16, 4), (8, 40, 1)]
@@ -33,7 +33,7 @@ def standard_normal(seed, shape):
     ],
 )
 def test_stages_halve_until_a_side_has_two_or_three_pixels(height, width, stages, expected):
-    assert list(halvings(height, width, stages)) == expected
+    assert list(stage_sizes(height, width, stages)) == expected
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -41,7 +41,7 @@ def test_encoder_equals_linens_layers_and_reads_every_pixel(shape, filled):
     class Reference(nn.Module):
         @nn.compact
         def __call__(self, x):
-            for index in range(len(halvings(*shape[:2], 4)) - 1):
+            for index in range(len(stage_sizes(*shape[:2], 4)) - 1):
                 x = nn.tanh(nn.Conv(CHANNELS[index], (4, 4), 2, 1, name=f"conv_{index}")(x))
             x = nn.tanh(nn.Dense(7, name="hidden")(x.reshape(x.shape[0], -1)))
             return nn.Dense(10, name="output")(x)
@@ -62,7 +62,7 @@ def test_encoder_equals_linens_layers_and_reads_every_pixel(shape, filled):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_decoder_equals_linens_layers_and_fills_every_pixel(shape, filled):
-    sizes = halvings(*shape[:2], 4)
+    sizes = stage_sizes(*shape[:2], 4)
     widths = (shape[2], *CHANNELS)
 
     class Reference(nn.Module):

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaex.nets import HierarchicalNetwork, Level
-from vaex.nets.cells import Bottleneck, drawn
+from vaex.nets import TopDownNetwork, Level
+from vaex.nets.residual_cells import Bottleneck, drawn
 
 KEY = jax.random.key(0)
-NETWORK = HierarchicalNetwork((8, 8, 1), (Level((4, 4), 2, 8), Level((1, 1), 1, 6)), latents=2, outputs=1)
+NETWORK = TopDownNetwork((8, 8, 1), (Level((4, 4), 2, 8), Level((1, 1), 1, 6)), latents=2, outputs=1)
 
 
 def test_kernels_have_the_spread_they_are_declared_with():
@@ -34,7 +34,7 @@ def test_stacked_cells_start_apart_and_priors_as_standard_normal():
     kernel = params["level_0"]["down"]["posterior"]["layer_0"]["kernel"]
     assert kernel.shape[0] == 2 and not np.allclose(kernel[0], kernel[1])
     assert statistics == ()
-    found = NETWORK.down(params, jax.random.normal(KEY, (3, sum(NETWORK.sizes))), None, "prior")
+    found = NETWORK.top_down(params, jax.random.normal(KEY, (3, sum(NETWORK.sizes))), None, "prior")
     assert np.all(np.asarray(found.prior_mean) == 0) and np.all(np.asarray(found.prior_log_scale) == 0)
     assert found.posterior_mean is None and NETWORK.names == ("1x1", "4x4", "4x4")
     assert NETWORK.output(params, found.features).shape == (3, 8, 8, 1)
@@ -42,9 +42,9 @@ def test_stacked_cells_start_apart_and_priors_as_standard_normal():
 
 def test_several_leading_axes_are_as_many_single_ones():
     params, _ = NETWORK.init(KEY)
-    activations, _ = NETWORK.up(params, (), jax.random.normal(KEY, (3, 8, 8, 1)))
+    activations, _ = NETWORK.bottom_up(params, (), jax.random.normal(KEY, (3, 8, 8, 1)))
     code = jax.random.normal(KEY, (2, 3, sum(NETWORK.sizes)))
-    both = NETWORK.down(params, code, activations, "posterior")
-    one = NETWORK.down(params, code[1], activations, "posterior")
+    both = NETWORK.top_down(params, code, activations, "posterior")
+    one = NETWORK.top_down(params, code[1], activations, "posterior")
     for a, b in zip(both, one, strict=True):
         np.testing.assert_allclose(a[1], b, rtol=1e-4, atol=1e-5)
