@@ -58,7 +58,12 @@ ALLOWED: dict[str, set[str]] = {
     "cli": {*RUN, "runs"},
 }
 # files that list and open the rooms above or beside them, for users
-DOORS = {"__init__.py": set(ALLOWED), "data/__init__.py": DATA, "data/registry.py": DATA, "ops/__init__.py": {"ops.cpu_conv"}}
+DOORS = {
+    "__init__.py": set(ALLOWED),
+    "data/__init__.py": DATA,
+    "data/registry.py": DATA,
+    "ops/__init__.py": {"ops.cpu_conv"},
+}
 EXTERNAL = {  # distributions beside the standard library
     "errors": set(),
     "files": set(),

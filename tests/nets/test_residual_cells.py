@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaex.nets import TopDownNetwork, Level
+from vaex.nets import Level, TopDownNetwork
 from vaex.nets.residual_cells import Bottleneck, drawn
 
 KEY = jax.random.key(0)

@@ -85,7 +85,9 @@ class LadderNetwork:
             found.append(_affine(own["last"], h))
         return tuple(found), after
 
-    def top_down(self, params: Any, code: jax.Array, activations: tuple[jax.Array, ...] | None, source: str) -> TopDownPass:
+    def top_down(
+        self, params: Any, code: jax.Array, activations: tuple[jax.Array, ...] | None, source: str
+    ) -> TopDownPass:
         """The way down; see ``TopDownNetwork.top_down``. The posterior is the product of what x suggests and the prior, by their
         precisions."""
         z, stop, found = code[..., :0], 0, []

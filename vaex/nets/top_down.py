@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from vaex.nets.residual_cells import ResidualCell, TopDownCell, deviation, drawn, layer
 from vaex.nets.conv import Conv, ConvTranspose
+from vaex.nets.residual_cells import ResidualCell, TopDownCell, deviation, drawn, layer
 from vaex.nets.resize import from_patches, resize, to_patches
 
 
@@ -170,7 +170,9 @@ class TopDownNetwork:
             found.append(y)
         return tuple(found), statistics
 
-    def top_down(self, params: Any, code: jax.Array, activations: tuple[jax.Array, ...] | None, source: str) -> TopDownPass:
+    def top_down(
+        self, params: Any, code: jax.Array, activations: tuple[jax.Array, ...] | None, source: str
+    ) -> TopDownPass:
         """The way down.
 
         Args:
