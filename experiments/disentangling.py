@@ -5,7 +5,7 @@ beta_tc_vae at several beta, factor_vae at several gamma. Prints, for every sett
 posterior against the reconstruction, as means and standard errors over the seeds.
 
 One estimator serves all: q(z) is the mixture of the posteriors of all 737,280 images, evaluated exactly at --samples draws of z
-(vaex.evaluation.aggregate), so that no method is measured by what it was trained on, and no minibatch biases it.
+(vaex.evaluation.aggregate_posterior), so that no method is measured by what it was trained on, and no minibatch biases it.
 
 More independent latents could be had by encoding less. So each setting of beta_tc_vae and factor_vae is held against a beta_vae of
 the same reconstruction: where none of the sweep comes within --tolerance nats, further beta are trained, chosen by interpolation.
@@ -33,8 +33,8 @@ from vaex.cli import main as cli
 from vaex.data.synthetic.factors import FactorSource
 from vaex.data.synthetic.sprites import sprites
 from vaex.errors import UserError
-from vaex.evaluation import latents
-from vaex.evaluation.aggregate import aggregate_kl
+from vaex.evaluation import latents, traversals
+from vaex.evaluation.aggregate_posterior import aggregate_kl
 from vaex.evaluation.likelihood import estimate
 from vaex.files import atomic_path, read_json, write_json
 from vaex.plots.records import Curves, Grid
@@ -289,9 +289,9 @@ def draw_traversals(setting: Setting, image: np.ndarray, path: pathlib.Path) -> 
     index = setting.members[0]
     run = vaex.load(setting.directory, member=index)
     kl = np.array(read_json(setting.directory / "summary.json")["members"][index]["kl_per_latent"])
-    order, values = latents.order_by_kl(kl), latents.traversal_values()
+    order, values = latents.order_by_kl(kl), traversals.traversal_values()
     base = np.asarray(run.encode(image).mean)[0]
-    images = latents.latent_traversals(lambda z: run.decode(z).mean, base, order, values)
+    images = traversals.latent_traversals(lambda z: run.decode(z).mean, base, order, values)
     rows = tuple(f"z{latent}  KL {kl[latent]:.2f}" for latent in order)
     plots.save(Grid(images, rows, tuple(f"{value:.3g}" for value in values), setting.name), path)
 

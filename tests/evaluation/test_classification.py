@@ -27,7 +27,7 @@ def exact(x, log_prior):
 @pytest.mark.parametrize("prior", [None, [0.7, 0.2, 0.1]])
 def test_the_generative_classifier_is_bayes_rule(prior):
     x = np.linspace(-3, 4, 9).astype(np.float32)
-    bound = likelihood.log_likelihood(classification.each_class(log_weights, 3), num_samples=20_000)
+    bound = likelihood.log_likelihood(classification.log_weights_by_class(log_weights, 3), num_samples=20_000)
     log_px = bound(jax.random.key(0), None, None, {"x": jnp.asarray(x), "y": jnp.zeros(9, jnp.int32)})
     assert log_px.shape == (9, 3)
     log_prior = np.log(np.full(3, 1 / 3) if prior is None else np.asarray(prior))

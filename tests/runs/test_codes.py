@@ -10,7 +10,8 @@ import vaex
 from vaex import files
 from vaex.cli import main as cli
 from vaex.core import Latents
-from vaex.evaluation.units import count_active, kl_per_unit, traversals, units
+from vaex.evaluation.latents import count_active, kl_per_latent, latent_variables
+from vaex.evaluation.traversals import traversal_paths
 
 KEY = jax.random.key(0)
 IMAGES = np.random.default_rng(0).integers(0, 17, (5, 8, 8, 1))
@@ -97,15 +98,18 @@ def test_only_what_the_prior_says_needs_labels(run):
     np.testing.assert_allclose(given, every[np.arange(5), np.arange(5)], rtol=1e-5)
 
 
-def test_units_of_integer_codes():
+def test_latent_variables_of_integer_codes():
     codes = np.array([[0, 7, 1, 2, 5, 5], [1, 7, 1, 2, 5, 5], [1, 7, 2, 2, 5, 5], [1, 7, 3, 2, 5, 5]])
-    parts = units((Latents("code", 2, 8), Latents("code", 4, 8)), 6)
-    assert [(part.name, part.start, part.stop) for part in parts] == [("codes 0", 0, 2), ("codes 2", 2, 6)]
-    assert kl_per_unit(parts, codes, np.zeros((4, 6))) is None
-    assert count_active(parts, codes) == 2  # the first and the third place
-    found = traversals(parts, codes, np.zeros((4, 6)))
-    assert found.kl is None and set(found.names) <= {f"code {place}" for place in range(6)}
-    way = found.codes[found.names.index("code 2")]
-    way = way[np.isfinite(way).all(axis=1)]
-    np.testing.assert_array_equal(way[:, 2], [1, 2, 3])  # the most frequent first
-    np.testing.assert_array_equal(np.delete(way, 2, axis=1), np.tile(np.delete(codes[0], 2), (3, 1)))
+    variables = latent_variables((Latents("code", 2, 8), Latents("code", 4, 8)), 6)
+    assert [(variable.name, variable.start, variable.stop) for variable in variables] == [
+        ("codes 0", 0, 2),
+        ("codes 2", 2, 6),
+    ]
+    assert kl_per_latent(variables, codes, np.zeros((4, 6))) is None
+    assert count_active(variables, codes) == 2  # the first and the third place
+    paths = traversal_paths(variables, codes, np.zeros((4, 6)))
+    assert paths.kl is None and set(paths.names) <= {f"code {place}" for place in range(6)}
+    path = paths.codes[paths.names.index("code 2")]
+    path = path[np.isfinite(path).all(axis=1)]
+    np.testing.assert_array_equal(path[:, 2], [1, 2, 3])  # the most frequent first
+    np.testing.assert_array_equal(np.delete(path, 2, axis=1), np.tile(np.delete(codes[0], 2), (3, 1)))

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from vaex.evaluation.likelihood import Estimate, estimate
 
 
-def each_class(log_weights: Callable[..., jax.Array], classes: int) -> Callable[..., jax.Array]:
+def log_weights_by_class(log_weights: Callable[..., jax.Array], classes: int) -> Callable[..., jax.Array]:
     """The log weights of every class, [k, b, classes], of a model whose ``log_weights`` are of x given the label of the batch.
 
     ``vaex.evaluation.likelihood.log_likelihood`` of it gives importance-weighted log p(x|y), [b, classes].
@@ -23,7 +23,7 @@ def each_class(log_weights: Callable[..., jax.Array], classes: int) -> Callable[
       classes: labels are 0..classes-1.
     Example:
       >>> by_label = lambda key, variables, hparams, batch, k: jnp.tile(-1.0 * batch["y"], (k, 1))
-      >>> each_class(by_label, 3)(None, None, None, {"x": jnp.zeros((2, 4))}, 1).tolist()
+      >>> log_weights_by_class(by_label, 3)(None, None, None, {"x": jnp.zeros((2, 4))}, 1).tolist()
       [[[-0.0, -1.0, -2.0], [-0.0, -1.0, -2.0]]]
     """
 

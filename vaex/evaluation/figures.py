@@ -1,18 +1,18 @@
-"""Builders of the figure records that every model gets: plain arrays in, ``Grid``, ``Bars`` and ``Curves`` out."""
+"""Builders of the figure records that every model gets: plain arrays in, ``Grid`` and ``Bars`` out.
+
+Axes: n images, h w c image, r rows, t columns, d latents.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from vaex.evaluation.latents import order_by_kl
-from vaex.plots.records import Bars, Curves, Grid
-
-NATS = ("elbo", "bound", "kl", "reconstruction", "log_likelihood", "loss")  # metrics that end so are nats
+from vaex.plots.records import Bars, Grid
 
 
 def reconstruction_grid(
@@ -154,75 +154,6 @@ def kl_bars(kl_per_latent: ArrayLike, names: Sequence[str] = (), *, title: str =
         raise ValueError(f"kl_bars: {len(names)} names for {len(kl)} latents, expected one for each")
     order = order_by_kl(kl)
     return Bars(kl[order], tuple(names[latent] for latent in order), "latent", "nats", title)
-
-
-def training_curves(
-    rows: Sequence[Mapping[str, Any]], *, members: Sequence[str] = (), metrics: Sequence[str] = (), x: str = "step"
-) -> dict[str, Curves]:
-    """One panel per metric with a line per population member, from the rows of ``metrics.jsonl``.
-
-    A row that lacks a metric, or has null for it, leaves a gap.
-
-    Args:
-      rows: dicts with ``x`` and metrics; a metric is a number or a list with one entry per member.
-      members: their names; "member 0", ... by default.
-      metrics: which to show, in this order; by default all that are numbers, in the order of their first appearance.
-      x: the key of the horizontal axis.
-    Returns: metric -> ``Curves``; ``vaex.plots.save(list(panels.values()), path)`` puts them into one picture.
-    Raises: ValueError for no rows, a row without ``x``, an unknown metric, or lists of different lengths.
-    Example:
-      >>> rows = [{"step": 0, "elbo": [-90.0, -80.0]}, {"step": 100, "elbo": [-60.0, None]}]
-      >>> panel = training_curves(rows, members=("beta=1", "beta=4"))["elbo"]
-      >>> {name: line.tolist() for name, line in panel.lines.items()}, panel.y_label
-      ({'beta=1': [-90.0, -60.0], 'beta=4': [-80.0, nan]}, 'nats')
-    """
-    if not rows:
-        raise ValueError(
-            "training_curves: got no rows, expected at least one; leave the picture out before the first one"
-        )
-    for position, row in enumerate(rows):
-        if x not in row:
-            raise ValueError(f"training_curves: row {position} has no {x!r}, expected it beside {', '.join(row)}")
-    found = dict.fromkeys(name for row in rows for name, value in row.items() if name != x and _is_numbers(value))
-    unknown = [name for name in metrics if name not in found]
-    if unknown:
-        raise ValueError(f"training_curves: no row has {', '.join(unknown)}, expected some of {', '.join(found)}")
-    steps = np.array([row[x] for row in rows], np.float64)
-    panels = {}
-    for name in metrics or found:
-        table = _table(name, [row.get(name) for row in rows])
-        names = tuple(members) or tuple(f"member {member}" for member in range(table.shape[1]))
-        if len(names) != table.shape[1] or len(set(names)) != len(names):
-            raise ValueError(f"training_curves: {name} has {table.shape[1]} members, expected as many different names, "
-                             f"got {', '.join(names)}")  # fmt: skip
-        unit = "nats" if any(name.split(" ")[0].endswith(word) for word in NATS) else ""
-        panels[name] = Curves(steps, dict(zip(names, table.T, strict=True)), x, unit, _heading(name))
-    return panels
-
-
-def _heading(name: str) -> str:
-    """The metric's name as a title: abbreviations in capitals, otherwise a sentence's first letter."""
-    words = [word.upper() if word in ("elbo", "kl", "iwae", "mmd") else word for word in name.split("_")]
-    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
-
-
-def _is_numbers(value: Any) -> bool:
-    return all(
-        isinstance(entry, int | float) or entry is None for entry in (value if isinstance(value, list) else [value])
-    )
-
-
-def _table(name: str, column: list[Any]) -> np.ndarray:
-    """[rows, members] float64 with NaN for what is missing."""
-    lists = [value if isinstance(value, list) else None if value is None else [value] for value in column]
-    widths = {len(entries) for entries in lists if entries is not None} or {1}
-    if len(widths) > 1:
-        raise ValueError(
-            f"training_curves: {name} has {min(widths)} to {max(widths)} entries, expected one per member in every row"
-        )
-    width = widths.pop()
-    entries = [[None] * width if row is None else row for row in lists]
-    return np.array([[math.nan if entry is None else float(entry) for entry in row] for row in entries], np.float64)
 
 
 def _wrap(images: np.ndarray, columns: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vaex.evaluation.latents import Decode, decoded
+from vaex.evaluation.traversals import Decode, decode_points
 
 
 def manifold_latents(num: int) -> np.ndarray:
@@ -45,7 +45,7 @@ def manifold(decode: Decode, num: int = 20) -> np.ndarray:
 
     References: Kingma & Welling 2014, figure 4.
     """
-    return decoded("manifold", decode, manifold_latents(num))
+    return decode_points("manifold", decode, manifold_latents(num))
 
 
 class LabelAgreement(NamedTuple):

@@ -1,14 +1,17 @@
-"""What single latent dimensions do: which are used, and what moving along them changes."""
+"""Latent variables of a code: what they are called, how informative each is, and which ones the model uses.
+
+Axes: n examples, d entries of a code.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-Decode = Callable[[Any], Any]  # z [n, d] float32 -> x [n, ...]
+from vaex.core import Latents
 
 
 class ActiveUnits(NamedTuple):
@@ -46,7 +49,7 @@ def active_units(means: ArrayLike, threshold: float = 0.01) -> ActiveUnits:
     return ActiveUnits(variances > threshold, variances)
 
 
-def marginal_kl(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+def marginal_kl(mean: ArrayLike, variance: ArrayLike) -> np.ndarray:
     r"""KL of each latent's Gaussian marginal to the standard normal, averaged over examples.
 
     :math:`\frac12(\mu^2 + \sigma^2 - 1 - \log\sigma^2)`; for a diagonal posterior their sum is the KL, for a full covariance
@@ -64,7 +67,7 @@ def marginal_kl(mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
 
 
 def order_by_kl(kl: ArrayLike) -> np.ndarray:
-    """Latent dimensions by falling KL; equal ones keep their order, NaN comes last.
+    """Order of latent dimensions by falling KL; equal ones keep their order, NaN comes last.
 
     Args:
       kl: [d], nats.
@@ -80,114 +83,112 @@ def order_by_kl(kl: ArrayLike) -> np.ndarray:
     return np.argsort(-kl, kind="stable")
 
 
-def traversal_values(num: int = 11, span: float = 3.0) -> np.ndarray:
-    """Equally spaced values of one latent from ``-span`` to ``span``, in standard deviations of the prior.
+class LatentVariable(NamedTuple):
+    """One latent variable: the entries ``start`` to ``stop`` of a code, as a block of ``kind`` (see ``vaex.core.Latents``).
 
-    Returns: float32 [num].
-    Raises: ValueError unless num >= 2 and span > 0.
-    Example:
-      >>> traversal_values(5)
-      array([-3. , -1.5,  0. ,  1.5,  3. ], dtype=float32)
+    ``name``: z0, z1, ... for real numbers, c0, c1, ... for categorical variables. A sphere of any dimension is one variable. A
+    block of integer codes counts as one, named after its first entry.
     """
-    if num < 2 or not span > 0:
-        raise ValueError(f"traversal_values: got num={num}, span={span}, expected num >= 2 and span > 0")
-    return np.linspace(-span, span, num, dtype=np.float32)
+
+    name: str
+    kind: str
+    start: int
+    stop: int
+
+    def select(self, codes: np.ndarray) -> np.ndarray:
+        """Return this variable's entries of ``codes`` [..., d]."""
+        return codes[..., self.start : self.stop]
 
 
-def latent_traversals(decode: Decode, base_z: ArrayLike, order: ArrayLike, values: ArrayLike) -> np.ndarray:
-    """Decodes ``base_z`` with one latent at a time replaced by each of ``values``.
+def latent_variables(blocks: Sequence[Latents], d: int) -> tuple[LatentVariable, ...]:
+    """Return the latent variables of a code of ``d`` entries.
 
     Args:
-      decode: z [n, d] -> x [n, ...]; called once with len(order) * len(values) rows of float32.
-      base_z: [d], the point to start from, such as the posterior mean of an example.
-      order: [r], the latents to move, one row each; ``order_by_kl`` puts the most informative first.
-      values: [t], such as ``traversal_values()``.
-    Returns: [r, t, ...]; entry [i, j] has latent order[i] at values[j] and all others at base_z.
-    Raises: ValueError for wrong shapes, or an order that names no latent of base_z.
+      blocks: as ``Recipe.latents``; () where all entries are "normal".
+      d: entries of a code.
+    Raises: ValueError where the blocks don't make up ``d`` entries.
     Example:
-      >>> latent_traversals(lambda z: z, [0.5, 0.5], order=[1, 0], values=[-1.0, 1.0]).tolist()
-      [[[0.5, -1.0], [0.5, 1.0]], [[-1.0, 0.5], [1.0, 0.5]]]
+      >>> [variable.name for variable in latent_variables((Latents("normal", 2), Latents("categorical", 10)), 12)]
+      ['z0', 'z1', 'c0']
     """
-    base_z, values = np.asarray(base_z, np.float32), np.asarray(values, np.float32)
-    order = np.asarray(order)
-    if base_z.ndim != 1 or order.ndim != 1 or values.ndim != 1 or 0 in (base_z.size, order.size, values.size):
+    blocks = blocks or (Latents("normal", d),)
+    if sum(block.size for block in blocks) != d:
         raise ValueError(
-            f"latent_traversals: base_z, order, values have shapes {base_z.shape}, {order.shape}, {values.shape}, "
-            "expected [d], [r], [t], none empty; pass one example"
+            f"latent_variables: got blocks of {[block.size for block in blocks]} entries, expected {d} in all, like the codes; "
+            "correct the recipe's latents"
         )
-    if order.dtype.kind not in "iu" or order.min() < 0 or order.max() >= len(base_z):
-        raise ValueError(f"latent_traversals: order is {order.tolist()}, expected integers from 0 to {len(base_z) - 1}")
-    z = np.tile(base_z, (len(order), len(values), 1))
-    z[np.arange(len(order)), :, order] = values
-    return decoded("latent_traversals", decode, z)
+    variables: list[LatentVariable] = []
+    start = numbers = categories = 0
+    for kind, size, _ in blocks:
+        if kind in ("normal", "free"):
+            variables += [LatentVariable(f"z{numbers + i}", kind, start + i, start + i + 1) for i in range(size)]
+            numbers += size
+        elif kind == "code":
+            variables.append(LatentVariable(f"codes {start}", kind, start, start + size))
+        elif kind == "categorical":
+            variables.append(LatentVariable(f"c{categories}", kind, start, start + size))
+            categories += 1
+        else:
+            variables.append(LatentVariable("sphere", kind, start, start + size))
+        start += size
+    return tuple(variables)
 
 
-def interpolate(decode: Decode, z0: ArrayLike, z1: ArrayLike, num: int = 10, *, spherical: bool = False) -> np.ndarray:
-    r"""Decodes the way from ``z0`` to ``z1``, both ends included.
-
-    Linear: :math:`(1-t) z_0 + t z_1`. Spherical: :math:`[\sin((1-t)\omega) z_0 + \sin(t\omega) z_1] / \sin\omega` with
-    the angle :math:`\omega` between them, which keeps to norms that are typical of the prior; linear as
-    :math:`\omega \to 0`.
+def kl_per_latent(variables: Sequence[LatentVariable], mean: ArrayLike, variance: ArrayLike) -> np.ndarray | None:
+    """KL of each latent variable to its prior, averaged over examples; None where one has no closed form.
 
     Args:
-      decode: z [n, d] -> x [n, ...]; called once.
-      z0, z1: [d] or [b, d].
-      num: points on each way, >= 2.
-      spherical: great circle instead of straight line.
-    Returns: [num, ...], or [b, num, ...].
-    Raises: ValueError for wrong shapes or num; and for a spherical way from a zero vector, or between opposite ones,
-      where there is none or no single one.
+      variables: from ``latent_variables``.
+      mean, variance: [n, d], of the posteriors; of a categorical variable the mean holds its probabilities.
+    Returns: [r] in nats, one per variable: of a normal one see ``marginal_kl``; of a categorical one, exact.
     Example:
-      >>> interpolate(lambda z: z, [0.0, 2.0], [2.0, 0.0], num=3).tolist()
-      [[0.0, 2.0], [1.0, 1.0], [2.0, 0.0]]
-      >>> interpolate(lambda z: z, [0.0, 2.0], [2.0, 0.0], num=3, spherical=True).round(4)[1]
-      array([1.4142, 1.4142], dtype=float32)
-
-    References: White 2016, "Sampling generative networks", section 2.1.
+      >>> kl_per_latent(latent_variables((Latents("categorical", 2),), 2), [[1.0, 0.0]], [[0.0, 0.0]]).round(4)
+      array([0.6931])
     """
-    z0, z1 = np.asarray(z0, np.float64), np.asarray(z1, np.float64)
-    if z0.shape != z1.shape or z0.ndim not in (1, 2) or z0.size == 0:
-        raise ValueError(f"interpolate: z0, z1 have shapes {z0.shape}, {z1.shape}, expected the same [d] or [b, d]")
-    if num < 2:
-        raise ValueError(f"interpolate: num is {num}, expected at least 2; both ends are included")
-    t = np.linspace(0.0, 1.0, num)[:, None]
-    start, end = z0[..., None, :], z1[..., None, :]
-    z = _great_circle(start, end, t) if spherical else (1.0 - t) * start + t * end
-    return decoded("interpolate", decode, z)
+    mean, variance = np.asarray(mean, np.float64), np.asarray(variance, np.float64)
+    kl = []
+    for variable in variables:
+        if variable.kind == "normal" and np.all(variable.select(variance) > 0):
+            kl.append(marginal_kl(variable.select(mean), variable.select(variance))[0])
+        elif variable.kind == "categorical":
+            probabilities = variable.select(mean)
+            logs = np.log(np.where(probabilities > 0, probabilities, 1.0))
+            kl.append(np.mean(np.sum(probabilities * logs, axis=-1)) + np.log(probabilities.shape[-1]))
+        else:
+            return None
+    return np.array(kl)
 
 
-def _great_circle(start: np.ndarray, end: np.ndarray, t: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(start, axis=-1, keepdims=True), np.linalg.norm(end, axis=-1, keepdims=True)
-    if min(norm.min() for norm in norms) == 0.0:
-        raise ValueError("interpolate: z0 or z1 is zero and has no direction; use spherical=False")
-    # Half-angle form: exact for small angles, where arccos of the dot product loses half of its digits.
-    unit0, unit1 = start / norms[0], end / norms[1]
-    difference, total = (np.linalg.norm(v, axis=-1, keepdims=True) for v in (unit1 - unit0, unit1 + unit0))
-    angle = 2.0 * np.arctan2(difference, total)
-    if angle.max() > np.pi - 1e-6:
-        raise ValueError(
-            "interpolate: z0 and z1 point in opposite directions, expected a single great circle between them; "
-            "use spherical=False"
-        )
-    # np.sinc(x) = sin(pi x) / (pi x) is defined at zero, so equal directions need no case of their own.
-    scaled = angle / np.pi
-    whole = np.sinc(scaled)
-    return ((1.0 - t) * np.sinc((1.0 - t) * scaled) * start + t * np.sinc(t * scaled) * end) / whole
+def count_active(variables: Sequence[LatentVariable], means: ArrayLike) -> int:
+    """Count the latents that move with the data, by ``active_units``.
 
+    A categorical variable is one latent, active where the probability of some class is. On a sphere coordinates are counted,
+    and of integer codes the entries that are not the same for all examples.
 
-def decoded(caller: str, decode: Decode, z: np.ndarray) -> np.ndarray:
-    """Decodes z [..., d] in one call and gives the images the leading axes of z.
-
-    Raises: ValueError if decode does not return one x per z.
+    Args:
+      variables: from ``latent_variables``.
+      means: [n, d].
     Example:
-      >>> decoded("example", lambda z: z.sum(-1, keepdims=True), np.ones((2, 3, 4))).shape
-      (2, 3, 1)
+      >>> mixed = latent_variables((Latents("categorical", 2), Latents("normal", 1)), 3)
+      >>> count_active(mixed, [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+      1
     """
-    flat = z.reshape(-1, z.shape[-1]).astype(np.float32)
-    x = np.asarray(decode(flat))
-    if x.shape[:1] != flat.shape[:1]:
-        raise ValueError(
-            f"{caller}: decode gave shape {x.shape} for z of shape {flat.shape}, expected [{len(flat)}, ...]; "
-            "return the mean of p(x|z) as an array"
-        )
-    return x.reshape(*z.shape[:-1], *x.shape[1:])
+    active = active_units(means).active
+    counts = [
+        int(np.any(variable.select(active)) if variable.kind == "categorical" else np.sum(variable.select(active)))
+        for variable in variables
+    ]
+    return sum(counts)
+
+
+def location_and_scale(variable: LatentVariable, mean: ArrayLike, variance: ArrayLike) -> tuple[float, float]:
+    """Mean and standard deviation of a number: under its prior, or where the prior is learned, under the aggregate posterior.
+
+    Args:
+      variable: of the kind "normal" or "free".
+      mean, variance: [n, d], of the posteriors of some examples.
+    """
+    if variable.kind == "normal":
+        return 0.0, 1.0
+    means, variances = variable.select(np.asarray(mean)), variable.select(np.asarray(variance))
+    return float(np.mean(means)), float(np.sqrt(np.var(means) + np.mean(variances)))

@@ -11,7 +11,7 @@ import numpy as np
 
 from vaex import data
 from vaex.data.loader.inputs import Inputs, shown
-from vaex.evaluation import classification, generation, likelihood, objective, predictions, units
+from vaex.evaluation import classification, generation, latents, likelihood, objective, prediction
 from vaex.runs.setup import Experiment
 
 BATCH = 500
@@ -79,15 +79,15 @@ class Evaluator:
             self._bound = self._compiled_bound(recipe.log_weights, math.prod(spec.shape))
         if recipe.log_weights is not None and recipe.labels is not None:
             classes = recipe.labels.classes
-            of_all = recipe.labels.class_log_weights or classification.each_class(recipe.log_weights, classes)
+            of_all = recipe.labels.class_log_weights or classification.log_weights_by_class(recipe.log_weights, classes)
             self._class_bound = self._compiled_bound(of_all, classes * math.prod(spec.shape))
         if recipe.labels is not None and recipe.labels.classify is not None:
             classify = recipe.labels.classify
             self._classify = jax.jit(lambda *args: classify(*args).log_probabilities)
         self._foretell: dict[int, Callable[..., Any]] = {}
         if recipe.sequences is not None and recipe.log_weights is not None:
-            predict, ahead = recipe.sequences.predict, predictions.horizons(spec.shape[0])
-            self._foretell = {k: predictions.predictive_log_likelihood(predict, steps=k) for k in ahead}
+            predict, ahead = recipe.sequences.predict, prediction.horizons(spec.shape[0])
+            self._foretell = {k: prediction.predictive_log_likelihood(predict, steps=k) for k in ahead}
             self._baselines = self._fitted_baselines(tuple(ahead))
 
     def _compiled_bound(self, log_weights: Callable[..., Any], values: int) -> Callable[..., Any]:
@@ -126,9 +126,9 @@ class Evaluator:
         key = jax.random.fold_in(self.key, 8)
         return over_batches(self._classify, key, self._seen(inputs), variables, hparams, size=self.batch)
 
-    def units(self, codes: np.ndarray) -> tuple[units.Unit, ...]:
-        """The latents that codes [n, d] are made of."""
-        return units.units(self.run.recipe.latents, codes.shape[-1])
+    def latent_variables(self, codes: np.ndarray) -> tuple[latents.LatentVariable, ...]:
+        """Return the latent variables that codes [n, d] are made of."""
+        return latents.latent_variables(self.run.recipe.latents, codes.shape[-1])
 
     def shown(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Chosen examples of the split, values as they are shown: without randomness."""
@@ -200,10 +200,10 @@ class Evaluator:
             _put(facts, "log_likelihood", weighted)
             facts |= self._bits(weighted)
         sound = all(np.isfinite(values).all() for values in moments.values())
-        parts = self.units(moments["mean"])
+        latent_variables = self.latent_variables(moments["mean"])
         many = sound and len(moments["mean"]) > 1
-        facts["active_units"] = units.count_active(parts, moments["mean"]) if many else None
-        kl = units.kl_per_unit(parts, **moments) if sound else None
+        facts["active_units"] = latents.count_active(latent_variables, moments["mean"]) if many else None
+        kl = latents.kl_per_latent(latent_variables, **moments) if sound else None
         if kl is not None:
             facts["kl_per_latent"] = [round(float(nats), 6) for nats in kl]
         if "y" in self.arrays and len(self.run.spec.shape) == 3:
@@ -233,17 +233,17 @@ class Evaluator:
             if estimate is not None:
                 _put(facts, name, estimate)
 
-    def _fitted_baselines(self, ahead: tuple[int, ...]) -> predictions.Baselines | None:
+    def _fitted_baselines(self, ahead: tuple[int, ...]) -> prediction.Baselines | None:
         """Predictions without a model, of the training sequences that are kept; None where values are not binary."""
         spec, stored = self.run.spec, self.run.dataset.splits["train"]["x"][:NEIGHBOURS]
         if spec.kind != "binary" and spec.binarize == "none":
             return None
         prepared = Inputs(spec, jax.random.fold_in(self.key, 9), stored, self.batch)
-        return predictions.fit_baselines(prepared[np.arange(len(stored))], ahead)
+        return prediction.fit_baselines(prepared[np.arange(len(stored))], ahead)
 
     def _predictions(self, facts: dict[str, Any], variables: Any, hparams: Any, steps: int) -> None:
         """log p(x_{t+k} | x_{<=t}) of the first ``eval_images`` sequences, all with the same t, and of the baselines."""
-        start, frame_values = predictions.seen(self.run.spec.shape[0]), math.prod(self.run.spec.shape[1:])
+        start, frame_values = prediction.context_frames(self.run.spec.shape[0]), math.prod(self.run.spec.shape[1:])
 
         def look(key: jax.Array, batch: dict[str, Any]) -> dict[str, Any]:
             x, frame = batch["x"][:, :start], batch["x"][:, start - 1 + steps]
@@ -253,7 +253,7 @@ class Evaluator:
             copied = self._baselines.copy_last(x[:, -1], frame, steps)
             return {**found, "copy_last": copied, "mean_frame": self._baselines.independent(frame)}
 
-        size = max(1, min(self.batch, DRAWN_VALUES // (predictions.SAMPLES * frame_values)))
+        size = max(1, min(self.batch, DRAWN_VALUES // (prediction.SAMPLES * frame_values)))
         count = self.run.settings.evaluation.eval_images
         key = jax.random.fold_in(jax.random.fold_in(self.key, 10), steps)
         for name, values in over_batches(look, key, {"x": self.inputs["x"]}, size=size, count=count).items():

@@ -14,8 +14,8 @@ import numpy as np
 import vaex
 from vaex import plots
 from vaex.configuration.settings import Settings
-from vaex.evaluation import figures as pictures
-from vaex.evaluation import generation, likelihood, units
+from vaex.evaluation import figures, generation, latents, likelihood, traversals
+from vaex.evaluation.training_curves import training_curves
 from vaex.files import atomic_path
 from vaex.plots.records import Curves, Grid
 from vaex.runs import setup as experiment
@@ -181,9 +181,9 @@ def draw_member(
     if recipe.sequences is not None:
         draw_sequences(evaluator, variables, hparams, few, mean, folder)
         return
-    parts, kl = evaluator.units(mean), facts.get("kl_per_latent")
+    latent_variables, kl = evaluator.latent_variables(mean), facts.get("kl_per_latent")
     if kl is not None:
-        plots.save(pictures.kl_bars(kl, [part.name for part in parts]), folder / "kl_per_latent.png")
+        plots.save(figures.kl_bars(kl, [variable.name for variable in latent_variables]), folder / "kl_per_latent.png")
     if len(spec.shape) != 3:
         draw_vectors(evaluator, variables, hparams, few, mean, folder)
         return
@@ -195,30 +195,32 @@ def draw_member(
             labels = np.full(len(z), labels[0])
         return np.clip(evaluator.decode(variables, hparams, z, labels, show=show), 0.0, 1.0)
 
-    plots.save(pictures.reconstruction_grid(few["x"], decode(mean)), folder / "reconstructions.png")
+    plots.save(figures.reconstruction_grid(few["x"], decode(mean)), folder / "reconstructions.png")
     if labels is None:
-        samples = pictures.sample_grid(drawn_images(evaluator, variables, hparams, 3 * PICTURES))
+        samples = figures.sample_grid(drawn_images(evaluator, variables, hparams, 3 * PICTURES))
         plots.save(samples, folder / "samples.png")
     else:
         draw_classes(evaluator, variables, hparams, few["x"], mean, folder)
     many = evaluator.shown(np.arange(min(evaluator.batch, len(evaluator.arrays["x"]))))
     moments = evaluator.posterior(variables, hparams, many)
-    ways = units.traversals(parts, moments["mean"], moments["variance"], kl)
-    images = units.decoded_ways(decode, ways.codes)
-    some = f": {units.ROWS} latents of {len(parts)}" if len(parts) > units.ROWS else ""
-    grid = pictures.traversal_grid(images, ways.names, ways.kl, ways.columns, title=f"Latent traversals{some}")
+    paths = traversals.traversal_paths(latent_variables, moments["mean"], moments["variance"], kl)
+    images = traversals.decode_paths(decode, paths.codes)
+    most, count = traversals.MOST_PATHS, len(latent_variables)
+    some = f": {most} latents of {count}" if count > most else ""
+    grid = figures.traversal_grid(images, paths.names, paths.kl, paths.columns, title=f"Latent traversals{some}")
     plots.save(grid, folder / "traversals.png")
-    if [part.kind for part in parts] in (["normal"] * 2, ["free"] * 2):
-        centre, scale = np.array([units.span(part, **moments) for part in parts]).T
-        grid = generation.manifold(lambda z: decode(centre + scale * z))
-        plots.save(pictures.manifold_grid(grid), folder / "manifold.png")
+    if [variable.kind for variable in latent_variables] in (["normal"] * 2, ["free"] * 2):
+        places = [latents.location_and_scale(variable, **moments) for variable in latent_variables]
+        location, scale = np.array(places).T
+        grid = generation.manifold(lambda z: decode(location + scale * z))
+        plots.save(figures.manifold_grid(grid), folder / "manifold.png")
     draw_own(evaluator, variables, hparams, few, folder)
 
 
 def draw_own(
     evaluator: Evaluator, variables: Any, hparams: Any, few: dict[str, np.ndarray], folder: pathlib.Path
 ) -> None:
-    """The model's own pictures."""
+    """The model's own figures."""
     for name, figure in evaluator.run.recipe.figures.items():
         plots.save(figure(jax.random.fold_in(evaluator.key, 7), variables, hparams, few), folder / f"{name}.png")
 
@@ -231,10 +233,10 @@ def draw_sequences(
     mean: np.ndarray,
     folder: pathlib.Path,
 ) -> None:
-    """Sequences over their reconstructions, samples in a row each, and the model's own pictures."""
+    """Sequences over their reconstructions, samples in a row each, and the model's own figures."""
     some = slice(PICTURES // 4)
     rebuilt = evaluator.decode(variables, hparams, mean, None, show=evaluator.run.settings.evaluation.show)
-    plots.save(pictures.sequence_grid(few["x"][some], np.clip(rebuilt[some], 0, 1)), folder / "reconstructions.png")
+    plots.save(figures.sequence_grid(few["x"][some], np.clip(rebuilt[some], 0, 1)), folder / "reconstructions.png")
     samples = drawn_images(evaluator, variables, hparams, PICTURES // 2)
     plots.save(Grid(samples, (), tuple(map(str, range(1, 1 + samples.shape[1]))), "Samples"), folder / "samples.png")
     draw_own(evaluator, variables, hparams, few, folder)
@@ -296,7 +298,7 @@ def draw_curves(settings: Settings, rows: list[dict[str, Any]], path: pathlib.Pa
     if not rows:
         return
     labels = [experiment.describe_member(settings, member) for member in settings.members]
-    plots.save(list(pictures.training_curves(rows, members=labels).values()), path)
+    plots.save(list(training_curves(rows, members=labels).values()), path)
 
 
 # --- words --------------------------------------------------------------------------------------------------------

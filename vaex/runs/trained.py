@@ -311,7 +311,7 @@ class Run:
         if reads is None:
             raise ValueError("class_log_likelihoods: this model reads no labels; train one that does, such as m2_vae")
         if log_weights is not None:
-            log_weights = reads.class_log_weights or classification.each_class(log_weights, reads.classes)
+            log_weights = reads.class_log_weights or classification.log_weights_by_class(log_weights, reads.classes)
         return self._bound("class_log_likelihoods", log_weights, key, x, num_samples, lambda n: {})
 
     def _bound(

@@ -22,7 +22,7 @@ from vaex.core import Batch, Latents, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.distributions.sphere import unit
 from vaex.errors import UserError
-from vaex.evaluation.latents import interpolate
+from vaex.evaluation.traversals import interpolate
 from vaex.models import latent, networks
 from vaex.models.latent import HParams, Parts, Posterior, Prior, Terms
 from vaex.plots.records import Grid

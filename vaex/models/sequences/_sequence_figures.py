@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex.core import Batch, Variables
-from vaex.evaluation.predictions import SAMPLES, horizons, seen
+from vaex.evaluation.prediction import SAMPLES, context_frames, horizons
 from vaex.plots.records import Grid
 
 PREDICTED, FOLLOWED, WAYS = 6, 3, 3  # sequences of each picture, and ways that are drawn from where evidence ends
@@ -21,7 +21,7 @@ def draw_predictions(
 ) -> Grid:
     """For each horizon the truth, what two samples of the latents give, and the mean of many; a row for each sequence."""
     x = jnp.asarray(batch["x"])[:PREDICTED]
-    start = seen(x.shape[1])
+    start = context_frames(x.shape[1])
     columns, labels = [x[:, start - 1]], ["last seen"]
     for steps in horizons(x.shape[1]):
         drawn = jax.jit(lambda v, h, x, n=steps: predict(key, v, h, {"x": x}, n, SAMPLES).mean)
@@ -37,7 +37,7 @@ def draw_roll_outs(
     """Some sequences, each above several ways on from where its evidence ends, one frame after the other."""
     x = jnp.asarray(batch["x"])[:FOLLOWED]
     length = x.shape[1]
-    start = seen(length)
+    start = context_frames(length)
     if start == length:
         return Grid(_images(x), title="Sequences of one frame, which nothing follows")
     ways = jax.jit(lambda key, v, h, x: follow(key, v, h, {"x": x}, length - start))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vaex.distributions import Normal
-from vaex.evaluation import predictions
+from vaex.evaluation import prediction
 
 
 def test_the_estimate_approaches_the_exact_likelihood_from_below():
@@ -22,7 +22,7 @@ def test_the_estimate_approaches_the_exact_likelihood_from_below():
     keys = jax.random.split(jax.random.key(0), 300)
     means = []
     for samples in (1, 10, 1000):
-        estimate = predictions.predictive_log_likelihood(predict, steps=2, num_samples=samples)
+        estimate = prediction.predictive_log_likelihood(predict, steps=2, num_samples=samples)
         found = np.asarray(jax.vmap(lambda key, one=estimate: one(key, None, None, x, frame))(keys))
         means.append(found.mean(0))
         error = found.std(0) / np.sqrt(300)
@@ -34,7 +34,7 @@ def test_baselines_by_hand():
     x = np.zeros((2, 3, 2, 1, 1), np.float32)
     x[0, :, 0] = 1  # of 12 values 3 are white; nothing moves in the first sequence
     x[1, 2, 1] = 1  # and one pixel appears in the second one
-    found = predictions.fit_baselines(x, (1, 2))
+    found = prediction.fit_baselines(x, (1, 2))
     assert found.flip == {1: (1 + 1) / (8 + 2), 2: (1 + 1) / (4 + 2)}
     np.testing.assert_allclose(found.mean.ravel(), [(3 + 1) / 8, (1 + 1) / 8])
     last, frame = np.array([[1.0, 0.0]]).reshape(1, 2, 1, 1), np.array([[1.0, 1.0]]).reshape(1, 2, 1, 1)
@@ -44,7 +44,7 @@ def test_baselines_by_hand():
 
 def test_the_flip_probability_is_the_one_that_makes_training_frames_most_likely():
     x = (np.random.default_rng(0).random((20, 6, 5, 5, 1)) < 0.3).astype(np.float32)
-    found = predictions.fit_baselines(x, (2,))
+    found = prediction.fit_baselines(x, (2,))
 
     def total(p):
         flipped = found._replace(flip={2: p})
@@ -57,10 +57,13 @@ def test_the_flip_probability_is_the_one_that_makes_training_frames_most_likely(
 @pytest.mark.parametrize("x, steps", [(np.full((2, 3, 4, 4, 1), 0.5), (1,)), (np.zeros((2, 3, 4, 4, 1)), (3,))])
 def test_what_has_no_baselines_is_refused(x, steps):
     with pytest.raises(ValueError, match="fit_baselines: x has shape"):
-        predictions.fit_baselines(x, steps)
+        prediction.fit_baselines(x, steps)
 
 
 def test_all_horizons_have_the_same_evidence():
     for length in range(1, 30):
-        ahead = predictions.horizons(length)
-        assert predictions.seen(length) + max(ahead, default=0) == length and predictions.seen(length) >= 1
+        ahead = prediction.horizons(length)
+        assert (
+            prediction.context_frames(length) + max(ahead, default=0) == length
+            and prediction.context_frames(length) >= 1
+        )

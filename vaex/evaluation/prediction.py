@@ -20,7 +20,7 @@ SAMPLES = 100
 
 
 def horizons(length: int) -> tuple[int, ...]:
-    """Those of ``HORIZONS`` for which a sequence of this length leaves a frame to see.
+    """Return those of ``HORIZONS`` that leave at least one context frame in a sequence of this length.
 
     Example:
       >>> horizons(16), horizons(8), horizons(1)
@@ -29,11 +29,11 @@ def horizons(length: int) -> tuple[int, ...]:
     return tuple(steps for steps in HORIZONS if steps < length)
 
 
-def seen(length: int) -> int:
-    """How many frames are seen before all ``horizons`` of a sequence of this length, which all have the same evidence.
+def context_frames(length: int) -> int:
+    """Number of frames that a model is given before it predicts: the same for all ``horizons`` of a sequence of this length.
 
     Example:
-      >>> seen(16), seen(8)
+      >>> context_frames(16), context_frames(8)
       (6, 3)
     """
     return length - max(horizons(length), default=0)

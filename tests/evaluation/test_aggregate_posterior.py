@@ -7,26 +7,28 @@ from scipy import stats
 from scipy.special import logsumexp
 
 from vaex import divergences
-from vaex.evaluation import aggregate
+from vaex.evaluation import aggregate_posterior
 
 KEY = jax.random.key(0)
 RNG = np.random.default_rng(0)
 
 
 @pytest.mark.parametrize(
-    "n", [1, 7, aggregate.BLOCK, aggregate.BLOCK + 3]
+    "n", [1, 7, aggregate_posterior.BLOCK, aggregate_posterior.BLOCK + 3]
 )  # less than a block, one, and a part of a second
 def test_densities_are_those_of_the_mixture(n):
     mean, log_scale = RNG.normal(size=(n, 3)), RNG.uniform(-2, 0, (n, 3))
     z = mean[RNG.integers(0, n, 20)] + 0.3 * RNG.normal(size=(20, 3))
     pairs = stats.norm.logpdf(z[:, None], mean, np.exp(log_scale))
-    joint, marginals = aggregate.aggregate_log_density(z, mean, log_scale)
+    joint, marginals = aggregate_posterior.aggregate_log_density(z, mean, log_scale)
     np.testing.assert_allclose(joint, logsumexp(pairs.sum(-1), axis=1) - np.log(n), rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(marginals, logsumexp(pairs, axis=1) - np.log(n), rtol=2e-5, atol=2e-5)
 
 
 def test_points_far_from_all_posteriors():
-    joint, marginals = aggregate.aggregate_log_density(np.full((1, 2), 30.0), np.zeros((3, 2)), np.zeros((3, 2)))
+    joint, marginals = aggregate_posterior.aggregate_log_density(
+        np.full((1, 2), 30.0), np.zeros((3, 2)), np.zeros((3, 2))
+    )
     np.testing.assert_allclose(joint, 2 * stats.norm.logpdf(30.0), rtol=1e-6)
     assert np.all(marginals == -np.inf)
 
@@ -37,12 +39,12 @@ def test_the_parts_of_a_gaussian_aggregate_posterior_are_the_closed_forms():
     mean = RNG.normal(size=(n, 3)) @ weights.T  # q(z) = N(0, W W^T + noise^2 I) up to 1/n
     covariance = weights @ weights.T + noise**2 * np.eye(3)
     variances, log_determinant = np.diag(covariance), np.linalg.slogdet(covariance)[1]
-    expected = aggregate.AggregateKL(
+    expected = aggregate_posterior.AggregateKL(
         0.5 * (log_determinant - 3 * np.log(noise**2)),
         0.5 * (np.sum(np.log(variances)) - log_determinant),
         0.5 * np.sum(variances - 1 - np.log(variances)),
     )
-    found = aggregate.aggregate_kl(KEY, mean, np.full((n, 3), np.log(noise)), 4000)
+    found = aggregate_posterior.aggregate_kl(KEY, mean, np.full((n, 3), np.log(noise)), 4000)
     assert expected.total_correlation > 0.3
     for name, one, closed in zip(expected._fields, found, expected, strict=True):
         assert one.values.shape == (4000,)
@@ -54,14 +56,14 @@ def test_independent_latents_have_no_total_correlation():
     mean = np.stack(np.meshgrid(*[np.linspace(-1, 1, 9)] * 3), axis=-1).reshape(
         -1, 3
     )  # a product of marginals, exactly
-    found = aggregate.aggregate_kl(KEY, mean, np.full(mean.shape, -1.5), 500)
+    found = aggregate_posterior.aggregate_kl(KEY, mean, np.full(mean.shape, -1.5), 500)
     np.testing.assert_allclose(found.total_correlation.values, 0.0, atol=1e-4)
 
 
 def test_the_parts_add_up_to_the_average_kl():
     mean, log_scale = RNG.normal(size=(300, 4)), RNG.uniform(-2, 0, (300, 4))
     closed = np.mean(np.sum(0.5 * (mean**2 + np.exp(2 * log_scale) - 1) - log_scale, axis=1))
-    total = np.sum([part.values for part in aggregate.aggregate_kl(KEY, mean, log_scale, 4000)], axis=0)
+    total = np.sum([part.values for part in aggregate_posterior.aggregate_kl(KEY, mean, log_scale, 4000)], axis=0)
     assert abs(np.mean(total) - closed) < 4 * np.std(total) / np.sqrt(4000)
 
 
@@ -69,7 +71,7 @@ def test_where_the_batch_is_the_data_the_minibatch_says_the_same():
     mean, log_scale = RNG.normal(size=(40, 3)).astype(np.float32), RNG.uniform(-2, 0, (40, 3)).astype(np.float32)
     z = mean + np.exp(log_scale) * RNG.normal(size=mean.shape).astype(np.float32)
     batch = divergences.aggregate_densities(z, mean, log_scale, 40, sampling="stratified")
-    joint, marginals = aggregate.aggregate_log_density(z, mean, log_scale)
+    joint, marginals = aggregate_posterior.aggregate_log_density(z, mean, log_scale)
     np.testing.assert_allclose(joint, batch.joint, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(marginals.sum(1), batch.marginals, rtol=1e-4, atol=1e-4)
 
@@ -86,4 +88,4 @@ def test_where_the_batch_is_the_data_the_minibatch_says_the_same():
 )
 def test_what_cannot_be_estimated_is_refused(mean, log_scale, samples, words):
     with pytest.raises(ValueError, match=words):
-        aggregate.aggregate_kl(KEY, mean, log_scale, samples)
+        aggregate_posterior.aggregate_kl(KEY, mean, log_scale, samples)

@@ -12,9 +12,9 @@ from vaex.evaluation.figures import (
     manifold_grid,
     reconstruction_grid,
     sample_grid,
-    training_curves,
     traversal_grid,
 )
+from vaex.evaluation.training_curves import training_curves
 from vaex.plots import save
 
 
