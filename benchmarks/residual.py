@@ -84,7 +84,7 @@ def build(config: Config, spec: Spec) -> Recipe:
     h, w, c = spec.shape
     encoder, decoder = stacks(config, c * likelihood.channels)
     latents = h * w * config.latent_channels
-    prior = distributions.Normal(jnp.zeros(latents), jnp.zeros(latents))
+    prior = distributions.Normal(jnp.zeros(latents), 1.0)
 
     def init(key: jax.Array, batch: Batch) -> Variables:
         encoder_key, decoder_key = jax.random.split(key)
@@ -101,7 +101,7 @@ def build(config: Config, spec: Spec) -> Recipe:
         mean, log_scale = jnp.split(raw, 2, axis=-1)
         flat = mean.shape[:-3]
         return distributions.Normal(
-            mean.reshape(*flat, latents), likelihoods.soft_clip(log_scale).reshape(*flat, latents)
+            mean.reshape(*flat, latents), log_scale=likelihoods.soft_clip(log_scale).reshape(*flat, latents)
         )
 
     def decode(variables: Variables, hparams: Any, z: jax.Array, batch: Batch) -> Any:

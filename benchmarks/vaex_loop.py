@@ -164,7 +164,7 @@ def parity(workload: Workload) -> dict[str, Any]:
         for step in range(2):
             key = jax.random.fold_in(state.key, step)
             zeros = jnp.zeros((PARITY_BATCH, latents))
-            noise.append(np.asarray(distributions.Normal(zeros, zeros).sample(key, (1,))[0]))
+            noise.append(np.asarray(distributions.Normal(zeros, log_scale=zeros).sample(key, (1,))[0]))
             state, metrics = advance(state, example)
             losses.append(float(metrics["loss"]))
     x = np.asarray(example["x"], np.float32)

@@ -47,10 +47,12 @@ def linear_gaussian_loss(estimator: Callable[..., jax.Array], x: jax.Array, k: i
 
     def loss(generative: dict[str, jax.Array], encoder: dict[str, jax.Array], key: jax.Array) -> jax.Array:
         zeros = jnp.zeros_like(x)
-        posterior = Normal(encoder["slope"] * x + encoder["shift"], zeros + 0.5 * jnp.log(2.0 / 3.0))
+        posterior = Normal(encoder["slope"] * x + encoder["shift"], log_scale=zeros + 0.5 * jnp.log(2.0 / 3.0))
 
         def log_joint(z: jax.Array) -> jax.Array:
-            return Normal(generative["prior"], zeros).log_prob(z) + Normal(z, jnp.zeros_like(z)).log_prob(x)
+            return Normal(generative["prior"], log_scale=zeros).log_prob(z) + Normal(
+                z, log_scale=jnp.zeros_like(z)
+            ).log_prob(x)
 
         return estimator(key, posterior, log_joint, k, bound=importance_bound)
 

@@ -120,7 +120,7 @@ def estimates(model: LinearGaussian, key: jax.Array, k: int, draws: int, *, post
     """Log weights [k, draws] of one example under a deliberately wrong posterior (or a given one)."""
 
     def wrong(x):
-        return Normal(model.posterior_mean(x) + 0.3, jnp.full(model.latents, -0.5))
+        return Normal(model.posterior_mean(x) + 0.3, log_scale=jnp.full(model.latents, -0.5))
 
     encoder = posterior or wrong
     draw = jax.vmap(
@@ -171,7 +171,7 @@ def test_upper_bounds_lie_above_by_their_exact_gaps():
     )
     z = model.sample_posterior(np.random.default_rng(0), 50_000)
     log_joint = model.likelihood(jnp.asarray(z)).log_prob(model.x) + model.prior.log_prob(jnp.asarray(z))
-    direct = log_joint - Normal(q_mean, jnp.full(model.latents, -0.5)).log_prob(jnp.asarray(z))
+    direct = log_joint - Normal(q_mean, log_scale=jnp.full(model.latents, -0.5)).log_prob(jnp.asarray(z))
     mean, error = mean_and_error(direct)
     assert abs(mean - exact - forward) < 4 * error
     np.testing.assert_allclose(bounds.eubo(direct, samples="posterior"), mean, rtol=1e-5)
@@ -201,7 +201,13 @@ def test_estimate_elbo_is_unbiased_and_its_gradient_too(kl):
 
     def one(params, key):
         return bounds.estimate_elbo(
-            key, lambda x: Normal(*params), model.likelihood, model.x, prior=model.prior, num_samples=2, kl=kl
+            key,
+            lambda x: Normal(params[0], log_scale=params[1]),
+            model.likelihood,
+            model.x,
+            prior=model.prior,
+            num_samples=2,
+            kl=kl,
         )
 
     values, gradients = jax.jit(jax.vmap(jax.value_and_grad(one), in_axes=(None, 0)))(
@@ -220,7 +226,7 @@ def test_estimate_elbo_weighs_the_kl_and_takes_batches():
     x = jnp.arange(8.0).reshape(2, 4)
 
     def encoder(x):
-        return Normal(x[:, :3], jnp.zeros((2, 3)))
+        return Normal(x[:, :3], 1.0)
 
     def decoder(z):
         return Bernoulli(jnp.concatenate([z, z[..., :1]], -1))
@@ -245,13 +251,11 @@ def test_importance_bound_of_two_samples_by_quadrature():
 
     x = jnp.array([1.0, 0.0, 1.0])
     with jax.enable_x64(True):
-        q = Normal(jnp.array([0.2]), jnp.array([-0.3]))
+        q = Normal(jnp.array([0.2]), log_scale=jnp.array([-0.3]))
         nodes, masses = np.polynomial.hermite_e.hermegauss(80)
         z = jnp.asarray(0.2 + math.exp(-0.3) * nodes)[:, None]
         masses = masses / masses.sum()
-        log_w = (
-            decoder(z).log_prob(x.astype(jnp.float64)) + Normal(jnp.zeros(1), jnp.zeros(1)).log_prob(z) - q.log_prob(z)
-        )
+        log_w = decoder(z).log_prob(x.astype(jnp.float64)) + Normal(jnp.zeros(1), 1.0).log_prob(z) - q.log_prob(z)
         pairs = jnp.stack(jnp.broadcast_arrays(log_w[:, None], log_w[None, :]))
         two = float(np.sum(np.outer(masses, masses) * np.asarray(bounds.importance_bound(pairs))))
         one = float(np.sum(masses * np.asarray(log_w)))
@@ -264,14 +268,16 @@ def test_importance_bound_of_two_samples_by_quadrature():
         exact = math.log(integrate.quad(density, -9, 9, epsabs=1e-12)[0])
     assert one < two < exact
     draws = bounds.estimate_log_weights(
-        jax.random.key(0), lambda x: Normal(jnp.full((50_000, 1), 0.2), jnp.full((50_000, 1), -0.3)), decoder, x, 2
+        jax.random.key(0),
+        lambda x: Normal(jnp.full((50_000, 1), 0.2), log_scale=jnp.full((50_000, 1), -0.3)),
+        decoder,
+        x,
+        2,
     )
     for value, target in ((jnp.mean(draws, 0), one), (bounds.importance_bound(draws), two)):
         mean, error = mean_and_error(value)
         assert abs(mean - target) < 4 * error
-    wide = bounds.estimate_log_weights(
-        jax.random.key(1), lambda x: Normal(jnp.zeros((20, 1)), jnp.zeros((20, 1))), decoder, x, 20_000
-    )
+    wide = bounds.estimate_log_weights(jax.random.key(1), lambda x: Normal(jnp.zeros((20, 1)), 1.0), decoder, x, 20_000)
     mean, error = mean_and_error(bounds.importance_bound(wide))
     assert abs(mean - exact) < 4 * error + 1e-4
 
@@ -381,13 +387,17 @@ def test_dtypes_jit_and_vmap(name, dtype):
         (lambda: bounds.free_bits(jnp.zeros(4), 0.5), r"expected \[b, d\]"),
         (
             lambda: bounds.estimate_elbo(
-                jax.random.key(0), lambda x: Normal(x, x), lambda z: Bernoulli(z, 2), jnp.zeros((2, 3)), num_samples=4
+                jax.random.key(0),
+                lambda x: Normal(x, log_scale=x),
+                lambda z: Bernoulli(z, 2),
+                jnp.zeros((2, 3)),
+                num_samples=4,
             ),
             r"decoder\(z\).log_prob\(x\) has shape \(4,\), expected \(4, 2\)",
         ),
         (
             lambda: bounds.elbo_terms(
-                jax.random.key(0), lambda x: Normal(x, x), Bernoulli, jnp.zeros((2, 3)), kl="exact"
+                jax.random.key(0), lambda x: Normal(x, log_scale=x), Bernoulli, jnp.zeros((2, 3)), kl="exact"
             ),
             "expected closed_form or monte_carlo",
         ),

@@ -40,16 +40,16 @@ def build(name, data):
     """One distribution of each family, with batch shape (4,); scalars take part in the broadcasting."""
     a, b, tril, classes = data["a"], data["b"], data["tril"], data["classes"]
     return {
-        "Normal": lambda: vd.Normal(a, 0.3 * b),
-        "MultivariateNormal": lambda: vd.MultivariateNormal(a, tril),
-        "LowRankNormal": lambda: vd.LowRankNormal(a, 0.3 * b, tril[..., :2]),
-        "Laplace": lambda: vd.Laplace(a, 0.3 * b),
+        "Normal": lambda: vd.Normal(a, log_scale=0.3 * b),
+        "MultivariateNormal": lambda: vd.MultivariateNormal(a, scale_tril=tril),
+        "LowRankNormal": lambda: vd.LowRankNormal(a, tril[..., :2], log_scale=0.3 * b),
+        "Laplace": lambda: vd.Laplace(a, log_scale=0.3 * b),
         "Delta": lambda: vd.Delta(a),
         "Bernoulli": lambda: vd.Bernoulli(a),
         "ContinuousBernoulli": lambda: vd.ContinuousBernoulli(3 * a),
         "Categorical": lambda: vd.Categorical(classes),
         "LevelCategorical": lambda: vd.LevelCategorical(classes),
-        "DiscretizedLogistic": lambda: vd.DiscretizedLogistic(0.5 + 0.3 * a, b - 2.0, levels=16),
+        "DiscretizedLogistic": lambda: vd.DiscretizedLogistic(0.5 + 0.3 * a, log_scale=b - 2.0, levels=16),
         "DiscretizedLogisticMixture": lambda: vd.DiscretizedLogisticMixture.from_parameters(
             data["image"], channels=3, levels=8
         ),
@@ -57,12 +57,12 @@ def build(name, data):
         "LogRelaxedOneHot": lambda: vd.LogRelaxedOneHot(classes, 0.7, event_ndims=2),
         "RelaxedBernoulli": lambda: vd.RelaxedBernoulli(a, 0.7),
         "LogitRelaxedBernoulli": lambda: vd.LogitRelaxedBernoulli(a, 0.7),
-        "Mixture": lambda: vd.Mixture(classes[:, 0], vd.Normal(jnp.swapaxes(classes, 1, 2), 0.1)),
-        "Independent": lambda: vd.Independent(vd.Normal(classes, -0.2), 1),
-        "Transformed": lambda: vd.Transformed(vd.Normal(a, 0.3 * b), Affine, (b, 0.5 * a)),
+        "Mixture": lambda: vd.Mixture(classes[:, 0], vd.Normal(jnp.swapaxes(classes, 1, 2), log_scale=0.1)),
+        "Independent": lambda: vd.Independent(vd.Normal(classes, log_scale=-0.2), 1),
+        "Transformed": lambda: vd.Transformed(vd.Normal(a, log_scale=0.3 * b), Affine, (b, 0.5 * a)),
         "VonMisesFisher": lambda: vd.VonMisesFisher(a, jnp.exp(b[:, 0]) * 3),
         "UniformSphere": lambda: vd.UniformSphere(4),
-        "PoincareNormal": lambda: vd.PoincareNormal(vd.to_poincare_ball(0.5 * a), 0.3 * b, 0.8),
+        "PoincareNormal": lambda: vd.PoincareNormal(vd.to_poincare_ball(0.5 * a), log_scale=0.3 * b, curvature=0.8),
     }[name]()
 
 
@@ -162,14 +162,14 @@ MEAN = np.zeros((3, 2), np.float32)
 @pytest.mark.parametrize(
     "make",
     [
-        lambda s: vd.Normal(MEAN, s),
-        lambda s: vd.MultivariateNormal(MEAN, jnp.exp(s) * jnp.eye(2)),
-        lambda s: vd.LowRankNormal(MEAN, 0.0, s * jnp.ones((2, 1))),
+        lambda s: vd.Normal(MEAN, log_scale=s),
+        lambda s: vd.MultivariateNormal(MEAN, scale_tril=jnp.exp(s) * jnp.eye(2)),
+        lambda s: vd.LowRankNormal(MEAN, s * jnp.ones((2, 1)), scale=1.0),
         lambda s: vd.LogitRelaxedBernoulli(MEAN, 1.0 + s),
         lambda s: vd.LogRelaxedOneHot(MEAN, 1.0 + s),
         lambda s: vd.VonMisesFisher(MEAN + 1.0, s),
-        lambda s: vd.PoincareNormal(MEAN, 0.0, 0.1 + s),
-        lambda s: vd.Mixture(s * jnp.arange(2.0), vd.Normal(jnp.zeros((3, 2, 2)) + s, 0.0)),
+        lambda s: vd.PoincareNormal(MEAN, 1.0, curvature=0.1 + s),
+        lambda s: vd.Mixture(s * jnp.arange(2.0), vd.Normal(jnp.zeros((3, 2, 2)) + s, 1.0)),
     ],
     ids=["scale", "covariance", "factor", "temperature", "class temperature", "concentration", "curvature", "weights"],
 )
@@ -256,20 +256,25 @@ def test_wrong_shapes_are_refused_in_words(name):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: vd.Normal(jnp.zeros((3, 1)), jnp.zeros(3)), "Normal: got shapes mean .*add or drop axes"),
-        (lambda: vd.Laplace(jnp.zeros(3), jnp.zeros(2)), "Laplace: got shapes"),
-        (lambda: vd.Normal(jnp.zeros(()), 0.0).batch_shape, "event_ndims is 1, expected an int between 0 and 0"),
+        (lambda: vd.Normal(jnp.zeros((3, 1)), jnp.ones(3)), "Normal: got shapes loc .*add or drop axes"),
+        (lambda: vd.Laplace(jnp.zeros(3), jnp.ones(2)), "Laplace: got shapes"),
+        (lambda: vd.Normal(jnp.zeros(()), 1.0).batch_shape, "event_ndims is 1, expected an int between 0 and 0"),
         (lambda: vd.Bernoulli(jnp.zeros(2), event_ndims=2).batch_shape, "event_ndims is 2"),
-        (lambda: vd.MultivariateNormal(jnp.zeros(3), jnp.eye(2)).batch_shape, "scale_tril has shape"),
-        (lambda: vd.MultivariateNormal(jnp.zeros((2, 3)), jnp.zeros((4, 3, 3))).batch_shape, "got batch shapes"),
-        (lambda: vd.LowRankNormal(jnp.zeros(3), 0.0, jnp.zeros((2, 3))).batch_shape, "factor has shape"),
+        (lambda: vd.MultivariateNormal(jnp.zeros(3), scale_tril=jnp.eye(2)).batch_shape, "scale_tril has shape"),
+        (
+            lambda: vd.MultivariateNormal(jnp.zeros((2, 3)), scale_tril=jnp.zeros((4, 3, 3))).batch_shape,
+            "got batch shapes",
+        ),
+        (lambda: vd.LowRankNormal(jnp.zeros(3), jnp.zeros((2, 3)), scale=1.0).batch_shape, "factor has shape"),
         (lambda: vd.Categorical(jnp.zeros(3)).batch_shape, "event_ndims is 1"),
         (lambda: vd.Categorical(jnp.zeros(())).batch_shape, "class axis last"),
         (lambda: vd.LevelCategorical(jnp.zeros((2, 1))).mean, "expected .* with L >= 2"),
-        (lambda: vd.DiscretizedLogistic(jnp.zeros(2), 0.0, levels=1), "levels is 1"),
+        (lambda: vd.DiscretizedLogistic(jnp.zeros(2), 1.0, levels=1), "levels is 1"),
         (lambda: vd.DiscretizedLogisticMixture.from_parameters(jnp.zeros((2, 2, 9)), channels=3), "expected .* 10"),
         (
-            lambda: vd.DiscretizedLogisticMixture(*[jnp.zeros((2, 2, 3))] * 4).batch_shape,
+            lambda: (
+                vd.DiscretizedLogisticMixture(*[jnp.zeros((2, 2, 3))] * 3, coupling=jnp.zeros((2, 2, 3))).batch_shape
+            ),
             "build it with from_parameters",
         ),
         (lambda: vd.RelaxedOneHot(jnp.zeros((3, 4)), jnp.ones(2)).batch_shape, "temperature has shape"),
@@ -277,8 +282,8 @@ def test_wrong_shapes_are_refused_in_words(name):
             lambda: vd.RelaxedOneHot(jnp.zeros((3, 4)), 1.0, event_ndims=0).batch_shape,
             "class axis is part of the event",
         ),
-        (lambda: vd.Mixture(jnp.zeros(3), vd.Normal(jnp.zeros((2, 4)), 0.0)).batch_shape, "components on the last"),
-        (lambda: vd.Independent(vd.Normal(jnp.zeros((2, 4)), 0.0), 2).batch_shape, "ndims is 2"),
+        (lambda: vd.Mixture(jnp.zeros(3), vd.Normal(jnp.zeros((2, 4)), 1.0)).batch_shape, "components on the last"),
+        (lambda: vd.Independent(vd.Normal(jnp.zeros((2, 4)), 1.0), 2).batch_shape, "ndims is 2"),
         (lambda: vd.UniformSphere(1), "dimension is 1"),
         (lambda: vd.VonMisesFisher(jnp.zeros((3, 1)), 1.0).event_shape, "with d >= 2"),
         (lambda: vd.VonMisesFisher(jnp.zeros((3, 2)), jnp.ones((2, 3))).batch_shape, "concentration has shape"),
@@ -292,6 +297,49 @@ def test_wrong_parameters_are_refused_in_words(make, message):
         make()
 
 
+LOCATION_SCALE = {
+    "Normal": vd.Normal,
+    "Laplace": vd.Laplace,
+    "DiscretizedLogistic": vd.DiscretizedLogistic,
+    "PoincareNormal": vd.PoincareNormal,
+    "LowRankNormal": lambda loc, **scale: vd.LowRankNormal(loc, jnp.ones((3, 1)), **scale),
+    "DiscretizedLogisticMixture": lambda loc, **scale: vd.DiscretizedLogisticMixture(
+        jnp.zeros((4, 1)), loc[:, None], coupling=jnp.zeros((4, 1, 3)), event_ndims=1, **scale
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LOCATION_SCALE)
+def test_a_scale_or_its_logarithm(name):
+    """Either is accepted by name, and exactly one must be given; any leaves pass through unflattening."""
+    make, loc = LOCATION_SCALE[name], 0.1 * jnp.ones((4, 3))
+    log_scale = jnp.log(2.0) * (jnp.ones((4, 1, 3)) if "Mixture" in name else jnp.ones((4, 3)))
+    by_scale, by_log = make(loc, scale=jnp.exp(log_scale)), make(loc, log_scale=log_scale)
+    x = by_log.sample(KEY)
+    np.testing.assert_allclose(by_scale.log_prob(x), by_log.log_prob(x), rtol=1e-6)
+    np.testing.assert_array_equal(by_log.log_scale, log_scale)
+    with pytest.raises(ValueError, match=rf"{name}: got neither of scale and log_scale, .* write {name}\("):
+        make(loc)
+    with pytest.raises(ValueError, match=rf"{name}: got both of scale and log_scale, expected exactly one"):
+        make(loc, scale=1.0, log_scale=0.0)
+    with pytest.raises(ValueError, match=rf"{name}: scale is -1.0, expected a positive number; .* log_scale="):
+        make(loc, scale=-1.0)
+    leaves, structure = jax.tree.flatten(by_log)
+    for leaf in (None, "sharding", 0):
+        rebuilt = structure.unflatten([leaf] * len(leaves))
+        assert rebuilt.log_scale is leaf and rebuilt.loc is leaf
+
+
+def test_the_second_argument_is_the_scale():
+    """Not its logarithm, as in NumPyro and distrax; a covariance is not taken for a Cholesky factor."""
+    np.testing.assert_allclose(vd.Normal(jnp.zeros(2), 3.0).scale, 3.0, rtol=1e-6)
+    np.testing.assert_allclose(vd.Normal(jnp.zeros(2), 3.0).variance, 9.0, rtol=1e-6)
+    np.testing.assert_allclose(vd.Laplace(jnp.zeros(2), 3.0).variance, 18.0, rtol=1e-6)
+    np.testing.assert_array_equal(vd.Normal(jnp.zeros(2), 1.0).log_scale, jnp.zeros(2))
+    with pytest.raises(TypeError, match="positional"):
+        vd.MultivariateNormal(jnp.zeros(2), jnp.eye(2))
+
+
 def test_wrong_kinds_are_refused_with_a_remedy():
     with pytest.raises(TypeError, match="point mass has no density; use Normal"):
         vd.Delta(jnp.zeros(2)).log_prob(jnp.zeros(2))
@@ -302,19 +350,19 @@ def test_wrong_kinds_are_refused_with_a_remedy():
         forward = staticmethod(lambda params, z: (z, jnp.zeros(z.shape)))
 
     with pytest.raises(ValueError, match=r"log_det has shape .* sum it over the event axes"):
-        vd.Transformed(vd.Normal(jnp.zeros(2), 0.0), Forgetful).sample_and_log_prob(KEY)
+        vd.Transformed(vd.Normal(jnp.zeros(2), 1.0), Forgetful).sample_and_log_prob(KEY)
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda x, n: vd.Normal(x, 0.1, event_ndims=n),
-        lambda x, n: vd.Laplace(x, 0.1, event_ndims=n),
+        lambda x, n: vd.Normal(x, log_scale=0.1, event_ndims=n),
+        lambda x, n: vd.Laplace(x, log_scale=0.1, event_ndims=n),
         lambda x, n: vd.Bernoulli(x, event_ndims=n),
         lambda x, n: vd.ContinuousBernoulli(x, event_ndims=n),
-        lambda x, n: vd.DiscretizedLogistic(x, -1.0, levels=4, event_ndims=n),
+        lambda x, n: vd.DiscretizedLogistic(x, log_scale=-1.0, levels=4, event_ndims=n),
         lambda x, n: vd.RelaxedBernoulli(x, 0.5, event_ndims=n),
-        lambda x, n: vd.Independent(vd.Normal(x, 0.1, event_ndims=0), n),
+        lambda x, n: vd.Independent(vd.Normal(x, log_scale=0.1, event_ndims=0), n),
     ],
 )
 def test_event_ndims_sums_that_many_axes(make):
@@ -357,12 +405,12 @@ def everything(d, value=None):
 
 
 CORNERS = {
-    "Normal": (lambda m, s, x: everything(vd.Normal(m, s, event_ndims=0), x), grid(WIDE, SCALES, PIXELS)),
-    "Laplace": (lambda m, s, x: everything(vd.Laplace(m, s, event_ndims=0), x), grid(WIDE, SCALES, PIXELS)),
+    "Normal": (lambda m, s, x: everything(vd.Normal(m, log_scale=s, event_ndims=0), x), grid(WIDE, SCALES, PIXELS)),
+    "Laplace": (lambda m, s, x: everything(vd.Laplace(m, log_scale=s, event_ndims=0), x), grid(WIDE, SCALES, PIXELS)),
     "Bernoulli": (lambda l, x: everything(vd.Bernoulli(l, event_ndims=0), x), grid(LOGITS, PIXELS)),
     "ContinuousBernoulli": (lambda l, x: everything(vd.ContinuousBernoulli(l, event_ndims=0), x), grid(LOGITS, PIXELS)),
     "DiscretizedLogistic": (
-        lambda m, s, x: everything(vd.DiscretizedLogistic(m, s, event_ndims=0), x),
+        lambda m, s, x: everything(vd.DiscretizedLogistic(m, log_scale=s, event_ndims=0), x),
         grid(WIDE, [-100.0, *SCALES, 60.0], PIXELS),
     ),
     "Categorical": (
@@ -392,7 +440,7 @@ CORNERS = {
     "MultivariateNormal": (
         lambda m, s, x: everything(
             vd.MultivariateNormal(
-                jnp.stack([m, m], -1), jnp.exp(s)[:, None, None] * jnp.asarray([[1.0, 0.0], [0.5, 1.0]])
+                jnp.stack([m, m], -1), scale_tril=jnp.exp(s)[:, None, None] * jnp.asarray([[1.0, 0.0], [0.5, 1.0]])
             ),
             jnp.stack([x, x], -1),
         ),
@@ -400,14 +448,15 @@ CORNERS = {
     ),
     "LowRankNormal": (  # two parallel columns: Woodbury's matrix would be singular to rounding
         lambda m, s, f, x: everything(
-            vd.LowRankNormal(jnp.stack([m, m], -1), s[:, None], f[:, None, None] * jnp.ones((2, 2))),
+            vd.LowRankNormal(jnp.stack([m, m], -1), f[:, None, None] * jnp.ones((2, 2)), log_scale=s[:, None]),
             jnp.stack([x, x], -1),
         ),
         grid([-1e3, 0.0], SCALES, [0.0, 1.0, 100.0], PIXELS),
     ),
     "Mixture": (
         lambda l, s, x: everything(
-            vd.Mixture(jnp.stack([l, 0 * l], -1), vd.Normal(jnp.zeros((len(s), 2, 1)), s[:, None, None])), x[:, None]
+            vd.Mixture(jnp.stack([l, 0 * l], -1), vd.Normal(jnp.zeros((len(s), 2, 1)), log_scale=s[:, None, None])),
+            x[:, None],
         ),
         grid(LOGITS, SCALES, PIXELS),
     ),
@@ -429,7 +478,9 @@ CORNERS = {
         grid([0.0, 1e-6, 1.0, 1e4, 1e6], [-1.0, 0.0, 1.0]),
     ),
     "PoincareNormal": (
-        lambda m, s: everything(vd.PoincareNormal(jnp.stack([m, 0 * m], -1), s[:, None]), jnp.stack([0.5 * m, m], -1)),
+        lambda m, s: everything(
+            vd.PoincareNormal(jnp.stack([m, 0 * m], -1), log_scale=s[:, None]), jnp.stack([0.5 * m, m], -1)
+        ),
         grid([0.0, 0.5, 1.0], SCALES),
     ),
 }

@@ -36,6 +36,14 @@ def log_prob(make, value, *arguments):
     return np.asarray(jax.jit(lambda value, *a: make(*a).log_prob(value))(value, *arguments))
 
 
+def full_normal(loc, scale_tril):
+    return vd.MultivariateNormal(loc, scale_tril=scale_tril)
+
+
+def low_rank_normal(loc, log_scale, cov_factor):
+    return vd.LowRankNormal(loc, cov_factor, log_scale=log_scale)
+
+
 def sigmoid(x):
     return 1 / (1 + np.exp(-x))
 
@@ -43,16 +51,16 @@ def sigmoid(x):
 @pytest.mark.parametrize(
     ("make", "arguments", "value", "expected"),
     [
-        (vd.Normal, (M, S), X, st.norm.logpdf(X, M, np.exp(S)).sum(-1)),
-        (vd.Laplace, (M, S), X, st.laplace.logpdf(X, M, np.exp(S)).sum(-1)),
+        (vd.Normal, (M, np.exp(S)), X, st.norm.logpdf(X, M, np.exp(S)).sum(-1)),
+        (vd.Laplace, (M, np.exp(S)), X, st.laplace.logpdf(X, M, np.exp(S)).sum(-1)),
         (
-            vd.MultivariateNormal,
+            full_normal,
             (M, TRIL),
             X,
             [st.multivariate_normal.logpdf(x, m, TRIL @ TRIL.T) for x, m in zip(X, M, strict=True)],
         ),
         (
-            vd.LowRankNormal,
+            low_rank_normal,
             (M, S, FACTOR),
             X,
             [
@@ -82,8 +90,8 @@ def test_densities_equal_numpyro():
     relaxed = sigmoid(X)
     pairs = [
         (vd.RelaxedBernoulli(M, tau), nd.RelaxedBernoulliLogits(tau, M).to_event(1), relaxed),
-        (vd.Mixture(M, vd.Normal(CLASSES[..., :2], 0.3)), _numpyro_mixture(nd), X[:, :2]),
-        (vd.LowRankNormal(M, S, FACTOR), nd.LowRankMultivariateNormal(M, FACTOR, np.exp(2 * S)), X),
+        (vd.Mixture(M, vd.Normal(CLASSES[..., :2], log_scale=0.3)), _numpyro_mixture(nd), X[:, :2]),
+        (vd.LowRankNormal(M, FACTOR, log_scale=S), nd.LowRankMultivariateNormal(M, FACTOR, np.exp(2 * S)), X),
         (vd.LevelCategorical(CLASSES), nd.Categorical(logits=CLASSES).to_event(1), INDEX / 3),
     ]
     for ours, theirs, value in pairs:
@@ -205,7 +213,7 @@ def test_discretized_logistic_is_a_distribution_over_the_grid(levels):
     grid = np.arange(levels) / (levels - 1)
 
     def table(mean, log_scale, grid):
-        d = vd.DiscretizedLogistic(mean, log_scale, levels=levels, event_ndims=0)
+        d = vd.DiscretizedLogistic(mean, log_scale=log_scale, levels=levels, event_ndims=0)
         return d.log_prob(grid[:, None]), d.expectation, d.variance, d.entropy(), d.mode
 
     wide = jax.jit(table)(mean, log_scale, grid)
@@ -234,7 +242,7 @@ def test_discretized_logistic_is_a_distribution_over_the_grid(levels):
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_discretized_logistic_far_tail_is_linear_not_infinite(dtype):
     """A thousand scales from the location PixelCNN++'s difference of sigmoids is log 0."""
-    value = vd.DiscretizedLogistic(jnp.zeros((), dtype), jnp.asarray(-6.0, dtype), event_ndims=0).log_prob(
+    value = vd.DiscretizedLogistic(jnp.zeros((), dtype), log_scale=jnp.asarray(-6.0, dtype), event_ndims=0).log_prob(
         jnp.asarray(200 / 255, dtype)
     )
     scale = np.exp(-6.0)
@@ -266,11 +274,11 @@ def test_mixture_of_logistics_equals_the_papers_formula():
     logits, rest = raw[..., :4], raw[..., 4:].reshape(2, 2, 3, 4, 9)
     expected = pixelcnn_mixture(level / 127.5 - 1, logits, rest[..., :3], rest[..., 3:6], rest[..., 6:]).sum((-1, -2))
     d = vd.DiscretizedLogisticMixture(
-        *(logits, 0.5 + 0.5 * rest[..., :3], rest[..., 3:6] - np.log(2), np.tanh(rest[..., 6:]))
+        logits, 0.5 + 0.5 * rest[..., :3], log_scale=rest[..., 3:6] - np.log(2), coupling=np.tanh(rest[..., 6:])
     )
     np.testing.assert_allclose(jax.jit(lambda d, x: d.log_prob(x))(d, level / 255), expected, rtol=1e-10)
     read = vd.DiscretizedLogisticMixture.from_parameters(raw, channels=3)
-    for field in ("logits", "location", "coupling"):
+    for field in ("logits", "loc", "coupling"):
         np.testing.assert_allclose(getattr(read, field), getattr(d, field), rtol=1e-12)
     np.testing.assert_allclose(read.log_scale, np.logaddexp(rest[..., 3:6] + 7, 0) - 7 - np.log(2), rtol=1e-12)
 
@@ -333,7 +341,7 @@ def test_transformed_changes_variables():
         forward = staticmethod(lambda params, z: (jnp.exp(params * z), jnp.sum(params * z, -1) + jnp.log(params)))
         inverse = staticmethod(lambda params, x: (jnp.log(x) / params, -jnp.sum(jnp.log(x), -1) - jnp.log(params)))
 
-    d = vd.Transformed(vd.Normal(np.zeros(1), np.zeros(1)), Exp, jnp.asarray(0.7))
+    d = vd.Transformed(vd.Normal(np.zeros(1), 1.0), Exp, jnp.asarray(0.7))
     x, joint = d.sample_and_log_prob(jax.random.key(0), (9,))
     np.testing.assert_allclose(d.log_prob(x), st.lognorm(0.7).logpdf(x[:, 0]), rtol=1e-12)
     np.testing.assert_allclose(joint, d.log_prob(x), rtol=1e-12)
@@ -347,8 +355,8 @@ def test_low_rank_survives_what_woodbury_does_not():
     square = length / (noise + 2 * length)
     exact = -0.5 * (square + 3 * np.log(2 * np.pi) - 3 * 28 + np.log1p(2 * length / noise))
     value = direction
-    np.testing.assert_allclose(log_prob(vd.LowRankNormal, value, *arguments), exact, rtol=1e-4)
-    single = log_prob(vd.LowRankNormal, np.float32(value), *map(np.float32, arguments))
+    np.testing.assert_allclose(log_prob(low_rank_normal, value, *arguments), exact, rtol=1e-4)
+    single = log_prob(low_rank_normal, np.float32(value), *map(np.float32, arguments))
     np.testing.assert_allclose(single, exact, rtol=0.1)
 
 
@@ -357,13 +365,11 @@ def test_multivariate_normal_solves_once_for_all_samples():
     x = RNG.normal(size=(7, 5, 3))
     batched = np.broadcast_to(TRIL, (5, 3, 3))
     expected = st.multivariate_normal(cov=TRIL @ TRIL.T).logpdf(x - M)
-    np.testing.assert_allclose(log_prob(vd.MultivariateNormal, x, M, TRIL), expected, rtol=1e-11)
-    np.testing.assert_allclose(log_prob(vd.MultivariateNormal, x, M, batched), expected, rtol=1e-11)
+    np.testing.assert_allclose(log_prob(full_normal, x, M, TRIL), expected, rtol=1e-11)
+    np.testing.assert_allclose(log_prob(full_normal, x, M, batched), expected, rtol=1e-11)
+    np.testing.assert_allclose(log_prob(full_normal, x[:, :1], M, batched)[:, 0], expected_first(x), rtol=1e-11)
     np.testing.assert_allclose(
-        log_prob(vd.MultivariateNormal, x[:, :1], M, batched)[:, 0], expected_first(x), rtol=1e-11
-    )
-    np.testing.assert_allclose(
-        vd.MultivariateNormal(M, TRIL + np.triu(np.ones((3, 3)), 1)).covariance[0], TRIL @ TRIL.T
+        vd.MultivariateNormal(M, scale_tril=TRIL + np.triu(np.ones((3, 3)), 1)).covariance[0], TRIL @ TRIL.T
     )
 
 
@@ -375,7 +381,7 @@ def test_reparameterize_is_the_normal_sample():
     key = jax.random.key(3)
     x = vd.reparameterize(key, jnp.asarray(M), jnp.asarray(S))
     noise = (x - M) / np.exp(S)
-    np.testing.assert_allclose(x, vd.Normal(M, S).sample(key), rtol=1e-12)
+    np.testing.assert_allclose(x, vd.Normal(M, log_scale=S).sample(key), rtol=1e-12)
     slope = jax.grad(lambda m, s: vd.reparameterize(key, m, s).sum(), (0, 1))(jnp.asarray(M), jnp.asarray(S))
     np.testing.assert_allclose(slope[0], 1.0)
     np.testing.assert_allclose(slope[1], np.exp(S) * noise, rtol=1e-10)

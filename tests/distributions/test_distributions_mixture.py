@@ -28,12 +28,12 @@ def test_density_and_gradient_do_not_cancel(width):
     z = np.concatenate([MEAN[:30] + np.exp(log_scale[:30]) * RNG.normal(size=(30, 20)), RNG.normal(size=(10, 20))])
     z = np.float32(z.reshape(4, 10, 20))
     expected, shares = by_hand(z, log_scale)
-    found, gradient = jax.vmap(jax.value_and_grad(lambda z: Mixture(LOGITS, Normal(MEAN, log_scale)).log_prob(z)))(
-        z.reshape(40, 20)
-    )
-    assert Mixture(LOGITS, Normal(MEAN, log_scale)).log_prob(z).shape == (4, 10)
+    found, gradient = jax.vmap(
+        jax.value_and_grad(lambda z: Mixture(LOGITS, Normal(MEAN, log_scale=log_scale)).log_prob(z))
+    )(z.reshape(40, 20))
+    assert Mixture(LOGITS, Normal(MEAN, log_scale=log_scale)).log_prob(z).shape == (4, 10)
     np.testing.assert_allclose(found.reshape(4, 10), expected, rtol=2e-5)
-    mixture = Mixture(LOGITS, Normal(MEAN, log_scale))
+    mixture = Mixture(LOGITS, Normal(MEAN, log_scale=log_scale))
     np.testing.assert_allclose(np.exp(mixture.log_responsibilities(z)), shares, atol=1e-3 if width > 0.01 else 0.05)
     scores = -(z[..., None, :] - np.float64(MEAN)) / np.exp(2.0 * np.float64(log_scale))
     slope = np.einsum("abk,abkd->abd", shares, scores)
@@ -41,13 +41,13 @@ def test_density_and_gradient_do_not_cancel(width):
 
 
 def test_far_from_all_components_it_falls_without_nan():
-    mixture = Mixture(jnp.zeros(50), Normal(MEAN, np.zeros_like(MEAN)))
+    mixture = Mixture(jnp.zeros(50), Normal(MEAN, log_scale=np.zeros_like(MEAN)))
     assert mixture.log_prob(jnp.full(20, 1e25)) == -np.inf
     assert mixture.log_prob(jnp.full(20, 1e10)) < -1e20
 
 
 def test_samples_have_the_moments_of_the_mixture():
-    mixture = Mixture(jnp.asarray(LOGITS), Normal(MEAN, np.full_like(MEAN, -1.0)))
+    mixture = Mixture(jnp.asarray(LOGITS), Normal(MEAN, log_scale=np.full_like(MEAN, -1.0)))
     z = mixture.sample(jax.random.key(0), (100, 400))
     assert z.shape == (100, 400, 20)
     flat = np.asarray(z, np.float64).reshape(-1, 20)
@@ -57,7 +57,7 @@ def test_samples_have_the_moments_of_the_mixture():
 
 
 def test_responsibilities_of_any_family_sum_to_one():
-    components = MultivariateNormal(jnp.asarray(MEAN[:4, :2]), jnp.eye(2))
+    components = MultivariateNormal(jnp.asarray(MEAN[:4, :2]), scale_tril=jnp.eye(2))
     found = Mixture(jnp.zeros(4), components).log_responsibilities(jnp.zeros((5, 2)))
     by_hand = -0.5 * np.sum(MEAN[:4, :2] ** 2, axis=-1)
     np.testing.assert_allclose(found, np.tile(by_hand - logsumexp(by_hand), (5, 1)), rtol=1e-4)

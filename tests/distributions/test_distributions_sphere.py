@@ -224,7 +224,7 @@ def test_poincare_normal_integrates_to_one(c, x64):
     z = np.stack([np.outer(r, np.cos(angle)), np.outer(r, np.sin(angle))], -1)
     volume = np.sinh(np.sqrt(c) * rho) * radius * 5.0 * radius * weights * 2 * np.pi / len(angle)
     mean = radius * np.array([0.3, -0.4])
-    d = vd.PoincareNormal(mean, np.log(np.array([0.5, 0.8])), c)
+    d = vd.PoincareNormal(mean, log_scale=np.log(np.array([0.5, 0.8])), curvature=c)
     np.testing.assert_allclose((np.exp(d.log_prob(z)) * volume[:, None]).sum(), 1.0, rtol=1e-5)
 
 
@@ -233,9 +233,9 @@ def test_poincare_normal_samples_lie_at_the_right_distances():
     for c in (0.5, 1.0, 2.0):
         radius = 1 / np.sqrt(c)
         mean = radius * np.array([0.2, 0.1, -0.4], np.float32)
-        z = jax.jit(lambda key, mean=mean, c=c: vd.PoincareNormal(mean, -0.7, c).sample(key, (2_000,)))(
-            jax.random.key(7)
-        )
+        z = jax.jit(
+            lambda key, mean=mean, c=c: vd.PoincareNormal(mean, log_scale=-0.7, curvature=c).sample(key, (2_000,))
+        )(jax.random.key(7))
         scaled = distance(np.asarray(z, np.float64), np.float64(mean), c) ** 2 / np.exp(-1.4)
         assert st.kstest(scaled, st.chi2(3).cdf).pvalue > LEAST_P
 
@@ -244,7 +244,7 @@ def test_poincare_normal_becomes_a_normal_as_curvature_vanishes(x64):
     """Near the origin the metric is 4 times the Euclidean one, so coordinates are half as long."""
     x, mean = np.array([[0.3, -0.2]]), np.array([0.1, 0.25])
     flat = st.norm.logpdf(2 * x, 2 * mean, np.exp(-0.5)).sum()
-    np.testing.assert_allclose(vd.PoincareNormal(mean, -0.5, 1e-9).log_prob(x)[0], flat, rtol=1e-6)
+    np.testing.assert_allclose(vd.PoincareNormal(mean, log_scale=-0.5, curvature=1e-9).log_prob(x)[0], flat, rtol=1e-6)
 
 
 def test_to_poincare_ball_keeps_distances_to_the_origin(x64):
@@ -259,7 +259,7 @@ def test_to_poincare_ball_keeps_distances_to_the_origin(x64):
 def test_poincare_gradients_at_the_mean_are_finite(x64):
     """Where distance and direction are both 0 / 0: the density is smooth there, with curvature -lambda^2 / sigma^2."""
     mean = jnp.array([0.1, 0.2])
-    d = vd.PoincareNormal(mean, np.zeros(2))
+    d = vd.PoincareNormal(mean, 1.0)
     slope, curvature = jax.jit(lambda z: (jax.grad(d.log_prob)(z), jax.hessian(d.log_prob)(z)))(mean)
     np.testing.assert_allclose(slope, 0.0, atol=1e-12)
     metric = (2 / (1 - 0.05)) ** 2

@@ -38,11 +38,11 @@ def agrees(per_chain: np.ndarray, expected: np.ndarray) -> bool:
 
 FACTOR = jnp.array([[1.0, 0.0], [0.6, 0.5]])
 CASES = {
-    "normal": Normal(jnp.array([1.0, -2.0]), jnp.array([0.0, -0.7])),
-    "laplace": Laplace(jnp.array([0.5, 0.0]), jnp.array([-0.3, 0.2])),
-    "full covariance": MultivariateNormal(jnp.array([1.0, -1.0]), FACTOR),
-    "low rank": LowRankNormal(jnp.array([0.0, 1.0]), jnp.array([-0.5, -0.2]), jnp.array([[0.8], [0.4]])),
-    "mixture": Mixture(jnp.zeros(2), Normal(jnp.array([[-0.8, 0.0], [0.8, 0.5]]), jnp.zeros((2, 2)))),
+    "normal": Normal(jnp.array([1.0, -2.0]), log_scale=jnp.array([0.0, -0.7])),
+    "laplace": Laplace(jnp.array([0.5, 0.0]), log_scale=jnp.array([-0.3, 0.2])),
+    "full covariance": MultivariateNormal(jnp.array([1.0, -1.0]), scale_tril=FACTOR),
+    "low rank": LowRankNormal(jnp.array([0.0, 1.0]), jnp.array([[0.8], [0.4]]), log_scale=jnp.array([-0.5, -0.2])),
+    "mixture": Mixture(jnp.zeros(2), Normal(jnp.array([[-0.8, 0.0], [0.8, 0.5]]), 1.0)),
 }
 
 
@@ -66,7 +66,7 @@ def test_chains_find_the_exact_posterior_of_probabilistic_pca_and_its_upper_boun
     assert agrees(z.mean(1), model.centre)
     centred = z - model.centre
     assert agrees(np.einsum("csi,csj->cij", centred, centred) / STEPS, model.covariance)
-    q = Normal(jnp.asarray(model.centre + 0.3, jnp.float32), jnp.full(2, -0.5))
+    q = Normal(jnp.asarray(model.centre + 0.3, jnp.float32), log_scale=jnp.full(2, -0.5))
     positions = jnp.asarray(z, jnp.float32)
     weights = jax.vmap(jax.vmap(log_joint))(positions) - q.log_prob(positions)
     upper = bounds.eubo(jnp.swapaxes(weights, 0, 1), samples="posterior")  # one value per chain
@@ -76,7 +76,7 @@ def test_chains_find_the_exact_posterior_of_probabilistic_pca_and_its_upper_boun
 
 def test_the_upper_bound_of_a_nonlinear_decoder_by_chains_and_by_quadrature():
     x = jnp.array([1.0, 0.0, 1.0])
-    prior, q = Normal(jnp.zeros(1), jnp.zeros(1)), Normal(jnp.array([0.4]), jnp.array([-0.2]))
+    prior, q = Normal(jnp.zeros(1), 1.0), Normal(jnp.array([0.4]), log_scale=jnp.array([-0.2]))
 
     def log_joint(z):
         logits = jnp.concatenate([1.5 * jnp.sin(2.0 * z), z**2 - 1.0, -2.0 * z], -1)

@@ -38,10 +38,10 @@ DIRECTIONS = normals(2, 5, 3)
 def pairs():
     """For every rule of the registry a pair of distributions of batch shape (5,) or ()."""
     gaussians = {
-        "Normal": lambda m: vd.Normal(m, 0.4 * SCALE),
-        "MultivariateNormal": lambda m: vd.MultivariateNormal(m, TRIL),
-        "LowRankNormal": lambda m: vd.LowRankNormal(m, 0.4 * SCALE, FACTOR),
-        "Laplace": lambda m: vd.Laplace(m, 0.4 * OTHER_SCALE),
+        "Normal": lambda m: vd.Normal(m, log_scale=0.4 * SCALE),
+        "MultivariateNormal": lambda m: vd.MultivariateNormal(m, scale_tril=TRIL),
+        "LowRankNormal": lambda m: vd.LowRankNormal(m, FACTOR, log_scale=0.4 * SCALE),
+        "Laplace": lambda m: vd.Laplace(m, log_scale=0.4 * OTHER_SCALE),
         "ContinuousBernoulli": lambda m: vd.ContinuousBernoulli(3 * m),
     }
     found = {}
@@ -51,7 +51,7 @@ def pairs():
                 found[q, p] = (make_q(MEAN), make_p(OTHER))
     grids = {
         "LevelCategorical": lambda c, m: vd.LevelCategorical(c),
-        "DiscretizedLogistic": lambda c, m: vd.DiscretizedLogistic(0.5 + 0.3 * m, 0.4 * SCALE - 1, levels=6),
+        "DiscretizedLogistic": lambda c, m: vd.DiscretizedLogistic(0.5 + 0.3 * m, log_scale=0.4 * SCALE - 1, levels=6),
     }
     for q, make_q in grids.items():
         for p, make_p in grids.items():
@@ -67,8 +67,8 @@ def pairs():
     found["Bernoulli", "Bernoulli"] = (vd.Bernoulli(MEAN), vd.Bernoulli(OTHER))
     found["Categorical", "Categorical"] = (vd.Categorical(CLASSES), vd.Categorical(OTHER_CLASSES))
     found["Independent", "Independent"] = (
-        vd.Independent(vd.Normal(CLASSES, 0.1), 1),
-        vd.Independent(vd.Normal(OTHER_CLASSES, 0.5), 1),
+        vd.Independent(vd.Normal(CLASSES, log_scale=0.1), 1),
+        vd.Independent(vd.Normal(OTHER_CLASSES, log_scale=0.5), 1),
     )
     return found
 
@@ -112,8 +112,8 @@ INTERVALS = {"Normal": (-12, 12), "Laplace": (-40, 40), "ContinuousBernoulli": (
 def test_scalar_closed_forms_equal_quadrature(q, p, x64):
     """To 1e-8, at scales between 0.2 and 3 and locations inside, at and beyond the ends of [0, 1]."""
     make = {
-        "Normal": lambda m, s: vd.Normal(m, s, event_ndims=0),
-        "Laplace": lambda m, s: vd.Laplace(m, s, event_ndims=0),
+        "Normal": lambda m, s: vd.Normal(m, log_scale=s, event_ndims=0),
+        "Laplace": lambda m, s: vd.Laplace(m, log_scale=s, event_ndims=0),
         "ContinuousBernoulli": lambda m, s: vd.ContinuousBernoulli(4 * m - 2, event_ndims=0),
     }
     m, s, other, other_s = np.array(
@@ -143,28 +143,32 @@ def test_gaussian_pairs_equal_numpyro(x64):
     q = nd.MultivariateNormal(MEAN, scale_tril=TRIL)
     other = np.tril(normals(3, 3)) + 2 * np.eye(3)
     p = nd.MultivariateNormal(OTHER, scale_tril=other)
-    ours = vv.kl(vd.MultivariateNormal(MEAN, TRIL), vd.MultivariateNormal(OTHER, other))
+    ours = vv.kl(vd.MultivariateNormal(MEAN, scale_tril=TRIL), vd.MultivariateNormal(OTHER, scale_tril=other))
     np.testing.assert_allclose(ours, nd.kl_divergence(q, p), rtol=1e-10)
     diagonal = nd.kl_divergence(
         nd.Normal(MEAN, np.exp(SCALE)).to_event(1), nd.Normal(OTHER, np.exp(OTHER_SCALE)).to_event(1)
     )
     np.testing.assert_allclose(vv.gaussian_kl(MEAN, SCALE, OTHER, OTHER_SCALE), diagonal, rtol=1e-10)
-    np.testing.assert_allclose(vv.kl(vd.Normal(MEAN, SCALE), vd.Normal(OTHER, OTHER_SCALE)), diagonal, rtol=1e-10)
+    np.testing.assert_allclose(
+        vv.kl(vd.Normal(MEAN, log_scale=SCALE), vd.Normal(OTHER, log_scale=OTHER_SCALE)), diagonal, rtol=1e-10
+    )
 
 
 def test_gaussian_kl_to_the_standard_normal(x64):
     """By the formula; by the general one; by the full covariance; also where the whole is far below the parts."""
     expected = 0.5 * (MEAN**2 + np.exp(2 * SCALE) - 1 - 2 * SCALE).sum(-1)
-    standard = vd.Normal(np.zeros(3), np.zeros(3))
+    standard = vd.Normal(np.zeros(3), 1.0)
     np.testing.assert_allclose(vv.gaussian_kl(MEAN, SCALE), expected, rtol=1e-12)
     np.testing.assert_allclose(vv.gaussian_kl(MEAN, SCALE, 0.0, 0.0), expected, rtol=1e-12)
     np.testing.assert_allclose(vv.gaussian_kl(MEAN, -0.3), vv.gaussian_kl(MEAN, np.full((5, 3), -0.3)), rtol=1e-12)
-    full = vd.MultivariateNormal(MEAN, np.exp(SCALE)[..., None] * np.eye(3))
+    full = vd.MultivariateNormal(MEAN, scale_tril=np.exp(SCALE)[..., None] * np.eye(3))
     np.testing.assert_allclose(vv.kl(full, standard), expected, rtol=1e-12)
     covariance = TRIL @ np.swapaxes(TRIL, -1, -2)
     trace, log_det = np.trace(covariance, axis1=-2, axis2=-1), np.linalg.slogdet(covariance)[1]
     np.testing.assert_allclose(
-        vv.kl(vd.MultivariateNormal(MEAN, TRIL), standard), 0.5 * (trace + (MEAN**2).sum(-1) - 3 - log_det), rtol=1e-12
+        vv.kl(vd.MultivariateNormal(MEAN, scale_tril=TRIL), standard),
+        0.5 * (trace + (MEAN**2).sum(-1) - 3 - log_det),
+        rtol=1e-12,
     )
     tiny = vv.gaussian_kl(jnp.zeros(1, jnp.float32), jnp.full(1, 1e-3, jnp.float32))
     np.testing.assert_allclose(tiny, 1e-6, rtol=2e-3)  # s^2 to leading order
@@ -197,9 +201,13 @@ def corner(name, a, b):
         "Bernoulli": lambda: vv.kl(vd.Bernoulli(a, 0), vd.Bernoulli(b, 0)),
         "ContinuousBernoulli": lambda: vv.kl(vd.ContinuousBernoulli(a, 0), vd.ContinuousBernoulli(b, 0)),
         "Categorical": lambda: vv.kl(vd.Categorical(two[0], 0), vd.Categorical(two[1], 0)),
-        "LevelCategorical": lambda: vv.kl(vd.LevelCategorical(two[0], 0), vd.DiscretizedLogistic(b, -3.0, 2, 0)),
-        "CB to Laplace": lambda: vv.kl(vd.ContinuousBernoulli(a, 0), vd.Laplace(b / 1e4, -3.0, event_ndims=0)),
-        "CB to Normal": lambda: vv.kl(vd.ContinuousBernoulli(a, 0), vd.Normal(b / 1e4, -3.0, event_ndims=0)),
+        "LevelCategorical": lambda: vv.kl(
+            vd.LevelCategorical(two[0], 0), vd.DiscretizedLogistic(b, log_scale=-3.0, levels=2, event_ndims=0)
+        ),
+        "CB to Laplace": lambda: vv.kl(
+            vd.ContinuousBernoulli(a, 0), vd.Laplace(b / 1e4, log_scale=-3.0, event_ndims=0)
+        ),
+        "CB to Normal": lambda: vv.kl(vd.ContinuousBernoulli(a, 0), vd.Normal(b / 1e4, log_scale=-3.0, event_ndims=0)),
     }[name]()
 
 
@@ -211,25 +219,31 @@ def scale_corner(name, a, b):
     zero, one = jnp.zeros((*a.shape, 2)), jnp.ones((*a.shape, 2))
     return {
         "gaussian_kl": lambda: vv.gaussian_kl(one, jnp.stack([a, a], -1)),
-        "Normal": lambda: vv.kl(vd.Normal(one, a[:, None]), vd.Normal(zero, b[:, None])),
-        "Laplace": lambda: vv.kl(vd.Laplace(one, a[:, None]), vd.Laplace(zero, b[:, None])),
-        "Normal to Laplace": lambda: vv.kl(vd.Normal(one, a[:, None]), vd.Laplace(zero, b[:, None])),
-        "Laplace to Normal": lambda: vv.kl(vd.Laplace(one, a[:, None]), vd.Normal(zero, b[:, None])),
+        "Normal": lambda: vv.kl(vd.Normal(one, log_scale=a[:, None]), vd.Normal(zero, log_scale=b[:, None])),
+        "Laplace": lambda: vv.kl(vd.Laplace(one, log_scale=a[:, None]), vd.Laplace(zero, log_scale=b[:, None])),
+        "Normal to Laplace": lambda: vv.kl(
+            vd.Normal(one, log_scale=a[:, None]), vd.Laplace(zero, log_scale=b[:, None])
+        ),
+        "Laplace to Normal": lambda: vv.kl(
+            vd.Laplace(one, log_scale=a[:, None]), vd.Normal(zero, log_scale=b[:, None])
+        ),
         "full": lambda: vv.kl(
-            vd.MultivariateNormal(one, jnp.exp(a)[:, None, None] * jnp.eye(2)),
-            vd.LowRankNormal(zero, b[:, None], one[..., None]),
+            vd.MultivariateNormal(one, scale_tril=jnp.exp(a)[:, None, None] * jnp.eye(2)),
+            vd.LowRankNormal(zero, one[..., None], log_scale=b[:, None]),
         ),
         "low rank": lambda: vv.kl(
-            vd.LowRankNormal(one, a[:, None], one[..., None]),
-            vd.MultivariateNormal(zero, jnp.exp(0.5 * b)[:, None, None] * jnp.eye(2)),
+            vd.LowRankNormal(one, one[..., None], log_scale=a[:, None]),
+            vd.MultivariateNormal(zero, scale_tril=jnp.exp(0.5 * b)[:, None, None] * jnp.eye(2)),
         ),
         "Wasserstein": lambda: vv.squared_wasserstein(
-            vd.LowRankNormal(one, a[:, None], one[..., None]),
-            vd.MultivariateNormal(zero, jnp.exp(0.5 * b)[:, None, None] * jnp.eye(2)),
+            vd.LowRankNormal(one, one[..., None], log_scale=a[:, None]),
+            vd.MultivariateNormal(zero, scale_tril=jnp.exp(0.5 * b)[:, None, None] * jnp.eye(2)),
         ),
-        "Renyi": lambda: vv.renyi(vd.Normal(one, a[:, None]), vd.Normal(zero, b[:, None]), 0.5),
+        "Renyi": lambda: vv.renyi(vd.Normal(one, log_scale=a[:, None]), vd.Normal(zero, log_scale=b[:, None]), 0.5),
         "full Renyi": lambda: vv.renyi(
-            vd.MultivariateNormal(one, jnp.exp(a)[:, None, None] * jnp.eye(2)), vd.Normal(zero, b[:, None]), 0.5
+            vd.MultivariateNormal(one, scale_tril=jnp.exp(a)[:, None, None] * jnp.eye(2)),
+            vd.Normal(zero, log_scale=b[:, None]),
+            0.5,
         ),
     }[name]()
 
@@ -285,15 +299,21 @@ def test_renyi_equals_its_integral(kind, alpha, x64):
     """By quadrature in one dimension, by enumeration, and for correlated Gaussians by the determinant formula."""
     small = 0.2 * SCALE - 0.5
     if kind == "Normal":
-        q, p = vd.Normal(MEAN, small, event_ndims=0), vd.Normal(OTHER, small + 0.3, event_ndims=0)
+        q, p = vd.Normal(MEAN, log_scale=small, event_ndims=0), vd.Normal(OTHER, log_scale=small + 0.3, event_ndims=0)
         x = np.linspace(-25, 25, 20_001)[:, None, None]
         terms = alpha * q.log_prob(x) + (1 - alpha) * p.log_prob(x)
         expected = np.log(np.exp(terms).sum(0) * (x[1] - x[0])) / (alpha - 1)
     elif kind in ("MultivariateNormal", "LowRankNormal"):
         if kind == "MultivariateNormal":
-            q, p = vd.MultivariateNormal(MEAN, TRIL), vd.MultivariateNormal(OTHER, 1.6 * TRIL[::-1] + np.eye(3))
+            q, p = (
+                vd.MultivariateNormal(MEAN, scale_tril=TRIL),
+                vd.MultivariateNormal(OTHER, scale_tril=1.6 * TRIL[::-1] + np.eye(3)),
+            )
         else:
-            q, p = vd.LowRankNormal(MEAN, small, FACTOR), vd.LowRankNormal(OTHER, small + 0.5, 1.5 * FACTOR)
+            q, p = (
+                vd.LowRankNormal(MEAN, FACTOR, log_scale=small),
+                vd.LowRankNormal(OTHER, 1.5 * FACTOR, log_scale=small + 0.5),
+            )
         a, b = np.asarray(q.covariance), np.asarray(p.covariance)
         mixed = (1 - alpha) * a + alpha * b
         log_det = [np.linalg.slogdet(m)[1] for m in (a, b, mixed)]
@@ -319,15 +339,15 @@ def test_renyi_equals_its_integral(kind, alpha, x64):
 
 
 def test_renyi_brackets_the_kl_and_knows_infinity(x64):
-    q, p = vd.Normal(MEAN, 0.2 * SCALE), vd.Normal(OTHER, 0.2 * SCALE)
+    q, p = vd.Normal(MEAN, log_scale=0.2 * SCALE), vd.Normal(OTHER, log_scale=0.2 * SCALE)
     below, above, exact = jax.jit(lambda q, p: (vv.renyi(q, p, 1 - 1e-5), vv.renyi(q, p, 1 + 1e-5), vv.kl(q, p)))(q, p)
     np.testing.assert_allclose(0.5 * (below + above), exact, rtol=1e-6)
     assert bool(jnp.all(below < above))
 
     @jax.jit
     def program(log_scale):
-        standard, tril = vd.Normal(np.zeros(2), np.zeros(2)), jnp.exp(log_scale) * np.eye(2)
-        wide = (vd.Normal(np.zeros(2), log_scale), vd.MultivariateNormal(np.zeros(2), tril))
+        standard, tril = vd.Normal(np.zeros(2), 1.0), jnp.exp(log_scale) * np.eye(2)
+        wide = (vd.Normal(np.zeros(2), log_scale=log_scale), vd.MultivariateNormal(np.zeros(2), scale_tril=tril))
         return [(vv.renyi(d, standard, 2.0), vv.renyi(d, standard, 0.9)) for d in wide]
 
     values, slopes = jax.jit(lambda s: jax.jvp(program, (s,), (jnp.ones(()),)))(0.5)  # 2 / 1 - e^1 is negative
@@ -336,7 +356,7 @@ def test_renyi_brackets_the_kl_and_knows_infinity(x64):
 
 
 def test_jeffreys_adds_both_directions(x64):
-    q, p = vd.Laplace(MEAN, SCALE), vd.Laplace(OTHER, OTHER_SCALE)
+    q, p = vd.Laplace(MEAN, log_scale=SCALE), vd.Laplace(OTHER, log_scale=OTHER_SCALE)
     found = jax.jit(lambda q, p: (vv.jeffreys(q, p), vv.jeffreys(p, q), vv.kl(q, p) + vv.kl(p, q)))(q, p)
     np.testing.assert_allclose(found[0], found[2], rtol=1e-12)
     np.testing.assert_allclose(found[1], found[2], rtol=1e-12)
@@ -346,18 +366,18 @@ def test_jeffreys_adds_both_directions(x64):
     ("call", "kind", "message"),
     [
         (
-            lambda: vv.kl(vd.Bernoulli(jnp.zeros(2)), vd.Normal(jnp.zeros(2), 0.0)),
+            lambda: vv.kl(vd.Bernoulli(jnp.zeros(2)), vd.Normal(jnp.zeros(2), 1.0)),
             TypeError,
             r"monte_carlo_kl\(key, q, p",
         ),
-        (lambda: vv.kl(vd.Normal(jnp.zeros(2), 0.0), vd.Normal(jnp.zeros(3), 0.0)), ValueError, "event shapes"),
+        (lambda: vv.kl(vd.Normal(jnp.zeros(2), 1.0), vd.Normal(jnp.zeros(3), 1.0)), ValueError, "event shapes"),
         (
-            lambda: vv.kl(vd.Normal(jnp.zeros((2, 3)), 0.0, event_ndims=2), vd.Normal(jnp.zeros((2, 3)), 0.0)),
+            lambda: vv.kl(vd.Normal(jnp.zeros((2, 3)), 1.0, event_ndims=2), vd.Normal(jnp.zeros((2, 3)), 1.0)),
             ValueError,
             "set event_ndims",
         ),
         (
-            lambda: vv.kl(vd.Normal(jnp.zeros((2, 3)), 0.0), vd.Normal(jnp.zeros((4, 3)), 0.0)),
+            lambda: vv.kl(vd.Normal(jnp.zeros((2, 3)), 1.0), vd.Normal(jnp.zeros((4, 3)), 1.0)),
             ValueError,
             "batch shapes",
         ),
@@ -372,7 +392,7 @@ def test_jeffreys_adds_both_directions(x64):
         (lambda: vv.bernoulli_kl(jnp.zeros(2), jnp.zeros(3)), ValueError, "average q over the batch"),
         (lambda: vv.renyi(vd.Bernoulli(jnp.zeros(2)), vd.Bernoulli(jnp.zeros(2)), 1), ValueError, "alpha is 1"),
         (
-            lambda: vv.renyi(vd.Laplace(jnp.zeros(2), 0.0), vd.Laplace(jnp.zeros(2), 0.0), 2.0),
+            lambda: vv.renyi(vd.Laplace(jnp.zeros(2), 1.0), vd.Laplace(jnp.zeros(2), 1.0), 2.0),
             TypeError,
             "monte_carlo_renyi",
         ),
@@ -396,11 +416,11 @@ def test_dtypes(x64):
         for call in (
             lambda m, l: vv.gaussian_kl(m, m),
             lambda m, l: vv.kl(vd.Bernoulli(m), vd.Bernoulli(-m)),
-            lambda m, l: vv.kl(vd.MultivariateNormal(m, l), vd.Normal(m, m)),
+            lambda m, l: vv.kl(vd.MultivariateNormal(m, scale_tril=l), vd.Normal(m, log_scale=m)),
             lambda m, l: vv.mmd(m, m),
             lambda m, l: vv.total_correlation(m, m, m, 5),
             lambda m, l: vv.dip_i_penalty(m, off_diagonal=1.0, diagonal=1.0),
-            lambda m, l: vv.monte_carlo_kl(jax.random.key(0), vd.Normal(m, m), vd.Normal(m, m), 2),
+            lambda m, l: vv.monte_carlo_kl(jax.random.key(0), vd.Normal(m, log_scale=m), vd.Normal(m, log_scale=m), 2),
         ):
             assert jax.eval_shape(call, mean, tril).dtype == out
     half = vv.gaussian_kl(jnp.full((1, 500), 1.0, jnp.bfloat16), jnp.zeros((1, 500), jnp.bfloat16))

@@ -145,10 +145,10 @@ def test_weighted_sampling_is_the_papers_formula():
 @pytest.mark.parametrize("sampling", ["weighted", "stratified"])
 def test_decomposition_adds_up_to_the_kl(sampling):
     """Exactly, sample by sample; and for either prior."""
-    for prior in (None, vd.Laplace(np.zeros(D), 0.2)):
+    for prior in (None, vd.Laplace(np.zeros(D), log_scale=0.2)):
         parts = vv.decompose_kl(Z, MEAN, SCALE, 60, prior=prior, sampling=sampling)
-        reference = vd.Normal(np.zeros(D), 0.0) if prior is None else prior
-        ratio = vd.Normal(MEAN, SCALE).log_prob(Z) - reference.log_prob(Z)
+        reference = vd.Normal(np.zeros(D), 1.0) if prior is None else prior
+        ratio = vd.Normal(MEAN, log_scale=SCALE).log_prob(Z) - reference.log_prob(Z)
         np.testing.assert_allclose(sum(parts), ratio, rtol=1e-10)
         np.testing.assert_allclose(parts.total_correlation, vv.total_correlation(Z, MEAN, SCALE, 60, sampling=sampling))
 
@@ -220,13 +220,16 @@ def test_squared_wasserstein_equals_the_matrix_formula():
     root = scipy.linalg.sqrtm(s)
     m = RNG.normal(size=(2, 3))
     expected = ((m[0] - m[1]) ** 2).sum() + np.trace(s + t - 2 * scipy.linalg.sqrtm(root @ t @ root)).real
-    q, p = vd.MultivariateNormal(m[0], np.linalg.cholesky(s)), vd.MultivariateNormal(m[1], np.linalg.cholesky(t))
+    q, p = (
+        vd.MultivariateNormal(m[0], scale_tril=np.linalg.cholesky(s)),
+        vd.MultivariateNormal(m[1], scale_tril=np.linalg.cholesky(t)),
+    )
     np.testing.assert_allclose(vv.squared_wasserstein(q, p), expected, rtol=1e-9)
-    low = vd.LowRankNormal(m[1], 0.5 * np.log(0.1), b)
+    low = vd.LowRankNormal(m[1], b, log_scale=0.5 * np.log(0.1))
     np.testing.assert_allclose(vv.squared_wasserstein(q, low), expected, rtol=1e-9)
-    diagonal = vd.Normal(m, np.log([[0.5, 1.0, 2.0], [1.5, 0.2, 2.5]]))
-    full = [vd.MultivariateNormal(m[i], np.diag(np.exp(diagonal.log_scale[i]))) for i in range(2)]
-    pair = [vd.Normal(m[i], diagonal.log_scale[i]) for i in range(2)]
+    diagonal = vd.Normal(m, log_scale=np.log([[0.5, 1.0, 2.0], [1.5, 0.2, 2.5]]))
+    full = [vd.MultivariateNormal(m[i], scale_tril=np.diag(np.exp(diagonal.log_scale[i]))) for i in range(2)]
+    pair = [vd.Normal(m[i], log_scale=diagonal.log_scale[i]) for i in range(2)]
     np.testing.assert_allclose(vv.squared_wasserstein(*full), vv.squared_wasserstein(*pair), rtol=1e-10)
     np.testing.assert_allclose(vv.squared_wasserstein(pair[0], full[1]), vv.squared_wasserstein(*pair), rtol=1e-10)
     slope = jax.grad(lambda q: vv.squared_wasserstein(q, full[0]))(full[0])
@@ -267,7 +270,7 @@ def test_sliced_wasserstein_of_a_shift():
         (lambda z: vv.dip_ii_penalty(z, z[0], off_diagonal=1.0, diagonal=1.0), "log_scale has shape"),
         (lambda z: vv.sliced_wasserstein(jax.random.key(0), z, z[:3], 5), "draw as many samples"),
         (lambda z: vv.sliced_wasserstein(jax.random.key(0), z, z, 5, power=3), "power is 3"),
-        (lambda z: vv.squared_wasserstein(vd.Normal(z, 0.0), vd.Normal(z[:, :1], 0.0)), "event shapes"),
+        (lambda z: vv.squared_wasserstein(vd.Normal(z, 1.0), vd.Normal(z[:, :1], 1.0)), "event shapes"),
     ],
 )
 def test_wrong_arguments_are_refused_in_words(call, message):

@@ -15,10 +15,10 @@ def test_the_estimate_approaches_the_exact_likelihood_from_below():
     def predict(key, variables, hparams, batch, steps, num_samples):
         last = batch["x"][:, -1]
         z = last + jnp.sqrt(1.0 * steps) * jax.random.normal(key, (num_samples, *last.shape))
-        return Normal(z, jnp.zeros_like(z), event_ndims=1)
+        return Normal(z, log_scale=jnp.zeros_like(z), event_ndims=1)
 
     x, frame = jnp.zeros((2, 3, 1)), jnp.array([[0.5], [2.0]])
-    exact = Normal(jnp.zeros((2, 1)), jnp.full((2, 1), 0.5 * np.log(3.0))).log_prob(frame)
+    exact = Normal(jnp.zeros((2, 1)), log_scale=jnp.full((2, 1), 0.5 * np.log(3.0))).log_prob(frame)
     keys = jax.random.split(jax.random.key(0), 300)
     means = []
     for samples in (1, 10, 1000):

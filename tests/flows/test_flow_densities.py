@@ -16,7 +16,7 @@ def test_the_density_is_that_of_the_samples(name):
 
     @jax.jit
     def program(key, params):
-        law = Transformed(Normal(np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32)), flow, params)
+        law = Transformed(Normal(np.zeros((2, 3), np.float32), log_scale=np.zeros((2, 3), np.float32)), flow, params)
         value, log_prob = law.sample_and_log_prob(key, (5,))
         return value, log_prob, law.log_prob(value)
 
@@ -47,7 +47,7 @@ def test_the_density_integrates_to_one_and_its_moments_are_those_of_the_samples(
 
     @jax.jit
     def program(key, params):
-        law = Transformed(Normal(np.zeros(2, np.float32), np.zeros(2, np.float32)), flow, params)
+        law = Transformed(Normal(np.zeros(2, np.float32), log_scale=np.zeros(2, np.float32)), flow, params)
         return law.log_prob(grid), law.sample(key, (20_000,))
 
     log_prob, sample = program(jax.random.key(0), filled(flow, scale=0.5, dtype=np.float32))

@@ -25,17 +25,17 @@ class LinearGaussian:
 
     @property
     def prior(self) -> Normal:
-        return Normal(jnp.zeros(self.latents), jnp.zeros(self.latents))
+        return Normal(jnp.zeros(self.latents), 1.0)
 
     def likelihood(self, z: jax.Array) -> Normal:
         mean = z @ jnp.asarray(self.weights.T, z.dtype) + jnp.asarray(self.offset, z.dtype)
-        return Normal(mean, jnp.full(mean.shape, np.log(self.noise), z.dtype))
+        return Normal(mean, log_scale=jnp.full(mean.shape, np.log(self.noise), z.dtype))
 
     def posterior_mean(self, x: jax.Array) -> np.ndarray:
         return self.centre
 
     def posterior(self) -> MultivariateNormal:
-        return MultivariateNormal(jnp.asarray(self.centre), jnp.asarray(np.linalg.cholesky(self.covariance)))
+        return MultivariateNormal(jnp.asarray(self.centre), scale_tril=jnp.asarray(np.linalg.cholesky(self.covariance)))
 
     def sample_posterior(self, generator: np.random.Generator, n: int) -> np.ndarray:
         return generator.multivariate_normal(self.centre, self.covariance, size=n).astype(np.float32)

@@ -36,7 +36,8 @@ def build(config, spec):
         return Variables({"prior": {"mean": jnp.zeros(config.latent_dim), "log_scale": jnp.zeros(config.latent_dim)}})
 
     def prior(variables):
-        return distributions.Normal(**variables.params["prior"])
+        params = variables.params["prior"]
+        return distributions.Normal(params["mean"], log_scale=params["log_scale"])
 
     def encode(key, variables, hparams, batch):
         return it.posterior(variables.state["vae"], hparams, batch)

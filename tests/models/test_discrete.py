@@ -16,11 +16,13 @@ from vaex.models.priors import gumbel_vae, joint_vae
 from vaex.models.priors._categorical import OneHotCodes
 
 LOGITS = jax.random.normal(jax.random.key(2), (4, 2, 3))
-NORMAL = Normal(jnp.ones((4, 2)), jnp.full((4, 2), -0.5))
+NORMAL = Normal(jnp.ones((4, 2)), log_scale=jnp.full((4, 2), -0.5))
 ALL = np.array([np.concatenate([np.eye(3)[list(pair)]]).ravel() for pair in itertools.product(range(3), repeat=2)])
 
 
-@pytest.mark.parametrize("normal", [None, NORMAL, MultivariateNormal(NORMAL.mean, jnp.array([[1.0, 0.0], [0.5, 2.0]]))])
+@pytest.mark.parametrize(
+    "normal", [None, NORMAL, MultivariateNormal(NORMAL.mean, scale_tril=jnp.array([[1.0, 0.0], [0.5, 2.0]]))]
+)
 def test_codes_have_their_moments_and_densities(normal):
     codes = OneHotCodes(LOGITS, normal)
     d = 0 if normal is None else 2

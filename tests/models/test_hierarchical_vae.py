@@ -54,7 +54,7 @@ def test_kl_of_a_layer_against_monte_carlo(fresh):
     q = fresh.encode()
     found = noisy(q, jax.random.normal(KEY, (4000, 8, 9)))
     own = hierarchy.posterior_at(found), hierarchy.prior_at(found)
-    each = [type(d)(d.mean, d.log_scale, 0).log_prob(found.z) for d in own]
+    each = [dataclasses.replace(d, event_ndims=0).log_prob(found.z) for d in own]
     start = 0
     for size, exact in zip(
         fresh.encode().network.sizes, hierarchy.kl_by_layer(fresh.encode().network, found), strict=True

@@ -30,9 +30,11 @@ def test_gaussian_product_is_the_product_of_densities():
     """Up to a constant, in z, whatever the scales."""
     z = jnp.linspace(-3.0, 3.0, 7)
     for one, two in (((0.5, 0.2), (-1.0, -0.4)), ((2.0, -3.0), (-1.0, 1.5))):
-        product = sum(Normal(jnp.float32(m), jnp.float32(s), 0).log_prob(z) for m, s in (one, two))
+        product = sum(
+            Normal(jnp.float32(m), log_scale=jnp.float32(s), event_ndims=0).log_prob(z) for m, s in (one, two)
+        )
         mean, log_scale = gaussian_product(*map(jnp.asarray, (*one, *two)))
-        found = Normal(mean, log_scale, 0).log_prob(z)
+        found = Normal(mean, log_scale=log_scale, event_ndims=0).log_prob(z)
         difference = np.asarray(product - found)
         np.testing.assert_allclose(difference, difference[0], rtol=1e-4, atol=1e-3)
 

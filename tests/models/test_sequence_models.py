@@ -86,7 +86,7 @@ def test_weights_of_paths_average_to_the_exact_likelihood_and_their_mean_bounds_
     def weights(key, x):
         noise = jax.random.normal(key, (samples, len(x), LENGTH, 1))
         path = state_space.draw_path(cell, noise, x[..., None])
-        log_px = Normal(path.z[..., 0], jnp.full(path.z.shape[:-1], log_scale(R)), 1).log_prob(x)
+        log_px = Normal(path.z[..., 0], log_scale=jnp.full(path.z.shape[:-1], log_scale(R)), event_ndims=1).log_prob(x)
         return log_px + path.log_p() - path.log_q(), log_px - jnp.sum(path.kl(), -1)
 
     found, bound = map(np.asarray, weights(jax.random.key(0), sequences))
@@ -124,17 +124,19 @@ def exact_conditionals():
     def transition(z, jump):
         powers = A**jump
         variance = Q * (1 - A ** (2 * jump)) / (1 - A**2)
-        return Normal(powers[..., None] * z, 0.5 * jnp.log(variance)[..., None] + 0 * z)
+        return Normal(powers[..., None] * z, log_scale=0.5 * jnp.log(variance)[..., None] + 0 * z)
 
     def belief(b):
-        return Normal(b[..., :1], b[..., 1:])
+        return Normal(b[..., :1], log_scale=b[..., 1:])
 
     def smoothing(z2, before, after, jump):
         precision = jnp.exp(-2.0 * before[..., 1:])
         total = precision + A**2 / Q
-        return Normal((before[..., :1] * precision + A * z2 / Q) / total, -0.5 * jnp.log(total) + 0 * z2)
+        return Normal((before[..., :1] * precision + A * z2 / Q) / total, log_scale=-0.5 * jnp.log(total) + 0 * z2)
 
-    return td.Conditionals(belief, smoothing, transition, lambda z: Normal(z, jnp.full(z.shape, log_scale(R))))
+    return td.Conditionals(
+        belief, smoothing, transition, lambda z: Normal(z, log_scale=jnp.full(z.shape, log_scale(R)))
+    )
 
 
 def belief_states(x):

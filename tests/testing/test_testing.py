@@ -26,7 +26,7 @@ class Config:
 def linear(spec, players):
     """A linear Gaussian VAE with one latent variable; with a second player, a critic that judges its codes."""
     pixels = int(np.prod(spec.shape))
-    prior = distributions.Normal(jnp.zeros(1), jnp.zeros(1), 1)
+    prior = distributions.Normal(jnp.zeros(1), 1.0, event_ndims=1)
 
     def init(key, batch):
         encoder_key, decoder_key = jax.random.split(key)
@@ -41,11 +41,11 @@ def linear(spec, players):
     def encode(key, variables, hparams, batch):
         vae = variables.params["vae"]
         mean = batch["x"].reshape(len(batch["x"]), pixels) @ vae["encoder"]
-        return distributions.Normal(mean, jnp.broadcast_to(vae["log_scale"], mean.shape), 1)
+        return distributions.Normal(mean, log_scale=jnp.broadcast_to(vae["log_scale"], mean.shape), event_ndims=1)
 
     def decode(variables, hparams, z, batch):
         mean = (z @ variables.params["vae"]["decoder"]).reshape(*z.shape[:-1], *spec.shape)
-        return distributions.Normal(mean, jnp.zeros_like(mean), len(spec.shape))
+        return distributions.Normal(mean, log_scale=jnp.zeros_like(mean), event_ndims=len(spec.shape))
 
     def objective(key, variables, hparams, batch, *, train):
         posterior = encode(key, variables, hparams, batch)
@@ -216,7 +216,7 @@ def with_decoder(change):
     def changed(model):
         def decode(variables, hparams, z, batch):
             drawn = model.decode(variables, hparams, z, batch)
-            return dataclasses.replace(drawn, mean=change(drawn.mean), log_scale=change(drawn.log_scale))
+            return dataclasses.replace(drawn, loc=change(drawn.loc), log_scale=change(drawn.log_scale))
 
         def sample(key, variables, hparams, n, condition=None):
             return decode(variables, hparams, jax.random.normal(key, (n, 1)), {})

@@ -76,12 +76,12 @@ def test_members_equal_their_solo_runs(stepper, solo, strategy, compare):
 
 def test_constants_round_alike_in_both_loops():
     """Zeros that a model closes over (a prior's mean) would be folded away in a loop, but not in a loop within a loop."""
-    prior = distributions.Normal(jnp.zeros(2), jnp.zeros(2), 1)
+    prior = distributions.Normal(jnp.zeros(2), 1.0, event_ndims=1)
 
     def objective(key, variables, hparams, batch, *, train):
         encoder = variables.params["encoder"]
         mean, raw = jnp.split(batch["x"] @ encoder["w"] + encoder["b"], 2, axis=-1)
-        posterior = distributions.Normal(mean, 7.0 * jnp.tanh(raw / 7.0), 1)
+        posterior = distributions.Normal(mean, log_scale=7.0 * jnp.tanh(raw / 7.0), event_ndims=1)
         z = posterior.sample(key)
         critic = jnp.mean((batch["x"] @ encoder["w"][:, :2]) @ variables.params["critic"]["v"])
         penalty = 10.0 * jnp.abs(jnp.mean(divergences.kl(posterior, prior)) - hparams.noise)

@@ -74,11 +74,11 @@ def estimate_elbo(
     Raises: ValueError if the shapes disagree; TypeError where the KL has no closed form.
     Example:
       >>> from vaex.distributions import Normal
-      >>> encoder = lambda x: Normal(0.5 * x, jnp.full(x.shape, -0.5 * jnp.log(2.0)))  # the exact posterior
-      >>> decoder = lambda z: Normal(z, jnp.zeros(z.shape))
+      >>> encoder = lambda x: Normal(0.5 * x, log_scale=jnp.full(x.shape, -0.5 * jnp.log(2.0)))  # the exact posterior
+      >>> decoder = lambda z: Normal(z, 1.0)
       >>> x = jnp.array([[1.0], [3.0]])
       >>> bound = estimate_elbo(jax.random.key(0), encoder, decoder, x, num_samples=10_000)
-      >>> print(jnp.round(bound, 1), jnp.round(Normal(jnp.zeros(1), jnp.full(1, 0.5 * jnp.log(2.0))).log_prob(x), 1))
+      >>> print(jnp.round(bound, 1), jnp.round(Normal(jnp.zeros(1), log_scale=jnp.full(1, 0.5 * jnp.log(2.0))).log_prob(x), 1))
       [-1.5 -3.5] [-1.5 -3.5]
 
     References: Kingma & Welling 2014, eqs. 7 and 10.
@@ -103,7 +103,7 @@ def elbo_terms(
     Raises: ValueError if the shapes disagree or ``kl`` is another word; TypeError where the KL has no closed form.
     Example:
       >>> from vaex.distributions import Bernoulli, Normal
-      >>> encoder = lambda x: Normal(jnp.ones((2, 3)), jnp.zeros((2, 3)))
+      >>> encoder = lambda x: Normal(jnp.ones((2, 3)), 1.0)
       >>> decoder = lambda z: Bernoulli(jnp.zeros((*z.shape[:-1], 4)))
       >>> terms = elbo_terms(jax.random.key(0), encoder, decoder, jnp.ones((2, 4)))
       >>> print(terms.kl, terms.log_px.shape)
@@ -129,7 +129,7 @@ def standard_normal_like(posterior: Any) -> distributions.Normal:
     """N(0, I) over one latent vector of this posterior."""
     shape = tuple(posterior.event_shape)
     dtype = jax.eval_shape(lambda: posterior.sample(jax.random.key(0))).dtype
-    return distributions.Normal(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype), len(shape))
+    return distributions.Normal(jnp.zeros(shape, dtype), log_scale=jnp.zeros(shape, dtype), event_ndims=len(shape))
 
 
 def check_per_sample(name: str, log_px: jax.Array, num_samples: int, batch: tuple[int, ...]) -> None:

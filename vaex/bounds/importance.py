@@ -37,8 +37,8 @@ def estimate_log_weights(
     Raises: ValueError if the shapes disagree.
     Example:
       >>> from vaex.distributions import Normal
-      >>> exact = lambda x: Normal(0.5 * x, jnp.full(x.shape, -0.5 * jnp.log(2.0)))
-      >>> weights = estimate_log_weights(jax.random.key(0), exact, lambda z: Normal(z, jnp.zeros(z.shape)), jnp.ones((1, 1)), 4)
+      >>> exact = lambda x: Normal(0.5 * x, log_scale=jnp.full(x.shape, -0.5 * jnp.log(2.0)))
+      >>> weights = estimate_log_weights(jax.random.key(0), exact, lambda z: Normal(z, 1.0), jnp.ones((1, 1)), 4)
       >>> print(jnp.round(weights[:, 0], 3))  # log p(x), whatever the sample: the posterior is exact
       [-1.516 -1.516 -1.516 -1.516]
 

@@ -19,9 +19,12 @@ def static(*, default: Any = dataclasses.MISSING) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
-@typing.dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(static,))
+@typing.dataclass_transform(frozen_default=True, eq_default=False, field_specifiers=(static, dataclasses.field))
 def family(cls: type[T]) -> type[T]:
-    """Make ``cls`` a frozen dataclass whose fields are pytree leaves, except those declared with ``static``."""
+    """Make ``cls`` a frozen dataclass whose fields are pytree leaves, except those declared with ``static``.
+
+    A constructor of the class's own must take all fields by keyword, whatever they hold: unflattening calls it.
+    """
     return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True, eq=False)(cls))
 
 

@@ -6,100 +6,118 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from vaex.distributions._base import Elementwise, family, lift, match, static, sum_trailing
+from vaex.distributions._base import family, lift, match, static, sum_trailing
+from vaex.distributions._location_scale import UNSET, LocationScale, Unset, resolve_log_scale, set_fields
 from vaex.distributions._numeric import log_decay, softplus
 
 _STEEPEST = 60.0  # scales below exp(-60) count as exp(-60), lest float32 overflow; every bin is certain long before
 
 
 @family
-class DiscretizedLogistic(Elementwise):
+class DiscretizedLogistic(LocationScale):
     r"""Logistic cut into ``levels`` bins around k / (levels - 1), the two outer bins reaching to infinity.
 
     :math:`P(k) = \sigma((e_{k+1}-\mu)/s) - \sigma((e_k-\mu)/s)`, evaluated in logs as a product of three factors, so
     it sums to one over the grid and stays finite in any tail.
 
     Args:
-      mean: [*batch, *event], location, in units of the [0, 1] interval.
-      log_scale: log s, in the same units; broadcast to the mean's shape. (PixelCNN++ works on [-1, 1]: its log-scales
-        are larger by log 2.)
+      loc: [*batch, *event], :math:`\mu`, in units of the [0, 1] interval.
+      scale: s > 0, in the same units; broadcast to the shape of ``loc``. (PixelCNN++ works on [-1, 1]: its scales are
+        twice as large.)
+      log_scale: log s, instead of ``scale``; the field that is stored.
       levels: number of grid points, 256 for 8-bit data.
       event_ndims: how many trailing axes are one event; ``log_prob`` and ``entropy`` sum over them.
-    Raises: ValueError if the shapes disagree or ``levels`` < 2.
+    Raises: ValueError if the shapes disagree, if ``levels`` < 2, or unless exactly one of ``scale`` and ``log_scale`` is given.
     Example:
-      >>> d = DiscretizedLogistic(jnp.array([0.5]), jnp.array([-20.0]), levels=3)
+      >>> d = DiscretizedLogistic(jnp.array([0.5]), 1e-9, levels=3)
       >>> d.log_prob(jnp.array([[0.5]])), d.mode
       (Array([0.], dtype=float32), Array([0.5], dtype=float32))
 
     References: Kingma et al. 2016, appendix; Salimans et al. 2017, eq. 2.
     """
 
-    mean: jax.Array
+    loc: jax.Array
     log_scale: jax.Array
     levels: int = static(default=256)
     event_ndims: int = static(default=1)
 
-    def __post_init__(self) -> None:
-        match(self, "mean", "log_scale")
+    def __init__(
+        self,
+        loc: ArrayLike,
+        scale: ArrayLike | Unset = UNSET,
+        *,
+        log_scale: ArrayLike | Unset = UNSET,
+        levels: int = 256,
+        event_ndims: int = 1,
+    ) -> None:
+        log_scale = resolve_log_scale("DiscretizedLogistic", scale, log_scale)
+        set_fields(self, loc=loc, log_scale=log_scale, levels=levels, event_ndims=event_ndims)
+        match(self, "loc", "log_scale")
         if isinstance(self.levels, int) and self.levels < 2:
             raise ValueError(f"DiscretizedLogistic: levels is {self.levels}, expected 2 or more; 8-bit data has 256")
 
     @property
     def log_probabilities(self) -> jax.Array:
         """Of every level, ``[*batch, *event, levels]``, float32 or wider."""
-        mean, log_scale = lift(self.mean, self.log_scale)
+        loc, log_scale = lift(self.loc, self.log_scale)
         return level_log_prob(
-            jnp.arange(self.levels, dtype=mean.dtype), mean[..., None], log_scale[..., None], self.levels
+            jnp.arange(self.levels, dtype=loc.dtype), loc[..., None], log_scale[..., None], self.levels
         )
 
     @property
+    def mean(self) -> jax.Array:
+        """Mean of the logistic before it is cut: the location, which may lie outside [0, 1]. See ``expectation``."""
+        return self.loc
+
+    @property
     def expectation(self) -> jax.Array:
-        """Expected value of the levels in [0, 1], elementwise; not ``mean``, the location, which may lie outside."""
-        mean, log_scale = lift(self.mean, self.log_scale)
-        return _moments(mean, log_scale, self.levels)[0]
+        """Expected value of the levels, elementwise, in [0, 1]."""
+        loc, log_scale = lift(self.loc, self.log_scale)
+        return _moments(loc, log_scale, self.levels)[0]
 
     @property
     def mode(self) -> jax.Array:
         """The most probable level in [0, 1], elementwise: the nearest inner level or one of the outer two."""
-        mean, log_scale = lift(self.mean, self.log_scale)
+        loc, log_scale = lift(self.loc, self.log_scale)
         top = self.levels - 1
-        inner = jnp.clip(jnp.round(mean * top), min(1, top - 1), max(1, top - 1))
+        inner = jnp.clip(jnp.round(loc * top), min(1, top - 1), max(1, top - 1))
         candidates = jnp.stack([inner, jnp.zeros_like(inner), jnp.full_like(inner, top)])
-        best = jnp.argmax(level_log_prob(candidates, mean, log_scale, self.levels), axis=0)
+        best = jnp.argmax(level_log_prob(candidates, loc, log_scale, self.levels), axis=0)
         return jnp.take_along_axis(candidates, best[None], axis=0)[0] / top
 
     @property
     def variance(self) -> jax.Array:
         """Variance of the levels, elementwise."""
-        mean, log_scale = lift(self.mean, self.log_scale)
-        return _moments(mean, log_scale, self.levels)[1]
+        loc, log_scale = lift(self.loc, self.log_scale)
+        return _moments(loc, log_scale, self.levels)[1]
 
     def entropy(self) -> jax.Array:
         """Entropy in nats, summed over the event axes: ``[*batch_shape]``. Costs one pass over the levels."""
-        mean, log_scale = lift(self.mean, self.log_scale)
-        return sum_trailing(_moments(mean, log_scale, self.levels)[2], self.event_ndims)
+        loc, log_scale = lift(self.loc, self.log_scale)
+        return sum_trailing(_moments(loc, log_scale, self.levels)[2], self.event_ndims)
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        mean, log_scale = lift(self.mean, self.log_scale)
+        loc, log_scale = lift(self.loc, self.log_scale)
         top = self.levels - 1
-        value = mean + jnp.exp(log_scale) * jax.random.logistic(key, shape, mean.dtype)
+        value = loc + jnp.exp(log_scale) * jax.random.logistic(key, shape, loc.dtype)
         return jnp.round(jnp.clip(value, 0.0, 1.0) * top) / top
 
     def _log_density(self, value: jax.Array) -> jax.Array:
-        value, mean, log_scale = lift(value, self.mean, self.log_scale)
-        return level_log_prob(jnp.round(value * (self.levels - 1)), mean, log_scale, self.levels)
+        value, loc, log_scale = lift(value, self.loc, self.log_scale)
+        return level_log_prob(jnp.round(value * (self.levels - 1)), loc, log_scale, self.levels)
 
 
-def level_log_prob(level: jax.Array, mean: jax.Array, log_scale: jax.Array, levels: int) -> jax.Array:
+def level_log_prob(level: jax.Array, loc: jax.Array, log_scale: jax.Array, levels: int) -> jax.Array:
     """Log-probability of bin ``level`` (0 ... levels - 1, as floats), elementwise.
 
     With a, b the scaled lower and upper edges, sigmoid(b) - sigmoid(a) = sigmoid(b) sigmoid(-a) (1 - e^(a - b)).
     """
     top = levels - 1
     precision = jnp.exp(jnp.minimum(-log_scale, _STEEPEST))
-    lower = ((level - 0.5) / top - mean) * precision
-    upper = ((level + 0.5) / top - mean) * precision
+    lower = ((level - 0.5) / top - loc) * precision
+    upper = ((level + 0.5) / top - loc) * precision
     width = precision / top
     log_width = jnp.minimum(-log_scale, _STEEPEST) - jnp.log(jnp.asarray(top, width.dtype))
     first, last = level <= 0, level >= top
@@ -109,10 +127,10 @@ def level_log_prob(level: jax.Array, mean: jax.Array, log_scale: jax.Array, leve
 
 
 @functools.partial(jax.jit, static_argnames="levels")  # fused: the axis over levels is never stored
-def _moments(mean: jax.Array, log_scale: jax.Array, levels: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _moments(loc: jax.Array, log_scale: jax.Array, levels: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Mean, variance and entropy over the levels, elementwise."""
-    level = jnp.arange(levels, dtype=mean.dtype)
-    log_prob = level_log_prob(level, mean[..., None], log_scale[..., None], levels)
+    level = jnp.arange(levels, dtype=loc.dtype)
+    log_prob = level_log_prob(level, loc[..., None], log_scale[..., None], levels)
     prob, grid = jnp.exp(log_prob), level / (levels - 1)
     expectation = jnp.sum(prob * grid, axis=-1)
     variance = jnp.sum(prob * jnp.square(grid - expectation[..., None]), axis=-1)

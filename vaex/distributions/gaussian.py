@@ -6,8 +6,10 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
-from vaex.distributions._base import Elementwise, family, lift, match, narrow, static, sum_trailing
+from vaex.distributions._base import family, lift, match, narrow, static, sum_trailing
+from vaex.distributions._location_scale import UNSET, LocationScale, Unset, resolve_log_scale, set_fields
 from vaex.ops.threefry import unrolled
 
 LOG_2PI = math.log(2.0 * math.pi)
@@ -28,36 +30,42 @@ def reparameterize(key: jax.Array, mean: jax.Array, log_scale: jax.Array) -> jax
 
     References: Kingma & Welling 2014, section 2.4.
     """
-    return Normal(mean, log_scale, event_ndims=0).sample(key)
+    return Normal(mean, log_scale=log_scale, event_ndims=0).sample(key)
 
 
 @family
-class Normal(Elementwise):
+class Normal(LocationScale):
     r"""Normal with independent elements (a diagonal Gaussian).
 
     Args:
-      mean: [*batch, *event].
-      log_scale: log of the standard deviation; broadcast to the mean's shape.
+      loc: [*batch, *event], the mean.
+      scale: the standard deviation, positive; broadcast to the shape of ``loc``.
+      log_scale: its logarithm, instead of ``scale``; the field that is stored.
       event_ndims: how many trailing axes are one event; ``log_prob`` and ``entropy`` sum over them.
-    Raises: ValueError if the shapes of ``mean`` and ``log_scale`` disagree.
+    Raises: ValueError if the shapes disagree, or unless exactly one of ``scale`` and ``log_scale`` is given.
     Example:
-      >>> Normal(jnp.zeros((4, 2)), jnp.zeros((4, 2))).log_prob(jnp.zeros((4, 2))).shape
-      (4,)
+      >>> d = Normal(jnp.zeros((4, 2)), 2.0)
+      >>> d.log_prob(jnp.zeros((4, 2))).shape, float(d.variance[0, 0])
+      ((4,), 4.0)
 
     References: Kingma & Welling 2014, appendix B.
     """
 
-    mean: jax.Array
+    loc: jax.Array
     log_scale: jax.Array
     event_ndims: int = static(default=1)
 
-    def __post_init__(self) -> None:
-        match(self, "mean", "log_scale")
-
-    @property
-    def mode(self) -> jax.Array:
-        """The mean."""
-        return self.mean
+    def __init__(
+        self,
+        loc: ArrayLike,
+        scale: ArrayLike | Unset = UNSET,
+        *,
+        log_scale: ArrayLike | Unset = UNSET,
+        event_ndims: int = 1,
+    ) -> None:
+        log_scale = resolve_log_scale("Normal", scale, log_scale)
+        set_fields(self, loc=loc, log_scale=log_scale, event_ndims=event_ndims)
+        match(self, "loc", "log_scale")
 
     @property
     def variance(self) -> jax.Array:
@@ -70,10 +78,10 @@ class Normal(Elementwise):
         return sum_trailing(log_scale + 0.5 * (LOG_2PI + 1.0), self.event_ndims)
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        mean, log_scale = lift(self.mean, self.log_scale)
-        noise = jax.random.normal(unrolled(key), shape, mean.dtype)
-        return narrow(mean + jnp.exp(log_scale) * noise, self.mean, self.log_scale)
+        loc, log_scale = lift(self.loc, self.log_scale)
+        noise = jax.random.normal(unrolled(key), shape, loc.dtype)
+        return narrow(loc + jnp.exp(log_scale) * noise, self.loc, self.log_scale)
 
     def _log_density(self, value: jax.Array) -> jax.Array:
-        value, mean, log_scale = lift(value, self.mean, self.log_scale)
-        return -0.5 * (jnp.square((value - mean) * jnp.exp(-log_scale)) + LOG_2PI) - log_scale
+        value, loc, log_scale = lift(value, self.loc, self.log_scale)
+        return -0.5 * (jnp.square((value - loc) * jnp.exp(-log_scale)) + LOG_2PI) - log_scale

@@ -6,38 +6,45 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from vaex.distributions._base import Elementwise, family, lift, match, narrow, static, sum_trailing
+from vaex.distributions._location_scale import UNSET, LocationScale, Unset, resolve_log_scale, set_fields
 from vaex.ops.threefry import unrolled
 
 
 @family
-class Laplace(Elementwise):
+class Laplace(LocationScale):
     r"""Laplace with independent elements: density :math:`e^{-|x-\mu|/b} / 2b`.
 
     Args:
-      mean: [*batch, *event].
-      log_scale: log b; broadcast to the mean's shape. The standard deviation is sqrt(2) b.
+      loc: [*batch, *event], :math:`\mu`.
+      scale: b, positive; broadcast to the shape of ``loc``. The standard deviation is sqrt(2) b.
+      log_scale: log b, instead of ``scale``; the field that is stored.
       event_ndims: how many trailing axes are one event; ``log_prob`` and ``entropy`` sum over them.
-    Raises: ValueError if the shapes of ``mean`` and ``log_scale`` disagree.
+    Raises: ValueError if the shapes disagree, or unless exactly one of ``scale`` and ``log_scale`` is given.
     Example:
-      >>> print(f"{Laplace(jnp.zeros(2), jnp.zeros(2)).log_prob(jnp.array([1.0, -2.0])):.4f}")
+      >>> print(f"{Laplace(jnp.zeros(2), 1.0).log_prob(jnp.array([1.0, -2.0])):.4f}")
       -4.3863
 
     References: Johnson, Kotz & Balakrishnan 1995, chapter 24.
     """
 
-    mean: jax.Array
+    loc: jax.Array
     log_scale: jax.Array
     event_ndims: int = static(default=1)
 
-    def __post_init__(self) -> None:
-        match(self, "mean", "log_scale")
-
-    @property
-    def mode(self) -> jax.Array:
-        """The mean."""
-        return self.mean
+    def __init__(
+        self,
+        loc: ArrayLike,
+        scale: ArrayLike | Unset = UNSET,
+        *,
+        log_scale: ArrayLike | Unset = UNSET,
+        event_ndims: int = 1,
+    ) -> None:
+        log_scale = resolve_log_scale("Laplace", scale, log_scale)
+        set_fields(self, loc=loc, log_scale=log_scale, event_ndims=event_ndims)
+        match(self, "loc", "log_scale")
 
     @property
     def variance(self) -> jax.Array:
@@ -50,13 +57,13 @@ class Laplace(Elementwise):
         return sum_trailing(log_scale + (1.0 + math.log(2.0)), self.event_ndims)
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        mean, log_scale = lift(self.mean, self.log_scale)
-        noise = jax.random.laplace(unrolled(key), shape, mean.dtype)
-        return narrow(mean + jnp.exp(log_scale) * noise, self.mean, self.log_scale)
+        loc, log_scale = lift(self.loc, self.log_scale)
+        noise = jax.random.laplace(unrolled(key), shape, loc.dtype)
+        return narrow(loc + jnp.exp(log_scale) * noise, self.loc, self.log_scale)
 
     def _log_density(self, value: jax.Array) -> jax.Array:
-        value, mean, log_scale = lift(value, self.mean, self.log_scale)
-        return -jnp.abs(value - mean) * jnp.exp(-log_scale) - math.log(2.0) - log_scale
+        value, loc, log_scale = lift(value, self.loc, self.log_scale)
+        return -jnp.abs(value - loc) * jnp.exp(-log_scale) - math.log(2.0) - log_scale
 
 
 @family
@@ -64,7 +71,7 @@ class Delta(Elementwise):
     """A point mass: what an autoencoder without noise gives. It samples its value and has no density.
 
     Args:
-      value: [*batch, *event].
+      loc: [*batch, *event], where the mass is.
       event_ndims: how many trailing axes are one event.
     Example:
       >>> Delta(jnp.array([1.0, 2.0])).mode
@@ -73,30 +80,30 @@ class Delta(Elementwise):
     References: Billingsley 1995, section 2 (unit mass).
     """
 
-    value: jax.Array
+    loc: jax.Array
     event_ndims: int = static(default=1)
 
     @property
     def mean(self) -> jax.Array:
-        """The value."""
-        return self.value
+        """The location."""
+        return self.loc
 
     @property
     def mode(self) -> jax.Array:
-        """The value."""
-        return self.value
+        """The location."""
+        return self.loc
 
     @property
     def variance(self) -> jax.Array:
         """Zeros."""
-        return jnp.zeros_like(self.value)
+        return jnp.zeros_like(self.loc)
 
     def log_prob(self, value: jax.Array) -> jax.Array:
         """Refused: a point mass has no density with respect to Lebesgue measure."""
         raise TypeError(
-            "Delta.log_prob: a point mass has no density; use Normal(value, log_scale) for a likelihood, "
+            "Delta.log_prob: a point mass has no density; use Normal(loc, scale) for a likelihood, "
             "or a loss on .mean for a deterministic autoencoder"
         )
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        return jnp.broadcast_to(self.value, shape)
+        return jnp.broadcast_to(self.loc, shape)

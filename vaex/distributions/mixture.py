@@ -36,7 +36,7 @@ class Mixture(Distribution):
     Raises: ValueError if the batch shapes disagree.
     Example:
       >>> from vaex.distributions import Normal
-      >>> print(f"{Mixture(jnp.zeros(2), Normal(jnp.array([[-1.0], [1.0]]), jnp.zeros((2, 1)))).log_prob(jnp.zeros(1)):.4f}")
+      >>> print(f"{Mixture(jnp.zeros(2), Normal(jnp.array([[-1.0], [1.0]]), 1.0)).log_prob(jnp.zeros(1)):.4f}")
       -1.4189
 
     References: Tomczak & Welling 2018, eq. 9 (VampPrior); Bishop 2006, section 9.2.
@@ -106,13 +106,13 @@ class Mixture(Distribution):
     def _is_diagonal(self) -> bool:
         """Whether this is one mixture of Gaussian vectors, [components, d]."""
         normal = self.components
-        return isinstance(normal, Normal) and np.ndim(normal.mean) == 2 and normal.event_ndims == 1
+        return isinstance(normal, Normal) and np.ndim(normal.loc) == 2 and normal.event_ndims == 1
 
     def _sample_diagonal(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         key_index, key_value = jax.random.split(key)
         (logits,) = lift(self.logits)
         index = jax.random.categorical(key_index, logits, shape=shape[:-1])
-        return Normal(self.components.mean[index], self.components.log_scale[index]).sample(key_value)
+        return Normal(self.components.loc[index], log_scale=self.components.log_scale[index]).sample(key_value)
 
     def log_responsibilities(self, value: jax.Array) -> jax.Array:
         r"""Log-probability of each component given ``value``, [..., *batch, components].
@@ -129,13 +129,13 @@ class Mixture(Distribution):
         joint = self._log_joint(value)
         if not self._is_diagonal:
             return jax.nn.logsumexp(joint, axis=-1)
-        arrays = lift(value, self.logits, self.components.mean, self.components.log_scale)
+        arrays = lift(value, self.logits, self.components.loc, self.components.log_scale)
         return _diagonal_log_prob(joint, *arrays)
 
     def _log_joint(self, value: jax.Array) -> jax.Array:
         """log pi_k + log p_k(x), [..., *batch, components]."""
         if self._is_diagonal:
-            return _diagonal_log_joint(*lift(value, self.logits, self.components.mean, self.components.log_scale))
+            return _diagonal_log_joint(*lift(value, self.logits, self.components.loc, self.components.log_scale))
         log_probs, logits = lift(
             self.components.log_prob(jnp.expand_dims(value, value.ndim - len(self.event_shape))), self.logits
         )
@@ -184,7 +184,7 @@ class Independent(Distribution):
     Raises: ValueError if the base has fewer batch axes.
     Example:
       >>> from vaex.distributions import MultivariateNormal
-      >>> Independent(MultivariateNormal(jnp.zeros((4, 3, 2)), jnp.eye(2)), 1).batch_shape
+      >>> Independent(MultivariateNormal(jnp.zeros((4, 3, 2)), scale_tril=jnp.eye(2)), 1).batch_shape
       (4,)
 
     References: Dillon et al. 2017, section 3.2 (the Independent meta-distribution).

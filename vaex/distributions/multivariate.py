@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import jax
@@ -16,19 +17,24 @@ from vaex.ops.threefry import unrolled
 class Correlated(Distribution):
     """Gaussians over the last axis, given by ``_whiten`` (W with W'W the precision) and ``_half_log_det``."""
 
-    mean: jax.Array
+    loc: jax.Array
 
     @property
     def event_shape(self) -> tuple[int, ...]:
         """(d,): the last axis."""
-        if np.ndim(self.mean) < 1:
-            raise ValueError(f"{type(self).__name__}: mean has shape (), expected [..., d]; give a vector")
-        return np.shape(self.mean)[-1:]
+        if np.ndim(self.loc) < 1:
+            raise ValueError(f"{type(self).__name__}: loc has shape (), expected [..., d]; give a vector")
+        return np.shape(self.loc)[-1:]
+
+    @property
+    def mean(self) -> jax.Array:
+        """The location."""
+        return self.loc
 
     @property
     def mode(self) -> jax.Array:
-        """The mean."""
-        return self.mean
+        """The location."""
+        return self.loc
 
     def _whiten(self, x: jax.Array) -> jax.Array:
         raise NotImplementedError
@@ -42,8 +48,8 @@ class Correlated(Distribution):
         return jnp.broadcast_to(half, self.batch_shape)
 
     def _log_prob(self, value: jax.Array) -> jax.Array:
-        value, mean = lift(value, self.mean)
-        square = jnp.sum(jnp.square(self._whiten(value - mean)), axis=-1)
+        value, loc = lift(value, self.loc)
+        square = jnp.sum(jnp.square(self._whiten(value - loc)), axis=-1)
         return -0.5 * (square + self.event_shape[0] * LOG_2PI) - self._half_log_det()
 
 
@@ -52,21 +58,22 @@ class MultivariateNormal(Correlated):
     r"""Normal with covariance :math:`LL^\top`; the event is the last axis.
 
     Args:
-      mean: [*batch, d].
-      scale_tril: [*batch, d, d], L; entries above the diagonal are ignored. Only the size of a diagonal entry counts.
+      loc: [*batch, d], the mean.
+      scale_tril: [*batch, d, d], L, by keyword, lest a covariance be taken for it. Entries above the diagonal are
+        ignored; only the size of a diagonal entry counts.
     Raises: ValueError if the shapes disagree.
     Example:
-      >>> print(f"{MultivariateNormal(jnp.zeros(2), jnp.eye(2)).log_prob(jnp.zeros(2)):.4f}")
+      >>> print(f"{MultivariateNormal(jnp.zeros(2), scale_tril=jnp.eye(2)).log_prob(jnp.zeros(2)):.4f}")
       -1.8379
 
     References: Rezende, Mohamed & Wierstra 2014, section 4.3.
     """
 
-    mean: jax.Array
-    scale_tril: jax.Array
+    loc: jax.Array
+    scale_tril: jax.Array = dataclasses.field(kw_only=True)
 
     def __post_init__(self) -> None:
-        align(self, mean=1, scale_tril=2)
+        align(self, loc=1, scale_tril=2)
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -74,10 +81,10 @@ class MultivariateNormal(Correlated):
         d, shape = self.event_shape[0], np.shape(self.scale_tril)
         if shape[-2:] != (d, d):
             raise ValueError(
-                f"MultivariateNormal: scale_tril has shape {shape}, expected [..., {d}, {d}] for mean "
-                f"{np.shape(self.mean)}; give the Cholesky factor"
+                f"MultivariateNormal: scale_tril has shape {shape}, expected [..., {d}, {d}] for loc "
+                f"{np.shape(self.loc)}; give the Cholesky factor"
             )
-        return common_batch("MultivariateNormal", mean=np.shape(self.mean)[:-1], scale_tril=shape[:-2])
+        return common_batch("MultivariateNormal", loc=np.shape(self.loc)[:-1], scale_tril=shape[:-2])
 
     @property
     def covariance(self) -> jax.Array:
@@ -93,9 +100,9 @@ class MultivariateNormal(Correlated):
         return jnp.broadcast_to(variance, self.batch_shape + self.event_shape)
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        mean, tril = lift(self.mean, self.scale_tril)
-        noise = jax.random.normal(unrolled(key), shape, mean.dtype)
-        return narrow(mean + multiply(jnp.tril(tril), noise), self.mean, self.scale_tril)
+        loc, tril = lift(self.loc, self.scale_tril)
+        noise = jax.random.normal(unrolled(key), shape, loc.dtype)
+        return narrow(loc + multiply(jnp.tril(tril), noise), self.loc, self.scale_tril)
 
     def _whiten(self, x: jax.Array) -> jax.Array:
         x, tril = lift(x, self.scale_tril)

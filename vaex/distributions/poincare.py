@@ -5,8 +5,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
-from vaex.distributions._base import Elementwise, check_leading, family, inner, lift, match, match_leading
+from vaex.distributions._base import check_leading, family, inner, lift, match, match_leading
+from vaex.distributions._location_scale import UNSET, LocationScale, Unset, resolve_log_scale, set_fields
 from vaex.distributions._numeric import asinh_ratio, log_sinhc, tanh_ratio
 from vaex.distributions.gaussian import Normal
 
@@ -35,8 +37,8 @@ def to_poincare_ball(x: jax.Array, curvature: jax.Array | float = 1.0) -> jax.Ar
 
 
 @family
-class PoincareNormal(Elementwise):
-    r"""Wrapped normal on the Poincaré ball: a tangent Gaussian at the mean, carried along geodesics.
+class PoincareNormal(LocationScale):
+    r"""Wrapped normal on the Poincaré ball: a tangent Gaussian at the location, carried along geodesics.
 
     :math:`z = \exp_\mu(v/\lambda_\mu)` with :math:`v \sim N(0, \mathrm{diag}(\sigma^2))`, so sigma is in units of
     hyperbolic distance. ``log_prob`` is the density against the Riemannian volume; it differs from that against Lebesgue
@@ -44,13 +46,14 @@ class PoincareNormal(Elementwise):
     float32): points beyond stick to that shell. Samples are float32 or wider.
 
     Args:
-      mean: [*batch, d], the centre (not the average of coordinates), in the ball of radius 1/sqrt(c);
-        ``to_poincare_ball`` takes any vector there.
-      log_scale: [*batch, d], log sigma; broadcast to the mean's shape.
+      loc: [*batch, d], :math:`\mu`, in the ball of radius 1/sqrt(c); ``to_poincare_ball`` takes any vector there. It is
+        the Fréchet mean, not the average of the coordinates.
+      scale: [*batch, d], sigma; broadcast to the shape of ``loc``.
+      log_scale: log sigma, instead of ``scale``; the field that is stored.
       curvature: c > 0, a scalar or [*batch].
-    Raises: ValueError if the shapes disagree.
+    Raises: ValueError if the shapes disagree, or unless exactly one of ``scale`` and ``log_scale`` is given.
     Example:
-      >>> d = PoincareNormal(jnp.zeros((4, 2)), 0.0, 1.0)
+      >>> d = PoincareNormal(jnp.zeros((4, 2)), 1.0, curvature=1.0)
       >>> z = d.sample(jax.random.key(0))
       >>> bool((jnp.linalg.norm(z, axis=-1) < 1).all()), d.log_prob(z).shape
       (True, (4,))
@@ -58,41 +61,45 @@ class PoincareNormal(Elementwise):
     References: Mathieu et al. 2019, eqs. 4-5 and appendix B.4; Nagano et al. 2019.
     """
 
-    mean: jax.Array
+    loc: jax.Array
     log_scale: jax.Array
     curvature: jax.Array | float = 1.0
+
+    def __init__(
+        self,
+        loc: ArrayLike,
+        scale: ArrayLike | Unset = UNSET,
+        *,
+        log_scale: ArrayLike | Unset = UNSET,
+        curvature: ArrayLike = 1.0,
+    ) -> None:
+        log_scale = resolve_log_scale("PoincareNormal", scale, log_scale)
+        set_fields(self, loc=loc, log_scale=log_scale, curvature=curvature)
+        match(self, "loc", "log_scale")
+        match_leading(self, "loc", "curvature")
 
     @property
     def event_ndims(self) -> int:  # type: ignore[override]
         """One: the last axis."""
         return 1
 
-    def __post_init__(self) -> None:
-        match(self, "mean", "log_scale")
-        match_leading(self, "mean", "curvature")
-
-    @property
-    def mode(self) -> jax.Array:
-        """The mean."""
-        return self.mean
-
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        mean, log_scale, c = self._lifted()
-        v = jnp.exp(log_scale) * jax.random.normal(key, shape, mean.dtype)
+        loc, log_scale, c = self._lifted()
+        v = jnp.exp(log_scale) * jax.random.normal(key, shape, loc.dtype)
         step = 0.5 * v * tanh_ratio(0.25 * c * _square(v))
-        return _inside(_mobius_add(mean, _inside(step, c), c), c)
+        return _inside(_mobius_add(loc, _inside(step, c), c), c)
 
     def _log_prob(self, value: jax.Array) -> jax.Array:
-        mean, log_scale, c = self._lifted()
-        value, _ = lift(value, mean)
-        v = _tangent(mean, _inside(value, c), c)
-        normal = Normal(jnp.zeros_like(mean), log_scale).log_prob(v)
-        return normal - (mean.shape[-1] - 1) * log_sinhc((c * _square(v))[..., 0])
+        loc, log_scale, c = self._lifted()
+        value, _ = lift(value, loc)
+        v = _tangent(loc, _inside(value, c), c)
+        normal = Normal(jnp.zeros_like(loc), log_scale=log_scale).log_prob(v)
+        return normal - (loc.shape[-1] - 1) * log_sinhc((c * _square(v))[..., 0])
 
     def _lifted(self) -> tuple[jax.Array, jax.Array, jax.Array]:
-        check_leading(self, "mean", "curvature")
-        mean, log_scale, c = lift(self.mean, self.log_scale, self.curvature)
-        return _inside(mean, c[..., None]), log_scale, c[..., None]
+        check_leading(self, "loc", "curvature")
+        loc, log_scale, c = lift(self.loc, self.log_scale, self.curvature)
+        return _inside(loc, c[..., None]), log_scale, c[..., None]
 
 
 def _square(x: jax.Array) -> jax.Array:
@@ -113,13 +120,13 @@ def _mobius_add(x: jax.Array, y: jax.Array, c: jax.Array) -> jax.Array:
     return ((1.0 + 2.0 * c * xy + c * yy) * x + (1.0 - c * xx) * y) / (gap + c * _square(x + y))
 
 
-def _tangent(mean: jax.Array, z: jax.Array, c: jax.Array) -> jax.Array:
-    """lambda_mean log_mean(z), smooth at z = mean, with s = sinh^2(sqrt(c) distance / 2).
+def _tangent(loc: jax.Array, z: jax.Array, c: jax.Array) -> jax.Array:
+    """lambda_loc log_loc(z), smooth at z = loc, with s = sinh^2(sqrt(c) distance / 2).
 
-    It is (-mean (+) z) 2 sqrt(1 + s) asinh(sqrt s) / sqrt s; the Möbius sum's denominator is gap (1 + s).
+    It is (-loc (+) z) 2 sqrt(1 + s) asinh(sqrt s) / sqrt s; the Möbius sum's denominator is gap (1 + s).
     """
-    gap = (1.0 - c * _square(mean)) * (1.0 - c * _square(z))
-    s = c * _square(mean - z) / gap
-    mz = inner(mean, z)[..., None]
-    numerator = (1.0 - c * _square(mean)) * z - (1.0 - 2.0 * c * mz + c * _square(z)) * mean
+    gap = (1.0 - c * _square(loc)) * (1.0 - c * _square(z))
+    s = c * _square(loc - z) / gap
+    mz = inner(loc, z)[..., None]
+    numerator = (1.0 - c * _square(loc)) * z - (1.0 - 2.0 * c * mz + c * _square(z)) * loc
     return 2.0 * asinh_ratio(s) * numerator / (gap * jnp.sqrt(1.0 + s))

@@ -103,7 +103,7 @@ class VonMisesFisher(Distribution):
     gradients in the direction and the concentration (by implicit differentiation of the angle's distribution function).
 
     Args:
-      direction: [*batch, d], mu; its length does not matter. Zeros stand for the first axis.
+      loc: [*batch, d], mu, the mean direction; its length does not matter. Zeros stand for the first axis.
       concentration: kappa >= 0, a scalar or [*batch].
     Raises: ValueError if the shapes disagree or d < 2.
     Example:
@@ -114,25 +114,25 @@ class VonMisesFisher(Distribution):
     References: Davidson et al. 2018, section 3 and appendices B-C; Wood 1994; Figurnov, Mohamed & Mnih 2018, eq. 5.
     """
 
-    direction: jax.Array
+    loc: jax.Array
     concentration: jax.Array
 
     def __post_init__(self) -> None:
-        match_leading(self, "direction", "concentration")
+        match_leading(self, "loc", "concentration")
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
         """Axes over independent distributions."""
-        check_leading(self, "direction", "concentration")
-        return np.shape(self.direction)[:-1]
+        check_leading(self, "loc", "concentration")
+        return np.shape(self.loc)[:-1]
 
     @property
     def event_shape(self) -> tuple[int, ...]:
         """(d,): the last axis."""
-        shape = np.shape(self.direction)
+        shape = np.shape(self.loc)
         if not shape or shape[-1] < 2:
             raise ValueError(
-                f"VonMisesFisher: direction has shape {shape}, expected [..., d] with d >= 2; give vectors of the "
+                f"VonMisesFisher: loc has shape {shape}, expected [..., d] with d >= 2; give vectors of the "
                 "surrounding space"
             )
         return shape[-1:]
@@ -141,7 +141,7 @@ class VonMisesFisher(Distribution):
     def mean(self) -> jax.Array:
         """Expected value, inside the ball: the direction times I_{d/2}(kappa) / I_{d/2-1}(kappa)."""
         direction, concentration, nu = self.lifted()
-        return narrow(direction * mean_length(nu, concentration)[0][..., None], self.direction, self.concentration)
+        return narrow(direction * mean_length(nu, concentration)[0][..., None], self.loc, self.concentration)
 
     @property
     def variance(self) -> jax.Array:
@@ -153,12 +153,12 @@ class VonMisesFisher(Distribution):
         across = jnp.where(flat, 1.0 / self.event_shape[0], length / jnp.where(flat, 1.0, concentration))
         share = jnp.square(direction)
         total = across[..., None] * (1.0 - share) + slope[..., None] * share
-        return narrow(total, self.direction, self.concentration)
+        return narrow(total, self.loc, self.concentration)
 
     @property
     def mode(self) -> jax.Array:
         """The unit vector of the direction."""
-        return narrow(self.lifted()[0], self.direction)
+        return narrow(self.lifted()[0], self.loc)
 
     def entropy(self) -> jax.Array:
         """Differential entropy against surface measure, in nats: ``[*batch_shape]``."""
@@ -168,8 +168,8 @@ class VonMisesFisher(Distribution):
     def lifted(self) -> tuple[jax.Array, jax.Array, float]:
         """The unit direction, the concentration and d/2 - 1, in float32 or wider."""
         nu = 0.5 * self.event_shape[0] - 1.0
-        check_leading(self, "direction", "concentration")
-        direction, concentration = lift(self.direction, self.concentration)
+        check_leading(self, "loc", "concentration")
+        direction, concentration = lift(self.loc, self.concentration)
         direction = unit(direction)
         directed = jnp.any(direction != 0, axis=-1, keepdims=True)
         first = jnp.eye(1, direction.shape[-1], dtype=direction.dtype)[0]
@@ -182,7 +182,7 @@ class VonMisesFisher(Distribution):
         noise = jax.random.normal(key_tangent, shape, direction.dtype)
         tangent = unit(_across(direction, unit(_across(direction, noise))))  # twice, lest rounding be normalised too
         value = (1.0 - gap) * direction + jnp.sqrt(gap * (2.0 - gap)) * tangent
-        return narrow(value, self.direction, self.concentration)
+        return narrow(value, self.loc, self.concentration)
 
     def _log_prob(self, value: jax.Array) -> jax.Array:
         """Against surface measure; that the value is a unit vector is taken for granted."""

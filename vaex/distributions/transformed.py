@@ -26,7 +26,7 @@ class Transformed(Distribution):
       ...     forward = staticmethod(lambda params, z: (2 * z, np.full(z.shape[:-1], np.log(2.0), np.float32)))
       ...     inverse = staticmethod(lambda params, x: (x / 2, np.full(x.shape[:-1], -np.log(2.0), np.float32)))
       >>> from vaex.distributions import Normal
-      >>> print(f"{Transformed(Normal(np.zeros(1), np.zeros(1)), Double).log_prob(np.zeros(1)):.4f}")
+      >>> print(f"{Transformed(Normal(np.zeros(1), 1.0), Double).log_prob(np.zeros(1)):.4f}")
       -1.6121
 
     References: Rezende & Mohamed 2015, eq. 5.

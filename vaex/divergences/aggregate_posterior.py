@@ -61,7 +61,7 @@ def aggregate_densities(
     _check("aggregate_densities", z, mean, log_scale, dataset_size, sampling)
     z, mean, log_scale = lift(z, mean, log_scale)
     # [d, i, j]: log q(z_i | x_j) of each latent; with the latents last, a step on CPU takes four times as long
-    pairs = Normal(mean.T[:, None], log_scale.T[:, None], event_ndims=0).log_prob(z.T[:, :, None])
+    pairs = Normal(mean.T[:, None], log_scale=log_scale.T[:, None], event_ndims=0).log_prob(z.T[:, :, None])
     batch = z.shape[0]
     own = jnp.eye(batch, dtype=bool)
     if sampling == "weighted":
@@ -71,7 +71,7 @@ def aggregate_densities(
         log_weights = jnp.where(own, -math.log(dataset_size), math.log(others) if others else -jnp.inf).astype(z.dtype)
     joint = jax.nn.logsumexp(log_weights + jnp.sum(pairs, axis=0), axis=-1)
     marginals = jnp.sum(jax.nn.logsumexp(log_weights + pairs, axis=-1), axis=0)
-    return AggregateDensities(Normal(mean, log_scale).log_prob(z), joint, marginals)
+    return AggregateDensities(Normal(mean, log_scale=log_scale).log_prob(z), joint, marginals)
 
 
 def total_correlation(
@@ -135,7 +135,7 @@ def decompose_kl(
     conditional, joint, marginals = aggregate_densities(z, mean, log_scale, dataset_size, sampling=sampling)
     if prior is None:
         zeros = jnp.zeros(np.shape(z)[-1:], jnp.result_type(z))
-        prior = Normal(zeros, zeros)
+        prior = Normal(zeros, log_scale=zeros)
     return KLDecomposition(conditional - joint, joint - marginals, marginals - prior.log_prob(z))
 
 

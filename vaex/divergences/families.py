@@ -34,7 +34,7 @@ def jeffreys(q: Any, p: Any) -> jax.Array:
     Raises: TypeError if a closed form is missing; ``monte_carlo_jeffreys`` estimates it. ValueError if the shapes differ.
     Example:
       >>> from vaex.distributions import Normal
-      >>> jeffreys(Normal(jnp.ones(2), 0.0), Normal(jnp.zeros(2), 0.0))
+      >>> jeffreys(Normal(jnp.ones(2), 1.0), Normal(jnp.zeros(2), 1.0))
       Array(2., dtype=float32)
 
     References: Jeffreys 1946, eq. 1.
@@ -56,7 +56,7 @@ def renyi(q: Any, p: Any, alpha: float) -> jax.Array:
       alpha is out of range.
     Example:
       >>> from vaex.distributions import Normal
-      >>> renyi(Normal(jnp.ones(2), 0.0), Normal(jnp.zeros(2), 0.0), 0.5)
+      >>> renyi(Normal(jnp.ones(2), 1.0), Normal(jnp.zeros(2), 1.0), 0.5)
       Array(0.5, dtype=float32)
 
     References: van Erven & Harremoës 2014, eqs. 2 and 10; Li & Turner 2016, appendix A.
@@ -78,7 +78,7 @@ def chi_square(q: Any, p: Any) -> jax.Array:
     Raises: TypeError if no closed form is known; ``monte_carlo_chi_square`` estimates it. ValueError if the shapes differ.
     Example:
       >>> from vaex.distributions import Normal
-      >>> print(f"{chi_square(Normal(jnp.ones(1), 0.0), Normal(jnp.zeros(1), 0.0)):.4f}")  # e - 1
+      >>> print(f"{chi_square(Normal(jnp.ones(1), 1.0), Normal(jnp.zeros(1), 1.0)):.4f}")  # e - 1
       1.7183
 
     References: Dieng et al. 2017, section 2 (CUBO).
@@ -124,7 +124,9 @@ def _gaussian(q: Any, p: Any, alpha: float) -> jax.Array:
     mixed = mixed + alpha * identity
     finite = jnp.linalg.eigvalsh(jax.lax.stop_gradient(mixed))[..., 0] > 0
     factor = jnp.linalg.cholesky(jnp.where(finite[..., None, None], mixed, identity))
-    shift = whiten(MultivariateNormal(jnp.zeros(white.shape[-2:-1], white.dtype), factor), whiten(p, q_mean - p_mean))
+    shift = whiten(
+        MultivariateNormal(jnp.zeros(white.shape[-2:-1], white.dtype), scale_tril=factor), whiten(p, q_mean - p_mean)
+    )
     log_det = jnp.sum(jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)), axis=-1)
     total = 0.5 * alpha * (alpha - 1.0) * jnp.sum(jnp.square(shift), axis=-1) - log_det
     total = total + (1.0 - alpha) * (half_log_det(q) - half_log_det(p))

@@ -53,7 +53,7 @@ def gaussian_kl(
         other_mean = other_log_scale = jnp.zeros(d, jnp.result_type(mean))
     elif np.ndim(other_mean) == 0:
         other_mean = jnp.broadcast_to(other_mean, d)
-    return _normal_kl(Normal(mean, log_scale), Normal(other_mean, other_log_scale))
+    return _normal_kl(Normal(mean, log_scale=log_scale), Normal(other_mean, log_scale=other_log_scale))
 
 
 @register_kl(Normal, Normal)

@@ -50,7 +50,7 @@ def monte_carlo_kl(
     Raises: ValueError if the form, the gradient or the number of samples is none of those above.
     Example:
       >>> from vaex.distributions import Normal
-      >>> q = p = Normal(jnp.zeros((3, 2)), jnp.zeros((3, 2)))
+      >>> q = p = Normal(jnp.zeros((3, 2)), 1.0)
       >>> monte_carlo_kl(jax.random.key(0), q, p, 10)
       Array([0., 0., 0.], dtype=float32)
 

@@ -50,7 +50,7 @@ def kl(q: Any, p: Any) -> jax.Array:
       ValueError: the event shapes differ or the batch shapes do not broadcast.
     Example:
       >>> from vaex.distributions import MultivariateNormal, Normal
-      >>> kl(MultivariateNormal(jnp.ones(2), jnp.eye(2)), Normal(jnp.zeros(2), jnp.zeros(2)))
+      >>> kl(MultivariateNormal(jnp.ones(2), scale_tril=jnp.eye(2)), Normal(jnp.zeros(2), 1.0))
       Array(1., dtype=float32)
 
     References: Kullback & Leibler 1951, eq. 2.4.

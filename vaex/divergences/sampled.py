@@ -31,7 +31,7 @@ def monte_carlo_forward_kl(key: jax.Array, q: Any, p: Any, num_samples: int) -> 
     Raises: ValueError if ``num_samples`` is not a positive int.
     Example:
       >>> from vaex.distributions import Normal
-      >>> p = Normal(jnp.zeros(2), 0.0)
+      >>> p = Normal(jnp.zeros(2), 1.0)
       >>> monte_carlo_forward_kl(jax.random.key(0), p, p, 5)
       Array(0., dtype=float32)
 
@@ -80,7 +80,7 @@ def monte_carlo_jeffreys(key: jax.Array, q: Any, p: Any, num_samples: int) -> ja
     Raises: ValueError if ``num_samples`` is not a positive int.
     Example:
       >>> from vaex.distributions import Normal
-      >>> p = Normal(jnp.zeros(2), 0.0)
+      >>> p = Normal(jnp.zeros(2), 1.0)
       >>> monte_carlo_jeffreys(jax.random.key(0), p, p, 5)
       Array(0., dtype=float32)
 
@@ -106,7 +106,7 @@ def monte_carlo_jensen_shannon(key: jax.Array, q: Any, p: Any, num_samples: int)
     Raises: ValueError if ``num_samples`` is not a positive int.
     Example:
       >>> from vaex.distributions import Normal
-      >>> far = monte_carlo_jensen_shannon(jax.random.key(0), Normal(jnp.full(1, 1e3), 0.0), Normal(jnp.zeros(1), 0.0), 9)
+      >>> far = monte_carlo_jensen_shannon(jax.random.key(0), Normal(jnp.full(1, 1e3), 1.0), Normal(jnp.zeros(1), 1.0), 9)
       >>> print(f"{far:.4f}")
       0.6931
 
@@ -137,7 +137,7 @@ def monte_carlo_renyi(key: jax.Array, q: Any, p: Any, num_samples: int, alpha: f
     Raises: ValueError if ``num_samples`` or ``alpha`` is out of range.
     Example:
       >>> from vaex.distributions import Normal
-      >>> p = Normal(jnp.zeros(2), 0.0)
+      >>> p = Normal(jnp.zeros(2), 1.0)
       >>> monte_carlo_renyi(jax.random.key(0), p, p, 5, 2.0)
       Array(0., dtype=float32)
 
@@ -164,7 +164,7 @@ def monte_carlo_chi_square(key: jax.Array, q: Any, p: Any, num_samples: int) -> 
     Raises: ValueError if ``num_samples`` is not a positive int.
     Example:
       >>> from vaex.distributions import Normal
-      >>> p = Normal(jnp.zeros(2), 0.0)
+      >>> p = Normal(jnp.zeros(2), 1.0)
       >>> monte_carlo_chi_square(jax.random.key(0), p, p, 5)
       Array(0., dtype=float32)
 

@@ -30,7 +30,7 @@ def squared_wasserstein(q: Any, p: Any) -> jax.Array:
     Raises: TypeError for other families (``sliced_wasserstein`` compares samples of anything). ValueError if the shapes
       differ.
     Example:
-      >>> squared_wasserstein(Normal(jnp.full(2, 3.0), 0.0), Normal(jnp.zeros(2), 0.0))
+      >>> squared_wasserstein(Normal(jnp.full(2, 3.0), 1.0), Normal(jnp.zeros(2), 1.0))
       Array(18., dtype=float32)
 
     References: Dowson & Landau 1982; Givens & Shortt 1984, proposition 7.

@@ -40,8 +40,8 @@ def reparameterized(
     Example:
       >>> from vaex.distributions import Normal
       >>> def loss(mean):
-      ...     q = Normal(mean, jnp.zeros(1))
-      ...     return -reparameterized(jax.random.key(0), q, Normal(jnp.ones(1), jnp.zeros(1)).log_prob, 100_000)
+      ...     q = Normal(mean, 1.0)
+      ...     return -reparameterized(jax.random.key(0), q, Normal(jnp.ones(1), 1.0).log_prob, 100_000)
       >>> print(jnp.round(jax.grad(loss)(jnp.zeros(1)), 1))
       [-1.]
 
@@ -67,8 +67,8 @@ def sticking_the_landing(
     Example:
       >>> from vaex.distributions import Normal
       >>> def loss(mean):  # the posterior is exact: the gradient is zero for every sample
-      ...     q = Normal(mean, jnp.zeros(1))
-      ...     return -sticking_the_landing(jax.random.key(0), q, Normal(jnp.ones(1), jnp.zeros(1)).log_prob, 4)
+      ...     q = Normal(mean, 1.0)
+      ...     return -sticking_the_landing(jax.random.key(0), q, Normal(jnp.ones(1), 1.0).log_prob, 4)
       >>> print(jax.grad(loss)(jnp.ones(1)))
       [0.]
 
@@ -96,8 +96,8 @@ def doubly_reparameterized(
     Example:
       >>> from vaex.distributions import Normal
       >>> def loss(mean):  # the posterior is exact: the gradient is zero for every sample
-      ...     q = Normal(mean, jnp.zeros(1))
-      ...     return -doubly_reparameterized(jax.random.key(0), q, Normal(jnp.ones(1), jnp.zeros(1)).log_prob, 4)
+      ...     q = Normal(mean, 1.0)
+      ...     return -doubly_reparameterized(jax.random.key(0), q, Normal(jnp.ones(1), 1.0).log_prob, 4)
       >>> print(jax.grad(loss)(jnp.ones(1)))
       [0.]
 
@@ -128,7 +128,7 @@ def path_log_weights(
     Raises: ValueError if the shapes disagree or no estimator has this name.
     Example:
       >>> from vaex.distributions import Normal
-      >>> q = Normal(jnp.zeros(1), jnp.zeros(1))
+      >>> q = Normal(jnp.zeros(1), 1.0)
       >>> z = q.sample(jax.random.key(0), (4,))
       >>> print(path_log_weights(z, q, q.log_prob, estimator="doubly_reparameterized"))
       [0. 0. 0. 0.]

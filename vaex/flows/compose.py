@@ -161,7 +161,7 @@ def chain(*flows: Flow) -> Chain:
       >>> layer = InverseAutoregressive(2, hidden=(16,), context_dim=3)
       >>> flow = chain(layer, reverse(2), layer)  # the same layer twice, with parameters of their own
       >>> params = flow.with_context(flow.init(jax.random.key(0)), jnp.ones((5, 3)))
-      >>> posterior = Transformed(Normal(jnp.zeros((5, 2)), jnp.zeros((5, 2))), flow, params)
+      >>> posterior = Transformed(Normal(jnp.zeros((5, 2)), 1.0), flow, params)
       >>> z, log_q = posterior.sample_and_log_prob(jax.random.key(1), (4,))
       >>> z.shape, log_q.shape
       ((4, 5, 2), (4, 5))

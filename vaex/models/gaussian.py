@@ -85,13 +85,15 @@ def gaussian_posterior(kind: Literal["diagonal", "full", "fixed"], latent_dim: i
     def distribution(raw: jax.Array, params: Any, hparams: Any) -> Any:
         mean = raw[..., :d]
         if kind == "fixed":
-            return distributions.Normal(mean, jnp.broadcast_to(jnp.log(hparams.posterior_scale), mean.shape))
+            return distributions.Normal(mean, log_scale=jnp.broadcast_to(jnp.log(hparams.posterior_scale), mean.shape))
         log_scale = likelihoods.soft_clip(raw[..., d : 2 * d])
         if kind == "diagonal":
-            return distributions.Normal(mean, log_scale)
+            return distributions.Normal(mean, log_scale=log_scale)
         rows, columns = jnp.tril_indices(d, -1)
         scale_tril = jnp.zeros((*mean.shape, d)).at[..., rows, columns].set(raw[..., 2 * d :])
-        return distributions.MultivariateNormal(mean, scale_tril + jnp.exp(log_scale)[..., None] * jnp.eye(d))
+        return distributions.MultivariateNormal(
+            mean, scale_tril=scale_tril + jnp.exp(log_scale)[..., None] * jnp.eye(d)
+        )
 
     return Posterior(features, distribution)
 

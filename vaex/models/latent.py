@@ -97,7 +97,7 @@ Objective = Callable[..., Outcome]
 
 def standard_prior(latent_dim: int) -> Prior:
     """N(0, I) over ``latent_dim`` latents."""
-    normal = distributions.Normal(jnp.zeros(latent_dim), jnp.zeros(latent_dim))
+    normal = distributions.Normal(jnp.zeros(latent_dim), 1.0)
     return Prior(lambda params, hparams, posterior: normal)
 
 

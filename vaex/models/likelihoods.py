@@ -152,10 +152,10 @@ def _scaled(name: str, spec: Spec, scale: str, levels: int, ndims: int) -> Likel
                 soft_clip(params["log_scale"]) if scale == "global" else jnp.log(sigma), mean.shape
             )
         if name == "gaussian":
-            return dist.Normal(mean, log_scale, ndims)
+            return dist.Normal(mean, log_scale=log_scale, event_ndims=ndims)
         if name == "laplace":
-            return dist.Laplace(mean, log_scale, ndims)
-        return dist.DiscretizedLogistic(mean, log_scale, levels, ndims)
+            return dist.Laplace(mean, log_scale=log_scale, event_ndims=ndims)
+        return dist.DiscretizedLogistic(mean, log_scale=log_scale, levels=levels, event_ndims=ndims)
 
     words = {"global": "one learned scale", "fixed": "fixed scale", "per_pixel": "a learned scale per pixel"}[scale]
     discrete = name == "discretized_logistic"

@@ -47,7 +47,9 @@ def parts(config: Config, spec: Spec) -> latent.Parts:
     d = config.latent_dim
 
     def constant(raw: jax.Array, params: Any, hparams: Any) -> distributions.Normal:
-        return distributions.Normal(raw, jnp.broadcast_to(likelihoods.soft_clip(params["log_scale"]), raw.shape))
+        return distributions.Normal(
+            raw, log_scale=jnp.broadcast_to(likelihoods.soft_clip(params["log_scale"]), raw.shape)
+        )
 
     kind = latent.Posterior(d, constant, lambda key: {"log_scale": jnp.zeros(d)})
     it = latent.parts(config.networked(), spec, kind, latent.standard_prior(d))
@@ -102,5 +104,5 @@ def exact_log_likelihood(it: latent.Parts, params: Any, hparams: Any, x: jax.Arr
     d = len(weights)
     centre = it.decode(params, hparams, jnp.zeros((1, d)), {})
     mean, log_scale = centre.mean.reshape(-1), 0.5 * jnp.log(centre.variance).reshape(-1)
-    marginal = distributions.LowRankNormal(mean, log_scale, weights.reshape(d, -1).T)
+    marginal = distributions.LowRankNormal(mean, weights.reshape(d, -1).T, log_scale=log_scale)
     return marginal.log_prob(x.reshape(len(x), -1))

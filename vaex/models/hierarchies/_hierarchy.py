@@ -150,12 +150,12 @@ class TopDownPrior(Distribution):
 
 def prior_at(found: Any) -> distributions.Normal:
     """The priors of all layers given the layers above, at the z of one way down."""
-    return distributions.Normal(found.prior_mean, found.prior_log_scale)
+    return distributions.Normal(found.prior_mean, log_scale=found.prior_log_scale)
 
 
 def posterior_at(found: Any) -> distributions.Normal:
     """The posteriors of all layers given the layers above, at the z of one way down."""
-    return distributions.Normal(found.posterior_mean, found.posterior_log_scale)
+    return distributions.Normal(found.posterior_mean, log_scale=found.posterior_log_scale)
 
 
 def kl_by_layer(network: Any, found: Any) -> list[jax.Array]:

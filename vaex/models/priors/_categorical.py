@@ -192,7 +192,7 @@ def discrete_parts(
       continuous: a Gaussian posterior over ``config.latent_dim`` latents, or None.
     """
     d, features = (0, 0) if continuous is None else (config.latent_dim, continuous.features)
-    normal = None if continuous is None else distributions.Normal(jnp.zeros(d), jnp.zeros(d))
+    normal = None if continuous is None else distributions.Normal(jnp.zeros(d), 1.0)
     uniform = OneHotCodes(jnp.zeros((variables, classes)), normal)
 
     def distribution(raw: jax.Array, params: Any, hparams: Any) -> OneHotCodes:

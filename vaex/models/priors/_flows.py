@@ -53,7 +53,7 @@ def flow_posterior(base: Posterior, flow: flows.Flow) -> Posterior:
 
 def flow_prior(flow: flows.Flow) -> Prior:
     """A standard normal passed through ``flow``."""
-    normal = distributions.Normal(jnp.zeros(flow.dimension), jnp.zeros(flow.dimension))
+    normal = distributions.Normal(jnp.zeros(flow.dimension), 1.0)
 
     def init(key: jax.Array, batch: Batch) -> Any:
         return flow.init(key)

@@ -58,7 +58,7 @@ def build(config: Config, spec: Spec) -> Recipe:
         return {"logits": jnp.zeros(config.components), "means": means, "log_scales": jnp.zeros(shape)}
 
     def distribution(params: Any, hparams: Any, posterior: Any) -> distributions.Mixture:
-        components = distributions.Normal(params["means"], soft_clip(params["log_scales"]))
+        components = distributions.Normal(params["means"], log_scale=soft_clip(params["log_scales"]))
         return distributions.Mixture(params["logits"], components)
 
     it = gaussian.gaussian_parts(config, spec, Prior(distribution, init))

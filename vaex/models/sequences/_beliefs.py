@@ -53,7 +53,7 @@ def model(it: Parts) -> Model:
         params = variables.params["vae"]
         found = it.conditionals(params, hparams).belief(it.states(params, batch["x"])[:, 1:])
         flat = (found.mean.shape[0], -1)
-        return distributions.Normal(found.mean.reshape(flat), found.log_scale.reshape(flat))
+        return distributions.Normal(found.mean.reshape(flat), log_scale=found.log_scale.reshape(flat))
 
     def decode(variables: Variables, hparams: Any, z: jax.Array, batch: Batch) -> Any:
         return it.frames.decode_all(variables.params["vae"], z.reshape(*z.shape[:-1], length, d), hparams)

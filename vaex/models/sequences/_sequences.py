@@ -109,7 +109,8 @@ def moments(raw: Any) -> tuple[jax.Array, jax.Array]:
 
 def normal(raw: Any) -> distributions.Normal:
     """The Gaussian of one frame's latents of what a ``gaussian_map`` gives."""
-    return distributions.Normal(*moments(raw))
+    mean, log_scale = moments(raw)
+    return distributions.Normal(mean, log_scale=log_scale)
 
 
 # predict, as ``vaex.core.Sequences``; follow(key, variables, hparams, batch, steps) -> means [b, steps, h, w, c] of one way on

@@ -45,12 +45,18 @@ class Path(NamedTuple):
 
     def log_p(self) -> jax.Array:
         """log p(z) of the whole path, [...] nats."""
-        return distributions.Normal(*self.prior, 2).log_prob(self.z)
+        return _normal(self.prior).log_prob(self.z)
 
     def log_q(self) -> jax.Array:
         """log q(z|x) of the whole path, [...] nats."""
         assert self.posterior is not None
-        return distributions.Normal(*self.posterior, 2).log_prob(self.z)
+        return _normal(self.posterior).log_prob(self.z)
+
+
+def _normal(moments: Moments) -> distributions.Normal:
+    """The distribution of a whole path, given the moments of each of its steps."""
+    mean, log_scale = moments
+    return distributions.Normal(mean, log_scale=log_scale, event_ndims=2)
 
 
 def draw_path(cell: Cell, noise: jax.Array, evidence: jax.Array | None = None, start: jax.Array | None = None) -> Path:

@@ -111,12 +111,12 @@ def build(config: Config, spec: Spec) -> Recipe:
 
         def moved(z1: jax.Array, jump: jax.Array) -> distributions.Normal:
             by = normal("transition", z1, one_hot(jump))
-            return distributions.Normal(z1 + jump[..., None] * by.mean, by.log_scale)
+            return distributions.Normal(z1 + jump[..., None] * by.mean, log_scale=by.log_scale)
 
         def smoothed(z2: jax.Array, before: jax.Array, after: jax.Array, jump: jax.Array) -> distributions.Normal:
             filtered, by = normal("belief", before), normal("smoothing", z2, before, after, one_hot(jump))
             return distributions.Normal(
-                filtered.mean + jnp.exp(filtered.log_scale) * by.mean, filtered.log_scale + by.log_scale
+                filtered.mean + jnp.exp(filtered.log_scale) * by.mean, log_scale=filtered.log_scale + by.log_scale
             )
 
         def one_hot(jump: jax.Array) -> jax.Array:
