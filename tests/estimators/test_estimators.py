@@ -123,7 +123,7 @@ def test_no_variance_is_left_at_the_exact_posterior(estimator, options):
         plain = measure(
             lambda m, key: estimators.reparameterized(
                 key,
-                type(posterior)(m, posterior.scale_tril),
+                dataclasses.replace(posterior, loc=m),
                 lambda z: model.likelihood(z).log_prob(model.x.astype(jnp.float64)) + model.prior.log_prob(z),
                 5,
                 **options,
