@@ -1,4 +1,11 @@
-"""Shared fixtures. Eight virtual CPU devices are set up before jax starts, for the sharding laws."""
+"""What every test runs under: virtual devices, a compiler in a hurry, a cache of its own, and folders tested in parallel.
+
+The environment is set before jax starts, and the processes that tests start inherit it: eight virtual CPU devices for the sharding
+laws, XLA's older emitters and no LLVM optimiser. Most programs of the tests run once and are compared within a tolerance; without
+the optimiser they are ready in a third of the time. Tests marked ``optimised`` have it: they compare bits, or show how it rounds.
+XLA_FLAGS that are set already stay: ``XLA_FLAGS=--xla_force_host_platform_device_count=8 python -m pytest -m optimised`` compiles
+as users do.
+"""
 
 import contextlib
 import ctypes
@@ -7,10 +14,14 @@ import os
 import pathlib
 from collections.abc import Callable, Iterator
 
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
-os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # for the processes of tests, too: pytest_runtest_setup
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import pytest
+from helpers import ROOT
+from helpers.parallel import pytest_cmdline_main, pytest_xdist_make_scheduler
+
+__all__ = ["pytest_cmdline_main", "pytest_xdist_make_scheduler"]
 
 MEMORY = 3 * 2**30  # bytes by which a worker may grow before it forgets compiled programs
 kept = 0  # bytes that a worker held after it last did
@@ -24,8 +35,7 @@ def resident() -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Most programs of the tests run once and are compared within a tolerance: without LLVM's optimiser they are ready in a
-    third of the time. What is marked ``optimised`` compiles as users do: it compares bits, or shows how the optimiser rounds."""
+    """The optimiser is on for tests marked ``optimised`` alone."""
     import jax
 
     jax.config.update("jax_disable_most_optimizations", not item.get_closest_marker("optimised"))
@@ -59,33 +69,15 @@ def own_cache(tmp_path_factory) -> None:
     os.environ["VAEX_CACHE"] = str(shared / "cache")
 
 
-@pytest.fixture(scope="session", autouse=True)
-def older_emitters(own_cache) -> None:
-    """Programs that pass by LLVM's optimiser are made by XLA's older emitters too, which take a third of the time; jax has no
-    setting for these that can change within a process."""
-    from jax._src import compiler  # private: without it the tests are slower, and that is all
-
-    if (options := getattr(compiler, "get_compile_options", None)) is None:
-        return
-
-    def chosen(*args, env_options_overrides=None, **kwargs):
-        import jax
-
-        overrides = dict(env_options_overrides or {})
-        if jax.config.read("jax_disable_most_optimizations") and jax.default_backend() == "cpu":
-            overrides.setdefault("xla_cpu_use_fusion_emitters", False)
-        return options(*args, env_options_overrides=overrides, **kwargs)
-
-    compiler.get_compile_options = chosen
-
-
 @pytest.fixture(scope="session")
 def shared_data() -> pathlib.Path:
-    """The folder of real data sets beside the checkout; tests that need it are skipped, and say so, where it is missing."""
-    folder = pathlib.Path(__file__).resolve().parents[2] / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip("../shared/data is not beside the checkout")
-    return folder
+    """The folder of real data sets beside the checkout. Tests that need it are skipped where it is missing; in CI they fail where
+    only the data are."""
+    shared = ROOT.parent / "shared"
+    if not (shared / "data").is_dir():
+        missing = pytest.fail if os.environ.get("CI") and shared.is_dir() else pytest.skip
+        missing("../shared/data is not beside the checkout")
+    return shared / "data"
 
 
 @pytest.fixture

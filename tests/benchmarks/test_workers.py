@@ -8,6 +8,7 @@ import pytest
 from vaex.errors import UserError
 
 workers = importlib.import_module("workers")
+FLAG = "--xla_cpu_use_fusion_emitters=false"
 
 
 @pytest.fixture
@@ -29,6 +30,7 @@ def worker(tmp_path, monkeypatch):
         """)
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("XLA_FLAGS", f"{FLAG} --xla_force_host_platform_device_count=8")
     one = workers.Worker(device="cpu", devices=3, extra=workers.TUNED_ALLOCATOR)
     yield one
     one.close()
@@ -39,7 +41,10 @@ def test_a_worker_lives_through_failures(worker):
         return worker.ask("call", module="answers", function=function, **arguments)
 
     assert call("variable", name="MALLOC_TOP_PAD_") == workers.TUNED_ALLOCATOR["MALLOC_TOP_PAD_"]
-    assert call("variable", name="XLA_FLAGS").split() == ["--xla_force_host_platform_device_count=3"]
+    assert call("variable", name="XLA_FLAGS").split() == [
+        "--xla_cpu_use_fusion_emitters=false",
+        "--xla_force_host_platform_device_count=3",
+    ]
     with pytest.raises(UserError, match="one thing to mend"):
         call("refuse")
     with pytest.raises(workers.OutOfMemory, match="RESOURCE_EXHAUSTED"):

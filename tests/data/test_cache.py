@@ -226,7 +226,7 @@ def test_a_failure_while_decoding_is_passed_on_and_leaves_no_folders(tmp_path):
 FILL = """
 import pathlib, sys, time
 import numpy as np
-from vaex.data import cache
+from vaex.data.storage import cache
 
 def fill(writer):
     print("filling", flush=True)

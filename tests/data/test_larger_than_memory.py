@@ -26,7 +26,9 @@ CHILD = """
 import pathlib, re, resource, sys, threading
 import numpy as np
 import PIL.Image, PIL.ImageOps, PIL.PngImagePlugin
-from vaex.data import assemble, checksums, decoding, image_folder, loading, machine, npz, prepared, store
+from vaex.data import registry
+from vaex.data.sources import image_folder, npz
+from vaex.data.storage import assemble, checksums, decoding, machine, prepared, store
 
 path, root, large = sys.argv[1:4]
 threading.stack_size(1 << 20)
@@ -51,7 +53,7 @@ try:
         decoded = prepared.keep(pathlib.Path(root), "own", "v1", fill)
         dataset = assemble.assemble_decoded("own", "own", decoded, ("image", "label"), protocol="own")
     else:
-        dataset = loading.load(path, data_dir=root)
+        dataset = registry.load(path, data_dir=root)
     print(dataset.spec.data_hash, len(dataset.splits["train"]["x"][:4]))
 except MemoryError:
     print("out of memory")

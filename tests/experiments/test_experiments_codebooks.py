@@ -45,7 +45,7 @@ def test_variants_are_trained_by_their_words_and_tabled(codebooks, tmp_path, mon
 
 def test_a_variants_words_come_before_those_of_the_command_line(codebooks, tmp_path, monkeypatch):
     told = []
-    monkeypatch.setattr(codebooks.config, "parse", lambda words: told.append(list(words)))
+    monkeypatch.setattr(codebooks, "parse", lambda words: told.append(list(words)))
     monkeypatch.setattr(codebooks.cli, "run", lambda settings: None)
     monkeypatch.setattr(codebooks.vaex, "load", lambda folder: None)
     monkeypatch.setattr(codebooks, "read_json", lambda path: {})

@@ -20,8 +20,9 @@ ALLOWED = 400 << 20  # bytes beyond what a small run of the same model takes; th
 # libraries, whose memory depends on the machine.
 CHILD = """
 import pathlib, re, resource, sys
-from vaex import cli, evaluator
-from vaex.data import machine
+from vaex.cli import main as cli
+from vaex.data.storage import machine
+from vaex.runs import evaluate as evaluator
 from vaex.training import loop
 
 small, large, folder = sys.argv[1:]

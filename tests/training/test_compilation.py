@@ -190,9 +190,9 @@ FULL_DISK = """
 import resource, signal, sys, warnings
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 import jax, jax.numpy as jnp
-from vaex.training import compilation
+from vaex.training import compile_cache
 warnings.simplefilter("error")
-with compilation.cache(sys.argv[1]):
+with compile_cache.cache(sys.argv[1]):
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
     print(float(jax.jit(lambda x: jnp.sin(x @ x.T).sum())(jnp.ones((3, 4)))))
 """
