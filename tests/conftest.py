@@ -61,12 +61,25 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     kept = resident()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory) -> None:
-    """No test reads or writes the user's compiled programs; pytest's workers share theirs."""
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory) -> pathlib.Path:
+    """A temporary folder that all processes of this session of pytest share."""
     base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    os.environ["VAEX_CACHE"] = str(shared / "cache")
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(shared_folder) -> None:
+    """No test reads or writes the user's compiled programs; pytest's workers share theirs."""
+    os.environ["VAEX_CACHE"] = str(shared_folder / "cache")
+
+
+@pytest.fixture(scope="session")
+def trained_runs(shared_folder):
+    """(flags) -> the directory of a trained run that tests look at, and don't change."""
+    from helpers.trained_runs import TrainedRuns
+
+    return TrainedRuns(shared_folder / "trained")
 
 
 @pytest.fixture(scope="session")

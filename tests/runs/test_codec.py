@@ -1,8 +1,6 @@
 """A trained run in Python: shapes, determinism, one meaning for integers and floats, exact likelihoods, refusals."""
 
-import contextlib
 import functools
-import io
 import json
 import pathlib
 import shutil
@@ -11,11 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
+from helpers.trained_runs import QUICK
 
 import vaex
 from vaex import data
-from vaex.cli import main as cli
 from vaex.cli.parse import parse
 from vaex.data.loader import examples
 from vaex.data.spec import Spec
@@ -27,39 +24,13 @@ from vaex.schedules import resolve
 from vaex.training import population
 
 KEY = jax.random.key(0)
-QUICK = (
-    "--hidden=8", "--latent_dim=2", "--log_every=5", "--eval_samples=4", "--eval_images=20", "--devices=1", "--no-figures",
-    "--steps=20",
-)  # fmt: skip
-
-
-def train(directory: pathlib.Path, *words: str) -> pathlib.Path:
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
-        code = cli.main(["--model=beta_vae", f"--out={directory}", *QUICK, *words])
-    assert code == 0, said.getvalue()
-    return directory
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Runs of one program share what XLA makes of it."""
-    wanted = {
-        "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-    }
-    before = {name: getattr(jax.config, name) for name in wanted}
-    for settings in (wanted, before):
-        for name, value in settings.items():
-            jax.config.update(name, value)
-        compilation_cache.reset_cache()
-        if settings is wanted:
-            yield
+RUN = ("--model=beta_vae", "--beta=1,4", "--average_decay=0.9", "--no-figures")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory) -> pathlib.Path:
+def trained(trained_runs) -> pathlib.Path:
     """Two members on digits, with averaged parameters."""
-    return train(tmp_path_factory.mktemp("codec") / "run", "--beta=1,4", "--average_decay=0.9")
+    return trained_runs(*RUN)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +132,7 @@ def test_members_are_told_apart(trained, digits):
 
 
 def test_averaged_parameters_are_used(trained, run):
-    settings = parse(["--model=beta_vae", *QUICK, "--beta=1,4", "--average_decay=0.9", "--batch_size=128"])
+    settings = parse([*RUN, *(f"--{name}={value}" for name, value in QUICK.items()), "--batch_size=128"])
     state = codec._member_state(trained, settings, run.recipe, run.spec, 1)
     used, averaged, last = (jax.tree.leaves(it) for it in (run.variables.params, state.average, state.variables.params))
     for ours, mean, final in zip(used, averaged, last, strict=True):

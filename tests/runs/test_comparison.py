@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 import pytest
+from helpers.trained_runs import vaex
 
-from vaex.cli import main as cli
 from vaex.runs import compare as comparison
 from vaex.runs import directory as run_directory
 from vaex.runs.compare import LOG_LIKELIHOODS, compare, paired_difference, read_log_likelihoods, read_runs
@@ -147,31 +147,24 @@ def test_runs_without_a_density_are_no_matter(tmp_path):
 # --- a run keeps them ------------------------------------------------------------------------------------------------
 
 
-def test_a_run_keeps_the_log_likelihood_of_each_example(tmp_path):
-    flags = [
-        "--steps=2",
-        "--hidden=4",
-        "--latent_dim=2",
-        "--no-figures",
-        "--eval_images=9",
-        f"--out={tmp_path / 'run'}",
-    ]
-    assert cli.main(["--model=beta_vae", "--beta=1,4", "--eval_samples=2", *flags]) == 0
-    name, summaries = str(tmp_path / "run"), read_runs([tmp_path / "run"])
-    assert read_log_likelihoods(summaries)[name].shape == (2, 9)
-    (tmp_path / "run" / LOG_LIKELIHOODS).unlink()
-    for entry in summaries[name]["members"]:
+RUN = ("--model=beta_vae", "--beta=1,4", "--average_decay=0.9", "--no-figures")
+
+
+def test_a_run_keeps_the_log_likelihood_of_each_example(trained_runs, tmp_path):
+    folder = trained_runs.copied(tmp_path / "run", *RUN)
+    summaries = read_runs([folder])
+    assert read_log_likelihoods(summaries)[str(folder)].shape == (2, 20)
+    (folder / LOG_LIKELIHOODS).unlink()
+    for entry in summaries[str(folder)]["members"]:
         assert math.isfinite(entry["log_likelihood"])
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary = json.loads((folder / "summary.json").read_text())
     del summary["evaluation"]["log_likelihood_file"]  # as earlier versions wrote it
-    (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
-    assert cli.main(["--model=beta_vae", "--beta=1,4", "--eval_samples=2", *flags]) == 0
-    assert comparison.read_log_likelihoods(read_runs([tmp_path / "run"]))[name].shape == (2, 9)
-    run_directory.clear(tmp_path / "run")
-    assert list((tmp_path / "run").iterdir()) == []
+    (folder / "summary.json").write_text(json.dumps(summary))
+    assert vaex(folder, *RUN).code == 0
+    assert comparison.read_log_likelihoods(read_runs([folder]))[str(folder)].shape == (2, 20)
+    run_directory.clear(folder)
+    assert list(folder.iterdir()) == []
 
 
-def test_a_run_without_a_density_keeps_none(tmp_path):
-    flags = ["--steps=2", "--hidden=4", "--latent_dim=2", "--no-figures", f"--out={tmp_path / 'run'}"]
-    assert cli.main(["--model=autoencoder", *flags]) == 0
-    assert not (tmp_path / "run" / LOG_LIKELIHOODS).exists()
+def test_a_run_without_a_density_keeps_none(trained_runs):
+    assert not (trained_runs("--model=autoencoder", "--no-figures") / LOG_LIKELIHOODS).exists()
