@@ -1,7 +1,8 @@
-"""How long starting takes: importing vaex, ``--help``, and the way to the first training step of the default run, with programs
-compiled (cold) and from the compilation cache (cached). Fresh processes, interleaved, medians: ``python benchmarks/startup.py``
+"""Seconds of starting: importing vaex, ``--help``, and the first training step of the default run.
 
-Bytecode is kept in a folder of the benchmark's own, as a user's Python keeps it beside the sources.
+The first step is measured cold (its programs are compiled) and cached (they come from the compilation cache). Processes are
+fresh and interleaved; medians are printed: ``python benchmarks/startup.py``. Bytecode is kept in a temporary folder, as a user's
+Python keeps it beside the sources.
 """
 
 from __future__ import annotations
@@ -21,19 +22,21 @@ from typing import Any
 from measure import interleave
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-SHORT = 8  # short processes that make one repeat, since the machine counts its work in hundredths of a second
+SHORT = 8  # short processes per repeat, since the machine counts its work in hundredths of a second
 IMPORTS = """
-from vaex import cli, experiment, models
-models.module("beta_vae")
+from vaex.cli import main as cli
+from vaex.models.registry import module
+from vaex.runs import setup
+module("beta_vae")
 """
-# what experiments/run.py does, ended after the first step; prints the seconds since the imports
+# experiments/run.py, ended after the first step; prints the seconds since the imports
 FIRST_STEP = f"""
 import os, sys, time
 from vaex.training import loop
 {IMPORTS}
 imported, run_chunk = time.perf_counter(), loop.run_chunk
-def first(*words):
-    run_chunk(*words)
+def first(*arguments):
+    run_chunk(*arguments)
     print(time.perf_counter() - imported, flush=True)
     os._exit(0)
 loop.run_chunk = first
@@ -47,47 +50,50 @@ class Processes:
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder
-        wanted = {
+        added = {
             "PYTHONPYCACHEPREFIX": str(folder / "bytecode"),
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
             "VAEX_CACHE": str(folder / "cache"),
         }
-        unwanted = ("PYTHONDONTWRITEBYTECODE", "JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE")
-        self.environment = {name: text for name, text in (os.environ | wanted).items() if name not in unwanted}
+        removed = ("PYTHONDONTWRITEBYTECODE", "JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE")
+        self.environment = {name: text for name, text in (os.environ | added).items() if name not in removed}
 
-    def run(self, *words: str) -> str:
-        """What a process printed that must end well."""
+    def run(self, *arguments: str) -> str:
+        """Return what ``python *arguments`` prints.
+
+        Raises: RuntimeError with its standard error where it fails.
+        """
         done = subprocess.run(
-            [sys.executable, *words], capture_output=True, text=True, cwd=self.folder, env=self.environment
+            [sys.executable, *arguments], capture_output=True, text=True, cwd=self.folder, env=self.environment
         )
         if done.returncode:
-            raise RuntimeError(f"python {' '.join(words)} ended with {done.returncode}: {done.stderr}")
+            raise RuntimeError(f"python {' '.join(arguments)} ended with {done.returncode}: {done.stderr}")
         return done.stdout
 
-    def launches(self, count: int, *words: str) -> Callable[[], float]:
-        """A function that starts this process ``count`` times, and returns the mean seconds."""
+    def launches(self, count: int, *arguments: str) -> Callable[[], float]:
+        """Return a function that runs ``python *arguments`` ``count`` times and returns the mean seconds."""
 
         def function() -> float:
             began = time.perf_counter()
             for _ in range(count):
-                self.run(*words)
+                self.run(*arguments)
             return (time.perf_counter() - began) / count
 
         return function
 
     def first_step(self, *, cached: bool) -> float:
-        """Seconds from the imports to the end of the first step."""
+        """Return the seconds from the imports to the end of the first step."""
         if not cached:
             shutil.rmtree(self.folder / "cache", ignore_errors=True)
         return float(self.run("-c", FIRST_STEP, f"--out={self.folder / 'run'}").splitlines()[-1])
 
     def to_first_step(self) -> None:
-        """The same from the start of the process; programs are cached."""
+        """Run a process to the end of its first step, with cached programs."""
         self.first_step(cached=True)
 
 
 def measure(processes: Processes, repeats: int) -> list[dict[str, Any]]:
-    """A record for each thing that is timed; the cold start comes first, and leaves its programs to the others."""
+    """Return one row per measurement; the cold start comes first and leaves its programs to the others."""
     script = str(ROOT / "experiments" / "run.py")
     timings = interleave(
         {
