@@ -1,4 +1,4 @@
-"""One block of measurements: everything that is compared with each other, built, checked and then timed in turn."""
+"""A block of measurements: contestants that are compared with each other, built, checked and then timed in turn."""
 
 from __future__ import annotations
 
@@ -19,8 +19,17 @@ PEAKS = ("product", "copy")
 
 
 class Setting(NamedTuple):
-    """How the blocks of a run are measured. ``seconds``: about how long a repeat takes; ``peak_size``: elements on a side of
-    the matrices and in the array that the peaks are measured with, or None for the platform's."""
+    """Options that all blocks of a run share.
+
+    Attributes:
+      platform: "cpu", "gpu" or "tpu".
+      population: numbers of members.
+      strategies: of the populations.
+      peers: names of other frameworks.
+      repeats: of each contestant.
+      seconds: approximate duration of a repeat.
+      peak_size: side of the matrices and length of the array with which peaks are measured; None for the platform's default.
+    """
 
     platform: str
     population: tuple[int, ...]
@@ -32,24 +41,33 @@ class Setting(NamedTuple):
 
 
 class Contestant(NamedTuple):
-    """Something to time, and the worker that does it. ``name`` is unique in its block."""
+    """A training loop to time, and the worker that runs it.
+
+    Attributes:
+      name: unique in its block.
+      worker: the process.
+      properties: what building it reported, such as compile_seconds and flops.
+      framework: "vaex" or a peer; "" for a peak of the device.
+      strategy: of a population.
+      population: number of members.
+    """
 
     name: str
     worker: Worker
-    facts: dict[str, Any]
+    properties: dict[str, Any]
     framework: str = ""
     strategy: str = ""
     population: int = 1
 
 
 class Pool:
-    """Workers by framework, started when they are first needed."""
+    """Workers by framework, started on first use."""
 
     def __init__(self, device: str | None):
         self._device, self._workers = device, {}
 
     def get(self, framework: str, devices: int = 1) -> Worker:
-        """The worker of "vaex" or of a peer that sees so many virtual CPU devices."""
+        """Return the worker of "vaex" or of a peer that sees this number of virtual CPU devices."""
         key = framework, devices
         if key not in self._workers:
             extra = TUNED_ALLOCATOR if framework.endswith(peers.TUNED) else None
@@ -57,7 +75,7 @@ class Pool:
         return self._workers[key]
 
     def drop(self) -> None:
-        """Let all workers forget what they have built."""
+        """Release what all workers have built."""
         for worker in self._workers.values():
             worker.ask("drop")
 
@@ -74,9 +92,9 @@ class Pool:
 
 
 def check_peers(pool: Pool, loads: Sequence[Workload], setting: Setting, tell: Callable[[str], None]) -> None:
-    """Let every peer repeat two of vaex's steps on every network.
+    """Check that every peer computes vaex's losses over two training steps of every network.
 
-    Raises: UserError for one that gives other losses.
+    Raises: UserError for a peer with other losses.
     """
     for workload in loads:
         if not (workload.peers and setting.peers):
@@ -85,46 +103,49 @@ def check_peers(pool: Pool, loads: Sequence[Workload], setting: Setting, tell: C
         parity = pool.get("vaex").ask("call", module="vaex_loop", function="parity", workload=workload)
         for name in setting.peers:
             built = build_peer(pool, name, workload, workload.batch_sizes[0], "float32", setting.platform)
-            found = built.worker.ask("check", name=built.name, parity=parity)
-            peers.check_losses(f"{name} on {workload.name}", parity["losses"], found)
+            losses = built.worker.ask("check", name=built.name, parity=parity)
+            peers.check_losses(f"{name} on {workload.name}", parity["losses"], losses)
         pool.drop()
 
 
 def build_peer(pool: Pool, name: str, workload: Workload, batch_size: int, precision: str, platform: str) -> Contestant:
-    """A peer, ready to be checked and to train."""
+    """Build a peer in its worker, ready to be checked and to train."""
     peer, worker = peers.find(name), pool.get(name)
     options = peers.as_options(workload, batch_size, precision, platform)
-    facts = worker.ask("build", name=name, module=peer.module, maker=peer.maker, **options)
-    return Contestant(name, worker, facts, framework=name)
+    properties = worker.ask("build", name=name, module=peer.module, maker=peer.maker, **options)
+    return Contestant(name, worker, properties, framework=name)
 
 
 def build_vaex(
     pool: Pool, workload: Workload, batch_size: int, precision: str, setting: Setting, strategy: str, members: int
 ) -> Contestant:
-    """vaex's loop for a population. Under "auto" it runs as from vaex's command line: on a CPU members divide its cores."""
+    """Build vaex's loop for a population. "auto" runs it as vaex's command line does: on a CPU, members divide the cores."""
     name = "vaex" if members == 1 else f"vaex {strategy} {members}"
     devices = spread_over(members) if strategy == "auto" and setting.platform == "cpu" else 1
     worker = pool.get("vaex", devices)
     options = {"workload": workload, "batch_size": batch_size, "precision": precision, "devices": devices}
-    facts = worker.ask(
+    properties = worker.ask(
         "build", name=name, module="vaex_loop", maker="Loop", members=members, strategy=strategy, **options
     )
-    return Contestant(name, worker, facts, "vaex", strategy, members)
+    return Contestant(name, worker, properties, "vaex", strategy, members)
 
 
 def spread_over(members: int) -> int:
-    """Virtual CPU devices that vaex gives a population on this machine."""
+    """Return the number of virtual CPU devices that vaex gives a population on this machine."""
     from vaex.training.population import cpu_devices
 
     return cpu_devices(members, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1)
 
 
 def _build(pool: Pool, workload: Workload, batch_size: int, precision: str, setting: Setting, tell):
-    """The contestants of a block and its peaks, and rows of those for which memory did not suffice."""
+    """Return the contestants of a block, its peaks among them, and rows of contestants that ran out of memory."""
     key = (pool, workload, batch_size, precision)
-    wanted = [("solo", 1)]
-    wanted += [(strategy, p) for p in setting.population if p > 1 for strategy in setting.strategies]
-    makers = {("vaex", *one): functools.partial(build_vaex, *key, setting, *one) for one in wanted}
+    runs = [("solo", 1)]
+    runs += [(strategy, members) for members in setting.population if members > 1 for strategy in setting.strategies]
+    makers = {
+        ("vaex", strategy, members): functools.partial(build_vaex, *key, setting, strategy, members)
+        for strategy, members in runs
+    }
     for name in setting.peers if workload.peers else ():
         if precision in peers.find(name).precisions:
             arguments = (pool, name, workload, batch_size, precision, setting.platform)
@@ -139,10 +160,10 @@ def _build(pool: Pool, workload: Workload, batch_size: int, precision: str, sett
     vaex = pool.get("vaex")
     for index, kind in enumerate(PEAKS):
         size = setting.peak_size and setting.peak_size[index]
-        facts = vaex.ask(
+        properties = vaex.ask(
             "build", name=f"peak {kind}", module="vaex_loop", maker="Peak", kind=kind, precision=precision, size=size
         )
-        built.append(Contestant(f"peak {kind}", vaex, facts))
+        built.append(Contestant(f"peak {kind}", vaex, properties))
     return built, failed
 
 
@@ -151,8 +172,11 @@ def _lost(framework: str, strategy: str, population: int) -> dict[str, Any]:
 
 
 def calibrate(run: Callable[[int], float], seconds: float) -> int:
-    """How many steps take about ``seconds``, given how long a number of them takes; called once more to warm up.
+    """Return the number of steps that take about ``seconds``.
 
+    Args:
+      run: number of steps -> seconds; called once more to warm up.
+      seconds: the goal.
     Example:
       >>> calibrate(lambda steps: 0.001 * steps, 0.5)
       500
@@ -168,30 +192,31 @@ def calibrate(run: Callable[[int], float], seconds: float) -> int:
 def measure(
     pool: Pool, workload: Workload, batch_size: int, precision: str, setting: Setting, tell: Callable[[str], None]
 ) -> list[Row]:
-    """The rows of one block.
+    """Build, check and time one block, and return its rows.
 
-    Raises: UserError where a worker refuses.
+    Raises: UserError where a worker refuses, or no memory is left for the peaks.
     """
     built, failed = _build(pool, workload, batch_size, precision, setting, tell)
     steps: dict[str, int] = {}
-    for one in list(built):
-        tell(f"warming up {one.name}")
+    for entry in list(built):
+        tell(f"warming up {entry.name}")
         try:
-            ask = functools.partial(one.worker.ask, "run", name=one.name)
-            seconds = setting.seconds * one.facts.get("longer", 1.0)
-            steps[one.name] = calibrate(lambda n, ask=ask: ask(steps=n)[0], seconds)
+            ask = functools.partial(entry.worker.ask, "run", name=entry.name)
+            seconds = setting.seconds * entry.properties.get("longer", 1.0)
+            steps[entry.name] = calibrate(lambda n, ask=ask: ask(steps=n)[0], seconds)
         except OutOfMemory:
-            built.remove(one)
-            failed.append(_lost(one.framework, one.strategy, one.population))
+            built.remove(entry)
+            failed.append(_lost(entry.framework, entry.strategy, entry.population))
     if not all(f"peak {kind}" in steps for kind in PEAKS):
         raise UserError(
             f"{workload.name}, batch {batch_size}: no memory is left to measure the device's peaks; take less"
         )
     functions = {
-        one.name: lambda one=one: Worked(*one.worker.ask("run", name=one.name, steps=steps[one.name])) for one in built
+        entry.name: lambda entry=entry: Worked(*entry.worker.ask("run", name=entry.name, steps=steps[entry.name]))
+        for entry in built
     }
     timings = interleave(functions, repeats=setting.repeats, warm_up=0, tell=tell)
-    built = [one._replace(facts=one.worker.ask("facts", name=one.name)) for one in built]
+    built = [entry._replace(properties=entry.worker.ask("properties", name=entry.name)) for entry in built]
     pool.drop()
     block = {"model": workload.name, "batch_size": batch_size, "precision": precision, "repeats": setting.repeats}
     products = matrix_flops(workload, batch_size) if workload.name in NETWORKS else None
@@ -206,46 +231,53 @@ def rows(
     steps: dict[str, int],
     failed: Sequence[dict[str, Any]] = (),
 ) -> list[Row]:
-    """What was measured as rows of numbers, the ratios to one model alone among them.
+    """Return one row of numbers per contestant, with ratios to a single vaex model.
 
-    A peer trains the same network, so the same operations count for it; the bytes that it moves are not known. ``products``:
-    operations of one model's matrix products, which are then what is compared with the peak. XLA's own count is taken where
-    they are not known; it holds what a lowering does beyond them, such as the borders of a convolution.
+    A peer trains the same network, so the same operations count for it; the bytes that it moves are unknown.
+
+    Args:
+      block: columns that all rows share.
+      products: operations of one model's matrix products, which are compared with the peak; None where they are unknown, and
+        XLA's count stands in, which includes the overhead of a lowering, such as the borders of a convolution.
+      built: the contestants.
+      timings: name -> timing.
+      steps: name -> steps of a repeat.
+      failed: rows of contestants that ran out of memory.
     """
     rate = {name: steps[name] / timing.median for name, timing in timings.items()}
-    facts = {one.name: one.facts for one in built}
-    product, copy = (rate[f"peak {kind}"] * facts[f"peak {kind}"]["per_step"] for kind in PEAKS)
-    solo = facts.get("vaex", {})
-    found = []
-    for one in built:
-        if not one.framework:
+    properties = {entry.name: entry.properties for entry in built}
+    product, copy = (rate[f"peak {kind}"] * properties[f"peak {kind}"]["per_step"] for kind in PEAKS)
+    solo = properties.get("vaex", {})
+    results = []
+    for entry in built:
+        if not entry.framework:
             continue
-        flops = one.facts.get("flops", solo.get("flops"))
-        useful = products * one.population if products else flops
-        bytes_of_one = solo.get("bytes")
-        moved = bytes_of_one * one.population if one.framework == "vaex" and bytes_of_one else None
-        speed, timing = rate[one.name], timings[one.name]
-        relative = speed * one.population / rate["vaex"] if "vaex" in rate else None
-        found.append(
+        flops = entry.properties.get("flops", solo.get("flops"))
+        useful = products * entry.population if products else flops
+        solo_bytes = solo.get("bytes")
+        moved = solo_bytes * entry.population if entry.framework == "vaex" and solo_bytes else None
+        speed, timing = rate[entry.name], timings[entry.name]
+        relative = speed * entry.population / rate["vaex"] if "vaex" in rate else None
+        results.append(
             {
                 **block,
-                "framework": one.framework,
-                "strategy": one.strategy,
-                "population": one.population,
-                "run_as": one.facts.get("strategy"),
-                "devices": one.facts.get("devices_used"),
+                "framework": entry.framework,
+                "strategy": entry.strategy,
+                "population": entry.population,
+                "run_as": entry.properties.get("strategy"),
+                "devices": entry.properties.get("devices_used"),
                 "steps_per_second": speed,
                 "examples_per_second": speed * block["batch_size"],
-                "model_examples_per_second": speed * block["batch_size"] * one.population,
-                "per_model_ratio": relative if one.population > 1 else None,
-                "vaex_ratio": 1 / relative if relative and one.framework != "vaex" else None,
+                "model_examples_per_second": speed * block["batch_size"] * entry.population,
+                "per_model_ratio": relative if entry.population > 1 else None,
+                "vaex_ratio": 1 / relative if relative and entry.framework != "vaex" else None,
                 "spread": timing.spread,
                 "dropped": timing.dropped,
-                "steps_per_repeat": steps[one.name],
-                "compile_seconds": one.facts.get("compile_seconds"),
-                "memory_bytes": one.facts.get("memory_bytes"),
+                "steps_per_repeat": steps[entry.name],
+                "compile_seconds": entry.properties.get("compile_seconds"),
+                "memory_bytes": entry.properties.get("memory_bytes"),
                 "flops_per_step": flops,
-                "products_per_step": products and products * one.population,
+                "products_per_step": products and products * entry.population,
                 "bytes_per_step": moved,
                 "product_peak": product,
                 "copy_peak": copy,
@@ -253,5 +285,4 @@ def rows(
                 "bandwidth_fraction": speed * moved / copy if moved else None,
             }
         )
-    lost = [{**block, "product_peak": product, "copy_peak": copy, **one} for one in failed]
-    return found + lost
+    return results + [{**block, "product_peak": product, "copy_peak": copy, **row} for row in failed]

@@ -1,4 +1,4 @@
-"""What the benchmarks' command lines share: lists of values as flags, progress, and where results come from."""
+"""Parts that the benchmarks' command lines share: lists of values as flags, progress, and the origin of results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vaex.errors import UserError
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Words joined by commas, each once.
+    """Split names at commas; each is kept once.
 
     Example:
       >>> names("mlp, conv64,mlp")
@@ -23,7 +23,7 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def counts(text: str) -> tuple[int, ...]:
-    """Positive whole numbers joined by commas, each once.
+    """Split positive whole numbers at commas; each is kept once.
 
     Raises: argparse.ArgumentTypeError for anything else.
     Example:
@@ -40,23 +40,23 @@ def counts(text: str) -> tuple[int, ...]:
 
 
 def tell(text: str) -> None:
-    """A line that rewrites itself on a terminal; silent elsewhere."""
+    """Rewrite the current line of a terminal; silent elsewhere."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def say(text: str) -> None:
-    """A line of progress that stays."""
+    """Print a line of progress that stays."""
     tell("")
     print(text, file=sys.stderr, flush=True)
 
 
 def guarded(name: str, work: Callable[[], None], kept: str = "") -> int:
-    """The exit code of a benchmark's ``work``: 0 done, 2 where a flag is refused (one line says why), 130 interrupted.
+    """Run a benchmark and return its exit code: 0 done, 2 a refused flag (one line says why), 130 interrupted.
 
     Args:
       name: of the benchmark.
-      work: all of it.
+      work: the whole benchmark.
       kept: what an interruption leaves, such as "finished axes are in results".
     """
     try:
@@ -72,7 +72,7 @@ def guarded(name: str, work: Callable[[], None], kept: str = "") -> int:
 
 
 def warn_of_load(rows: Sequence[Row]) -> None:
-    """Say so where other programs were at work during every repeat of a row."""
+    """Warn of rows during all of whose repeats other programs were at work."""
     tell("")
     spoiled = sum(row.get("dropped") == row["repeats"] for row in rows)
     if spoiled:
@@ -82,7 +82,7 @@ def warn_of_load(rows: Sequence[Row]) -> None:
 
 
 def heading(machine: dict[str, Any]) -> str:
-    """A line that says where results come from.
+    """Return a line that names the machine and the versions behind the results.
 
     Example:
       >>> heading({"device": "some GPU", "cpu_cores": 16, "python": "3.12.1", "jax": "0.11.2"})

@@ -1,6 +1,6 @@
-"""What feeding costs: a training step on streamed batches, and on rendered ones, against the same step on resident data.
+"""Cost of feeding: a training step on streamed and on rendered batches, against the same step on resident data.
 
-``python benchmarks/data.py`` streams random 28x28 images in the amount of MNIST; ``--npz`` takes your own.
+``python benchmarks/data.py`` streams random 28x28 images as many as MNIST has; ``--npz`` takes your own.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ BATCH = 128  # of the streamed comparison
 
 
 def trainer(feed: Feed, stepper: Algorithm, example: dict[str, jax.Array], steps: int) -> Callable[[], None]:
-    """A function that trains ``steps`` more steps through the loop's ``fit``, read ahead and all."""
+    """Return a function that trains ``steps`` more steps through ``loop.fit``, which reads batches ahead."""
     hparams = population.stack([algorithm.as_schedules(vae.HParams())])
     state = population.init(stepper, [0], hparams, example)
     program, start = loop.compile_program(stepper, feed, state, log_every=100, strategy="solo")
-    at: list[Any] = [0, start]
+    done, carry = 0, start
 
     def train() -> None:
-        at[1] = loop.fit(program, at[1], at[0], at[0] + steps)
-        at[0] += steps
-        jax.block_until_ready(at[1])
+        nonlocal done, carry
+        carry = loop.fit(program, carry, done, done + steps)
+        done += steps
+        jax.block_until_ready(carry)
 
     return train
 
@@ -47,12 +48,14 @@ def trainer(feed: Feed, stepper: Algorithm, example: dict[str, jax.Array], steps
 def compare(
     name: str, feeds: dict[str, Feed], spec: Spec, config: vae.Config, steps: int, repeats: int
 ) -> dict[str, Any]:
-    """Steps per second of one network on two feeds of the same kind of images, interleaved; the first is the yardstick."""
+    """Measure steps per second of one network on two feeds of the same kind of images, interleaved; the first is the reference."""
     recipe = vae.build(config, spec)
     stepper = algorithm.prepared(recipe.stages[0].algorithm, lambda key, x: data.prepare(spec, key, x))
     example = {"x": jnp.zeros((1, *spec.shape), jnp.uint8)}
-    timings = interleave({one: trainer(feed, stepper, example, steps) for one, feed in feeds.items()}, repeats=repeats)
-    plain, other = (steps / timings[one].median for one in feeds)
+    timings = interleave(
+        {kind: trainer(feed, stepper, example, steps) for kind, feed in feeds.items()}, repeats=repeats
+    )
+    plain, other = (steps / timings[kind].median for kind in feeds)
     return {
         "what": name,
         "resident_steps_per_second": plain,
@@ -65,7 +68,7 @@ def compare(
 
 
 def streaming(images: np.ndarray, repeats: int) -> dict[str, Any]:
-    """An MLP on images that are resident, and on the same images streamed from a memory-mapped file."""
+    """Compare an MLP on resident images with the same images streamed from a memory-mapped file."""
     spec = data.resolve(Spec("images", images.shape[1:], "grey", levels=256), binarize="dynamic")
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder, "x.npy")
@@ -77,7 +80,7 @@ def streaming(images: np.ndarray, repeats: int) -> dict[str, Any]:
 
 
 def rendering(repeats: int) -> dict[str, Any]:
-    """A convolutional VAE on resident 64x64 images, and on sprites rendered inside the step."""
+    """Compare a convolutional VAE on resident 64x64 images with sprites rendered inside the step."""
     source = sprites()
     images = np.asarray(jax.jit(source.observe)(source.grid()[:: source.num_observations // 1000]))
     feeds = {"resident": data.resident_feed({"x": images}, 64), "rendered": factor_feed(source, 64)}

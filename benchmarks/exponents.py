@@ -1,4 +1,4 @@
-"""How a cost grows: exponents on logarithmic scales, and the range in which it is linear."""
+"""Growth of a cost: exponents on logarithmic scales, and the range in which the cost is linear."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ SLACK = 0.15  # how far an exponent between neighbours may be from 1 and still b
 
 
 class Fit(NamedTuple):
-    """cost ~ value ** exponent by least squares of logarithms. ``standard_error``: of the exponent, NaN below 3 points."""
+    """Fit of cost ~ value ** exponent by least squares of logarithms; the standard error is NaN below 3 points."""
 
     exponent: float
     standard_error: float
 
 
 def fit(values: Sequence[float], costs: Sequence[float]) -> Fit:
-    """The exponent over all points.
+    """Fit the exponent over all points.
 
     Raises: ValueError for fewer than two values, or any that is not positive.
     Example:
@@ -36,7 +36,7 @@ def fit(values: Sequence[float], costs: Sequence[float]) -> Fit:
 
 
 def local(values: Sequence[float], costs: Sequence[float]) -> list[float]:
-    """The exponent between each two neighbours.
+    """Return the exponent between each pair of neighbours.
 
     Example:
       >>> local([1, 2, 4], [1.0, 1.0, 2.0])
@@ -47,7 +47,7 @@ def local(values: Sequence[float], costs: Sequence[float]) -> list[float]:
 
 
 def linearity(values: Sequence[float], costs: Sequence[float]) -> str:
-    """In words: over which values the cost is linear, and where it grows more slowly or faster.
+    """Describe over which values the cost is linear, and where it grows more slowly or faster.
 
     Example:
       >>> linearity([1, 2, 4, 8, 16], [1.0, 1.1, 2.2, 4.4, 14.0])

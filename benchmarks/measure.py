@@ -1,4 +1,4 @@
-"""Measuring on a shared machine: A and B interleaved, repeats under foreign load dropped, medians quoted."""
+"""Measurement on a shared machine: functions interleaved, repeats under foreign load dropped, medians quoted."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-FOREIGN = 0.12  # of one core; a repeat during which others used more does not count
+FOREIGN = 0.12  # of one core; a repeat during which other processes used more does not count
 
 
 class Timing(NamedTuple):
@@ -33,14 +33,14 @@ class Timing(NamedTuple):
 
 
 class Worked(NamedTuple):
-    """What a worker process says of its work: seconds of the clock, and CPU seconds of all its threads."""
+    """Times that a worker process reports: seconds of the clock, and CPU seconds of all its threads."""
 
     seconds: float
     cpu_seconds: float
 
 
 def program_bytes(compiled: Any) -> int | None:
-    """Bytes that a program compiled by jax holds as it runs: arguments, results and temporaries, donated ones once."""
+    """Return the bytes that a program compiled by jax holds: arguments, results and temporaries, donated ones once."""
     memory = compiled.memory_analysis()
     if memory is None:
         return None
@@ -49,19 +49,19 @@ def program_bytes(compiled: Any) -> int | None:
 
 
 def _busy() -> float | None:
-    """CPU seconds that the machine has spent on anything since it started, or None where /proc does not say."""
+    """Return the CPU seconds that the machine has spent since it started, or None without /proc."""
     path = pathlib.Path("/proc/stat")
     if not path.exists():
         return None
     user, nice, system, _idle, _iowait, irq, softirq, *rest = (
-        int(word) for word in path.read_text().split("\n")[0].split()[1:]
+        int(field) for field in path.read_text().split("\n")[0].split()[1:]
     )
     steal = rest[0] if rest else 0
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 
-def _own() -> float:
-    """CPU seconds of this process, and of the children that it has waited for."""
+def _process_seconds() -> float:
+    """Return the CPU seconds of this process and of the children that it has waited for."""
     import resource
 
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -75,13 +75,19 @@ def interleave(
     warm_up: int = 1,
     tell: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Timing]:
-    """Time each function ``repeats`` times, one after the other in turn, after ``warm_up`` calls of each.
+    """Time each function ``repeats`` times, in turn.
 
-    A function must have finished its work when it returns (block on its results, wait for its child processes); one that
-    measures for itself returns its seconds, and one that lets a living process of ours work returns ``Worked``. ``tell`` is
-    told which repeat comes. A repeat counts only if foreign processes used less than ``FOREIGN`` of a core
-    meanwhile; where none does, all count and ``dropped`` equals ``repeats``. The machine counts in hundredths of a second, so a
-    repeat should take some tenths.
+    A repeat counts only if foreign processes used less than ``FOREIGN`` of a core meanwhile; where no repeat does, all count and
+    ``dropped`` equals ``repeats``. The machine counts CPU time in hundredths of a second, so a repeat should take some tenths.
+
+    Args:
+      functions: name -> function. It must have finished its work when it returns: block on its results, wait for its child
+        processes. A function that measures for itself returns its seconds; one that has a worker process do the work returns
+        ``Worked``.
+      repeats: of each function.
+      warm_up: calls of each function before the first repeat.
+      tell: called with a line about the repeat that comes next.
+    Returns: name -> timing.
     """
     for _ in range(warm_up):
         for function in functions.values():
@@ -93,14 +99,15 @@ def interleave(
         for name in names if index % 2 == 0 else reversed(names):
             tell(f"repeat {index + 1} of {repeats}: {name}")
             busy = _busy()
-            own, began = 0.0 if busy is None else _own(), time.perf_counter()
+            spent, began = 0.0 if busy is None else _process_seconds(), time.perf_counter()
             measured = functions[name]()
             wall = time.perf_counter() - began
             seconds, workers = measured if isinstance(measured, Worked) else (measured, 0.0)
             seconds = wall if seconds is None else seconds
             every[name].append(seconds)
             after = _busy()
-            foreign = 0.0 if busy is None or after is None else (after - busy - (_own() - own) - workers) / wall
+            ours = _process_seconds() - spent + workers
+            foreign = 0.0 if busy is None or after is None else (after - busy - ours) / wall
             if foreign < FOREIGN:
                 clean[name].append(seconds)
     return {name: Timing(clean[name] or every[name], repeats - len(clean[name])) for name in functions}

@@ -1,7 +1,7 @@
-"""What the framework costs: its training step against a hand-written one in raw JAX, same network, data and optimizer.
+"""Overhead of the framework: its training step against a hand-written one in raw JAX, same network, data and optimizer.
 
 All run the same number of steps per call, from data on the device; their losses must agree. The hand-written step draws its
-noise with jax.random as it is, and once more by ``vaex.ops.threefry``, as the framework does:
+noise with jax.random, and in a second version with ``vaex.ops.threefry``, as the framework does:
 ``python benchmarks/overhead.py``
 """
 
@@ -36,7 +36,7 @@ NETWORKS = {  # name -> (pixels on a side, hidden widths, latents, batch, steps 
 
 
 def hand_written(resident, latents: int, keys: Callable[[jax.Array], jax.Array] = lambda key: key):
-    """A VAE's training loop with nothing but jax: binarise, encode, sample, decode, Adam; ``keys`` changes the key of a step."""
+    """Return a VAE's training loop in plain jax: binarise, encode, sample, decode, Adam; ``keys`` maps the key of a step."""
     pixels = math.prod(resident["x"].shape[1:])
 
     def mlp(params, x):
@@ -70,13 +70,13 @@ def hand_written(resident, latents: int, keys: Callable[[jax.Array], jax.Array] 
 
 
 def layers(params) -> list[dict[str, jax.Array]]:
-    """A Linen MLP's parameters as a list of layers."""
+    """Return a Linen MLP's parameters, of the first member, as a list of layers."""
     hidden = sorted((name for name in params if name.startswith("hidden")), key=lambda name: int(name.split("_")[1]))
     return [jax.tree.map(lambda leaf: jnp.copy(leaf[0]), params[name]) for name in [*hidden, "output"]]
 
 
 def compare(name: str, repeats: int) -> dict[str, float | str | int]:
-    """The loops on one network, interleaved; their first losses must agree, since they start from equal parameters."""
+    """Time the loops on one network, interleaved; their first losses must agree, since they start from equal parameters."""
     side, hidden, latents, batch, steps = NETWORKS[name]
     arrays = {"x": np.random.default_rng(0).integers(0, 256, (2000, side, side, 1), np.uint8)}
     spec = data.resolve(Spec("random", (side, side, 1), "grey", levels=256), binarize="dynamic")
@@ -90,9 +90,14 @@ def compare(name: str, repeats: int) -> dict[str, float | str | int]:
     ours_program, ours = loop.compile_program(stepper, feed, state, log_every=100, strategy="solo")
 
     def start_by_hand():
-        own = jax.tree.map(jnp.copy, params)
         zeros = jax.tree.map(jnp.zeros_like, params)
-        return own, zeros, jax.tree.map(jnp.copy, zeros), jnp.zeros((), jnp.int32), jax.random.key(0)
+        return (
+            jax.tree.map(jnp.copy, params),
+            zeros,
+            jax.tree.map(jnp.copy, zeros),
+            jnp.zeros((), jnp.int32),
+            jax.random.key(0),
+        )
 
     programs = {HAND: hand_written(feed.resident, latents), SAME_KEYS: hand_written(feed.resident, latents, unrolled)}
     carries = {name: start_by_hand() for name in programs}

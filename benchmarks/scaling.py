@@ -1,4 +1,4 @@
-"""What a training step costs as one thing grows: batch, latents, width, population, image, devices.
+"""Cost of a training step as one quantity grows: batch, latents, width, population, image or devices.
 
 python benchmarks/scaling.py                                              all of them, around the MLP 784-512-16
 python benchmarks/scaling.py --model=conv64 --axes=batch,image --image=16,32,64
@@ -48,7 +48,7 @@ where the cost's is smaller, larger steps use the machine better.
 
 
 def vary(workload: Workload, axis: str, value: int, platform: str = "") -> tuple[Workload, dict[str, int]]:
-    """The network with one thing changed, and the options of ``vaex_loop.Loop``; on a CPU members divide its cores.
+    """Return the network with one quantity changed, and the options of ``vaex_loop.Loop``; on a CPU members divide its cores.
 
     Example:
       >>> vary(workloads.find("mlp"), "width", 64)[0].config["hidden"]
@@ -77,7 +77,7 @@ def vary(workload: Workload, axis: str, value: int, platform: str = "") -> tuple
 
 
 def size_of(axis: str, value: int) -> int:
-    """The number whose power the cost is fitted to."""
+    """Return the number whose power the cost is fitted to."""
     return value**2 if axis == "image" else value
 
 
@@ -89,16 +89,16 @@ def measure_axis(
     values: Sequence[int],
     repeats: int,
     seconds: float,
-    say_more: Callable,
+    report: Callable[[str], None],
 ) -> list[Row]:
-    """Seconds of a step for each value; values for which memory did not suffice are left out, and said so."""
-    facts: dict[str, dict[str, Any]] = {}
+    """Measure the seconds of a step for each value; values that run out of memory are reported and left out."""
+    properties: dict[str, dict[str, Any]] = {}
     steps: dict[str, int] = {}
     for value in values:
-        say_more(f"compiling {axis} {value}")
+        report(f"compiling {axis} {value}")
         changed, options = vary(workload, axis, value, platform)
         try:
-            facts[str(value)] = worker.ask(
+            properties[str(value)] = worker.ask(
                 "build",
                 name=str(value),
                 module="vaex_loop",
@@ -108,34 +108,34 @@ def measure_axis(
                 strategy="auto",
                 **options,
             )
-            longer = facts[str(value)].get("longer", 1.0)
+            longer = properties[str(value)].get("longer", 1.0)
             steps[str(value)] = calibrate(
                 lambda n, value=value: worker.ask("run", name=str(value), steps=n)[0], longer * seconds
             )
         except OutOfMemory:
             say(f"{axis} {value}: out of memory, left out")
     functions = {name: lambda name=name: Worked(*worker.ask("run", name=name, steps=steps[name])) for name in steps}
-    timings = interleave(functions, repeats=repeats, warm_up=0, tell=say_more)
+    timings = interleave(functions, repeats=repeats, warm_up=0, tell=report)
     worker.ask("drop")
     return [
         {
             "model": workload.name,
             "axis": axis,
             "value": int(name),
-            "strategy": facts[name]["strategy"],
-            "devices_used": facts[name]["devices_used"],
+            "strategy": properties[name]["strategy"],
+            "devices_used": properties[name]["devices_used"],
             "seconds_per_step": timing.median / steps[name],
             "spread": timing.spread,
             "repeats": repeats,
             "dropped": timing.dropped,
-            "flops_per_step": facts[name]["flops"],
+            "flops_per_step": properties[name]["flops"],
         }
         for name, timing in timings.items()
     ]
 
 
 def summary(rows: Sequence[Row]) -> dict[str, Any]:
-    """The exponents of one axis, and where its cost is linear; None where fewer than two values were measured."""
+    """Return the exponents of one axis and where its cost is linear; None with fewer than two values."""
     axis = rows[0]["axis"] if rows else ""
     if len(rows) < 2:
         return {
@@ -148,10 +148,10 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
     values = [row["value"] for row in rows]
     sizes = [size_of(axis, value) for value in values]
     costs, flops = [row["seconds_per_step"] for row in rows], [row["flops_per_step"] for row in rows]
-    found, error = exponents.fit(sizes, costs)
+    exponent, error = exponents.fit(sizes, costs)
     return {
         "axis": axis,
-        "exponent": found,
+        "exponent": exponent,
         "standard_error": None if math.isnan(error) else error,
         "flops_exponent": exponents.fit(sizes, flops)[0],
         "linear": exponents.linearity(sizes, costs),
@@ -159,14 +159,14 @@ def summary(rows: Sequence[Row]) -> dict[str, Any]:
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """The table of one axis and a sentence on its exponent."""
-    told = summary(rows)
+    """Return the table of one axis and a sentence on its exponent."""
+    growth = summary(rows)
     sizes = [size_of(row["axis"], row["value"]) for row in rows]
     costs = [row["seconds_per_step"] for row in rows]
-    between = ["-", *(number(one) for one in (exponents.local(sizes, costs) if len(rows) > 1 else []))]
+    between = ["-", *(number(slope) for slope in (exponents.local(sizes, costs) if len(rows) > 1 else []))]
     text = tables.table(
         {
-            told["axis"]: [str(row["value"]) for row in rows],
+            growth["axis"]: [str(row["value"]) for row in rows],
             "ms a step": [number(1e3 * cost) for cost in costs],
             "spread": [spread(row["spread"]) for row in rows],
             "MFLOP a step": [number(row["flops_per_step"] / 1e6) for row in rows],
@@ -177,22 +177,22 @@ def markdown(rows: Sequence[Row]) -> str:
             "repeats dropped": [f"{row['dropped']} of {row['repeats']}" for row in rows],
         }
     )
-    error = "" if told["standard_error"] is None else f" ± {told['standard_error']:.2g}"
-    words = " of pixels" if told["axis"] == "image" else ""
-    exponent = f"exponent{words} {number(told['exponent'])}{error} (FLOPs: {number(told['flops_exponent'])})"
-    return f"{text}\n\n{told['axis']}: {exponent}; {told['linear']}."
+    error = "" if growth["standard_error"] is None else f" ± {growth['standard_error']:.2g}"
+    unit = " of pixels" if growth["axis"] == "image" else ""
+    exponent = f"exponent{unit} {number(growth['exponent'])}{error} (FLOPs: {number(growth['flops_exponent'])})"
+    return f"{text}\n\n{growth['axis']}: {exponent}; {growth['linear']}."
 
 
-def picture(rows: Sequence[Row]) -> list[Curves]:
-    """Cost of each axis beside a linear one through the largest value, on logarithmic scales."""
+def figure(rows: Sequence[Row]) -> list[Curves]:
+    """Return curves of the cost along each axis, beside a linear cost through the largest value, on logarithmic scales."""
     from vaex.plots.records import Curves
 
     panels = []
     for axis in dict.fromkeys(row["axis"] for row in rows):
-        mine = [row for row in rows if row["axis"] == axis]
-        x = [size_of(axis, row["value"]) for row in mine]
-        costs = [row["seconds_per_step"] for row in mine]
-        lines = {"measured": costs, "linear": [costs[-1] * one / x[-1] for one in x]}
+        measured = [row for row in rows if row["axis"] == axis]
+        x = [size_of(axis, row["value"]) for row in measured]
+        costs = [row["seconds_per_step"] for row in measured]
+        lines = {"measured": costs, "linear": [costs[-1] * size / x[-1] for size in x]}
         label = "pixels" if axis == "image" else axis
         logs = {name: np.log10(line) for name, line in lines.items()}
         panels.append(Curves(np.log10(x), logs, f"log10 of {label}", "log10 of seconds a step", axis))
@@ -216,7 +216,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _checked(flags: argparse.Namespace) -> Workload:
-    """Raises: UserError for what can't be measured."""
+    """Return the network that the flags ask for.
+
+    Raises: UserError for flags that cannot be measured.
+    """
     if flags.model not in workloads.NETWORKS:
         raise UserError(f"--model={flags.model}: {nearest(flags.model, workloads.NETWORKS)}")
     unknown = [axis for axis in flags.axes if axis not in AXES]
@@ -233,7 +236,7 @@ def _checked(flags: argparse.Namespace) -> Workload:
 
 
 def run(flags: argparse.Namespace) -> dict[str, Any]:
-    """Measure all axes, and write what there is after each.
+    """Measure all axes, and write the results so far after each.
 
     Raises: UserError with one line that names the remedy.
     """
@@ -279,11 +282,11 @@ def _write(folder: pathlib.Path, results: dict[str, Any], text: str) -> None:
     files.write_json(folder / "scaling.json", tables.without_nan(results))
     with files.atomic_path(folder / "scaling.md") as temporary:
         temporary.write_text(f"{heading(results['machine'])}{text}\n")
-    plots.save(picture(results["rows"]), folder / "scaling.png")
+    plots.save(figure(results["rows"]), folder / "scaling.png")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure; 0 done, 2 where the flags are refused."""
+    """Measure, and return the exit code: 0 done, 2 refused flags."""
     flags = _parser().parse_args(arguments)
 
     def work() -> None:

@@ -12,40 +12,45 @@ from typing import Any, BinaryIO
 
 from vaex.errors import UserError
 
-MEMORY = ("RESOURCE_EXHAUSTED", "out of memory", "can't allocate memory", "bad_alloc")  # XLA's and PyTorch's words
+MEMORY = (
+    "RESOURCE_EXHAUSTED",
+    "out of memory",
+    "can't allocate memory",
+    "bad_alloc",
+)  # in XLA's and PyTorch's messages
 
 
 class Handler:
-    """What a worker does; its contestants live here by name."""
+    """Methods that a worker offers; its contestants live here by name."""
 
     def __init__(self) -> None:
         self._contestants: dict[str, Any] = {}
 
     def call(self, module: str, function: str, **arguments: Any) -> Any:
-        """The result of a function of a module."""
+        """Call a function of a module."""
         return getattr(importlib.import_module(module), function)(**arguments)
 
     def build(self, name: str, module: str, maker: str, **arguments: Any) -> dict[str, Any]:
-        """Make a contestant called ``name`` and return its facts."""
+        """Make a contestant called ``name`` and return its properties."""
         self._contestants[name] = getattr(importlib.import_module(module), maker)(**arguments)
-        return self._contestants[name].facts
+        return self._contestants[name].properties
 
     def run(self, name: str, steps: int) -> tuple[float, float]:
-        """Train ``steps`` steps; returns seconds of the clock and of all this process's threads."""
-        own, began = time.process_time(), time.perf_counter()
+        """Train ``steps`` steps; return the seconds of the clock and the CPU seconds of all threads."""
+        spent, began = time.process_time(), time.perf_counter()
         self._contestants[name].run(steps)
-        return time.perf_counter() - began, time.process_time() - own
+        return time.perf_counter() - began, time.process_time() - spent
 
-    def facts(self, name: str) -> dict[str, Any]:
-        """The facts of a contestant as they are now."""
-        return self._contestants[name].facts
+    def properties(self, name: str) -> dict[str, Any]:
+        """Return the current properties of a contestant."""
+        return self._contestants[name].properties
 
     def check(self, name: str, parity: dict[str, Any]) -> list[float]:
-        """The two losses of a peer on what ``vaex_loop.parity`` gave."""
+        """Return the two losses of a peer on the steps of ``vaex_loop.parity``."""
         return self._contestants[name].check(parity)
 
     def drop(self) -> None:
-        """Forget all contestants."""
+        """Release all contestants."""
         self._contestants.clear()
 
 
@@ -61,8 +66,8 @@ def serve(requests: BinaryIO, answers: BinaryIO) -> None:
             answer = ("result", getattr(handler, method)(**arguments))
         except UserError as error:
             answer = ("user", str(error))
-        except Exception as error:  # reported whole by the parent
-            exhausted = isinstance(error, MemoryError) or any(words in str(error) for words in MEMORY)
+        except Exception as error:  # the parent reports the traceback
+            exhausted = isinstance(error, MemoryError) or any(message in str(error) for message in MEMORY)
             answer = ("memory", str(error).splitlines()[0]) if exhausted else ("error", traceback.format_exc())
         pickle.dump(answer, answers)
         answers.flush()

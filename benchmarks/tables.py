@@ -1,4 +1,4 @@
-"""Rows of measurements as Markdown tables, pictures, and side by side with those of other machines."""
+"""Rows of measurements as Markdown tables and figures, and side by side with those of other machines."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MOST_PANELS = 9
 
 
 def number(value: float | None, unit: str = "", digits: int = 3) -> str:
-    """A number to ``digits`` significant ones, thousands apart; "-" where it is not known.
+    """Format a number to ``digits`` significant digits; "-" where it is unknown.
 
     Example:
       >>> number(12345.6), number(0.98765, "x"), number(None)
@@ -36,7 +36,7 @@ def number(value: float | None, unit: str = "", digits: int = 3) -> str:
 
 
 def percent(value: float | None) -> str:
-    """A fraction in per cent; "-" where it is not known.
+    """Format a fraction in per cent; "-" where it is unknown.
 
     Example:
       >>> percent(0.0312), percent(None)
@@ -46,7 +46,7 @@ def percent(value: float | None) -> str:
 
 
 def spread(value: float | None) -> str:
-    """A relative spread, "-" where repeats were too few for one.
+    """Format a relative spread; "-" where repeats were too few for one.
 
     Example:
       >>> spread(0.014), spread(float("nan"))
@@ -56,21 +56,21 @@ def spread(value: float | None) -> str:
 
 
 def without_nan(value: Any) -> Any:
-    """A tree of lists and dicts with None for NaN, which is not JSON.
+    """Replace NaN, which is not JSON, by None in a tree of lists and dicts.
 
     Example:
       >>> without_nan({"spread": [float("nan"), 1.5]})
       {'spread': [None, 1.5]}
     """
     if isinstance(value, dict):
-        return {name: without_nan(one) for name, one in value.items()}
+        return {name: without_nan(entry) for name, entry in value.items()}
     if isinstance(value, list):
-        return [without_nan(one) for one in value]
+        return [without_nan(entry) for entry in value]
     return None if isinstance(value, float) and value != value else value
 
 
 def table(columns: Mapping[str, Sequence[str]]) -> str:
-    """A Markdown table of columns of cells.
+    """Return a Markdown table of columns of cells.
 
     Example:
       >>> print(table({"batch": ["64", "128"], "steps/s": ["12", "7"]}))
@@ -84,12 +84,12 @@ def table(columns: Mapping[str, Sequence[str]]) -> str:
     return "\n".join([text[0], f"|{'|'.join(['---'] * len(columns))}|", *text[1:]])
 
 
-def contestant(row: Row, *, whole: bool = True) -> str:
-    """What was measured, in a few words; ``whole`` says also what "auto" meant.
+def contestant(row: Row, *, resolved: bool = True) -> str:
+    """Describe a contestant in a few words; ``resolved`` adds the strategy that "auto" chose.
 
     Example:
       >>> row = {"framework": "vaex", "strategy": "auto", "population": 8, "run_as": "members", "devices": 2}
-      >>> contestant(row), contestant(row, whole=False)
+      >>> contestant(row), contestant(row, resolved=False)
       ('vaex, auto (members on 2 devices)', 'vaex, auto')
       >>> contestant({"framework": "torch", "strategy": "", "population": 1})
       'torch'
@@ -97,21 +97,21 @@ def contestant(row: Row, *, whole: bool = True) -> str:
     if row["population"] == 1:
         return row["framework"]
     text = f"{row['framework']}, {row['strategy']}"
-    if not whole or row["strategy"] != "auto" or not row.get("run_as"):
+    if not resolved or row["strategy"] != "auto" or not row.get("run_as"):
         return text
     return f"{text} ({row['run_as']}{f' on {n} devices' if (n := row.get('devices') or 1) > 1 else ''})"
 
 
 def blocks(rows: Sequence[Row]) -> dict[tuple, list[Row]]:
-    """Rows by what was measured together, in order."""
-    found: dict[tuple, list[Row]] = {}
+    """Group the rows that were measured together, in order."""
+    groups: dict[tuple, list[Row]] = {}
     for row in rows:
-        found.setdefault(tuple(row[name] for name in BLOCK), []).append(row)
-    return found
+        groups.setdefault(tuple(row[name] for name in BLOCK), []).append(row)
+    return groups
 
 
 def markdown(rows: Sequence[Row]) -> str:
-    """One table for each block, under a line that says what it is and what the device could do meanwhile."""
+    """Return a table for each block, under a line with its name and the peaks of the device."""
     parts = []
     for (model, batch_size, precision), block in blocks(rows).items():
         first = block[0]
@@ -153,14 +153,15 @@ def _block_table(block: Sequence[Row]) -> str:
     )
 
 
-def picture(rows: Sequence[Row]) -> list[Bars]:
-    """Model-examples per second of each block as bars; the first nine blocks."""
+def figure(rows: Sequence[Row]) -> list[Bars]:
+    """Return bars of the model-examples per second of each block; the first nine blocks."""
     from vaex.plots.records import Bars
 
     panels = []
     for (model, batch_size, precision), block in list(blocks(rows).items())[:MOST_PANELS]:
         labels = tuple(
-            contestant(row, whole=False) + (f" {row['population']}" if row["population"] > 1 else "") for row in block
+            contestant(row, resolved=False) + (f" {row['population']}" if row["population"] > 1 else "")
+            for row in block
         )
         heights = [float(row.get("model_examples_per_second") or "nan") for row in block]
         title = f"{model}, batch {batch_size}" + ("" if precision == "float32" else f", {precision}")
@@ -169,11 +170,11 @@ def picture(rows: Sequence[Row]) -> list[Bars]:
 
 
 def read_results(paths: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """A name for each machine -> what a run there wrote.
+    """Read results of earlier runs: name of the machine -> results.
 
     Raises: UserError for a file that no run of throughput.py wrote.
     """
-    found: dict[str, dict[str, Any]] = {}
+    machines: dict[str, dict[str, Any]] = {}
     for path in map(pathlib.Path, paths):
         try:
             results = read_json(path)
@@ -186,19 +187,19 @@ def read_results(paths: Sequence[str]) -> dict[str, dict[str, Any]]:
         if results["benchmark"] != "throughput":
             raise UserError(f"--compare: {path} is of {results['benchmark']}.py, expected throughput.py")
         name = results["machine"]["device"]
-        found[name if name not in found else f"{name} ({path})"] = results
-    return found
+        machines[name if name not in machines else f"{name} ({path})"] = results
+    return machines
 
 
 def compare(results: Mapping[str, Mapping[str, Any]]) -> str:
-    """Model-examples per second of each row on each machine; "not measured" where a machine lacks a row.
+    """Return a table of the model-examples per second of each row on each machine.
 
     Args:
-      results: from ``read_results``.
+      results: from ``read_results``; a row that a machine lacks is "not measured" there.
     """
     keys = list(
         dict.fromkeys(
-            tuple(row[name] for name in (*BLOCK, *CONTESTANT)) for one in results.values() for row in one["rows"]
+            tuple(row[name] for name in (*BLOCK, *CONTESTANT)) for run in results.values() for row in run["rows"]
         )
     )
     keys.sort(key=lambda key: [str(part) for part in key[:1]])  # by model; else as they were measured
@@ -208,8 +209,8 @@ def compare(results: Mapping[str, Mapping[str, Any]]) -> str:
         cells = (model, str(batch_size), precision, what, str(members))
         for column, cell in zip(columns.values(), cells, strict=True):
             column.append(cell)
-    for machine, one in results.items():
-        rows = {tuple(row[name] for name in (*BLOCK, *CONTESTANT)): row for row in one["rows"]}
+    for machine, run in results.items():
+        rows = {tuple(row[name] for name in (*BLOCK, *CONTESTANT)): row for row in run["rows"]}
         columns[machine] = [_compared(rows.get(key)) for key in keys]
     return table(columns)
 

@@ -1,4 +1,4 @@
-"""How fast a training step runs here: vaex's compiled loop, alone and in populations, and other frameworks beside it.
+"""Speed of a training step on this machine: vaex's compiled loop, alone and in populations, beside other frameworks.
 
 python benchmarks/throughput.py                                   the four networks, populations of 1 and 8
 python benchmarks/throughput.py --models=mlp --peers=torch,torch_compile,pythae
@@ -30,10 +30,10 @@ DEVICES = ("cpu", "gpu", "tpu")
 PRECISIONS = ("float32", "bfloat16")
 STRATEGIES = ("auto", "vmap", "members")
 NOTES = """
-What is measured. Each row trains one network on made-up 0/1 images (registered models: on data shaped as their usual set)
-that lie on the device, through the framework's own loop. All rows of a block are timed in turn, a repeat of about --seconds
+What is measured. Each row trains one network on synthetic 0/1 images on the device (registered models: on data shaped as
+their default data set), through the framework's own loop. All rows of a block are timed in turn, a repeat of about --seconds
 each; repeats during which other programs used more than 12% of a core are dropped, and medians of the rest are shown, with
-half the distance between their quartiles ("11 of 11" dropped: none was quiet, all are shown, and they compare nothing).
+half the distance between their quartiles ("11 of 11" dropped: no repeat was quiet; all are shown, and they compare nothing).
 Every framework has its own process, which waits while another is timed. Before anything is timed, each peer repeats
 two steps from vaex's own weights, on its batch and noise, and is refused where its losses differ by more than 1e-4 (1e-3
 after the update).
@@ -41,16 +41,16 @@ after the update).
 Populations. auto: as from vaex's command line, on a CPU with members divided over its cores. vmap: all at once on one device.
 members: one after the other on one device; such repeats are longer, as vaex's own chunks are then.
 
-What the columns say. model-examples/s: examples times members. per-model rate: what a member of a population costs
-against one model alone, which is always measured too. vaex is as fast: the rate of one vaex model over the peer's.
+Columns. model-examples/s: examples times members. per-model rate: the speed of a member of a population against that of
+one model alone, which is always measured too. vaex is as fast: the rate of one vaex model over the peer's.
 GFLOP a step: XLA's count for one step outside of a loop, times members; the same for peers, who train the same network. in
-products: those of its matrix products and convolutions as they are defined, counted by hand; XLA's count also holds the
-borders that a lowering of convolutions computes in vain, and is less where minimal filtering does with fewer. of product
-peak: the products (or XLA's count, where they are not known) over what large matrix products of that precision reach, timed
+products: those of its matrix products and convolutions as they are defined, counted by hand; XLA's count includes the
+borders that a lowering of convolutions computes in vain, and is lower where Winograd convolution needs fewer. of product
+peak: the products (or XLA's count, where they are unknown) over what large matrix products of that precision reach, timed
 in the same block. of bandwidth: bytes between kernels by XLA's count over what a large copy moves, timed in the same block;
 small networks live in caches and exceed it.
-memory: JAX: what the compiled program holds; PyTorch: growth of its process at its peak (torch_compile's compiler
-included), or the most that it allocated on a GPU.
+memory: JAX: what the compiled program holds; PyTorch: peak growth of its process (torch_compile's compiler included), or
+the most that it allocated on a GPU.
 
 bfloat16: networks compute in bfloat16; parameters, losses and Adam stay float32 (PyTorch: autocast). float32 on a GPU lets
 products round their inputs to TF32, in JAX and in PyTorch.
@@ -69,7 +69,7 @@ def _among(known: Sequence[str]) -> Any:
 
 
 def _parser() -> argparse.ArgumentParser:
-    networks = "\n".join(f"  {one.name:<15} {one.summary}" for one in workloads.NETWORKS.values())
+    networks = "\n".join(f"  {network.name:<15} {network.summary}" for network in workloads.NETWORKS.values())
     registered = "\n".join(f"  {name:<15} {entry.summary}" for name, entry in models.MODELS.items())
     others = "\n".join(f"  {name:<15} {peer.summary}" for name, peer in peers.PEERS.items())
     tuned = (
@@ -78,13 +78,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="throughput.py",
         description=__doc__,
-        epilog=f"networks:\n{networks}\n\nregistered models, with their usual network and data:\n{registered}\n\n"
+        epilog=f"networks:\n{networks}\n\nregistered models, with their default network and data:\n{registered}\n\n"
         f'peers, for the networks (pip install -e ".[benchmarks]"):\n{others}\n{tuned}\n{NOTES}',
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--models", type=names, default=tuple(workloads.NETWORKS), help="what to train (default: the networks below)")
-    add("--batch_sizes", type=counts, help="for all of them (default: each one's own)")
+    add("--batch_sizes", type=counts, help="of all networks (default: those of each network)")
     add("--population", type=counts, default=(1, 8), help="numbers of models trained at once (default: 1,8)")
     add("--strategies", type=_among(STRATEGIES), default=STRATEGIES, help="of populations (default: auto,vmap,members)")
     add(
@@ -103,23 +103,23 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _checked(flags: argparse.Namespace) -> list[workloads.Workload]:
-    """What the flags want to train.
+    """Return the networks that the flags ask for.
 
-    Raises: UserError for what can't be.
+    Raises: UserError for flags that cannot be measured.
     """
     if flags.repeats < 1 or not 0 < flags.seconds < math.inf:
         raise UserError("--repeats must be at least 1 and --seconds more than 0")
     if not flags.models:
         raise UserError(f"--models is empty; give one or more of {', '.join([*workloads.NETWORKS, *models.MODELS])}")
-    found = [workloads.find(name) for name in flags.models]
+    loads = [workloads.find(name) for name in flags.models]
     for name in flags.peers:
         peer = peers.find(name)
         if flags.device and flags.device not in peer.platforms:
             raise UserError(f"--peers={name} does not run on a {flags.device}; leave it out")
         if name.endswith(peers.TUNED) and flags.device not in (None, "cpu"):
             raise UserError(f"--peers={name}: the allocator is the CPU's; use {name.removesuffix(peers.TUNED)}")
-    without = [one.name for one in found if not one.peers]
-    if flags.peers and len(without) == len(found):
+    without = [workload.name for workload in loads if not workload.peers]
+    if flags.peers and len(without) == len(loads):
         raise UserError(
             f"--peers={','.join(flags.peers)}: no peer implements {', '.join(without)}; they know {', '.join(workloads.NETWORKS)}"
         )
@@ -127,7 +127,7 @@ def _checked(flags: argparse.Namespace) -> list[workloads.Workload]:
         say(f"no peer implements {', '.join(without)}: measured alone")
     if flags.out:
         files.make_writable(flags.out)
-    return found
+    return loads
 
 
 def _write(folder: pathlib.Path, results: dict[str, Any]) -> None:
@@ -136,11 +136,11 @@ def _write(folder: pathlib.Path, results: dict[str, Any]) -> None:
     files.write_json(folder / "throughput.json", tables.without_nan(results))
     with files.atomic_path(folder / "throughput.md") as temporary:
         temporary.write_text(f"{heading(results['machine'])}\n\n{tables.markdown(results['rows'])}\n")
-    plots.save(tables.picture(results["rows"]), folder / "throughput.png")
+    plots.save(tables.figure(results["rows"]), folder / "throughput.png")
 
 
 def run(flags: argparse.Namespace) -> dict[str, Any]:
-    """Measure all blocks, and write what there is after each.
+    """Measure all blocks, and write the results so far after each.
 
     Raises: UserError with one line that names the remedy.
     """
@@ -194,7 +194,7 @@ def _compare(flags: argparse.Namespace) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, or compare; 0 done, 2 where the flags or a peer are refused."""
+    """Measure or compare, and return the exit code: 0 done, 2 refused flags or a refused peer."""
     flags = _parser().parse_args(arguments)
 
     def work() -> None:

@@ -1,4 +1,4 @@
-"""vaex's side of the comparisons, in its worker process: its own compiled loop, and what this machine can do at most."""
+"""vaex's side of the comparisons, in its worker process: its compiled loop, and the peaks of this machine."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ PARITY_BATCH = 16
 
 
 def machine(device: str | None) -> dict[str, Any]:
-    """Facts of this machine and of the device that jax uses, as they go into the results.
+    """Describe this machine and the device that jax uses, for the results.
 
-    Raises: UserError where jax does not use the wanted kind of device.
+    Raises: UserError where jax uses another kind of device than ``device``.
     """
-    found = jax.default_backend()
-    if device is not None and found != device:
+    backend = jax.default_backend()
+    if device is not None and backend != device:
         raise UserError(
-            f"--device={device}: jax uses {found} here; install the jax for it, such as vaex-jax[gpu], or choose --device={found}"
+            f"--device={device}: jax uses {backend} here; install jax for it, such as vaex-jax[gpu], or choose --device={backend}"
         )
     info = pathlib.Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "platform": found,
-        "device": names[0] if found == "cpu" and names else jax.devices()[0].device_kind,
+        "platform": backend,
+        "device": names[0] if backend == "cpu" and names else jax.devices()[0].device_kind,
         "devices": jax.device_count(),
         "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "python": platform.python_version(),
@@ -52,7 +52,7 @@ def machine(device: str | None) -> dict[str, Any]:
 
 
 def in_bfloat16(model: Model) -> Model:
-    """``model`` with networks that compute in bfloat16; parameters, likelihoods and losses stay float32."""
+    """Return ``model`` with networks that compute in bfloat16; parameters, likelihoods and losses stay float32."""
 
     def narrow(tree: Any) -> Any:
         return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16) if leaf.dtype == jnp.float32 else leaf, tree)
@@ -60,7 +60,7 @@ def in_bfloat16(model: Model) -> Model:
     def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Any, *, train: bool) -> Outcome:
         half = variables._replace(params=narrow(variables.params))
         outcome = model.objective(key, half, hparams, narrow(batch), train=train)
-        losses = {player: loss.astype(jnp.float32) for player, loss in outcome.losses.items()}
+        losses = {group: loss.astype(jnp.float32) for group, loss in outcome.losses.items()}
         state = jax.tree.map(lambda new, old: new.astype(old.dtype), outcome.state, variables.state)
         return Outcome(losses, state, outcome.metrics)
 
@@ -70,9 +70,14 @@ def in_bfloat16(model: Model) -> Model:
 def setup(
     workload: Workload, batch_size: int, precision: str, data_batch: int | None = None
 ) -> tuple[Algorithm, Feed, Any, Any]:
-    """What training takes: the algorithm on stored batches, the feed, one member's hyperparameters, an example batch.
+    """Set up the first stage of a recipe on synthetic data.
 
-    The first stage, where a recipe has several. ``data_batch``: the batch for which the data is made.
+    Args:
+      workload: the network and its data.
+      batch_size: examples per step.
+      precision: "float32" or "bfloat16".
+      data_batch: the batch size that sets the amount of data; by default ``batch_size``.
+    Returns: the algorithm on stored batches, the feed, one member's hyperparameters, an example batch.
     """
     module = models.module(workload.model)
     config = module.Config(**workload.config)
@@ -90,7 +95,7 @@ def setup(
 
 
 class Loop:
-    """A population in training through ``vaex.training.loop``, in chunks; ``facts`` is what compiling it has told."""
+    """A population that trains through ``vaex.training.loop``, in chunks; ``properties`` describes the compiled program."""
 
     def __init__(
         self,
@@ -110,25 +115,24 @@ class Loop:
         if strategy == "auto":
             strategy = population.choose_strategy(members, size, jax.default_backend())
         placement = mesh.choose(members, batch_size, devices) if devices > 1 else None
-        one = population.member(state, 0)
-        work = jax.jit(stepper.step, donate_argnums=0).lower(one, example)
+        work = jax.jit(stepper.step, donate_argnums=0).lower(population.member(state, 0), example)
         self._program, self._carry = loop.compile_program(
             stepper, feed, state, log_every=100, strategy=strategy, placement=placement
         )
         self._done, self._window = 0, None
         used, held = 1 if placement is None else placement.mesh.size, program_bytes(self._program.call)
-        self.facts = {
+        self.properties = {
             "compile_seconds": self._program.compile_seconds,
             "memory_bytes": held and held * used,
             "flops": members * float(cost(work, "flops")),
             "bytes": members * float(cost(work.compile(), "bytes accessed")) if strategy == "solo" else None,
             "strategy": strategy,
             "devices_used": used,
-            "longer": self._program.seconds / loop.CHUNK_SECONDS,  # members in turn want longer chunks
+            "longer": self._program.seconds / loop.CHUNK_SECONDS,  # members in turn need longer chunks
         }
 
     def run(self, steps: int) -> None:
-        """Train ``steps`` more steps; windows of the plan are made as they are needed."""
+        """Train ``steps`` more steps; windows of the plan are built as needed."""
         goal = self._done + steps
         while self._done < goal:
             if self._window is None or self._done >= self._window.stop:
@@ -142,16 +146,16 @@ class Loop:
 
 
 def cost(stage: Any, name: str) -> float:
-    """A number of XLA's cost analysis of one step outside of any loop, whose body XLA would count once."""
+    """Return a number of XLA's cost analysis of one step outside any loop, whose body XLA would count once."""
     analysis = stage.cost_analysis()
     analysis = analysis[0] if isinstance(analysis, list) else analysis
     return (analysis or {}).get(name, float("nan"))
 
 
 def parity(workload: Workload) -> dict[str, Any]:
-    """Two steps of vaex's own training on one batch, for peers to repeat.
+    """Train vaex for two steps on one batch, for peers to repeat.
 
-    Returns: "weights", the first parameters as nested dicts of arrays; "x" [b, h, w, c]; "noise" [2, b, d], of each
+    Returns: "weights", the initial parameters as nested dicts of arrays; "x" [b, h, w, c]; "noise" [2, b, d], of each
       step's latent sample; "losses" [2], each before its update.
     """
     # all steps in full float32: what is compared is the mathematics, not the rounding of faster products
@@ -178,7 +182,7 @@ def _latents(workload: Workload) -> int:
 
 
 class Peak:
-    """What the device can do at most. ``facts["per_step"]`` is the work of one call of ``run(1)``.
+    """Peak rate of the device. ``properties["per_step"]`` is the work of ``run(1)``.
 
     "product": the product of two square matrices, operations; "copy": an array scaled in place, bytes read and written.
     """
@@ -186,7 +190,7 @@ class Peak:
     def __init__(self, kind: str, precision: str, size: int | None = None):
         cpu = jax.default_backend() == "cpu"
         self._call, self._operand, work = {"product": _product, "copy": _copy}[kind](cpu, precision, size)
-        self.facts = {"per_step": work}
+        self.properties = {"per_step": work}
 
     def run(self, steps: int) -> None:
         """Do the work ``steps`` times."""

@@ -1,4 +1,4 @@
-"""Worker processes, one per framework, so that neither thread pools nor allocators of one disturb another."""
+"""Worker processes, one per framework, so that their thread pools and allocators do not disturb each other."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 
 from vaex.errors import UserError
 
-# glibc: memory of large arrays is kept and used again instead of being mapped, and page-faulted, anew at every step
+# glibc keeps the memory of large arrays for reuse instead of mapping and page-faulting it at every step
 TUNED_ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 36),
@@ -22,14 +22,14 @@ TUNED_ALLOCATOR = {
 
 
 class OutOfMemory(UserError):
-    """A worker's device or machine had no memory for a contestant."""
+    """The device or machine of a worker lacks memory for a contestant."""
 
 
 class Worker:
-    """A process that waits for requests, and costs nothing while it does."""
+    """A process that waits for requests; waiting costs nothing."""
 
     def __init__(self, *, device: str | None = None, devices: int = 1, extra: Mapping[str, str] | None = None):
-        """Start it.
+        """Start the process.
 
         Args:
           device: "cpu" keeps jax off accelerators.
@@ -38,7 +38,7 @@ class Worker:
         """
         here = pathlib.Path(__file__).resolve().parent
         environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-        flags = [word for word in environment.get("XLA_FLAGS", "").split() if "device_count" not in word]
+        flags = [flag for flag in environment.get("XLA_FLAGS", "").split() if "device_count" not in flag]
         environment["XLA_FLAGS"] = " ".join([*flags, f"--xla_force_host_platform_device_count={devices}"])
         environment["PYTHONPATH"] = os.pathsep.join(
             filter(None, [str(here), str(here.parent), environment.get("PYTHONPATH", "")])
@@ -53,7 +53,7 @@ class Worker:
         )
 
     def ask(self, method: str, **arguments: Any) -> Any:
-        """The answer of the worker's ``Handler`` method.
+        """Call a method of the worker's ``Handler`` and return its result.
 
         Raises: UserError with the worker's message; OutOfMemory where memory ran out; RuntimeError with the worker's
           traceback for a defect, or where the process has died.

@@ -1,4 +1,4 @@
-"""What the benchmarks train: networks, data shapes and batch sizes by name, made-up data for them, and their products.
+"""Networks that the benchmarks train, with shapes of data and batch sizes; synthetic data; counts of operations.
 
 Axes: b batch, n examples, h w c image.
 """
@@ -23,9 +23,17 @@ CHANNELS, GRID_LATENTS = 64, 4  # of the residual network
 class Workload(NamedTuple):
     """A network on data of one shape.
 
-    ``model``: a name of vaex's registry, or a module with Config, HParams and build. ``config``: fields of its Config.
-    ``kind``, ``levels``, ``num_classes``: as in ``vaex.data.Spec``. ``batch_sizes``: the usual ones.
-    ``peers``: whether the peers implement it.
+    Attributes:
+      name: by which flags choose it.
+      summary: one line for the help.
+      model: a name of vaex's registry, or a module with Config, HParams and build.
+      config: fields of the model's Config.
+      shape: [h, w, c] of an image, or [t, h, w, c] of a sequence.
+      batch_sizes: default batch sizes.
+      kind: as in ``vaex.data.Spec``, like ``levels`` and ``num_classes``.
+      levels: of stored values.
+      num_classes: of labels, 0 for none.
+      peers: True where the peers implement the network.
     """
 
     name: str
@@ -41,8 +49,8 @@ class Workload(NamedTuple):
 
 
 NETWORKS = {
-    one.name: one
-    for one in (
+    workload.name: workload
+    for workload in (
         Workload(
             "small", "an MLP 64-64-8 on 8x8", "vae", {"latent_dim": 8, "hidden": (64,)}, (8, 8, 1), batch_sizes=(64,)
         ),
@@ -66,7 +74,7 @@ NETWORKS = {
     )
 }
 
-# data set -> shape, kind, levels, classes: what the registered models' usual data look like
+# data set -> shape, kind, levels, classes of the registered models' default data
 SHAPES: dict[str, tuple[tuple[int, ...], str, int | None, int]] = {
     "digits": ((8, 8, 1), "grey", 17, 10),
     "mnist": ((28, 28, 1), "grey", 256, 10),
@@ -85,9 +93,9 @@ SHAPES: dict[str, tuple[tuple[int, ...], str, int | None, int]] = {
 
 
 def find(name: str) -> Workload:
-    """The network called ``name``, or the usual network, data shape and batch size of a registered model.
+    """Return the network called ``name``, or the default network, data shape and batch size of a registered model.
 
-    Raises: UserError for a name that is neither, or for a model whose usual data is not in ``SHAPES``.
+    Raises: UserError for a name that is neither, or for a model whose default data is not in ``SHAPES``.
     Example:
       >>> find("mlp").shape, find("vae").batch_sizes
       ((28, 28, 1), (128,))
@@ -106,14 +114,14 @@ def find(name: str) -> Workload:
             "benchmarks/workloads.py"
         )
     shape, kind, levels, classes = SHAPES[defaults["dataset"]]
-    summary = f"{name}, its usual network on data shaped as {defaults['dataset']}"
+    summary = f"{name}, its default network on data shaped as {defaults['dataset']}"
     return Workload(name, summary, name, {}, shape, (defaults["batch_size"],), kind, levels, classes, peers=False)
 
 
 def arrays(workload: Workload, batch_size: int) -> dict[str, np.ndarray]:
-    """Made-up data: dark images with bright blocks, stored as data sets are; labels where the workload has classes.
+    """Synthesise data: dark images with bright blocks, stored as data sets are; labels where the workload has classes.
 
-    Returns: "x" [n, h, w, c] or, of sequences that stand still, [n, t, h, w, c]: uint8 level indices or float32 in [0, 1];
+    Returns: "x" [n, h, w, c] or, of static sequences, [n, t, h, w, c]: uint8 level indices or float32 in [0, 1];
       "y" [n] int32.
     """
     n = max(EXAMPLES, 2 * batch_size)
@@ -121,18 +129,18 @@ def arrays(workload: Workload, batch_size: int) -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
     coarse = random.random((n, -(-h // 4), -(-w // 4), c), np.float32)
     grey = np.repeat(np.repeat(coarse, 4, axis=1), 4, axis=2)[:, :h, :w] ** 3
-    found: dict[str, np.ndarray] = {"x": grey}
+    data: dict[str, np.ndarray] = {"x": grey}
     if workload.levels is not None:
-        found["x"] = np.rint(grey * (workload.levels - 1)).astype(np.uint8)
+        data["x"] = np.rint(grey * (workload.levels - 1)).astype(np.uint8)
     if len(workload.shape) == 4:
-        found["x"] = np.repeat(found["x"][:, None], workload.shape[0], axis=1)
+        data["x"] = np.repeat(data["x"][:, None], workload.shape[0], axis=1)
     if workload.num_classes:
-        found["y"] = random.integers(0, workload.num_classes, n, np.int32)
-    return found
+        data["y"] = random.integers(0, workload.num_classes, n, np.int32)
+    return data
 
 
 def matrix_flops(workload: Workload, batch_size: int) -> float:
-    """Floating point operations of the matrix products and convolutions of one training step, counted by hand.
+    """Count the floating point operations of the matrix products and convolutions of one training step, by hand.
 
     A product of the forward pass has two more in the backward pass; the first layer's input needs no gradient.
 
@@ -146,7 +154,7 @@ def matrix_flops(workload: Workload, batch_size: int) -> float:
 
 
 def _multiplications(workload: Workload) -> list[int]:
-    """Multiplications of each layer's forward pass for one example, from the image to its reconstruction."""
+    """Count the multiplications of each layer's forward pass for one example, from the image to its reconstruction."""
     if workload.name not in NETWORKS:
         raise ValueError(f"matrix_flops: the layers of {workload.name!r} are not known; take one of {list(NETWORKS)}")
     config, (h, w, c) = workload.config, workload.shape

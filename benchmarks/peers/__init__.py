@@ -1,7 +1,7 @@
 """Other frameworks on the same network, batch and optimizer. Importing this package imports none of them.
 
-A peer's module has a maker ``(workload, batch_size, precision, device) -> contestant`` with ``facts``, ``run(steps)`` and
-``check(parity)``: the losses of two training steps from vaex's own weights, on its batch and noise.
+A peer's module has a maker ``(workload, batch_size, precision, platform) -> contestant`` with ``properties``, ``run(steps)`` and
+``check(parity)``, which returns the losses of two training steps from vaex's weights, on its batch and noise.
 """
 
 from __future__ import annotations
@@ -14,11 +14,20 @@ from typing import Any, NamedTuple
 from vaex.errors import UserError, nearest
 
 TUNED = "_tuned"
-TOLERANCE = (1e-4, 1e-3)  # relative, of the loss before and after an update, in which rounding can turn a sign
+TOLERANCE = (1e-4, 1e-3)  # relative, of the loss before and after an update, in which rounding can flip a sign
 
 
 class Peer(NamedTuple):
-    """Where a peer is made, what it is, and what it needs. ``platforms``: those it runs on."""
+    """A framework to compare with.
+
+    Attributes:
+      module: that builds it.
+      maker: name of the class in that module.
+      summary: one line for the help.
+      needs: packages.
+      platforms: on which it runs.
+      precisions: in which it computes.
+    """
 
     module: str
     maker: str
@@ -50,7 +59,7 @@ PEERS = {
 
 
 def find(name: str) -> Peer:
-    """The peer called ``name``; with the ending "_tuned" the same one, to be started with a tuned allocator.
+    """Return the peer called ``name``; with the suffix "_tuned" the same peer, to be started with a tuned allocator.
 
     Raises: UserError for an unknown name, and for a package that is not installed.
     Example:
@@ -59,7 +68,7 @@ def find(name: str) -> Peer:
     """
     peer = PEERS.get(name.removesuffix(TUNED))
     if peer is None:
-        known = [*PEERS, *(one + TUNED for one in PEERS)]
+        known = [*PEERS, *(peer_name + TUNED for peer_name in PEERS)]
         raise UserError(f"--peers={name}: no peer has this name; {nearest(name, known)}")
     missing = [package for package in peer.needs if importlib.util.find_spec(package) is None]
     if missing:
@@ -70,7 +79,7 @@ def find(name: str) -> Peer:
     return peer
 
 
-def check_losses(name: str, expected: Sequence[float], found: Sequence[float]) -> None:
+def check_losses(name: str, expected: Sequence[float], losses: Sequence[float]) -> None:
     """Refuse a peer that does not compute vaex's losses.
 
     Raises: UserError that names both.
@@ -83,7 +92,7 @@ def check_losses(name: str, expected: Sequence[float], found: Sequence[float]) -
       (relative difference 0.0056, allowed 0.0001): it trains another model, so nothing was timed
     """
     when = ("before any update", "after one update")
-    for theirs, ours, tolerance, moment in zip(found, expected, TOLERANCE, when, strict=True):
+    for theirs, ours, tolerance, moment in zip(losses, expected, TOLERANCE, when, strict=True):
         difference = abs(theirs - ours) / abs(ours)
         if not (math.isfinite(difference) and difference <= tolerance):
             raise UserError(
@@ -93,7 +102,7 @@ def check_losses(name: str, expected: Sequence[float], found: Sequence[float]) -
 
 
 def torch_device(platform: str) -> str:
-    """PyTorch's word for the platform.
+    """Return PyTorch's name of the platform.
 
     Raises: UserError where PyTorch sees no GPU.
     """
@@ -105,5 +114,5 @@ def torch_device(platform: str) -> str:
 
 
 def as_options(workload: Any, batch_size: int, precision: str, platform: str) -> dict[str, Any]:
-    """The arguments of a peer's maker."""
+    """Return the arguments of a peer's maker."""
     return {"workload": workload, "batch_size": batch_size, "precision": precision, "platform": platform}

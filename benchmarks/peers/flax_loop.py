@@ -27,7 +27,7 @@ class Loop:
         order = np.random.default_rng(0).permutation(len(self._data)).astype(np.int32)
         self._rows = order[: len(order) // batch_size * batch_size].reshape(-1, batch_size)
         self._step, self._at = None, 0
-        self.facts: dict[str, Any] = {"compile_seconds": None, "memory_bytes": None}
+        self.properties: dict[str, Any] = {"compile_seconds": None, "memory_bytes": None}
         self._state = self._initial(jax.random.key(0))
 
     def _initial(self, key: jax.Array) -> Any:
@@ -65,7 +65,7 @@ class Loop:
         return optax.apply_updates(params, updates), opt_state, loss
 
     def check(self, parity: dict[str, Any]) -> list[float]:
-        """The two losses of ``vaex_loop.parity``, in full float32."""
+        """Return the two losses of ``vaex_loop.parity``, in full float32."""
         precision, self._precision = self._precision, jnp.dtype("float32")
         params = {side: jax.tree.map(jnp.asarray, parity["weights"][side]) for side in ("encoder", "decoder")}
         opt_state, losses = self._optimizer.init(params), []
@@ -90,8 +90,8 @@ class Loop:
             began = time.perf_counter()
             step = jax.jit(self._one_step, donate_argnums=0)
             self._step = step.lower(self._state, self._data, self._rows[0]).compile()
-            self.facts["memory_bytes"] = program_bytes(self._step)
-            self.facts["compile_seconds"] = time.perf_counter() - began
+            self.properties["memory_bytes"] = program_bytes(self._step)
+            self.properties["compile_seconds"] = time.perf_counter() - began
         for _ in range(steps):
             self._state, _ = self._step(self._state, self._data, self._rows[self._at % len(self._rows)])
             self._at += 1

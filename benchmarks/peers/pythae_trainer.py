@@ -48,7 +48,7 @@ class Decoder(BaseDecoder):
 
 
 class Repeated(BaseDataset):
-    """Pythae's data set, as long as an epoch of the wanted number of steps."""
+    """Pythae's data set, ``length`` images long, so that an epoch has the number of steps that is asked for."""
 
     def __init__(self, images: torch.Tensor, length: int):
         super().__init__(images, torch.zeros(len(images)))
@@ -83,10 +83,10 @@ class Trainer:
             )
             self._trainer = BaseTrainer(model, Repeated(self._images, batch_size), training_config=settings)
             self._trainer.prepare_training()
-        self.facts: dict[str, Any] = {"compile_seconds": None, "memory_bytes": None}
+        self.properties: dict[str, Any] = {"compile_seconds": None, "memory_bytes": None}
 
     def check(self, parity: dict[str, Any]) -> list[float]:
-        """The two losses of ``vaex_loop.parity``, by the model's own forward pass and the trainer's own update."""
+        """Return the two losses of ``vaex_loop.parity``, by the model's forward pass and the trainer's update."""
         self._net.load(parity["weights"])
         model: Any = self._trainer.model
         x = torch.from_numpy(parity["x"]).permute(0, 3, 1, 2).to(model.device)
@@ -112,6 +112,6 @@ class Trainer:
 
 @contextlib.contextmanager
 def _quiet():
-    """Without the trainer's progress bars and messages."""
+    """Suppress the trainer's progress bars and messages."""
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere), contextlib.redirect_stdout(nowhere):
         yield

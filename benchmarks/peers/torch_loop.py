@@ -24,7 +24,7 @@ warnings.filterwarnings("ignore", message="Converting a tensor with requires_gra
 
 
 class Eager:
-    """A VAE in training, the way a careful PyTorch user writes it."""
+    """A VAE in training, as a careful PyTorch user writes it."""
 
     compiled = False
 
@@ -45,7 +45,7 @@ class Eager:
         order = torch.randperm(len(images))[: len(images) // batch_size * batch_size]
         self._rows = order.reshape(-1, batch_size).to(self._device)
         self._forward = self._loss
-        self.facts: dict[str, Any] = {"compile_seconds": None}
+        self.properties: dict[str, Any] = {"compile_seconds": None}
         self._started = False
 
     def _loss(self, x: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
@@ -64,7 +64,7 @@ class Eager:
         self._optimizer.step()
 
     def check(self, parity: dict[str, Any]) -> list[float]:
-        """The two losses of ``vaex_loop.parity``, in full float32."""
+        """Return the two losses of ``vaex_loop.parity``, in full float32."""
         self._net.load(parity["weights"])
         x = torch.from_numpy(parity["x"]).permute(0, 3, 1, 2)
         x = x.to(self._device, memory_format=torch.channels_last)
@@ -89,10 +89,10 @@ class Eager:
             self._update(self._forward(self._data[self._rows[step % len(self._rows)]]))
         if self._device.type == "cuda":
             torch.cuda.synchronize()
-        self.facts["memory_bytes"] = self._memory()
+        self.properties["memory_bytes"] = self._memory()
 
     def _start(self) -> None:
-        """The first two steps, in which everything is compiled and allocated."""
+        """Train the first two steps, in which everything is compiled and allocated."""
         self._started = True
         if self.compiled:
             if self._device.type == "cpu" and not (shutil.which("g++") or shutil.which("clang++")):
@@ -104,7 +104,7 @@ class Eager:
         began = time.perf_counter()
         self.run(2)
         if self.compiled:
-            self.facts["compile_seconds"] = time.perf_counter() - began
+            self.properties["compile_seconds"] = time.perf_counter() - began
         _forget_peak()
 
     def _memory(self) -> int | None:
@@ -115,20 +115,20 @@ class Eager:
 
 
 class Compiled(Eager):
-    """The same with its forward and backward pass compiled."""
+    """``Eager`` with its forward and backward pass compiled."""
 
     compiled = True
 
 
 def _resident(name: str) -> int | None:
-    """Bytes of this process's memory, now (VmRSS) or at most (VmHWM), where /proc says so."""
+    """Return the bytes of this process's memory, now (VmRSS) or at most (VmHWM); None without /proc."""
     path = pathlib.Path("/proc/self/status")
     lines = path.read_text().splitlines() if path.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(name)), None)
 
 
 def _forget_peak() -> None:
-    """Let VmHWM start again at what is resident now."""
+    """Reset VmHWM to what is resident now."""
     path = pathlib.Path("/proc/self/clear_refs")
     try:
         path.write_text("5")

@@ -66,12 +66,12 @@ class Autoencoder(nn.Module):
         make(self, config, (h, w, c))
 
     def posterior(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Mean and log of the standard deviation, [b, d] each."""
+        """Return mean and log of the standard deviation, [b, d] each."""
         mean, raw = self.encoder(x).split(self.latents, dim=-1)
         return mean, LIMIT * torch.tanh(raw / LIMIT)
 
     def load(self, weights: Mapping[str, Any]) -> None:
-        """Take vaex's weights.
+        """Load vaex's weights.
 
         Raises: KeyError or RuntimeError where layers or shapes differ.
         """
@@ -93,7 +93,7 @@ class Autoencoder(nn.Module):
 
 
 def _chain(net: Autoencoder, side: str, layers: list[tuple[str, nn.Module]]) -> nn.Sequential:
-    """Named layers in a row with a relu between them."""
+    """Chain named layers with a relu between them."""
     parts: list[nn.Module] = []
     for index, (name, layer) in enumerate(layers):
         net.layers[f"{side}/{name}"] = layer

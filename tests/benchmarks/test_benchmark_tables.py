@@ -29,21 +29,21 @@ def test_the_examples_hold(name):
 def measured():
     """Rows of a block in which vaex takes 2 ms a step, 4 members 8 ms, torch 4 ms; the peaks are 1 TFLOP/s and 10 GB/s."""
 
-    def one(name, **facts):
-        return block.Contestant(name, None, facts.pop("facts", {}), **facts)
+    def one(name, **properties):
+        return block.Contestant(name, None, properties.pop("properties", {}), **properties)
 
     built = [
-        one("vaex", framework="vaex", strategy="solo", facts={"flops": 1e9, "bytes": 1e7, "compile_seconds": 3.0}),
-        one("vaex auto 4", framework="vaex", strategy="auto", population=4, facts={"flops": 4e9, "strategy": "vmap"}),
+        one("vaex", framework="vaex", strategy="solo", properties={"flops": 1e9, "bytes": 1e7, "compile_seconds": 3.0}),
+        one("vaex auto 4", framework="vaex", strategy="auto", population=4, properties={"flops": 4e9, "strategy": "vmap"}),
         one("torch", framework="torch"),
-        one("peak product", facts={"per_step": 1e9}),
-        one("peak copy", facts={"per_step": 1e7}),
+        one("peak product", properties={"per_step": 1e9}),
+        one("peak copy", properties={"per_step": 1e7}),
     ]
     seconds = {"vaex": 0.2, "vaex auto 4": 0.8, "torch": 0.4, "peak product": 0.1, "peak copy": 0.1}
     timings = {name: Timing([took] * 4, 1) for name, took in seconds.items()}
-    facts = {"model": "mlp", "batch_size": 50, "precision": "float32", "repeats": 5}
+    properties = {"model": "mlp", "batch_size": 50, "precision": "float32", "repeats": 5}
     lost = [{"framework": "vaex", "strategy": "members", "population": 4, "failure": "out of memory"}]
-    return block.rows(facts, 8e8, built, timings, dict.fromkeys(seconds, 100), lost)
+    return block.rows(properties, 8e8, built, timings, dict.fromkeys(seconds, 100), lost)
 
 
 def test_rates_ratios_and_fractions(measured):
@@ -57,7 +57,7 @@ def test_rates_ratios_and_fractions(measured):
     assert lost["failure"] == "out of memory"
 
 
-def test_the_table_and_the_picture_show_every_row(measured):
+def test_the_table_and_the_figure_show_every_row(measured):
     text = tables.markdown(measured)
     assert "mlp, batch 50, float32" in text and "products 1,000 GFLOP/s, copies 10.0 GB/s" in text
     lines = text.splitlines()[2:]
@@ -66,7 +66,7 @@ def test_the_table_and_the_picture_show_every_row(measured):
     ]  # fmt: skip
     assert "| 2.00x |" in lines[4] and "out of memory" in lines[5] and "1 of 5" in lines[2]
     assert len({line.count("|") for line in lines}) == 1
-    (panel,) = tables.picture(measured)
+    (panel,) = tables.figure(measured)
     assert panel.labels == ("vaex", "vaex, auto 4", "torch", "vaex, members 4") and np.isnan(panel.heights[3])
 
 

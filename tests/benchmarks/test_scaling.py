@@ -49,7 +49,7 @@ def test_the_exponents_of_a_known_cost():
     assert told["linear"] == "slower than linear from 1 to 100, linear from 100 to 10000"
     text = scaling.markdown(rows)
     assert "| 10000 | 1,000 | ±0.0% |" in text and "batch: exponent 0.73" in text
-    (panel,) = scaling.picture(rows)
+    (panel,) = scaling.figure(rows)
     assert panel.lines["linear"][-1] == pytest.approx(panel.lines["measured"][-1])
     assert scaling.summary(rows[:1])["linear"] == "too few values" and "exponent -" in scaling.markdown(rows[:1])
 

@@ -25,7 +25,7 @@ def worker(tmp_path, monkeypatch):
             def die(code): os._exit(code)
 
             class Sleeper:
-                facts = {"kind": "sleeper"}
+                properties = {"kind": "sleeper"}
                 def run(self, steps): sum(range(10_000 * steps))
         """)
     )

@@ -58,10 +58,10 @@ def test_vaex_trains_in_its_own_loop(strategy, members):
     loop.run(3)
     loop.run(2)
     assert int(loop._carry.state.step[0]) == 5
-    facts = loop.facts
-    assert facts["strategy"] == ("solo" if members == 1 else strategy) and facts["compile_seconds"] > 0
-    assert facts["flops"] > members * workloads.matrix_flops(workloads.find("small"), 8)
-    assert facts["memory_bytes"] > 0 and (facts["bytes"] is None) == (members > 1)
+    properties = loop.properties
+    assert properties["strategy"] == ("solo" if members == 1 else strategy) and properties["compile_seconds"] > 0
+    assert properties["flops"] > members * workloads.matrix_flops(workloads.find("small"), 8)
+    assert properties["memory_bytes"] > 0 and (properties["bytes"] is None) == (members > 1)
 
 
 def test_bfloat16_keeps_parameters_and_losses_wide():
@@ -77,7 +77,7 @@ def test_bfloat16_keeps_parameters_and_losses_wide():
 def test_peaks_do_their_work(kind, work):
     peak = vaex_loop.Peak(kind, "float32", size=32)
     peak.run(3)
-    assert peak.facts == {"per_step": work}
+    assert peak.properties == {"per_step": work}
 
 
 def test_another_device_than_there_is_is_refused():
