@@ -34,7 +34,13 @@ def measured():
 
     built = [
         one("vaex", framework="vaex", strategy="solo", properties={"flops": 1e9, "bytes": 1e7, "compile_seconds": 3.0}),
-        one("vaex auto 4", framework="vaex", strategy="auto", population=4, properties={"flops": 4e9, "strategy": "vmap"}),
+        one(
+            "vaex auto 4",
+            framework="vaex",
+            strategy="auto",
+            population=4,
+            properties={"flops": 4e9, "strategy": "vmap"},
+        ),
         one("torch", framework="torch"),
         one("peak product", properties={"per_step": 1e9}),
         one("peak copy", properties={"per_step": 1e7}),
