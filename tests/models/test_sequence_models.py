@@ -205,13 +205,13 @@ def test_pairs_have_their_times_and_frames():
 
 @pytest.fixture(scope="module", params=["sequence_vae", "td_vae"])
 def subject(request):
-    it = testing.subject(request.param)
-    return it, testing.laws.first_state(it).variables, testing.laws.first_hparams(it), testing.laws.inputs(it)
+    built = testing.build_subject(request.param)
+    return built, built.first_state().variables, built.first_hparams(), built.input_batch()
 
 
 def test_predictions_are_of_one_frame_for_each_sample_and_any_number_of_frames_seen(subject):
-    it, variables, hparams, batch = subject
-    predict = it.recipe.sequences.predict
+    model, variables, hparams, batch = subject
+    predict = model.recipe.sequences.predict
     for seen, steps in ((1, 1), (2, 3)):
         some = {"x": batch["x"][:, :seen]}
         found = jax.jit(lambda key, b=some, k=steps: predict(key, variables, hparams, b, k, 4))(jax.random.key(0))
@@ -221,11 +221,13 @@ def test_predictions_are_of_one_frame_for_each_sample_and_any_number_of_frames_s
 
 
 def test_a_run_foretells_frames_of_any_number_seen_and_refuses_what_it_cannot(subject):
-    it, variables, hparams, batch = subject
-    run, key = codec.Run(it.recipe, it.spec, variables, hparams, 0), jax.random.key(0)
+    model, variables, hparams, batch = subject
+    run, key = codec.Run(model.recipe, model.spec, variables, hparams, 0), jax.random.key(0)
     seen = np.asarray(batch["x"][:, :2])
     found = run.predict(key, seen, 3, num_samples=4)
-    direct = jax.jit(lambda: it.recipe.sequences.predict(key, variables, hparams, {"x": jnp.asarray(seen)}, 3, 4).mean)
+    direct = jax.jit(
+        lambda: model.recipe.sequences.predict(key, variables, hparams, {"x": jnp.asarray(seen)}, 3, 4).mean
+    )
     np.testing.assert_allclose(found.mean, direct(), rtol=1e-5)
     assert run.predict(key, seen[..., 0], 1).batch_shape == (1, 8)
     for x, steps, count, words in (
@@ -240,17 +242,17 @@ def test_a_run_foretells_frames_of_any_number_seen_and_refuses_what_it_cannot(su
 
 
 def test_codes_are_the_latents_of_all_frames_and_decode_to_sequences(subject):
-    it, variables, hparams, batch = subject
-    q = it.recipe.encode(jax.random.key(0), variables, hparams, batch)
+    model, variables, hparams, batch = subject
+    q = model.recipe.encode(jax.random.key(0), variables, hparams, batch)
     z = q.sample(jax.random.key(1), (2,))
     assert z.shape == (2, 8, 6) and q.mean.shape == q.variance.shape == (8, 6)
-    assert it.recipe.decode(variables, hparams, z, {}).log_prob(batch["x"]).shape == (2, 8)
+    assert model.recipe.decode(variables, hparams, z, {}).log_prob(batch["x"]).shape == (2, 8)
     assert q.log_prob(z).shape == (2, 8) and np.isfinite(q.log_prob(z)).all()
 
 
 def test_pictures_of_predictions_have_a_column_for_each_horizon(subject):
-    it, variables, hparams, batch = subject
-    grid = draw_predictions(it.recipe.sequences.predict, jax.random.key(0), variables, hparams, batch)
+    model, variables, hparams, batch = subject
+    grid = draw_predictions(model.recipe.sequences.predict, jax.random.key(0), variables, hparams, batch)
     assert grid.images.shape == (6, 5, 8, 8, 1) and grid.column_labels[:2] == ("last seen", "truth +1")
 
 

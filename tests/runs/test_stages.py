@@ -148,8 +148,7 @@ def test_stages_must_have_names_of_their_own():
 
 
 def test_stages_draw_from_keys_of_their_own():
-    first, second = (it for it in testing.subjects("helpers.two_stages"))
-    from vaex.testing.subject import first_states
-
-    words = [jax.random.key_data(first_states(it).key) for it in (first, second)]
-    assert not jnp.any(jnp.all(words[0] == words[1], axis=-1))
+    first, second = (
+        jax.random.key_data(subject.first_states().key) for subject in testing.build_subjects("helpers.two_stages")
+    )
+    assert not jnp.any(jnp.all(first == second, axis=-1))

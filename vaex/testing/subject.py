@@ -1,13 +1,13 @@
-"""What the laws look at: a stage of a model on its TINY config and small random images, and runs of it that they share."""
+"""Subjects of the laws: a stage of a model on its TINY config and small random images, with runs of it that the laws share."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import types
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +15,6 @@ import numpy as np
 from vaex import data, models
 from vaex.configuration.flags import DataFlags, EvaluationFlags, RunFlags
 from vaex.configuration.settings import Member, Settings
-from vaex.core import Algorithm, Feed, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.runs import setup as experiment
 from vaex.runs import train as trainer
@@ -24,71 +23,28 @@ from vaex.training import loop, population
 from vaex.training import sharding as mesh
 from vaex.training.step import averaged_variables
 
+if TYPE_CHECKING:
+    from vaex.core import Algorithm, Batch, Feed, Recipe, TrainState, Variables
+
 BATCH = 8
 EXAMPLES = 32
 STEPS = 20
 QUICK = "jax_disable_most_optimizations"
 
 
-class Subject(NamedTuple):
-    """A stage of a model on small data: recipe, algorithm on stored batches, two members that differ in the learning rate.
+class NothingToCheck(Exception):
+    """Raised by a law that a model cannot break: there is nothing in it that the law is about. The message says what is missing."""
 
-    ``cache`` holds compiled programs and finished runs, so that the laws share them. ``stage``: counted from 0; ``finished``: the
-    stacked variables of the stages before, as they begin.
+
+class TrainingRun(NamedTuple):
+    """A compiled program, and what it gave after some chunks of steps.
+
+    ``carry``: the last one, shared and so not to be donated. ``rows``: metrics, [members, rows, metrics].
     """
 
-    name: str
-    recipe: Recipe
-    spec: Spec
-    algorithm: Algorithm
-    arrays: dict[str, np.ndarray]
-    feed: Feed
-    hparams: Any
-    cache: dict[Any, Any]
-    module: Any
-    stage: int = 0
-    finished: Mapping[str, Variables] = {}
-
-
-def images(shape: tuple[int, ...], count: int = EXAMPLES) -> dict[str, np.ndarray]:
-    """Random grey or colour images, or sequences of them (uint8), with labels, the same each time."""
-    rng = np.random.default_rng(0)
-    return {"x": rng.integers(0, 256, (count, *shape), np.uint8), "y": rng.integers(0, 10, count).astype(np.int32)}
-
-
-def subject(model: str | types.ModuleType, shape: tuple[int, ...] = (8, 8, 1), **changes: Any) -> Subject:
-    """The first stage of the model on its TINY config (with ``changes``) and random images of this shape."""
-    return subjects(model, shape, **changes)[0]
-
-
-def subjects(
-    model: str | types.ModuleType, shape: tuple[int, ...] = (8, 8, 1), *, abstract: bool = False, **changes: Any
-) -> list[Subject]:
-    """Each stage of the model as a subject, of images of this shape or sequences of some of them; ``abstract``: with the shapes
-    alone of what the stages before have learned."""
-    module = models.module(model) if isinstance(model, str) else model
-    length = models.frames(module)
-    shape = shape if length is None else (length, *shape)
-    config = module.Config(**{**getattr(module, "TINY", {}), **changes})
-    members = (Member(0, {}), Member(1, {"learning_rate": "ramp:0.003:0.001:10"}))
-    settings = Settings(
-        module.__name__, module, RunFlags(), DataFlags(), EvaluationFlags(), config, members, ("learning_rate",), {}
-    )
-    kind = "grey" if shape[-1] == 1 else "color"
-    facts = Spec("random", shape, kind, levels=256, num_classes=10, num_training_examples=EXAMPLES)
-    spec = experiment.resolve_spec(settings, facts)
-    recipe = experiment.build_recipe(settings, spec)
-    arrays = images(shape)
-    feed = data.resident_feed(arrays, BATCH, 0)
-    hparams, finished, found = experiment.stack_hparams(settings), {}, []
-    for index, stage in enumerate(recipe.stages):
-        stepper = trainer.stage_algorithm(stage, spec)
-        it = Subject(module.__name__, recipe, spec, stepper, arrays, feed, hparams, {}, module, index, dict(finished))
-        found.append(it)
-        if index + 1 < len(recipe.stages):
-            begun = jax.eval_shape(beginning(it), it.finished) if abstract else first_states(it)
-            finished[stage.name] = averaged_variables(begun)
-    return found
+    program: loop.Program
+    carry: loop.Carry
+    rows: np.ndarray
 
 
 @contextlib.contextmanager
@@ -103,113 +59,182 @@ def quickly() -> Iterator[None]:
         jax.config.update(QUICK, before)
 
 
-def example(it: Subject) -> dict[str, jax.Array]:
-    """The first batch as stored."""
-    return {name: jnp.asarray(values[:BATCH]) for name, values in it.arrays.items()}
-
-
-def inputs(it: Subject) -> dict[str, jax.Array]:
-    """Eight examples as model inputs."""
-    batch = example(it)
-    return batch | {"x": data.prepare(it.spec, jax.random.key(7), batch["x"])}
-
-
-def first_states(it: Subject, members: tuple[int, ...] = (0, 1)) -> Any:
-    """First states of the members, made anew each time, since training donates them."""
-    hparams = jax.tree.map(lambda leaf: leaf[np.asarray(members)], it.hparams)
-    finished = jax.tree.map(lambda leaf: leaf[np.asarray(members)], it.finished)
-    made: dict[str, Any] = {"stage": it.stage, "prepare": it.recipe.stages[it.stage].prepare, "finished": finished}
-    with quickly():  # all laws begin with the same bits, and the programs that draw them take long to compile
-        return population.init(it.algorithm, members, hparams, example(it), **made)
-
-
-def beginning(it: Subject, members: tuple[int, ...] = (0, 1)) -> Callable[[Any], Any]:
-    """What the stages before have learned -> the first states of the members, for tracing."""
-    return lambda finished: first_states(it._replace(finished=finished), members)
-
-
-def is_last(it: Subject) -> bool:
-    """Whether the recipe's own functions, which take the last stage's variables, may be called with this stage's."""
-    return it.stage == len(it.recipe.stages) - 1
-
-
 _member = jax.jit(population.member)
 
 
-def first_state(it: Subject, index: int = 0) -> Any:
-    """The first state of one member."""
-    if ("first", index) not in it.cache:
-        it.cache["first", index] = _member(first_states(it, (index,)), 0)
-    return it.cache["first", index]
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subject:
+    """A stage of a model on small data, and two members that differ in their seed and learning rate.
 
+    Attributes:
+      settings: the model with its TINY config, and both members.
+      recipe, spec: of the model and the data.
+      algorithm: the stage's, on batches as stored.
+      arrays, feed: the examples, as a data set holds them and as batches.
+      hparams: stacked over members.
+      stage: counted from 0.
+      finished: stage -> stacked variables of the stages before, as they begin.
+      cache: compiled programs and finished runs, which the laws share.
+    """
 
-def first_hparams(it: Subject) -> Any:
-    """Hyperparameters of the first member at the first step."""
-    return resolve(population.member(it.hparams, 0), np.int32(0))
+    settings: Settings
+    recipe: Recipe
+    spec: Spec
+    algorithm: Algorithm
+    arrays: dict[str, np.ndarray]
+    feed: Feed
+    hparams: Any
+    stage: int = 0
+    finished: Mapping[str, Variables] = dataclasses.field(default_factory=dict)
+    cache: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
+    def require_last_stage(self, purpose: str) -> None:
+        """Raise ``NothingToCheck`` unless the recipe's own functions may be called with this stage's variables.
 
-def compiled_step(it: Subject) -> Any:
-    """The algorithm's step, compiled alone and quickly; it may be traced once (chex's own counter is shared by all models)."""
-    if "step" not in it.cache:
-        traces = []
+        Args:
+          purpose: what takes the variables of the last stage.
+        """
+        last = self.recipe.stages[-1].name
+        if self.stage + 1 < len(self.recipe.stages):
+            raise NothingToCheck(f"{purpose} takes the variables of the last stage, {last}")
 
-        def step(state: Any, batch: Any) -> Any:
-            traces.append(batch)
-            assert len(traces) == 1, "the step was traced again; does it change a dtype or a weak type of its state?"
-            return it.algorithm.step(state, batch)
+    def stored_batch(self) -> Batch:
+        """Return the first batch as stored."""
+        return {name: jnp.asarray(values[:BATCH]) for name, values in self.arrays.items()}
 
-        it.cache["step"] = jax.jit(step)
-        with quickly():  # it compiles here
-            it.cache["step"](first_state(it), example(it))
-    return it.cache["step"]
+    def input_batch(self) -> Batch:
+        """Return the first batch as model inputs."""
+        batch = self.stored_batch()
+        return batch | {"x": data.prepare(self.spec, jax.random.key(7), batch["x"])}
 
+    def first_states(self, members: tuple[int, ...] = (0, 1)) -> TrainState:
+        """Return stacked first states of the members, new ones each time, since training donates them."""
+        hparams = jax.tree.map(lambda leaf: leaf[np.asarray(members)], self.hparams)
+        finished = jax.tree.map(lambda leaf: leaf[np.asarray(members)], self.finished)
+        prepare = self.recipe.stages[self.stage].prepare
+        with quickly():  # all laws begin with the same bits, and the programs that draw them take long to compile
+            return population.init(
+                self.algorithm,
+                members,
+                hparams,
+                self.stored_batch(),
+                stage=self.stage,
+                prepare=prepare,
+                finished=finished,
+            )
 
-def trained(
-    it: Subject, members: tuple[int, ...], strategy: str, *, chunks: tuple[int, ...] = (STEPS,), devices: int = 1
-) -> Any:
-    """The program, and the carry and the rows after the given chunks of steps; all kept, the carry not to be donated."""
-    name = (members, strategy, devices)
-    placement = mesh.choose(len(members), BATCH, devices)
-    program = ("program", len(members), strategy, devices)
-    exact = placement is None  # compiled as users do; what is divided is compared within a tolerance only
-    if (name, chunks) not in it.cache:
-        states = first_states(it, members)
-        if program not in it.cache:
-            with contextlib.nullcontext() if exact else quickly():
-                it.cache[program], carry = loop.compile_program(
-                    it.algorithm, it.feed, states, log_every=5, strategy=strategy, placement=placement
+    def states_after(self, members: tuple[int, ...] = (0, 1)) -> Callable[[Mapping[str, Variables]], TrainState]:
+        """Return a function for tracing: variables of the stages before -> stacked first states of the members."""
+        return lambda finished: dataclasses.replace(self, finished=finished).first_states(members)
+
+    def first_state(self, index: int = 0) -> TrainState:
+        """Return the first state of one member."""
+        if ("first", index) not in self.cache:
+            self.cache["first", index] = _member(self.first_states((index,)), 0)
+        return self.cache["first", index]
+
+    def first_hparams(self) -> Any:
+        """Return the hyperparameters of the first member at the first step."""
+        return resolve(population.member(self.hparams, 0), np.int32(0))
+
+    def compiled_step(self) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+        """Return the algorithm's step, compiled alone and quickly; it may be traced once (chex's own counter is shared by all
+        models)."""
+        if "step" not in self.cache:
+            traces = []
+
+            def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+                traces.append(batch)
+                assert len(traces) == 1, (
+                    "the step was traced again; does it change a dtype or a weak type of its state?"
                 )
-        else:
-            window = jnp.zeros((len(members), len(it.cache[program].metric_names)), jnp.float32)
-            carry = mesh.place(loop.Carry(states, window), placement, members=True)
-        rows, step = [], 0
-        for length in chunks:
-            carry, chunk = loop.run_chunk(it.cache[program], carry, step, step + length)
-            rows.append(chunk.rows)
-            step += length
-        it.cache[name, chunks] = carry, np.concatenate(rows, axis=1)
-    return it.cache[program], *it.cache[name, chunks]
+                return self.algorithm.step(state, batch)
+
+            self.cache["step"] = jax.jit(step)
+            with quickly():  # it compiles here
+                self.cache["step"](self.first_state(), self.stored_batch())
+        return self.cache["step"]
+
+    def trained(
+        self, members: tuple[int, ...], strategy: str, *, chunks: tuple[int, ...] = (STEPS,), devices: int = 1
+    ) -> TrainingRun:
+        """Train members in chunks of steps, or return the run that did so before."""
+        name = (members, strategy, devices)
+        if (name, chunks) not in self.cache:
+            program, carry = self._program(members, strategy, devices)
+            rows, step = [], 0
+            for length in chunks:
+                carry, chunk = loop.run_chunk(program, carry, step, step + length)
+                rows.append(chunk.rows)
+                step += length
+            self.cache[name, chunks] = TrainingRun(program, carry, np.concatenate(rows, axis=1))
+        return self.cache[name, chunks]
+
+    def _program(self, members: tuple[int, ...], strategy: str, devices: int) -> tuple[loop.Program, loop.Carry]:
+        """Return the program for so many members, compiled once, and the first carry."""
+        name = ("program", len(members), strategy, devices)
+        placement = mesh.choose(len(members), BATCH, devices)
+        states = self.first_states(members)
+        if name not in self.cache:
+            # compiled as users do where bits are compared; what is divided is compared within a tolerance only
+            with contextlib.nullcontext() if placement is None else quickly():
+                self.cache[name], carry = loop.compile_program(
+                    self.algorithm, self.feed, states, log_every=5, strategy=strategy, placement=placement
+                )
+            return self.cache[name], carry
+        window = jnp.zeros((len(members), len(self.cache[name].metric_names)), jnp.float32)
+        return self.cache[name], mesh.place(loop.Carry(states, window), placement, members=True)
 
 
-def values(tree: Any) -> Any:
-    """Arrays of a tree, keys as their words, so that they can be compared."""
-
-    def words(leaf: Any) -> np.ndarray:
-        return np.asarray(jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf)
-
-    return jax.tree.map(words, tree)
+def random_images(shape: tuple[int, ...], count: int = EXAMPLES) -> dict[str, np.ndarray]:
+    """Random grey or colour images, or sequences of them (uint8), with labels, the same each time."""
+    rng = np.random.default_rng(0)
+    return {"x": rng.integers(0, 256, (count, *shape), np.uint8), "y": rng.integers(0, 10, count).astype(np.int32)}
 
 
-def one_member(tree: Any, index: int) -> Any:
-    """One member's arrays; cut in NumPy, which compiles nothing."""
-    return population.member(values(tree), index)
+def build_subject(model: str | types.ModuleType, shape: tuple[int, ...] = (8, 8, 1), **options: Any) -> Subject:
+    """Build the first stage of a model; arguments as for ``build_subjects``."""
+    return build_subjects(model, shape, **options)[0]
 
 
-def equal(a: Any, b: Any) -> None:
-    """Raise AssertionError unless two trees agree bit for bit."""
-    chex.assert_trees_all_equal(values(a), values(b))
+def build_subjects(
+    model: str | types.ModuleType, shape: tuple[int, ...] = (8, 8, 1), *, abstract: bool = False, **options: Any
+) -> list[Subject]:
+    """Build a subject of each stage of a model.
+
+    Args:
+      model: a name of the registry, a dotted path, or the module itself.
+      shape: of an image; a model of sequences gets sequences of some of them.
+      abstract: take shapes alone for what the stages before have learned, which computes nothing.
+      options: fields of the model's ``Config`` that differ from its TINY config.
+    """
+    module = models.module(model) if isinstance(model, str) else model
+    settings = _settings(module, **options)
+    length = models.frames(module)
+    shape = shape if length is None else (length, *shape)
+    kind = "grey" if shape[-1] == 1 else "color"
+    raw = Spec("random", shape, kind, levels=256, num_classes=10, num_training_examples=EXAMPLES)
+    spec = experiment.resolve_spec(settings, raw)
+    recipe = experiment.build_recipe(settings, spec)
+    arrays = random_images(shape)
+    feed = data.resident_feed(arrays, BATCH, 0)
+    hparams = experiment.stack_hparams(settings)
+    finished: dict[str, Variables] = {}
+    subjects = []
+    for index, stage in enumerate(recipe.stages):
+        algorithm = trainer.stage_algorithm(stage, spec)
+        subject = Subject(settings, recipe, spec, algorithm, arrays, feed, hparams, index, dict(finished))
+        subjects.append(subject)
+        if index + 1 < len(recipe.stages):
+            state = jax.eval_shape(subject.states_after(), subject.finished) if abstract else subject.first_states()
+            finished[stage.name] = averaged_variables(state)
+    return subjects
 
 
-def close(a: Any, b: Any, tolerance: float = 1e-5) -> None:
-    """Raise AssertionError unless two trees agree within the tolerance, relative or absolute."""
-    chex.assert_trees_all_close(values(a), values(b), rtol=tolerance, atol=tolerance)
+def _settings(module: types.ModuleType, **options: Any) -> Settings:
+    """Settings of the model's TINY config with these options changed, and of two members."""
+    config = module.Config(**{**getattr(module, "TINY", {}), **options})
+    members = (Member(0, {}), Member(1, {"learning_rate": "ramp:0.003:0.001:10"}))
+    return Settings(
+        module.__name__, module, RunFlags(), DataFlags(), EvaluationFlags(), config, members, ("learning_rate",), {}
+    )
