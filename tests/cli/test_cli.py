@@ -244,6 +244,7 @@ def test_only_the_evaluation_is_done_again_where_only_it_changed(solo, extended,
     assert "is finished" in mean.out
 
 
+@pytest.mark.slow
 def test_rows_are_means_over_the_steps_since_the_last_one(extended, tmp_path, monkeypatch):
     """Also where a run goes on with another --log_every: rows of 5 up to 10, then one of steps 11 to 16."""
     from vaex.runs import report
@@ -389,6 +390,7 @@ def test_a_population_is_one_run_with_a_table(population):
     assert lines[2][2:5] == [f"{pair['mean']:.4g}", "±", f"{pair['standard_error']:.2g}"]
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 def test_a_member_equals_its_solo_run(tmp_path):
     """Member 2 is beta 2, seed 0. Its noise and start are its own; the batches are everyone's."""
@@ -428,6 +430,7 @@ def test_bernoulli_on_grey_values_is_a_cross_entropy(tmp_path):
     assert member["cross_entropy"] > 0 and "cross_entropy" in done.rows[0] and "elbo" not in done.rows[0]
 
 
+@pytest.mark.slow
 def test_vectors_of_real_numbers(tmp_path):
     np.savez(tmp_path / "wine.npz", x=np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32) * 3)
     words = (f"--dataset={tmp_path / 'wine.npz'}", "--epochs=2", "--log_every=1")
@@ -544,6 +547,7 @@ def test_results_survive_a_terminal_that_knows_no_unicode(solo):
     assert done.returncode == 0 and "is finished" in done.stdout and "\\xfc" in done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_cached_programs_change_no_number(tmp_path):
     """A run stopped at half, and gone on by programs from the cache, equals one that compiled everything."""
     fresh = train(tmp_path / "fresh", "--steps=20", "--compile_cache=off")

@@ -46,6 +46,7 @@ def run(tmp_path, name, *flags):
     return str(tmp_path / name)
 
 
+@pytest.mark.slow
 def test_runs_share_a_table_only_where_their_numbers_compare(tmp_path, capsys):
     plain = run(tmp_path, "plain", "--model=vae", "--eval_samples=2")
     swept = run(tmp_path, "swept", "--model=beta_vae", "--beta=1,4", "--seeds=0:2", "--eval_samples=2")

@@ -86,6 +86,7 @@ def test_elbo_and_log_weights_bound_the_discrete_model(changes):
     assert np.all(np.abs(weights.mean(0) - 1.0) < 4.5 * weights.std(0) / np.sqrt(4000) + 1e-4)
 
 
+@pytest.mark.slow
 def test_only_exact_samples_are_called_an_elbo():
     for changes, exact in (
         ({}, False),
@@ -165,6 +166,7 @@ def test_joint_log_weights_are_those_of_both_kinds_of_latents():
     np.testing.assert_allclose(it.log_weights(5), it.log_px(z) + log_p - log_q, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_pictures_of_codes_and_classes():
     it = Fresh(gumbel_vae).jitter()
     grid = it.figure("codes", y=np.arange(BATCH))

@@ -117,6 +117,7 @@ def test_the_losses_of_both_players(num_samples):
     assert it.metrics["total_correlation"].shape == (B,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("moving", "hparams"), [("critic", (0.0, 0.01)), ("vae", (0.01, 0.0))])
 def test_each_player_has_its_own_learning_rate(moving, hparams):
     recipe = factor_vae.build(factor_vae.Config(**factor_vae.TINY), SPEC)
@@ -138,6 +139,7 @@ def test_each_player_has_its_own_learning_rate(moving, hparams):
     assert changed == {"vae": moving == "vae", "critic": moving == "critic"}
 
 
+@pytest.mark.slow
 def test_the_critic_finds_the_total_correlation_of_latents_that_depend_on_each_other():
     """Encoder fixed and made to give z0 = z1 + noise; the critic, trained alone, estimates the Gaussian's value."""
     correlation = 0.9

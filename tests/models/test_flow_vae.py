@@ -25,6 +25,7 @@ def bent(**changes):
     return Fresh(flow_vae, **{**NONE, "latent_dim": 3, "sylvester_units": 2, **changes}).jitter()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "base"), [("iaf", "full"), *((kind, "diagonal") for kind in POSTERIORS[1:])])
 def test_posterior_density_is_the_bases_over_the_jacobian(kind, base):
     it = bent(posterior_flow=kind, posterior=base)
@@ -83,6 +84,7 @@ def test_householder_turns_the_gaussian_and_keeps_its_kl_to_the_standard_normal(
     assert np.abs(covariance - np.diag(np.diag(covariance))).max() > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["iaf", "householder"])
 def test_moments_are_those_of_many_draws(kind):
     q = bent(posterior_flow=kind).encode()
@@ -93,6 +95,7 @@ def test_moments_are_those_of_many_draws(kind):
     np.testing.assert_array_equal(q.mean, q.mean)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", POSTERIORS)
 def test_the_encoder_sets_each_examples_own_flow(kind):
     it = bent(posterior_flow=kind)
@@ -104,6 +107,7 @@ def test_the_encoder_sets_each_examples_own_flow(kind):
     assert max(learned) > 1e-6
 
 
+@pytest.mark.slow
 def test_pictures_of_flows():
     it = bent(posterior_flow="planar", prior_flow="real_nvp")
     before, after = it.figure("posterior_flow")

@@ -33,6 +33,7 @@ def noisy(q, noise):
 log_prob = jax.jit(lambda distribution, z: distribution.log_prob(z))
 
 
+@pytest.mark.slow
 def test_elbo_is_the_mean_log_weight(fresh):
     """In closed form and from samples, in the mean over many draws; and so is the KL of each layer."""
     outcomes = jax.jit(
@@ -114,12 +115,14 @@ def gradients(fresh):
     return jax.tree.leaves(fresh.gradients())
 
 
+@pytest.mark.slow
 def test_remat_and_scan_change_no_numbers(gradients):
     other = Fresh(hierarchical_vae, **TWO, remat=True, scan=False).jitter()
     for one, two in zip(gradients, jax.tree.leaves(other.gradients()), strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near(fresh):
     other = Fresh(hierarchical_vae, **TWO, compute="bfloat16").jitter()
     found, exact = other.outcome(), fresh.outcome()
@@ -128,6 +131,7 @@ def test_bfloat16_is_near(fresh):
     assert float(found.losses["vae"]) != float(exact.losses["vae"])
 
 
+@pytest.mark.slow
 def test_scales_are_bounded():
     """However far the networks go, no scale overflows, and all terms and gradients stay finite."""
     fresh, size = Fresh(hierarchical_vae, blocks="2x1"), 1e4
@@ -150,6 +154,7 @@ def test_beta_weighs_the_kl(fresh):
         np.testing.assert_allclose(found.losses["vae"], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_pictures(fresh):
     bars = fresh.figure("kl_by_layer")
     assert bars.labels == ("1: 1x1", "2: 2x2", "3: 2x2") and len(bars.heights) == 3
@@ -220,6 +225,7 @@ def test_vectors_are_refused():
         hierarchical_vae.build(hierarchical_vae.Config(), REAL)
 
 
+@pytest.mark.slow
 def test_mixture_of_logistics_as_output():
     fresh = Fresh(
         hierarchical_vae,
@@ -233,6 +239,7 @@ def test_mixture_of_logistics_as_output():
     assert fresh.recipe.likelihood.discrete and "mixture of 10" in fresh.recipe.likelihood.title
 
 
+@pytest.mark.slow
 def test_levels_are_the_networks_static_part(fresh):
     assert isinstance(fresh.encode().network, nets.TopDownNetwork)
     assert fresh.encode().network == Fresh(hierarchical_vae, **TWO).encode().network  # so compiled programs are shared

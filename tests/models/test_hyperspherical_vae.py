@@ -12,6 +12,7 @@ from vaex.errors import UserError
 from vaex.models.priors import hyperspherical_vae
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [2, 3, 10])
 def test_samples_of_posterior_and_prior_have_unit_norm(d):
     it = Fresh(hyperspherical_vae, latent_dim=d).jitter()
@@ -53,6 +54,7 @@ def test_codes_are_decoded_by_their_direction():
     assert np.abs(it.log_px(z) - it.log_px(-z)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_pictures_suit_the_sphere():
     it = Fresh(hyperspherical_vae).jitter()
     grid = it.figure("sphere")

@@ -209,6 +209,7 @@ def test_log_weights_sum_the_classes_and_never_see_the_label(name):
         np.testing.assert_allclose(whole, logsumexp(of_all, axis=-1) - np.log(3), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_stages_are_one_model_of_x():
     """Weights of x average to what the two parts give when z1 is drawn from the prior's side: E_p[p(x|z1)], by plain sampling."""
     recipe, variables = built(
@@ -252,6 +253,7 @@ def test_the_second_stage_leaves_the_first_as_it_is():
     assert set(after.variables.params) == {"m2"}
 
 
+@pytest.mark.slow
 def test_few_labels_teach_what_the_clusters_are_called():
     """Three clusters of images and one label each: nearly all unlabelled images are given their own."""
     rng = np.random.default_rng(3)

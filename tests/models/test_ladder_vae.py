@@ -70,6 +70,7 @@ def test_elbo_is_the_mean_log_weight(fresh):
     np.testing.assert_allclose(fresh.log_weights(3), fresh.log_px(z) + log_pz - log_q, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_batch_statistics(fresh):
     """Training uses the batch's own moments and tracks them; evaluation uses those tracked, and leaves them."""
     found = fresh.outcome(train=True).state["up_0_first"]

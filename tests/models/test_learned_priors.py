@@ -44,6 +44,7 @@ def test_the_objective_is_the_elbo_of_the_samples_that_the_decoder_sees():
     np.testing.assert_allclose(outcome.metrics["elbo"], elbo, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_pseudo_inputs_of_images_are_used_within_zero_and_one():
     it = Fresh(vamp_vae)
     shape = it.params["prior"]["inputs"].shape
@@ -99,6 +100,7 @@ def test_mixture_prior_is_the_weighted_sum_of_its_components():
     np.testing.assert_allclose(it.log_weights(5), by_hand(it, log_prior), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("posterior", ["diagonal", "full"])
 def test_one_standard_component_is_the_plain_vae(posterior):
     it, plain = Fresh(mixture_vae, components=1, posterior=posterior), Fresh(vae, posterior=posterior, kl="monte_carlo")
@@ -116,6 +118,7 @@ def test_components_used_counts_the_components_that_the_batch_falls_into():
     np.testing.assert_allclose(it.outcome().metrics["components_used"], 2.0, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_pictures_of_the_components():
     grid = Fresh(vamp_vae, components=30).figure("pseudo_inputs")
     assert grid.images.shape == (5, 12, 4, 4, 1) and grid.row_labels[:2] == ("pseudo-input", "sample")

@@ -9,10 +9,18 @@ from vaex import testing
 from vaex.models import MODELS
 
 pytestmark = pytest.mark.optimised
+# one of each kind: a plain VAE, two parameter groups, a tighter bound, stages and codes, a hierarchy, a sequence, labels
+REPRESENTATIVE = ("beta_vae", "factor_vae", "iwae", "vq_vae", "ladder_vae", "td_vae", "m2_vae")
+
+
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    """The laws of a model stay in one process; those of all models but a few are slow."""
+    group = pytest.mark.xdist_group(f"laws of {name}")
+    return [group] if name in REPRESENTATIVE else [group, pytest.mark.slow]
 
 
 @pytest.fixture(
-    scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(f"laws of {name}")) for name in MODELS]
+    scope="module", params=[pytest.param(name, marks=marks(name)) for name in MODELS]
 )
 def subject(request):
     """The model's stages on small data, and processor seconds of its laws, printed when they are done."""

@@ -93,6 +93,7 @@ def test_corruptions_are_what_they_are_called():
     np.testing.assert_allclose(list(shares["salt_and_pepper"].values()), [0.15, 0.7, 0.15], atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gaussian", "masking", "salt_and_pepper"])
 def test_denoising_asks_for_the_clean_image(kind):
     it = Made(denoising_autoencoder, corruption=kind)
@@ -153,6 +154,7 @@ def test_dropout_zeroes_codes_in_training_only_and_keeps_their_mean():
     assert 0.5 < kept.mean() < 0.95
 
 
+@pytest.mark.slow
 def test_training_brings_the_mean_activations_to_their_target():
     recipe = sparse_autoencoder.build(sparse_autoencoder.Config(**TINY), SPEC)
     stepper = recipe.stages[0].algorithm
@@ -207,6 +209,7 @@ def test_equal_codes_are_not_kept_together_and_the_number_narrows():
 # --- contractive ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 def test_the_jacobian_is_exact(network):
     it = Made(contractive_autoencoder, contractive_autoencoder.HParams(contraction=0.7), network=network, channels=(3,))
@@ -234,6 +237,7 @@ def test_the_jacobian_of_a_sigmoid_layer_is_the_paper_s():
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_contraction_lowers_the_jacobian_norm():
     found = {}
     recipe = contractive_autoencoder.build(contractive_autoencoder.Config(**TINY, activation="tanh"), SPEC)

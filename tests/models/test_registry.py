@@ -69,6 +69,7 @@ def test_other_words_are_refused(capsys):
     assert stop.value.code == 2 and "unrecognized arguments: vae" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, entry in MODELS.items() if entry.bound in TRAINED])
 def test_the_bound_that_the_registry_names_is_the_one_trained(name):
     found = models.module(name)

@@ -241,6 +241,7 @@ def test_a_run_foretells_frames_of_any_number_seen_and_refuses_what_it_cannot(su
             run.predict(key, x, steps, count)
 
 
+@pytest.mark.slow
 def test_codes_are_the_latents_of_all_frames_and_decode_to_sequences(subject):
     model, variables, hparams, batch = subject
     q = model.recipe.encode(jax.random.key(0), variables, hparams, batch)
@@ -250,6 +251,7 @@ def test_codes_are_the_latents_of_all_frames_and_decode_to_sequences(subject):
     assert q.log_prob(z).shape == (2, 8) and np.isfinite(q.log_prob(z)).all()
 
 
+@pytest.mark.slow
 def test_pictures_of_predictions_have_a_column_for_each_horizon(subject):
     model, variables, hparams, batch = subject
     grid = draw_predictions(model.recipe.sequences.predict, jax.random.key(0), variables, hparams, batch)

@@ -239,6 +239,7 @@ def test_dead_codes_are_put_on_vectors_of_the_batch():
         assert np.all(np.abs(after[:, None] - np.asarray(z).reshape(-1, 2)).sum(-1).min(1) < 1e-5) == moved
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"codebook": "gradient"}, *KINDS[1:3]], ids=["vector", "residual", "grouped"])
 def test_kmeans_begins_with_codebooks_that_leave_less(changes):
     z = jnp.asarray(np.random.default_rng(0).standard_normal((4, 3, 5, 2)) * 3.0 + 5.0, jnp.float32)
@@ -273,6 +274,7 @@ def test_labels_reach_the_prior_and_nothing_else():
         Built(SPEC._replace(num_classes=0), class_conditional=True)
 
 
+@pytest.mark.slow
 def test_colder_samples_are_likelier():
     it = Built()
     params, variables = it.second.params["prior"], it.second
@@ -286,6 +288,7 @@ def test_colder_samples_are_likelier():
     assert means[0] > means[1] + 0.1 > means[2] + 0.2
 
 
+@pytest.mark.slow
 def test_pictures():
     built = Built(**KINDS[2])
     batch = {"x": X, "y": Y}

@@ -89,6 +89,7 @@ def test_the_kl_is_that_of_its_levels(variables):
     np.testing.assert_allclose(metrics["elbo"], -metrics["reconstruction"] - metrics["kl"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_pictures_of_levels(variables):
     figures = {name: figure(KEY, variables[1], HPARAMS, {"x": X}) for name, figure in RECIPE.figures.items()}
     names = {"code_usage_0", "code_usage_1", "code_maps", "temperatures", "completions", "lower_levels", "top_edits"}

@@ -161,6 +161,7 @@ def exact_log_likelihood(run: codec.Run, x: np.ndarray) -> np.ndarray:
     return np.asarray(jax.nn.logsumexp(np.asarray(log_px, np.float64) + log_prior[:, None], axis=0))
 
 
+@pytest.mark.slow
 def test_importance_weights_have_the_exact_mean(run, digits):
     """exp of the estimate is unbiased for p(x): its mean over keys is the quadrature's, within four standard errors."""
     x = digits[:6]

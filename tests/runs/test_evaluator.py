@@ -48,6 +48,7 @@ def write(path, train, test):
     return str(path)
 
 
+@pytest.mark.slow
 def test_a_split_larger_than_the_memory_is_evaluated_and_drawn(tmp_path):
     """Its 156 MB would take 620 as floats."""
     if not pathlib.Path("/proc/self/status").exists():
@@ -96,6 +97,7 @@ def run_with(tmp_path, monkeypatch, name, **limits):
     return json.loads((tmp_path / name / "summary.json").read_text())["members"][0]
 
 
+@pytest.mark.slow
 def test_large_images_come_in_smaller_batches_and_fewer_neighbours(tmp_path, monkeypatch, capsys):
     """Seven digits of 64 values each: with other draws, and so other numbers, but of the same quantities."""
     whole = run_with(tmp_path, monkeypatch, "whole")

@@ -116,6 +116,7 @@ def test_the_reported_accuracy_is_the_codecs(trained):
     assert summary["members"][0]["accuracy"] == pytest.approx(np.mean(np.asarray(found) == test["y"]), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_evaluation_of_a_classifier_never_sees_the_splits_labels(trained, tmp_path):
     """With other test labels, only the numbers that compare with them change."""
     splits = data.load("digits").splits
@@ -161,6 +162,7 @@ def untrained(model):
     return codec.Run(recipe, SPEC, variables, resolve(population.member(hparams, 0), np.int32(0)), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["conditional_vae", *CLASSIFIERS])
 def test_labels_choose_what_is_encoded_decoded_and_sampled(model):
     run = untrained(model)

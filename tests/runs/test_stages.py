@@ -61,6 +61,7 @@ def test_a_stage_sees_the_averaged_parameters_of_its_own_member(whole):
     assert loaded.sample(jax.random.key(0), 3).shape == (3, 8, 8, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 def test_a_member_equals_its_solo_run_in_every_stage(tmp_path):
     words = ("--seeds=1", "--learning_rate=0.001", "--average_decay=0.9", "--devices=1")
@@ -70,6 +71,7 @@ def test_a_member_equals_its_solo_run_in_every_stage(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, solo.variables, both.variables)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_in_either_stage_goes_on_to_the_same_numbers(whole, tmp_path):
     directory, _ = whole
     words = ("--seeds=0:2", "--learning_rate=0.001", "--average_decay=0.9", "--checkpoint_every=10")
@@ -101,6 +103,7 @@ def interrupted(directory, words, *, after):
     return len(saves)
 
 
+@pytest.mark.slow
 def test_a_later_stage_can_go_on_but_an_earlier_one_cannot(tmp_path, capsys):
     run(tmp_path / "run", "--steps=10", "--prior_steps=5")
     assert run(tmp_path / "run", "--steps=10", "--prior_steps=8")["stage_steps"] == {"prior": 8}

@@ -74,6 +74,7 @@ def test_members_equal_their_solo_runs(stepper, solo, strategy, compare):
     assert all(np.abs(weights[i] - weights[j]).max() > 1e-3 for i, j in ((0, 1), (0, 2), (1, 2))), "members differ"
 
 
+@pytest.mark.slow
 def test_constants_round_alike_in_both_loops():
     """Zeros that a model closes over (a prior's mean) would be folded away in a loop, but not in a loop within a loop."""
     prior = distributions.Normal(jnp.zeros(2), 1.0, event_ndims=1)
@@ -197,6 +198,7 @@ sys.exit(code or jax.device_count() != 2)
 """
 
 
+@pytest.mark.slow
 def test_a_population_uses_all_cores_and_its_members_equal_solo_runs_to_the_bit(tmp_path, capsys):
     flags = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
     env = os.environ | {

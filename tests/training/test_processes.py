@@ -64,6 +64,7 @@ def alone():
     return flat("alone", loop.fit(program, carry, 0, STEPS).state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("what", "tolerance"), [("divided", 1e-5), ("resumed", 1e-5), ("members", 0)])
 def test_two_processes_train_what_one_does(found, alone, what, tolerance):
     for process in found:
@@ -75,6 +76,7 @@ def test_two_processes_train_what_one_does(found, alone, what, tolerance):
             np.testing.assert_array_equal(values, found[0][f"{what}_{index}"])
 
 
+@pytest.mark.slow
 def test_each_process_reads_its_half_of_every_batch(found):
     one_row_for_shapes = BATCH_SIZE
     for process in found:
@@ -82,11 +84,13 @@ def test_each_process_reads_its_half_of_every_batch(found):
         assert process["taken"] == one_row_for_shapes + (1 + STEPS) * BATCH_SIZE // 2
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_all(found):
     assert str(found[0]["error"]) == str(found[1]["error"])
     assert "member 0 at step" in str(found[0]["error"])
 
 
+@pytest.mark.slow
 def test_the_command_line_trains_continues_and_finishes(tmp_path):
     flags = [
         "--model=vae",

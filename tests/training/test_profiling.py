@@ -128,6 +128,7 @@ def test_a_process_that_is_not_the_first_cuts_its_chunks_alike_and_writes_nothin
     assert not (tmp_path / "profile").exists()
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capsys):
     """It traces, changes no number, asks for steps where none are left, and --overwrite clears its folder."""
 
