@@ -19,9 +19,7 @@ def marks(name: str) -> list[pytest.MarkDecorator]:
     return [group] if name in REPRESENTATIVE else [group, pytest.mark.slow]
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param(name, marks=marks(name)) for name in MODELS]
-)
+@pytest.fixture(scope="module", params=[pytest.param(name, marks=marks(name)) for name in MODELS])
 def subject(request):
     """The model's stages on small data, and processor seconds of its laws, printed when they are done."""
     seconds: dict[str, float] = {}
