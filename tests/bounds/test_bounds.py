@@ -43,7 +43,7 @@ def test_renyi_bound_at_its_special_orders():
     np.testing.assert_allclose(bounds.renyi_bound(w, 0.0), bounds.importance_bound(w), rtol=1e-6)
     np.testing.assert_allclose(bounds.renyi_bound(w, 1.0), jnp.mean(w, 0), rtol=1e-6)
     np.testing.assert_allclose(bounds.renyi_bound(w, -1e5), jnp.max(w, 0), atol=1e-4)
-    np.testing.assert_allclose(bounds.renyi_bound(w, -2.0), bounds.cubo(w, 3.0), rtol=1e-6)
+    np.testing.assert_allclose(bounds.renyi_bound(w, -2.0), bounds.chi_upper_bound(w, 3.0), rtol=1e-6)
 
 
 def test_renyi_bound_is_smooth_in_alpha_and_differentiable_there():
@@ -67,28 +67,34 @@ def test_renyi_bound_is_smooth_in_alpha_and_differentiable_there():
 def test_groups_and_mixtures_of_importance_bounds():
     w = jnp.asarray(weights(shape=(4, 5, B)), jnp.float32)
     by_hand = np.mean([np.log(np.mean(np.exp(group), 0)) for group in weights(shape=(4, 5, B))], 0)
-    np.testing.assert_allclose(bounds.miwae_bound(w), by_hand, rtol=1e-5)
-    pair = bounds.piwae_bounds(w)
+    np.testing.assert_allclose(bounds.mean_importance_bound(w), by_hand, rtol=1e-5)
+    pair = bounds.partial_importance_bounds(w)
     np.testing.assert_allclose(pair.encoder, by_hand, rtol=1e-5)
     np.testing.assert_allclose(pair.decoder, bounds.importance_bound(w.reshape(20, B)), rtol=1e-6)
-    mixed = bounds.ciwae_bound(w[0], 0.25)
+    mixed = bounds.combined_importance_bound(w[0], 0.25)
     np.testing.assert_allclose(mixed, 0.25 * w[0].mean(0) + 0.75 * bounds.importance_bound(w[0]), rtol=1e-6)
-    np.testing.assert_allclose(bounds.miwae_bound(w[:, :1]), jnp.mean(w[:, 0], 0), rtol=1e-6)  # k = 1 is the elbo
+    np.testing.assert_allclose(
+        bounds.mean_importance_bound(w[:, :1]), jnp.mean(w[:, 0], 0), rtol=1e-6
+    )  # k = 1 is the elbo
 
 
 def test_upper_bounds_from_raw_weights():
     w = weights()
-    np.testing.assert_allclose(bounds.cubo(jnp.asarray(w)), 0.5 * np.log(np.mean(np.exp(2 * w), 0)), rtol=1e-5)
+    np.testing.assert_allclose(
+        bounds.chi_upper_bound(jnp.asarray(w)), 0.5 * np.log(np.mean(np.exp(2 * w), 0)), rtol=1e-5
+    )
     normal = np.exp(w) / np.exp(w).sum(0)
-    np.testing.assert_allclose(bounds.eubo(jnp.asarray(w)), (normal * w).sum(0), rtol=1e-5)
-    np.testing.assert_allclose(bounds.eubo(jnp.asarray(w), samples="posterior"), w.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(bounds.evidence_upper_bound(jnp.asarray(w)), (normal * w).sum(0), rtol=1e-5)
+    np.testing.assert_allclose(bounds.evidence_upper_bound(jnp.asarray(w), samples="posterior"), w.mean(0), rtol=1e-5)
 
 
 def test_thermodynamic_sums_enclose_the_integral_and_meet():
     w = jnp.asarray(weights(), jnp.float32)
     ends = [0.0, 1.0]
     np.testing.assert_allclose(bounds.thermodynamic_bound(w, ends), w.mean(0), rtol=1e-5)
-    np.testing.assert_allclose(bounds.thermodynamic_bound(w, ends, side="upper"), bounds.eubo(w), rtol=1e-5)
+    np.testing.assert_allclose(
+        bounds.thermodynamic_bound(w, ends, side="upper"), bounds.evidence_upper_bound(w), rtol=1e-5
+    )
     # on fixed samples the integral of the reweighted mean is exactly the importance bound
     grid = jnp.linspace(0, 1, 2001)
     lower, upper = (bounds.thermodynamic_bound(w, grid, side=side) for side in ("lower", "upper"))
@@ -162,9 +168,9 @@ def test_upper_bounds_lie_above_by_their_exact_gaps():
     forward = model.kl_from_posterior(q_mean, q_variance)
     shares = np.asarray(bounds.normalized_weights(w), np.float64)
     error = math.sqrt(np.sum(shares**2 * (np.asarray(w) - exact - forward) ** 2))  # of a self-normalised mean
-    assert abs(float(bounds.eubo(w)) - exact - forward) < 4 * error
+    assert abs(float(bounds.evidence_upper_bound(w)) - exact - forward) < 4 * error
     chi = np.exp(2 * (np.asarray(w, np.float64) - exact))
-    gap = float(bounds.cubo(w)) - exact
+    gap = float(bounds.chi_upper_bound(w)) - exact
     assert gap > 0
     np.testing.assert_allclose(
         gap, 0.5 * math.log(model.chi_square_moment(q_mean, q_variance)), atol=4 * chi.std() / math.sqrt(chi.size)
@@ -174,7 +180,7 @@ def test_upper_bounds_lie_above_by_their_exact_gaps():
     direct = log_joint - Normal(q_mean, log_scale=jnp.full(model.latents, -0.5)).log_prob(jnp.asarray(z))
     mean, error = mean_and_error(direct)
     assert abs(mean - exact - forward) < 4 * error
-    np.testing.assert_allclose(bounds.eubo(direct, samples="posterior"), mean, rtol=1e-5)
+    np.testing.assert_allclose(bounds.evidence_upper_bound(direct, samples="posterior"), mean, rtol=1e-5)
 
 
 def test_everything_is_tight_at_the_exact_posterior_in_float64():
@@ -184,12 +190,17 @@ def test_everything_is_tight_at_the_exact_posterior_in_float64():
         w = estimates(model, jax.random.key(0), 8, 4, posterior=lambda x: model.posterior())
 
         grid, side = [0.0, 0.2, 1.0], "upper"
-        tight = (
-            bounds.importance_bound, bounds.cubo, bounds.eubo, lambda w: bounds.ciwae_bound(w, 0.3),
-            lambda w: bounds.renyi_bound(w, 0.5), lambda w: bounds.renyi_bound(w, -3.0),
-            lambda w: bounds.miwae_bound(w.reshape(2, 4, 4)), lambda w: bounds.thermodynamic_bound(w, grid),
+        tight = [
+            bounds.importance_bound,
+            bounds.chi_upper_bound,
+            bounds.evidence_upper_bound,
+            lambda w: bounds.combined_importance_bound(w, 0.3),
+            lambda w: bounds.renyi_bound(w, 0.5),
+            lambda w: bounds.renyi_bound(w, -3.0),
+            lambda w: bounds.mean_importance_bound(w.reshape(2, 4, 4)),
+            lambda w: bounds.thermodynamic_bound(w, grid),
             lambda w: bounds.thermodynamic_bound(w, grid, side=side),
-        )  # fmt: skip
+        ]
         for value in jax.jit(lambda w: [bound(w) for bound in tight])(w):
             np.testing.assert_allclose(value, exact, atol=1e-10)
 
@@ -303,14 +314,14 @@ def test_bounds_of_a_discrete_latent_by_enumeration():
 
 FROM_WEIGHTS = {
     "importance_bound": bounds.importance_bound,
-    "miwae_bound": lambda w: bounds.miwae_bound(w.reshape(2, -1, *w.shape[1:])),
-    "ciwae_bound": lambda w: bounds.ciwae_bound(w, 0.5),
-    "piwae_bounds": lambda w: bounds.piwae_bounds(w.reshape(2, -1, *w.shape[1:])).decoder,
+    "mean_importance_bound": lambda w: bounds.mean_importance_bound(w.reshape(2, -1, *w.shape[1:])),
+    "combined_importance_bound": lambda w: bounds.combined_importance_bound(w, 0.5),
+    "partial_importance_bounds": lambda w: bounds.partial_importance_bounds(w.reshape(2, -1, *w.shape[1:])).decoder,
     "renyi_bound": lambda w: bounds.renyi_bound(w, 0.5),
     "renyi_bound at 1": lambda w: bounds.renyi_bound(w, 1.0),
     "renyi_bound below 0": lambda w: bounds.renyi_bound(w, -2.0),
-    "cubo": bounds.cubo,
-    "eubo": bounds.eubo,
+    "chi_upper_bound": bounds.chi_upper_bound,
+    "evidence_upper_bound": bounds.evidence_upper_bound,
     "thermodynamic_bound": lambda w: bounds.thermodynamic_bound(w, [0.0, 0.3, 1.0]),
 }
 
@@ -345,7 +356,11 @@ def test_an_impossible_sample_spoils_nothing_but_the_elbo_kind(name):
     w = weights().astype(np.float32)
     w[0] = -np.inf
     value = compiled(name)(w)
-    if name in ("ciwae_bound", "renyi_bound at 1", "thermodynamic_bound"):  # the mean of log weights is -inf by right
+    if name in (
+        "combined_importance_bound",
+        "renyi_bound at 1",
+        "thermodynamic_bound",
+    ):  # the mean of log weights is -inf by right
         assert np.all(np.isneginf(value))
     else:
         assert np.all(np.isfinite(value))
@@ -376,10 +391,10 @@ def test_dtypes_jit_and_vmap(name, dtype):
         ),
         (lambda: bounds.renyi_bound(jnp.zeros((0, 2)), 0.5), "renyi_bound: log_weights has shape"),
         (lambda: bounds.renyi_bound(jnp.zeros(2), jnp.zeros(3)), "expected a scalar; vmap"),
-        (lambda: bounds.miwae_bound(jnp.zeros(4)), "m groups of k samples"),
-        (lambda: bounds.piwae_bounds(jnp.zeros((0, 4))), "m groups of k samples"),
-        (lambda: bounds.cubo(jnp.zeros(4), 0.5), "expected at least 1"),
-        (lambda: bounds.eubo(jnp.zeros(4), samples="p"), "expected q or posterior"),
+        (lambda: bounds.mean_importance_bound(jnp.zeros(4)), "m groups of k samples"),
+        (lambda: bounds.partial_importance_bounds(jnp.zeros((0, 4))), "m groups of k samples"),
+        (lambda: bounds.chi_upper_bound(jnp.zeros(4), 0.5), "expected at least 1"),
+        (lambda: bounds.evidence_upper_bound(jnp.zeros(4), samples="p"), "expected q or posterior"),
         (lambda: bounds.thermodynamic_bound(jnp.zeros(4), [0.0]), r"temperatures has shape \(1,\)"),
         (lambda: bounds.thermodynamic_bound(jnp.zeros(4), [0.1, 1.0]), "rising from 0 to 1"),
         (lambda: bounds.thermodynamic_bound(jnp.zeros(4), [0.0, 0.6, 0.5, 1.0]), "rising from 0 to 1"),

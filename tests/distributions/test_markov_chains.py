@@ -69,7 +69,7 @@ def test_chains_find_the_exact_posterior_of_probabilistic_pca_and_its_upper_boun
     q = Normal(jnp.asarray(model.centre + 0.3, jnp.float32), log_scale=jnp.full(2, -0.5))
     positions = jnp.asarray(z, jnp.float32)
     weights = jax.vmap(jax.vmap(log_joint))(positions) - q.log_prob(positions)
-    upper = bounds.eubo(jnp.swapaxes(weights, 0, 1), samples="posterior")  # one value per chain
+    upper = bounds.evidence_upper_bound(jnp.swapaxes(weights, 0, 1), samples="posterior")  # one value per chain
     gap = model.kl_from_posterior(model.centre + 0.3, math.exp(-1.0) * np.eye(2))
     assert agrees(np.asarray(upper, np.float64), np.array(model.log_likelihood() + gap))
 
@@ -84,7 +84,7 @@ def test_the_upper_bound_of_a_nonlinear_decoder_by_chains_and_by_quadrature():
 
     z = jnp.asarray(chains(log_joint, q.sample(jax.random.key(1), (CHAINS,)), 0.25), jnp.float32)
     weights = jax.vmap(jax.vmap(log_joint))(z) - q.log_prob(z)
-    upper = np.asarray(bounds.eubo(jnp.swapaxes(weights, 0, 1), samples="posterior"), np.float64)
+    upper = np.asarray(bounds.evidence_upper_bound(jnp.swapaxes(weights, 0, 1), samples="posterior"), np.float64)
     grid = np.linspace(-8, 8, 4001)
     joint = np.asarray(jax.vmap(log_joint)(jnp.asarray(grid, jnp.float32)[:, None]), np.float64)
     log_q = np.asarray(q.log_prob(jnp.asarray(grid, jnp.float32)[:, None]), np.float64)

@@ -10,7 +10,7 @@ import pytest
 from helpers.oracles import LinearGaussian
 
 from vaex import estimators
-from vaex.bounds import cubo, importance_bound, renyi_bound
+from vaex.bounds import chi_upper_bound, importance_bound, renyi_bound
 from vaex.distributions import Bernoulli, Categorical, Normal
 
 DRAWS = 40_000
@@ -174,7 +174,7 @@ def exact_of_two(bound) -> dict[str, np.ndarray]:
         return jax.tree.map(np.asarray, jax.grad(expected)(params))
 
 
-BOUNDS = {"iwae": IWAE, "renyi": RENYI, "cubo": {"bound": cubo}, "elbo": MEAN}
+BOUNDS = {"iwae": IWAE, "renyi": RENYI, "chi_upper_bound": {"bound": chi_upper_bound}, "elbo": MEAN}
 
 
 @pytest.mark.parametrize("bound", BOUNDS)

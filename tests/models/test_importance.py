@@ -9,7 +9,7 @@ import pytest
 import scipy.special
 
 from vaex import estimators
-from vaex.bounds import ciwae_bound, importance_bound, miwae_bound, renyi_bound
+from vaex.bounds import combined_importance_bound, importance_bound, mean_importance_bound, renyi_bound
 from vaex.cli.parse import parse
 from vaex.data.spec import Spec
 from vaex.errors import UserError
@@ -85,11 +85,11 @@ def test_losses_and_metrics_by_hand(name, hparams, changes, bounds):
 
 # --- gradients -----------------------------------------------------------------------------------------------------------
 
-GROUPED = lambda w: miwae_bound(w.reshape(2, 2, *w.shape[1:]))  # noqa: E731
+GROUPED = lambda w: mean_importance_bound(w.reshape(2, 2, *w.shape[1:]))  # noqa: E731
 ORACLES = [
     *(("iwae", flag, {"num_samples": 4}, {"vae": importance_bound}) for flag in importance.ESTIMATORS),
     ("miwae", "dreg", {"num_samples": 2, "num_groups": 2}, {"vae": GROUPED}),
-    ("ciwae", "dreg", {"num_samples": 4}, {"vae": lambda w: ciwae_bound(w, 0.5)}),
+    ("ciwae", "dreg", {"num_samples": 4}, {"vae": lambda w: combined_importance_bound(w, 0.5)}),
     ("renyi_vae", "dreg", {"num_samples": 4}, {"vae": lambda w: renyi_bound(w, 0.5)}),
     ("piwae", "dreg", {"num_samples": 2, "num_groups": 2}, {"encoder": GROUPED, "decoder": importance_bound}),
 ]

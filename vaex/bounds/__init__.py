@@ -1,41 +1,51 @@
 """Bounds on the log-likelihood. Lower bounds go up; everything is in nats and per example, nothing is averaged over a batch.
 
 From raw terms: ``elbo``, ``free_bits``, ``capacity_penalty``. From an encoder and a decoder in one call: ``estimate_elbo``,
-``estimate_log_weights``. From log weights with samples first: ``importance_bound`` and its relatives, ``renyi_bound``, the upper
-bounds ``cubo`` and ``eubo``, ``thermodynamic_bound``.
+``estimate_log_weights``. From log weights, samples first:
+
+| function | known as | side of log p(x) |
+|---|---|---|
+| ``importance_bound`` | IWAE | lower |
+| ``mean_importance_bound`` | MIWAE | lower |
+| ``combined_importance_bound`` | CIWAE | lower |
+| ``partial_importance_bounds`` | PIWAE | lower |
+| ``renyi_bound`` | VR bound | lower for alpha >= 0, upper for alpha < 0 |
+| ``thermodynamic_bound`` | TVO | either |
+| ``chi_upper_bound`` | CUBO | upper |
+| ``evidence_upper_bound`` | EUBO | upper |
 """
 
 from vaex.bounds.evidence import ElboTerms, capacity_penalty, elbo, elbo_terms, estimate_elbo, free_bits
 from vaex.bounds.importance import (
-    PiwaeBounds,
-    ciwae_bound,
+    PartialImportanceBounds,
+    combined_importance_bound,
     effective_sample_size,
     estimate_log_weights,
     importance_bound,
-    miwae_bound,
+    mean_importance_bound,
     normalized_weights,
-    piwae_bounds,
+    partial_importance_bounds,
     renyi_bound,
 )
-from vaex.bounds.upper import cubo, eubo, thermodynamic_bound
+from vaex.bounds.upper import chi_upper_bound, evidence_upper_bound, thermodynamic_bound
 
 __all__ = [
     "ElboTerms",
-    "PiwaeBounds",
+    "PartialImportanceBounds",
     "capacity_penalty",
-    "ciwae_bound",
-    "cubo",
+    "chi_upper_bound",
+    "combined_importance_bound",
     "effective_sample_size",
     "elbo",
     "elbo_terms",
     "estimate_elbo",
     "estimate_log_weights",
-    "eubo",
+    "evidence_upper_bound",
     "free_bits",
     "importance_bound",
-    "miwae_bound",
+    "mean_importance_bound",
     "normalized_weights",
-    "piwae_bounds",
+    "partial_importance_bounds",
     "renyi_bound",
     "thermodynamic_bound",
 ]

@@ -73,7 +73,7 @@ def importance_bound(log_weights: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(log_weights, axis=0) - math.log(log_weights.shape[0])
 
 
-def miwae_bound(log_weights: jax.Array) -> jax.Array:
+def mean_importance_bound(log_weights: jax.Array) -> jax.Array:
     r"""Mean of m importance bounds of k samples each (MIWAE), in nats.
 
     Args:
@@ -81,16 +81,16 @@ def miwae_bound(log_weights: jax.Array) -> jax.Array:
     Returns: [...]; between the elbo (k = 1) and the importance bound of all samples (m = 1), in expectation.
     Raises: ValueError if the first two axes are missing or empty.
     Example:
-      >>> print(f"{miwae_bound(jnp.log(jnp.array([[1.0, 3.0], [2.0, 6.0]]))):.4f}")
+      >>> print(f"{mean_importance_bound(jnp.log(jnp.array([[1.0, 3.0], [2.0, 6.0]]))):.4f}")
       1.0397
 
     References: Rainforth et al. 2018, eq. 14.
     """
-    log_weights = _groups_first("miwae_bound", log_weights)
+    log_weights = _groups_first("mean_importance_bound", log_weights)
     return jnp.mean(importance_bound(jnp.swapaxes(log_weights, 0, 1)), axis=0)
 
 
-def ciwae_bound(log_weights: jax.Array, mix: ArrayLike) -> jax.Array:
+def combined_importance_bound(log_weights: jax.Array, mix: ArrayLike) -> jax.Array:
     r"""Combination of the elbo and the importance bound (CIWAE): :math:`\beta\,\mathrm{ELBO} + (1-\beta)\,\mathrm{IWAE}_k`.
 
     Args:
@@ -99,24 +99,24 @@ def ciwae_bound(log_weights: jax.Array, mix: ArrayLike) -> jax.Array:
     Returns: [...], nats.
     Raises: ValueError if there is no sample axis or it is empty.
     Example:
-      >>> print(f"{ciwae_bound(jnp.log(jnp.array([1.0, 3.0])), 0.5):.4f}")
+      >>> print(f"{combined_importance_bound(jnp.log(jnp.array([1.0, 3.0])), 0.5):.4f}")
       0.6212
 
     References: Rainforth et al. 2018, eq. 15.
     """
-    log_weights = samples_first("ciwae_bound", log_weights)
+    log_weights = samples_first("combined_importance_bound", log_weights)
     share = jnp.asarray(mix, log_weights.dtype)
     return share * jnp.mean(log_weights, axis=0) + (1.0 - share) * importance_bound(log_weights)
 
 
-class PiwaeBounds(NamedTuple):
+class PartialImportanceBounds(NamedTuple):
     """``decoder``: the bound that trains the generative network; ``encoder``: the one that trains the inference network."""
 
     decoder: jax.Array
     encoder: jax.Array
 
 
-def piwae_bounds(log_weights: jax.Array) -> PiwaeBounds:
+def partial_importance_bounds(log_weights: jax.Array) -> PartialImportanceBounds:
     """The two targets of PIWAE from one set of samples: IWAE over all m k samples, and MIWAE over m groups of k.
 
     Train each network by the gradient of its own target alone; adding the two would mix them.
@@ -126,15 +126,15 @@ def piwae_bounds(log_weights: jax.Array) -> PiwaeBounds:
     Returns: both bounds, [...] each, nats.
     Raises: ValueError if the first two axes are missing or empty.
     Example:
-      >>> bounds = piwae_bounds(jnp.log(jnp.array([[1.0, 3.0], [2.0, 6.0]])))
+      >>> bounds = partial_importance_bounds(jnp.log(jnp.array([[1.0, 3.0], [2.0, 6.0]])))
       >>> print(f"{bounds.decoder:.4f} {bounds.encoder:.4f}")
       1.0986 1.0397
 
     References: Rainforth et al. 2018, section 5.
     """
-    log_weights = _groups_first("piwae_bounds", log_weights)
+    log_weights = _groups_first("partial_importance_bounds", log_weights)
     together = log_weights.reshape(-1, *log_weights.shape[2:])
-    return PiwaeBounds(importance_bound(together), miwae_bound(log_weights))
+    return PartialImportanceBounds(importance_bound(together), mean_importance_bound(log_weights))
 
 
 def renyi_bound(log_weights: jax.Array, alpha: ArrayLike) -> jax.Array:

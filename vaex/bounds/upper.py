@@ -13,11 +13,11 @@ from jax.typing import ArrayLike
 from vaex.bounds.importance import normalized_weights, power_mean, samples_first
 
 
-def cubo(log_weights: jax.Array, n: ArrayLike = 2.0) -> jax.Array:
+def chi_upper_bound(log_weights: jax.Array, n: ArrayLike = 2.0) -> jax.Array:
     r"""Chi upper bound :math:`\frac1n \log \frac1k\sum_i w_i^n`, in nats.
 
     With infinitely many samples an upper bound on log p(x) for n >= 1, tight where q is the posterior. From k samples the
-    logarithm makes it come out too low on average; :math:`e^{n\,\mathrm{CUBO}}` is unbiased. It is the Renyi bound of order 1 - n.
+    logarithm makes it come out too low on average; :math:`e^{n B}` is unbiased. It is the Renyi bound of order 1 - n.
 
     Args:
       log_weights: [k, ...], samples of q first.
@@ -25,20 +25,20 @@ def cubo(log_weights: jax.Array, n: ArrayLike = 2.0) -> jax.Array:
     Returns: [...].
     Raises: ValueError if there is no sample axis or it is empty, or n is a number below 1.
     Example:
-      >>> print(f"{cubo(jnp.log(jnp.array([1.0, 3.0]))):.4f}")
+      >>> print(f"{chi_upper_bound(jnp.log(jnp.array([1.0, 3.0]))):.4f}")
       0.8047
 
     References: Dieng et al. 2017, eq. 3.
     """
-    log_weights = samples_first("cubo", log_weights)
+    log_weights = samples_first("chi_upper_bound", log_weights)
     if not isinstance(n, Tracer) and not np.all(np.asarray(n) >= 1):
         raise ValueError(
-            f"cubo: n is {n}, expected at least 1; below, renyi_bound(log_weights, 1 - n) is a lower bound"
+            f"chi_upper_bound: n is {n}, expected at least 1; below, renyi_bound(log_weights, 1 - n) is a lower bound"
         )
     return power_mean(log_weights, jnp.asarray(n, log_weights.dtype))
 
 
-def eubo(log_weights: jax.Array, *, samples: Literal["q", "posterior"] = "q") -> jax.Array:
+def evidence_upper_bound(log_weights: jax.Array, *, samples: Literal["q", "posterior"] = "q") -> jax.Array:
     r"""Evidence upper bound :math:`E_{p(z|x)}[\log p(x, z) - \log q(z|x)] = \log p(x) + \mathrm{KL}(p(z|x)\,\|\,q)`, in nats.
 
     Args:
@@ -50,14 +50,14 @@ def eubo(log_weights: jax.Array, *, samples: Literal["q", "posterior"] = "q") ->
     Raises: ValueError if there is no sample axis or it is empty, or ``samples`` is another word.
     Example:
       >>> weights = jnp.log(jnp.array([1.0, 3.0]))
-      >>> print(f"{eubo(weights):.4f} {eubo(weights, samples='posterior'):.4f}")
+      >>> print(f"{evidence_upper_bound(weights):.4f} {evidence_upper_bound(weights, samples='posterior'):.4f}")
       0.8240 0.5493
 
     References: Ji & Shen 2019, eq. 4.
     """
     if samples not in ("q", "posterior"):
-        raise ValueError(f"eubo: samples is {samples!r}, expected q or posterior")
-    log_weights = samples_first("eubo", log_weights)
+        raise ValueError(f"evidence_upper_bound: samples is {samples!r}, expected q or posterior")
+    log_weights = samples_first("evidence_upper_bound", log_weights)
     if samples == "posterior":
         return jnp.mean(log_weights, axis=0)
     weights = normalized_weights(log_weights)
@@ -72,7 +72,7 @@ def thermodynamic_bound(
     :math:`\log p(x) = \int_0^1 E_{\pi_\beta}[\log w]\,d\beta` with :math:`\pi_\beta \propto q^{1-\beta} p^\beta`; the
     integrand rises, so left sums are lower bounds and right sums upper ones. Each expectation is taken by the weights
     :math:`w^\beta`, normalised over the k samples of q, which is consistent but biased from few samples. The lower sum on
-    (0, 1) is the elbo, the upper one the eubo.
+    (0, 1) is the elbo, the upper one the evidence_upper_bound.
 
     Args:
       log_weights: [k, ...], samples of q first.

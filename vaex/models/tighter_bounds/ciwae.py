@@ -42,5 +42,9 @@ class HParams(gaussian.HParams):
 def build(config: Config, spec: Spec) -> Recipe:
     """The recipe for data of this spec."""
     return importance.recipe(
-        config, spec, HParams(), "ciwae_bound", lambda hparams, weights: bounds.ciwae_bound(weights, hparams.mix)
+        config,
+        spec,
+        HParams(),
+        "ciwae_bound",
+        lambda hparams, weights: bounds.combined_importance_bound(weights, hparams.mix),
     )

@@ -31,7 +31,7 @@ def build(config: Config, spec: Spec) -> Recipe:
     """The recipe for data of this spec."""
 
     def bound(hparams: Any, log_weights: jax.Array) -> jax.Array:
-        return bounds.miwae_bound(log_weights.reshape(config.num_groups, -1, *log_weights.shape[1:]))
+        return bounds.mean_importance_bound(log_weights.reshape(config.num_groups, -1, *log_weights.shape[1:]))
 
     samples = config.num_groups * config.num_samples
     return importance.recipe(config, spec, HParams(), "miwae_bound", bound, samples=samples)

@@ -42,8 +42,8 @@ def build(config: Config, spec: Spec) -> Recipe:
         inference = {name: generative.pop(name) for name in INFERENCE if name in generative}
         return Variables({"encoder": inference, "decoder": generative})
 
-    def both(log_weights: jax.Array) -> bounds.PiwaeBounds:
-        return bounds.piwae_bounds(log_weights.reshape(m, -1, *log_weights.shape[1:]))
+    def both(log_weights: jax.Array) -> bounds.PartialImportanceBounds:
+        return bounds.partial_importance_bounds(log_weights.reshape(m, -1, *log_weights.shape[1:]))
 
     def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
         log_weights, facts = importance.weigh(
