@@ -1,9 +1,10 @@
-"""What each autoencoder is for, measured beside the plain one: denoising, sparsity, contraction.
+"""Denoising, sparse and contractive autoencoders, each measured against a plain one on what it is for.
 
-``python experiments/autoencoders.py`` trains short populations on digits and prints three tables: the squared error of images
-rebuilt from corrupted ones, by a plain and by a denoising autoencoder of the same architecture and steps; how near the mean
-activations of a sparse autoencoder's latents come to their target; and the norm of a contractive autoencoder's Jacobian beside
-its reconstruction, of which weight 0 is the plain one. Means ± standard errors are over seeds; --out keeps runs and a picture.
+``python experiments/autoencoders.py`` trains short populations on digits and prints three tables: the squared error of
+reconstructions from corrupted images, by a plain and by a denoising autoencoder of the same architecture and steps; how close the
+mean activations of a sparse autoencoder's latents come to their target; and the norm of a contractive autoencoder's Jacobian
+beside its reconstruction, where weight 0 is the plain autoencoder. Means ± standard errors are over seeds; --out keeps the runs
+and a figure.
 """
 
 from __future__ import annotations
@@ -35,38 +36,38 @@ from vaex.runs.trained import Run
 CORRUPTIONS = ("gaussian", "masking", "salt_and_pepper")
 TARGETS = ("0.05", "0.1", "0.2")
 CONTRACTIONS = ("0", "0.03", "1")
-SHOWN = 10  # images in the picture
+SHOWN = 10  # images in the figure
 
 
-def trained(flags: argparse.Namespace, folder: pathlib.Path, name: str, *words: str) -> tuple[list[Run], Any]:
-    """The members of a run of the command line, whose words go to standard error, and its summary."""
+def trained(flags: argparse.Namespace, folder: pathlib.Path, name: str, *options: str) -> tuple[list[Run], Any]:
+    """Train a model through the command line, which reports on standard error; return the members and the summary."""
     folder = folder / name
-    words = (f"--model={name.partition('.')[0]}", *words, f"--steps={flags.steps}", f"--seeds={flags.seeds}")
+    options = (f"--model={name.partition('.')[0]}", *options, f"--steps={flags.steps}", f"--seeds={flags.seeds}")
     with contextlib.redirect_stdout(sys.stderr):
-        cli.run(parse([*words, f"--out={folder}", f"--eval_split={flags.split}", "--no-figures"]))
+        cli.run(parse([*options, f"--out={folder}", f"--eval_split={flags.split}", "--no-figures"]))
     summary = read_json(folder / "summary.json")
     return [vaex.load(folder, member=index) for index in range(len(summary["members"]))], summary
 
 
 def over_seeds(values: list[float]) -> str:
-    """A mean and its standard error."""
+    """Format a mean and its standard error."""
     mean, error, _ = estimate(np.asarray(values))
     return cell(mean, error if len(values) > 1 else None)
 
 
-def rebuilt(run: Run, x: jax.Array) -> jax.Array:
-    """The images that a model makes of x, which may lie outside the data's range; theirs don't."""
+def reconstructed(run: Run, x: jax.Array) -> jax.Array:
+    """Reconstruct x, which may lie outside the data's range; the reconstructions are clipped to it."""
     z = run.recipe.encode(jax.random.key(0), run.variables, run.hparams, {"x": x}).mean
     return jnp.clip(run.recipe.decode(run.variables, run.hparams, z, {}).mean, 0.0, 1.0)
 
 
-def squared_error(found: jax.Array, x: jax.Array) -> float:
-    """Summed over pixels, averaged over images."""
-    return float(jnp.mean(jnp.sum(jnp.square(found - x), axis=range(1, x.ndim))))
+def squared_error(reconstruction: jax.Array, x: jax.Array) -> float:
+    """Squared error, summed over pixels and averaged over images."""
+    return float(jnp.mean(jnp.sum(jnp.square(reconstruction - x), axis=range(1, x.ndim))))
 
 
 def denoising(flags: argparse.Namespace, folder: pathlib.Path) -> tuple[str, Grid]:
-    """The first table, and its picture."""
+    """Return the first table and its figure."""
     digits = data.load("digits")
     x = data.intensities(digits.spec, digits.splits[flags.split]["x"])
     plain, _ = trained(flags, folder, "autoencoder")
@@ -75,24 +76,24 @@ def denoising(flags: argparse.Namespace, folder: pathlib.Path) -> tuple[str, Gri
     for kind in CORRUPTIONS:
         runs, _ = trained(flags, folder, f"denoising_autoencoder.{kind}", f"--corruption={kind}")
         noisy = denoising_autoencoder.corruption(kind)(jax.random.key(1), runs[0].hparams, x)
-        errors = [[squared_error(rebuilt(run, noisy), x) for run in group] for group in (plain, runs)]
+        errors = [[squared_error(reconstructed(run, noisy), x) for run in group] for group in (plain, runs)]
         difference = [b - a for a, b in zip(*errors, strict=True)]
         lines.append([kind, cell(squared_error(jnp.clip(noisy, 0.0, 1.0), x)), *map(over_seeds, [*errors, difference])])
-        rows += [noisy[:SHOWN], rebuilt(plain[0], noisy[:SHOWN]), rebuilt(runs[0], noisy[:SHOWN])]
+        rows += [noisy[:SHOWN], reconstructed(plain[0], noisy[:SHOWN]), reconstructed(runs[0], noisy[:SHOWN])]
         labels += [kind.replace("_", " "), "plain", "denoising"]
-    grid = Grid(np.clip(np.stack(rows), 0.0, 1.0), tuple(labels), title="Corrupted images rebuilt")
-    return f"squared error per image, rebuilt from corrupted images\n{aligned(lines)}", grid
+    grid = Grid(np.clip(np.stack(rows), 0.0, 1.0), tuple(labels), title="Reconstructions from corrupted images")
+    return f"squared error per image of reconstructions from corrupted images\n{aligned(lines)}", grid
 
 
 def sparsity(flags: argparse.Namespace, folder: pathlib.Path) -> str:
-    """The second table: mean activations on the split, and on the training images those of the latent farthest off."""
+    """Return the second table: mean activations on the split, and on the training images the latent farthest from its target."""
     digits = data.load("digits")
     runs, summary = trained(flags, folder, "sparse_autoencoder", f"--target_activation={','.join(TARGETS)}")
     lines = [["target", "mean activation", "farthest latent off by", "reconstruction"]]
     for target, record in zip(TARGETS, summary["results"], strict=True):
         members = zip(runs, summary["members"], strict=True)
-        mine = [run for run, member in members if member["hparams"]["target_activation"] == target]
-        means = [np.mean(run.encode(digits.splits["train"]["x"]).mean, axis=0) for run in mine]
+        matching = [run for run, member in members if member["hparams"]["target_activation"] == target]
+        means = [np.mean(run.encode(digits.splits["train"]["x"]).mean, axis=0) for run in matching]
         farthest = max(float(np.max(np.abs(mean / float(target) - 1.0))) for mean in means)
         lines.append(
             [target, recorded(record, "mean_activation"), f"{farthest:.1%}", recorded(record, "reconstruction")]
@@ -104,7 +105,7 @@ def sparsity(flags: argparse.Namespace, folder: pathlib.Path) -> str:
 
 
 def contraction(flags: argparse.Namespace, folder: pathlib.Path) -> str:
-    """The third table, of the run's own diagnostics."""
+    """Return the third table, of the run's diagnostics."""
     _, summary = trained(flags, folder, "contractive_autoencoder", f"--contraction={','.join(CONTRACTIONS)}")
     names = ("reconstruction", "jacobian_norm", "relative_jacobian_norm")
     lines = [["contraction", *names]]
@@ -113,12 +114,12 @@ def contraction(flags: argparse.Namespace, folder: pathlib.Path) -> str:
 
 
 def recorded(record: dict[str, Any], name: str) -> str:
-    """A number of a summary's results, with its standard error over seeds."""
+    """Format a number of a summary's results, with its standard error over seeds."""
     return cell(record[name]["mean"], record[name]["standard_error"])
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the tables; with --out, keep the runs and draw the picture."""
+    """Print the tables; with --out, keep the runs and draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=2000, help="of each run (default: %(default)s)")
     parser.add_argument("--seeds", default="0:3", help="(default: %(default)s)")
@@ -139,7 +140,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if flags.out:
         plots.save(grid, flags.out / "denoised.png")
-        print(f"\npicture: {flags.out / 'denoised.png'}")
+        print(f"\nfigure: {flags.out / 'denoised.png'}")
     return 0
 
 

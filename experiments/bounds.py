@@ -1,7 +1,7 @@
-"""How tight the bounds of one trained run are: elbo, Renyi and importance-weighted bounds of the same samples, paired.
+"""Tightness of the bounds of a trained run: ELBO, Renyi and importance-weighted bounds from the same samples, paired.
 
-``python experiments/bounds.py RUN_DIRECTORY --alpha=0.5 --samples=50``. The bound of order alpha is the elbo at 1 and the
-importance bound at 0, and falls as alpha grows; examples and their binarisation are those of the run's own evaluation.
+``python experiments/bounds.py RUN_DIRECTORY --alpha=0.5 --samples=50``. The bound of order alpha is the ELBO at 1 and the
+importance bound at 0, and falls as alpha grows. Examples and their binarisation are those of the run's evaluation.
 """
 
 from __future__ import annotations
@@ -31,7 +31,13 @@ NAMES = {0.0: "importance bound", 1.0: "elbo"}
 
 
 class Bounds(NamedTuple):
-    """``values``: the bound of each order alpha and example, nats, [orders, n]; ``heading`` says of what."""
+    """Bounds of each order and example.
+
+    Attributes:
+      alphas: the orders.
+      values: [orders, n], nats.
+      heading: names the run, its data and its protocol.
+    """
 
     alphas: tuple[float, ...]
     values: np.ndarray
@@ -39,14 +45,14 @@ class Bounds(NamedTuple):
 
 
 def evaluate(flags: argparse.Namespace) -> Bounds:
-    """The bounds of one member of the run in ``flags.run``, of all orders from the same samples.
+    """Evaluate the bounds of one member of the run in ``flags.run``, of all orders from the same samples.
 
     Raises: UserError where there is no such run, its data has changed, or it defines no density.
     """
     run = codec.load(flags.run, member=flags.member)
-    facts = identity.read(pathlib.Path(flags.run).expanduser() / "config.json")
-    settings = identity.restore(facts["identity"])
-    source = {"dataset": facts["data"]["path"], "data_dir": flags.data_dir, "manual_dir": flags.manual_dir}
+    record = identity.read(pathlib.Path(flags.run).expanduser() / "config.json")
+    settings = identity.restore(record["identity"])
+    source = {"dataset": record["data"]["path"], "data_dir": flags.data_dir, "manual_dir": flags.manual_dir}
     settings = settings._replace(
         data=dataclasses.replace(settings.data, **source),
         evaluation=EvaluationFlags(eval_split=flags.split, eval_images=flags.images),
@@ -59,7 +65,7 @@ def evaluate(flags: argparse.Namespace) -> Bounds:
         )
     if run.recipe.log_weights is None:
         raise UserError(f"{flags.run}: its objective ({run.recipe.likelihood.title}) defines no density, so no bounds")
-    alphas = tuple(sorted({0.0, 1.0, *(flags.alpha or [own_alpha(settings, run.hparams)])}, reverse=True))
+    alphas = tuple(sorted({0.0, 1.0, *(flags.alpha or [default_alpha(settings, run.hparams)])}, reverse=True))
     evaluator = Evaluator(assembled)
     values = over_batches(
         bounds_of(run.recipe.log_weights, alphas, flags.samples, math.prod(run.spec.shape)),
@@ -77,43 +83,43 @@ def evaluate(flags: argparse.Namespace) -> Bounds:
     return Bounds(alphas, np.asarray(values, np.float64).T, heading)
 
 
-def own_alpha(settings: Any, hparams: Any) -> float:
-    """The order that a renyi_vae was trained with; 0.5 for other models."""
+def default_alpha(settings: Any, hparams: Any) -> float:
+    """Return the order that a renyi_vae was trained with; 0.5 for other models."""
     return float(hparams.alpha) if settings.model == "renyi_vae" else 0.5
 
 
 def bounds_of(log_weights: Any, alphas: tuple[float, ...], samples: int, values: int) -> Any:
-    """A jitted (key, variables, hparams, batch) -> [b, orders], one example after the other."""
+    """Return a jitted (key, variables, hparams, batch) -> [b, orders], which takes one example after the other."""
     chunk = min(samples, max(1, DRAWN_VALUES // values))
 
     @jax.jit
-    def found(key: jax.Array, variables: Any, hparams: Any, batch: dict[str, jax.Array]) -> jax.Array:
-        def one(args: tuple[jax.Array, dict[str, jax.Array]]) -> jax.Array:
+    def bounds(key: jax.Array, variables: Any, hparams: Any, batch: dict[str, jax.Array]) -> jax.Array:
+        def of_example(args: tuple[jax.Array, dict[str, jax.Array]]) -> jax.Array:
             keys = jax.random.split(args[0], -(-samples // chunk))
             example = {name: value[None] for name, value in args[1].items()}
             draws = jax.lax.map(lambda part: log_weights(part, variables, hparams, example, chunk), keys)
             return jnp.stack([renyi_bound(draws.ravel()[:samples], alpha) for alpha in alphas])
 
-        return jax.lax.map(one, (jax.random.split(key, len(batch["x"])), batch))
+        return jax.lax.map(of_example, (jax.random.split(key, len(batch["x"])), batch))
 
-    return found
+    return bounds
 
 
-def describe(found: Bounds) -> str:
-    """The bounds from the loosest to the tightest, each with what it gains on the one before, paired."""
-    lines = [["bound", "mean", "more than the one before", "in standard errors"]]
-    for index, (alpha, values) in enumerate(zip(found.alphas, found.values, strict=True)):
+def describe(bounds: Bounds) -> str:
+    """Return a table of the bounds from the loosest to the tightest, each with its paired gain on the bound above it."""
+    lines = [["bound", "mean", "gain on the bound above", "in standard errors"]]
+    for index, (alpha, values) in enumerate(zip(bounds.alphas, bounds.values, strict=True)):
         mean, error, _ = estimate(values)
         cells = [NAMES.get(alpha, f"Renyi, alpha = {alpha:g}"), f"{mean:.4f} ± {error:.2g}", "-", "-"]
         if index:
-            gain, uncertain = paired_difference(values, found.values[index - 1])
+            gain, uncertain = paired_difference(values, bounds.values[index - 1])
             cells[2:] = [f"{gain:.4f} ± {uncertain:.2g}", f"{gain / uncertain:.1f}" if uncertain > 0 else "-"]
         lines.append(cells)
-    return f"{found.heading}\n{aligned(lines)}"
+    return f"{bounds.heading}\n{aligned(lines)}"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table; 2 where the run cannot be evaluated."""
+    """Print the table; return 2 where the run cannot be evaluated."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", help="run directory")
     parser.add_argument(

@@ -1,10 +1,10 @@
-"""What a model with maps of codes does with its codebook, and whether its prior draws new images that look like the data.
+"""Use of the codebook by a model with maps of codes, and quality and novelty of samples from its prior.
 
-``python experiments/codebooks.py`` trains vq_vae on digits and prints two tables. The first: how many codes are used with a
-codebook moved by moving averages, with and without the replacement of dead codes, and with one moved by gradients. The second,
-of the first of these with its whole prior: how sure a classifier of the training images is of samples, how many classes it finds
-among them, how far the nearest training images are, beside the same of unseen images; and the bound on the log-likelihood.
---out keeps the runs and a picture of samples over their nearest training images. Other words go to all runs:
+``python experiments/codebooks.py`` trains vq_vae on digits and prints two tables. The first shows how many codes are used with a
+codebook updated by moving averages, with and without the replacement of dead codes, and with a codebook updated by gradients. The
+second takes the first of these with its fully trained prior: how sure a classifier of the training images is of samples, how many
+classes it assigns, and the distance to the nearest training images, beside the same for unseen images; and the bound on the
+log-likelihood. --out keeps the runs and a figure of samples above their nearest training images. Other flags go to all runs:
 ``python experiments/codebooks.py --dataset=mnist --downsampling=4 --steps=5000 --prior_steps=5000``.
 """
 
@@ -35,8 +35,8 @@ from vaex.runs import setup as experiment
 from vaex.runs.compare import aligned, cell
 from vaex.runs.trained import Run
 
-SURE = 0.9  # probability from which on the classifier counts as sure
-SHOWN = 12  # samples in the picture
+SURE = 0.9  # probability from which the classifier counts as sure
+SHOWN = 12  # samples in the figure
 VARIANTS = {
     "ema, dead codes replaced": (),
     "ema, dead codes kept": ("--dead_share=0",),
@@ -45,8 +45,14 @@ VARIANTS = {
 
 
 class Looks(NamedTuple):
-    """What images look like to a classifier: ``sure``, the share that it gives a class with at least ``SURE``; ``classes``
-    found among these; ``distances`` [n] to the nearest training image, which is ``nearest`` [n]."""
+    """Appearance of images to a classifier and beside the training images.
+
+    Attributes:
+      sure: share of images to which it assigns a class with a probability of at least ``SURE``.
+      classes: number of classes among these.
+      distances: [n], to the nearest training image.
+      nearest: [n], index of that training image.
+    """
 
     sure: float
     classes: int
@@ -54,48 +60,50 @@ class Looks(NamedTuple):
     nearest: np.ndarray
 
     def cells(self) -> list[str]:
-        """As a table has them."""
+        """Return the cells of a table."""
         return [f"{self.sure:.1%}", str(self.classes), f"{np.median(self.distances):.3f}"]
 
 
-def trained(flags: argparse.Namespace, folder: pathlib.Path, *words: str) -> tuple[Run, dict[str, Any]]:
-    """A run of the command line, whose words go to standard error: its first member, and its summary. ``words`` come before
-    the same flags of the command line."""
-    own = {word.split("=")[0].replace("--no-", "--") for word in words}
-    others = (word for word in flags.words if word.split("=")[0].replace("--no-", "--") not in own)
-    words = (f"--model={flags.model}", f"--eval_split={flags.split}", *others, *words, f"--out={folder}")
+def trained(flags: argparse.Namespace, folder: pathlib.Path, *options: str) -> tuple[Run, dict[str, Any]]:
+    """Train a model through the command line, which reports on standard error; return the first member and the summary.
+
+    ``options`` replace the same flags of this script's command line.
+    """
+    replaced = {option.split("=")[0].replace("--no-", "--") for option in options}
+    others = (option for option in flags.options if option.split("=")[0].replace("--no-", "--") not in replaced)
+    options = (f"--model={flags.model}", f"--eval_split={flags.split}", *others, *options, f"--out={folder}")
     with contextlib.redirect_stdout(sys.stderr):
-        cli.run(parse(words))
+        cli.run(parse(options))
     return vaex.load(folder), read_json(folder / "summary.json")
 
 
-def codebooks(flags: argparse.Namespace, folder: pathlib.Path, whole: dict[str, Any]) -> str:
-    """The first table; the first variant is the whole run, of which the others are first stages."""
-    names = [name for name in whole["members"][0] if name.startswith(("perplexity", "usage"))]
+def codebooks(flags: argparse.Namespace, folder: pathlib.Path, complete: dict[str, Any]) -> str:
+    """Return the first table; ``complete`` is the summary of the first variant, the others train their first stage alone."""
+    names = [name for name in complete["members"][0] if name.startswith(("perplexity", "usage"))]
     names = [name for name in names if not name.endswith("_standard_error")]
     lines = [["codebook", *names, "reconstruction"]]
-    for index, (variant, words) in enumerate(VARIANTS.items()):
-        summary = whole
-        if words:
-            _, summary = trained(flags, folder / str(index), *words, "--prior_steps=1", "--no-figures")
-        facts = summary["members"][0]
-        lines.append([variant, *(cell(facts.get(name)) for name in (*names, "reconstruction"))])
+    for index, (variant, options) in enumerate(VARIANTS.items()):
+        summary = complete
+        if options:
+            _, summary = trained(flags, folder / str(index), *options, "--prior_steps=1", "--no-figures")
+        member = summary["members"][0]
+        lines.append([variant, *(cell(member.get(name)) for name in (*names, "reconstruction"))])
     return aligned(lines)
 
 
 def images(dataset: Dataset, spec: Any, split: str, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """The first labelled images of a split as they are shown, [n, values], and their labels."""
+    """Return the first labelled images of a split as figures show them, [n, values], and their labels."""
     arrays = dataset.splits[split]
     if "y" not in arrays:
         raise UserError(
-            f"--dataset={spec.name}: a classifier needs labels, and it has none; choose a labelled data set"
+            f"--dataset={spec.name}: a classifier needs labels, and this data set has none; choose a labelled one"
         )
     rows = np.flatnonzero(arrays["y"] >= 0)[:most]
     return shown(spec, arrays["x"], rows, 500).reshape(len(rows), -1), arrays["y"][rows]
 
 
 class Judge:
-    """A classifier of the training images, and the images themselves."""
+    """Classifier and nearest-neighbour index of the training images."""
 
     def __init__(self, x: np.ndarray, y: np.ndarray) -> None:
         from sklearn.exceptions import ConvergenceWarning
@@ -103,15 +111,15 @@ class Judge:
         from sklearn.neural_network import MLPClassifier
 
         self.x = x
-        epochs = min(500, max(20, 600_000 // len(x)))  # about as many updates for few images as for many
+        epochs = min(500, max(20, 600_000 // len(x)))  # roughly equal numbers of updates for few and many images
         self.classifier = MLPClassifier((256,), max_iter=epochs, random_state=0)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # they are enough to judge by
+            warnings.simplefilter("ignore", ConvergenceWarning)  # accurate enough for this purpose
             self.classifier.fit(x, y)
         self.neighbours = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(x)
 
     def looks(self, images: np.ndarray) -> Looks:
-        """What images [n, values] look like."""
+        """Describe images [n, values]."""
         shares = np.asarray(self.classifier.predict_proba(images))
         sure = shares.max(axis=1) >= SURE
         distances, nearest = self.neighbours.kneighbors(images)
@@ -119,7 +127,7 @@ class Judge:
 
 
 def prior(flags: argparse.Namespace, run: Run, summary: dict[str, Any], dataset: Dataset) -> tuple[str, Grid]:
-    """The second table, and samples over their nearest training images."""
+    """Return the second table, and a figure of samples above their nearest training images."""
     train, labels = images(dataset, run.spec, "train", flags.train)
     unseen, truth = images(dataset, run.spec, flags.split, flags.samples)
     judge = Judge(train, labels)
@@ -134,14 +142,13 @@ def prior(flags: argparse.Namespace, run: Run, summary: dict[str, Any], dataset:
         rows += [drawn[:SHOWN], few]
         names += [f"samples, {temperature:g}", "nearest"]
     accuracy = float(np.mean(judge.classifier.predict(unseen) == truth))
-    facts = f"the classifier is right on {accuracy:.1%} of {flags.split}; {bound(run, summary)}"
-    return f"{aligned(lines)}\n{facts}", Grid(
-        np.stack(rows), tuple(names), title="Samples over their nearest training images"
-    )
+    note = f"the classifier is right on {accuracy:.1%} of {flags.split}; {bound(run, summary)}"
+    grid = Grid(np.stack(rows), tuple(names), title="Samples above their nearest training images")
+    return f"{aligned(lines)}\n{note}", grid
 
 
 def bound(run: Run, summary: dict[str, Any]) -> str:
-    """The bound on the log-likelihood, in words: in bits per dimension, of the values that the likelihood knows."""
+    """Describe the bound on the log-likelihood, in nats and, where the levels of the data are known, in bits per dimension."""
     nats = summary["members"][0]["log_likelihood"]
     if nats is None:
         return "the likelihood is no density of the data"
@@ -151,12 +158,12 @@ def bound(run: Run, summary: dict[str, Any]) -> str:
     bits = (
         bits_per_dimension(nats, int(np.prod(spec.shape)), levels=levels or 2, density=not discrete) if known else None
     )
-    said = "" if bits is None else f", {bits:.4f} bits per dimension of {levels} levels"
-    return f"log p(x) >= {nats:.2f} nats{said} ({summary['protocol']})"
+    in_bits = "" if bits is None else f", {bits:.4f} bits per dimension of {levels} levels"
+    return f"log p(x) >= {nats:.2f} nats{in_bits} ({summary['protocol']})"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the tables; with --out, keep the runs and draw the picture."""
+    """Print the tables; with --out, keep the runs and draw the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="vq_vae", help="(default: %(default)s)")
     parser.add_argument("--split", choices=("validation", "test"), default="validation", help="(default: %(default)s)")
@@ -167,15 +174,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--temperature", type=float, nargs="+", default=[1.0, 0.8], help="of samples (default: 1 0.8)")
     parser.add_argument("--skip-variants", action="store_true", help="leave out the first table")
     parser.add_argument("--out", type=pathlib.Path, help="folder for the runs and nearest.png (default: not kept)")
-    flags, flags.words = (parsed := parser.parse_known_args(arguments))[0], parsed[1]
+    flags, flags.options = (parsed := parser.parse_known_args(arguments))[0], parsed[1]
     if min(flags.samples, flags.train) < SHOWN:
         parser.error(f"--samples and --train: expected at least {SHOWN}")
     try:
         with tempfile.TemporaryDirectory() as temporary:
             folder = flags.out or pathlib.Path(temporary)
             run, summary = trained(flags, folder / "0")
-            words = (f"--model={flags.model}", *flags.words)
-            dataset = experiment.assemble(parse(words)).dataset
+            options = (f"--model={flags.model}", *flags.options)
+            dataset = experiment.assemble(parse(options)).dataset
             if not flags.skip_variants:
                 print(codebooks(flags, folder, summary), end="\n\n")
             table, grid = prior(flags, run, summary, dataset)
@@ -185,7 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 2
     if flags.out:
         plots.save(grid, flags.out / "nearest.png")
-        print(f"\npicture: {flags.out / 'nearest.png'}")
+        print(f"\nfigure: {flags.out / 'nearest.png'}")
     return 0
 
 

@@ -11,7 +11,7 @@ from vaex.runs.compare import compare, read_log_likelihoods, read_runs
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the tables; 2 where a directory holds no finished run."""
+    """Print the tables; return 2 where a directory holds no finished run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", nargs="+", help="run directories")
     try:

@@ -4,19 +4,20 @@ Trains on sprites, each setting with several seeds as members of one population:
 beta_tc_vae at several beta, factor_vae at several gamma. Prints, for every setting, the total correlation of the aggregate
 posterior against the reconstruction, as means and standard errors over the seeds.
 
-One estimator serves all: q(z) is the mixture of the posteriors of all 737,280 images, evaluated exactly at --samples draws of z
-(vaex.evaluation.aggregate_posterior), so that no method is measured by what it was trained on, and no minibatch biases it.
+All methods share one estimator: q(z) is the mixture of the posteriors of all 737,280 images, evaluated exactly at --samples draws
+of z (vaex.evaluation.aggregate_posterior). No method is measured by its own training objective; no minibatch biases the estimate.
 
-More independent latents could be had by encoding less. So each setting of beta_tc_vae and factor_vae is held against a beta_vae of
+A model that encodes less has more independent latents. So each setting of beta_tc_vae and factor_vae is compared with a beta_vae of
 the same reconstruction: where none of the sweep comes within --tolerance nats, further beta are trained, chosen by interpolation.
 
-Everything is kept in --out: the same command continues where it was stopped, and once finished prints its results again. The
-test split is not read: reconstructions are of the validation images.
+Results are kept in --out: the same command continues where it was stopped, and once finished prints its results again. The test
+split is not read: reconstructions are of the validation images.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import pathlib
 import sys
@@ -43,11 +44,11 @@ from vaex.runs.compare import aligned, cell
 
 MEASURES = ("reconstruction", "total_correlation", "index_code_mi", "dimension_wise_kl")
 STRENGTHS = {"beta_vae": "beta", "beta_tc_vae": "beta", "factor_vae": "gamma"}
-BLOCK = 8192  # images that are rendered or encoded together
+BLOCK = 8192  # images rendered or encoded at a time
 
 
 class Setting(NamedTuple):
-    """A method at one strength: ``values`` name -> [seeds], nats; ``members`` of the run in ``directory``."""
+    """A method at one strength: measures, name -> [seeds], in nats; ``members`` are the seeds within the run's directory."""
 
     model: str
     strength: str
@@ -57,16 +58,22 @@ class Setting(NamedTuple):
 
     @property
     def name(self) -> str:
-        """As ``beta_tc_vae beta=4``."""
+        """Return a name such as ``beta_tc_vae beta=4``."""
         return f"{self.model} {STRENGTHS[self.model]}={self.strength}"
 
     def mean(self, measure: str) -> tuple[float, float]:
-        """Mean over seeds and its standard error."""
+        """Return the mean over seeds and its standard error."""
         return estimate(self.values[measure])[:2]
 
 
 class Images(NamedTuple):
-    """All images of a source: the distinct ones as packed bits [u, bytes], and which of them each image is, [n]."""
+    """All images of a source.
+
+    Attributes:
+      bits: [u, bytes], the distinct images as packed bits.
+      which: [n], index of each image among the distinct ones.
+      shape: of an image.
+    """
 
     bits: np.ndarray
     which: np.ndarray
@@ -74,45 +81,39 @@ class Images(NamedTuple):
 
 
 def say(text: str) -> None:
-    """A line about how far the experiment is."""
+    """Print a line of progress with the time."""
     print(f"[{time.strftime('%H:%M:%S')}] {text}", flush=True)
 
 
-# --- training -----------------------------------------------------------------------------------------------------
-
-
 def train(flags: argparse.Namespace, model: str, strengths: list[str], folder: str) -> pathlib.Path:
-    """A population over strengths and seeds, trained or found; its directory.
+    """Train a population over strengths and seeds, unless it is finished, and return its directory.
 
     Raises: SystemExit where the command line refuses.
     """
     directory = flags.out / folder
     say(f"{model}, {STRENGTHS[model]} = {', '.join(strengths)}")
-    words = [f"--model={model}", f"--{STRENGTHS[model]}={','.join(strengths)}", f"--seeds={flags.seeds}"]
-    words += [f"--{name}={getattr(flags, name)}" for name in ("steps", "batch_size", "hidden", "latent_dim")]
-    words += ["--dataset=sprites", f"--image_size={flags.image_size}", f"--out={directory}", "--no-figures"]
-    words += ["--eval_split=validation", "--eval_images=1", "--eval_samples=1", *flags.run_flags]
-    code = cli.main(words)
+    options = [f"--model={model}", f"--{STRENGTHS[model]}={','.join(strengths)}", f"--seeds={flags.seeds}"]
+    options += [f"--{name}={getattr(flags, name)}" for name in ("steps", "batch_size", "hidden", "latent_dim")]
+    options += ["--dataset=sprites", f"--image_size={flags.image_size}", f"--out={directory}", "--no-figures"]
+    options += ["--eval_split=validation", "--eval_images=1", "--eval_samples=1", *flags.run_flags]
+    code = cli.main(options)
     if code:
         raise SystemExit(code)
     return directory
 
 
-# --- measuring ----------------------------------------------------------------------------------------------------
-
-
 def all_images(source: FactorSource) -> Images:
-    """Every image of the grid, drawn once. At low resolution, and for symmetric shapes, many are the same."""
+    """Render every image of the grid. At low resolution, and for symmetric shapes, many are equal."""
     draw = jax.jit(lambda factors: source.render(source.resident, factors))
     grid = source.grid()
     blocks = []
     for start in range(0, len(grid), BLOCK):
-        rows = np.minimum(np.arange(start, start + BLOCK), len(grid) - 1)  # all of one shape, for one program
+        rows = np.minimum(np.arange(start, start + BLOCK), len(grid) - 1)  # blocks of one shape share one program
         drawn = np.asarray(draw(grid[rows])).reshape(BLOCK, -1)
         blocks.append(np.packbits(drawn, axis=1)[: len(grid) - start])
     packed = np.concatenate(blocks)
-    whole = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()
-    _, first, which = np.unique(whole, return_index=True, return_inverse=True)
+    opaque = packed.view(np.dtype((np.void, packed.shape[1]))).ravel()  # an image is one value
+    _, first, which = np.unique(opaque, return_index=True, return_inverse=True)
     return Images(packed[first], which, source.spec.shape)
 
 
@@ -120,7 +121,7 @@ Moments = tuple[np.ndarray, np.ndarray]
 
 
 def all_posteriors(directory: pathlib.Path, images: Callable[[], Images]) -> Iterator[Moments]:
-    """Of each member in turn: mean and log scale of the posterior of every image, [n, d] each."""
+    """Yield, for each member, mean and log scale of the posterior of every image, [n, d] each."""
     recipe = vaex.load(directory).recipe
 
     @jax.jit
@@ -142,150 +143,153 @@ def all_posteriors(directory: pathlib.Path, images: Callable[[], Images]) -> Ite
 def measured(
     flags: argparse.Namespace, directory: pathlib.Path, images: Callable[[], Images]
 ) -> list[dict[str, float]]:
-    """The measures of each member of a finished run, kept beside it; ``images()`` gives all images when they are needed."""
-    summary, facts = read_json(directory / "summary.json"), identity.read(directory / "config.json")
+    """Return the measures of each member of a finished run, kept in a file; ``images`` renders all images where needed."""
+    summary, record = read_json(directory / "summary.json"), identity.read(directory / "config.json")
     made_from = {
-        "run": identity.digest(facts["identity"]),
-        "data": facts["data"]["data_hash"],
+        "run": identity.digest(record["identity"]),
+        "data": record["data"]["data_hash"],
         "steps": summary["steps"],
         "samples": flags.samples,
     }
     path = flags.out / "measured" / f"{directory.name}.json"
     if path.exists() and (kept := read_json(path))["made_from"] == made_from:
         return kept["members"]
-    found = []
+    measures = []
     for index, (member, moments) in enumerate(zip(summary["members"], all_posteriors(directory, images), strict=True)):
         parts = aggregate_kl(jax.random.key(index), *moments, num_samples=flags.samples)
-        record = {name: one.mean for name, one in parts._asdict().items()}
-        found.append(record | {name: member[name] for name in ("reconstruction", "kl", "elbo")})
-        own = parts.total_correlation
+        estimates = {name: part.mean for name, part in parts._asdict().items()}
+        measures.append(estimates | {name: member[name] for name in ("reconstruction", "kl", "elbo")})
+        total = parts.total_correlation
         say(f"  {directory.name}, member {index + 1} of {len(summary['members'])}: total correlation "
-            f"{own.mean:.3f} ± {own.standard_error:.3f}")  # fmt: skip
-    write_json(path, {"made_from": made_from, "members": found})
-    return found
+            f"{total.mean:.3f} ± {total.standard_error:.3f}")  # fmt: skip
+    write_json(path, {"made_from": made_from, "members": measures})
+    return measures
 
 
 def settings_of(flags: argparse.Namespace, directory: pathlib.Path, images: Callable[[], Images]) -> list[Setting]:
-    """A run's members by strength, with what was measured of them."""
+    """Group a run's members by strength, with their measures."""
     summary, records = read_json(directory / "summary.json"), measured(flags, directory, images)
     model, groups = summary["model"], {}
     for index, member in enumerate(summary["members"]):
         groups.setdefault(member["hparams"][STRENGTHS[model]], []).append(index)
     return [
-        Setting(model, strength, {m: np.array([records[i][m] for i in of]) for m in MEASURES}, directory, tuple(of))
-        for strength, of in groups.items()
+        Setting(model, strength, {m: np.array([records[i][m] for i in rows]) for m in MEASURES}, directory, tuple(rows))
+        for strength, rows in groups.items()
     ]
 
 
-# --- matching -----------------------------------------------------------------------------------------------------
-
-
 def nearest(target: Setting, sweep: list[Setting]) -> tuple[Setting, float]:
-    """The setting of the sweep whose reconstruction is nearest to the target's, and how far it is, nats."""
-    distances = [one.mean("reconstruction")[0] - target.mean("reconstruction")[0] for one in sweep]
+    """Return the setting of the sweep whose reconstruction is nearest to the target's, and the difference, nats."""
+    distances = [setting.mean("reconstruction")[0] - target.mean("reconstruction")[0] for setting in sweep]
     best = int(np.argmin(np.abs(distances)))
     return sweep[best], distances[best]
 
 
 def further_beta(target: Setting, sweep: list[Setting]) -> str:
-    """The beta at which the sweep should reach the target's reconstruction: linear in log beta, a half beyond its ends."""
-    wanted = target.mean("reconstruction")[0]
-    points = sorted((one.mean("reconstruction")[0], math.log(float(one.strength))) for one in sweep)
+    """Return the beta at which the sweep should reach the target's reconstruction.
+
+    Interpolated linearly in log beta; beyond the ends of the sweep, 1.5 times less or more than its extreme beta.
+    """
+    goal = target.mean("reconstruction")[0]
+    points = sorted((setting.mean("reconstruction")[0], math.log(float(setting.strength))) for setting in sweep)
     reached, logs = np.array(points).T
-    if wanted < reached[0] or wanted > reached[-1]:
-        log_beta = logs.min() - math.log(1.5) if wanted < reached[0] else logs.max() + math.log(1.5)
+    if goal < reached[0] or goal > reached[-1]:
+        log_beta = logs.min() - math.log(1.5) if goal < reached[0] else logs.max() + math.log(1.5)
     else:
-        log_beta = float(np.interp(wanted, reached, logs))
+        log_beta = float(np.interp(goal, reached, logs))
     return f"{math.exp(log_beta):.3g}"
 
 
 def refined(
     flags: argparse.Namespace, sweep: list[Setting], targets: list[Setting], images: Callable[[], Images]
 ) -> list[Setting]:
-    """The sweep with further beta, until each target is matched, or the rounds are over."""
+    """Extend the sweep by further beta until each target is matched or the rounds are over."""
     for number in range(1, flags.rounds + 1):
-        known = {one.strength for one in sweep}
-        open_ones = [target for target in targets if abs(nearest(target, sweep)[1]) > flags.tolerance]
-        further = list(dict.fromkeys(beta for beta in (further_beta(t, sweep) for t in open_ones) if beta not in known))
+        known = {setting.strength for setting in sweep}
+        unmatched = [target for target in targets if abs(nearest(target, sweep)[1]) > flags.tolerance]
+        further = list(dict.fromkeys(beta for beta in (further_beta(t, sweep) for t in unmatched) if beta not in known))
         if not further:
             break
         sweep = sweep + settings_of(flags, train(flags, "beta_vae", further, f"beta_vae_matched_{number}"), images)
-    return sorted(sweep, key=lambda one: float(one.strength))
-
-
-# --- results ------------------------------------------------------------------------------------------------------
+    return sorted(sweep, key=lambda setting: float(setting.strength))
 
 
 def table(settings: list[Setting]) -> str:
-    """A row per setting: means and standard errors over the seeds, nats."""
+    """Return a table with a row per setting: means and standard errors over the seeds, nats."""
     head = ["method", "seeds", *(name.replace("_", " ") for name in MEASURES)]
-    rows = [[one.name, str(len(one.members)), *(cell(*one.mean(m)) for m in MEASURES)] for one in settings]
+    rows = [
+        [setting.name, str(len(setting.members)), *(cell(*setting.mean(m)) for m in MEASURES)] for setting in settings
+    ]
     return aligned([head, *rows])
 
 
 def comparisons(flags: argparse.Namespace, sweep: list[Setting], targets: list[Setting]) -> list[dict[str, Any]]:
-    """Each target against the beta_vae of its reconstruction."""
-    found = []
+    """Compare each target with the beta_vae of its reconstruction."""
+    results = []
     for target in targets:
         match, distance = nearest(target, sweep)
-        (own, own_error), (other, other_error) = (one.mean("total_correlation") for one in (target, match))
-        error = math.hypot(own_error, other_error)
-        found.append(
+        value, value_error = target.mean("total_correlation")
+        baseline, baseline_error = match.mean("total_correlation")
+        error = math.hypot(value_error, baseline_error)
+        results.append(
             {
                 "method": target.name,
                 "against": match.name,
                 "reconstruction_off_by": -distance,
                 "matched": abs(distance) <= flags.tolerance,
-                "total_correlation": [own, own_error],
-                "against_total_correlation": [other, other_error],
-                "difference": own - other,
-                "difference_in_standard_errors": (own - other) / error if error else None,
+                "total_correlation": [value, value_error],
+                "against_total_correlation": [baseline, baseline_error],
+                "difference": value - baseline,
+                "difference_in_standard_errors": (value - baseline) / error if error else None,
             }
         )
-    return found
+    return results
 
 
-def sentences(found: list[dict[str, Any]]) -> str:
-    """The comparisons in words."""
+def sentences(results: list[dict[str, Any]]) -> str:
+    """Describe the comparisons, a line each."""
     lines = []
-    for one in found:
-        words = "" if one["matched"] else " (NOT matched: more --rounds, or other --betas)"
-        off = one["difference_in_standard_errors"]
-        errors = "" if off is None or not math.isfinite(off) else f", {off:+.1f} standard errors"
+    for result in results:
+        remedy = "" if result["matched"] else " (NOT matched: more --rounds, or other --betas)"
+        ratio = result["difference_in_standard_errors"]
+        errors = "" if ratio is None or not math.isfinite(ratio) else f", {ratio:+.1f} standard errors"
         lines.append(
-            f"{one['method']}: total correlation {cell(*one['total_correlation'])}, {one['against']}: "
-            f"{cell(*one['against_total_correlation'])}; difference {one['difference']:+.3f}{errors}, at a reconstruction that "
-            f"differs by {one['reconstruction_off_by']:+.2f} nats{words}"
+            f"{result['method']}: total correlation {cell(*result['total_correlation'])}, {result['against']}: "
+            f"{cell(*result['against_total_correlation'])}; difference {result['difference']:+.3f}{errors}, at a "
+            f"reconstruction that differs by {result['reconstruction_off_by']:+.2f} nats{remedy}"
         )
     return "\n".join(lines)
 
 
 def draw_plot(settings: list[Setting], path: pathlib.Path) -> None:
-    """Total correlation against reconstruction, a line per method through its strengths, with standard errors."""
+    """Draw total correlation against reconstruction, a line per method through its strengths, with standard errors."""
     from vaex.plots import style
 
-    means = {one.name: (*one.mean("reconstruction"), *one.mean("total_correlation")) for one in settings}
+    means = {
+        setting.name: (*setting.mean("reconstruction"), *setting.mean("total_correlation")) for setting in settings
+    }
     x = np.array(sorted(values[0] for values in means.values()))
-    lines, methods = {}, list(dict.fromkeys(one.model for one in settings))
+    lines, methods = {}, list(dict.fromkeys(setting.model for setting in settings))
     for model in methods:
-        own = np.array(sorted(means[one.name] for one in settings if one.model == model))
-        inside = (x >= own[0, 0]) & (x <= own[-1, 0])
-        lines[model] = np.where(inside, np.interp(x, own[:, 0], own[:, 2]), np.nan)
+        points = np.array(sorted(means[setting.name] for setting in settings if setting.model == model))
+        inside = (x >= points[0, 0]) & (x <= points[-1, 0])
+        lines[model] = np.where(inside, np.interp(x, points[:, 0], points[:, 2]), np.nan)
     title = "Total correlation of the aggregate posterior"
     figure = plots.draw(Curves(x, lines, "reconstruction (nats; better to the left)", "nats", title))
     axes, colors = figure.axes[0], dict(zip(methods, style.colors(len(methods)), strict=True))
-    for one in settings:
-        across, across_error, up, up_error = means[one.name]
-        axes.errorbar(across, up, up_error, across_error, color=colors[one.model], marker="o", markersize=4, capsize=2)
-        place = {"textcoords": "offset points", "xytext": (5, 4), "fontsize": style.TICK, "color": colors[one.model]}
-        axes.annotate(one.strength, (across, up), **place)
+    for setting in settings:
+        across, across_error, up, up_error = means[setting.name]
+        color = colors[setting.model]
+        axes.errorbar(across, up, up_error, across_error, color=color, marker="o", markersize=4, capsize=2)
+        place = {"textcoords": "offset points", "xytext": (5, 4), "fontsize": style.TICK, "color": color}
+        axes.annotate(setting.strength, (across, up), **place)
     axes.margins(x=0.05, y=0.06)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png", metadata={"Software": None})
 
 
 def draw_traversals(setting: Setting, image: np.ndarray, path: pathlib.Path) -> None:
-    """The first seed's latents, the most informative first, each moved from -3 to 3 with the others as the image has them."""
+    """Draw traversals of the first seed: each latent from -3 to 3, the most informative first, the others as the image has them."""
     index = setting.members[0]
     run = vaex.load(setting.directory, member=index)
     kl = np.array(read_json(setting.directory / "summary.json")["members"][index]["kl_per_latent"])
@@ -296,11 +300,8 @@ def draw_traversals(setting: Setting, image: np.ndarray, path: pathlib.Path) -> 
     plots.save(Grid(images, rows, tuple(f"{value:.3g}" for value in values), setting.name), path)
 
 
-# --- the command --------------------------------------------------------------------------------------------------
-
-
 def strengths(text: str) -> list[str]:
-    """Weights joined by commas, as the command line spells them."""
+    """Parse weights joined by commas, and spell them as the command line does."""
     values = [float(part) for part in text.split(",")]
     if not all(0 < value < math.inf for value in values):
         raise argparse.ArgumentTypeError(f"{text}: expected positive numbers joined by commas")
@@ -308,10 +309,10 @@ def strengths(text: str) -> list[str]:
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
-    """The flags; what is not known goes to every run, such as --network=conv."""
+    """Parse the flags; unknown flags go to every run, such as --network=conv."""
 
     class Formatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-        """Paragraphs as they are written, and defaults."""
+        """Keeps paragraphs as they are written, and shows defaults."""
 
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -343,47 +344,48 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Train, measure, match, print and draw; 2 for a slip in the input."""
+    """Train, measure, match, print and draw; return 2 for invalid input."""
     flags = parse(arguments)
     flags.out = flags.out.expanduser()
-    drawn: list[Images] = []
 
+    @functools.cache
     def images() -> Images:
-        if not drawn:
-            say("drawing all images")
-            drawn.append(all_images(sprites(flags.image_size)))
-            say(f"{len(drawn[0].which)} images, {len(drawn[0].bits)} of them distinct")
-        return drawn[0]
+        say("drawing all images")
+        rendered = all_images(sprites(flags.image_size))
+        say(f"{len(rendered.which)} images, {len(rendered.bits)} of them distinct")
+        return rendered
 
     try:
         runs = [("beta_vae", flags.betas), ("beta_tc_vae", flags.tc_betas), ("factor_vae", flags.gammas)]
-        found = [settings_of(flags, train(flags, model, strengths, model), images) for model, strengths in runs]
-        sweep, targets = found[0], [*found[1], *found[2]]
+        sweep, *others = [settings_of(flags, train(flags, model, weights, model), images) for model, weights in runs]
+        targets = [setting for settings in others for setting in settings]
         sweep = refined(flags, sweep, targets, images)
     except UserError as error:
         print(f"disentangling: {error}", file=sys.stderr)
         return 2
-    against = comparisons(flags, sweep, targets)
-    everything = [*sweep, *targets]
+    results = comparisons(flags, sweep, targets)
+    settings = [*sweep, *targets]
     write_json(
         flags.out / "disentangling.json",
         {
             "steps": flags.steps,
             "samples": flags.samples,
-            "settings": [{"method": one.name, **{m: one.values[m].tolist() for m in MEASURES}} for one in everything],
-            "comparisons": against,
+            "settings": [
+                {"method": setting.name, **{m: setting.values[m].tolist() for m in MEASURES}} for setting in settings
+            ],
+            "comparisons": results,
         },
     )
-    draw_plot(everything, flags.out / "total_correlation.png")
+    draw_plot(settings, flags.out / "total_correlation.png")
     matches = [nearest(target, sweep)[0] for target in targets]
     image = np.asarray(sprites(flags.image_size).observe(np.array([[2, 3, 5, 16, 16]])))  # a heart in the middle
-    for setting in {one.name: one for one in (sweep[0], *matches, *targets)}.values():
+    for setting in {setting.name: setting for setting in (sweep[0], *matches, *targets)}.values():
         draw_traversals(setting, image, flags.out / "traversals" / f"{setting.name.replace(' ', '_')}.png")
     print(
         f"\nsprites {flags.image_size}x{flags.image_size}, {flags.steps} steps; nats, mean over seeds ± its standard error\n"
     )
-    print(table(everything))
-    print(f"\n{sentences(against)}\n\nwritten: {flags.out / 'disentangling.json'}, {flags.out / 'total_correlation.png'}, "
+    print(table(settings))
+    print(f"\n{sentences(results)}\n\nwritten: {flags.out / 'disentangling.json'}, {flags.out / 'total_correlation.png'}, "
           f"{flags.out / 'traversals'}")  # fmt: skip
     return 0
 

@@ -1,8 +1,8 @@
-"""Which gradient estimator to trust: signal-to-noise, variance and bias, measured where the truth is known.
+"""Signal-to-noise, variance and bias of gradient estimators, measured where the exact gradient is known.
 
-Two models. A linear-Gaussian VAE near its optimum: how the signal-to-noise ratio of the encoder's gradient changes with the
-number of samples k (Rainforth et al. 2018, Tucker et al. 2019). A small discrete VAE whose exact gradient is a sum over all
-outcomes: bias and variance of the estimators that need no path.
+Two models. A linear-Gaussian VAE near its optimum shows how the signal-to-noise ratio of the encoder's gradient changes with the
+number of samples k (Rainforth et al. 2018, Tucker et al. 2019). A small discrete VAE, whose exact gradient is a sum over all
+outcomes, shows bias and variance of the estimators for discrete latents.
 
 ``python experiments/estimators.py`` prints both tables; with --out they are written as JSON, and the first is drawn.
 """
@@ -33,7 +33,7 @@ Row = dict[str, Any]
 
 
 def near_the_optimum(latents: int, distance: float, seed: int) -> tuple[dict[str, jax.Array], jax.Array]:
-    """Parameters of p(z) = N(prior, I), p(x|z) = N(z, I), q(z|x) = N(slope x + shift, 2/3 I) close to the best ones, and one x."""
+    """Return parameters near the optimum of p(z) = N(prior, I), p(x|z) = N(z, I), q(z|x) = N(slope x + shift, 2/3 I), and an x."""
     generator = np.random.default_rng(seed)
     prior = generator.normal(size=latents)
     x = prior + generator.normal(size=latents) * np.sqrt(2.0)
@@ -43,7 +43,7 @@ def near_the_optimum(latents: int, distance: float, seed: int) -> tuple[dict[str
 
 
 def linear_gaussian_loss(estimator: Callable[..., jax.Array], x: jax.Array, k: int) -> Callable[..., jax.Array]:
-    """(generative, encoder, key) -> the importance bound of k samples, with this estimator's gradient."""
+    """Return (generative, encoder, key) -> the importance bound of k samples, with this estimator's gradient."""
 
     def loss(generative: dict[str, jax.Array], encoder: dict[str, jax.Array], key: jax.Array) -> jax.Array:
         zeros = jnp.zeros_like(x)
@@ -60,7 +60,10 @@ def linear_gaussian_loss(estimator: Callable[..., jax.Array], x: jax.Array, k: i
 
 
 def signal_to_noise(k: int, *, latents: int, distance: float, draws: int, seed: int) -> list[Row]:
-    """The first table's rows of one k. The encoder's mean gradient is held against that of DReG, the least noisy unbiased one."""
+    """Return the rows of the first table for one k.
+
+    The encoder's mean gradient is compared with that of DReG, the unbiased estimator of least noise.
+    """
     params, x = near_the_optimum(latents, distance, seed)
     generative, encoder = {"prior": params.pop("prior")}, params
     rows: list[Row] = []
@@ -72,7 +75,7 @@ def signal_to_noise(k: int, *, latents: int, distance: float, draws: int, seed: 
             statistics = jax.jit(
                 lambda key, values: estimators.gradient_statistics(
                     key,
-                    lambda one: jax.grad(loss, argument)(*values, one),
+                    lambda draw_key: jax.grad(loss, argument)(*values, draw_key),
                     draws,
                     draws_per_chunk=max(1, min(draws, 20_000 // k)),
                 )
@@ -113,7 +116,7 @@ def discrete_log_joint(one_hot: jax.Array) -> jax.Array:
 
 
 def exact_gradient(logits: jax.Array, k: int) -> jax.Array:
-    """The gradient of the expected importance bound of k samples, summed over every outcome."""
+    """Return the gradient of the expected importance bound of k samples, summed over every outcome."""
     states = jnp.asarray(list(itertools.product(range(4), repeat=3)))
     tuples = jnp.asarray(list(itertools.product(range(len(states)), repeat=k))).T
 
@@ -126,7 +129,7 @@ def exact_gradient(logits: jax.Array, k: int) -> jax.Array:
 
 
 def discrete(name: str, k: int, *, draws: int, seed: int, temperature: float | None = None) -> Row:
-    """One row of the second table."""
+    """Return a row of the second table."""
     logits = jnp.asarray(np.random.default_rng(2).normal(size=(3, 4)), jnp.float32)
     options: dict[str, Any] = {"bound": importance_bound} | (
         {} if temperature is None else {"temperature": temperature}
@@ -143,19 +146,19 @@ def discrete(name: str, k: int, *, draws: int, seed: int, temperature: float | N
     statistics = jax.jit(
         lambda key: estimators.gradient_statistics(key, gradient, draws, exact=exact, draws_per_chunk=5000)
     )
-    found = statistics(jax.random.key(seed))
+    measured = statistics(jax.random.key(seed))
     return {
         "estimator": name if temperature is None else f"{name}, temperature {temperature:g}",
         "k": k,
-        "relative_bias": float(jnp.linalg.norm(found.bias) / jnp.linalg.norm(exact)),
-        "largest_bias_in_standard_errors": float(jnp.max(jnp.abs(found.bias) / found.standard_error)),
-        "variance": float(found.total_variance),
-        "signal_to_noise": float(found.signal_to_noise),
+        "relative_bias": float(jnp.linalg.norm(measured.bias) / jnp.linalg.norm(exact)),
+        "largest_bias_in_standard_errors": float(jnp.max(jnp.abs(measured.bias) / measured.standard_error)),
+        "variance": float(measured.total_variance),
+        "signal_to_noise": float(measured.signal_to_noise),
     }
 
 
 def table(rows: list[Row]) -> str:
-    """Rows as a Markdown table."""
+    """Format rows as a Markdown table."""
 
     def cell(value: Any) -> str:
         return f"{value:.3g}" if isinstance(value, float) else str(value)
@@ -166,8 +169,8 @@ def table(rows: list[Row]) -> str:
     return "\n".join(f"| {line} |" if "---" not in line else f"|{line}|" for line in lines)
 
 
-def picture(rows: list[Row]) -> list[Curves]:
-    """Signal-to-noise against k, both on logarithmic scales."""
+def figure(rows: list[Row]) -> list[Curves]:
+    """Return curves of the signal-to-noise ratio against k, both on logarithmic scales."""
     x = np.log10(sorted({row["k"] for row in rows}))
     panels = []
     for name, title in (("encoder_signal_to_noise", "encoder"), ("generative_signal_to_noise", "generative network")):
@@ -180,12 +183,12 @@ def picture(rows: list[Row]) -> list[Curves]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the tables; with --out, write them and the picture."""
+    """Print the tables; with --out, write them and the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=4000, help="independent gradients per row (default: %(default)s)")
     parser.add_argument("--latents", type=int, default=20, help="of the linear-Gaussian model (default: %(default)s)")
     parser.add_argument(
-        "--distance", type=float, default=0.1, help="of its parameters from the best (default: %(default)s)"
+        "--distance", type=float, default=0.1, help="of its parameters from the optimum (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of model and draws (default: %(default)s)")
     parser.add_argument(
@@ -211,9 +214,9 @@ def main(arguments: list[str] | None = None) -> int:
     print(f"(pure noise would show a signal-to-noise of {floor:.3g})\n")
     print(table(first), "\n")
     draws = 10 * flags.draws
-    unpathed = [("score_function", None), ("leave_one_out", None), ("vimco", None)]
+    score_based = [("score_function", None), ("leave_one_out", None), ("vimco", None)]
     relaxed = [("straight_through_gumbel", temperature) for temperature in (0.25, 1.0, 4.0)]
-    second = [discrete(name, 3, draws=draws, seed=flags.seed, temperature=t) for name, t in unpathed + relaxed]
+    second = [discrete(name, 3, draws=draws, seed=flags.seed, temperature=t) for name, t in score_based + relaxed]
     print(f"discrete VAE, 64 outcomes, gradient of the importance bound of 3 samples, {draws} draws\n")
     print(table(second))
     if flags.out:
@@ -221,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
             temporary.write_text(
                 json.dumps({"settings": settings, "linear_gaussian": first, "discrete": second}, indent=2)
             )
-        plots.save(picture(first), flags.out / "signal_to_noise.png")
+        plots.save(figure(first), flags.out / "signal_to_noise.png")
         print(f"\nwritten: {flags.out / 'estimators.json'}, {flags.out / 'signal_to_noise.png'}")
     return 0
 

@@ -1,8 +1,8 @@
-"""The linear models beside what is known of them exactly: PCA's subspace and probabilistic PCA's maximum likelihood.
+"""Linear models against their exact solutions: PCA's subspace and probabilistic PCA's maximum likelihood.
 
-``python experiments/linear.py`` trains ``linear_autoencoder`` and ``linear_vae`` on digits by the package's own loop, and prints
-the largest angle between each one's subspace and PCA's, and the linear VAE's log-likelihood minus that of the maximum
-(Tipping & Bishop 1999, eqs. 7 and 8), both exact. Above 0 on unseen examples is chance, on the training split impossible.
+``python experiments/linear.py`` trains ``linear_autoencoder`` and ``linear_vae`` on digits with vaex's loop. It prints the largest
+angle between each subspace and PCA's, and the linear VAE's log-likelihood minus the maximum (Tipping & Bishop 1999, eqs. 7 and 8),
+both exact. A positive difference is chance on unseen examples, and impossible on the training split.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ MODELS = ("linear_autoencoder", "linear_vae")
 
 
 class Affine(NamedTuple):
-    """N(x; mean, weights weights^T + variance I), float64: ``weights`` [values, d], ``mean`` [values]."""
+    """Gaussian N(x; mean, weights weights^T + variance I), float64: ``weights`` [values, d], ``mean`` [values]."""
 
     weights: np.ndarray
     mean: np.ndarray
     variance: float
 
     def log_likelihood(self, x: np.ndarray) -> float:
-        """Mean over examples x [n, values], nats."""
+        """Return the mean log-likelihood of examples x [n, values], nats."""
         covariance = self.weights @ self.weights.T + self.variance * np.eye(len(self.mean))
         return float(np.mean(stats.multivariate_normal.logpdf(x, self.mean, covariance)))  # pyright: ignore[reportArgumentType]
 
     def angle(self, other: Affine) -> float:
-        """The largest principal angle between the two subspaces, degrees."""
+        """Return the largest principal angle between the two subspaces, degrees."""
         return float(np.degrees(np.max(linalg.subspace_angles(self.weights, other.weights))))
 
 
 def maximum(x: np.ndarray, latents: int) -> Affine:
-    """Probabilistic PCA's maximum likelihood for x [n, values]; its subspace is PCA's.
+    """Return probabilistic PCA's maximum likelihood solution for x [n, values]; its subspace is PCA's.
 
     Raises: UserError where there are as many latents as values.
     """
@@ -58,15 +58,15 @@ def maximum(x: np.ndarray, latents: int) -> Affine:
         raise UserError(
             f"--latents={latents}: expected at least 1, and fewer than the {x.shape[1]} values of an example"
         )
-    found = PCA().fit(x)
-    eigenvalues = np.asarray(found.explained_variance_) * (len(x) - 1) / len(x)  # those of the maximum divide by n
+    pca = PCA().fit(x)
+    eigenvalues = np.asarray(pca.explained_variance_) * (len(x) - 1) / len(x)  # maximum likelihood divides by n
     variance = float(np.sum(eigenvalues[latents:]) / (x.shape[1] - latents))
-    weights = np.asarray(found.components_)[:latents].T * np.sqrt(eigenvalues[:latents] - variance)
-    return Affine(weights, np.asarray(found.mean_), variance)
+    weights = np.asarray(pca.components_)[:latents].T * np.sqrt(eigenvalues[:latents] - variance)
+    return Affine(weights, np.asarray(pca.mean_), variance)
 
 
 def learned(run: Run) -> Affine:
-    """What a trained linear model's decoder computes, and its likelihood's variance."""
+    """Return the affine map of a trained linear decoder, with its likelihood's variance."""
     (latents,) = run.latent_shape
     decoded = run.decode(np.concatenate([np.zeros((1, latents)), np.eye(latents)]))
     means = np.asarray(decoded.mean, np.float64).reshape(latents + 1, -1)
@@ -74,41 +74,48 @@ def learned(run: Run) -> Affine:
 
 
 def examples(dataset: Dataset, split: str) -> np.ndarray:
-    """x [n, values], float64, as the models see them."""
+    """Return x [n, values], float64, as the models receive it."""
     x = dataset.splits[split]["x"]
     return np.asarray(data.intensities(dataset.spec, x), np.float64).reshape(len(x), -1)
 
 
-def trained(folder: pathlib.Path, words: list[str], seeds: tuple[int, ...]) -> list[Run]:
-    """A run of the command line, its words on standard error: one trained model per seed."""
-    words = [
-        *words,
+def trained(folder: pathlib.Path, options: list[str], seeds: tuple[int, ...]) -> list[Run]:
+    """Train a model per seed through the command line, which reports on standard error."""
+    options = [
+        *options,
         f"--seeds={','.join(map(str, seeds))}",
         f"--out={folder}",
         "--eval_split=validation",
         "--no-figures",
     ]
     with contextlib.redirect_stdout(sys.stderr):
-        cli.run(parse(words))
+        cli.run(parse(options))
     return [vaex.load(folder, member=index) for index in range(len(seeds))]
 
 
 def measure(flags: argparse.Namespace, folder: pathlib.Path) -> str:
-    """Train the models of all seeds in ``folder``; the table, and above it the log-likelihood of the maximum.
+    """Train the models of all seeds in ``folder``, and return the table, headed by the maximal log-likelihood.
 
     Raises: UserError for what the command line refuses.
     """
     dataset, seeds = data.load(flags.dataset), parse_seeds(flags.seeds)
-    train, seen = examples(dataset, "train"), examples(dataset, flags.split)
+    train, unseen = examples(dataset, "train"), examples(dataset, flags.split)
     best = maximum(train, flags.latents)
     lines = [["model", "seed", "angle to PCA (degrees)", f"minus the maximum, {flags.split}", "train"]]
     for model in MODELS:
-        words = [f"--model={model}", f"--dataset={flags.dataset}", f"--latent_dim={flags.latents}", "--eval_samples=1"]
-        runs = trained(folder / model, [*words, *([f"--steps={flags.steps}"] if flags.steps else [])], seeds)
-        found = [learned(run) for run in runs]
-        columns = [[one.angle(best) for one in found]]
+        options = [
+            f"--model={model}",
+            f"--dataset={flags.dataset}",
+            f"--latent_dim={flags.latents}",
+            "--eval_samples=1",
+        ]
+        runs = trained(folder / model, [*options, *([f"--steps={flags.steps}"] if flags.steps else [])], seeds)
+        solutions = [learned(run) for run in runs]
+        columns = [[solution.angle(best) for solution in solutions]]
         if model == "linear_vae":
-            columns += [[one.log_likelihood(x) - best.log_likelihood(x) for one in found] for x in (seen, train)]
+            columns += [
+                [solution.log_likelihood(x) - best.log_likelihood(x) for solution in solutions] for x in (unseen, train)
+            ]
         blank = ["-"] * (3 - len(columns))
         for seed, values in zip(seeds, zip(*columns, strict=True), strict=True):
             lines.append([model, str(seed), *(cell(value, digits=2) for value in values), *blank])
@@ -117,17 +124,17 @@ def measure(flags: argparse.Namespace, folder: pathlib.Path) -> str:
             lines.append([model, "mean", *means, *blank])
     heading = (
         f"{flags.dataset}, {flags.latents} latents, nats per example; probabilistic PCA's maximum has "
-        f"{best.log_likelihood(seen):.4f} on {flags.split} ({len(seen)} examples), {best.log_likelihood(train):.4f} on train"
+        f"{best.log_likelihood(unseen):.4f} on {flags.split} ({len(unseen)} examples), {best.log_likelihood(train):.4f} on train"
     )
     return f"{heading}\n{aligned(lines)}"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table; 2 where the models cannot be trained so."""
+    """Print the table; return 2 where the models cannot be trained with these flags."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="digits", help="(default: %(default)s)")
     parser.add_argument("--latents", type=int, default=10, help="of both models and of PCA (default: %(default)s)")
-    parser.add_argument("--steps", type=int, help="of training (default: the models' own)")
+    parser.add_argument("--steps", type=int, help="of training (default: that of the models)")
     parser.add_argument("--seeds", default="0:3", help="(default: %(default)s)")
     parser.add_argument("--split", choices=("validation", "test"), default="validation", help="(default: %(default)s)")
     parser.add_argument("--out", type=pathlib.Path, help="folder for the run directories (default: not kept)")

@@ -1,4 +1,4 @@
-"""experiments/codebooks.py: what is used of a codebook, and what samples of the prior look like."""
+"""experiments/codebooks.py: use of the codebook, and samples of the prior beside images."""
 
 import types
 
@@ -13,50 +13,50 @@ def codebooks():
 
 
 def test_a_tiny_run_is_judged_and_drawn(codebooks, tmp_path, capsys):
-    words = ["--skip-variants", "--samples=12", "--train=60", "--temperature", "1", "0.5", f"--out={tmp_path}"]
+    options = ["--skip-variants", "--samples=12", "--train=60", "--temperature", "1", "0.5", f"--out={tmp_path}"]
     flags = [*SMALL_CODEBOOK, "--steps=2", "--prior_steps=2", "--no-figures", "--eval_images=5"]
-    assert codebooks.main([*words, *flags]) == 0
-    header, *rows, facts, _, picture = capsys.readouterr().out.splitlines()
+    assert codebooks.main([*options, *flags]) == 0
+    header, *rows, note, _, figure = capsys.readouterr().out.splitlines()
     assert "distance to the nearest training image" in header
     assert [row.strip().split("  ")[0] for row in rows] == [
         "validation, 12",
         "samples, temperature 1",
         "samples, temperature 0.5",
     ]
-    assert "bits per dimension of 17 levels" in facts and "log p(x) >= -" in facts
-    assert picture == f"picture: {tmp_path / 'nearest.png'}" and (tmp_path / "nearest.png").exists()
+    assert "bits per dimension of 17 levels" in note and "log p(x) >= -" in note
+    assert figure == f"figure: {tmp_path / 'nearest.png'}" and (tmp_path / "nearest.png").exists()
 
 
-def test_variants_are_trained_by_their_words_and_tabled(codebooks, tmp_path, monkeypatch):
-    seen = []
+def test_variants_are_trained_with_their_options_and_tabled(codebooks, tmp_path, monkeypatch):
+    calls = []
 
-    def trained(flags, folder, *words):
-        seen.append(words)
+    def trained(flags, folder, *options):
+        calls.append(options)
         return None, {"members": [{"perplexity": 3.0, "perplexity_standard_error": 0.0, "reconstruction": 8.0}]}
 
     monkeypatch.setattr(codebooks, "trained", trained)
-    whole = {"members": [{"perplexity": 4.0, "perplexity_standard_error": 0.0, "usage": 1.0, "reconstruction": 7.0}]}
-    table = codebooks.codebooks(types.SimpleNamespace(), tmp_path, whole).splitlines()
-    assert [words[0] for words in seen] == ["--dead_share=0", "--codebook=gradient"]
-    assert all("--prior_steps=1" in words for words in seen)
+    complete = {"members": [{"perplexity": 4.0, "perplexity_standard_error": 0.0, "usage": 1.0, "reconstruction": 7.0}]}
+    table = codebooks.codebooks(types.SimpleNamespace(), tmp_path, complete).splitlines()
+    assert [options[0] for options in calls] == ["--dead_share=0", "--codebook=gradient"]
+    assert all("--prior_steps=1" in options for options in calls)
     assert table[0].split() == ["codebook", "perplexity", "usage", "reconstruction"] and len(table) == 4
     assert "4" in table[1] and "3" in table[2]
 
 
-def test_a_variants_words_come_before_those_of_the_command_line(codebooks, tmp_path, monkeypatch):
-    told = []
-    monkeypatch.setattr(codebooks, "parse", lambda words: told.append(list(words)))
+def test_options_of_a_variant_replace_those_of_the_command_line(codebooks, tmp_path, monkeypatch):
+    parsed = []
+    monkeypatch.setattr(codebooks, "parse", lambda options: parsed.append(list(options)))
     monkeypatch.setattr(codebooks.cli, "run", lambda settings: None)
     monkeypatch.setattr(codebooks.vaex, "load", lambda folder: None)
     monkeypatch.setattr(codebooks, "read_json", lambda path: {})
-    flags = types.SimpleNamespace(model="vq_vae", split="test", words=["--steps=9", "--prior_steps=7", "--figures"])
+    flags = types.SimpleNamespace(model="vq_vae", split="test", options=["--steps=9", "--prior_steps=7", "--figures"])
     codebooks.trained(flags, tmp_path, "--prior_steps=1", "--no-figures")
     codebooks.trained(flags, tmp_path)
-    assert [word for word in told[0] if "prior_steps" in word or "figures" in word] == [
+    assert [option for option in parsed[0] if "prior_steps" in option or "figures" in option] == [
         "--prior_steps=1",
         "--no-figures",
     ]
-    assert "--steps=9" in told[0] and set(flags.words) <= set(told[1])
+    assert "--steps=9" in parsed[0] and set(flags.options) <= set(parsed[1])
 
 
 def test_looks_tell_classes_and_copies(codebooks):
@@ -68,8 +68,8 @@ def test_looks_tell_classes_and_copies(codebooks):
     assert copies.sure > 0.8 and copies.classes == 3
     np.testing.assert_allclose(copies.distances, 0.0, atol=1e-5)
     np.testing.assert_array_equal(copies.nearest, np.arange(20))
-    one = judge.looks(np.array([[4.0, 0.0, 0.0]] * 5 + [[4.0, 4.0, 4.0]]))
-    assert one.classes <= 2 and one.distances[-1] > 1.0
+    mixed = judge.looks(np.array([[4.0, 0.0, 0.0]] * 5 + [[4.0, 4.0, 4.0]]))
+    assert mixed.classes <= 2 and mixed.distances[-1] > 1.0
 
 
 def test_bounds_in_words(codebooks):
