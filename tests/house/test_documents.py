@@ -1,0 +1,71 @@
+"""Documents name what exists: files, modules, rooms, links, and one version."""
+
+import importlib
+import pathlib
+import re
+
+import pytest
+from helpers import ROOT
+
+import vaex
+
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(ROOT.glob("docs/*.md"))
+PAGES = {path.name: path.read_text() for path in DOCUMENTS}
+ROOMS = {path.name for path in (ROOT / "vaex").iterdir() if path.is_dir() and (path / "__init__.py").exists()}
+FILES = {"core", "errors", "schedules"}  # modules beside the rooms
+
+
+def exists(dotted: str) -> bool:
+    """Return whether a dotted name is a module, or an attribute of one."""
+    parts = dotted.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            value = importlib.import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for name in parts[length:]:
+            if not hasattr(value, name):
+                return False
+            value = getattr(value, name)
+        return True
+    return False
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_to_files(path: pathlib.Path):
+    for target in re.findall(r"\]\(([^)\s]+)\)", PAGES[path.name]):
+        if not target.startswith("http"):
+            file, _, heading = target.partition("#")
+            page = (path.parent / file) if file else path
+            assert page.exists(), f"{path.name} links to {target}"
+            headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE) if heading else []
+            anchors = {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in headings}
+            assert not heading or heading in anchors, f"{path.name} links to {target}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_files_that_are_named_exist(path: pathlib.Path):  # beside patterns such as FAMILY/NAME.py
+    for name in re.findall(r"`((?:benchmarks|constraints|docs|experiments|tests|vaex)/[\w./]+)`", PAGES[path.name]):
+        assert "NAME" in name or (ROOT / name).exists(), f"{path.name} names {name}"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_names_of_the_package_exist(path: pathlib.Path):
+    text = (
+        re.sub(r"^\| (.*?) \|", "", PAGES[path.name], flags=re.MULTILINE)
+        if path.name == "CHANGELOG.md"
+        else PAGES[path.name]
+    )
+    planned = text.partition("## Planned")[2]
+    for name in set(re.findall(r"`(vaex(?:\.[a-z_]\w*)+)(?=[`(])", text.replace(planned, "") if planned else text)):
+        assert exists(name), f"{path.name} names {name}"
+
+
+def test_the_design_names_every_room():
+    rows = re.findall(r"^\| `(\w+)` \|", PAGES["design.md"], re.MULTILINE)
+    assert sorted(rows) == sorted(ROOMS | FILES)
+
+
+def test_the_version_stands_in_one_file_and_in_the_changelog():
+    assert f"## [{vaex.__version__}]" in PAGES["CHANGELOG.md"]
+    assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text()
