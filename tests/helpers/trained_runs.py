@@ -15,6 +15,7 @@ from vaex.cli import main as cli
 QUICK = {
     "hidden": "8", "latent_dim": "2", "steps": "20", "log_every": "5", "eval_samples": "4", "eval_images": "20", "devices": "1",
 }  # fmt: skip
+TWO_MEMBERS = ("--model=beta_vae", "--beta=1,4", "--average_decay=0.9", "--no-figures")
 
 
 class Ended(NamedTuple):

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from helpers.trained_runs import vaex
+from helpers.trained_runs import TWO_MEMBERS, vaex
 
 from vaex.runs import compare as comparison
 from vaex.runs import directory as run_directory
@@ -147,11 +147,8 @@ def test_runs_without_a_density_are_no_matter(tmp_path):
 # --- a run keeps them ------------------------------------------------------------------------------------------------
 
 
-RUN = ("--model=beta_vae", "--beta=1,4", "--average_decay=0.9", "--no-figures")
-
-
 def test_a_run_keeps_the_log_likelihood_of_each_example(trained_runs, tmp_path):
-    folder = trained_runs.copied(tmp_path / "run", *RUN)
+    folder = trained_runs.copied(tmp_path / "run", *TWO_MEMBERS)
     summaries = read_runs([folder])
     assert read_log_likelihoods(summaries)[str(folder)].shape == (2, 20)
     (folder / LOG_LIKELIHOODS).unlink()
@@ -160,7 +157,7 @@ def test_a_run_keeps_the_log_likelihood_of_each_example(trained_runs, tmp_path):
     summary = json.loads((folder / "summary.json").read_text())
     del summary["evaluation"]["log_likelihood_file"]  # as earlier versions wrote it
     (folder / "summary.json").write_text(json.dumps(summary))
-    assert vaex(folder, *RUN).code == 0
+    assert vaex(folder, *TWO_MEMBERS).code == 0
     assert comparison.read_log_likelihoods(read_runs([folder]))[str(folder)].shape == (2, 20)
     run_directory.clear(folder)
     assert list(folder.iterdir()) == []
