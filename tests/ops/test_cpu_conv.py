@@ -1,4 +1,4 @@
-"""convolve and convolve_transpose against lax: values and both gradients, on every path of the lowering."""
+"""convolve and convolve_transpose against lax: values and both gradients, by every lowering and algorithm."""
 
 import re
 from functools import partial
@@ -10,8 +10,8 @@ import pytest
 from jax import lax
 
 from vaex.ops import convolve, convolve_transpose
-from vaex.ops.cpu_conv import winograd as minimal
-from vaex.ops.cpu_conv.shapes import Geometry
+from vaex.ops.cpu_conv import winograd
+from vaex.ops.cpu_conv.shapes import ConvShape
 
 NUMBERS = {1: ("NWC", "WIO", "NWC"), 2: ("NHWC", "HWIO", "NHWC"), 3: ("NDHWC", "DHWIO", "NDHWC")}
 ODD_PADS = ((1, 2), (2, 0))
@@ -65,7 +65,7 @@ TRANSPOSED = [
 
 
 def normal(seed, shape):
-    # NumPy's, because JAX would compile a generator for every shape.
+    # by NumPy, because JAX would compile a generator for every shape
     return np.random.default_rng(seed).standard_normal(shape, np.float32)
 
 
@@ -84,10 +84,10 @@ def compare(ours, reference, x, kernel, tolerance=1e-5):
     assert jax.eval_shape(ours, x, kernel).shape == shape
     cotangent = normal(9, shape)
     both = jax.jit(lambda *args: (pulled_back(ours)(*args), pulled_back(reference)(*args)))
-    for name, mine, theirs in zip(("y", "dx", "dkernel"), *both(x, kernel, cotangent), strict=True):
-        assert mine.dtype == theirs.dtype
-        scale = float(np.abs(theirs).max())
-        np.testing.assert_allclose(mine, theirs, rtol=0, atol=tolerance * scale, err_msg=name)
+    for name, result, expected in zip(("y", "dx", "dkernel"), *both(x, kernel, cotangent), strict=True):
+        assert result.dtype == expected.dtype
+        scale = float(np.abs(expected).max())
+        np.testing.assert_allclose(result, expected, rtol=0, atol=tolerance * scale, err_msg=name)
 
 
 def reference_conv(x, kernel, strides, padding, dilation, groups=1):
@@ -104,35 +104,35 @@ def test_conv_equals_lax_in_value_and_gradients(case):
     compare(ours, partial(reference_conv, strides=strides, padding=padding, dilation=dilation), x, kernel)
 
 
-# image, padding, channels, features: large enough for minimal filtering
-MINIMAL = [((16, 16), "SAME", 32, 32), ((17, 14), ((0, 2), (3, 1)), 16, 64), ((18, 17), CROP_PADS, 64, 16)]
+# image, padding, channels, features: large enough for Winograd
+WINOGRAD = [((16, 16), "SAME", 32, 32), ((17, 14), ((0, 2), (3, 1)), 16, 64), ((18, 17), CROP_PADS, 64, 16)]
 
 
 @pytest.mark.parametrize("spread", ["around zero", "positive"])
-@pytest.mark.parametrize("case", MINIMAL, ids=str)
-def test_minimal_filtering_equals_lax_in_value_and_gradients(case, spread):
+@pytest.mark.parametrize("case", WINOGRAD, ids=str)
+def test_winograd_equals_lax_in_value_and_gradients(case, spread):
     image, padding, channels, features = case
     x, kernel = normal(0, (64, *image, channels)), normal(1, (3, 3, channels, features))
     if spread == "positive":  # as after a relu: interpolation subtracts large numbers
         x, kernel = np.abs(x), np.abs(kernel)
-    found = jax.jit(partial(convolve, padding=padding)).lower(x, kernel).as_text()
-    assert found.count("call @_row_product") == 36
+    program = jax.jit(partial(convolve, padding=padding)).lower(x, kernel).as_text()
+    assert program.count("call @_matmul") == 36
     reference = partial(reference_conv, strides=(1, 1), padding=padding, dilation=(1, 1))
     compare(partial(convolve, padding=padding), reference, x, kernel)
 
 
-def test_minimal_filtering_is_for_large_plain_convolutions_in_float32():
-    sizes = Geometry((16, 16), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), channels=32, features=32)
+def test_winograd_is_for_large_plain_convolutions_in_float32():
+    conv = ConvShape((16, 16), (3, 3), (1, 1), ((1, 1), (1, 1)), (1, 1), channels=32, features=32)
     x = jax.ShapeDtypeStruct((64, 16, 16, 32), jnp.float32)
-    assert minimal.suits(sizes, x)
+    assert winograd.applies(conv, x)
     others = {
         "kernel": (5, 5), "strides": (2, 2), "dilation": (2, 2), "channels": 8, "image": (8, 8),
         "precision": lax.Precision.HIGHEST,
     }  # fmt: skip
     for name, value in others.items():
-        assert not minimal.suits(sizes._replace(**{name: value}), x), name
-    assert not minimal.suits(sizes, jax.ShapeDtypeStruct((64, 16, 16, 32), jnp.bfloat16))
-    assert not minimal.suits(sizes, jax.ShapeDtypeStruct((32, 16, 16, 32), jnp.float32))
+        assert not winograd.applies(conv._replace(**{name: value}), x), name
+    assert not winograd.applies(conv, jax.ShapeDtypeStruct((64, 16, 16, 32), jnp.bfloat16))
+    assert not winograd.applies(conv, jax.ShapeDtypeStruct((32, 16, 16, 32), jnp.float32))
 
 
 @pytest.mark.parametrize("case", TRANSPOSED, ids=str)
@@ -145,14 +145,20 @@ def test_conv_transpose_equals_lax_in_value_and_gradients(case):
     compare(partial(convolve_transpose, **options, kernel_dilation=dilation), reference, x, kernel)
 
 
-@pytest.mark.parametrize(("strides", "into", "groups"), [((1, 1), (2, 3), 1), ((2, 1), (3, 2), 1), ((1, 1), (2, 2), 2)])
-def test_input_dilation_equals_lax(strides, into, groups):
+@pytest.mark.parametrize(
+    ("strides", "dilation", "groups"), [((1, 1), (2, 3), 1), ((2, 1), (3, 2), 1), ((1, 1), (2, 2), 2)]
+)
+def test_input_dilation_equals_lax(strides, dilation, groups):
     x, kernel, pads = normal(0, (2, 4, 5, 4)), normal(1, (3, 4, 4 // groups, 6)), ((1, 2), (-1, 3))
     reference = partial(
-        lax.conv_general_dilated, window_strides=strides, padding=pads, lhs_dilation=into, feature_group_count=groups
+        lax.conv_general_dilated,
+        window_strides=strides,
+        padding=pads,
+        lhs_dilation=dilation,
+        feature_group_count=groups,
     )
     compare(
-        partial(convolve, strides=strides, padding=pads, input_dilation=into, feature_group_count=groups),
+        partial(convolve, strides=strides, padding=pads, input_dilation=dilation, feature_group_count=groups),
         lambda x, kernel: reference(x, kernel, dimension_numbers=NUMBERS[2]),
         x,
         kernel,
@@ -183,9 +189,9 @@ def test_low_precision_is_summed_in_float32_and_rounded_once(dtype):
     arrays = normal(0, (8, 12, 12, 8)), normal(1, (4, 4, 8, 8)), normal(2, (8, 6, 6, 8))
     low = [array.astype(dtype) for array in arrays]
     ours = jax.jit(pulled_back(partial(convolve, strides=2, padding=1)))
-    for mine, exact in zip(ours(*low), ours(*(array.astype(np.float32) for array in low)), strict=True):
-        assert mine.dtype == dtype
-        assert np.mean(np.asarray(mine) == np.asarray(exact).astype(dtype)) > 0.99
+    for result, exact in zip(ours(*low), ours(*(array.astype(np.float32) for array in low)), strict=True):
+        assert result.dtype == dtype
+        assert np.mean(np.asarray(result) == np.asarray(exact).astype(dtype)) > 0.99
 
 
 @pytest.mark.parametrize("axes", [(0, 0), (None, 0), (0, None)])
@@ -198,10 +204,10 @@ def test_population_under_vmap_equals_each_member(axes):
     together = jax.jit(jax.vmap(run, (*axes, 0)))(x, kernel, cotangent)
     alone = jax.jit(run)
     for member in range(members):
-        one = alone(
+        expected = alone(
             x if axes[0] is None else x[member], kernel if axes[1] is None else kernel[member], cotangent[member]
         )
-        for batched, single in zip(together, one, strict=True):
+        for batched, single in zip(together, expected, strict=True):
             np.testing.assert_allclose(batched[member], single, rtol=0, atol=1e-5 * float(np.abs(single).max()))
 
 
@@ -225,20 +231,22 @@ def test_gradients_of_replicated_kernels_are_summed_in_shard_map(lowering):
     sharded = jax.shard_map(
         lambda *args: lax.psum(loss(*args), "data"), mesh=mesh, in_specs=specs, out_specs=jax.sharding.PartitionSpec()
     )
-    mine, theirs = jax.jit(jax.grad(sharded, (0, 1)))(x, kernel), jax.jit(jax.grad(loss, (0, 1)))(x, kernel)
-    for sharded_gradient, gradient in zip(mine, theirs, strict=True):
+    gradients = jax.jit(jax.grad(sharded, (0, 1)))(x, kernel), jax.jit(jax.grad(loss, (0, 1)))(x, kernel)
+    for sharded_gradient, gradient in zip(*gradients, strict=True):
         np.testing.assert_allclose(sharded_gradient, gradient, rtol=0, atol=1e-5 * np.abs(gradient).max())
 
 
 def test_data_parallel_gradients_move_nothing_but_the_kernels_sum():
     devices = jax.devices()[:2]
     mesh = jax.make_mesh((2,), ("data",), axis_types=(jax.sharding.AxisType.Auto,), devices=devices)
-    rows, whole = (jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in (("data",), ()))
+    by_rows, replicated = (
+        jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes)) for axes in (("data",), ())
+    )
 
     def loss(kernel, x):
         return (convolve_transpose(convolve(x, kernel, 2), kernel, 2, transpose_kernel=True) ** 2).sum()
 
-    args = jax.device_put(normal(1, (4, 4, 3, 4)), whole), jax.device_put(normal(0, (2, 6, 6, 3)), rows)
+    args = jax.device_put(normal(1, (4, 4, 3, 4)), replicated), jax.device_put(normal(0, (2, 6, 6, 3)), by_rows)
     with jax.set_mesh(mesh):
         compiled = jax.jit(jax.grad(loss)).lower(*args).compile()
     assert re.findall(r"(all-\w+|collective-\w+|reduce-scatter)\(", compiled.as_text()) == ["all-reduce"]
@@ -260,8 +268,8 @@ def test_second_derivatives_in_reverse_mode_equal_lax():
     ours, theirs = jax.jit(
         lambda x, k: (curvature(partial(convolve, strides=2, padding=1))(x, k), curvature(reference)(x, k))
     )(x, kernel)
-    for mine, its in zip(ours, theirs, strict=True):
-        np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-5 * float(np.abs(its).max()))
+    for result, expected in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-4, atol=1e-5 * float(np.abs(expected).max()))
 
 
 def test_forward_mode_by_the_lowering_that_names_it():
@@ -294,16 +302,16 @@ def training_loop(convolve):
     ],
 )
 def test_no_convolution_is_left_in_the_cpu_program(convolve, size):
-    lead = (2,) if not isinstance(convolve, partial) else ()
-    args = normal(0, (*lead, 2, 8, 8, 3)), normal(1, (*lead, size, size, 3, 3))
+    leading = (2,) if not isinstance(convolve, partial) else ()
+    args = normal(0, (*leading, 2, 8, 8, 3)), normal(1, (*leading, size, size, 3, 3))
     program = training_loop(convolve).lower(*args).compile().as_text()
     assert not CONVOLUTION.search(program)
     assert " while(" in program
     assert " conditional(" not in program
 
 
-def test_stock_lowering_does_leave_convolutions():
-    """So the test above can fail."""
+def test_lowering_conv_does_leave_convolutions():
+    """The test above can fail."""
     ours = partial(convolve, strides=2, padding=1, lowering="conv")
     args = normal(0, (2, 8, 8, 3)), normal(1, (4, 4, 3, 3))
     assert CONVOLUTION.search(training_loop(ours).lower(*args).compile().as_text())
@@ -331,8 +339,8 @@ def test_accelerators_get_convolutions(platform, convolve):
 )
 def test_taps_are_stacked_or_added_as_measured_best(image, channels, features, size, strides, scattered):
     twice = lambda value: (value, value)  # noqa: E731
-    sizes = Geometry(twice(image), twice(size), twice(strides), ((1, 1), (1, 1)), (1, 1), channels, features)
-    assert sizes.scattered == scattered
+    conv = ConvShape(twice(image), twice(size), twice(strides), ((1, 1), (1, 1)), (1, 1), channels, features)
+    assert conv.scattered == scattered
 
 
 X = jnp.zeros((2, 8, 8, 3))
@@ -380,6 +388,6 @@ KERNEL = jnp.zeros((4, 4, 3, 5))
         (lambda: convolve_transpose(X, KERNEL, 2, (-9, -9)), "convolve_transpose: x of shape .* leave an image"),
     ],
 )
-def test_misfits_are_refused_with_the_remedy(call, message):
+def test_invalid_input_is_refused_with_the_remedy(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -1,4 +1,4 @@
-"""The unrolled keys against jax's own: the same numbers, and no loop on CPU."""
+"""Unrolled keys compared with JAX's own: the same numbers, and no loop on CPU."""
 
 from __future__ import annotations
 
@@ -28,11 +28,12 @@ DRAWS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def same(one: jax.Array, other: jax.Array) -> None:
-    """Equal to the bit, as keys or as numbers."""
-    words = [jax.random.key_data(x) if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else x for x in (one, other)]
-    assert words[0].dtype == words[1].dtype
-    first, second = (np.asarray(x, np.float32) if x.dtype == jnp.bfloat16 else np.asarray(x) for x in words)
+def assert_same(result: jax.Array, expected: jax.Array) -> None:
+    """Keys or numbers are equal to the bit."""
+    keys = jnp.issubdtype(result.dtype, jax.dtypes.prng_key)
+    arrays = [jax.random.key_data(x) if keys else x for x in (result, expected)]
+    assert arrays[0].dtype == arrays[1].dtype
+    first, second = (np.asarray(x, np.float32) if x.dtype == jnp.bfloat16 else np.asarray(x) for x in arrays)
     np.testing.assert_array_equal(first, second)
 
 
@@ -40,23 +41,23 @@ def same(one: jax.Array, other: jax.Array) -> None:
 def test_every_draw_is_jaxs_own(draw) -> None:
     for seed in (0, 7, 2**32 - 1):
         key = jax.random.key(seed)
-        same(draw(unrolled(key)), draw(key))
-        same(jax.jit(lambda key: draw(unrolled(key)))(key), draw(key))
+        assert_same(draw(unrolled(key)), draw(key))
+        assert_same(jax.jit(lambda key: draw(unrolled(key)))(key), draw(key))
     keys = jax.random.split(jax.random.key(1), 4)
-    same(jax.vmap(lambda key: draw(unrolled(key)))(keys), jax.vmap(draw)(keys))
+    assert_same(jax.vmap(lambda key: draw(unrolled(key)))(keys), jax.vmap(draw)(keys))
 
 
 def test_64_bits_are_jaxs_own() -> None:
     with jax.enable_x64(True):
         key = jax.random.key(5)
-        same(jax.random.bits(unrolled(key), (6, 7), jnp.uint64), jax.random.bits(key, (6, 7), jnp.uint64))
+        assert_same(jax.random.bits(unrolled(key), (6, 7), jnp.uint64), jax.random.bits(key, (6, 7), jnp.uint64))
 
 
 @pytest.mark.parametrize("data", [0, 1, 2**31, 2**32 - 1])
 def test_fold_in_gives_jaxs_own_key(data: int) -> None:
     key, number = jax.random.key(9), jnp.uint32(data)
-    same(fold_in(key, number), jax.random.fold_in(key, number))
-    same(jax.jit(fold_in)(key, number), jax.random.fold_in(key, number))
+    assert_same(fold_in(key, number), jax.random.fold_in(key, number))
+    assert_same(jax.jit(fold_in)(key, number), jax.random.fold_in(key, number))
     assert fold_in(key, number).dtype == key.dtype
 
 
@@ -65,17 +66,17 @@ def test_keys_of_other_kinds_come_back_as_they_are() -> None:
     assert unrolled(other) is other
     assert unrolled(old) is old
     assert unrolled(unrolled(jax.random.key(0))).dtype == unrolled(jax.random.key(0)).dtype
-    same(fold_in(other, 3), jax.random.fold_in(other, 3))
+    assert_same(fold_in(other, 3), jax.random.fold_in(other, 3))
     with jax.threefry_partitionable(False):  # its counters are laid out in another way
         key = jax.random.key(4)
-        same(jax.random.normal(unrolled(key), (5, 3)), jax.random.normal(key, (5, 3)))
+        assert_same(jax.random.normal(unrolled(key), (5, 3)), jax.random.normal(key, (5, 3)))
 
 
-@pytest.mark.parametrize("slip", [3, None, np.ones(2, np.float32)])
-def test_what_is_no_key_is_refused_with_the_remedy(slip) -> None:
+@pytest.mark.parametrize("invalid", [3, None, np.ones(2, np.float32)])
+def test_what_is_no_key_is_refused_with_the_remedy(invalid) -> None:
     for name, function in (("unrolled", unrolled), ("fold_in", lambda key: fold_in(key, 1))):
         with pytest.raises(TypeError, match=rf"{name}: got .* expected a key; make one with jax\.random\.key"):
-            function(slip)
+            function(invalid)
 
 
 def test_an_array_beyond_32_bits_has_its_shape() -> None:

@@ -1,4 +1,4 @@
-"""Fast ways to compute on one platform: convolutions as matrix products on CPU, and random numbers without a loop."""
+"""Fast ways to compute on CPU what XLA computes slowly there: convolutions, and random numbers inside compiled loops."""
 
 from vaex.ops.cpu_conv import convolve, convolve_transpose
 from vaex.ops.threefry import fold_in, unrolled

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from jax.lax import PrecisionLike
 
 MULTIPLICATIONS_PER_NUMBER = 40  # that a CPU core does in the time in which it writes and reads a number of an operand
 
 
-class Geometry(NamedTuple):
-    """Sizes of a convolution of ``image`` pixels by a ``kernel``; everything else follows. One entry per spatial axis.
+class ConvShape(NamedTuple):
+    """Sizes of a convolution of ``image`` pixels with a ``kernel``; everything else follows. One entry per spatial axis.
 
-    ``padding`` holds (low, high) pairs, negative ones crop. ``channels`` and ``features`` count all groups together.
+    Strides become channels by space to depth: a *block* holds the pixels of one stride along each axis, and the kernel is counted
+    in blocks. ``padding`` holds (low, high) pairs; negative numbers crop. ``channels`` and ``features`` count all groups together.
 
     Example:
-      >>> sizes = Geometry((64, 64), (4, 4), (2, 2), ((1, 1), (1, 1)), (1, 1), channels=32, features=32)
-      >>> sizes.out, sizes.taps, sizes.phases, sizes.scattered
+      >>> conv = ConvShape((64, 64), (4, 4), (2, 2), ((1, 1), (1, 1)), (1, 1), channels=32, features=32)
+      >>> conv.out, conv.taps, conv.phases, conv.scattered
       ((32, 32), (2, 2), (2, 2), (True, True))
     """
 
@@ -28,7 +32,7 @@ class Geometry(NamedTuple):
     channels: int
     features: int
     groups: int = 1
-    precision: Any = None
+    precision: PrecisionLike = None
 
     @property
     def extent(self) -> tuple[int, ...]:
@@ -37,38 +41,39 @@ class Geometry(NamedTuple):
 
     @property
     def out(self) -> tuple[int, ...]:
+        """Pixels of the output."""
         axes = zip(self.image, self.padding, self.extent, self.strides, strict=True)
         return tuple((n + low + high - extent) // s + 1 for n, (low, high), extent, s in axes)
 
     @property
-    def filled(self) -> tuple[bool, ...]:
+    def zero_filled(self) -> tuple[bool, ...]:
         """Axes whose dilated kernel is written out with zeros between its taps: those that are strided as well."""
         return tuple(s > 1 and d > 1 for s, d in zip(self.strides, self.dilation, strict=True))
 
     @property
-    def dense(self) -> tuple[int, ...]:
-        """Kernel sizes after filling."""
-        return tuple(e if f else k for e, f, k in zip(self.extent, self.filled, self.kernel, strict=True))
+    def dense_kernel(self) -> tuple[int, ...]:
+        """Kernel sizes after the zeros are written out."""
+        return tuple(e if f else k for e, f, k in zip(self.extent, self.zero_filled, self.kernel, strict=True))
 
     @property
     def phases(self) -> tuple[int, ...]:
         """Pixels of a block that any tap reads; a block has as many as the stride."""
-        return tuple(min(k, s) for k, s in zip(self.dense, self.strides, strict=True))
+        return tuple(min(k, s) for k, s in zip(self.dense_kernel, self.strides, strict=True))
 
     @property
     def taps(self) -> tuple[int, ...]:
         """Kernel sizes counted in blocks."""
-        return tuple(-(-k // s) for k, s in zip(self.dense, self.strides, strict=True))
+        return tuple(-(-k // s) for k, s in zip(self.dense_kernel, self.strides, strict=True))
 
     @property
-    def steps(self) -> tuple[int, ...]:
-        """Distance of neighbouring taps in blocks."""
-        return tuple(1 if f else d for f, d in zip(self.filled, self.dilation, strict=True))
+    def tap_distance(self) -> tuple[int, ...]:
+        """Blocks from one tap to the next."""
+        return tuple(1 if f else d for f, d in zip(self.zero_filled, self.dilation, strict=True))
 
     @property
     def reach(self) -> tuple[int, ...]:
-        """Distance of the first and the last tap in blocks."""
-        return tuple((t - 1) * step for t, step in zip(self.taps, self.steps, strict=True))
+        """Blocks from the first tap to the last."""
+        return tuple((t - 1) * distance for t, distance in zip(self.taps, self.tap_distance, strict=True))
 
     @property
     def blocks(self) -> tuple[int, ...]:
@@ -89,9 +94,9 @@ class Geometry(NamedTuple):
 
     @property
     def scattered(self) -> tuple[bool, ...]:
-        """Per axis: are its taps added after the product (True) or stacked before it (False)?
+        """Axes whose taps are added after the product (kn2row); the other axes stack them before it (im2col).
 
-        Whatever costs least: stacking makes operands wider, adding makes results wider and has more columns.
+        The cheapest choice by ``cost``: stacking makes operands wider; adding makes results wider and has more columns.
         """
         return min(itertools.product((True, False), repeat=len(self.taps)), key=self.cost)
 
@@ -103,6 +108,6 @@ class Geometry(NamedTuple):
         return columns * (k * n + MULTIPLICATIONS_PER_NUMBER * (k + n))
 
     def widths(self, scattered: tuple[bool, ...]) -> tuple[int, int]:
-        """Columns of the product's operand and of its result."""
-        after = math.prod(t for t, flag in zip(self.taps, scattered, strict=True) if flag)
-        return self.depth * math.prod(self.taps) // after, self.features * after
+        """Rows of the product's operand and of its result."""
+        added = math.prod(t for t, flag in zip(self.taps, scattered, strict=True) if flag)
+        return self.depth * math.prod(self.taps) // added, self.features * added
