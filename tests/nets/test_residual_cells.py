@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from vaex.nets import Level, TopDownNetwork
-from vaex.nets.residual_cells import Bottleneck, drawn
+from vaex.nets.initializers import draw_parameters
+from vaex.nets.residual_cells import Bottleneck
 
 KEY = jax.random.key(0)
 NETWORK = TopDownNetwork((8, 8, 1), (Level((4, 4), 2, 8), Level((1, 1), 1, 6)), latents=2, outputs=1)
@@ -14,10 +15,10 @@ NETWORK = TopDownNetwork((8, 8, 1), (Level((4, 4), 2, 8), Level((1, 1), 1, 6)), 
 
 def test_kernels_have_the_spread_they_are_declared_with():
     declared = {"kernel": jnp.full((200, 300), 0.25), "bias": jnp.zeros(7)}
-    found = drawn(KEY, declared)
+    found = draw_parameters(KEY, declared)
     np.testing.assert_allclose(np.std(found["kernel"]), 0.25, rtol=0.02)
     assert np.abs(found["kernel"]).max() <= 0.25 * 2 / 0.87 and np.all(found["bias"] == 0)
-    other = drawn(jax.random.key(1), declared)["kernel"]
+    other = draw_parameters(jax.random.key(1), declared)["kernel"]
     assert abs(np.corrcoef(found["kernel"].ravel(), other.ravel())[0, 1]) < 0.02
 
 
@@ -25,7 +26,7 @@ def test_kernels_have_the_spread_they_are_declared_with():
 def test_bottleneck_of_scale_0_starts_with_zeros(kernel, layers):
     block = Bottleneck(5, 2, kernel, scale=0.0)
     x = jax.random.normal(KEY, (2, 4, 4, 3))
-    params = drawn(KEY, block.init(KEY, x)["params"])
+    params = draw_parameters(KEY, block.init(KEY, x)["params"])
     assert len(params) == layers and np.all(np.asarray(block.apply({"params": params}, x)) == 0)
 
 

@@ -1,4 +1,4 @@
-"""Activation functions by name."""
+"""Activation functions by name, and a smooth bound for log scales."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 
 
 def activation_function(name: str) -> Callable[[jax.Array], jax.Array]:
-    """The elementwise function called ``name``.
+    """Return the elementwise function called ``name``, which keeps shape and dtype.
 
     Args:
       name: elu, gelu (tanh approximation), identity, leaky_relu (slope 0.01), relu, sigmoid, silu, softplus or tanh.
-    Returns: a function of one array that keeps its shape and dtype.
     Raises: UserError for any other name; the message points to the nearest known ones.
     Example:
       >>> activation_function("relu")(jax.numpy.array([-1.0, 2.0]))
@@ -43,7 +42,7 @@ def activation_function(name: str) -> Callable[[jax.Array], jax.Array]:
 
 
 def soft_clip(log_scale: jax.Array, limit: float = 7.0) -> jax.Array:
-    """A log scale bent smoothly into (-limit, limit): near the identity around 0, never an overflow.
+    """Map a log scale smoothly into (-limit, limit): near the identity around 0, so that no scale overflows.
 
     Example:
       >>> [round(float(v), 2) for v in soft_clip(jnp.array([0.1, -100.0]))]

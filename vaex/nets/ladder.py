@@ -1,35 +1,40 @@
-"""The networks of a ladder of latents: an upward pass without noise, whose statistics the way down merges with the priors."""
+"""The network of a ladder VAE: a bottom-up pass without noise, whose Gaussians the top-down pass multiplies with the priors."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from vaex.nets.activations import activation_function, soft_clip
-from vaex.nets.residual_cells import LOG_SCALE_LIMIT, drawn
-from vaex.nets.top_down import TopDownPass
+from vaex.core import PyTree
+from vaex.nets.activations import activation_function
+from vaex.nets.initializers import draw_parameters
+from vaex.nets.latent_layer import Moments, latents_from_code, normal_moments
+from vaex.nets.protocols import Source, TopDownPass
+from vaex.nets.top_down import join_layers
 
-STATISTICS_DECAY, EPSILON = 0.99, 1e-3  # of the batch statistics: decay per step, and what is added to variances
+STATISTICS_DECAY = 0.99  # per step, of the running statistics of batches
+EPSILON = 1e-3  # added to the variances of batches
 
 
 @dataclass(frozen=True)
 class LadderNetwork:
-    """Pure functions of a tree of parameters; two dense layers from each latent layer to the next, in both directions.
+    """Hierarchical network of dense layers, two between one layer of latents and the next; see ``HierarchicalNetwork``.
 
     Attributes:
       shape: of an example.
       hidden: widths, from the data up.
-      latents: entries of each layer's z, from the data up.
-      outputs: numbers per value of the output.
+      latents: entries of z in each layer, from the data up.
+      outputs: raw numbers per value of the output.
       activation: name, see ``activation_function``.
-      normalized: whether the upward pass normalises by the moments of the batch; evaluation uses running ones.
+      batch_norm: the bottom-up pass normalises by the moments of the batch, and in evaluation by running ones.
     Example:
       >>> LadderNetwork((8, 8, 1), hidden=(32, 16), latents=(4, 2), outputs=1).sizes
       (2, 4)
+
+    References: Sonderby et al. 2016, section 2.
     """
 
     shape: tuple[int, ...]
@@ -37,98 +42,98 @@ class LadderNetwork:
     latents: tuple[int, ...]
     outputs: int
     activation: str = "leaky_relu"
-    normalized: bool = True
+    batch_norm: bool = True
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Entries of each layer's z, from the top."""
+        """Entries of z in each layer, from the top."""
         return self.latents[::-1]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the layers, by their entries."""
+        """Entries of each layer, from the top, as "8 latents"."""
         return tuple(f"{size} latents" for size in self.sizes)
 
-    def init(self, key: jax.Array) -> tuple[Any, Any]:
-        """Parameters, and the running statistics of batches."""
-        before, values = (math.prod(self.shape), *self.hidden), math.prod(self.shape)
-        params: dict[str, Any] = {"output": _dense(self.latents[0], self.hidden[0], values * self.outputs)}
+    def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
+        """Return the parameters, and the running statistics of batches."""
+        values = math.prod(self.shape)
+        inputs = (values, *self.hidden)
+        deviations: dict[str, PyTree] = {
+            "output": _dense_deviations(self.latents[0], self.hidden[0], values * self.outputs)
+        }
         statistics = {}
         for index, (width, size) in enumerate(zip(self.hidden, self.latents, strict=True)):
-            params[f"up_{index}"] = up = _dense(before[index], width, 2 * size)
-            for layer in ("first", "second") if self.normalized else ():
-                up[layer]["gain"] = jnp.zeros(width)  # beside one
+            deviations[f"up_{index}"] = up = _dense_deviations(inputs[index], width, 2 * size)
+            for layer in ("first", "second") if self.batch_norm else ():
+                up[layer]["gain"] = jnp.zeros(width)  # on top of 1
                 statistics[f"up_{index}_{layer}"] = {"mean": jnp.zeros(width), "variance": jnp.ones(width)}
             if index:
-                down = _dense(size, self.hidden[index - 1], 2 * self.latents[index - 1])
+                down = _dense_deviations(size, self.hidden[index - 1], 2 * self.latents[index - 1])
                 down["last"]["kernel"] *= 0.0  # all priors start as the standard normal
-                params[f"down_{index - 1}"] = down
-        return drawn(key, params), statistics
+                deviations[f"down_{index - 1}"] = down
+        return draw_parameters(key, deviations), statistics
 
     def bottom_up(
-        self, params: Any, statistics: Any, x: jax.Array, *, train: bool = False
-    ) -> tuple[tuple[jax.Array, ...], Any]:
-        """Mean and log scale that x [b, *shape] alone suggests for each layer, [b, 2 d] from the data up; the next statistics."""
-        h, found, after = x.reshape(len(x), -1), [], {}
+        self, params: PyTree, statistics: PyTree, x: jax.Array, *, train: bool = False
+    ) -> tuple[tuple[jax.Array, ...], PyTree]:
+        """Return raw mean and log scale of each layer from x [b, *shape] alone, [b, 2 d] from the data up; the next statistics."""
+        h, activations, next_statistics = x.reshape(len(x), -1), [], {}
         for index in range(len(self.hidden)):
-            own = params[f"up_{index}"]
+            dense = params[f"up_{index}"]
             for layer in ("first", "second"):
-                name, h = f"up_{index}_{layer}", h @ own[layer]["kernel"]
-                if self.normalized:
-                    moments = (
-                        {"mean": jnp.mean(h, axis=0), "variance": jnp.var(h, axis=0)} if train else statistics[name]
-                    )
-                    scale = (1.0 + own[layer]["gain"]) * jax.lax.rsqrt(moments["variance"] + EPSILON)
-                    h = (h - moments["mean"]) * scale
-                    after[name] = jax.tree.map(_tracked, statistics[name], moments) if train else moments
-                h = activation_function(self.activation)(h + own[layer]["bias"])
-            found.append(_affine(own["last"], h))
-        return tuple(found), after
+                h = h @ dense[layer]["kernel"]
+                if self.batch_norm:
+                    name = f"up_{index}_{layer}"
+                    h, next_statistics[name] = _normalize(h, dense[layer]["gain"], statistics[name], train)
+                h = activation_function(self.activation)(h + dense[layer]["bias"])
+            activations.append(_affine(dense["last"], h))
+        return tuple(activations), next_statistics
 
     def top_down(
-        self, params: Any, code: jax.Array, activations: tuple[jax.Array, ...] | None, source: str
+        self, params: PyTree, code: jax.Array, activations: tuple[jax.Array, ...] | None, source: Source
     ) -> TopDownPass:
-        """The way down; see ``TopDownNetwork.top_down``. The posterior is the product of what x suggests and the prior, by their
-        precisions."""
-        z, stop, found = code[..., :0], 0, []
-        for index in reversed(range(len(self.latents))):
-            size = self.latents[index]
-            start, stop = stop, stop + size
-            if index == len(self.latents) - 1:
-                p_mean = p_log_scale = jnp.zeros((*code.shape[:-1], size))
-            else:
-                p_mean, p_log_scale = _moments(self._through(params[f"down_{index}"], z))
-            q_mean = q_log_scale = None
-            if activations is not None:
-                q_mean, q_log_scale = _moments(jnp.broadcast_to(activations[index], (*code.shape[:-1], 2 * size)))
-                if index < len(self.latents) - 1:
-                    q_mean, q_log_scale = gaussian_product(q_mean, q_log_scale, p_mean, p_log_scale)
-            z = code[..., start:stop]
-            if source != "given":
-                mean, log_scale = (p_mean, p_log_scale) if source == "prior" else (q_mean, q_log_scale)
-                assert mean is not None and log_scale is not None  # a posterior is asked for with activations
-                z = mean + jnp.exp(log_scale) * z
-            found.append((z, p_mean, p_log_scale, q_mean, q_log_scale))
-        joined: Any = [None if parts[0] is None else jnp.concatenate(parts, -1) for parts in zip(*found, strict=True)]
-        return TopDownPass(z, *joined)
+        """Return latents, priors and posteriors of every layer; see ``HierarchicalNetwork.top_down``.
 
-    def output(self, params: Any, features: jax.Array) -> jax.Array:
-        """The lowest layer's z [..., d] as [..., *shape, outputs], the last two axes joined."""
-        raw = self._through(params["output"], features)
+        The posterior of a layer is the normalised product of the Gaussian from the bottom-up pass and the prior.
+        """
+        z, stop, layers = code[..., :0], 0, []
+        for index in reversed(range(len(self.latents))):
+            size, top = self.latents[index], index == len(self.latents) - 1
+            start, stop = stop, stop + size
+            if top:
+                prior = (zeros := jnp.zeros((*code.shape[:-1], size)), zeros)
+            else:
+                prior = normal_moments(self._dense(params[f"down_{index}"], z))
+            posterior: Moments | None = None
+            if activations is not None:
+                posterior = normal_moments(jnp.broadcast_to(activations[index], (*code.shape[:-1], 2 * size)))
+                posterior = posterior if top else gaussian_product(*posterior, *prior)
+            z = latents_from_code(code[..., start:stop], source, prior, posterior)
+            posterior_mean, posterior_log_scale = posterior or (None, None)
+            layers.append((z, *prior, posterior_mean, posterior_log_scale))
+        return TopDownPass(z, *join_layers(layers, code.shape))
+
+    def output(self, params: PyTree, features: jax.Array) -> jax.Array:
+        """Return [..., *shape] with ``outputs`` times the channels, from the z of the lowest layer [..., d]."""
+        raw = self._dense(params["output"], features)
         return raw.reshape(*features.shape[:-1], *self.shape[:-1], self.shape[-1] * self.outputs)
 
-    def _through(self, params: Any, z: jax.Array) -> jax.Array:
+    def _dense(self, params: PyTree, z: jax.Array) -> jax.Array:
+        """Two hidden layers and an affine map."""
         for layer in ("first", "second"):
             z = activation_function(self.activation)(_affine(params[layer], z))
         return _affine(params["last"], z)
 
 
-def gaussian_product(mean: jax.Array, log_scale: jax.Array, other_mean: jax.Array, other_log_scale: jax.Array) -> Any:
-    """Mean and log scale of the product of two normal densities, elementwise: precisions add up.
+def gaussian_product(
+    mean: jax.Array, log_scale: jax.Array, other_mean: jax.Array, other_log_scale: jax.Array
+) -> Moments:
+    """Return mean and log scale of the normalised product of two normal densities, elementwise: precisions add up.
 
     Example:
-      >>> [float(one) for one in gaussian_product(jnp.array(1.0), jnp.array(0.0), jnp.array(3.0), jnp.array(0.0))]
-      [2.0, -0.3465735912322998]
+      >>> mean, log_scale = gaussian_product(jnp.array(1.0), jnp.array(0.0), jnp.array(3.0), jnp.array(0.0))
+      >>> float(mean), round(float(log_scale), 6)
+      (2.0, -0.346574)
 
     References: Sonderby et al. 2016, eqs. 17 and 18.
     """
@@ -136,8 +141,8 @@ def gaussian_product(mean: jax.Array, log_scale: jax.Array, other_mean: jax.Arra
     return other_mean + share * (mean - other_mean), -0.5 * jnp.logaddexp(-2.0 * log_scale, -2.0 * other_log_scale)
 
 
-def _dense(inputs: int, width: int, outputs: int) -> dict[str, Any]:
-    """Standard deviations of the parameters of two layers and an affine map."""
+def _dense_deviations(inputs: int, width: int, outputs: int) -> dict[str, dict[str, jax.Array]]:
+    """Standard deviations of the parameters of two hidden layers and an affine map."""
     sizes = {"first": (inputs, width), "second": (width, width), "last": (width, outputs)}
     return {
         name: {"kernel": jnp.full(shape, shape[0] ** -0.5), "bias": jnp.zeros(shape[1])}
@@ -145,14 +150,16 @@ def _dense(inputs: int, width: int, outputs: int) -> dict[str, Any]:
     }
 
 
-def _affine(params: Any, x: jax.Array) -> jax.Array:
+def _affine(params: PyTree, x: jax.Array) -> jax.Array:
     return x @ params["kernel"] + params["bias"]
 
 
-def _moments(raw: jax.Array) -> tuple[jax.Array, jax.Array]:
-    mean, log_scale = jnp.split(raw, 2, axis=-1)
-    return mean, soft_clip(log_scale, LOG_SCALE_LIMIT)
+def _normalize(h: jax.Array, gain: jax.Array, running: PyTree, train: bool) -> tuple[jax.Array, PyTree]:
+    """Normalise h [b, n] by the moments of the batch, or by the running ones; and return the next running ones."""
+    moments = {"mean": jnp.mean(h, axis=0), "variance": jnp.var(h, axis=0)} if train else running
+    scale = (1.0 + gain) * jax.lax.rsqrt(moments["variance"] + EPSILON)
+    return (h - moments["mean"]) * scale, jax.tree.map(_moving_average, running, moments) if train else moments
 
 
-def _tracked(running: jax.Array, batch: jax.Array) -> jax.Array:
+def _moving_average(running: jax.Array, batch: jax.Array) -> jax.Array:
     return jax.lax.stop_gradient(STATISTICS_DECAY * running + (1.0 - STATISTICS_DECAY) * batch)

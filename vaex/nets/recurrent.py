@@ -1,4 +1,4 @@
-"""Recurrent networks over time: a gated unit whose products with the inputs are made for all frames at once."""
+"""Recurrent networks over time: a gated recurrent unit whose products with the inputs are computed for all frames at once."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from vaex.core import PyTree
+
 
 class GRU(nn.Module):
-    r"""A gated recurrent unit: :math:`h' = (1 - u)\,n + u\,h` with gates r, u in (0, 1) and :math:`n = \tanh(n_x + r\,n_h)`.
+    r"""Gated recurrent unit: :math:`h' = (1 - u)\,n + u\,h` with gates r, u in (0, 1) and :math:`n = \tanh(n_x + r\,n_h)`.
 
     Parameters: ``inputs`` and ``recurrent``, each one product for both gates and n.
 
@@ -28,15 +30,16 @@ class GRU(nn.Module):
     features: int
 
     def setup(self) -> None:
+        """Create the two layers."""
         self.inputs = nn.Dense(3 * self.features)
         self.recurrent = nn.Dense(3 * self.features, kernel_init=nn.initializers.orthogonal())
 
     def gates(self, x: jax.Array) -> jax.Array:
-        """What inputs x [..., n] contribute, [..., 3 features]: all frames at once where they are known beforehand."""
+        """Return what inputs x [..., n] contribute to the gates and n, [..., 3 features]; of all frames at once where known."""
         return self.inputs(x)
 
     def step(self, h: jax.Array, gates: jax.Array) -> jax.Array:
-        """The next state [..., features] from this one and what ``gates`` gave."""
+        """Return the next state [..., features] from this state and the output of ``gates``."""
         reset_x, update_x, new_x = jnp.split(gates, 3, axis=-1)
         reset_h, update_h, new_h = jnp.split(self.recurrent(h), 3, axis=-1)
         update = jax.nn.sigmoid(update_x + update_h)
@@ -44,17 +47,17 @@ class GRU(nn.Module):
         return new + update * (h - new)
 
     def __call__(self, h: jax.Array, x: jax.Array) -> jax.Array:
-        """The next state [..., features] from this one and inputs x [..., n]."""
+        """Return the next state [..., features] from this state and inputs x [..., n]."""
         return self.step(h, self.gates(x))
 
 
-def hidden_states(gru: GRU, params: Any, x: jax.Array) -> jax.Array:
-    """The states before the first frame (zeros) and after each, [..., t + 1, features].
+def hidden_states(gru: GRU, params: PyTree, x: jax.Array) -> jax.Array:
+    """Return the states before the first frame (zeros) and after each frame, [..., t + 1, features].
 
     Args:
       gru: the unit.
       params: its parameters.
-      x: [..., t, n].
+      x: inputs, [..., t, n].
     Example:
       >>> gru = GRU(features=3)
       >>> params = gru.init(jax.random.key(0), jnp.zeros(3), jnp.zeros(5))["params"]
@@ -64,9 +67,9 @@ def hidden_states(gru: GRU, params: Any, x: jax.Array) -> jax.Array:
     gates: Any = gru.apply({"params": params}, x, method="gates")
     start = jnp.zeros((*x.shape[:-2], gru.features), gates.dtype)
 
-    def step(h: jax.Array, now: jax.Array) -> tuple[jax.Array, jax.Array]:
-        after: Any = gru.apply({"params": params}, h, now, method="step")
-        return after, after
+    def step(h: jax.Array, frame_gates: jax.Array) -> tuple[jax.Array, jax.Array]:
+        next_h: Any = gru.apply({"params": params}, h, frame_gates, method="step")
+        return next_h, next_h
 
     _, states = jax.lax.scan(step, start, jnp.moveaxis(gates, -2, 0))
     return jnp.moveaxis(jnp.concatenate([start[None], states]), 0, -2)
