@@ -1,4 +1,4 @@
-"""Parameters without compiled random number generators, which would take most of these tests' time."""
+"""Parameters from NumPy: compiled random number generators would take most of the time of these tests."""
 
 import jax
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def filled():
-    """(module, *inputs, members=()) -> variables of the module's shapes: kernels of variance 1 / fan-in, random biases."""
+    """Return a function (module, *inputs, members=()) -> variables of a module: kernels of variance 1 / fan-in, random biases."""
 
     def fill(module, *inputs, members=()):
         generator = np.random.default_rng(0)

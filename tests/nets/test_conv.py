@@ -1,4 +1,4 @@
-"""Conv and ConvTranspose in the place of Linen's: the same parameters from the same key, the same results."""
+"""Conv and ConvTranspose compared with Linen's layers: the same parameters from the same key, the same results."""
 
 from functools import partial
 
@@ -45,15 +45,15 @@ PAIRS = [
 @pytest.mark.parametrize(
     ("linen", "ours", "shape", "settings"), PAIRS, ids=lambda value: getattr(value, "__name__", None)
 )
-def test_layer_can_be_swapped_for_linens(linen, ours, shape, settings, filled):
+def test_layer_replaces_linens(linen, ours, shape, settings, filled):
     x = np.random.default_rng(1).standard_normal(shape, np.float32)
-    theirs, mine = linen(features=5, **settings), ours(features=5, **settings)
-    variables = filled(theirs, x)
-    shapes = [jax.eval_shape(layer.init, jax.random.key(0), x) for layer in (theirs, mine)]
+    reference, layer = linen(features=5, **settings), ours(features=5, **settings)
+    variables = filled(reference, x)
+    shapes = [jax.eval_shape(module.init, jax.random.key(0), x) for module in (reference, layer)]
     assert shapes[0] == shapes[1]
-    expected, result = jax.jit(lambda variables: (theirs.apply(variables, x), mine.apply(variables, x)))(variables)
+    expected, result = jax.jit(lambda variables: (reference.apply(variables, x), layer.apply(variables, x)))(variables)
     assert result.dtype == expected.dtype
-    # Linen rounds to bfloat16 (2**-8) once before the bias and once after; so does ours, from another order of summation.
+    # Linen rounds to bfloat16 (2**-8) once before the bias and once after; so does vaex, from another order of summation.
     tolerance = 2**-7 if result.dtype == jnp.bfloat16 else 1e-5
     expected = np.asarray(expected, np.float32)
     np.testing.assert_allclose(
@@ -66,8 +66,8 @@ def test_parameters_start_as_linens(linen, ours):
     settings = {"bias_init": nn.initializers.normal(1.0), "param_dtype": jnp.float16}
     layers = [layer(features=5, kernel_size=(3, 3), **settings) for layer in (linen, ours)]
     x = jnp.zeros((1, 4, 4, 3))
-    theirs, mine = jax.jit(lambda key: [layer.init(key, x) for layer in layers])(jax.random.key(1))
-    jax.tree.map(partial(np.testing.assert_array_equal, strict=True), theirs, mine)
+    expected, result = jax.jit(lambda key: [layer.init(key, x) for layer in layers])(jax.random.key(1))
+    jax.tree.map(partial(np.testing.assert_array_equal, strict=True), expected, result)
 
 
 @pytest.mark.parametrize("layer", [Conv, ConvTranspose])
@@ -91,6 +91,6 @@ def test_the_lowering_reaches_the_program(layer):
         (ConvTranspose(3, (3, 3), padding="CIRCULAR"), "convolve_transpose: padding='CIRCULAR' is not known here"),
     ],
 )
-def test_what_is_not_supported_is_refused(layer, message):
+def test_unsupported_settings_are_refused(layer, message):
     with pytest.raises(ValueError, match=message):
         layer.init(jax.random.key(0), jnp.zeros((1, 4, 4, 2)))

@@ -54,9 +54,9 @@ def test_encoder_equals_linens_layers_and_reads_every_pixel(shape, filled):
         pixels = jax.grad(lambda x: encoder.apply(variables, x).sum())(x)
         return encoder.apply(variables, x), Reference().apply(variables, x), pixels
 
-    mine, theirs, pixels = both(filled(encoder, x), x)
-    assert mine.shape == (2, 10)
-    np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
+    result, expected, pixels = both(filled(encoder, x), x)
+    assert result.shape == (2, 10)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     assert np.all(np.asarray(pixels) != 0)
 
 
@@ -72,7 +72,7 @@ def test_decoder_equals_linens_layers_and_fills_every_pixel(shape, filled):
             x = nn.tanh(nn.Dense(sizes[-1][0] * sizes[-1][1] * widths[len(sizes) - 1], name="grid")(x))
             x = x.reshape(-1, *sizes[-1], widths[len(sizes) - 1])
             for index in reversed(range(len(sizes) - 1)):
-                # One row and column too many, of which the odd images need the first.
+                # one row and column too many, of which the odd images need the first
                 layer = nn.ConvTranspose(widths[index], (4, 4), (2, 2), ((2, 3), (2, 3)), name=f"conv_{index}")
                 x = layer(x)[:, : sizes[index][0], : sizes[index][1]]
                 x = nn.tanh(x) if index else x
@@ -85,17 +85,17 @@ def test_decoder_equals_linens_layers_and_fills_every_pixel(shape, filled):
     def both(variables, z):
         return decoder.apply(variables, z), Reference().apply(variables, z)
 
-    mine, theirs = both(filled(decoder, z), z)
-    assert mine.shape == (3, *shape)
-    np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-5 * np.abs(theirs).max())
-    assert np.all(np.std(mine, axis=0) > 0)
+    result, expected = both(filled(decoder, z), z)
+    assert result.shape == (3, *shape)
+    np.testing.assert_allclose(result, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    assert np.all(np.std(result, axis=0) > 0)
 
 
 def test_decoder_keeps_the_scale_of_its_activations_at_the_start():
-    """Linear layers of true fan-in keep the variance, but for the border, which fewer taps reach.
+    """Linear layers of true fan-in keep the variance, except at the border, which fewer taps reach.
 
-    From 4 to 8 pixels the border takes 1/8 of it an axis, which leaves 0.77. The range allows for the chance of the
-    kernels; Linen's own initializer would lose a factor 4.
+    From 4 to 8 pixels the border takes 1/8 of it along each axis, which leaves 0.77. The range allows for the randomness of the
+    kernels; the initializer of Linen would lose a factor of 4.
     """
     decoder = ConvDecoder((8, 8, 8), (64,), hidden=64, activation="identity")
     variance = jax.jit(lambda key, z: decoder.init_with_output(key, z)[0].var())
@@ -175,7 +175,7 @@ def test_a_condition_reaches_the_dense_layer_and_broadcasts(module, shape, fille
     for index in range(3):
         alone = apply(variables, x, np.tile(every[index], (2, 1)))
         np.testing.assert_allclose(together[index], alone, rtol=1e-4, atol=1e-5)
-    own = {"params": {name: layer for name, layer in variables["params"].items() if name != "condition"}}
+    unconditional = {"params": {name: layer for name, layer in variables["params"].items() if name != "condition"}}
     none = apply(variables, x, np.zeros((2, 3), np.float32))
-    np.testing.assert_allclose(none, module.apply(own, x), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(none, module.apply(unconditional, x), rtol=1e-4, atol=1e-5)
     assert np.abs(together[0] - none).max() > 1e-3

@@ -85,14 +85,14 @@ def test_a_condition_is_more_inputs_and_broadcasts(hidden, filled):
     together = mlp.apply({"params": params}, x, every)
     assert together.shape == (3, 6, 2)
     first = "hidden_0" if hidden else "output"
-    own = {name: layer for name, layer in params.items() if name != "condition"}
+    unconditional = {name: layer for name, layer in params.items() if name != "condition"}
     joined = np.concatenate([params[first]["kernel"], params["condition"]["kernel"]])
-    wide = {"params": {**own, first: {**params[first], "kernel": joined}}}
+    wide = {"params": {**unconditional, first: {**params[first], "kernel": joined}}}
     for index in range(3):
         beside = np.concatenate([x, np.tile(every[index], (6, 1))], axis=1)
         np.testing.assert_allclose(together[index], mlp.apply(wide, beside), rtol=1e-5, atol=1e-5)
     none = mlp.apply({"params": params}, x, np.zeros((6, 3), np.float32))
-    np.testing.assert_allclose(none, mlp.apply({"params": own}, x), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(none, mlp.apply({"params": unconditional}, x), rtol=1e-6, atol=1e-6)
 
 
 def test_mlp_compiles_to_the_program_of_plain_dense_layers(filled):

@@ -1,4 +1,4 @@
-"""The gated unit: against the formula, over time, and against Flax's own."""
+"""The gated recurrent unit compared with Flax's, and over time with one step after the other."""
 
 import flax.linen as nn
 import jax
@@ -8,7 +8,7 @@ import numpy as np
 from vaex.nets import GRU, hidden_states
 
 
-def test_the_unit_equals_that_of_flax_with_the_same_weights():
+def test_gru_equals_that_of_flax_with_the_same_weights():
     key, d, n = jax.random.key(0), 4, 3
     gru, h, x = GRU(d), jax.random.normal(key, (5, d)), jax.random.normal(jax.random.fold_in(key, 1), (5, n))
     params = gru.init(jax.random.fold_in(key, 2), h, x)["params"]
@@ -30,9 +30,9 @@ def test_the_unit_equals_that_of_flax_with_the_same_weights():
 def test_states_over_time_are_those_of_one_step_after_the_other():
     gru, x = GRU(4), jax.random.normal(jax.random.key(1), (2, 3, 6, 5))
     params = gru.init(jax.random.key(2), jnp.zeros(4), jnp.zeros(5))["params"]
-    found = hidden_states(gru, params, x)
-    assert found.shape == (2, 3, 7, 4) and not np.any(found[..., 0, :])
+    states = hidden_states(gru, params, x)
+    assert states.shape == (2, 3, 7, 4) and not np.any(states[..., 0, :])
     for time in range(6):
-        after = gru.apply({"params": params}, found[..., time, :], x[..., time, :])
-        np.testing.assert_allclose(found[..., time + 1, :], after, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(hidden_states(gru, params, x[..., :2, :]), found[..., :3, :], rtol=1e-6)
+        after = gru.apply({"params": params}, states[..., time, :], x[..., time, :])
+        np.testing.assert_allclose(states[..., time + 1, :], after, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(hidden_states(gru, params, x[..., :2, :]), states[..., :3, :], rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Images of other sizes: areas against blocks and repetition, means kept, and patches there and back."""
+"""Resizing compared with block means and repetition, means that stay, and patches there and back."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -26,14 +26,14 @@ def test_areas_are_shared_out(before, after):
 
 @pytest.mark.parametrize("sides", [(1, 1), (2, 3), (6, 9)])
 def test_patches_there_and_back(sides):
-    found = to_patches(jnp.asarray(X), sides)
-    np.testing.assert_array_equal(from_patches(found, sides), X)
-    np.testing.assert_array_equal(found[1, 0, 0], X[1, : sides[0], : sides[1]].reshape(-1))
+    patches = to_patches(jnp.asarray(X), sides)
+    np.testing.assert_array_equal(from_patches(patches, sides), X)
+    np.testing.assert_array_equal(patches[1, 0, 0], X[1, : sides[0], : sides[1]].reshape(-1))
 
 
-def test_patches_that_do_not_fit_are_filled_up():
-    found = to_patches(jnp.asarray(X), (4, 4))
-    assert found.shape == (2, 2, 3, 48)
-    back = np.asarray(from_patches(found, (4, 4)))
-    np.testing.assert_array_equal(back[:, :6, :9], X)
-    assert np.all(back[:, 6:] == 0) and np.all(back[:, :, 9:] == 0)
+def test_patches_that_do_not_fit_are_padded_with_zeros():
+    patches = to_patches(jnp.asarray(X), (4, 4))
+    assert patches.shape == (2, 2, 3, 48)
+    images = np.asarray(from_patches(patches, (4, 4)))
+    np.testing.assert_array_equal(images[:, :6, :9], X)
+    assert np.all(images[:, 6:] == 0) and np.all(images[:, :, 9:] == 0)

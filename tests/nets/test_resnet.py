@@ -1,4 +1,4 @@
-"""Residual encoder and decoder: sizes, every pixel read, no pixel unreachable."""
+"""Residual encoder and decoder: sizes, every pixel is read, every pixel is reached."""
 
 import jax
 import numpy as np
@@ -11,7 +11,7 @@ from vaex.nets import ResidualDecoder, ResidualEncoder
 @pytest.mark.parametrize(
     ("shape", "stages", "size"), [((8, 8, 1), 2, (2, 2)), ((9, 14, 3), 2, (2, 3)), ((5, 7, 2), 1, (2, 3))]
 )
-def test_maps_read_every_pixel_and_come_back_to_the_image_size(shape, stages, size, filled):
+def test_feature_maps_read_every_pixel_and_come_back_to_the_image_size(shape, stages, size, filled):
     encoder = ResidualEncoder(4, stages, blocks=stages - 1, activation="tanh")
     decoder = ResidualDecoder(shape, 4, stages, blocks=stages - 1, activation="tanh")
     x = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)
@@ -24,18 +24,18 @@ def test_maps_read_every_pixel_and_come_back_to_the_image_size(shape, stages, si
     assert np.all(np.asarray(reached) != 0)
 
 
-def test_blocks_add_to_what_passes(filled):
+def test_a_block_of_zeros_changes_nothing(filled):
     x = np.random.default_rng(0).standard_normal((1, 8, 8, 1)).astype(np.float32)
-    one = ResidualEncoder(4, 1, blocks=2, activation="tanh")
-    variables = filled(one, x)
+    encoder = ResidualEncoder(4, 1, blocks=2, activation="tanh")
+    variables = filled(encoder, x)
     block = jax.tree.map(np.zeros_like, variables["params"]["block_1"])
     without = {name: leaf for name, leaf in variables["params"].items() if name != "block_1"}
     plain = ResidualEncoder(4, 1, blocks=1, activation="tanh").apply({"params": without}, x)
-    np.testing.assert_array_equal(one.apply({"params": {**without, "block_1": block}}, x), plain)
-    assert np.abs(one.apply(variables, x) - plain).max() > 1e-3
+    np.testing.assert_array_equal(encoder.apply({"params": {**without, "block_1": block}}, x), plain)
+    assert np.abs(encoder.apply(variables, x) - plain).max() > 1e-3
 
 
-def test_maps_of_another_size_are_refused():
+def test_invalid_input_is_refused():
     with pytest.raises(ValueError, match=r"x has shape \(1, 3, 3, 4\), expected \[..., 2, 2, n\]"):
         jax.eval_shape(ResidualDecoder((8, 8, 1), 4, 2).init, jax.random.key(0), np.zeros((1, 3, 3, 4), np.float32))
     with pytest.raises(UserError, match="activation='rely'"):

@@ -1,4 +1,4 @@
-"""The causal transformer: nobody sees what comes later, the cache changes nothing, samples follow the logits."""
+"""The causal transformer: no logit depends on later codes, the cache changes nothing, samples follow the logits."""
 
 import jax
 import jax.numpy as jnp
@@ -19,42 +19,44 @@ def variables(filled):
     return filled(NET, CODES, CONDITION)
 
 
-def test_logits_see_codes_before_them_alone(variables):
-    """By the jacobian in the embeddings: every place has a code of its own, so a row of embeddings is a place's code."""
+def test_logits_depend_on_codes_before_them_alone(variables):
+    """The Jacobian in the embeddings says so: the codes of all positions differ, so each row of embeddings is one position."""
     codes = CODES[:1]
 
     def logits(embedding):
         return NET.apply({"params": {**variables["params"], "embedding": embedding}}, codes, CONDITION[:1])[0]
 
     jacobian = np.asarray(jax.jit(jax.jacrev(logits))(variables["params"]["embedding"]))
-    size = np.abs(jacobian).max(axis=(1, 3))  # [place of the logit, row]
+    size = np.abs(jacobian).max(axis=(1, 3))  # [position of the logit, row]
     rows = 1 + np.asarray(codes[0]) + 6 * np.asarray(KINDS)
     assert np.all(size[:, 0] > 0)  # the start
-    for place in range(5):
+    for position in range(5):
         for other in range(5):
-            assert (size[place, rows[other]] > 0) == (other < place), (place, other)
+            assert (size[position, rows[other]] > 0) == (other < position), (position, other)
 
 
-def test_cached_logits_equal_those_of_all_places_at_once(variables):
-    whole = NET.apply(variables, CODES, CONDITION)
-    step = jax.jit(lambda before, place, cache: NET.apply(variables, before, place, cache, CONDITION, method="step"))
-    cache, before = NET.cache(3), jnp.full(3, 5, jnp.int32)  # what is before the first place is of no account
-    for place in range(5):
-        logits, cache = step(before, place, cache)
-        np.testing.assert_allclose(logits, whole[:, place], rtol=1e-4, atol=1e-5)
-        before = CODES[:, place]
+def test_cached_logits_equal_those_of_all_positions_at_once(variables):
+    expected = NET.apply(variables, CODES, CONDITION)
+    step = jax.jit(
+        lambda codes, position, cache: NET.apply(variables, codes, position, cache, CONDITION, method="step")
+    )
+    cache, previous = NET.cache(3), jnp.full(3, 5, jnp.int32)  # without effect at the first position
+    for position in range(5):
+        logits, cache = step(previous, position, cache)
+        np.testing.assert_allclose(logits, expected[:, position], rtol=1e-4, atol=1e-5)
+        previous = CODES[:, position]
 
 
-def test_the_condition_and_the_kind_count(variables):
+def test_logits_depend_on_the_condition_and_the_kind(variables):
     logits = NET.apply(variables, CODES, CONDITION)
     others = NET.apply(variables, CODES, jnp.roll(CONDITION, 1, axis=0))
     assert np.all(np.abs(logits - others).max(axis=(1, 2)) > 1e-3)
     swapped = CausalTransformer((2, *KINDS[1:]), codes=6, width=8, layers=2, heads=2)
     difference = np.abs(logits - swapped.apply(variables, CODES, CONDITION)).max(axis=(0, 2))
-    assert np.all(difference[:2] > 1e-3)  # the first place's output layer, and its code's embedding
+    assert np.all(difference[:2] > 1e-3)  # by the output layer of the first position, and the embedding of its code
 
 
-def test_samples_follow_the_logits_and_keep_what_is_given(variables):
+def test_samples_follow_the_logits_and_keep_the_prefix(variables):
     net = CausalTransformer((0, 0), codes=3, width=4, layers=1, heads=1)
     params = jax.jit(net.init)(KEY, jnp.zeros((1, 2), jnp.int32))["params"]
     params = {**params, "output": 30.0 * params["output"]}
@@ -65,13 +67,13 @@ def test_samples_follow_the_logits_and_keep_what_is_given(variables):
         shares = np.exp(logits - np.log(np.exp(logits).sum(-1, keepdims=True)))
         expected = np.prod(np.take_along_axis(shares, np.asarray(pairs)[..., None], -1)[..., 0], axis=1)
         drawn = np.asarray(draw(KEY, temperature))
-        found = np.bincount(3 * drawn[:, 0] + drawn[:, 1], minlength=9) / len(drawn)
-        assert np.all(np.abs(found - expected) < 4.5 * np.sqrt(expected / len(drawn)) + 1e-9)
-    given = jnp.asarray([[2], [0]])
-    np.testing.assert_array_equal(sample_codes(net, params, KEY, 2, prefix=given)[:, :1], given)
+        frequencies = np.bincount(3 * drawn[:, 0] + drawn[:, 1], minlength=9) / len(drawn)
+        assert np.all(np.abs(frequencies - expected) < 4.5 * np.sqrt(expected / len(drawn)) + 1e-9)
+    prefix = jnp.asarray([[2], [0]])
+    np.testing.assert_array_equal(sample_codes(net, params, KEY, 2, prefix=prefix)[:, :1], prefix)
 
 
-def test_dropout_leaves_out_the_share_it_says_and_keeps_the_mean():
+def test_dropout_drops_its_rate_and_keeps_the_mean():
     for rate in (0.0, 0.25):
         factors = np.asarray(Dropout(KEY, jnp.float32(rate)).factors((40_000,)))
         assert abs(np.mean(factors == 0) - rate) < 0.01
@@ -86,7 +88,7 @@ def test_dropout_changes_training_logits(variables):
 
 
 def test_gradients_of_many_positions_equal_those_of_few_at_a_time(filled):
-    """Sums of products that meet their axis again have come out wrong on CPU for large arrays, and for those alone."""
+    """XLA on CPU has computed wrong sums of products over an axis that is used again, for large arrays only."""
     net = CausalTransformer((0,) * 49, codes=16, width=32, layers=1, heads=4)
     codes = jnp.asarray(np.random.default_rng(1).integers(0, 16, (64, 49)), jnp.int32)
     variables = filled(net, codes[:1])
@@ -102,7 +104,7 @@ def test_gradients_of_many_positions_equal_those_of_few_at_a_time(filled):
     parts = [gradient(codes[start : start + 4]) for start in range(0, 64, 4)]
     total = jax.tree.map(lambda *leaves: np.sum(np.asarray(leaves, np.float64), axis=0), *parts)
 
-    def close(whole, summed):
-        np.testing.assert_allclose(whole, summed, rtol=0, atol=2e-5 * np.abs(summed).max())
+    def assert_close(at_once, summed):
+        np.testing.assert_allclose(at_once, summed, rtol=0, atol=2e-5 * np.abs(summed).max())
 
-    jax.tree.map(close, gradient(codes), total)
+    jax.tree.map(assert_close, gradient(codes), total)

@@ -1,10 +1,15 @@
-"""Networks: the only place of vaex that imports Flax (Linen)."""
+"""Networks; the only room that imports Flax (Linen).
 
-from vaex.nets.activations import ACTIVATIONS, activation_function
+``mlp``, ``convnets`` and ``resnet`` hold encoders and decoders, ``transformer`` and ``recurrent`` networks over sequences,
+``top_down`` and ``ladder`` networks of hierarchies of latents. ``protocols`` says what a network of your own must offer.
+"""
+
+from vaex.nets.activations import ACTIVATIONS, activation_function, soft_clip
 from vaex.nets.conv import Conv, ConvTranspose
 from vaex.nets.convnets import ConvDecoder, ConvEncoder
 from vaex.nets.ladder import LadderNetwork
 from vaex.nets.mlp import MLP
+from vaex.nets.protocols import HierarchicalNetwork, Network, Source, TopDownPass
 from vaex.nets.recurrent import GRU, hidden_states
 from vaex.nets.resnet import ResidualDecoder, ResidualEncoder
 from vaex.nets.top_down import Level, TopDownNetwork
@@ -20,12 +25,17 @@ __all__ = [
     "ConvEncoder",
     "ConvTranspose",
     "Dropout",
+    "HierarchicalNetwork",
     "LadderNetwork",
     "Level",
+    "Network",
     "ResidualDecoder",
     "ResidualEncoder",
+    "Source",
     "TopDownNetwork",
+    "TopDownPass",
     "activation_function",
     "hidden_states",
     "sample_codes",
+    "soft_clip",
 ]

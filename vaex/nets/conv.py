@@ -1,4 +1,4 @@
-"""Linen layers in the place of ``flax.linen.Conv`` and ``flax.linen.ConvTranspose``, with a lowering that fits the CPU."""
+"""Drop-in replacements of ``flax.linen.Conv`` and ``flax.linen.ConvTranspose`` that are fast on CPU."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from vaex.ops.cpu_conv.vjp import add_bias
 
 
 class Conv(nn.Conv):
-    """``flax.linen.Conv`` with its attributes, parameters and results, lowered by ``vaex.ops.convolve``.
+    """``flax.linen.Conv`` with the same attributes, parameters and results, computed by ``vaex.ops.convolve``.
 
-    On CPU a training step with it is faster than with Linen's, inside ``lax.scan`` tens of times: ``docs/performance.md``.
+    On CPU a training step is faster than with Linen's layer, inside ``lax.scan`` tens of times; see ``docs/performance.md``.
 
     Attributes:
       features, kernel_size, strides, padding, input_dilation, kernel_dilation, feature_group_count, use_bias, mask, dtype,
@@ -32,10 +32,13 @@ class Conv(nn.Conv):
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """[..., *image, c] -> [..., *out, features]; raises ValueError where shapes, padding or lowering do not fit."""
+        """[..., *image, c] -> [..., *out, features].
+
+        Raises: ValueError where shapes, padding or lowering do not fit.
+        """
         if self.conv_general_dilated is not None or self.conv_general_dilated_cls is not None:
             raise ValueError(
-                "Conv: conv_general_dilated is set, expected None; choose a lowering, or take flax.linen.Conv"
+                "Conv: conv_general_dilated is set, expected None; choose a lowering, or use flax.linen.Conv"
             )
         size = _kernel_size(self.kernel_size)
         shape = (*size, inputs.shape[-1] // self.feature_group_count, self.features)
@@ -51,11 +54,11 @@ class Conv(nn.Conv):
             precision=self.precision,
             lowering=self.lowering,
         )
-        return y if bias is None else _biased(self, y, bias, len(kernel.shape) - 2)
+        return y if bias is None else _add_bias(self, y, bias, kernel.ndim - 2)
 
 
 class ConvTranspose(nn.ConvTranspose):
-    """``flax.linen.ConvTranspose`` with its attributes, parameters and results, lowered by ``vaex.ops.convolve_transpose``.
+    """``flax.linen.ConvTranspose`` with the same attributes, parameters and results, computed by ``vaex.ops.convolve_transpose``.
 
     Attributes:
       features, kernel_size, strides, padding (all but "CIRCULAR"), kernel_dilation, use_bias, mask, dtype, param_dtype,
@@ -72,7 +75,10 @@ class ConvTranspose(nn.ConvTranspose):
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
-        """[..., *image, c] -> [..., *out, features]; raises ValueError where shapes, padding or lowering do not fit."""
+        """[..., *image, c] -> [..., *out, features].
+
+        Raises: ValueError where shapes, padding or lowering do not fit.
+        """
         if self.preferred_element_type is not None:
             raise ValueError("ConvTranspose: preferred_element_type is set, expected None; set dtype instead")
         channels = (inputs.shape[-1], self.features)
@@ -88,23 +94,27 @@ class ConvTranspose(nn.ConvTranspose):
             precision=self.precision,
             lowering=self.lowering,
         )
-        return y if bias is None else _biased(self, y, bias, len(kernel.shape) - 2)
+        return y if bias is None else _add_bias(self, y, bias, kernel.ndim - 2)
 
 
 def _kernel_size(size: int | Sequence[int]) -> tuple[int, ...]:
     return (size,) if isinstance(size, int) else tuple(size)
 
 
-def _parameters(layer: Any, inputs: jax.Array, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
-    """Inputs, kernel and bias in the layer's dtype; the parameters have Linen's names, shapes and initial values."""
+def _parameters(
+    layer: Conv | ConvTranspose, inputs: jax.Array, shape: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+    """Inputs, kernel and bias in the dtype of the layer; the parameters have the names, shapes and initial values of Linen's."""
     if layer.mask is not None and layer.mask.shape != shape:
         raise ValueError(f"{type(layer).__name__}: mask has shape {layer.mask.shape}, expected the kernel's {shape}")
     kernel = layer.param("kernel", layer.kernel_init, shape, layer.param_dtype)
     kernel = kernel if layer.mask is None else kernel * layer.mask
     bias = layer.param("bias", layer.bias_init, (layer.features,), layer.param_dtype) if layer.use_bias else None
-    return layer.promote_dtype(inputs, kernel, bias, dtype=layer.dtype)
+    promoted: Any = layer.promote_dtype(inputs, kernel, bias, dtype=layer.dtype)
+    inputs, kernel, bias = promoted
+    return inputs, kernel, bias
 
 
-def _biased(layer: Any, y: jax.Array, bias: jax.Array, rank: int) -> jax.Array:
+def _add_bias(layer: Conv | ConvTranspose, y: jax.Array, bias: jax.Array, rank: int) -> jax.Array:
     images = y.reshape(-1, *y.shape[-rank - 1 :])
     return add_bias(layer.lowering, images, bias).reshape(y.shape)

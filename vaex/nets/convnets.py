@@ -10,11 +10,11 @@ import jax
 from vaex.errors import UserError
 from vaex.nets.activations import activation_function
 from vaex.nets.conv import Conv, ConvTranspose
-from vaex.nets.mlp import conditioned
+from vaex.nets.mlp import add_condition
 
 
 def stage_sizes(height: int, width: int, stages: int) -> tuple[tuple[int, int], ...]:
-    """Image sizes from the first to the last stage of stride 2: as many of ``stages`` as leave 2 pixels on each side.
+    """Return image sizes (h, w) from the input to the last stage of stride 2: as many of ``stages`` as leave 2 pixels a side.
 
     Each stage maps a side of n pixels to n // 2 and reads every pixel, odd n included. 8 pixels allow two stages, 28 three,
     64 five.
@@ -35,15 +35,15 @@ def stage_sizes(height: int, width: int, stages: int) -> tuple[tuple[int, int], 
 class ConvEncoder(nn.Module):
     """Convolutions 4x4 with stride 2, then one hidden dense layer, then an affine map.
 
-    The number of stages is the length of ``channels``, or less where the image is small (``stage_sizes``): then the first
-    entries count. Parameters: ``conv_0``, ``conv_1``, ..., ``hidden``, ``output``.
+    It has a stage for each entry of ``channels``, or for the first few where the image is small (``stage_sizes``). Parameters:
+    ``conv_0``, ``conv_1``, ..., ``hidden``, ``output``.
 
     Attributes:
       features: width of the output.
       channels: of the stages, from the image on.
       hidden: width of the dense layer.
       activation: name, see ``activation_function``.
-      lowering: of the convolutions, see ``vaex.nets.conv``.
+      lowering: of the convolutions, see ``vaex.ops.convolve``.
     Example:
       >>> encoder = ConvEncoder(features=10, channels=(4, 8))
       >>> images = jax.numpy.zeros((2, 9, 12, 3))
@@ -59,12 +59,11 @@ class ConvEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, condition: jax.Array | None = None) -> jax.Array:
-        """Maps images to numbers.
+        """[..., h, w, c] -> [..., features].
 
         Args:
-          x: [..., h, w, c].
+          x: images.
           condition: [..., n], more inputs of the hidden dense layer; see ``MLP``.
-        Returns: [..., features].
         Raises: ValueError without image axes; UserError for a tiny image or an unknown activation.
         """
         activation = activation_function(self.activation)
@@ -75,23 +74,23 @@ class ConvEncoder(nn.Module):
             layer = Conv(width, (4, 4), strides=2, padding=1, lowering=self.lowering, name=f"conv_{index}")
             x = activation(layer(x))
         x = x.reshape(*x.shape[:-3], -1)
-        x = activation(conditioned(nn.Dense(self.hidden, name="hidden")(x), condition))
+        x = activation(add_condition(nn.Dense(self.hidden, name="hidden")(x), condition))
         return nn.Dense(self.features, name="output")(x)
 
 
 class ConvDecoder(nn.Module):
     """The mirror of ``ConvEncoder``: two dense layers, then transposed convolutions 4x4 with stride 2.
 
-    Its stages have the encoder's sizes in reverse, so the image comes out exactly (h, w) for odd sides too. ``channels``
-    are written as the encoder's, from the image on. Kernels start with the variance of their true fan-in, of which a
-    stride of 2 leaves a quarter of the taps. Parameters: ``hidden``, ``grid``, ..., ``conv_1``, ``conv_0`` (the last layer).
+    Its stages have the sizes of the encoder in reverse, so the image comes out exactly (h, w) for odd sides too. Kernels start with
+    the variance of their true fan-in: a stride of 2 leaves a quarter of the taps. Parameters: ``hidden``, ``grid``, ...,
+    ``conv_1``, ``conv_0`` (the last layer).
 
     Attributes:
       shape: the image, (h, w, c).
-      channels: of the stages, from the image on; the encoder's.
+      channels: of the stages, from the image on, as of the encoder.
       hidden: width of the first dense layer.
       activation: name, see ``activation_function``.
-      lowering: of the convolutions, see ``vaex.nets.conv``.
+      lowering: of the convolutions, see ``vaex.ops.convolve``.
     Example:
       >>> decoder = ConvDecoder(shape=(9, 12, 3), channels=(4, 8))
       >>> latents = jax.numpy.zeros((2, 5))
@@ -107,19 +106,18 @@ class ConvDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, z: jax.Array, condition: jax.Array | None = None) -> jax.Array:
-        """Maps latents to images.
+        """[..., d] -> [..., h, w, c], without an activation at the end.
 
         Args:
-          z: [..., d].
+          z: latents.
           condition: [..., n], more inputs of the hidden dense layer; see ``MLP``.
-        Returns: [..., h, w, c], without an activation at the end.
         Raises: UserError for a tiny image or an unknown activation.
         """
         activation = activation_function(self.activation)
         height, width, channels = self.shape
         sizes = stage_sizes(height, width, len(self.channels))
         widths = (channels, *self.channels[: len(sizes) - 1])
-        x = activation(conditioned(nn.Dense(self.hidden, name="hidden")(z), condition))
+        x = activation(add_condition(nn.Dense(self.hidden, name="hidden")(z), condition))
         x = activation(nn.Dense(math.prod(sizes[-1]) * widths[-1], name="grid")(x))
         x = x.reshape(*x.shape[:-1], *sizes[-1], widths[-1])
         for index in reversed(range(len(sizes) - 1)):

@@ -35,8 +35,8 @@ def latents_from_code(code: jax.Array, source: Source, prior: Moments, posterior
       posterior: its mean and log scale, or None where the pass has no activations of x.
     Raises: ValueError for the posterior where there is none.
     Example:
-      >>> latents_from_code(jnp.array(2.0), "prior", (jnp.array(1.0), jnp.array(0.0)), None)
-      Array(3., dtype=float32)
+      >>> float(latents_from_code(jnp.array(2.0), "prior", (jnp.array(1.0), jnp.array(0.0)), None))
+      3.0
     """
     if source == "given":
         return code

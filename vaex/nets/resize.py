@@ -1,4 +1,4 @@
-"""Images averaged down or repeated up to any size, and cut into patches."""
+"""Images at another size by area averaging, and as patches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def area_weights(before: int, after: int) -> np.ndarray:
-    """[after, before]: what share of each new pixel the old ones cover, both rows of pixels being equally long.
+    """Return the share of each new pixel that each old one covers, [after, before]; both rows of pixels are equally long.
 
     Example:
       >>> area_weights(4, 2).tolist()
@@ -25,9 +25,9 @@ def area_weights(before: int, after: int) -> np.ndarray:
 
 
 def resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
-    """Images [..., h, w, c] at another size, each new pixel the mean over the area that it covers.
+    """Return images [..., h, w, c] at another size (h, w), each new pixel the mean over the area that it covers.
 
-    Halving averages blocks of 2x2, doubling repeats pixels; other factors, odd ones too, weigh neighbours by their areas.
+    Halving averages blocks of 2x2, doubling repeats pixels; any other factor weighs neighbours by their areas.
 
     Example:
       >>> resize(jnp.arange(4.0).reshape(2, 2, 1), (1, 4))[..., 0]
@@ -42,7 +42,7 @@ def resize(x: jax.Array, size: tuple[int, int]) -> jax.Array:
 
 
 def to_patches(x: jax.Array, sides: tuple[int, int]) -> jax.Array:
-    """Images [b, h, w, c] as [b, ceil(h / sides[0]), ceil(w / sides[1]), patch], filled up with zeros at the end.
+    """Cut images [b, h, w, c], padded with zeros at the end, into [b, ceil(h / sides[0]), ceil(w / sides[1]), patch].
 
     Example:
       >>> to_patches(jnp.ones((2, 7, 8, 3)), (2, 4)).shape
@@ -55,7 +55,7 @@ def to_patches(x: jax.Array, sides: tuple[int, int]) -> jax.Array:
 
 
 def from_patches(x: jax.Array, sides: tuple[int, int]) -> jax.Array:
-    """The inverse of ``to_patches`` where nothing was filled up: [b, h, w, patch] -> [b, h sides[0], w sides[1], c].
+    """Join patches [b, h, w, patch] to images [b, h sides[0], w sides[1], c], the inverse of ``to_patches`` without padding.
 
     Example:
       >>> x = jnp.arange(24.0).reshape(1, 4, 6, 1)

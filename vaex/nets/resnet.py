@@ -1,8 +1,6 @@
-"""Residual convolutional encoder and decoder between images and maps of features, a whole number of stage_sizes apart."""
+"""Residual convolutional encoder and decoder between images and feature maps, which are smaller by a power of two."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -13,7 +11,7 @@ from vaex.nets.convnets import stage_sizes
 
 
 class ResidualBlock(nn.Module):
-    """x plus a 3x3 convolution and a product per pixel of x, each after the activation; sizes stay.
+    """x plus a 3x3 and a 1x1 convolution of x, with an activation before each; sizes stay.
 
     Attributes:
       activation: name, see ``activation_function``.
@@ -30,15 +28,15 @@ class ResidualBlock(nn.Module):
 
 
 class ResidualEncoder(nn.Module):
-    """Convolutions 4x4 with stride 2, and with any residual blocks a 3x3 one and these; an activation after all.
+    """Convolutions 4x4 with stride 2, then a 3x3 convolution and residual blocks, then an activation.
 
-    Sides are halved as ``stage_sizes`` says: any size is read to its last pixel. Parameters: ``down_0``, ..., ``conv``,
+    Sides are halved as in ``stage_sizes``, so every pixel of any size is read. Parameters: ``down_0``, ..., ``conv``,
     ``block_0``, ...
 
     Attributes:
       channels: width of all layers.
-      stages: stage_sizes, each of which needs at least 4 pixels on each side.
-      blocks: residual blocks; without any there is no 3x3 convolution before them either.
+      stages: convolutions of stride 2, each of which needs at least 4 pixels on each side.
+      blocks: residual blocks; with 0 there is no 3x3 convolution either.
       activation: name, see ``activation_function``.
     Example:
       >>> encoder = ResidualEncoder(channels=4, stages=2)
@@ -58,25 +56,25 @@ class ResidualEncoder(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., h, w, c] -> [..., h', w', channels].
 
-        Raises: UserError for an image too small for the stage_sizes or an unknown activation.
+        Raises: UserError for an unknown activation.
         """
         activation = activation_function(self.activation)
         for index in range(self.stages):
             x = activation(Conv(self.channels, (4, 4), strides=2, padding=1, name=f"down_{index}")(x))
-        return activation(_stack(self, x)) if self.blocks else x
+        return activation(_residual_stack(self, x)) if self.blocks else x
 
 
 class ResidualDecoder(nn.Module):
     """The mirror of ``ResidualEncoder``: a 3x3 convolution, residual blocks, transposed convolutions 4x4 with stride 2.
 
-    The map's sides must be those that ``stage_sizes`` gives for the image. Parameters: ``conv``, ``block_0``, ..., and ``up_1``,
-    ``up_0`` (the last layer).
+    The sides of the feature map must be those that ``stage_sizes`` gives for the image. Parameters: ``conv``, ``block_0``, ...,
+    and ``up_1``, ``up_0`` (the last layer).
 
     Attributes:
       shape: of the result, (h, w, c).
       channels: width of all layers but the last.
-      stages: doublings.
-      blocks: residual blocks; without any there is no 3x3 convolution before them either.
+      stages: transposed convolutions of stride 2.
+      blocks: residual blocks; with 0 there is no 3x3 convolution either.
       activation: name, see ``activation_function``.
     Example:
       >>> decoder = ResidualDecoder(shape=(9, 14, 3), channels=4, stages=2)
@@ -95,16 +93,18 @@ class ResidualDecoder(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """[..., h', w', features] -> [..., h, w, c], without an activation at the end.
 
-        Raises: ValueError for a map of another size; UserError for a result too small for the doublings.
+        Raises: ValueError for a feature map of another size; UserError for a result too small for convolutions, or an unknown
+          activation.
         """
         activation = activation_function(self.activation)
         height, width, features = self.shape
         sizes = stage_sizes(height, width, self.stages)
         if x.shape[-3:-1] != sizes[-1]:
             raise ValueError(
-                f"ResidualDecoder: x has shape {x.shape}, expected [..., {sizes[-1][0]}, {sizes[-1][1]}, n]"
+                f"ResidualDecoder: x has shape {x.shape}, expected [..., {sizes[-1][0]}, {sizes[-1][1]}, n] for images of "
+                f"{height} x {width} pixels; give the features of a ResidualEncoder with stages={self.stages}"
             )
-        x = activation(_stack(self, x)) if self.blocks else x
+        x = activation(_residual_stack(self, x)) if self.blocks else x
         for index in reversed(range(self.stages)):
             layer = ConvTranspose(
                 self.channels if index else features,
@@ -119,8 +119,8 @@ class ResidualDecoder(nn.Module):
         return x
 
 
-def _stack(net: Any, x: jax.Array) -> jax.Array:
-    """A 3x3 convolution and the residual blocks of a network, within its call."""
+def _residual_stack(net: ResidualEncoder | ResidualDecoder, x: jax.Array) -> jax.Array:
+    """Apply a 3x3 convolution and the residual blocks of a network, within its call."""
     x = Conv(net.channels, (3, 3), padding=1, name="conv")(x)
     for index in range(net.blocks):
         x = ResidualBlock(net.activation, name=f"block_{index}")(x)

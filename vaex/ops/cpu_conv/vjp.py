@@ -19,7 +19,6 @@ from vaex.ops.cpu_conv.shapes import ConvShape
 
 LOWERINGS = ("auto", "conv", "matmul", "matmul_jvp")
 Bilinear = Callable[[ConvShape, jax.Array, jax.Array], jax.Array]
-Lowered = Callable[[ConvShape, str, jax.Array, jax.Array], jax.Array]
 Operands = tuple[jax.Array, jax.Array]
 
 
@@ -103,15 +102,6 @@ def _kernel_gradient(conv: ConvShape, lowering: str, x: jax.Array, y: jax.Array)
     return _lower(conv, lowering, _matmul_kernel_gradient, _xla_kernel_gradient, x, y)
 
 
-def _saving_operands(function: Lowered) -> Callable[..., tuple[jax.Array, Operands]]:
-    """The forward rule of a custom VJP: the result, and the operands as residuals."""
-
-    def rule(conv: ConvShape, lowering: str, first: jax.Array, second: jax.Array) -> tuple[jax.Array, Operands]:
-        return function(conv, lowering, first, second), (first, second)
-
-    return rule
-
-
 def _forward_vjp(conv: ConvShape, lowering: str, operands: Operands, y: jax.Array) -> Operands:
     x, kernel = operands
     return _input_gradient(conv, lowering, y, kernel), _kernel_gradient(conv, lowering, x, y)
@@ -127,9 +117,14 @@ def _kernel_gradient_vjp(conv: ConvShape, lowering: str, operands: Operands, ker
     return _input_gradient(conv, lowering, y, kernel), _forward(conv, lowering, x, kernel)
 
 
-_forward.defvjp(_saving_operands(_forward), _forward_vjp)
-_input_gradient.defvjp(_saving_operands(_input_gradient), _input_gradient_vjp)
-_kernel_gradient.defvjp(_saving_operands(_kernel_gradient), _kernel_gradient_vjp)
+# The residuals are the operands.
+_forward.defvjp(lambda conv, lowering, x, k: (_forward(conv, lowering, x, k), (x, k)), _forward_vjp)
+_input_gradient.defvjp(
+    lambda conv, lowering, y, k: (_input_gradient(conv, lowering, y, k), (y, k)), _input_gradient_vjp
+)
+_kernel_gradient.defvjp(
+    lambda conv, lowering, x, y: (_kernel_gradient(conv, lowering, x, y), (x, y)), _kernel_gradient_vjp
+)
 
 
 def _lower(
