@@ -64,6 +64,7 @@ def test_an_image_is_measured_in_pixels():
     assert scaling.size_of("image", 8) == 64 and scaling.size_of("width", 8) == 8
 
 
+@pytest.mark.slow
 def test_from_flags_to_files(tmp_path, capsys):
     flags = ["--model=small", "--axes=devices", "--devices=2,1", "--repeats=1", "--seconds=0.005", "--device=cpu"]
     assert scaling.main([*flags, f"--out={tmp_path}"]) == 0

@@ -35,6 +35,7 @@ def reference(name):
     return vaex_loop.parity(tiny(name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["mlp", "conv64", "residual"])
 @pytest.mark.parametrize("name", peers.PEERS)
 def test_peers_compute_vaex_s_losses(name, network):
@@ -112,6 +113,7 @@ def small_peaks(monkeypatch):
     monkeypatch.setattr(throughput, "Setting", functools.partial(block.Setting, peak_size=(32, 1024)))
 
 
+@pytest.mark.slow
 def test_from_flags_to_files(tmp_path, capsys, small_peaks):
     flags = ["--repeats=2", "--population=1", "--peers=flax_loop_tuned", f"--out={tmp_path}"]
     assert throughput.main([*TINY, *flags]) == 0
@@ -131,6 +133,7 @@ def test_from_flags_to_files(tmp_path, capsys, small_peaks):
     assert "| small | 4 | float32 | flax_loop_tuned | 1 |" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_peer_that_trains_another_model_stops_everything(tmp_path, capsys, monkeypatch, small_peaks):
     (tmp_path / "wrong_peer.py").write_text(
         textwrap.dedent("""

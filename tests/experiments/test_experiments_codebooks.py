@@ -12,6 +12,7 @@ def codebooks():
     return script("codebooks")
 
 
+@pytest.mark.slow
 def test_a_tiny_run_is_judged_and_drawn(codebooks, tmp_path, capsys):
     options = ["--skip-variants", "--samples=12", "--train=60", "--temperature", "1", "0.5", f"--out={tmp_path}"]
     flags = [*SMALL_CODEBOOK, "--steps=2", "--prior_steps=2", "--no-figures", "--eval_images=5"]

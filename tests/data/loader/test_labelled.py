@@ -66,6 +66,7 @@ def test_both_feeds_take_the_order():
             np.testing.assert_array_equal(a[name], b[name])
 
 
+@pytest.mark.slow
 def test_the_flags_reach_the_run_and_its_identity(tmp_path, capsys):
     flags = ["--model=vae", "--steps=3", "--hidden=8", "--no-figures", "--eval_samples=2", f"--out={tmp_path / 'run'}"]
     assert cli.main([*flags, "--labels=20", "--labelled_per_batch=8"]) == 0

@@ -239,6 +239,7 @@ def again(dataset, name, root, monkeypatch):
         assert all(np.array_equal(second.splits[split][key], values) for key, values in arrays.items())
 
 
+@pytest.mark.slow
 def test_the_real_omniglot(shared_data, tmp_path, monkeypatch):
     dataset = data.load("omniglot", data_dir=tmp_path, manual_dir=shared_data / "omniglot")
     assert dataset.spec.protocol == "omniglot_28x28_area_mean_17352_1928_13180_carved_validation 256_levels"
@@ -280,6 +281,7 @@ def test_a_cache_of_direct_files_that_is_damaged_is_made_again(shared_data, tmp_
         assert data.load("freyfaces", data_dir=tmp_path, manual_dir=shared_data / "freyfaces").spec == whole.spec
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_while_arrays_are_kept(shared_data, tmp_path, full_disk):
     with (
         full_disk(1_000_000),

@@ -178,6 +178,7 @@ def test_a_missing_package_is_named(tiny, tmp_path, monkeypatch):
             load_originals(tiny, tmp_path / root, tmp_path / "files")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mnist", pytest.param("fashion_mnist", marks=pytest.mark.slow)])
 def test_the_real_files(name, shared_data, tmp_path, monkeypatch):
     """All 70,000 images from the original files; afterwards a start needs neither them nor a decoder, and is quick."""

@@ -82,6 +82,7 @@ def load_in_child(path, root, large):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["own", "records", "stored.npz", "compressed.npz"])
 def test_200_megabytes_pass_through_120(sources, tmp_path, name):
     paths, expected = sources
@@ -132,6 +133,7 @@ def test_a_second_start_passes_over_nothing(tmp_path, monkeypatch, name):
     assert all(np.array_equal(again.splits[s]["x"][:], first.splits[s]["x"][:]) for s in first.splits)
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 def test_a_run_from_mapped_data_equals_one_from_loaded_data_to_the_bit(tmp_path, monkeypatch, capsys):
     path, written, results = write(tmp_path / "own", PIXELS["extremes"]), [], []

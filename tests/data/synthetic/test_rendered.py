@@ -37,6 +37,7 @@ def test_sprites_are_drawn_at_the_size_that_is_asked_for():
         data.load("sprites", image_size=(32, 16))
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 def test_a_run_on_sprites_trains_evaluates_and_resumes_to_the_bit(tmp_path, capsys):
     flags = ["--model=vae", "--dataset=sprites", "--hidden=8", "--batch_size=16", "--log_every=2"]
@@ -63,6 +64,7 @@ def test_color_sprites_take_the_file_or_its_folder(shared_data):
         data.load("color_sprites", manual_dir=folder / "missing.npz")
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_is_resized_by_flag(tmp_path, capsys):
     from PIL import Image
 
@@ -84,6 +86,7 @@ def test_a_folder_of_images_is_resized_by_flag(tmp_path, capsys):
     assert "give the side in pixels, 1 to 4096, such as 64, or height x width" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_flips_and_crops_are_part_of_training_and_of_the_identity(tmp_path, capsys):
     flags = ["--model=vae", "--hidden=8", "--steps=4", "--log_every=2", "--no-figures", "--eval_samples=2"]
     assert cli.main([*flags, f"--out={tmp_path / 'plain'}"]) == 0
@@ -126,6 +129,7 @@ def test_sequences_are_drawn_anew_in_training_and_fixed_in_evaluation():
     assert data.load("rotating_sprites", image_size=16, sequence_length=4).spec.data_hash != one.spec.data_hash
 
 
+@pytest.mark.slow
 def test_a_run_on_sequences_trains_tells_of_predictions_and_resumes_to_the_bit(tmp_path, capsys):
     flags = ["--model=td_vae", "--image_size=8", "--sequence_length=7", "--max_jump=3", "--hidden=8", "--recurrent=4"]
     flags += [
