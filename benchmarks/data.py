@@ -24,14 +24,15 @@ from vaex.data.synthetic.factors import factor_feed
 from vaex.data.synthetic.sprites import sprites
 from vaex.models.autoencoders import vae
 from vaex.training import loop, population
-from vaex.training import step as algorithm
+from vaex.training.hyperparameters import as_schedules
+from vaex.training.step import with_inputs
 
 BATCH = 128  # of the streamed comparison
 
 
 def trainer(feed: Feed, stepper: Algorithm, example: dict[str, jax.Array], steps: int) -> Callable[[], None]:
     """Return a function that trains ``steps`` more steps through ``loop.fit``, which reads batches ahead."""
-    hparams = population.stack([algorithm.as_schedules(vae.HParams())])
+    hparams = population.stack([as_schedules(vae.HParams())])
     state = population.init(stepper, [0], hparams, example)
     program, start = loop.compile_program(stepper, feed, state, log_every=100, strategy="solo")
     done, carry = 0, start
@@ -50,7 +51,7 @@ def compare(
 ) -> dict[str, Any]:
     """Measure steps per second of one network on two feeds of the same kind of images, interleaved; the first is the reference."""
     recipe = vae.build(config, spec)
-    stepper = algorithm.prepared(recipe.stages[0].algorithm, lambda key, x: data.prepare(spec, key, x))
+    stepper = with_inputs(recipe.stages[0].algorithm, lambda key, x: data.prepare(spec, key, x))
     example = {"x": jnp.zeros((1, *spec.shape), jnp.uint8)}
     timings = interleave(
         {kind: trainer(feed, stepper, example, steps) for kind, feed in feeds.items()}, repeats=repeats

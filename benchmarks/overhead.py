@@ -24,7 +24,8 @@ from vaex.data.spec import Spec
 from vaex.models.autoencoders import vae
 from vaex.ops.threefry import unrolled
 from vaex.training import loop, population
-from vaex.training import step as algorithm
+from vaex.training.hyperparameters import as_schedules
+from vaex.training.step import with_inputs
 
 FRAMEWORK, HAND, SAME_KEYS = "framework", "hand-written", "hand-written, unrolled keys"
 NETWORKS = {  # name -> (pixels on a side, hidden widths, latents, batch, steps per repeat)
@@ -82,8 +83,8 @@ def compare(name: str, repeats: int) -> dict[str, float | str | int]:
     spec = data.resolve(Spec("random", (side, side, 1), "grey", levels=256), binarize="dynamic")
     feed = data.resident_feed(arrays, batch, 0)
     recipe = vae.build(vae.Config(latent_dim=latents, hidden=hidden), spec)
-    stepper = algorithm.prepared(recipe.stages[0].algorithm, lambda key, x: data.prepare(spec, key, x))
-    hparams = population.stack([algorithm.as_schedules(vae.HParams())])
+    stepper = with_inputs(recipe.stages[0].algorithm, lambda key, x: data.prepare(spec, key, x))
+    hparams = population.stack([as_schedules(vae.HParams())])
     state = population.init(stepper, [0], hparams, {"x": jnp.asarray(arrays["x"][:batch])})
     start = state.variables.params["vae"]
     params = {"encoder": layers(start["encoder"]), "decoder": layers(start["decoder"])}

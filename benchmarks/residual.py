@@ -5,7 +5,6 @@ Trains like any other: ``PYTHONPATH=benchmarks python experiments/run.py --model
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
@@ -13,10 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from vaex import distributions, divergences, nets
+from vaex.configuration import option, options
 from vaex.core import Batch, Model, Outcome, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models import latent, likelihoods
 from vaex.models.gaussian import HParams
+from vaex.models.networks import Trainable
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
@@ -24,25 +25,12 @@ TINY: dict[str, Any] = {"channels": 4, "latent_channels": 1}
 SECOND_KERNELS = (3, 1)  # of the blocks: a hierarchy's, and a VQ-VAE's
 
 
-@dataclass(frozen=True)
-class Config:
-    """What changes shapes or control flow; static.
+@options
+class Config(Trainable):
+    """Options of the benchmark's model."""
 
-    Attributes:
-      channels: of every convolution.
-      latent_channels: latent variables per pixel.
-      likelihood: distribution of x given z; auto chooses by the data.
-      optimizer: adam, adamax, adabelief, amsgrad, lion, momentum, nadam, radam, rmsprop or sgd.
-      clip: set where clip_norm is finite.
-      average: set where average_decay is above 0.
-    """
-
-    channels: int = 64
-    latent_channels: int = 4
-    likelihood: likelihoods.Name = "auto"
-    optimizer: str = "adam"
-    clip: bool = False
-    average: bool = False
+    channels: int = option(64, low=1, doc="Channels of every convolution.")
+    latent_channels: int = option(4, low=1, doc="Latent variables per pixel.")
 
 
 class Stack(nn.Module):
@@ -121,4 +109,4 @@ def build(config: Config, spec: Spec) -> Recipe:
         return decode(variables, hparams, prior.sample(key, (n,)), {})
 
     model = Model(init, objective, encode, decode, None, sample)
-    return latent.single_stage(model, config, HParams(), likelihood)
+    return latent.single_stage(model, config, likelihood)

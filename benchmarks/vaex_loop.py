@@ -23,7 +23,8 @@ from vaex.errors import UserError
 from vaex.models import likelihoods
 from vaex.training import loop, population
 from vaex.training import sharding as mesh
-from vaex.training import step as algorithm
+from vaex.training.hyperparameters import as_schedules
+from vaex.training.step import gradient_algorithm, with_inputs
 
 PARITY_BATCH = 16
 
@@ -87,11 +88,11 @@ def setup(
     stage = module.build(config, spec).stages[0]
     stepper = stage.algorithm
     if precision == "bfloat16":
-        stepper = algorithm.gradient_algorithm(in_bfloat16(stage.model), optimizer=getattr(config, "optimizer", "adam"))
-    stepper = algorithm.prepared(stepper, lambda key, x: data.prepare(spec, key, x))
+        stepper = gradient_algorithm(in_bfloat16(stage.model), optimizer=getattr(config, "optimizer", "adam"))
+    stepper = with_inputs(stepper, lambda key, x: data.prepare(spec, key, x))
     arrays = workloads.arrays(workload, data_batch or batch_size)
     example = {name: jnp.asarray(values[:batch_size]) for name, values in arrays.items()}
-    return stepper, data.resident_feed(arrays, batch_size), algorithm.as_schedules(stage.hparams), example
+    return stepper, data.resident_feed(arrays, batch_size), as_schedules(module.HParams()), example
 
 
 class Loop:

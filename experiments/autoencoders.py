@@ -24,7 +24,7 @@ import vaex
 from vaex import data, plots
 from vaex.cli import main as cli
 from vaex.cli.parse import parse
-from vaex.configuration.flags import parse_seeds
+from vaex.configuration.grammar import read_seeds
 from vaex.errors import UserError
 from vaex.evaluation.likelihood import estimate
 from vaex.files import read_json
@@ -57,8 +57,8 @@ def over_seeds(values: list[float]) -> str:
 
 def reconstructed(run: Run, x: jax.Array) -> jax.Array:
     """Reconstruct x, which may lie outside the data's range; the reconstructions are clipped to it."""
-    z = run.recipe.encode(jax.random.key(0), run.variables, run.hparams, {"x": x}).mean
-    return jnp.clip(run.recipe.decode(run.variables, run.hparams, z, {}).mean, 0.0, 1.0)
+    z = run.recipe.model.encode(jax.random.key(0), run.variables, run.hparams, {"x": x}).mean
+    return jnp.clip(run.recipe.model.decode(run.variables, run.hparams, z, {}).mean, 0.0, 1.0)
 
 
 def squared_error(reconstruction: jax.Array, x: jax.Array) -> float:
@@ -127,7 +127,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=pathlib.Path, help="folder for the runs and denoised.png (default: not kept)")
     flags = parser.parse_args(arguments)
     try:
-        parse_seeds(flags.seeds)
+        read_seeds(flags.seeds)
         with tempfile.TemporaryDirectory() as temporary:
             folder = flags.out or pathlib.Path(temporary)
             print(

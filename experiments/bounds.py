@@ -18,13 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex.bounds import renyi_bound
-from vaex.configuration.flags import EvaluationFlags
+from vaex.configuration.run_options import EvaluationOptions
 from vaex.errors import UserError
 from vaex.evaluation.likelihood import estimate
-from vaex.runs import identity
 from vaex.runs import setup as experiment
 from vaex.runs import trained as codec
 from vaex.runs.compare import aligned, paired_difference
+from vaex.runs.config_file import read_config, restore_settings
 from vaex.runs.evaluate import DRAWN_VALUES, LIKELIHOOD_BATCH, Evaluator, over_batches
 
 NAMES = {0.0: "importance bound", 1.0: "elbo"}
@@ -50,12 +50,12 @@ def evaluate(flags: argparse.Namespace) -> Bounds:
     Raises: UserError where there is no such run, its data has changed, or it defines no density.
     """
     run = codec.load(flags.run, member=flags.member)
-    record = identity.read(pathlib.Path(flags.run).expanduser() / "config.json")
-    settings = identity.restore(record["identity"])
+    record = read_config(pathlib.Path(flags.run).expanduser() / "config.json")
+    settings = restore_settings(record["identity"])
     source = {"dataset": record["data"]["path"], "data_dir": flags.data_dir, "manual_dir": flags.manual_dir}
     settings = settings._replace(
         data=dataclasses.replace(settings.data, **source),
-        evaluation=EvaluationFlags(eval_split=flags.split, eval_images=flags.images),
+        evaluation=EvaluationOptions(eval_split=flags.split, eval_images=flags.images),
     )
     assembled = experiment.assemble(settings)
     if assembled.spec.data_hash != run.spec.data_hash:
@@ -63,12 +63,12 @@ def evaluate(flags: argparse.Namespace) -> Bounds:
             f"{source['dataset']}: is not the data that the run was trained on ({run.spec.data_hash}, now "
             f"{assembled.spec.data_hash}); give the same files"
         )
-    if run.recipe.log_weights is None:
+    if run.recipe.model.log_weights is None:
         raise UserError(f"{flags.run}: its objective ({run.recipe.likelihood.title}) defines no density, so no bounds")
     alphas = tuple(sorted({0.0, 1.0, *(flags.alpha or [default_alpha(settings, run.hparams)])}, reverse=True))
     evaluator = Evaluator(assembled)
     values = over_batches(
-        bounds_of(run.recipe.log_weights, alphas, flags.samples, math.prod(run.spec.shape)),
+        bounds_of(run.recipe.model.log_weights, alphas, flags.samples, math.prod(run.spec.shape)),
         jax.random.fold_in(evaluator.key, 9),
         evaluator.inputs,
         run.variables,

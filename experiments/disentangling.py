@@ -39,8 +39,8 @@ from vaex.evaluation.aggregate_posterior import aggregate_kl
 from vaex.evaluation.likelihood import estimate
 from vaex.files import atomic_path, read_json, write_json
 from vaex.plots.records import Curves, Grid
-from vaex.runs import identity
 from vaex.runs.compare import aligned, cell
+from vaex.runs.config_file import digest, read_config
 
 MEASURES = ("reconstruction", "total_correlation", "index_code_mi", "dimension_wise_kl")
 STRENGTHS = {"beta_vae": "beta", "beta_tc_vae": "beta", "factor_vae": "gamma"}
@@ -126,7 +126,7 @@ def all_posteriors(directory: pathlib.Path, images: Callable[[], Images]) -> Ite
 
     @jax.jit
     def encode(variables: Any, hparams: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        posterior = recipe.encode(jax.random.key(0), variables, hparams, {"x": x.astype(np.float32)})
+        posterior = recipe.model.encode(jax.random.key(0), variables, hparams, {"x": x.astype(np.float32)})
         return posterior.mean, posterior.log_scale
 
     for index in range(len(read_json(directory / "summary.json")["members"])):
@@ -144,9 +144,9 @@ def measured(
     flags: argparse.Namespace, directory: pathlib.Path, images: Callable[[], Images]
 ) -> list[dict[str, float]]:
     """Return the measures of each member of a finished run, kept in a file; ``images`` renders all images where needed."""
-    summary, record = read_json(directory / "summary.json"), identity.read(directory / "config.json")
+    summary, record = read_json(directory / "summary.json"), read_config(directory / "config.json")
     made_from = {
-        "run": identity.digest(record["identity"]),
+        "run": digest(record["identity"]),
         "data": record["data"]["data_hash"],
         "steps": summary["steps"],
         "samples": flags.samples,

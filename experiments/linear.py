@@ -22,7 +22,7 @@ import vaex
 from vaex import data
 from vaex.cli import main as cli
 from vaex.cli.parse import parse
-from vaex.configuration.flags import parse_seeds
+from vaex.configuration.grammar import read_seeds
 from vaex.data.spec import Dataset
 from vaex.errors import UserError
 from vaex.evaluation.likelihood import estimate
@@ -98,7 +98,7 @@ def measure(flags: argparse.Namespace, folder: pathlib.Path) -> str:
 
     Raises: UserError for what the command line refuses.
     """
-    dataset, seeds = data.load(flags.dataset), parse_seeds(flags.seeds)
+    dataset, seeds = data.load(flags.dataset), read_seeds(flags.seeds)
     train, unseen = examples(dataset, "train"), examples(dataset, flags.split)
     best = maximum(train, flags.latents)
     lines = [["model", "seed", "angle to PCA (degrees)", f"minus the maximum, {flags.split}", "train"]]

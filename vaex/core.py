@@ -1,22 +1,85 @@
 """The records that hold vaex together: bundles of pure functions and pytrees of arrays, without logic.
 
 Axes: b batch, k importance samples, d latent, p population, h w c image. Likelihoods and divergences are sums over event
-dimensions, in nats; only ``objective`` averages over the batch.
+dimensions, in nats; only ``objective`` averages over the batch. Functions take the key first, then variables, hyperparameters
+and data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+import enum
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
+from jax.typing import ArrayLike
 
-PyTree = Any
-Batch = dict[str, jax.Array]  # "x": [b, ...]; with labels "y": [b]; when padded "mask": [b], 1 for rows that count
+PyTree: TypeAlias = Any
+Batch: TypeAlias = dict[
+    str, Any
+]  # of arrays: "x": [b, ...]; with labels "y": [b]; when padded "mask": [b], 1 for rows that count
+Metrics = dict[str, jax.Array]  # name -> [] or [b]
+Distribution: TypeAlias = Any  # an object as ``vaex.distributions`` has them
+Figure: TypeAlias = Any  # a record of ``vaex.plots.records``
+
+
+# --- randomness ---------------------------------------------------------------------------------------------------
+# A key is folded with the purpose of the draw. Every enum numbers the purposes under one parent key.
+
+
+class InitKey(enum.IntEnum):
+    """Purposes under the key of a model's ``init``."""
+
+    POSTERIOR = 1
+    PRIOR = 2
+    AUXILIARY = 3  # a critic, a classifier
+
+
+class StepKey(enum.IntEnum):
+    """Purposes under the key of an objective, which itself draws the posterior's samples."""
+
+    PENALTY = 1  # and the corruption of inputs
+    DROPOUT = 2  # and other corruption of codes
+
+
+class DataKey(enum.IntEnum):
+    """Purposes under the key with which stored values become model inputs, which itself draws binarisation and noise."""
+
+    AUGMENTATION = 1
+
+
+class SampleKey(enum.IntEnum):
+    """Purposes under the key of ``sample``, which itself draws z."""
+
+    LABELS = 1
+
+
+class EvaluationKey(enum.IntEnum):
+    """Purposes under the key of an evaluation."""
+
+    INPUTS = 0
+    POSTERIOR = 1
+    LIKELIHOOD_SAMPLES = 2
+    LOG_LIKELIHOOD = 3
+    OBJECTIVE = 4
+    PRIOR_SAMPLES = 5
+    SAMPLE_NOISE = 6
+    FIGURES = 7
+    CLASSIFICATION = 8
+    BASELINES = 9
+    PREDICTIONS = 10
+
+
+# --- models -------------------------------------------------------------------------------------------------------
 
 
 class Variables(NamedTuple):
-    """Arrays of a model. ``params`` has one entry per player; ``state`` is what training changes without a gradient."""
+    """Arrays of a model.
+
+    Attributes:
+      params: parameter group -> its parameters; most models have one group.
+      state: what training changes without a gradient.
+    """
 
     params: dict[str, PyTree]
     state: PyTree = ()
@@ -25,39 +88,93 @@ class Variables(NamedTuple):
 class Outcome(NamedTuple):
     """What one evaluation of an objective gives.
 
-    ``losses``: one scalar per player, nats per example, lower is better. ``state``: the next ``Variables.state``.
-    ``metrics``: name -> [] or [b]; a [b] metric is averaged over its axis under ``batch["mask"]``.
+    Attributes:
+      losses: parameter group -> its loss, a scalar, nats per example, lower is better.
+      state: the next ``Variables.state``.
+      metrics: name -> [] or [b]; a [b] metric is averaged over its axis under ``batch["mask"]``.
     """
 
     losses: dict[str, jax.Array]
     state: PyTree
-    metrics: dict[str, jax.Array]
+    metrics: Metrics
+
+
+class Init(Protocol):
+    """Initialises the variables from a key and a batch of model inputs."""
+
+    def __call__(self, key: jax.Array, batch: Batch, /) -> Variables: ...
+
+
+class Objective(Protocol):
+    """Evaluates the losses, the next state and the metrics of a batch; ``train`` is static."""
+
+    def __call__(
+        self, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, /, *, train: bool
+    ) -> Outcome: ...
+
+
+class Encode(Protocol):
+    """Returns q(z|x) of batch shape [b], a distribution over z (or codes)."""
+
+    def __call__(self, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, /) -> Distribution: ...
+
+
+class Decode(Protocol):
+    """Returns p(x|z) for z [..., b, d]; labels, where the model reads them, are in ``batch["y"]``."""
+
+    def __call__(self, variables: Variables, hparams: PyTree, z: jax.Array, batch: Batch, /) -> Distribution: ...
+
+
+class LogWeights(Protocol):
+    """Returns log p(x, z) - log q(z|x), [k, b], nats, at ``num_samples`` posterior samples z of each example."""
+
+    def __call__(
+        self, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, num_samples: int, /
+    ) -> jax.Array: ...
+
+
+class Sample(Protocol):
+    """Returns p(x|z) of ``n`` draws of z from the prior; ``condition`` [n]: their labels, drawn uniformly where it is None."""
+
+    def __call__(
+        self, key: jax.Array, variables: Variables, hparams: PyTree, n: int, condition: ArrayLike | None = None, /
+    ) -> Distribution: ...
+
+
+class DrawFigure(Protocol):
+    """Returns a figure record of a few examples."""
+
+    def __call__(self, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, /) -> Figure: ...
 
 
 class Model(NamedTuple):
-    """A model is a value: six pure functions.
+    """A model is a value: six pure functions, as their Protocols say.
 
-    ``init(key, batch) -> Variables``;
-    ``objective(key, variables, hparams, batch, *, train) -> Outcome``;
-    ``encode(key, variables, hparams, batch) -> latents``, a distribution over z (or codes);
-    ``decode(variables, hparams, z, batch) -> distribution`` over x;
-    ``log_weights(key, variables, hparams, batch, num_samples) -> [k, b]``, log p(x, z) - log q(z|x), or None where the
-    model defines no density;
-    ``sample(key, variables, hparams, n, condition) -> distribution`` over n images, z drawn from the prior.
+    Attributes:
+      log_weights: None where the model defines no density of x.
     """
 
-    init: Callable[..., Variables]
-    objective: Callable[..., Outcome]
-    encode: Callable[..., Any]
-    decode: Callable[..., Any]
-    log_weights: Callable[..., jax.Array] | None
-    sample: Callable[..., Any]
+    init: Init
+    objective: Objective
+    encode: Encode
+    decode: Decode
+    log_weights: LogWeights | None
+    sample: Sample
+
+
+# --- training -----------------------------------------------------------------------------------------------------
 
 
 class TrainState(NamedTuple):
     """Everything that training changes, arrays only: it checkpoints, shards, vmaps and donates.
 
-    ``average`` is the averaged ``params`` where averaging is on, else ``()``.
+    Attributes:
+      step: number of steps taken.
+      key: root key of the member; step t uses ``fold_in(key, t)``.
+      hparams: hyperparameters, each a ``Schedule``.
+      variables: parameters and state.
+      opt_state: parameter group -> the state of its optimizer.
+      average: averaged ``params`` where averaging is on, else ``()``.
     """
 
     step: jax.Array
@@ -68,44 +185,75 @@ class TrainState(NamedTuple):
     average: PyTree = ()
 
 
+class InitState(Protocol):
+    """Makes the first train state of a member."""
+
+    def __call__(self, key: jax.Array, hparams: PyTree, batch: Batch, /) -> TrainState: ...
+
+
+class Step(Protocol):
+    """Advances a train state by one step; the metrics are scalars."""
+
+    def __call__(self, state: TrainState, batch: Batch, /) -> tuple[TrainState, Metrics]: ...
+
+
 class Algorithm(NamedTuple):
-    """How a state is made and advanced: ``init(key, hparams, batch) -> TrainState``, ``step(state, batch) -> (state, metrics)``.
+    """How a train state is made and advanced.
 
     ``metrics["finite"]`` is 1, or 0 where a loss was not finite: the loop then stops and the state is never saved.
     """
 
-    init: Callable[..., TrainState]
-    step: Callable[..., tuple[TrainState, dict[str, jax.Array]]]
+    init: InitState
+    step: Step
+
+
+class CarryOver(Protocol):
+    """Makes the ``Variables.state`` that a later stage begins with from the variables of the finished stages, by name."""
+
+    def __call__(self, finished: Mapping[str, Variables], /) -> PyTree: ...
 
 
 class Stage(NamedTuple):
     """One training run within a recipe.
 
-    ``prepare(finished) -> pytree``: the ``Variables.state`` that a later stage begins with, made of the variables of the
-    stages before, by name (the averaged parameters where there are any). Training passes it through, so it is kept in the
-    checkpoint, and a member of a population has its own.
+    Attributes:
+      name: of the stage, unique in the recipe.
+      model: what is trained.
+      algorithm: how it is trained.
+      carry_over: what the stage takes from those before it (their averaged parameters, where there are any). Training passes it
+        through, so it is kept in the checkpoint, and a member of a population has its own.
     """
 
     name: str
     model: Model
     algorithm: Algorithm
-    hparams: PyTree
-    prepare: Callable[..., PyTree] | None = None
+    carry_over: CarryOver | None = None
 
 
-class LikelihoodFacts(NamedTuple):
-    """What reports say of a likelihood: its name, and whether it is a probability over the data's levels."""
+# --- recipes ------------------------------------------------------------------------------------------------------
+
+
+class LikelihoodSummary(NamedTuple):
+    """What reports say of a likelihood.
+
+    Attributes:
+      title: its name in words.
+      discrete: whether it is a probability over the data's levels.
+    """
 
     title: str = ""
     discrete: bool = False
 
 
 class Latents(NamedTuple):
-    """What neighbouring entries of a code are, so that evaluation and pictures treat them as such.
+    """What neighbouring entries of a code are, so that evaluation and figures treat them as such.
 
-    ``kind``: "normal", latents with a standard normal prior; "free", with any other prior; "sphere", a unit vector;
-    "categorical", the one-hot or the class probabilities of one variable with a uniform prior; "code", integers from 0 to
-    ``classes`` - 1, each a variable with a learned prior, whose posterior is a point. ``size``: how many entries.
+    Attributes:
+      kind: "normal", latents with a standard normal prior; "free", with any other prior; "sphere", a unit vector;
+        "categorical", the one-hot or the class probabilities of one variable with a uniform prior; "code", integers from 0 to
+        ``classes`` - 1, each a variable with a learned prior, whose posterior is a point.
+      size: how many entries.
+      classes: number of values of a "code".
     """
 
     kind: Literal["normal", "free", "sphere", "categorical", "code"]
@@ -113,66 +261,110 @@ class Latents(NamedTuple):
     classes: int = 0
 
 
-class Labels(NamedTuple):
-    """That a model reads labels: ``batch["y"]`` in encode and decode, and the ``condition`` [n] of sample; -1 is unlabelled.
+class ClassLogWeights(Protocol):
+    """Returns log p(x, z|y) - log q(z|x, y) of every class, [k, b, classes], nats."""
 
-    ``classes``: labels are 0..classes-1. ``classify(key, variables, hparams, batch) -> q(y|x)``: a model's own classifier; such a
-    model treats y as a latent variable: its elbo and log_weights are those of x alone, and encode takes the most probable label
-    where none is given. None: the label is always given, and elbo and log_weights are of x given y.
-    ``class_log_weights(key, variables, hparams, batch, num_samples) -> [k, b, classes]``, log p(x, z|y) - log q(z|x, y) of every
-    class; by default log_weights of the batch repeated with each label.
-    ``prior_only``: z depends on y, but x given z does not, nor q(z|x): encode and decode read no label.
+    def __call__(
+        self, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, num_samples: int, /
+    ) -> jax.Array: ...
+
+
+class Labels(NamedTuple):
+    """How a model reads labels: ``batch["y"]`` in encode and decode, and the ``condition`` [n] of sample; -1 is unlabelled.
+
+    Attributes:
+      classes: labels are 0..classes-1.
+      classify: q(y|x), a model's own classifier. Such a model treats y as a latent variable: its ELBO and log_weights are those
+        of x alone, and encode takes the most probable label where none is given. None: the label is always given, and ELBO and
+        log_weights are of x given y.
+      class_log_weights: log weights of every class; by default log_weights of the batch repeated with each label.
+      prior_only: z depends on y, but x given z does not, nor q(z|x): encode and decode read no label.
     """
 
     classes: int
-    classify: Callable[..., Any] | None = None
-    class_log_weights: Callable[..., jax.Array] | None = None
+    classify: Encode | None = None
+    class_log_weights: ClassLogWeights | None = None
     prior_only: bool = False
 
 
-class Sequences(NamedTuple):
-    """That a model reads sequences, "x" [b, t, ...], and foretells them.
+class Predict(Protocol):
+    """Returns the distribution of the frame that comes ``steps`` after the last of ``batch["x"]``, of batch shape [k, b].
 
-    ``predict(key, variables, hparams, batch, steps, num_samples) -> distribution`` of the frame that comes ``steps`` after the last
-    of ``batch["x"]``, which may hold any number of frames; its batch shape is [k, b], an entry for each sample of the latents.
+    ``batch["x"]`` [b, t, ...] may hold any number of frames; k is ``num_samples`` of the latents.
     """
 
-    predict: Callable[..., Any]
+    def __call__(
+        self, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, steps: int, num_samples: int, /
+    ) -> Distribution: ...
+
+
+class Sequences(NamedTuple):
+    """How a model of sequences, "x" [b, t, ...], predicts frames to come."""
+
+    predict: Predict
 
 
 class Recipe(NamedTuple):
-    """What a model file builds: its stages, and the functions over all of them that loading and evaluation use.
+    """What a model file builds: its stages, and what evaluation and figures need to know of it.
 
-    They take the variables of the last stage, whose ``state`` holds what its ``prepare`` took from the stages before.
-    ``figures``: name -> function(key, variables, hparams, batch) -> a figure record.
-    ``latents``: what a code [d] is made of, from its first entry to its last; () where all are "normal". Codes may also be arrays
-    of more axes, whose entries are counted in their order; decode then takes them flat, too.
-    ``labels``: None for a model that reads none. ``sequences``: None for a model of single examples.
-    All take x as model inputs (float32, in [0, 1] for images); where data is stored otherwise, callers prepare it first.
+    All functions take x as model inputs (float32, in [0, 1] for images); where data is stored otherwise, callers prepare it first.
+
+    Attributes:
+      stages: trained one after the other.
+      likelihood: what reports say of p(x|z).
+      figures: name -> the model's own figures.
+      latents: what a code [d] is made of, from its first entry to its last; () where all are "normal". Codes may also be arrays
+        of more axes, whose entries are counted in their order; decode then takes them flat, too.
+      labels: None for a model that reads none.
+      sequences: None for a model of single examples.
     """
 
     stages: tuple[Stage, ...]
-    encode: Callable[..., Any]
-    decode: Callable[..., Any]
-    log_weights: Callable[..., jax.Array] | None
-    sample: Callable[..., Any]
-    likelihood: LikelihoodFacts = LikelihoodFacts()
-    figures: Mapping[str, Callable[..., Any]] = {}
+    likelihood: LikelihoodSummary = LikelihoodSummary()
+    figures: Mapping[str, DrawFigure] = {}
     latents: tuple[Latents, ...] = ()
     labels: Labels | None = None
     sequences: Sequences | None = None
+
+    @property
+    def model(self) -> Model:
+        """The last stage's model, whose functions loading and evaluation use; its state holds what it took from the others."""
+        return self.stages[-1].model
+
+
+# --- data ---------------------------------------------------------------------------------------------------------
+
+
+class Plan(Protocol):
+    """Returns host arrays with leading axis ``count`` for the steps from ``first_step`` on, a pure function of both."""
+
+    def __call__(self, first_step: int, count: int, /) -> PyTree: ...
+
+
+class TakeBatch(Protocol):
+    """Returns the batch of one row of a plan, inside the compiled loop."""
+
+    def __call__(self, resident: PyTree, row: PyTree, /) -> Batch: ...
+
+
+class Share(Protocol):
+    """Returns these rows of the batches of a plan that holds the examples themselves, [count, b, ...]."""
+
+    def __call__(self, first_step: int, count: int, rows: slice, /) -> PyTree: ...
 
 
 class Feed(NamedTuple):
     """How batches reach the compiled loop.
 
-    ``resident``: arrays that stay on the device; ``plan(first_step, count) -> pytree`` of host arrays with leading axis
-    ``count``, a pure function of its arguments; ``batch(resident, row) -> Batch`` takes one row of a plan, inside the loop.
-    ``share(first_step, count, rows)``: where a plan holds the examples themselves, [count, b, ...], these rows of the batch:
-    devices and processes that divide the batch ask for their own only. None where a plan is small.
+    Attributes:
+      resident: arrays that stay on the device.
+      plan: what each step is to read.
+      batch: a row of a plan as a batch.
+      share: where a plan holds the examples themselves, the rows of a batch that one device or process needs; None where a plan
+        is small.
     """
 
     resident: PyTree
-    plan: Callable[[int, int], PyTree]
-    batch: Callable[[PyTree, PyTree], Batch]
-    share: Callable[[int, int, slice], PyTree] | None = None
+    plan: Plan
+    batch: TakeBatch
+    share: Share | None = None

@@ -48,6 +48,9 @@ class Schedule(NamedTuple):
         return jnp.where(stop != start, start * (1.0 - fraction) + stop * fraction, start)
 
 
+Scalar = Schedule | float | jax.Array  # what a hyperparameter may be
+
+
 def _schedule(name: str, start: float, stop: float, begin: float, length: float, period: float, bent: int) -> Schedule:
     numbers = (start, stop, begin, length, period, bent)
     if name != "constant" and not all(math.isfinite(number) for number in numbers):

@@ -12,11 +12,13 @@ import pytest
 from vaex import models, schedules
 from vaex.cli import main as cli
 from vaex.cli.parse import parse
-from vaex.configuration import flags
-from vaex.configuration.settings import DEFAULTS, Settings
+from vaex.configuration.declare import fields
+from vaex.configuration.grammar import hyperparameter_texts, read_hyperparameter, write_hyperparameter
+from vaex.configuration.run_options import GROUPS
+from vaex.configuration.settings import DEFAULTS, Settings, settings, stage_fields
 from vaex.errors import UserError
-from vaex.runs import identity
 from vaex.runs import train as trainer
+from vaex.runs.config_file import differences, identity, restore_settings, run_directory
 
 VAE = "--model=beta_vae"
 INFINITY = float("inf")
@@ -27,7 +29,11 @@ def parsed(*words: str, model: str = "beta_vae") -> Settings:
 
 
 def values(settings: Settings, name: str) -> list[str]:
-    return [member.hparams[name] for member in settings.members]
+    return [hyperparameter_texts(member.hparams)[name] for member in settings.members]
+
+
+def switches(settings: Settings) -> list[tuple]:
+    return [(member.hparams.clip_norm, member.hparams.average_decay) for member in settings.members]
 
 
 # --- grammar ------------------------------------------------------------------------------------------------------
@@ -57,9 +63,9 @@ def values(settings: Settings, name: str) -> list[str]:
         ([], lambda s: s.data.dataset, "digits"),
         ([], lambda s: s.run.steps, DEFAULTS["steps"]),
         (["--population-strategy=vmap"], lambda s: s.run.population_strategy, "vmap"),
-        (["--clip_norm=1"], lambda s: (s.config.clip, s.config.average), (True, False)),
-        (["--average_decay=0,0.9"], lambda s: (s.config.clip, s.config.average), (False, True)),
-        (["--average_decay=0.0", "--clip_norm=Infinity"], lambda s: (s.config.clip, s.config.average), (False, False)),
+        (["--clip_norm=1"], switches, [(1.0, None)]),
+        (["--average_decay=0,0.9"], switches, [(None, None), (None, 0.9)]),
+        (["--average_decay=0.0", "--clip_norm=Infinity"], switches, [(None, None)]),
     ],
 )
 def test_words_become_settings(words, get, expected):
@@ -95,11 +101,13 @@ def test_the_ends_of_a_range_are_in_it(word):
 
 @pytest.mark.parametrize("model", models.MODELS)
 def test_the_text_of_a_default_is_the_default(model):
-    module = models.module(model)
-    texts, defaults = flags.hparam_defaults(module), module.HParams()
-    for name, text in texts.items():
-        assert schedules.parse(text) == schedules.as_schedule(getattr(defaults, name)), name
-        assert flags.parse_hparam(name, text, None, infinite=True) == (text,)
+    hparams = models.module(model).HParams
+    for name, field in fields(hparams).items():
+        text = write_hyperparameter(field, getattr(hparams(), name))
+        (value,) = read_hyperparameter(field, text)
+        assert (value is None) == (field.default is None), name
+        if value is not None:
+            assert schedules.as_schedule(value) == schedules.as_schedule(field.default) == schedules.parse(text), name
 
 
 @pytest.mark.parametrize(
@@ -112,10 +120,11 @@ def test_seeds(text, seeds):
 
 def test_the_grid_varies_seeds_fastest_and_flags_in_the_models_order():
     settings = parsed("--seeds=0:2", "--beta=1,ramp:0:4:10", "--learning_rate=0.1,0.2")
-    found = [(m.hparams["learning_rate"], m.hparams["beta"], m.seed) for m in settings.members]
-    assert found == list(itertools.product(["0.1", "0.2"], ["1", "ramp:0:4:10"], [0, 1]))
+    texts = [(hyperparameter_texts(m.hparams), m.seed) for m in settings.members]
+    grid = [(text["learning_rate"], text["beta"], seed) for text, seed in texts]
+    assert grid == list(itertools.product(["0.1", "0.2"], ["1", "ramp:0:4:10"], [0, 1]))
     assert settings.varied == ("learning_rate", "beta")
-    assert all(m.hparams["sigma"] == "1" for m in settings.members)
+    assert all(m.hparams.sigma == 1.0 for m in settings.members)
 
 
 # --- refusals -----------------------------------------------------------------------------------------------------
@@ -160,7 +169,7 @@ REFUSED = [
     (["--latent_dim=two"], "expected a whole number"),
     (["--latent_dim=1e99"], "expected a whole number"),
     (["--hidden=500,500"], "joined by x, such as 500x500"),
-    (["--hidden=0"], "positive widths"),
+    (["--hidden=0"], "expected numbers of at least 1, such as 500x500"),
     (["--hidden"], "write --hidden=VALUE"),
     (["--network=conv", "--hidden="], "at least one width"),
     (["--network=cnn"], "did you mean conv"),
@@ -283,24 +292,23 @@ def test_an_error_of_many_lines_is_told_in_one(capsys, monkeypatch):
 # --- models of one's own ------------------------------------------------------------------------------------------
 
 OWN = """
-from dataclasses import dataclass
-import jax
-from vaex.models import beta_vae, gaussian
 {header}
-@dataclass(frozen=True)
-class Config(gaussian.Config):
-    '''Static.
-
-    Attributes:
-      {field}: my field.
-    '''
-    {field}: {kind} = {value}
-
-class HParams(beta_vae.HParams):
-    pass
+from vaex.configuration import hparam, hyperparameters, option, options
+from vaex.schedules import Scalar
+from vaex.training.hyperparameters import TrainingHParams
 
 DEFAULTS = {{"steps": 12, "batch_size": 16}}
-build = beta_vae.build
+
+@options
+class Config:
+    {field}: {kind} = option({value}, doc="A number.")
+
+@hyperparameters
+class HParams(TrainingHParams):
+    beta: Scalar = hparam(1.0, doc="Another number.")
+
+def build(config, spec):
+    raise NotImplementedError
 """
 
 
@@ -327,7 +335,7 @@ def test_a_module_of_ones_own_is_a_model(own_module):
     settings = parsed("--width=4", "--beta=1,2", model=name)
     assert (settings.config.width, settings.run.steps, settings.defaults["batch_size"]) == (4, 12, 16)
     assert values(settings, "beta") == ["1", "2"]
-    assert identity.identity(settings)["model"] == name
+    assert identity(settings)["model"] == name
 
 
 def test_a_literal_of_numbers_is_read_by_its_text(own_module):
@@ -346,7 +354,7 @@ def test_a_config_that_is_no_dataclass_is_refused(capsys, monkeypatch, tmp_path,
     (tmp_path / name.split(".")[0] / "plain.py").write_text(
         "class Config: pass\nclass HParams: pass\ndef build(config, spec): pass\n"
     )
-    assert "@dataclass" in refusal(capsys, monkeypatch, tmp_path, [f"--model={name.split('.')[0]}.plain"])
+    assert "write @options" in refusal(capsys, monkeypatch, tmp_path, [f"--model={name.split('.')[0]}.plain"])
 
 
 def test_what_a_module_fails_to_import_is_its_authors_to_see(own_module):
@@ -358,7 +366,7 @@ def test_what_a_module_fails_to_import_is_its_authors_to_see(own_module):
 @pytest.mark.parametrize("model", models.MODELS)
 def test_no_field_of_a_model_shadows_a_global_flag(model):
     module = models.module(model)
-    shared = {field.name for _, group in flags.GROUPS for field in dataclasses.fields(group)}
+    shared = {field.name for _, group in GROUPS for field in dataclasses.fields(group)}
     static = {field.name for field in dataclasses.fields(module.Config)}
     traced = {field.name for field in dataclasses.fields(module.HParams)}
     assert not shared & static and not shared & traced and not static & traced
@@ -368,9 +376,9 @@ def test_no_field_of_a_model_shadows_a_global_flag(model):
 @pytest.mark.parametrize("model", models.MODELS)
 def test_every_flag_is_explained(model):
     module = models.module(model)
-    for cls in (module.Config, module.HParams, *(group for _, group in flags.GROUPS)):
-        lacking = [name for name in flags.field_types(cls) if not flags.help_texts(cls).get(name)]
-        assert not lacking, f"{cls} does not explain {lacking} under Attributes"
+    for cls in (module.Config, module.HParams, *(group for _, group in GROUPS)):
+        lacking = [name for name, field in fields(cls).items() if not field.declaration.doc.endswith(".")]
+        assert not lacking, f"{cls} does not explain {lacking} in a sentence"
 
 
 # --- identity -----------------------------------------------------------------------------------------------------
@@ -395,8 +403,8 @@ MAY_NOT = {
 
 def test_every_flag_is_on_one_of_the_lists():
     module = models.module("beta_vae")
-    shared = {name for _, group in flags.GROUPS for name in flags.field_types(group)} - {"model"}
-    own = {*flags.field_types(module.Config), *flags.hparam_defaults(module)}
+    shared = {name for _, group in GROUPS for name in fields(group)} - {"model"}
+    own = {*fields(module.Config), *fields(module.HParams)}
     assert {*MAY_CHANGE, *MAY_NOT} == shared | own
     assert not MAY_CHANGE.keys() & MAY_NOT.keys()
 
@@ -404,33 +412,33 @@ def test_every_flag_is_on_one_of_the_lists():
 @pytest.mark.parametrize("name", MAY_CHANGE)
 def test_a_run_goes_on_with_another(name):
     before, after = parsed(), parsed(f"--{name}={MAY_CHANGE[name]}")
-    assert identity.differences(identity.identity(before), identity.identity(after)) == []
+    assert differences(identity(before), identity(after)) == []
     if name != "out":
-        assert identity.run_directory(before) == identity.run_directory(after)
+        assert run_directory(before) == run_directory(after)
 
 
 @pytest.mark.parametrize("name", MAY_NOT)
 def test_another_is_another_run(name):
     before, after = parsed(), parsed(f"--{name}={MAY_NOT[name]}")
-    found = identity.differences(identity.identity(before), identity.identity(after))
+    found = differences(identity(before), identity(after))
     assert [line.split(":")[0] for line in found] == [name]
     shown = {"hidden": [7], "channels": [7], "image_size": [7], "flip": True}.get(name, MAY_NOT[name])
     assert found[0].endswith(f"-> {shown}")
-    assert identity.run_directory(before) != identity.run_directory(after)
+    assert run_directory(before) != run_directory(after)
 
 
 def test_differences_name_exactly_what_changed():
-    before = identity.identity(parsed("--beta=1,4", "--seeds=0:2", "--latent_dim=3"))
-    after = identity.identity(parsed("--beta=1,8", "--seeds=0:3", "--latent_dim=4", "--data_seed=1"))
-    assert identity.differences(before, after) == [
+    before = identity(parsed("--beta=1,4", "--seeds=0:2", "--latent_dim=3"))
+    after = identity(parsed("--beta=1,8", "--seeds=0:3", "--latent_dim=4", "--data_seed=1"))
+    assert differences(before, after) == [
         "data_seed: 0 -> 1", "latent_dim: 3 -> 4", "seeds: 0,1 -> 0,1,2", "beta: 1,4 -> 1,8",
     ]  # fmt: skip
-    assert identity.differences(before, before) == []
+    assert differences(before, before) == []
 
 
 def test_the_same_number_is_the_same_run():
     one, other = parsed("--learning_rate=1e-3", "--beta=2.0"), parsed("--learning-rate", "0.001", "--beta", "2")
-    assert identity.run_directory(one) == identity.run_directory(other) == identity.run_directory(parsed())
+    assert run_directory(one) == run_directory(other) == run_directory(parsed())
 
 
 @pytest.mark.parametrize(
@@ -438,13 +446,13 @@ def test_the_same_number_is_the_same_run():
     [("digits", "digits"), ("some where/My Data.npz", "My Data"), ("x.NPZ", "x"), ("tfds:a/b:1.0", "tfds_a_b_1.0")],
 )
 def test_the_default_directory_is_named_after_model_and_data(dataset, name):
-    found = identity.run_directory(parsed(f"--dataset={dataset}"))
+    found = run_directory(parsed(f"--dataset={dataset}"))
     assert found.parent.name == "runs"
     assert found.name.startswith(f"beta_vae-{name}-") and len(found.name.rsplit("-", 1)[1]) == 8
 
 
 def test_a_file_may_move():
-    assert identity.identity(parsed("--dataset=a/x.npz")) == identity.identity(parsed("--dataset=b/x.npz"))
+    assert identity(parsed("--dataset=a/x.npz")) == identity(parsed("--dataset=b/x.npz"))
 
 
 @pytest.mark.parametrize(
@@ -453,18 +461,18 @@ def test_a_file_may_move():
 )
 def test_settings_come_back_from_their_identity(words):
     settings = parsed(*words, "--batch_size=32")
-    facts = identity.identity(settings)
-    restored = identity.restore(facts)
-    assert identity.identity(restored) == facts
+    facts = identity(settings)
+    restored = restore_settings(facts)
+    assert identity(restored) == facts
     assert (restored.config, restored.members, restored.varied) == (settings.config, settings.members, settings.varied)
 
 
 def test_a_run_with_fields_of_another_version_is_refused_by_their_names():
-    facts = identity.identity(parsed())
+    facts = identity(parsed())
     newer = facts | {"config": {**facts["config"], "warp_factor": 9}}
     with pytest.raises(UserError, match="lacks warp_factor"):
-        identity.restore(newer)
-    assert identity.differences(newer, facts) == ["warp_factor: 9 -> None"]
+        restore_settings(newer)
+    assert differences(newer, facts) == ["warp_factor: 9 -> None"]
 
 
 # --- help ---------------------------------------------------------------------------------------------------------
@@ -508,10 +516,52 @@ def test_help_of_a_model_shows_its_flags_with_types_and_defaults(capsys, monkeyp
 
 
 @pytest.mark.parametrize(
-    ("words", "skips"), [([], False), (["--skip_norm=100,inf"], True), (["--skip_norm=inf"], False)]
+    ("words", "thresholds"),
+    [([], [None]), (["--skip_norm=100,inf"], [100.0, None]), (["--skip_norm=inf"], [None])],
 )
-def test_steps_can_be_skipped_where_the_model_says_so(words, skips):
-    assert parse(["--model=ladder_vae", *words]).config.skip == skips
+def test_steps_can_be_skipped_where_the_model_says_so(words, thresholds):
+    assert [member.hparams.skip_norm for member in parse(["--model=ladder_vae", *words]).members] == thresholds
     if words:
         with pytest.raises(UserError, match="skip_norm is not a flag of vae"):
             parse(["--model=vae", *words])
+
+
+@pytest.mark.parametrize("model", models.MODELS)
+def test_help_of_every_model_shows_all_its_flags(model, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([f"--model={model}", "--help"])
+    module, text = models.module(model), capsys.readouterr().out
+    names = {*fields(module.Config), *fields(module.HParams), *stage_fields(module)}
+    assert stop.value.code == 0
+    assert [name for name in names if f"--{name}" not in text] == []
+
+
+# --- from Python --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"latent_dim": 0}, "--latent_dim=0: expected at least 1"),
+        ({"latent_dim": "8"}, "--latent_dim=8: expected a whole number"),
+        ({"hidden": [8]}, r"--hidden=\[8\]: expected a tuple of whole numbers"),
+        ({"hidden": (8, 0)}, "--hidden=8x0: expected numbers of at least 1"),
+        ({"network": "con"}, "--network=con: did you mean conv"),
+        ({"optimizer": "adamm"}, "did you mean adam"),
+        ({"kl": None}, "--kl=None"),
+    ],
+)
+def test_options_are_checked_where_they_are_made(wrong, message):
+    with pytest.raises(UserError, match=message):
+        models.module("beta_vae").Config(**wrong)
+
+
+def test_settings_from_values_are_those_from_words():
+    words = ["--beta=1,ramp:0:4:10", "--clip_norm=inf,2", "--seeds=0:2", "--latent_dim=3", "--steps=7"]
+    module = models.module("beta_vae")
+    grid = {"clip_norm": (None, 2.0), "beta": (1, schedules.ramp(0, 4, 10))}
+    run = dataclasses.replace(GROUPS[0][1](), seeds=(0, 1), steps=7)
+    made = settings("beta_vae", module, run=run, config=module.Config(latent_dim=3), grid=grid)
+    assert identity(made) == identity(parsed(*words))
+    with pytest.raises(UserError, match="no hyperparameter is called 'betta'"):
+        settings("beta_vae", module, grid={"betta": (1.0,)})

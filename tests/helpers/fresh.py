@@ -6,7 +6,7 @@ import numpy as np
 
 from vaex.data.spec import Spec
 from vaex.schedules import resolve
-from vaex.training import step as algorithm
+from vaex.training.hyperparameters import as_schedules
 
 SPEC = Spec("random", (4, 4, 1), "binary", levels=2)
 REAL = Spec("random", (5,), "real")
@@ -23,10 +23,10 @@ class Fresh:
         self.config = module.Config(**{**module.TINY, **changes})
         self.recipe = module.build(self.config, spec)
         self.model = self.recipe.stages[0].model
-        self.hparams = resolve(algorithm.as_schedules(hparams or self.recipe.stages[0].hparams), 0)
+        self.hparams = resolve(as_schedules(hparams or module.HParams()), 0)
         self.batch = batch
         self.variables = jax.jit(self.model.init)(KEY, batch)
-        self._log_px = jax.jit(lambda v, h, z, b: self.recipe.decode(v, h, z, b).log_prob(b["x"]))
+        self._log_px = jax.jit(lambda v, h, z, b: self.recipe.model.decode(v, h, z, b).log_prob(b["x"]))
 
     @property
     def params(self):
@@ -50,21 +50,21 @@ class Fresh:
 
     def encode(self, x=None):
         batch = self.batch if x is None else {"x": x}
-        return jax.jit(self.recipe.encode)(KEY, self.variables, self.hparams, batch)
+        return jax.jit(self.recipe.model.encode)(KEY, self.variables, self.hparams, batch)
 
     def log_px(self, z):
         """log p(x|z) [k, b] at z [k, b, d]."""
         return self._log_px(self.variables, self.hparams, z, self.batch)
 
     def log_weights(self, k, key=KEY):
-        log_weights = jax.jit(self.recipe.log_weights, static_argnums=4)
+        log_weights = jax.jit(self.recipe.model.log_weights, static_argnums=4)
         return log_weights(key, self.variables, self.hparams, self.batch, k)
 
     def figure(self, name, **batch):
         return self.recipe.figures[name](jax.random.key(3), self.variables, self.hparams, {**self.batch, **batch})
 
     def gradients(self):
-        """Of the loss in training, by the parameters of the player."""
+        """Of the loss in training, by the parameters of the group."""
 
         def loss(params):
             variables = self.variables._replace(params={"vae": params})

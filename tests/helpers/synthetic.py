@@ -1,28 +1,26 @@
 """A model small enough to follow by hand: an encoder and a critic whose losses both depend on all parameters."""
 
-from dataclasses import dataclass
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from vaex.configuration import hparam, hyperparameters, with_default
 from vaex.core import Model, Outcome, Variables
 from vaex.data import resident_feed
-from vaex.schedules import Schedule
-from vaex.training import step as algorithm
+from vaex.schedules import Scalar
+from vaex.training.hyperparameters import TrainingHParams
 
 ROWS = 24
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class HParams(algorithm.HParams):
+@hyperparameters
+class HParams(TrainingHParams):
     """The critic has a learning rate of its own; ``noise`` weighs a term that is drawn from the key."""
 
-    learning_rate: Schedule | float | str = 0.01
-    critic_learning_rate: Schedule | float | str = 0.002
-    noise: Schedule | float | str = 0.0
+    learning_rate: Scalar | str = with_default(TrainingHParams, "learning_rate", 0.01)
+    critic_learning_rate: Scalar | str = hparam(0.002, doc="Step size of the critic's optimizer.")
+    noise: Scalar | str = hparam(0.0, doc="Weight of the random term.")
 
 
 def init(key: jax.Array, batch: dict) -> Variables:
@@ -33,7 +31,7 @@ def init(key: jax.Array, batch: dict) -> Variables:
 
 
 def losses(params: dict, x: jax.Array, noise: jax.Array) -> dict[str, jax.Array]:
-    """The encoder's loss and the critic's; each player's parameters appear in both."""
+    """The encoder's loss and the critic's; each group's parameters appear in both."""
     codes = jnp.tanh(x @ params["encoder"]["w"] + params["encoder"]["b"])
     score = (codes @ params["critic"]["v"])[:, 0] + params["critic"]["c"]
     return {
@@ -51,31 +49,31 @@ def objective(key: jax.Array, variables: Variables, hparams: HParams, batch: dic
     return Outcome(losses(variables.params, batch["x"], noise), state, metrics)
 
 
-def _own_loss(mine: dict, params: dict, noise: jax.Array, player: str) -> jax.Array:
-    return losses(params | {player: mine}, BATCH["x"], noise)[player]
+def _own_loss(mine: dict, params: dict, noise: jax.Array, group: str) -> jax.Array:
+    return losses(params | {group: mine}, BATCH["x"], noise)[group]
 
 
 _own_gradient = jax.jit(jax.grad(_own_loss), static_argnums=3)
 
 
-def own_gradient(params: dict, player: str, noise: float | jax.Array = 0.0) -> dict:
-    """The gradient of a player's loss on ``BATCH`` by its own parameters alone, by jax.grad."""
-    return _own_gradient(params[player], params, noise, player)
+def own_gradient(params: dict, group: str, noise: float | jax.Array = 0.0) -> dict:
+    """The gradient of a group's loss on ``BATCH`` by its own parameters alone, by jax.grad."""
+    return _own_gradient(params[group], params, noise, group)
 
 
 def by_optax(optimizers: dict, params: dict, steps: int) -> dict:
-    """Parameters after a loop that is written with complete optax optimizers, one per player."""
+    """Parameters after a loop that is written with complete optax optimizers, one per group."""
 
     @jax.jit
     def step(params, states):
         new, new_states = {}, {}
-        for player, optimizer in optimizers.items():
-            gradient = own_gradient(params, player)
-            updates, new_states[player] = optimizer.update(gradient, states[player], params[player])
-            new[player] = optax.apply_updates(params[player], updates)
+        for group, optimizer in optimizers.items():
+            gradient = own_gradient(params, group)
+            updates, new_states[group] = optimizer.update(gradient, states[group], params[group])
+            new[group] = optax.apply_updates(params[group], updates)
         return new, new_states
 
-    states = {player: optimizer.init(params[player]) for player, optimizer in optimizers.items()}
+    states = {group: optimizer.init(params[group]) for group, optimizer in optimizers.items()}
     for _ in range(steps):
         params, states = step(params, states)
     return params

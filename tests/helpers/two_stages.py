@@ -1,31 +1,24 @@
 """A model of two stages: a VAE, then a Gaussian fitted to its codes, which are drawn afresh in every step."""
 
-from dataclasses import dataclass
-
-import jax
 import jax.numpy as jnp
 
 from vaex import distributions
-from vaex.core import LikelihoodFacts, Model, Outcome, Recipe, Stage, Variables
+from vaex.configuration import hparam, hyperparameters
+from vaex.core import Model, Outcome, Recipe, Variables
 from vaex.models import gaussian, latent
 from vaex.models.networks import TINY
-from vaex.training import step as algorithm
+from vaex.schedules import Scalar
 
 Config = gaussian.Config
 DEFAULTS = {"steps": 30, "batch_size": 20, "prior_steps": 20}
 __all__ = ["DEFAULTS", "TINY", "Config", "HParams", "build"]
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(gaussian.HParams):
-    """What scales something; traced.
+    """Hyperparameters of both stages."""
 
-    Attributes:
-      prior_learning_rate: of the second stage.
-    """
-
-    prior_learning_rate: float = 0.05
+    prior_learning_rate: Scalar = hparam(0.05, doc="Step size of the optimizer in the second stage.")
 
 
 def build(config, spec):
@@ -60,13 +53,9 @@ def build(config, spec):
         return decode(variables, hparams, prior(variables).sample(key, (n,)), {})
 
     second = Model(init, objective, encode, decode, log_weights, sample)
-    stages = (
-        Stage("model", first, algorithm.gradient_algorithm(first, clip=config.clip, average=config.average), HParams()),
-        Stage("prior", second, algorithm.gradient_algorithm(second), HParams(), prepare),
-    )
-    facts = LikelihoodFacts(it.likelihood.title, it.likelihood.discrete)
-    return Recipe(stages, encode, decode, log_weights, sample, facts)
+    stages = latent.stage("model", first, config), latent.stage("prior", second, config, trained_vae)
+    return Recipe(stages, it.likelihood.summary)
 
 
-def prepare(finished):
+def trained_vae(finished):
     return {"vae": finished["model"].params["vae"]}

@@ -20,7 +20,8 @@ from vaex.errors import NonFiniteError
 from vaex.training import loop, population
 from vaex.training import sharding as mesh
 from vaex.training.checkpoint import Checkpoints
-from vaex.training.step import as_schedules, gradient_algorithm
+from vaex.training.hyperparameters import as_schedules
+from vaex.training.step import gradient_algorithm
 
 BATCH_SIZE, STEPS = 8, 12
 

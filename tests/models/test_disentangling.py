@@ -18,7 +18,7 @@ from vaex.models.autoencoders import vae
 from vaex.models.disentangling import _discrepancy as discrepancy
 from vaex.models.disentangling import beta_tc_vae, dip_vae, factor_vae, info_vae, wae
 from vaex.schedules import resolve
-from vaex.training import step as algorithm
+from vaex.training.hyperparameters import as_schedules
 
 SPEC = Spec("random", (8, 8, 1), "binary", levels=2, num_training_examples=100)
 B = 16
@@ -32,10 +32,10 @@ class Evaluated:
     def __init__(self, module, hparams=None, batch=X, spec=SPEC, train=True, **changes):
         self.recipe = module.build(module.Config(**{**module.TINY, "latent_dim": 3, **changes}), spec)
         self.model = self.recipe.stages[0].model
-        self.hparams = resolve(algorithm.as_schedules(hparams or self.recipe.stages[0].hparams), 0)
+        self.hparams = resolve(as_schedules(hparams or module.HParams()), 0)
         self.variables = self.model.init(KEY, X)
         self.outcome: Outcome = self.model.objective(KEY, self.variables, self.hparams, batch, train=train)
-        self.posterior = self.recipe.encode(KEY, self.variables, self.hparams, batch)
+        self.posterior = self.recipe.model.encode(KEY, self.variables, self.hparams, batch)
         self.metrics = {name: np.asarray(value, np.float64) for name, value in self.outcome.metrics.items()}
 
     def z(self, num_samples=1):
@@ -231,8 +231,8 @@ def test_info_vae_without_its_penalty_is_the_vae():
 
 def test_a_point_has_no_density_and_a_gaussian_encoder_has():
     point, random = (Evaluated(wae, encoder=encoder) for encoder in ("deterministic", "gaussian"))
-    assert point.recipe.log_weights is None and not np.any(point.posterior.variance)
-    assert random.recipe.log_weights is not None and np.all(np.asarray(random.posterior.variance) > 0)
+    assert point.recipe.model.log_weights is None and not np.any(point.posterior.variance)
+    assert random.recipe.model.log_weights is not None and np.all(np.asarray(random.posterior.variance) > 0)
 
 
 def test_the_discrepancy_tells_latents_of_the_prior_from_others():

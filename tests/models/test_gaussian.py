@@ -11,7 +11,7 @@ from vaex.models import gaussian
 from vaex.models.autoencoders import autoencoder, vae
 from vaex.models.disentangling import annealed_vae, beta_vae
 from vaex.schedules import resolve
-from vaex.training import step as algorithm
+from vaex.training.hyperparameters import as_schedules
 
 SPEC = Spec("random", (8, 8, 1), "binary", levels=2)
 X = {"x": jnp.asarray(np.random.default_rng(0).integers(0, 2, (16, 8, 8, 1)), jnp.float32)}
@@ -22,7 +22,7 @@ def outcome(module, hparams=None, **changes):
     """The objective of a model at its first parameters, with the hyperparameters at step 10."""
     recipe = module.build(module.Config(**{**gaussian.TINY, **changes}), SPEC)
     stage = recipe.stages[0]
-    values = resolve(algorithm.as_schedules(hparams or stage.hparams), 10)
+    values = resolve(as_schedules(hparams or stage.hparams), 10)
     variables = stage.model.init(KEY, X)
     return recipe, variables, values, stage.model.objective(KEY, variables, values, X, train=True)
 
@@ -72,15 +72,15 @@ def test_posteriors_have_the_covariance_they_are_named_for():
 
 def test_log_weights_are_the_joint_minus_the_posterior():
     recipe, variables, hparams, _ = outcome(vae, latent_dim=2)
-    posterior = recipe.encode(KEY, variables, hparams, X)
+    posterior = recipe.model.encode(KEY, variables, hparams, X)
     z = posterior.sample(KEY, (5,))
     by_hand = (
-        recipe.decode(variables, hparams, z, X).log_prob(X["x"])
+        recipe.model.decode(variables, hparams, z, X).log_prob(X["x"])
         - 0.5 * jnp.sum(z**2, -1)
         - jnp.log(2 * jnp.pi)
         - posterior.log_prob(z)
     )
-    np.testing.assert_allclose(recipe.log_weights(KEY, variables, hparams, X, 5), by_hand, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(recipe.model.log_weights(KEY, variables, hparams, X, 5), by_hand, rtol=1e-4, atol=1e-4)
 
 
 def test_training_makes_the_bound_better_and_beta_lowers_the_kl():

@@ -104,7 +104,7 @@ def test_prior(fresh):
 
 
 def test_samples_follow_the_temperature(fresh):
-    cold = jax.jit(lambda v, h: fresh.recipe.sample(KEY, v, h, 3, None).mean)
+    cold = jax.jit(lambda v, h: fresh.recipe.model.sample(KEY, v, h, 3, None).mean)
     drawn = cold(fresh.variables, dataclasses.replace(fresh.hparams, sample_temperature=0.0))
     np.testing.assert_allclose(drawn, drawn[:1].repeat(3, 0), rtol=1e-5)
     assert np.ptp(cold(fresh.variables, fresh.hparams), axis=0).max() > 1e-3
@@ -182,11 +182,11 @@ def test_blocks_on_images_of_any_size(shape, blocks, levels):
     recipe = hierarchical_vae.build(config, spec)
     batch = {"x": jnp.zeros((2, *shape))}
     variables = jax.eval_shape(recipe.stages[0].model.init, KEY, batch)
-    posterior = jax.eval_shape(lambda v: recipe.encode(KEY, v, None, batch), variables)
+    posterior = jax.eval_shape(lambda v: recipe.model.encode(KEY, v, None, batch), variables)
     assert [tuple(level) for level in posterior.network.levels] == levels
     z = jax.ShapeDtypeStruct((2, sum(posterior.network.sizes)), jnp.float32)
     hparams = hierarchical_vae.HParams()
-    assert jax.eval_shape(lambda v, z: recipe.decode(v, hparams, z, {}).mean, variables, z).shape == (2, *shape)
+    assert jax.eval_shape(lambda v, z: recipe.model.decode(v, hparams, z, {}).mean, variables, z).shape == (2, *shape)
 
 
 @pytest.mark.parametrize(

@@ -60,12 +60,12 @@ def test_pictures_suit_the_sphere():
     grid = it.figure("sphere")
     assert grid.images.shape == (11, 24, 4, 4, 1) and grid.row_labels[0] == "75°" and grid.column_labels[0] == "−180°"
     equator = grid.row_labels.index("0°"), grid.column_labels.index("90°")
-    at = it.recipe.decode(it.variables, it.hparams, jnp.array([0.0, 1.0, 0.0]), {}).mean
+    at = it.recipe.model.decode(it.variables, it.hparams, jnp.array([0.0, 1.0, 0.0]), {}).mean
     np.testing.assert_allclose(grid.images[equator], at, atol=1e-5)
     ways = it.figure("great_circles")
     assert ways.images.shape == (4, 11, 4, 4, 1)
     np.testing.assert_array_equal(ways.images[:, 0], it.batch["x"][::2])
-    ends = it.recipe.decode(it.variables, it.hparams, it.encode().mode, {}).mean
+    ends = it.recipe.model.decode(it.variables, it.hparams, it.encode().mode, {}).mean
     np.testing.assert_allclose(ways.images[:, 1], ends[::2], atol=1e-5)
     np.testing.assert_allclose(ways.images[:, -2], ends[1::2], atol=1e-5)
     assert "sphere" not in Fresh(hyperspherical_vae, latent_dim=4).recipe.figures

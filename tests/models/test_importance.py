@@ -16,7 +16,7 @@ from vaex.errors import UserError
 from vaex.models import latent, module
 from vaex.models.tighter_bounds import _importance as importance
 from vaex.schedules import resolve
-from vaex.training import step as algorithm
+from vaex.training.hyperparameters import as_schedules
 
 SPEC = Spec("random", (4, 4, 1), "binary", levels=2)
 X = {"x": jnp.asarray(np.random.default_rng(0).integers(0, 2, (6, 4, 4, 1)), jnp.float32)}
@@ -28,7 +28,7 @@ def built(name, hparams=None, **changes):
     """The recipe, its first variables, hyperparameters, and losses of one key as a function of the parameters."""
     file = module(name)
     recipe = file.build(file.Config(**{**file.TINY, **changes}), SPEC)
-    values = resolve(algorithm.as_schedules(file.HParams(**(hparams or {}))), 0)
+    values = resolve(as_schedules(file.HParams(**(hparams or {}))), 0)
     variables = recipe.stages[0].model.init(KEY, X)
     objective = recipe.stages[0].model.objective
 
@@ -42,9 +42,9 @@ def built(name, hparams=None, **changes):
 
 def weights(recipe, variables, hparams, k):
     """Log weights [k, b] of the objective's own samples, from the recipe's functions."""
-    posterior = recipe.encode(KEY, variables, hparams, X)
+    posterior = recipe.model.encode(KEY, variables, hparams, X)
     z = posterior.sample(KEY, (k,))
-    log_px = recipe.decode(variables, hparams, z, X).log_prob(X["x"])
+    log_px = recipe.model.decode(variables, hparams, z, X).log_prob(X["x"])
     log_pz = -0.5 * jnp.sum(z**2, axis=-1) - jnp.log(2 * jnp.pi)
     return np.asarray(log_px + log_pz - posterior.log_prob(z), np.float64), np.asarray(log_px)
 

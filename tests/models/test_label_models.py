@@ -13,7 +13,7 @@ from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import module
 from vaex.schedules import resolve
-from vaex.training import step as algorithm
+from vaex.training.hyperparameters import as_schedules
 
 SPEC = Spec("random", (8, 8, 1), "binary", levels=2, num_classes=3)
 RNG = np.random.default_rng(0)
@@ -42,7 +42,7 @@ def built(name, size=1.0, **changes):
     finished = {}
     for index, stage in enumerate(recipe.stages):
         shapes = jax.eval_shape(stage.model.init, KEY, {"x": X, "y": Y})
-        state = stage.prepare(finished) if stage.prepare else ()
+        state = stage.carry_over(finished) if stage.carry_over else ()
         variables = finished[stage.name] = Variables(filled(shapes.params, index, size), state)
     labels = recipe.labels
     if labels.classify is not None:
@@ -50,10 +50,10 @@ def built(name, size=1.0, **changes):
             classify=jax.jit(labels.classify), class_log_weights=jax.jit(labels.class_log_weights, static_argnums=4)
         )
     compiled = recipe._replace(
-        encode=jax.jit(recipe.encode),
-        decode=jax.jit(recipe.decode),
-        log_weights=jax.jit(recipe.log_weights, static_argnums=4),
-        sample=jax.jit(recipe.sample, static_argnums=3),
+        encode=jax.jit(recipe.model.encode),
+        decode=jax.jit(recipe.model.decode),
+        log_weights=jax.jit(recipe.model.log_weights, static_argnums=4),
+        sample=jax.jit(recipe.model.sample, static_argnums=3),
         labels=labels,
     )
     return compiled, variables
@@ -65,7 +65,7 @@ def objective(name):
 
 
 def hparams_of(name, **given):
-    return resolve(algorithm.as_schedules(module(name).HParams(**given)), 0)
+    return resolve(as_schedules(module(name).HParams(**given)), 0)
 
 
 def outcome(name, y, **given):
@@ -85,8 +85,8 @@ def test_encoder_and_decoder_see_the_label_and_unlabelled_is_a_condition_of_its_
     means, images = [], []
     for label in (-1, 0, 1, 2):
         batch = {"x": X[:2], "y": jnp.full(2, label)}
-        means.append(np.asarray(recipe.encode(KEY, variables, hparams, batch).mean))
-        images.append(np.asarray(recipe.decode(variables, hparams, jnp.ones((2, 2)), batch).mean))
+        means.append(np.asarray(recipe.model.encode(KEY, variables, hparams, batch).mean))
+        images.append(np.asarray(recipe.model.decode(variables, hparams, jnp.ones((2, 2)), batch).mean))
     for found in (means, images):
         assert all(np.abs(a - b).max() > 1e-3 for i, a in enumerate(found) for b in found[:i])
     without = dict(variables.params["vae"])
@@ -95,7 +95,7 @@ def test_encoder_and_decoder_see_the_label_and_unlabelled_is_a_condition_of_its_
     blind = Variables({"vae": without})
     for label in (-1, 2):
         batch = {"x": X[:2], "y": jnp.full(2, label)}
-        np.testing.assert_allclose(recipe.encode(KEY, blind, hparams, batch).mean, means[0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(recipe.model.encode(KEY, blind, hparams, batch).mean, means[0], rtol=1e-5, atol=1e-6)
 
 
 def test_the_conditional_bound_is_the_elbo_given_the_label():
@@ -109,7 +109,7 @@ def test_samples_of_one_key_share_their_latents_and_are_of_any_class_where_none_
     recipe, variables = built(name)
     hparams = hparams_of(name)
     of = [
-        np.asarray(recipe.sample(KEY, variables, hparams, 60, None if y is None else jnp.full(60, y)).mean)
+        np.asarray(recipe.model.sample(KEY, variables, hparams, 60, None if y is None else jnp.full(60, y)).mean)
         for y in (None, 0, 1, 2)
     ]
     drawn = np.argmin([np.abs(of[0] - other).max(axis=(1, 2, 3)) for other in of[1:]], axis=0)
@@ -129,9 +129,9 @@ def test_a_missing_label_is_no_label_by_default():
     recipe, variables = built("conditional_vae")
     hparams = hparams_of("conditional_vae")
     with pytest.raises(ValueError, match="encode: this model reads labels, but the batch has none"):
-        recipe.encode(KEY, variables, hparams, {"x": X})
+        recipe.model.encode(KEY, variables, hparams, {"x": X})
     with pytest.raises(ValueError, match="decode: this model reads labels"):
-        recipe.decode(variables, hparams, jnp.zeros((1, 2)), {})
+        recipe.model.decode(variables, hparams, jnp.zeros((1, 2)), {})
 
 
 # --- the label marginalised -------------------------------------------------------------------------------------------
@@ -171,7 +171,9 @@ def exact(recipe, variables, hparams, points=2001):
     table = []
     for label in range(3):
         z = jnp.asarray(grid[:, None, None], jnp.float32)
-        likelihood = recipe.decode(variables, hparams, jnp.broadcast_to(z, (points, 6, 1)), {"y": jnp.full(6, label)})
+        likelihood = recipe.model.decode(
+            variables, hparams, jnp.broadcast_to(z, (points, 6, 1)), {"y": jnp.full(6, label)}
+        )
         table.append(logsumexp(np.asarray(likelihood.log_prob(X), np.float64) + log_prior[:, None], axis=0))
     return np.asarray(table).T
 
@@ -184,7 +186,7 @@ def test_the_label_is_marginalised_exactly():
     marginal = logsumexp(truth, axis=1) - np.log(3)
     k = 20_000
     for found, wanted in (
-        (recipe.log_weights(KEY, variables, hparams, batch, k), marginal),
+        (recipe.model.log_weights(KEY, variables, hparams, batch, k), marginal),
         (recipe.labels.class_log_weights(KEY, variables, hparams, batch, k), truth),
     ):
         weights = np.exp(np.asarray(found, np.float64) - wanted)
@@ -205,7 +207,7 @@ def test_log_weights_sum_the_classes_and_never_see_the_label(name):
     of_all = recipe.labels.class_log_weights(KEY, variables, hparams, {"x": X}, 5)
     assert of_all.shape == (5, 6, 3)
     for batch in ({"x": X}, {"x": X, "y": Y}):
-        whole = recipe.log_weights(KEY, variables, hparams, batch, 5)
+        whole = recipe.model.log_weights(KEY, variables, hparams, batch, 5)
         np.testing.assert_allclose(whole, logsumexp(of_all, axis=-1) - np.log(3), rtol=1e-5)
 
 
@@ -218,7 +220,7 @@ def test_two_stages_are_one_model_of_x():
     hparams, k = hparams_of("semi_supervised_vae"), 20_000
     plain = []
     for label in range(3):
-        drawn = recipe.sample(jax.random.key(4), variables, hparams, k, jnp.full(k, label))
+        drawn = recipe.model.sample(jax.random.key(4), variables, hparams, k, jnp.full(k, label))
         plain.append([np.exp(np.asarray(drawn.log_prob(jnp.broadcast_to(x, (k, 8, 8, 1))), np.float64)) for x in X])
     plain = np.moveaxis(np.asarray(plain), -1, 0).transpose(0, 2, 1)  # [k, 6, 3]
     weighted = np.exp(np.asarray(recipe.labels.class_log_weights(KEY, variables, hparams, {"x": X}, k), np.float64))
@@ -234,10 +236,12 @@ def test_unlabelled_examples_are_encoded_with_their_most_probable_label():
         hparams = hparams_of(name)
         best = recipe.labels.classify(KEY, variables, hparams, {"x": X}).mode
         mixed = jnp.where(jnp.arange(6) < 3, best, -1)
-        wanted = recipe.encode(KEY, variables, hparams, {"x": X, "y": best}).mean
-        other = recipe.encode(KEY, variables, hparams, {"x": X, "y": (best + 1) % 3}).mean
+        wanted = recipe.model.encode(KEY, variables, hparams, {"x": X, "y": best}).mean
+        other = recipe.model.encode(KEY, variables, hparams, {"x": X, "y": (best + 1) % 3}).mean
         for batch in ({"x": X}, {"x": X, "y": jnp.full(6, -1)}, {"x": X, "y": mixed}):
-            np.testing.assert_allclose(recipe.encode(KEY, variables, hparams, batch).mean, wanted, rtol=1e-5, atol=1e-6)
+            np.testing.assert_allclose(
+                recipe.model.encode(KEY, variables, hparams, batch).mean, wanted, rtol=1e-5, atol=1e-6
+            )
         assert np.abs(np.asarray(wanted - other)).max() > 1e-3
 
 
@@ -245,7 +249,7 @@ def test_the_second_stage_leaves_the_first_as_it_is():
     recipe, variables = built("semi_supervised_vae")
     batch = {"x": X, "y": Y}
     stepper = recipe.stages[1].algorithm
-    state = stepper.init(KEY, algorithm.as_schedules(module("semi_supervised_vae").HParams()), batch)
+    state = stepper.init(KEY, as_schedules(module("semi_supervised_vae").HParams()), batch)
     state = state._replace(variables=state.variables._replace(state=variables.state))
     after, _ = jax.jit(stepper.step)(state, batch)
     for old, new in zip(jax.tree.leaves(variables.state), jax.tree.leaves(after.variables.state), strict=True):
@@ -264,7 +268,7 @@ def test_few_labels_teach_what_the_clusters_are_called():
     file = module("m2_vae")
     recipe = file.build(file.Config(latent_dim=1, hidden=()), SPEC)
     stepper, batch = recipe.stages[0].algorithm, {"x": jnp.asarray(x, jnp.float32), "y": jnp.asarray(y)}
-    hparams = algorithm.as_schedules(file.HParams(learning_rate=0.01, alpha=10.0))
+    hparams = as_schedules(file.HParams(learning_rate=0.01, alpha=10.0))
     state, step = jax.jit(stepper.init)(KEY, hparams, batch), jax.jit(stepper.step)
     for _ in range(100):
         state, _ = step(state, batch)

@@ -15,7 +15,7 @@ from vaex.models.hierarchies import ladder_vae
 from vaex.nets import LadderNetwork
 from vaex.nets.ladder import STATISTICS_DECAY, gaussian_product
 from vaex.schedules import resolve
-from vaex.training import step as algorithm
+from vaex.training.hyperparameters import as_schedules
 
 THREE: dict[str, Any] = {"hidden": (8, 6, 4), "latents": (3, 2, 1)}
 WARM = ladder_vae.HParams(beta=1.0)
@@ -98,7 +98,7 @@ def test_without_batch_statistics_there_is_no_state():
 
 
 def test_the_kl_is_warmed_up():
-    schedules = algorithm.as_schedules(ladder_vae.HParams())
+    schedules = as_schedules(ladder_vae.HParams())
     assert [float(resolve(schedules, step).beta) for step in (0, 500, 1000, 5000)] == [0.0, 0.5, 1.0, 1.0]
     cold = Fresh(ladder_vae)
     found = cold.outcome()

@@ -126,7 +126,7 @@ def test_pictures_of_the_components():
     it.replace(prior={**it.params["prior"], "logits": jnp.log(jnp.array([0.2, 0.7, 0.1]))})
     grid = it.figure("components")
     assert grid.row_labels == ("weight 0.700", "weight 0.200", "weight 0.100") and grid.images.shape[:2] == (3, 9)
-    first = it.recipe.decode(it.variables, it.hparams, it.params["prior"]["means"][1], {}).mean
+    first = it.recipe.model.decode(it.variables, it.hparams, it.params["prior"]["means"][1], {}).mean
     np.testing.assert_allclose(grid.images[0, 0], first, rtol=1e-5)
 
 

@@ -12,7 +12,7 @@ from vaex.errors import UserError
 from vaex.models.autoencoders import _linear as linear
 from vaex.models.autoencoders import linear_autoencoder, linear_vae
 from vaex.schedules import cosine, resolve
-from vaex.training import step as algorithm
+from vaex.training.hyperparameters import as_schedules
 
 SPEC = Spec("vectors", (6,), "real")
 GENERATOR = np.random.default_rng(0)
@@ -27,7 +27,7 @@ KEY = jax.random.key(0)
 def model(module, **changes):
     """The recipe of two latents, its first variables and its hyperparameters."""
     recipe = module.build(module.Config(**{"latent_dim": 2, **changes}), SPEC)
-    values = resolve(algorithm.as_schedules(module.HParams()), 0)
+    values = resolve(as_schedules(module.HParams()), 0)
     return recipe, recipe.stages[0].model.init(KEY, BATCH), values
 
 
@@ -43,7 +43,7 @@ def trained(module, steps=1000, **changes):
 
 def affine(recipe, variables, hparams):
     """W [values, d], m [values] and the variance of the likelihood."""
-    means = recipe.decode(variables, hparams, jnp.concatenate([jnp.zeros((1, 2)), jnp.eye(2)]), {})
+    means = recipe.model.decode(variables, hparams, jnp.concatenate([jnp.zeros((1, 2)), jnp.eye(2)]), {})
     mean = np.asarray(means.mean, np.float64)
     return (mean[1:] - mean[0]).T, mean[0], float(means.variance[0, 0])
 
@@ -72,7 +72,9 @@ def test_the_linear_autoencoder_spans_the_principal_subspace(scale, steps):
     assert np.degrees(linalg.subspace_angles(found, probabilistic_pca(X, 2)[0])).max() < 0.1
     centred = X - X.mean(axis=0)
     left = np.linalg.svd(centred, compute_uv=False)[2:]
-    rebuilt = recipe.decode(variables, hparams, recipe.encode(KEY, variables, hparams, BATCH).mean, BATCH).mean
+    rebuilt = recipe.model.decode(
+        variables, hparams, recipe.model.encode(KEY, variables, hparams, BATCH).mean, BATCH
+    ).mean
     np.testing.assert_allclose(np.sum((rebuilt - X) ** 2), np.sum(left**2), rtol=1e-3)
 
 
@@ -111,10 +113,10 @@ def test_sigma_starts_wide_on_images_and_is_the_hyperparameter_where_it_is_fixed
     images = Spec("images", (3, 2, 1), "grey", levels=17)
     batch = {"x": jnp.zeros((2, 3, 2, 1))}
     for changes, expected in (({}, 1.0), ({"likelihood_scale": "fixed"}, 0.09)):
-        hparams = resolve(algorithm.as_schedules(linear_vae.HParams(sigma=0.3)), 0)
+        hparams = resolve(as_schedules(linear_vae.HParams(sigma=0.3)), 0)
         recipe = linear_vae.build(linear_vae.Config(latent_dim=2, **changes), images)
         variables = recipe.stages[0].model.init(KEY, batch)
-        variance = recipe.decode(variables, hparams, jnp.zeros((1, 2)), {}).variance
+        variance = recipe.model.decode(variables, hparams, jnp.zeros((1, 2)), {}).variance
         np.testing.assert_allclose(variance, expected, rtol=1e-5)
 
 

@@ -17,7 +17,7 @@ from vaex.models.autoencoders import (
     sparse_autoencoder,
 )
 from vaex.schedules import ramp, resolve
-from vaex.training import step as algorithm
+from vaex.training.hyperparameters import as_schedules
 
 SPEC = Spec("random", (8, 8, 1), "grey", levels=256)
 X = {"x": jnp.asarray(np.random.default_rng(0).random((16, 8, 8, 1)), jnp.float32)}
@@ -31,10 +31,10 @@ class Made:
     def __init__(self, module, hparams=None, spec=SPEC, **changes):
         self.recipe = module.build(module.Config(**{**TINY, **changes}), spec)
         self.model = self.recipe.stages[0].model
-        self.hparams = resolve(algorithm.as_schedules(hparams or module.HParams()), 10)
+        self.hparams = resolve(as_schedules(hparams or module.HParams()), 10)
         self.variables = jax.jit(self.model.init)(KEY, X)
         self._objective = jax.jit(self.model.objective, static_argnames="train")
-        self._codes = jax.jit(lambda x: self.recipe.encode(KEY, self.variables, self.hparams, {"x": x}).mean)
+        self._codes = jax.jit(lambda x: self.recipe.model.encode(KEY, self.variables, self.hparams, {"x": x}).mean)
 
     def outcome(self, x=X["x"], *, train=True):
         return self._objective(KEY, self.variables, self.hparams, {"x": x}, train=train)
@@ -43,7 +43,7 @@ class Made:
         return self._codes(x)
 
     def loss(self, z, x=X["x"]):
-        return -self.recipe.decode(self.variables, self.hparams, z, {}).log_prob(x)
+        return -self.recipe.model.decode(self.variables, self.hparams, z, {}).log_prob(x)
 
 
 # --- what all share ---------------------------------------------------------------------------------------------------
@@ -67,10 +67,10 @@ def test_samples_are_decoded_from_codes_made_of_the_tracked_gaussian(module):
     it = Made(module, **({} if module is not k_sparse_autoencoder else {"hparams": module.HParams(num_active=2)}))
     raw = jnp.array([0.5, -0.3, 1.0, 0.1])
     state = it.variables.state | {"mean": raw, "covariance": jnp.zeros((4, 4))}
-    drawn = it.recipe.sample(KEY, it.variables._replace(state=state), it.hparams, 3).mean
+    drawn = it.recipe.model.sample(KEY, it.variables._replace(state=state), it.hparams, 3).mean
     z = {"autoencoder": raw, "k_sparse_autoencoder": raw * jnp.array([1, 0, 1, 0])}
     code = z.get(module.__name__.split(".")[-1], jax.nn.sigmoid(raw))
-    expected = it.recipe.decode(it.variables, it.hparams, jnp.tile(code, (3, 1)), {}).mean
+    expected = it.recipe.model.decode(it.variables, it.hparams, jnp.tile(code, (3, 1)), {}).mean
     np.testing.assert_allclose(drawn, expected, atol=0.02)  # a millionth is added to the covariance
 
 
@@ -162,7 +162,7 @@ def test_training_brings_the_mean_activations_to_their_target():
     state = jax.jit(lambda s: jax.lax.fori_loop(0, 600, lambda _, one: stepper.step(one, X)[0], s))(
         stepper.init(KEY, hparams, X)
     )
-    z = recipe.encode(KEY, state.variables, hparams, X).mean
+    z = recipe.model.encode(KEY, state.variables, hparams, X).mean
     np.testing.assert_allclose(np.mean(z, axis=0), 0.2, rtol=0.1)
     bars = recipe.figures["activations"](KEY, state.variables, hparams, X).heights
     np.testing.assert_allclose(bars, 0.2, rtol=0.15)

@@ -13,7 +13,7 @@ import pytest
 from vaex import models
 from vaex.models import FAMILIES, MODELS
 from vaex.schedules import resolve
-from vaex.training import step as algorithm
+from vaex.training.hyperparameters import as_schedules
 
 table = importlib.import_module("vaex.models.__main__")
 TRAINED = {"elbo": "elbo", "importance": "importance_bound"}  # bound of the registry -> metric
@@ -84,7 +84,7 @@ def test_the_bound_that_the_registry_names_is_the_one_trained(name):
     @jax.jit
     def outcome(key):
         variables = stage.model.init(key, batch)
-        hparams = resolve(algorithm.as_schedules(found.HParams()), 0)
+        hparams = resolve(as_schedules(found.HParams()), 0)
         return stage.model.objective(key, variables, hparams, batch, train=True)
 
     result = outcome(jax.random.key(0))

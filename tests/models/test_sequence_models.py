@@ -244,10 +244,10 @@ def test_a_run_foretells_frames_of_any_number_seen_and_refuses_what_it_cannot(su
 @pytest.mark.slow
 def test_codes_are_the_latents_of_all_frames_and_decode_to_sequences(subject):
     model, variables, hparams, batch = subject
-    q = model.recipe.encode(jax.random.key(0), variables, hparams, batch)
+    q = model.recipe.model.encode(jax.random.key(0), variables, hparams, batch)
     z = q.sample(jax.random.key(1), (2,))
     assert z.shape == (2, 8, 6) and q.mean.shape == q.variance.shape == (8, 6)
-    assert model.recipe.decode(variables, hparams, z, {}).log_prob(batch["x"]).shape == (2, 8)
+    assert model.recipe.model.decode(variables, hparams, z, {}).log_prob(batch["x"]).shape == (2, 8)
     assert q.log_prob(z).shape == (2, 8) and np.isfinite(q.log_prob(z)).all()
 
 

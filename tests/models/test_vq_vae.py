@@ -19,7 +19,7 @@ from vaex.models.codebooks import _quantizers as codebooks
 from vaex.models.codebooks import vq_vae
 from vaex.models.codebooks._code_figures import TEMPERATURES, colors
 from vaex.schedules import resolve
-from vaex.training import step as algorithm
+from vaex.training.hyperparameters import as_schedules
 
 SPEC = Spec("random", (8, 8, 1), "binary", levels=2, num_classes=3)
 X = jnp.asarray(np.random.default_rng(0).integers(0, 2, (6, 8, 8, 1)), jnp.float32)
@@ -57,7 +57,7 @@ class Built:
         example = {"x": jnp.zeros((6, *spec.shape)), "y": Y}
         shapes = [jax.eval_shape(stage.model.init, KEY, example) for stage in (first, second)]
         self.first = Variables(filled(shapes[0].params), self.begun(shapes[0].state))
-        self.second = Variables(filled(shapes[1].params, 1), second.prepare({"model": self.first}))
+        self.second = Variables(filled(shapes[1].params, 1), second.carry_over({"model": self.first}))
         self.programs: dict[Any, Any] = {}
 
     @staticmethod
@@ -85,14 +85,14 @@ class Built:
         return encode(self.first.params["vae"], self.first.state, self.hparams, X)
 
     def codes(self):
-        return self.compiled("codes", self.recipe.encode)(KEY, self.second, self.hparams, {"x": X}).mean
+        return self.compiled("codes", self.recipe.model.encode)(KEY, self.second, self.hparams, {"x": X}).mean
 
     def decode(self, z):
-        return self.compiled("decode", self.recipe.decode)(self.second, self.hparams, z, {}).mean
+        return self.compiled("decode", self.recipe.model.decode)(self.second, self.hparams, z, {}).mean
 
 
 def hparams_of(hparams):
-    return resolve(algorithm.as_schedules(hparams), 0)
+    return resolve(as_schedules(hparams), 0)
 
 
 @pytest.fixture(
@@ -151,7 +151,7 @@ def test_gradients_reach_encoder_decoder_and_codebooks_that_learn_by_them(built)
 def test_the_bound_is_that_of_the_point_and_the_uniform_prior_is_a_model_too(built):
     """log p(x|c) + log p(c); the first stage's weights count with equal codes."""
     metrics = built.objective(1, {"x": X}, train=False).metrics
-    weights = jax.jit(built.recipe.log_weights, static_argnums=4)(KEY, built.second, built.hparams, {"x": X}, 3)
+    weights = jax.jit(built.recipe.model.log_weights, static_argnums=4)(KEY, built.second, built.hparams, {"x": X}, 3)
     assert weights.shape == (3, 6)
     np.testing.assert_array_equal(weights, np.tile(weights[:1], (3, 1)))
     np.testing.assert_allclose(weights[0], metrics["elbo"], rtol=1e-5)
@@ -175,7 +175,7 @@ def test_the_prior_sums_to_one_over_all_maps():
     maps = jnp.asarray(list(itertools.product(range(3), repeat=4)), jnp.int32)
     net = code_prior.transformer(it.config, it.it)
     logits_of = jax.jit(lambda condition: net.apply({"params": it.second.params["prior"]}, maps, condition))
-    encode = jax.jit(it.recipe.encode)
+    encode = jax.jit(it.recipe.model.encode)
     for label in (0, 2):
         logits = jax.nn.log_softmax(logits_of(jnp.tile(jax.nn.one_hot(label, 3), (81, 1))))
         log_p = np.asarray(jnp.take_along_axis(logits, maps[..., None], axis=-1), np.float64).sum((1, 2))

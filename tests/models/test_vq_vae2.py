@@ -11,12 +11,12 @@ from vaex.errors import UserError
 from vaex.models.codebooks import _code_maps as code_maps
 from vaex.models.codebooks import vq_vae2
 from vaex.schedules import resolve
-from vaex.training import step as algorithm
+from vaex.training.hyperparameters import as_schedules
 
 SPEC = Spec("random", (8, 11, 3), "color", levels=256, binarize="dynamic")
 X = jnp.asarray(np.random.default_rng(0).integers(0, 2, (6, *SPEC.shape)), jnp.float32)
 KEY = jax.random.key(0)
-HPARAMS = resolve(algorithm.as_schedules(vq_vae2.HParams()), 0)
+HPARAMS = resolve(as_schedules(vq_vae2.HParams()), 0)
 CONFIG = vq_vae2.Config(**vq_vae2.TINY, likelihood="bernoulli")
 RECIPE = vq_vae2.build(CONFIG, SPEC)
 ENCODE, DECODE = jax.jit(RECIPE.encode), jax.jit(RECIPE.decode)
@@ -30,8 +30,8 @@ def variables():
     first, second = RECIPE.stages
     begun = jax.jit(first.model.init)(KEY, {"x": X})
     begun = begun._replace(params=jax.tree.map(lambda leaf: 3.0 * leaf, begun.params))
-    assert second.prepare is not None
-    return begun, Variables(jax.jit(second.model.init)(KEY, {"x": X}).params, second.prepare({"model": begun}))
+    assert second.carry_over is not None
+    return begun, Variables(jax.jit(second.model.init)(KEY, {"x": X}).params, second.carry_over({"model": begun}))
 
 
 def test_codes_are_the_levels_in_a_row_the_top_one_first(variables):

@@ -21,7 +21,7 @@ from vaex.runs import setup as experiment
 from vaex.runs import trained as codec
 from vaex.schedules import resolve
 from vaex.training import population
-from vaex.training import step as algorithm
+from vaex.training.step import averaged_variables
 
 KEY = jax.random.key(0)
 QUICK = (
@@ -155,9 +155,9 @@ def untrained(model):
     batch = {"x": jnp.zeros((1, 8, 8, 1)), "y": jnp.zeros(1, jnp.int32)}
     hparams = experiment.stack_hparams(settings)
     for index, stage in enumerate(recipe.stages):
-        made = {"stage": index, "prepare": stage.prepare, "finished": finished}
+        made = {"stage": index, "carry_over": stage.carry_over, "finished": finished}
         state = population.init(stage.algorithm, [0], hparams, batch, **made)
-        finished[stage.name] = algorithm.averaged_variables(state)
+        finished[stage.name] = averaged_variables(state)
     variables = population.member(finished[recipe.stages[-1].name], 0)
     return codec.Run(recipe, SPEC, variables, resolve(population.member(hparams, 0), np.int32(0)), 0)
 

@@ -1,7 +1,7 @@
 """The step against hand computation: whose gradient reaches whom, in which order an update is made, and how large it is."""
 
-import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -10,23 +10,23 @@ import optax
 import pytest
 from helpers.synthetic import BATCH, MODEL, HParams, assert_close, assert_equal, by_optax, losses, own_gradient
 
+from vaex.configuration import hparam, hyperparameters
 from vaex.core import Model, Outcome, Variables
 from vaex.errors import UserError
-from vaex.schedules import resolve
-from vaex.training import step as algorithm
-from vaex.training.step import averaged_variables, gradient_algorithm, masked_mean, prepared
+from vaex.schedules import Scalar, resolve
+from vaex.training.hyperparameters import TrainingHParams
+from vaex.training.step import ParameterGroup, averaged_variables, gradient_algorithm, masked_mean, with_inputs
 
 KEY = jax.random.key(5)
-PLAYERS = ("encoder", "critic")
+GROUPS = ("encoder", "critic")
 
 
 RATES = {"encoder": 0.01, "critic": 0.002}
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@hyperparameters
 class SkippingHParams(HParams):
-    skip_norm: float = float("inf")
+    skip_norm: Scalar | None = hparam(None, off=math.inf, doc="Largest gradient that is not skipped.")
 
 
 compiled = functools.cache(lambda **options: jax.jit(gradient_algorithm(MODEL, **options).step))
@@ -43,22 +43,22 @@ def moved(before, after):
     return jax.tree.map(lambda a, b: np.asarray(b) - np.asarray(a), before, after)
 
 
-def test_each_player_receives_only_its_own_gradient():
+def test_each_group_receives_only_its_own_gradient():
     state, step = start(optimizer="sgd")
     params = state.variables.params
     after, _ = step(state, BATCH)
-    for player, rate in RATES.items():
-        own = own_gradient(params, player)
-        total = jax.grad(lambda p: sum(losses(p, BATCH["x"], 0.0).values()))(params)[player]
+    for group, rate in RATES.items():
+        own = own_gradient(params, group)
+        total = jax.grad(lambda p: sum(losses(p, BATCH["x"], 0.0).values()))(params)[group]
         for name, gradient in own.items():  # the test has power: what leaks would show
-            assert np.max(np.abs(total[name] - gradient)) > 1e-3, f"the losses don't share {player}/{name}"
-        expected = jax.tree.map(lambda value, g, r=rate: value - r * g, params[player], own)
-        assert_close(after.variables.params[player], expected)
+            assert np.max(np.abs(total[name] - gradient)) > 1e-3, f"the losses don't share {group}/{name}"
+        expected = jax.tree.map(lambda value, g, r=rate: value - r * g, params[group], own)
+        assert_close(after.variables.params[group], expected)
 
 
 def test_adam_equals_a_loop_written_with_optax():
     state, step = start()
-    expected = by_optax({player: optax.adam(rate) for player, rate in RATES.items()}, state.variables.params, 20)
+    expected = by_optax({group: optax.adam(rate) for group, rate in RATES.items()}, state.variables.params, 20)
     for _ in range(20):
         state, _ = step(state, BATCH)
     assert_close(state.variables.params, expected)
@@ -66,33 +66,33 @@ def test_adam_equals_a_loop_written_with_optax():
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_a_player_updates_once_in_its_period(optimizer):
-    state, step = start(optimizer=optimizer, every={"critic": 3, "encoder": 1})
+def test_a_group_updates_once_in_its_period(optimizer):
+    state, step = start(optimizer=optimizer, groups={"critic": ParameterGroup(period=3)})
     changed = []
     for _ in range(7):
         before = state
         state, _ = step(state, BATCH)
-        changed.append({player: np.any(np.concatenate([np.ravel(d) for d in jax.tree.leaves(difference)]) != 0)
-                        for player, difference in moved(before.variables.params, state.variables.params).items()})  # fmt: skip
+        changed.append({group: np.any(np.concatenate([np.ravel(d) for d in jax.tree.leaves(difference)]) != 0)
+                        for group, difference in moved(before.variables.params, state.variables.params).items()})  # fmt: skip
         if optimizer == "adam":
-            counts = {player: int(state.opt_state[player].count) for player in PLAYERS}
+            counts = {group: int(state.opt_state[group].count) for group in GROUPS}
             assert counts == {"encoder": len(changed), "critic": (len(changed) + 2) // 3}
     assert [one["critic"] for one in changed] == [True, False, False, True, False, False, True]
     assert all(one["encoder"] for one in changed)
 
 
 @pytest.mark.parametrize("limit", [0.05, 1.0, 1e3, float("inf")])
-def test_clipping_is_by_each_players_global_norm(limit):
-    state, step = start(HParams(clip_norm=limit), optimizer="sgd", clip=True)
+def test_clipping_is_by_each_groups_global_norm(limit):
+    state, step = start(HParams(clip_norm=limit), optimizer="sgd")
     after, _ = step(state, BATCH)
     norms = {}
-    for player, rate in RATES.items():
-        gradient = jax.tree.map(np.float64, own_gradient(state.variables.params, player))
-        norms[player] = np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(gradient)))
-        scale = min(1.0, limit / norms[player])
-        expected = jax.tree.map(lambda v, g, s=rate * scale: v - s * g, state.variables.params[player], gradient)
-        assert_close(after.variables.params[player], jax.tree.map(np.float32, expected))
-    assert norms["critic"] < 1.0 < norms["encoder"], "1.0 should clip one player and not the other"
+    for group, rate in RATES.items():
+        gradient = jax.tree.map(np.float64, own_gradient(state.variables.params, group))
+        norms[group] = np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(gradient)))
+        scale = min(1.0, limit / norms[group])
+        expected = jax.tree.map(lambda v, g, s=rate * scale: v - s * g, state.variables.params[group], gradient)
+        assert_close(after.variables.params[group], jax.tree.map(np.float32, expected))
+    assert norms["critic"] < 1.0 < norms["encoder"], "1.0 should clip one group and not the other"
 
 
 def test_a_schedule_is_read_at_the_step():
@@ -102,10 +102,10 @@ def test_a_schedule_is_read_at_the_step():
         after, metrics = step(state, BATCH)
         rates = {"encoder": 0.1 + 0.4 * min(index / 4, 1), "critic": 0.4 * min((index % 4) / 2, 1)}
         np.testing.assert_allclose(metrics["rate"], rates["encoder"], rtol=1e-6)
-        for player, rate in rates.items():
-            gradient = own_gradient(state.variables.params, player)
-            expected = jax.tree.map(lambda v, g, r=rate: v - r * g, state.variables.params[player], gradient)
-            assert_close(after.variables.params[player], expected)
+        for group, rate in rates.items():
+            gradient = own_gradient(state.variables.params, group)
+            expected = jax.tree.map(lambda v, g, r=rate: v - r * g, state.variables.params[group], gradient)
+            assert_close(after.variables.params[group], expected)
         state = after
 
 
@@ -114,15 +114,15 @@ def test_decay_is_decoupled_and_for_matrices_only():
     params = state.variables.params
     for _ in range(5):
         state, _ = step(state, BATCH)
-    matrices = {player: {name: value.ndim >= 2 for name, value in params[player].items()} for player in PLAYERS}
+    matrices = {group: {name: value.ndim >= 2 for name, value in params[group].items()} for group in GROUPS}
     assert matrices == {"encoder": {"w": True, "b": False}, "critic": {"v": True, "c": False}}
-    rules = {player: optax.adamw(RATES[player], weight_decay=0.3, mask=matrices[player]) for player in PLAYERS}
+    rules = {group: optax.adamw(RATES[group], weight_decay=0.3, mask=matrices[group]) for group in GROUPS}
     assert_close(state.variables.params, by_optax(rules, params, 5))
 
 
 def test_order_of_an_update_is_clip_scaling_decay_rate():
     """With a large decay and a tight clip each other order gives other numbers."""
-    state, step = start(HParams(clip_norm=0.01, weight_decay=0.5), optimizer="momentum", clip=True)
+    state, step = start(HParams(clip_norm=0.01, weight_decay=0.5), optimizer="momentum")
     params = trace = state.variables.params["encoder"]["w"]
     trace = np.zeros_like(trace)
     for _ in range(3):
@@ -135,7 +135,7 @@ def test_order_of_an_update_is_clip_scaling_decay_rate():
 
 
 def test_average_against_a_loop():
-    state, step = start(HParams(average_decay=0.5), average=True)
+    state, step = start(HParams(average_decay=0.5))
     assert_equal(state.average, state.variables.params)
     mean = jax.tree.map(np.float64, state.variables.params)
     for index in range(12):  # (1 + t) / (10 + t) passes one half at t = 8
@@ -170,15 +170,15 @@ def test_a_loss_that_is_not_finite_is_reported():
 
     state, step = start(model=MODEL._replace(objective=objective))
     assert step(state, BATCH | {"encoder": 0.0, "critic": 0.0})[1]["finite"] == 1
-    for player, other in (PLAYERS, PLAYERS[::-1]):
+    for group, other in (GROUPS, GROUPS[::-1]):
         for value in (np.nan, np.inf, -np.inf):
-            assert step(state, BATCH | {player: value, other: 0.0})[1]["finite"] == 0
+            assert step(state, BATCH | {group: value, other: 0.0})[1]["finite"] == 0
 
 
 def test_a_gradient_that_is_not_finite_is_reported_when_clipping():
     root = broken(lambda terms, params: terms | {"critic": terms["critic"] + jnp.sqrt(params["critic"]["c"] * 0.0)})
-    for clip, finite in ((True, 0), (False, 1)):  # without the norm only the loop can see it, in the parameters
-        state, step = start(model=root, clip=clip)
+    for limit, finite in ((1.0, 0), (None, 1)):  # without the norm only the loop can see it, in the parameters
+        state, step = start(HParams(clip_norm=limit), model=root)
         after, metrics = step(state, BATCH)
         assert metrics["finite"] == finite
         assert np.isnan(after.variables.params["critic"]["c"])
@@ -223,14 +223,14 @@ def test_randomness_is_the_root_key_folded_with_the_step():
         assert_close(state.variables.params["critic"], expected)
 
 
-def test_prepared_changes_x_with_the_members_own_noise():
+def test_inputs_change_x_with_the_members_own_noise():
     seen = []
 
     def prepare(key, x):
         jax.debug.callback(lambda words: seen.append(tuple(words.tolist())), jax.random.key_data(key))
         return x + jax.random.uniform(key)
 
-    stepper = prepared(gradient_algorithm(MODEL), prepare)
+    stepper = with_inputs(gradient_algorithm(MODEL), prepare)
     states = [stepper.init(jax.random.key(seed), HParams(), BATCH) for seed in (5, 6)]
     step = jax.jit(stepper.step)
     for state in states:
@@ -262,25 +262,34 @@ def test_numbers_become_schedules_also_inside_jit():
 @pytest.mark.parametrize(
     ("options", "error", "match"),
     [
-        ({"every": {"critic": 0}}, ValueError, "every={'critic': 0}, expected periods of at least one step"),
-        ({"every": {"critic": 1.5}}, ValueError, "expected periods of at least one step"),
-        ({"every": {"critc": 5}}, ValueError, "every names critc; the model's players are critic, encoder"),
+        ({"groups": {"critic": ParameterGroup(period=0)}}, ValueError, "the period is 0, expected a whole number"),
+        ({"groups": {"critic": ParameterGroup(period=1.5)}}, ValueError, "the period is 1.5, expected a whole number"),
+        (
+            {"groups": {"critc": ParameterGroup(period=5)}},
+            ValueError,
+            "groups name critc; the model's parameter groups are critic, encoder",
+        ),
         ({"optimizer": "adamm"}, UserError, "no optimizer is called 'adamm'; did you mean adam"),
-        ({"optimizer": {"encoder": "adam"}}, ValueError, "optimizer lacks critic"),
-        ({"optimizer": {"encoder": "adam", "critic": "sgd", "judge": "sgd"}}, ValueError, "optimizer names judge"),
+        ({"groups": {"critic": ParameterGroup("adamm")}}, UserError, "no optimizer is called 'adamm'"),
+        ({"groups": {"judge": ParameterGroup("sgd")}}, ValueError, "groups name judge"),
+        (
+            {"groups": {"critic": ParameterGroup(learning_rate="rate")}},
+            ValueError,
+            "no hyperparameter is called 'rate'",
+        ),
     ],
 )
-def test_slips_are_refused(options, error, match):
+def test_invalid_arguments_are_refused(options, error, match):
     with pytest.raises(error, match=match):
         start(**options)
 
 
-def test_losses_must_be_of_the_players():
+def test_losses_must_be_of_the_groups():
     state, step = start(model=broken(lambda terms, _: {"encoder": terms["encoder"]}))
-    with pytest.raises(ValueError, match="the objective's losses lacks critic"):
+    with pytest.raises(ValueError, match="the objective's losses lack critic"):
         step(state, BATCH)
     state, step = start(model=broken(lambda terms, _: terms | {"judge": terms["critic"]}))
-    with pytest.raises(ValueError, match="the objective's losses names judge"):
+    with pytest.raises(ValueError, match="the objective's losses name judge"):
         step(state, BATCH)
     state, step = start(model=broken(lambda terms, _: terms | {"critic": jnp.ones(3)}))
     with pytest.raises(AssertionError, match="rank"):
@@ -317,19 +326,34 @@ def test_the_state_must_stay_what_it_was():
         step(state, BATCH)
 
 
-def test_ranges_name_every_number():
-    fields = {field.name for field in dataclasses.fields(algorithm.HParams)}
-    assert set(algorithm.HParams.RANGES) == fields
+def test_what_switches_something_on_is_its_value():
+    """From Python as on the command line: no option beside the hyperparameter says whether it counts."""
+    state, step = start(HParams(clip_norm=1e-3), optimizer="sgd")
+    clipped = step(state, BATCH)[0].variables.params
+    plain = start(optimizer="sgd")[1](start(optimizer="sgd")[0], BATCH)[0].variables.params
+    change = np.linalg.norm(clipped["encoder"]["w"] - state.variables.params["encoder"]["w"])
+    assert change < 1.001e-3 * 0.01 < np.linalg.norm(plain["encoder"]["w"] - state.variables.params["encoder"]["w"])
+    assert start(HParams(average_decay=0.9))[0].average != () and start()[0].average == ()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "match"),
+    [({"learning_rate": -1.0}, "--learning_rate=-1: expected at least 0"), ({"average_decay": 1.5}, "at most 1"),
+     ({"clip_norm": 0.0}, "--clip_norm=0: expected at least 1e-12"), ({"weight_decay": np.nan}, "weight_decay=nan")],
+)  # fmt: skip
+def test_numbers_out_of_range_are_refused(wrong, match):
+    with pytest.raises(UserError, match=match):
+        TrainingHParams(**wrong)
 
 
 def test_a_step_of_too_large_a_gradient_changes_nothing():
     """Neither parameters, moments, average nor the model's state; a step below the threshold is one without it."""
-    norms = [float(optax.tree.norm(own_gradient(start()[0].variables.params, player))) for player in PLAYERS]
+    norms = [float(optax.tree.norm(own_gradient(start()[0].variables.params, group))) for group in GROUPS]
     for threshold, skipped in ((0.99 * max(norms), 1.0), (1.01 * max(norms), 0.0)):
-        state, step = start(SkippingHParams(skip_norm=threshold, average_decay=0.9), skip=True, average=True)
+        state, step = start(SkippingHParams(skip_norm=threshold, average_decay=0.9))
         after, metrics = step(state, BATCH)
         assert (metrics["skipped"], metrics["finite"], after.step) == (skipped, 1.0, 1)
-        plain = start(SkippingHParams(skip_norm=threshold, average_decay=0.9), average=True)
+        plain = start(SkippingHParams(average_decay=0.9))
         expected = state if skipped else plain[1](plain[0], BATCH)[0]
         assert_equal((after.variables, after.opt_state, after.average),
                      (expected.variables, expected.opt_state, expected.average))  # fmt: skip
@@ -337,7 +361,7 @@ def test_a_step_of_too_large_a_gradient_changes_nothing():
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_step_that_is_not_finite_is_skipped_however_high_the_threshold(value):
-    state, step = start(SkippingHParams(skip_norm=1e9), skip=True)
+    state, step = start(SkippingHParams(skip_norm=1e9))
     after, metrics = step(state, BATCH | {"x": BATCH["x"].at[0, 0].set(value)})
     assert metrics["skipped"] == 1.0 and metrics["finite"] == 1.0
     assert_equal((after.variables, after.opt_state), (state.variables, state.opt_state))
@@ -353,6 +377,6 @@ def test_stacked_biases_do_not_decay():
     params = {"kernel": jnp.ones((2, 3, 3)), "bias": jnp.ones((2, 3))}
     model = MODEL._replace(init=lambda key, batch: Variables({"vae": params}), objective=objective)
     stepper = gradient_algorithm(model, optimizer="sgd")
-    after, _ = jax.jit(stepper.step)(stepper.init(KEY, algorithm.HParams(weight_decay=1.0), BATCH), BATCH)
+    after, _ = jax.jit(stepper.step)(stepper.init(KEY, TrainingHParams(weight_decay=1.0), BATCH), BATCH)
     assert np.all(np.asarray(after.variables.params["vae"]["kernel"]) < 1)
     assert np.all(np.asarray(after.variables.params["vae"]["bias"]) == 1)

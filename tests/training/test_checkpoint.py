@@ -15,7 +15,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from vaex.errors import UserError
 from vaex.training.checkpoint import Checkpoints
-from vaex.training.step import HParams, as_schedules
+from vaex.training.hyperparameters import TrainingHParams, as_schedules
 
 
 class Kept(NamedTuple):
@@ -23,7 +23,7 @@ class Kept(NamedTuple):
 
     step: jax.Array
     key: jax.Array
-    hparams: HParams
+    hparams: TrainingHParams
     params: dict
     empty: tuple
     pair: tuple
@@ -36,7 +36,7 @@ def example(scale: float = 1.0) -> Kept:
     }
     odd = jnp.array([np.nan, -0.0, np.inf, 1e-42], jnp.float32)
     keys = jax.random.split(jax.random.key(1), 4)
-    return Kept(jnp.int32(7), keys, as_schedules(HParams(learning_rate="ramp:0:1:5")), params, (), ((), (odd,)))
+    return Kept(jnp.int32(7), keys, as_schedules(TrainingHParams(learning_rate="ramp:0:1:5")), params, (), ((), (odd,)))
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_round_trip_keeps_every_bit_and_node(checkpoints):
     checkpoints.save(7, tree)
     for template in (tree, template_of(tree), example(scale=5.0)):
         restored = checkpoints.restore(template)
-        assert isinstance(restored, Kept) and isinstance(restored.hparams, HParams)
+        assert isinstance(restored, Kept) and isinstance(restored.hparams, TrainingHParams)
         assert restored.empty == () and restored.pair[0] == ()
         assert_equal(jax.tree.map(jnp.asarray, tree), restored)
         np.testing.assert_array_equal(np.signbit(restored.pair[1][0]), np.signbit(tree.pair[1][0]))

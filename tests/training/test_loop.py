@@ -1,6 +1,7 @@
 """The compiled loop: rows are plain means of what each step reports, however the steps are cut; a spoiled state never leaves."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,8 @@ from vaex.core import Feed
 from vaex.errors import NonFiniteError
 from vaex.training import loop, population
 from vaex.training.checkpoint import Checkpoints
-from vaex.training.step import as_schedules, gradient_algorithm
+from vaex.training.hyperparameters import as_schedules
+from vaex.training.step import gradient_algorithm
 
 pytestmark = pytest.mark.optimised
 
@@ -224,7 +226,7 @@ def test_a_row_needs_at_least_one_step(stepper):
 
 
 @functools.cache
-def fragile(spoil, strategy, clip):
+def fragile(spoil, strategy, members):
     """An algorithm whose objective is spoiled by ``spoil(time, bias) -> (added to the loss, metrics)``, where the
     hyperparameter ``noise`` is the time; and its program."""
 
@@ -233,13 +235,15 @@ def fragile(spoil, strategy, clip):
         added, metrics = spoil(hparams.noise, variables.params["encoder"]["b"][0])
         return outcome._replace(losses=outcome.losses | {"encoder": outcome.losses["encoder"] + added}, metrics=metrics)
 
-    stepper = gradient_algorithm(MODEL._replace(objective=objective), optimizer="sgd", clip=clip)
-    return stepper, loop.compile_program(stepper, feed(), first(stepper, strategy), log_every=3, strategy=strategy)[0]
+    stepper = gradient_algorithm(MODEL._replace(objective=objective), optimizer="sgd")
+    return stepper, loop.compile_program(
+        stepper, feed(), first(stepper, strategy, members), log_every=3, strategy=strategy
+    )[0]
 
 
-def stopped(spoil, strategy, members, *, clip=False, stop=STEPS, chunk=None):
+def stopped(spoil, strategy, members, *, stop=STEPS, chunk=None):
     """The message with which ``fit`` stops, and the steps that it saved before."""
-    (stepper, program), saved = fragile(spoil, strategy, clip), []
+    (stepper, program), saved = fragile(spoil, strategy, members), []
     carry = fresh(program, stepper, strategy, members)
 
     def save(step, now):
@@ -254,6 +258,7 @@ def stopped(spoil, strategy, members, *, clip=False, stop=STEPS, chunk=None):
 
 
 CLOCK, SLOW, STILL = HParams(noise="ramp:0:100:100"), HParams(noise="ramp:0:70:100"), HParams(noise=0.0)
+CLIPPED = HParams(noise=CLOCK.noise, clip_norm=math.inf)
 
 
 def root(time, bias):
@@ -301,5 +306,5 @@ def test_a_gradient_that_is_not_finite_is_caught_before_it_is_saved():
     assert saved and max(saved) <= 5
     message, _ = stopped(cusp, "vmap", (STILL, CLOCK), stop=6, chunk=6)
     assert message == "member 1 at step 5: the loss is finite, but the update made encoder/b not finite"
-    message, _ = stopped(cusp, "solo", (CLOCK,), clip=True)
+    message, _ = stopped(cusp, "solo", (CLIPPED,))
     assert message == "member 0 at step 5: the gradient is not finite"

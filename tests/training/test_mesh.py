@@ -11,7 +11,8 @@ from vaex.data import streamed_feed
 from vaex.errors import NonFiniteError
 from vaex.training import loop, population
 from vaex.training import sharding as mesh
-from vaex.training.step import as_schedules, gradient_algorithm
+from vaex.training.hyperparameters import as_schedules
+from vaex.training.step import gradient_algorithm
 
 pytestmark = pytest.mark.optimised
 

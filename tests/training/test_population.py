@@ -13,10 +13,12 @@ from helpers.synthetic import BATCH, MODEL, HParams, assert_close, assert_equal,
 
 from vaex import distributions, divergences
 from vaex.cli import main as cli
+from vaex.configuration.settings import common_structure
 from vaex.core import Algorithm, Outcome
 from vaex.training import loop, population
+from vaex.training.hyperparameters import as_schedules
 from vaex.training.metrics import read_rows
-from vaex.training.step import as_schedules, gradient_algorithm
+from vaex.training.step import gradient_algorithm
 
 pytestmark = pytest.mark.optimised
 
@@ -28,16 +30,15 @@ MEMBERS = (
     HParams(learning_rate="cosine:0.05:0:15", clip_norm=0.1, average_decay=0.9),
     HParams(learning_rate="cycle:0:0.02:6", weight_decay="ramp:0:0.1:10", noise=0.3),
 )
-OPTIONS = {"clip": True, "average": True}
 
 
 def hparams(indices):
-    return population.stack([as_schedules(MEMBERS[index]) for index in indices])
+    return population.stack([as_schedules(one) for one in common_structure([MEMBERS[index] for index in indices])])
 
 
 @pytest.fixture(scope="module")
 def stepper():
-    return gradient_algorithm(MODEL, **OPTIONS)
+    return gradient_algorithm(MODEL)
 
 
 @pytest.fixture(scope="module")

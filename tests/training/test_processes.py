@@ -15,7 +15,8 @@ from vaex.data import resident_feed
 from vaex.errors import UserError
 from vaex.training import loop, population
 from vaex.training import multihost as processes
-from vaex.training.step import as_schedules, gradient_algorithm
+from vaex.training.hyperparameters import as_schedules
+from vaex.training.step import gradient_algorithm
 
 
 def free_port() -> int:

@@ -3,112 +3,110 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
-from typing import Any
+from collections.abc import Mapping
 
 from vaex import data, models
-from vaex.configuration.flags import GROUPS, field_types, help_texts, hparam_defaults, show, stage_flags
+from vaex.configuration.declare import Declaration, Field, fields, plain_kind
+from vaex.configuration.grammar import write, write_hyperparameter
+from vaex.configuration.run_options import GROUPS
+from vaex.configuration.settings import stage_fields
+
+GRAMMAR = (
+    "Each takes one value or several (a,b,c: a population over their grid); a value is a number, "
+    "ramp:START:STOP:STEPS, cosine:START:STOP:STEPS or cycle:START:STOP:PERIOD."
+)
+STAGES = "Stages are trained one after the other, each on what the one before has learned; --steps is the first's."
 
 
 def print_help(module: types.ModuleType | None) -> typing.NoReturn:
     """Print the help of every flag, and of the model's own where one is named; exits with 0."""
     import tyro
 
-    groups: list[tuple[str, Any]] = [(name, _described(group, group())) for name, group in GROUPS]
+    groups = [(name, _options_class(name, fields(group), (group.__doc__ or "").strip())) for name, group in GROUPS]
     if module is not None:
-        config = module.Config()
-        groups.append(("model", _described(module.Config, config, "Static choices of the model (one value each).")))
-        if stage_flags(module):
-            groups.append(("later stages", _stages(module)))
-        texts = hparam_defaults(module)
-        help_of = help_texts(module.HParams)
-        fields = [
-            (
-                name,
-                typing.Annotated[str, tyro.conf.arg(help=help_of.get(name, ""), metavar="VALUE[,VALUE..]")],
-                dataclasses.field(default=text),
-            )
-            for name, text in texts.items()
-        ]
-        described = dataclasses.make_dataclass("Hyperparameters", fields)
-        described.__doc__ = (
-            "Each takes one value or several (a,b,c: a population over their grid); a value is a number, "
-            "ramp:START:STOP:STEPS, cosine:START:STOP:STEPS or cycle:START:STOP:PERIOD."
+        groups.append(
+            ("model", _options_class("Model", fields(module.Config), "Options of the model, one value each."))
         )
-        groups.append(("hyperparameters", described))
+        if stages := stage_fields(module):
+            groups.append(("later_stages", _options_class("Stages", stages, STAGES)))
+        groups.append(("hyperparameters", _hyperparameters_class(fields(module.HParams))))
     cls = dataclasses.make_dataclass(
         "Flags",
         [(name, tyro.conf.OmitArgPrefixes[kind], dataclasses.field(default_factory=kind)) for name, kind in groups],
     )
-    width = max(map(len, [*models.MODELS, *data.DATASETS]))
-    lists = [
-        *_models(width),
-        "",
-        "Data sets:",
-        *(f"  {n:<{width}}  {summary}" for n, summary in data.DATASETS.items()),
-    ]
-    intro = (
-        (module.__doc__ or "").strip().splitlines()[0]
-        if module is not None
-        else "Train, evaluate and draw a model; the same command continues it."
-    )
+    if module is None:
+        intro = "Train, evaluate and draw a model; the same command continues it."
+    else:
+        intro = (module.__doc__ or "").strip().splitlines()[0]
     more = "" if module is not None else "\n\nA model's own flags: --model=NAME --help"
     tyro.cli(
         cls,
         args=["--help"],
         prog="run.py",
-        description="\n".join([intro, "", *lists]) + more,
+        description="\n".join([intro, "", *_lists()]) + more,
         use_underscores=True,
     )
     raise SystemExit(0)
 
 
-def _models(width: int) -> list[str]:
-    """The registry, a paragraph for each family."""
+def _lists() -> list[str]:
+    """The models by family and the data sets, a line each."""
+    width = max(map(len, [*models.MODELS, *data.DATASETS]))
     lines = []
     for family, entries in models.FAMILIES.items():
-        lines += [
-            f"Models, {family}:",
-            *(f"  {n:<{width}}  {it.summary} ({it.source})" for n, it in entries.items()),
-            "",
-        ]
-    return lines[:-1]
+        lines.append(f"Models, {family.replace('_', ' ')}:")
+        lines += [f"  {name:<{width}}  {entry.summary} ({entry.source})" for name, entry in entries.items()]
+        lines.append("")
+    return [*lines, "Data sets:", *(f"  {name:<{width}}  {summary}" for name, summary in data.DATASETS.items())]
 
 
-def _stages(module: types.ModuleType) -> Any:
-    """The flags of the steps of a model's later stages."""
+def _described(declaration: Declaration) -> str:
+    """The sentence of a declaration, with its unit and range where these say something."""
+    low, high = declaration.low, declaration.high
+    bounds = ""
+    if math.isfinite(low) and math.isfinite(high) and high < 2**31 - 1:
+        bounds = f"from {low:g} to {high:g}"
+    elif math.isfinite(low) and low not in (0, 1):
+        bounds = f"at least {low:g}"
+    notes = ", ".join(note for note in (declaration.unit, bounds) if note)
+    return f"{declaration.doc} ({notes})" if notes else declaration.doc
+
+
+def _options_class(name: str, options: Mapping[str, Field], doc: str) -> type:
+    """A dataclass of options for tyro, with tuples in the grammar of flags."""
     import tyro
 
-    fields = []
-    for flag, steps in stage_flags(module).items():
-        told = f"how many steps to train the stage {flag.removesuffix('_steps')}, after the stages before it."
-        fields.append((flag, typing.Annotated[int, tyro.conf.arg(help=told)], dataclasses.field(default=steps)))
-    described = dataclasses.make_dataclass("LaterStages", fields)
-    described.__doc__ = (
-        "Stages are trained one after the other, each on what the one before has learned; --steps is the first's."
-    )
-    return described
-
-
-def _described(cls: type, defaults: Any, doc: str | None = None) -> Any:
-    """A dataclass of the same fields for tyro, with texts from the docstring and tuples in the flags' grammar."""
-    import tyro
-
-    texts, fields = help_texts(cls), []
-    for name, kind in field_types(cls).items():
-        default, metavar, hint = getattr(defaults, name), None, None
-        if typing.get_origin(kind) is types.UnionType:  # an optional flag: its default is explained by its text
-            kind = next(option for option in typing.get_args(kind) if option is not type(None))
-            default, hint = kind(), ""
-        elif typing.get_origin(kind) is tuple:
-            kind, default, metavar = str, show(default), "INTxINT.."
-        elif kind is str and default == "":
+    rows = []
+    for field in options.values():
+        kind, default, metavar, hint = plain_kind(field.kind), field.default, None, None
+        if kind is not field.kind:  # an option that may be None: its default is explained by its sentence
+            hint = ""
+            default = "" if typing.get_origin(kind) is tuple else kind()
+        if typing.get_origin(kind) is tuple:
+            kind, default, metavar = str, write(default) if default else "", "INTxINT.."
+            if field.name == "seeds":
+                metavar = "SEED[:SEED][,..]"
+        elif kind is str and default == "" and hint is None:
             hint = "(required)"
-        annotation = typing.Annotated[
-            kind, tyro.conf.arg(help=texts.get(name, ""), metavar=metavar, help_behavior_hint=hint)
-        ]
-        fields.append((name, annotation, dataclasses.field(default=default)))
-    described = dataclasses.make_dataclass(cls.__name__, fields)
-    described.__doc__ = doc or (cls.__doc__ or "").strip().splitlines()[0]
-    return described
+        described = tyro.conf.arg(help=_described(field.declaration), metavar=metavar, help_behavior_hint=hint)
+        rows.append((field.name, typing.Annotated[kind, described], dataclasses.field(default=default)))
+    cls = dataclasses.make_dataclass(name.capitalize(), rows)
+    cls.__doc__ = doc
+    return cls
+
+
+def _hyperparameters_class(hparams: Mapping[str, Field]) -> type:
+    """A dataclass of hyperparameters for tyro, each a text."""
+    import tyro
+
+    rows = []
+    for field in hparams.values():
+        described = tyro.conf.arg(help=_described(field.declaration), metavar="VALUE[,VALUE..]")
+        default = write_hyperparameter(field, field.default)
+        rows.append((field.name, typing.Annotated[str, described], dataclasses.field(default=default)))
+    cls = dataclasses.make_dataclass("Hyperparameters", rows)
+    cls.__doc__ = GRAMMAR
+    return cls

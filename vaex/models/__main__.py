@@ -66,7 +66,9 @@ def shapes(recipe: Recipe, spec: Spec) -> dict[str, Variables]:
     found: dict[str, Variables] = {}
     for stage in recipe.stages:
         one = jax.eval_shape(stage.model.init, jax.random.key(0), batch)
-        found[stage.name] = one if stage.prepare is None else one._replace(state=jax.eval_shape(stage.prepare, found))
+        found[stage.name] = (
+            one if stage.carry_over is None else one._replace(state=jax.eval_shape(stage.carry_over, found))
+        )
     return found
 
 

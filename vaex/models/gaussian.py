@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from vaex import distributions
+from vaex.configuration import hparam, hyperparameters, option, options
 from vaex.core import Latents, Model, Recipe
 from vaex.data.spec import Spec
-from vaex.errors import UserError
 from vaex.models import latent, likelihoods
 from vaex.models.latent import Parts, Penalty, Posterior, Prior, Terms
 from vaex.models.networks import TINY, Networked
-from vaex.schedules import Schedule
+from vaex.schedules import Scalar
 
 __all__ = [
     "TINY",
@@ -34,47 +32,30 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
+@options
 class Sampled(Networked):
-    """Static choices of every model with a Gaussian posterior, or with one that begins as such.
+    """Static choices of every model with a Gaussian posterior, or with one that begins as such."""
 
-    Attributes:
-      posterior: Gaussian with a diagonal or full covariance, or of a fixed variance (posterior_scale).
-      num_samples: posterior samples per example in training.
-    """
-
-    posterior: Literal["diagonal", "full", "fixed"] = "diagonal"
-    num_samples: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.num_samples < 1:
-            raise UserError(f"--num_samples={self.num_samples}: expected at least 1")
+    posterior: Literal["diagonal", "full", "fixed"] = option(
+        "diagonal", doc="Gaussian with a diagonal or full covariance, or of a fixed variance (posterior_scale)."
+    )
+    num_samples: int = option(1, low=1, doc="Posterior samples per example in training.")
 
 
-@dataclass(frozen=True)
+@options
 class Config(Sampled):
-    """What changes shapes or control flow; static.
+    """Options of ``gaussian``."""
 
-    Attributes:
-      kl: closed form, or estimated from the samples that the decoder sees.
-    """
-
-    kl: Literal["closed_form", "monte_carlo"] = "closed_form"
+    kl: Literal["closed_form", "monte_carlo"] = option(
+        "closed_form", doc="Closed form, or estimated from the samples that the decoder sees."
+    )
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(latent.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``gaussian``."""
 
-    Attributes:
-      posterior_scale: standard deviation of the posterior where it is fixed.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"posterior_scale": (1e-6, math.inf)}
-
-    posterior_scale: Schedule | float = 1.0
+    posterior_scale: Scalar = hparam(1.0, low=1e-06, doc="Standard deviation of the posterior where it is fixed.")
 
 
 def gaussian_posterior(kind: Literal["diagonal", "full", "fixed"], latent_dim: int) -> Posterior:
@@ -118,16 +99,15 @@ def gaussian_vae(config: Config, spec: Spec, penalty: Penalty) -> tuple[Model, l
     return latent.model(it, objective), it.likelihood
 
 
-def recipe(config: Config, spec: Spec, hparams: Any, penalty: Penalty) -> Recipe:
+def recipe(config: Config, spec: Spec, penalty: Penalty) -> Recipe:
     """The recipe of a Gaussian VAE with this penalty: all that most variants need."""
     model, likelihood = gaussian_vae(config, spec, penalty)
-    return latent.single_stage(model, config, hparams, likelihood)
+    return latent.single_stage(model, config, likelihood)
 
 
 def sampled_recipe(
     config: Sampled,
     it: Parts,
-    hparams: Any,
     diagnostics: Callable[[Terms], dict[str, jax.Array]],
     figures: Mapping[str, Callable[..., Any]],
 ) -> Recipe:
@@ -136,7 +116,6 @@ def sampled_recipe(
     Args:
       config: of the model.
       it: its parts, whose prior or posterior has no KL in closed form.
-      hparams: default hyperparameters.
       diagnostics: terms -> metrics of the model's own.
       figures: its own pictures.
     """
@@ -146,7 +125,7 @@ def sampled_recipe(
 
     objective = latent.negative_elbo(it, penalty, num_samples=config.num_samples, closed_form=False)
     blocks = (Latents("free", config.latent_dim),)
-    return latent.single_stage(latent.model(it, objective), config, hparams, it.likelihood, figures, blocks)
+    return latent.single_stage(latent.model(it, objective), config, it.likelihood, figures, blocks)
 
 
 def components_used(terms: Terms) -> dict[str, jax.Array]:

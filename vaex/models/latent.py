@@ -6,37 +6,48 @@ objective of its own over ``Parts``. What all of them share, ``encode``, ``log_w
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from vaex import bounds, distributions, divergences
-from vaex.core import Batch, Latents, LikelihoodFacts, Model, Outcome, PyTree, Recipe, Stage, Variables
+from vaex.configuration import hparam, hyperparameters
+from vaex.core import (
+    Batch,
+    CarryOver,
+    DrawFigure,
+    InitKey,
+    Latents,
+    Model,
+    Outcome,
+    PyTree,
+    Recipe,
+    SampleKey,
+    Stage,
+    StepKey,
+    Variables,
+)
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
 from vaex.models.networks import Networked, Networks, networks
 from vaex.ops.threefry import fold_in
-from vaex.schedules import Schedule
-from vaex.training import step as algorithm
+from vaex.schedules import Scalar
+from vaex.training.hyperparameters import TrainingHParams
+from vaex.training.optimizers import Optimizer
+from vaex.training.step import ParameterGroup, gradient_algorithm
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class HParams(algorithm.HParams):
-    """What scales something; traced.
+@hyperparameters
+class HParams(TrainingHParams):
+    """Hyperparameters of ``latent``."""
 
-    Attributes:
-      sigma: standard deviation (scale) of the likelihood where likelihood_scale is fixed.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"sigma": (1e-6, math.inf)}
-
-    sigma: Schedule | float = 1.0
+    sigma: Scalar = hparam(
+        1.0, low=1e-06, doc="Standard deviation (scale) of the likelihood where likelihood_scale is fixed."
+    )
 
 
 class Posterior(NamedTuple):
@@ -113,8 +124,8 @@ def parts(config: Networked, spec: Spec, posterior: Posterior, prior: Prior, cla
 
     def init(key: jax.Array, batch: Batch) -> PyTree:
         own = {
-            "posterior": posterior.init(jax.random.fold_in(key, 1)),
-            "prior": prior.init(jax.random.fold_in(key, 2), batch),
+            "posterior": posterior.init(jax.random.fold_in(key, InitKey.POSTERIOR)),
+            "prior": prior.init(jax.random.fold_in(key, InitKey.PRIOR), batch),
         }
         return net.init(key, batch) | {name: params for name, params in own.items() if jax.tree.leaves(params)}
 
@@ -187,7 +198,7 @@ def draw_terms(
         log_px = it.decode(params, hparams, z[0], batch).log_prob(batch["x"])
     else:
         log_px = jnp.mean(it.decode(params, hparams, z, batch).log_prob(batch["x"]), axis=0)
-    return Terms(log_px, kl, posterior, z, prior, fold_in(key, 1))
+    return Terms(log_px, kl, posterior, z, prior, fold_in(key, StepKey.PENALTY))
 
 
 def metrics(likelihood: likelihoods.Likelihood, log_px: jax.Array, kl: jax.Array) -> dict[str, jax.Array]:
@@ -228,11 +239,15 @@ def model(it: Parts, objective: Objective, *, params: Callable[[Variables], PyTr
     return Model(init, objective, encode, decode, log_weights if it.likelihood.density else None, sample)
 
 
-def condition_batch(classes: int, key: jax.Array, n: int, condition: jax.Array | None) -> Batch:
+def condition_batch(classes: int, key: jax.Array, n: int, condition: ArrayLike | None) -> Batch:
     """The labels ``condition`` of n samples, or labels drawn uniformly, as a batch for ``decode``; {} for models without."""
     if not classes:
         return {}
-    drawn = jax.random.randint(jax.random.fold_in(key, 1), (n,), 0, classes) if condition is None else condition
+    drawn = (
+        jax.random.randint(jax.random.fold_in(key, SampleKey.LABELS), (n,), 0, classes)
+        if condition is None
+        else condition
+    )
     return {"y": jnp.asarray(drawn)}
 
 
@@ -247,33 +262,48 @@ def of_pairs(model: Model) -> Model:
     return model._replace(init=init)
 
 
+class HasOptimizer(Protocol):
+    """Options with an optimizer."""
+
+    @property
+    def optimizer(self) -> Optimizer: ...
+
+
+def stage(
+    name: str,
+    model: Model,
+    config: HasOptimizer,
+    carry_over: CarryOver | None = None,
+    groups: Mapping[str, ParameterGroup] | None = None,
+) -> Stage:
+    """A stage in which ``model`` is trained by gradients.
+
+    Args:
+      name: of the stage.
+      model: what is trained.
+      config: gives ``optimizer``.
+      carry_over: what the stage takes from those before it.
+      groups: optimizer, learning rate and update period of single parameter groups, where they differ.
+    """
+    return Stage(name, model, gradient_algorithm(model, optimizer=config.optimizer, groups=groups), carry_over)
+
+
 def single_stage(
     model: Model,
-    config: Any,
-    hparams: Any,
+    config: HasOptimizer,
     likelihood: likelihoods.Likelihood,
-    figures: Mapping[str, Callable] | None = None,
+    figures: Mapping[str, DrawFigure] | None = None,
     latents: tuple[Latents, ...] = (),
+    groups: Mapping[str, ParameterGroup] | None = None,
 ) -> Recipe:
     """The recipe of a model that is trained in one run by gradients.
 
     Args:
-      model: its functions become the recipe's.
-      config: gives ``optimizer``, ``clip`` and ``average``, and ``skip`` where the model has it.
-      hparams: default hyperparameters.
+      model: what is trained.
+      config: gives ``optimizer``.
       likelihood: for reports.
-      figures: the model's own pictures.
+      figures: the model's own figures.
       latents: what a code is made of, where that is not latents with a standard normal prior.
+      groups: optimizer, learning rate and update period of single parameter groups, where they differ.
     """
-    stepper = algorithm.gradient_algorithm(
-        model,
-        optimizer=config.optimizer,
-        clip=config.clip,
-        average=config.average,
-        skip=getattr(config, "skip", False),
-    )
-    facts = LikelihoodFacts(likelihood.title, likelihood.discrete)
-    stage = Stage("model", model, stepper, hparams)
-    return Recipe(
-        (stage,), model.encode, model.decode, model.log_weights, model.sample, facts, dict(figures or {}), latents
-    )
+    return Recipe((stage("model", model, config, groups=groups),), likelihood.summary, dict(figures or {}), latents)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from vaex import distributions as dist
+from vaex.core import LikelihoodSummary
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.nets.activations import soft_clip
@@ -41,6 +42,11 @@ class Likelihood(NamedTuple):
     distribution: Callable[..., Any]
     density: bool = True
     discrete: bool = False
+
+    @property
+    def summary(self) -> LikelihoodSummary:
+        """The likelihood as reports name it."""
+        return LikelihoodSummary(self.title, self.discrete)
 
 
 def choose(name: str, spec: Spec) -> str:

@@ -4,73 +4,59 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from vaex import nets
+from vaex.configuration import option, options
 from vaex.core import Batch, PyTree
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
-from vaex.training import step as algorithm
+from vaex.training.optimizers import Optimizer, check_optimizer
 
 
-@dataclass(frozen=True)
-class Common:
-    """Static choices of every model with a likelihood that is trained by gradients.
+@options
+class Trainable:
+    """Static choices of every model with a likelihood that is trained by gradients."""
 
-    Attributes:
-      likelihood: distribution of x given z; auto chooses by the data.
-      likelihood_scale: scale of gaussian, laplace and discretized_logistic: one learned number, sigma, or per pixel.
-      optimizer: adam, adamax, adabelief, amsgrad, lion, momentum, nadam, radam, rmsprop or sgd.
-      clip: set where clip_norm is finite.
-      average: set where average_decay is above 0.
-    """
+    likelihood: likelihoods.Name = option("auto", doc="Distribution of x given z; auto chooses by the data.")
+    likelihood_scale: likelihoods.ScaleName = option(
+        "global", doc="Scale of gaussian, laplace and discretized_logistic: one learned number, sigma, or per pixel."
+    )
+    optimizer: Optimizer = option(
+        "adam",
+        doc="Name of the optimizer: adam, adamax, adabelief, amsgrad, lion, momentum, nadam, radam, rmsprop or sgd; in Python "
+        "also a function of the learning rate.",
+    )
 
-    likelihood: likelihoods.Name = "auto"
-    likelihood_scale: likelihoods.ScaleName = "global"
-    optimizer: str = "adam"
-    clip: bool = False
-    average: bool = False
-
-    def __post_init__(self) -> None:
-        algorithm.check_optimizer(self.optimizer)
-
-    def check_widths(self, *names: str) -> None:
-        """Raise UserError where one of these fields holds a width below 1."""
-        for name in names:
-            if any(width < 1 for width in getattr(self, name)):
-                raise UserError(
-                    f"--{name}={'x'.join(map(str, getattr(self, name)))}: expected positive widths, such as 500x500"
-                )
+    def check(self) -> None:
+        """Raise UserError where options do not fit one another; subclasses add to it."""
+        check_optimizer(self.optimizer)
 
 
-@dataclass(frozen=True)
-class Networked(Common):
-    """Static choices of every model made of an encoder, a decoder and a likelihood.
+@options
+class Networked(Trainable):
+    """Static choices of every model made of an encoder, a decoder and a likelihood."""
 
-    Attributes:
-      latent_dim: number of latent variables.
-      network: mlp for any data, conv for images of at least 8x8.
-      hidden: widths of the MLP's hidden layers, such as 500x500; of the dense layer for conv, its first number.
-      channels: channels of the convolutional stages, each halving the image, as far as its size allows.
-      activation: relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid.
-    """
+    latent_dim: int = option(10, low=1, doc="Number of latent variables.")
+    network: Literal["mlp", "conv"] = option("mlp", doc="Mlp for any data, conv for images of at least 8x8.")
+    hidden: tuple[int, ...] = option(
+        (256, 256),
+        low=1,
+        doc="Widths of the MLP's hidden layers, such as 500x500; of the dense layer for conv, its first number.",
+    )
+    channels: tuple[int, ...] = option(
+        (32, 32, 64, 64),
+        low=1,
+        doc="Channels of the convolutional stages, each halving the image, as far as its size allows.",
+    )
+    activation: str = option("relu", doc="Relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid.")
 
-    latent_dim: int = 10
-    network: Literal["mlp", "conv"] = "mlp"
-    hidden: tuple[int, ...] = (256, 256)
-    channels: tuple[int, ...] = (32, 32, 64, 64)
-    activation: str = "relu"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.latent_dim < 1:
-            raise UserError(f"--latent_dim={self.latent_dim}: expected at least 1")
-        self.check_widths("hidden", "channels")
+    def check(self) -> None:
+        super().check()
         if self.network == "conv" and not (self.channels and self.hidden):
             raise UserError("--network=conv needs at least one width in --channels and in --hidden")
         nets.activation_function(self.activation)

@@ -1,26 +1,57 @@
-"""The directory of a run: made ours, cleared, and described in config.json."""
+"""The directory of a run: claimed, cleared, and where it stands."""
 
 from __future__ import annotations
 
+import enum
 import pathlib
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
-import vaex
-from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.files import make_writable, read_json, write_json
-from vaex.runs import identity
+from vaex.files import make_writable, read_json
 from vaex.runs.compare import LOG_LIKELIHOODS
+from vaex.runs.config_file import differences, identity, is_run, read_config
 from vaex.runs.setup import Experiment
 
+FOLDERS = ("checkpoints", "stages", "profile")
+FILES = (LOG_LIKELIHOODS, "summary.json", "timings.jsonl", "metrics.jsonl", "config.json")  # as they are removed
+OURS = (*FILES, *FOLDERS, "figures")
 
-def claim(experiment: Experiment) -> bool:
-    """Make the run directory ours: a new one, or one that holds the same configuration.
 
-    Returns: whether it held a run already.
-    Raises: UserError for a directory that cannot be written, holds something else, or another configuration.
+class Standing(enum.IntEnum):
+    """Where a run directory stands: finished, with all that the settings ask for; new; or begun."""
+
+    FINISHED = 0
+    NEW = 1
+    BEGUN = 2
+
+
+def claim(experiment: Experiment, evaluation: Mapping[str, Any]) -> Standing:
+    """Claim the run directory, and tell where it stands.
+
+    Args:
+      experiment: whose directory is claimed.
+      evaluation: which evaluation the settings ask for, as ``summary.json`` records it.
+    Raises: UserError for a directory that cannot be written, holds something else or another configuration, or is trained
+      beyond the settings' steps.
     """
+    has_run = _claim_files(experiment)
+    summary = finished_summary(experiment.directory / "summary.json")
+    if summary is not None and summary["steps"] > experiment.steps:
+        raise UserError(
+            f"{experiment.directory} is trained to step {summary['steps']} already, beyond --steps={experiment.steps}; give at "
+            "least that many steps, another --out, or --overwrite to start again"
+        )
+    if summary is None or experiment.settings.run.profile or not is_trained(summary, experiment):
+        return Standing.BEGUN if has_run else Standing.NEW
+    if covers(summary["evaluation"], evaluation):
+        return Standing.FINISHED
+    return Standing.BEGUN if has_run else Standing.NEW
+
+
+def _claim_files(experiment: Experiment) -> bool:
+    """Return whether the directory holds a run of this configuration; it is cleared first where the settings say so."""
     directory, path = experiment.directory, experiment.directory / "config.json"
     make_writable(directory)
     if experiment.settings.run.overwrite and path.exists():
@@ -33,8 +64,8 @@ def claim(experiment: Experiment) -> bool:
                 f"--out={directory}: holds other files ({', '.join(sorted(strangers)[:3])}) but no run; choose another directory"
             )
         return False
-    old = identity.read(path)
-    changed = identity.differences(old["identity"], identity.identity(experiment.settings))
+    old = read_config(path)
+    changed = differences(old["identity"], identity(experiment.settings))
     if old["data"]["data_hash"] != experiment.spec.data_hash:
         changed.append(f"data: {old['data']['data_hash']} -> {experiment.spec.data_hash}")
     if changed:
@@ -45,9 +76,30 @@ def claim(experiment: Experiment) -> bool:
     return True
 
 
-FOLDERS = ("checkpoints", "stages", "profile")
-FILES = (LOG_LIKELIHOODS, "summary.json", "timings.jsonl", "metrics.jsonl", "config.json")  # as they are removed
-OURS = (*FILES, *FOLDERS, "figures")
+def finished_summary(path: pathlib.Path) -> dict[str, Any] | None:
+    """The summary of a finished run, or None, also where it is damaged (it is then written anew)."""
+    try:
+        summary = read_json(path)
+    except (OSError, ValueError):
+        return None
+    needed = {"steps": int, "evaluation": dict, "results": list, "members": list}
+    complete = isinstance(summary, dict) and all(isinstance(summary.get(name), kind) for name, kind in needed.items())
+    return summary if complete else None
+
+
+def is_trained(summary: Mapping[str, Any], experiment: Experiment) -> bool:
+    """Whether every stage of a finished run has been trained as far as the experiment asks for."""
+    return summary["steps"] == experiment.steps and summary.get("stage_steps", {}) == experiment.later_steps
+
+
+def covers(done: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
+    """Whether an evaluation that was done holds all of one that is asked for; figures that are there need not be asked for.
+
+    Example:
+      >>> covers({"split": "test", "figures": "mean"}, {"split": "test", "figures": None})
+      True
+    """
+    return all(done.get(name) == value for name, value in asked.items() if name != "figures" or value is not None)
 
 
 def clear(directory: pathlib.Path) -> None:
@@ -57,13 +109,13 @@ def clear(directory: pathlib.Path) -> None:
     """
     path = directory / "config.json"
     try:
-        ours = identity.is_run(read_json(path))
+        ours = is_run(read_json(path))
     except (OSError, ValueError):  # damaged: a run's, where nothing else lies beside it
         ours = all(entry.name in OURS or entry.name.startswith(".") for entry in directory.iterdir())
     if not ours:
         raise UserError(f"--out={directory}: its config.json is not that of a run; choose another directory")
-    for picture in (directory / "figures").rglob("*.png"):
-        picture.unlink()
+    for figure in (directory / "figures").rglob("*.png"):
+        figure.unlink()
     for folder in sorted((directory / "figures").rglob("*"), reverse=True):
         _remove_empty(folder)
     _remove_empty(directory / "figures")
@@ -77,25 +129,3 @@ def clear(directory: pathlib.Path) -> None:
 def _remove_empty(folder: pathlib.Path) -> None:
     if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
         folder.rmdir()
-
-
-def write_config(experiment: Experiment, strategy: str) -> None:
-    """config.json: all that rebuilding the model takes."""
-    facts = {
-        "vaex": vaex.__version__,
-        "identity": identity.identity(experiment.settings),
-        "data": {"path": experiment.settings.data.dataset, **experiment.spec._asdict()},
-        "population_strategy": strategy,
-    }
-    write_json(experiment.directory / "config.json", facts)
-
-
-ADDED = ("num_training_examples",)  # to Spec, after runs had been written
-
-
-def load_spec(facts: dict[str, Any]) -> Spec:
-    """The Spec that ``write_config`` stored; what earlier versions did not store has its default."""
-    fields = (name for name in Spec._fields if name in facts["data"] or name not in ADDED)
-    stored = ((name, facts["data"][name]) for name in fields)
-    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in stored}
-    return Spec(**values)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from vaex import data
+from vaex.core import EvaluationKey
 from vaex.data.loader.inputs import Inputs, shown
 from vaex.evaluation import classification, generation, latents, likelihood, objective, prediction
 from vaex.runs.setup import Experiment
@@ -66,26 +67,30 @@ class Evaluator:
         self.run, self.key = run, jax.random.key(20131220)
         self.arrays = run.dataset.splits[flags.eval_split]
         self.batch = max(1, min(BATCH, BATCH_VALUES // math.prod(spec.shape)))
-        prepared = Inputs(spec, jax.random.fold_in(self.key, 0), self.arrays["x"], self.batch)
+        prepared = Inputs(spec, jax.random.fold_in(self.key, EvaluationKey.INPUTS), self.arrays["x"], self.batch)
         self.inputs = {**self._seen(self.arrays), "x": cast(np.ndarray, prepared)}
         self._objective = objective.objective_values(recipe.stages[-1].model.objective)
         self._posterior = jax.jit(self._moments)
-        self._decode = jax.jit(lambda variables, hparams, z, labels: recipe.decode(variables, hparams, z, labels).mean)
+        self._decode = jax.jit(
+            lambda variables, hparams, z, labels: recipe.model.decode(variables, hparams, z, labels).mean
+        )
         self._draw = jax.jit(
-            lambda key, variables, hparams, z, labels: recipe.decode(variables, hparams, z, labels).sample(key)
+            lambda key, variables, hparams, z, labels: recipe.model.decode(variables, hparams, z, labels).sample(key)
         )
         self._bound = self._class_bound = None
-        if recipe.log_weights is not None:
-            self._bound = self._compiled_bound(recipe.log_weights, math.prod(spec.shape))
-        if recipe.log_weights is not None and recipe.labels is not None:
+        if recipe.model.log_weights is not None:
+            self._bound = self._compiled_bound(recipe.model.log_weights, math.prod(spec.shape))
+        if recipe.model.log_weights is not None and recipe.labels is not None:
             classes = recipe.labels.classes
-            of_all = recipe.labels.class_log_weights or classification.log_weights_by_class(recipe.log_weights, classes)
+            of_all = recipe.labels.class_log_weights or classification.log_weights_by_class(
+                recipe.model.log_weights, classes
+            )
             self._class_bound = self._compiled_bound(of_all, classes * math.prod(spec.shape))
         if recipe.labels is not None and recipe.labels.classify is not None:
             classify = recipe.labels.classify
             self._classify = jax.jit(lambda *args: classify(*args).log_probabilities)
         self._foretell: dict[int, Callable[..., Any]] = {}
-        if recipe.sequences is not None and recipe.log_weights is not None:
+        if recipe.sequences is not None and recipe.model.log_weights is not None:
             predict, ahead = recipe.sequences.predict, prediction.horizons(spec.shape[0])
             self._foretell = {k: prediction.predictive_log_likelihood(predict, steps=k) for k in ahead}
             self._baselines = self._fitted_baselines(tuple(ahead))
@@ -103,13 +108,13 @@ class Evaluator:
         return {name: column for name, column in columns.items() if not (hidden and name == "y")}
 
     def _moments(self, key: jax.Array, variables: Any, hparams: Any, batch: Any) -> dict[str, jax.Array]:
-        posterior = self.run.recipe.encode(key, variables, hparams, batch)
+        posterior = self.run.recipe.model.encode(key, variables, hparams, batch)
         rows = len(batch["x"])
         return {"mean": posterior.mean.reshape(rows, -1), "variance": posterior.variance.reshape(rows, -1)}
 
     def posterior(self, variables: Any, hparams: Any, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Posterior "mean" and "variance" of each example, [n, d]."""
-        key = jax.random.fold_in(self.key, 1)
+        key = jax.random.fold_in(self.key, EvaluationKey.POSTERIOR)
         return over_batches(self._posterior, key, self._seen(inputs), variables, hparams, size=self.batch)
 
     def labels(self, variables: Any, hparams: Any, inputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
@@ -123,7 +128,7 @@ class Evaluator:
 
     def class_scores(self, variables: Any, hparams: Any, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """log q(y|x) of each example by the model's own classifier, [n, classes]."""
-        key = jax.random.fold_in(self.key, 8)
+        key = jax.random.fold_in(self.key, EvaluationKey.CLASSIFICATION)
         return over_batches(self._classify, key, self._seen(inputs), variables, hparams, size=self.batch)
 
     def latent_variables(self, codes: np.ndarray) -> tuple[latents.LatentVariable, ...]:
@@ -148,7 +153,9 @@ class Evaluator:
             return self._decode(variables, hparams, z, batch)
 
         columns = {"x": np.asarray(z, np.float32)} | ({} if labels is None else {"y": labels})
-        return over_batches(one, jax.random.fold_in(self.key, 2), columns, size=self.batch)
+        return over_batches(
+            one, jax.random.fold_in(self.key, EvaluationKey.LIKELIHOOD_SAMPLES), columns, size=self.batch
+        )
 
     def log_likelihood(
         self, variables: Any, hparams: Any, tell: Callable[[int, int], None]
@@ -172,7 +179,9 @@ class Evaluator:
             return bound(key, variables, hparams, batch)
 
         size = min(LIKELIHOOD_BATCH, self.batch)
-        values = over_batches(one, jax.random.fold_in(self.key, 3), self.inputs, size=size, count=wanted)
+        values = over_batches(
+            one, jax.random.fold_in(self.key, EvaluationKey.LOG_LIKELIHOOD), self.inputs, size=size, count=wanted
+        )
         tell(wanted, wanted)
         return values
 
@@ -190,7 +199,10 @@ class Evaluator:
                 keys[1], variables, hparams, batch
             )
 
-        keys = jax.random.fold_in(self.key, 4), jax.random.fold_in(self.key, 1)
+        keys = (
+            jax.random.fold_in(self.key, EvaluationKey.OBJECTIVE),
+            jax.random.fold_in(self.key, EvaluationKey.POSTERIOR),
+        )
         terms, moments = over_batches(look, keys, self.inputs, size=self.batch)  # together: reading is slow
         for name, values in terms.items():
             _put(facts, name, likelihood.estimate(values))
@@ -238,7 +250,7 @@ class Evaluator:
         spec, stored = self.run.spec, self.run.dataset.splits["train"]["x"][:NEIGHBOURS]
         if spec.kind != "binary" and spec.binarize == "none":
             return None
-        prepared = Inputs(spec, jax.random.fold_in(self.key, 9), stored, self.batch)
+        prepared = Inputs(spec, jax.random.fold_in(self.key, EvaluationKey.BASELINES), stored, self.batch)
         return prediction.fit_baselines(prepared[np.arange(len(stored))], ahead)
 
     def _predictions(self, facts: dict[str, Any], variables: Any, hparams: Any, steps: int) -> None:
@@ -255,7 +267,7 @@ class Evaluator:
 
         size = max(1, min(self.batch, DRAWN_VALUES // (prediction.SAMPLES * frame_values)))
         count = self.run.settings.evaluation.eval_images
-        key = jax.random.fold_in(jax.random.fold_in(self.key, 10), steps)
+        key = jax.random.fold_in(jax.random.fold_in(self.key, EvaluationKey.PREDICTIONS), steps)
         for name, values in over_batches(look, key, {"x": self.inputs["x"]}, size=size, count=count).items():
             _put(facts, f"{name}_{steps}_ahead", likelihood.estimate(values))
 

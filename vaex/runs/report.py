@@ -13,7 +13,9 @@ import numpy as np
 
 import vaex
 from vaex import plots
-from vaex.configuration.settings import Settings
+from vaex.configuration.grammar import hyperparameter_texts
+from vaex.configuration.settings import Settings, describe_member
+from vaex.core import EvaluationKey
 from vaex.evaluation import figures, generation, latents, likelihood, traversals
 from vaex.evaluation.training_curves import training_curves
 from vaex.files import atomic_path
@@ -24,7 +26,7 @@ from vaex.runs.compare import LOG_LIKELIHOODS, aligned, cell
 from vaex.runs.evaluate import Evaluator, finite
 from vaex.training import metrics as reporting
 from vaex.training import population
-from vaex.training import step as algorithm
+from vaex.training.step import averaged_variables
 
 PICTURES = 20  # examples to reconstruct; three times as many samples are drawn
 
@@ -80,7 +82,8 @@ def group_over_seeds(settings: Settings, members: Sequence[dict[str, Any]]) -> l
     """One record per combination of hyperparameters: mean and standard error over its seeds of each number."""
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for member, facts in zip(settings.members, members, strict=True):
-        groups.setdefault(tuple(member.hparams[name] for name in settings.varied), []).append(facts)
+        texts = hyperparameter_texts(member.hparams)
+        groups.setdefault(tuple(texts[name] for name in settings.varied), []).append(facts)
     table = []
     for values, group in groups.items():
         record: dict[str, Any] = {**dict(zip(settings.varied, values, strict=True)), "seeds": len(group)}
@@ -98,16 +101,16 @@ def summarize(run: experiment.Experiment, trained: trainer.Trained, tell: Callab
     on the way."""
     settings, flags = run.settings, run.settings.evaluation
     evaluator = Evaluator(run)
-    averaged = algorithm.averaged_variables(trained.state)
+    averaged = averaged_variables(trained.state)
     device = jax.devices()[0]
     members, log_likelihoods = [], []
     for index, member in enumerate(settings.members):
-        title = experiment.describe_member(settings, member)
+        title = describe_member(settings, member)
         variables = jax.device_get(population.member(averaged, index))
         hparams = resolved(run.hparams, index, run.stage_steps[-1])
         evaluator_tell = lambda done, total, t=title: tell(f"evaluating {t}: {done}/{total} examples")  # noqa: E731
         found, values = evaluator.member(variables, hparams, evaluator_tell)
-        facts = {"seed": member.seed, "hparams": member.hparams, **found}
+        facts = {"seed": member.seed, "hparams": hyperparameter_texts(member.hparams), **found}
         members.append(facts)
         log_likelihoods += [] if values is None else [values.astype(np.float32)]
         if flags.figures:
@@ -132,10 +135,10 @@ def summarize(run: experiment.Experiment, trained: trainer.Trained, tell: Callab
         "steps": run.steps,
         **({"stage_steps": run.later_steps} if run.later_steps else {}),
         "batch_size": settings.run.batch_size,
-        "evaluation": evaluation_facts(run),
+        "evaluation": evaluation_record(run),
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
         "versions": versions(),
-        **trained.facts,
+        **trained.measured,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(averaged.params)) // len(members),
         "peak_memory_bytes": peak_memory(),
         "results": group_over_seeds(settings, members),
@@ -143,7 +146,7 @@ def summarize(run: experiment.Experiment, trained: trainer.Trained, tell: Callab
     }
 
 
-def evaluation_facts(run: experiment.Experiment) -> dict[str, Any]:
+def evaluation_record(run: experiment.Experiment) -> dict[str, Any]:
     """Which examples the numbers stand for, and what was drawn; a finished run is evaluated again where these differ."""
     flags = run.settings.evaluation
     total = len(run.dataset.splits[flags.eval_split]["x"])
@@ -152,7 +155,7 @@ def evaluation_facts(run: experiment.Experiment) -> dict[str, Any]:
         "examples": total,
         "log_likelihood_examples": min(flags.eval_images, total),
         "importance_samples": flags.eval_samples,
-        "log_likelihood_file": None if run.recipe.log_weights is None else LOG_LIKELIHOODS,
+        "log_likelihood_file": None if run.recipe.model.log_weights is None else LOG_LIKELIHOODS,
         "figures": flags.show if flags.figures else None,
     }
 
@@ -222,7 +225,10 @@ def draw_own(
 ) -> None:
     """The model's own figures."""
     for name, figure in evaluator.run.recipe.figures.items():
-        plots.save(figure(jax.random.fold_in(evaluator.key, 7), variables, hparams, few), folder / f"{name}.png")
+        plots.save(
+            figure(jax.random.fold_in(evaluator.key, EvaluationKey.FIGURES), variables, hparams, few),
+            folder / f"{name}.png",
+        )
 
 
 def draw_sequences(
@@ -245,9 +251,11 @@ def draw_sequences(
 def drawn_images(evaluator: Evaluator, variables: Any, hparams: Any, n: int, label: int | None = None) -> np.ndarray:
     """n samples as they are shown, [n, h, w, c]; those of different labels have the same z."""
     condition = None if label is None else np.full(n, label, np.int32)
-    drawn = evaluator.run.recipe.sample(jax.random.fold_in(evaluator.key, 5), variables, hparams, n, condition)
+    drawn = evaluator.run.recipe.model.sample(
+        jax.random.fold_in(evaluator.key, EvaluationKey.PRIOR_SAMPLES), variables, hparams, n, condition
+    )
     mean = evaluator.run.settings.evaluation.show == "mean"
-    images = drawn.mean if mean else drawn.sample(jax.random.fold_in(evaluator.key, 6))
+    images = drawn.mean if mean else drawn.sample(jax.random.fold_in(evaluator.key, EvaluationKey.SAMPLE_NOISE))
     return np.clip(np.asarray(images), 0.0, 1.0)
 
 
@@ -297,7 +305,7 @@ def draw_curves(settings: Settings, rows: list[dict[str, Any]], path: pathlib.Pa
     """Training curves: one panel per metric, all members in each."""
     if not rows:
         return
-    labels = [experiment.describe_member(settings, member) for member in settings.members]
+    labels = [describe_member(settings, member) for member in settings.members]
     plots.save(list(training_curves(rows, members=labels).values()), path)
 
 
@@ -348,3 +356,16 @@ def sentence(summary: dict[str, Any]) -> str:
         count, samples = facts["log_likelihood_examples"], facts["importance_samples"]
         parts.append(f"log_likelihood: importance-weighted, K = {samples}, on {count} examples")
     return "; ".join(parts)
+
+
+def show(directory: pathlib.Path, summary: dict[str, Any]) -> None:
+    """Print the results of a run, and where its files are."""
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    print(table(summary))
+    print(sentence(summary))
+    if summary.get("steps_per_second"):
+        print(speed(summary))
+    if (directory / "figures").is_dir():
+        print(f"figures: {directory / 'figures'}")
+    print(f"in Python: run = vaex.load({str(directory)!r})")

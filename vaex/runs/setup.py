@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import pathlib
 from typing import Any, NamedTuple
@@ -10,14 +9,14 @@ from typing import Any, NamedTuple
 import jax
 
 from vaex import data, models
-from vaex.configuration.settings import Member, Settings
+from vaex.configuration.settings import Settings, common_structure, replace_run
 from vaex.core import Recipe
 from vaex.data.spec import Dataset, Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
-from vaex.runs import identity
+from vaex.runs.config_file import run_directory
 from vaex.training import population, profiling
-from vaex.training import step as algorithm
+from vaex.training.hyperparameters import as_schedules
 
 
 class Experiment(NamedTuple):
@@ -85,8 +84,8 @@ def build_recipe(settings: Settings, spec: Spec) -> Recipe:
 
 def stack_hparams(settings: Settings) -> Any:
     """The members' hyperparameters as one tree of schedules with leading axis [p]."""
-    build = settings.module.HParams
-    return population.stack([algorithm.as_schedules(build(**member.hparams)) for member in settings.members])
+    members = common_structure([member.hparams for member in settings.members])
+    return population.stack([as_schedules(hparams) for hparams in members])
 
 
 def assemble(settings: Settings) -> Experiment:
@@ -107,7 +106,7 @@ def assemble(settings: Settings) -> Experiment:
             f"--batch_size={batch_size} is larger than the training data of {examples} examples; give at most {examples}"
         )
     settings = replace_run(settings, batch_size=batch_size)
-    run, directory = settings.run, identity.run_directory(settings)
+    run, directory = settings.run, run_directory(settings)
     steps = run.steps or math.ceil(min((run.epochs or 0) * examples / batch_size, 2.0**31))
     if steps >= 2**31:
         raise UserError(
@@ -127,17 +126,3 @@ def assemble(settings: Settings) -> Experiment:
     recipe = build_recipe(settings, spec)
     later = (settings.stage_steps.get(stage.name, steps) for stage in recipe.stages[1:])
     return Experiment(settings, directory, dataset, spec, recipe, stack_hparams(settings), (steps, *later))
-
-
-def describe_member(settings: Settings, member: Member) -> str:
-    """A member in a few words: the hyperparameters that vary, and its seed.
-
-    The words are also the name of its folder of figures.
-    """
-    parts = [f"{name}={member.hparams[name].replace(':', '-')}" for name in settings.varied]
-    return "_".join([*parts, f"seed={member.seed}"])
-
-
-def replace_run(settings: Settings, **changes: Any) -> Settings:
-    """Settings with other run flags."""
-    return settings._replace(run=dataclasses.replace(settings.run, **changes))

@@ -12,28 +12,28 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex import data
-from vaex.core import Algorithm, Feed, Stage, Variables
+from vaex.core import Algorithm, DataKey, Feed, Stage, Variables
 from vaex.data.loader.labelled import choose_labelled, hide_labels, labelled_order
 from vaex.data.spec import Spec
 from vaex.errors import NonFiniteError, UserError
 from vaex.files import read_json
-from vaex.runs.directory import write_config
+from vaex.runs.config_file import write_config
 from vaex.runs.setup import Experiment
 from vaex.training import loop, population, profiling
 from vaex.training import metrics as reporting
 from vaex.training import multihost as processes
 from vaex.training import sharding as mesh
-from vaex.training import step as algorithm
 from vaex.training.checkpoint import Checkpoints
+from vaex.training.step import averaged_variables, with_inputs
 
 SHOWN = ("elbo", "reconstruction", "cross_entropy", "kl")
 
 
 class Trained(NamedTuple):
-    """A stacked train state and the facts of how it was made, for the summary."""
+    """A stacked train state, and what was measured while it was trained, for the summary."""
 
     state: Any
-    facts: dict[str, Any]
+    measured: dict[str, Any]
 
 
 def stage_algorithm(stage: Stage, spec: Spec, *, flip: bool = False, crop: int = 0) -> Algorithm:
@@ -41,10 +41,10 @@ def stage_algorithm(stage: Stage, spec: Spec, *, flip: bool = False, crop: int =
 
     def prepare(key: jax.Array, x: jax.Array) -> jax.Array:
         if flip or crop:
-            x = data.augment(jax.random.fold_in(key, 1), x, flip=flip, crop=crop)
+            x = data.augment(jax.random.fold_in(key, DataKey.AUGMENTATION), x, flip=flip, crop=crop)
         return data.prepare(spec, key, x)
 
-    return algorithm.prepared(stage.algorithm, prepare)
+    return with_inputs(stage.algorithm, prepare)
 
 
 def training_feed(experiment: Experiment) -> Feed:
@@ -72,13 +72,13 @@ def training_feed(experiment: Experiment) -> Feed:
 
 def initial_state(experiment: Experiment, stage: int, finished: Mapping[str, Variables]) -> tuple[Algorithm, Any]:
     """The algorithm of a stage and the members' first states."""
-    flags, run, one = experiment.settings.data, experiment.settings.run, experiment.recipe.stages[stage]
-    stepper = stage_algorithm(one, experiment.spec, flip=flags.flip, crop=flags.crop)
+    options, run, begun = experiment.settings.data, experiment.settings.run, experiment.recipe.stages[stage]
+    stepper = stage_algorithm(begun, experiment.spec, flip=options.flip, crop=options.crop)
     arrays = experiment.dataset.splits["train"]
     example = {name: jnp.asarray(values[: run.batch_size]) for name, values in arrays.items()}
     seeds = [member.seed for member in experiment.settings.members]
     state = population.init(
-        stepper, seeds, experiment.hparams, example, stage=stage, prepare=one.prepare, finished=finished
+        stepper, seeds, experiment.hparams, example, stage=stage, carry_over=begun.carry_over, finished=finished
     )
     return stepper, state
 
@@ -107,7 +107,7 @@ def train(experiment: Experiment, *, resumed: bool, say: Any) -> Trained:
       experiment: assembled, its directory claimed.
       resumed: whether the directory holds a run of this configuration.
       say: prints one line.
-    Returns: the last stage's state, and its facts; with several stages also those of each, by name.
+    Returns: the last stage's state, and what was measured; with several stages also that of each, by name.
     Raises: NonFiniteError where a loss stops being finite; the last good checkpoint stays. UserError where a stage has gone
       beyond its steps, or would go on though a later one was trained on what it was.
     """
@@ -115,15 +115,15 @@ def train(experiment: Experiment, *, resumed: bool, say: Any) -> Trained:
     _check_order(experiment)
     recorded = read_json(experiment.directory / "config.json").get("population_strategy") if resumed else None
     finished: dict[str, Variables] = {}
-    facts: dict[str, dict[str, Any]] = {}
+    of_stages: dict[str, dict[str, Any]] = {}
     trained = None
     for index, stage in enumerate(stages):
         trained = _train_stage(experiment, index, feed, finished, recorded, resumed=resumed, say=say)
-        finished[stage.name] = algorithm.averaged_variables(trained.state)
-        facts[stage.name] = {"steps": experiment.stage_steps[index], **trained.facts}
-        recorded, resumed = trained.facts["population_strategy"], True
+        finished[stage.name] = averaged_variables(trained.state)
+        of_stages[stage.name] = {"steps": experiment.stage_steps[index], **trained.measured}
+        recorded, resumed = trained.measured["population_strategy"], True
     assert trained is not None  # a recipe has at least one stage
-    return trained if len(stages) == 1 else trained._replace(facts={**trained.facts, "stages": facts})
+    return trained if len(stages) == 1 else trained._replace(measured={**trained.measured, "stages": of_stages})
 
 
 def _check_order(experiment: Experiment) -> None:
@@ -167,7 +167,7 @@ def _train_stage(
     strategy = strategy_for(experiment, state, recorded)
     placement = mesh.choose(len(experiment.settings.members), run.batch_size or 0, run.devices or jax.device_count())
     if not resumed and processes.is_first():
-        write_config(experiment, strategy)
+        write_config(experiment.directory / "config.json", experiment.settings, experiment.spec, strategy)
     program, carry = loop.compile_program(
         stepper, feed, state, log_every=run.log_every, strategy=strategy, placement=placement
     )
@@ -196,14 +196,14 @@ def _train_stage(
         checkpoints.close()
     if profiler is not None:
         profiler.summarize(program.call, say)
-    facts = {
+    measured = {
         "step_traces": program.step_traces,
         "compile_seconds": round(program.compile_seconds, 3),
         "steps_per_second": round((stop - start) / seconds, 2) if seconds else None,
         "population_strategy": strategy,
         "devices_used": 1 if placement is None else placement.mesh.size,
     }
-    return Trained(processes.fetch(carry.state), facts)
+    return Trained(processes.fetch(carry.state), measured)
 
 
 def _fit(

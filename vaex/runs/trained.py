@@ -23,14 +23,13 @@ from vaex.data.loader import examples
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.evaluation import classification, likelihood
-from vaex.runs import directory as run_directory
-from vaex.runs import identity
 from vaex.runs import setup as experiment
+from vaex.runs.config_file import read_config, read_spec, restore_settings
 from vaex.runs.evaluate import DRAWN_VALUES
 from vaex.schedules import resolve
 from vaex.training import loop, population
-from vaex.training import step as algorithm
 from vaex.training.checkpoint import Checkpoints
+from vaex.training.step import averaged_variables
 
 
 def load(directory: str | os.PathLike[str], *, member: int = 0) -> Run:
@@ -46,12 +45,12 @@ def load(directory: str | os.PathLike[str], *, member: int = 0) -> Run:
     path = folder / "config.json"
     if not path.is_file():
         raise UserError(f"load: {folder} holds no config.json; give the run directory that training printed")
-    facts = identity.read(path)
-    settings = identity.restore(facts["identity"])
+    content = read_config(path)
+    settings = restore_settings(content["identity"])
     if not 0 <= operator.index(member) < len(settings.members):
         raise UserError(f"load: member={member}, but {folder} has {len(settings.members)} member(s), counted from 0")
     try:
-        spec = run_directory.load_spec(facts)
+        spec = read_spec(content)
     except KeyError as error:
         raise UserError(f"load: {path} lacks data.{error.args[0]}; it was written by another version of vaex") from None
     recipe = experiment.build_recipe(settings, spec)
@@ -60,7 +59,7 @@ def load(directory: str | os.PathLike[str], *, member: int = 0) -> Run:
             which = f" of the stage {stage.name}" if len(recipe.stages) > 1 else ""
             raise UserError(f"load: {folder} holds no checkpoint{which} yet; train the run first")
     mine = _member_state(folder, settings, recipe, spec, member)
-    return Run(recipe, spec, algorithm.averaged_variables(mine), resolve(mine.hparams, mine.step), int(mine.step))
+    return Run(recipe, spec, averaged_variables(mine), resolve(mine.hparams, mine.step), int(mine.step))
 
 
 def _member_state(folder: pathlib.Path, settings: Settings, recipe: Recipe, spec: Spec, member: int) -> TrainState:
@@ -74,9 +73,9 @@ def _member_state(folder: pathlib.Path, settings: Settings, recipe: Recipe, spec
     def first(hparams: Any) -> TrainState:
         finished: dict[str, Variables] = {}
         for index, stage in enumerate(recipe.stages):
-            made: dict[str, Any] = {"stage": index, "prepare": stage.prepare, "finished": finished}
+            made: dict[str, Any] = {"stage": index, "carry_over": stage.carry_over, "finished": finished}
             state = population.init(stage.algorithm, seeds, hparams, batch, **made)
-            finished[stage.name] = algorithm.averaged_variables(state)
+            finished[stage.name] = averaged_variables(state)
         return state
 
     state, last = jax.eval_shape(first, hparams), len(recipe.stages) - 1
@@ -111,9 +110,9 @@ class Run:
     def __init__(self, recipe: Any, spec: Any, variables: Any, hparams: Any, step: int) -> None:
         self.recipe, self.spec, self.variables, self.hparams, self.step = recipe, spec, variables, hparams, step
         key = jax.random.key(0)  # encoders that draw (none of the Gaussian ones) draw the same each time
-        self._encode = jax.jit(lambda v, batch: recipe.encode(key, v, hparams, batch))
-        self._decode = jax.jit(lambda v, z, labels: recipe.decode(v, hparams, z, labels))
-        self._sample = jax.jit(lambda k, v, h, n, labels: recipe.sample(k, v, h, n, labels), static_argnums=3)
+        self._encode = jax.jit(lambda v, batch: recipe.model.encode(key, v, hparams, batch))
+        self._decode = jax.jit(lambda v, z, labels: recipe.model.decode(v, hparams, z, labels))
+        self._sample = jax.jit(lambda k, v, h, n, labels: recipe.model.sample(k, v, h, n, labels), static_argnums=3)
         self._classify = jax.jit(lambda v, x: recipe.labels.classify(key, v, hparams, {"x": x}))
         self._predict = jax.jit(
             lambda k, v, batch, *sizes: recipe.sequences.predict(k, v, hparams, batch, *sizes), static_argnums=(3, 4)
@@ -122,7 +121,7 @@ class Run:
         one: dict[str, Any] = {"x": jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)}
         if recipe.labels is not None:
             one["y"] = jax.ShapeDtypeStruct((1,), jnp.int32)
-        codes = jax.eval_shape(lambda v, batch: recipe.encode(key, v, hparams, batch).mean, variables, one)
+        codes = jax.eval_shape(lambda v, batch: recipe.model.encode(key, v, hparams, batch).mean, variables, one)
         self.latent_shape: tuple[int, ...] = codes.shape[1:]
 
     def __repr__(self) -> str:
@@ -298,7 +297,7 @@ class Run:
         def given(n: int) -> dict[str, jax.Array]:
             return self._labels("log_likelihood", labels, n, inferred=True)
 
-        return self._bound("log_likelihood", self.recipe.log_weights, key, x, num_samples, given)
+        return self._bound("log_likelihood", self.recipe.model.log_weights, key, x, num_samples, given)
 
     def class_log_likelihoods(self, key: jax.Array, x: ArrayLike, num_samples: int = 100) -> jax.Array:
         """Importance-weighted estimates of log p(x|y) for every class, [b, classes] nats; arguments as in ``log_likelihood``.
@@ -307,7 +306,7 @@ class Run:
 
         Raises: ValueError for a model that reads no labels, and as ``log_likelihood``.
         """
-        reads, log_weights = self.recipe.labels, self.recipe.log_weights
+        reads, log_weights = self.recipe.labels, self.recipe.model.log_weights
         if reads is None:
             raise ValueError("class_log_likelihoods: this model reads no labels; train one that does, such as m2_vae")
         if log_weights is not None:

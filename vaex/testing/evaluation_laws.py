@@ -55,9 +55,9 @@ def _codes_and_images(subject: Subject, variables: Variables) -> tuple[jax.Array
     """Return codes, reconstructions, and the means and draws of three samples."""
     hparams, key, recipe = subject.first_hparams(), jax.random.key(1), subject.recipe
     batch = subject.input_batch()
-    z = recipe.encode(key, variables, hparams, batch).mean
-    drawn = recipe.sample(key, variables, hparams, SAMPLES, None)
-    return z, recipe.decode(variables, hparams, z, batch).mean, drawn.mean, drawn.sample(key)
+    z = recipe.model.encode(key, variables, hparams, batch).mean
+    drawn = recipe.model.sample(key, variables, hparams, SAMPLES, None)
+    return z, recipe.model.decode(variables, hparams, z, batch).mean, drawn.mean, drawn.sample(key)
 
 
 def _check_shapes(z: jax.Array, images: Sequence[jax.Array], shape: tuple[int, ...]) -> None:
@@ -110,10 +110,10 @@ def check_distributions(subject: Subject) -> None:
 
     def trace(variables: Variables) -> None:
         batch = subject.input_batch()
-        posterior = recipe.encode(key, variables, hparams, batch)
+        posterior = recipe.model.encode(key, variables, hparams, batch)
         _require("encode", posterior, MEAN, VARIANCE)
-        _require("decode", recipe.decode(variables, hparams, posterior.mean, batch), MEAN, SAMPLE)
-        _require("sample", recipe.sample(key, variables, hparams, SAMPLES, None), MEAN, SAMPLE)
+        _require("decode", recipe.model.decode(variables, hparams, posterior.mean, batch), MEAN, SAMPLE)
+        _require("sample", recipe.model.sample(key, variables, hparams, SAMPLES, None), MEAN, SAMPLE)
         if labels is not None and labels.classify is not None:
             classified = labels.classify(key, variables, hparams, {"x": batch["x"]})
             _require("labels.classify", classified, CLASS_LOG_PROBABILITIES, MODE)
@@ -215,7 +215,7 @@ def trained_run_is_usable(subject: Subject) -> None:
             results["sample of a class"] = run.sample(key, SAMPLES, 1), (SAMPLES, *x.shape[1:])
         if labels is not None and labels.classify is not None:
             results["classify"] = run.classify(x).log_probabilities, (BATCH, labels.classes)
-        if subject.recipe.log_weights is not None:
+        if subject.recipe.model.log_weights is not None:
             results["log_likelihood"] = run.log_likelihood(key, x, IMPORTANCE_SAMPLES, given), (BATCH,)
             if labels is not None:
                 results["class_log_likelihoods"] = run.class_log_likelihoods(key, x, 2), (BATCH, labels.classes)

@@ -59,7 +59,7 @@ def groups_keep_apart(subject: Subject) -> None:
 def bounds_tighten(subject: Subject) -> None:
     """Bounds do not fall, in the mean, from the ELBO to log (1/k) sum w and then with k, within four standard errors; they grow,
     except where the posterior is a point (integer codes)."""
-    if subject.recipe.log_weights is None:
+    if subject.recipe.model.log_weights is None:
         raise NothingToCheck("log_weights is None: the model defines no density")
     subject.require_last_stage("log_weights")
     elbo, weights = _drawn_bounds(subject)
@@ -79,7 +79,7 @@ def bounds_tighten(subject: Subject) -> None:
 def _drawn_bounds(subject: Subject) -> tuple[np.ndarray, np.ndarray]:
     """Draw the mean ELBO of a batch, [repeats], -inf where the model reports none, and 16 log weights of each example, [repeats,
     16, b]."""
-    log_weights, variables = subject.recipe.log_weights, subject.first_state().variables
+    log_weights, variables = subject.recipe.model.log_weights, subject.first_state().variables
     assert log_weights is not None
 
     def draw(index: jax.Array) -> tuple[jax.Array, jax.Array]:

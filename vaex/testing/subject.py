@@ -13,12 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex import data, models
-from vaex.configuration.flags import DataFlags, EvaluationFlags, RunFlags
-from vaex.configuration.settings import Member, Settings
+from vaex.configuration.settings import Member, Settings, settings
 from vaex.data.spec import Spec
 from vaex.runs import setup as experiment
 from vaex.runs import train as trainer
-from vaex.schedules import resolve
+from vaex.schedules import ramp, resolve
 from vaex.training import loop, population
 from vaex.training import sharding as mesh
 from vaex.training.step import averaged_variables
@@ -111,7 +110,7 @@ class Subject:
         """Return stacked first states of the members, new ones each time, since training donates them."""
         hparams = jax.tree.map(lambda leaf: leaf[np.asarray(members)], self.hparams)
         finished = jax.tree.map(lambda leaf: leaf[np.asarray(members)], self.finished)
-        prepare = self.recipe.stages[self.stage].prepare
+        carry_over = self.recipe.stages[self.stage].carry_over
         with quickly():  # all laws begin with the same bits, and the programs that draw them take long to compile
             return population.init(
                 self.algorithm,
@@ -119,7 +118,7 @@ class Subject:
                 hparams,
                 self.stored_batch(),
                 stage=self.stage,
-                prepare=prepare,
+                carry_over=carry_over,
                 finished=finished,
             )
 
@@ -209,21 +208,21 @@ def build_subjects(
       options: fields of the model's ``Config`` that differ from its TINY config.
     """
     module = models.module(model) if isinstance(model, str) else model
-    settings = _settings(module, **options)
+    tiny = _settings(module, **options)
     length = models.frames(module)
     shape = shape if length is None else (length, *shape)
     kind = "grey" if shape[-1] == 1 else "color"
     raw = Spec("random", shape, kind, levels=256, num_classes=10, num_training_examples=EXAMPLES)
-    spec = experiment.resolve_spec(settings, raw)
-    recipe = experiment.build_recipe(settings, spec)
+    spec = experiment.resolve_spec(tiny, raw)
+    recipe = experiment.build_recipe(tiny, spec)
     arrays = random_images(shape)
     feed = data.resident_feed(arrays, BATCH, 0)
-    hparams = experiment.stack_hparams(settings)
+    hparams = experiment.stack_hparams(tiny)
     finished: dict[str, Variables] = {}
     subjects = []
     for index, stage in enumerate(recipe.stages):
         algorithm = trainer.stage_algorithm(stage, spec)
-        subject = Subject(settings, recipe, spec, algorithm, arrays, feed, hparams, index, dict(finished))
+        subject = Subject(tiny, recipe, spec, algorithm, arrays, feed, hparams, index, dict(finished))
         subjects.append(subject)
         if index + 1 < len(recipe.stages):
             state = jax.eval_shape(subject.states_after(), subject.finished) if abstract else subject.first_states()
@@ -234,7 +233,5 @@ def build_subjects(
 def _settings(module: types.ModuleType, **options: Any) -> Settings:
     """Settings of the model's TINY config with these options changed, and of two members."""
     config = module.Config(**{**getattr(module, "TINY", {}), **options})
-    members = (Member(0, {}), Member(1, {"learning_rate": "ramp:0.003:0.001:10"}))
-    return Settings(
-        module.__name__, module, RunFlags(), DataFlags(), EvaluationFlags(), config, members, ("learning_rate",), {}
-    )
+    members = (Member(0, module.HParams()), Member(1, module.HParams(learning_rate=ramp(0.003, 0.001, 10))))
+    return settings(module.__name__, module, config=config)._replace(members=members, varied=("learning_rate",))

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.core import Algorithm, Batch, PyTree, TrainState, Variables
+from vaex.core import Algorithm, Batch, CarryOver, InitState, PyTree, TrainState, Variables
 from vaex.training.step import strong
 
 STRATEGIES = ("auto", "vmap", "members")
@@ -81,7 +81,7 @@ def init(
     batch: Batch,
     *,
     stage: int = 0,
-    prepare: Callable[[Mapping[str, Variables]], PyTree] | None = None,
+    carry_over: CarryOver | None = None,
     finished: Mapping[str, Variables] | None = None,
 ) -> TrainState:
     """Train states of all members, stacked. Each is computed as if alone, so it equals its solo run bit for bit.
@@ -92,19 +92,19 @@ def init(
       hparams: stacked hyperparameters, [p] each.
       batch: an example batch, for shapes.
       stage: how many stages of the recipe came before; each has randomness of its own.
-      prepare: as in ``Stage``; its result becomes ``Variables.state``.
-      finished: stage -> stacked variables of the stages before, for ``prepare``.
+      carry_over: as in ``Stage``; its result becomes ``Variables.state``.
+      finished: stage -> stacked variables of the stages before, for ``carry_over``.
     """
-    words = jnp.asarray(np.asarray(seeds, np.uint32))
-    return _init(algorithm.init, stage, prepare, words, hparams, batch, dict(finished or {}))
+    roots = jnp.asarray(np.asarray(seeds, np.uint32))
+    return _init(algorithm.init, stage, carry_over, roots, hparams, batch, dict(finished or {}))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _init(
-    init_one: Callable[..., TrainState],
+    init_one: InitState,
     stage: int,
-    prepare: Callable[..., PyTree] | None,
-    words: jax.Array,
+    carry_over: CarryOver | None,
+    seeds: jax.Array,
     hparams: PyTree,
     batch: Batch,
     finished: dict[str, Variables],
@@ -113,11 +113,11 @@ def _init(
         seed, values, before = args
         root = jax.random.key(seed)
         state = init_one(jax.random.fold_in(root, stage) if stage else root, values, batch)
-        if prepare is None:
+        if carry_over is None:
             return state
-        return state._replace(variables=state.variables._replace(state=strong(prepare(before))))
+        return state._replace(variables=state.variables._replace(state=strong(carry_over(before))))
 
-    return jax.lax.map(one, (words, hparams, finished))
+    return jax.lax.map(one, (seeds, hparams, finished))
 
 
 def member_shapes(state: PyTree) -> PyTree:

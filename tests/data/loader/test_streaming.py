@@ -12,6 +12,8 @@ from vaex.data.loader import streaming
 from vaex.data.storage import machine
 from vaex.errors import UserError
 from vaex.training import loop
+from vaex.training.hyperparameters import as_schedules
+from vaex.training.step import with_inputs
 
 
 def example_arrays(n=50):
@@ -84,12 +86,11 @@ def test_a_failure_while_reading_ahead_reaches_the_caller():
     """Not a hang, and not a silent end."""
     from vaex.models.autoencoders import vae
     from vaex.training import population
-    from vaex.training import step as algorithm
 
     arrays = example_arrays()
     dataset = data.load("digits")
     recipe = vae.build(vae.Config(hidden=(8,), latent_dim=2), dataset.spec)
-    stepper = algorithm.prepared(recipe.stages[0].algorithm, lambda key, x: data.prepare(dataset.spec, key, x))
+    stepper = with_inputs(recipe.stages[0].algorithm, lambda key, x: data.prepare(dataset.spec, key, x))
     source = data.streamed_feed({"x": arrays["x"] % 17}, 8)
 
     def plan(first, count):
@@ -98,7 +99,7 @@ def test_a_failure_while_reading_ahead_reaches_the_caller():
         return source.plan(first, min(count, 8))
 
     feed = source._replace(plan=plan)
-    hparams = population.stack([algorithm.as_schedules(vae.HParams())])
+    hparams = population.stack([as_schedules(vae.HParams())])
     state = population.init(stepper, [0], hparams, {"x": arrays["x"][:8] % 17})
     program, carry = loop.compile_program(stepper, feed, state, log_every=10, strategy="solo")
     program = program._replace(window=lambda first, stop: program_window(first, stop))

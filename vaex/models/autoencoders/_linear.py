@@ -3,43 +3,34 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
+from vaex.configuration import hparam, hyperparameters, option, options, with_default
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.models.networks import Networked
+from vaex.models.networks import Networked, Trainable
 from vaex.plots.records import Grid
-from vaex.schedules import Schedule, cosine
-from vaex.training import step as algorithm
+from vaex.schedules import Scalar, cosine
+from vaex.training.hyperparameters import TrainingHParams
+from vaex.training.optimizers import Optimizer
 
 TINY: dict[str, Any] = {"latent_dim": 2}
 DEFAULTS: dict[str, Any] = {"steps": 4000, "batch_size": 2000}  # whole epochs of small data: an exact gradient
 FALLING = cosine(0.03, 0.0, 4000)
 
 
-@dataclass(frozen=True)
+@options
 class Config:
-    """What changes shapes or control flow; static.
+    """Options of ``linear``."""
 
-    Attributes:
-      latent_dim: number of latent variables, fewer than values in an example.
-      likelihood_scale: one learned standard deviation, or sigma.
-      optimizer: adam, adamax, adabelief, amsgrad, lion, momentum, nadam, radam, rmsprop or sgd.
-      clip: set where clip_norm is finite.
-      average: set where average_decay is above 0.
-    """
+    latent_dim: int = option(10, low=1, doc="Number of latent variables, fewer than values in an example.")
+    likelihood_scale: Literal["global", "fixed"] = option("global", doc="One learned standard deviation, or sigma.")
+    optimizer: Optimizer = with_default(Trainable, "optimizer", "adam")
 
-    latent_dim: int = 10
-    likelihood_scale: Literal["global", "fixed"] = "global"
-    optimizer: str = "adam"
-    clip: bool = False
-    average: bool = False
-
-    def __post_init__(self) -> None:
+    def check(self) -> None:
         self.networked()
 
     def networked(self) -> Networked:
@@ -53,24 +44,15 @@ class Config:
             likelihood="gaussian",
             likelihood_scale=self.likelihood_scale,
             optimizer=self.optimizer,
-            clip=self.clip,
-            average=self.average,
         )
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class HParams(algorithm.HParams):
-    """What scales something; traced.
+@hyperparameters
+class HParams(TrainingHParams):
+    """Hyperparameters of ``linear``."""
 
-    Attributes:
-      sigma: standard deviation of the likelihood where likelihood_scale is fixed.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"sigma": (1e-6, math.inf)}
-
-    learning_rate: Schedule | float = FALLING
-    sigma: Schedule | float = 1.0
+    learning_rate: Scalar = with_default(TrainingHParams, "learning_rate", FALLING)
+    sigma: Scalar = hparam(1.0, low=1e-06, doc="Standard deviation of the likelihood where likelihood_scale is fixed.")
 
 
 def check(config: Config, spec: Spec) -> None:

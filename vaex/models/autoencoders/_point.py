@@ -8,14 +8,14 @@ outputs had in training (Ghosh et al. 2020, section 4), which ``Variables.state`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from vaex import distributions
-from vaex.core import Batch, Latents, Model, Outcome, PyTree, Recipe, Variables
+from vaex.configuration import options
+from vaex.core import Batch, Latents, Model, Outcome, PyTree, Recipe, StepKey, Variables
 from vaex.data.spec import Spec
 from vaex.models import latent, likelihoods
 from vaex.models.latent import HParams
@@ -28,9 +28,9 @@ MEMORY = 0.99  # decay of the tracked moments per step
 PLAYER = "autoencoder"
 
 
-@dataclass(frozen=True)
+@options
 class Config(Networked):
-    """What changes shapes or control flow; static."""
+    """Options of ``point``."""
 
 
 class Terms(NamedTuple):
@@ -55,7 +55,6 @@ Penalty = Callable[[Any, Terms], tuple[jax.Array, dict[str, jax.Array]]]
 def recipe(
     config: Networked,
     spec: Spec,
-    hparams: Any,
     *,
     code: Code = lambda hparams, raw: raw,
     corrupt: Noise | None = None,
@@ -68,7 +67,6 @@ def recipe(
     Args:
       config: gives the networks, the likelihood and the optimizer.
       spec: of the data.
-      hparams: default hyperparameters.
       code: (hparams, raw [b, d]) -> codes [b, d], of what the encoder gives.
       corrupt: (key, hparams, x) -> x as the encoder sees it in training; the loss then is called "denoising", and
         "reconstruction" is that of clean inputs, in evaluation.
@@ -98,7 +96,7 @@ def recipe(
     objective = _objective(net, code, corrupt, corrupt_codes, penalty)
     model = Model(init, objective, encode, decode, None, sample)
     free = (Latents("free", d),)
-    return latent.single_stage(model, config, hparams, likelihood, figures, free)
+    return latent.single_stage(model, config, likelihood, figures, free)
 
 
 def features(decode: Callable[[jax.Array], Any], z: jax.Array, *, columns: int = 16) -> Grid:
@@ -136,12 +134,12 @@ def _objective(
         def loss_of(z: jax.Array) -> jax.Array:
             return -net.decode(params, z, hparams.sigma).log_prob(x)
 
-        seen = x if corrupt is None else corrupt(jax.random.fold_in(key, 1), hparams, x)
+        seen = x if corrupt is None else corrupt(jax.random.fold_in(key, StepKey.PENALTY), hparams, x)
         raw = net.encode(params, seen)
         z = code(hparams, raw)
         state = jax.lax.stop_gradient(_track(variables.state, raw, z)) if train else variables.state
         drop = corrupt_codes if train else None
-        loss = loss_of(z if drop is None else drop(jax.random.fold_in(key, 2), hparams, z))
+        loss = loss_of(z if drop is None else drop(jax.random.fold_in(key, StepKey.DROPOUT), hparams, z))
         metrics = {"reconstruction" if corrupt is None else "denoising": loss}
         if corrupt is not None and not train:
             metrics["reconstruction"] = loss_of(code(hparams, net.encode(params, x)))

@@ -21,4 +21,4 @@ __all__ = ["TINY", "Config", "HParams", "build"]
 
 def build(config: Config, spec: Spec) -> Recipe:
     """The recipe for data of this spec."""
-    return point.recipe(config, spec, HParams())
+    return point.recipe(config, spec)

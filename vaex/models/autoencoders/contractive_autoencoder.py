@@ -12,34 +12,26 @@ experiments/autoencoders.py.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from vaex.configuration import hparam, hyperparameters
 from vaex.core import Recipe
 from vaex.data.spec import Spec
 from vaex.models.autoencoders import _point as point
 from vaex.models.autoencoders._point import TINY, Config
-from vaex.schedules import Schedule
+from vaex.schedules import Scalar
 
 __all__ = ["TINY", "Config", "HParams", "build", "squared_jacobian_norm"]
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(point.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``contractive_autoencoder``."""
 
-    Attributes:
-      contraction: weight of the squared norm of the encoder's Jacobian.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"contraction": (0.0, math.inf)}
-
-    contraction: Schedule | float = 1.0
+    contraction: Scalar = hparam(1.0, low=0.0, doc="Weight of the squared norm of the encoder's Jacobian.")
 
 
 def squared_jacobian_norm(encode: Any, x: jax.Array) -> jax.Array:
@@ -69,4 +61,4 @@ def build(config: Config, spec: Spec) -> Recipe:
         norm, spread = jnp.sqrt(squared), jnp.sqrt(jnp.trace(terms.moments["covariance"]))
         return hparams.contraction * squared, {"jacobian_norm": norm, "relative_jacobian_norm": norm / spread}
 
-    return point.recipe(config, spec, HParams(), penalty=penalty)
+    return point.recipe(config, spec, penalty=penalty)

@@ -12,51 +12,42 @@ its label for 98% of images. Beside a plain autoencoder: experiments/autoencoder
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
+from vaex.configuration import hparam, hyperparameters, option, options
 from vaex.core import Batch, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models.autoencoders import _point as point
 from vaex.models.autoencoders._point import TINY, Noise
 from vaex.plots.records import Grid
-from vaex.schedules import Schedule
+from vaex.schedules import Scalar
 
 __all__ = ["TINY", "Config", "HParams", "build", "corruption"]
 
 SHOWN = 10  # images in the picture
 
 
-@dataclass(frozen=True)
+@options
 class Config(point.Config):
-    """What changes shapes or control flow; static.
+    """Options of ``denoising_autoencoder``."""
 
-    Attributes:
-      corruption: gaussian (noise_scale), masking or salt_and_pepper (corruption_rate).
-    """
-
-    corruption: Literal["gaussian", "masking", "salt_and_pepper"] = "gaussian"
+    corruption: Literal["gaussian", "masking", "salt_and_pepper"] = option(
+        "gaussian", doc="Gaussian (noise_scale), masking or salt_and_pepper (corruption_rate)."
+    )
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(point.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``denoising_autoencoder``."""
 
-    Attributes:
-      noise_scale: standard deviation of gaussian corruption, in units of the data.
-      corruption_rate: probability that masking or salt_and_pepper replaces a value.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"noise_scale": (0.0, math.inf), "corruption_rate": (0.0, 1.0)}
-
-    noise_scale: Schedule | float = 0.5
-    corruption_rate: Schedule | float = 0.3
+    noise_scale: Scalar = hparam(0.5, low=0.0, doc="Standard deviation of gaussian corruption, in units of the data.")
+    corruption_rate: Scalar = hparam(
+        0.3, low=0.0, high=1.0, doc="Probability that masking or salt_and_pepper replaces a value."
+    )
 
 
 def corruption(kind: str) -> Noise:
@@ -98,9 +89,11 @@ def build(config: Config, spec: Spec) -> Recipe:
     def denoised(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
         clean = jnp.asarray(batch["x"][:SHOWN])
         noisy = corrupt(key, hparams, clean)
-        rebuilt = recipe.decode(variables, hparams, recipe.encode(key, variables, hparams, {"x": noisy}).mean, {}).mean
+        rebuilt = recipe.model.decode(
+            variables, hparams, recipe.model.encode(key, variables, hparams, {"x": noisy}).mean, {}
+        ).mean
         rows = jnp.clip(jnp.stack([clean, noisy, rebuilt]), 0.0, 1.0)
         return Grid(rows, ("original", "corrupted", "denoised"), title=f"Denoising ({config.corruption})")
 
-    recipe = point.recipe(config, spec, HParams(), corrupt=corrupt, figures={"denoised": denoised})
+    recipe = point.recipe(config, spec, corrupt=corrupt, figures={"denoised": denoised})
     return recipe

@@ -11,45 +11,37 @@ Result: digits, test: 8 active codes in every example, 55 of 64 in use over all;
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from vaex.configuration import hparam, hyperparameters, options, with_default
 from vaex.core import Batch, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models.autoencoders import _point as point
 from vaex.models.autoencoders._point import TINY
 from vaex.plots.records import Grid
-from vaex.schedules import Schedule, ramp
+from vaex.schedules import Scalar, ramp
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
 NARROWED = ramp(64.0, 8.0, 2000)
 
 
-@dataclass(frozen=True)
+@options
 class Config(point.Config):
-    """What changes shapes or control flow; static. Without hidden layers, as in the paper, unless ``hidden`` names them."""
+    """Options of ``k_sparse_autoencoder``."""
 
-    latent_dim: int = 64
-    hidden: tuple[int, ...] = ()
+    latent_dim: int = with_default(point.Config, "latent_dim", 64)
+    hidden: tuple[int, ...] = with_default(point.Config, "hidden", ())
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(point.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``k_sparse_autoencoder``."""
 
-    Attributes:
-      num_active: how many codes of an example are kept, rounded.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"num_active": (1.0, math.inf)}
-
-    num_active: Schedule | float = NARROWED
+    num_active: Scalar = hparam(NARROWED, low=1.0, doc="How many codes of an example are kept, rounded.")
 
 
 def keep_largest(hparams: Any, raw: jax.Array) -> jax.Array:
@@ -71,8 +63,8 @@ def build(config: Config, spec: Spec) -> Recipe:
         return jnp.zeros(()), {"active_codes": jnp.sum(terms.z != 0.0, axis=-1).astype(jnp.float32)}
 
     def features(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
-        codes = recipe.encode(key, variables, hparams, batch).mean
-        return point.features(lambda z: recipe.decode(variables, hparams, z, {}), codes)
+        codes = recipe.model.encode(key, variables, hparams, batch).mean
+        return point.features(lambda z: recipe.model.decode(variables, hparams, z, {}), codes)
 
-    recipe = point.recipe(config, spec, HParams(), code=keep_largest, penalty=count, figures={"features": features})
+    recipe = point.recipe(config, spec, code=keep_largest, penalty=count, figures={"features": features})
     return recipe

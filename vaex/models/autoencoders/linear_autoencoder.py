@@ -32,7 +32,9 @@ def build(config: Config, spec: Spec) -> Recipe:
     linear.check(config, spec)
 
     def directions(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
-        return linear.directions(lambda z: recipe.decode(variables, hparams, z, {}), variables.state["covariance"])
+        return linear.directions(
+            lambda z: recipe.model.decode(variables, hparams, z, {}), variables.state["covariance"]
+        )
 
-    recipe = point.recipe(config.networked(), spec, HParams(), figures={"directions": directions})
+    recipe = point.recipe(config.networked(), spec, figures={"directions": directions})
     return recipe

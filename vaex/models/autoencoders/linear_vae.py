@@ -14,13 +14,13 @@ Result: digits, test: elbo and exact log-likelihood 17.59 nats, probabilistic PC
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from vaex import distributions, divergences
+from vaex.configuration import option, options
 from vaex.core import Batch, Outcome, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models import latent, likelihoods
@@ -31,15 +31,13 @@ from vaex.plots.records import Grid
 __all__ = ["DEFAULTS", "TINY", "Config", "HParams", "build"]
 
 
-@dataclass(frozen=True)
+@options
 class Config(linear.Config):
-    """What changes shapes or control flow; static.
+    """Options of ``linear_vae``."""
 
-    Attributes:
-      expectation: of log p(x|z) over the posterior: closed form, or from one sample as other VAEs have it.
-    """
-
-    expectation: Literal["closed_form", "monte_carlo"] = "closed_form"
+    expectation: Literal["closed_form", "monte_carlo"] = option(
+        "closed_form", doc="Of log p(x|z) over the posterior: closed form, or from one sample as other VAEs have it."
+    )
 
 
 def parts(config: Config, spec: Spec) -> latent.Parts:
@@ -94,9 +92,7 @@ def build(config: Config, spec: Spec) -> Recipe:
         params = variables.params["vae"]
         return linear.directions(lambda z: it.decode(params, hparams, z, {}), jnp.eye(d))
 
-    return latent.single_stage(
-        latent.model(it, objective), config, HParams(), it.likelihood, {"directions": directions}
-    )
+    return latent.single_stage(latent.model(it, objective), config, it.likelihood, {"directions": directions})
 
 
 def exact_log_likelihood(it: latent.Parts, params: Any, hparams: Any, x: jax.Array, weights: jax.Array) -> jax.Array:

@@ -14,63 +14,46 @@ Result: digits, test: mean activation 0.103, where the target is 0.1; reconstruc
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from vaex import divergences
+from vaex.configuration import hparam, hyperparameters, option, options, with_default
 from vaex.core import Batch, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models.autoencoders import _point as point
 from vaex.plots.records import Bars, Grid
-from vaex.schedules import Schedule
+from vaex.schedules import Scalar
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
 TINY = point.TINY
 
 
-@dataclass(frozen=True)
+@options
 class Config(point.Config):
-    """What changes shapes or control flow; static. Without hidden layers unless ``hidden`` names them.
+    """Options of ``sparse_autoencoder``."""
 
-    Attributes:
-      sparsity: kl (of mean activations from target_activation), l1 or none.
-      dropout: whether codes are dropped in training, by dropout_rate.
-    """
-
-    latent_dim: int = 64
-    hidden: tuple[int, ...] = ()
-    sparsity: Literal["kl", "l1", "none"] = "kl"
-    dropout: bool = False
+    latent_dim: int = with_default(point.Config, "latent_dim", 64)
+    hidden: tuple[int, ...] = with_default(point.Config, "hidden", ())
+    sparsity: Literal["kl", "l1", "none"] = option(
+        "kl", doc="Kl (of mean activations from target_activation), l1 or none."
+    )
+    dropout: bool = option(False, doc="Whether codes are dropped in training, by dropout_rate.")
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(point.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``sparse_autoencoder``."""
 
-    Attributes:
-      target_activation: mean activation that kl aims at.
-      kl_weight: of the penalty of kl.
-      l1_weight: of the penalty of l1.
-      dropout_rate: probability that a code is zeroed in training, with dropout.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {
-        "target_activation": (1e-4, 0.9999),
-        "kl_weight": (0.0, math.inf),
-        "l1_weight": (0.0, math.inf),
-        "dropout_rate": (0.0, 0.999),
-    }
-
-    target_activation: Schedule | float = 0.1
-    kl_weight: Schedule | float = 100.0
-    l1_weight: Schedule | float = 0.3
-    dropout_rate: Schedule | float = 0.5
+    target_activation: Scalar = hparam(0.1, low=0.0001, high=0.9999, doc="Mean activation that kl aims at.")
+    kl_weight: Scalar = hparam(100.0, low=0.0, doc="Of the penalty of kl.")
+    l1_weight: Scalar = hparam(0.3, low=0.0, doc="Of the penalty of l1.")
+    dropout_rate: Scalar = hparam(
+        0.5, low=0.0, high=0.999, doc="Probability that a code is zeroed in training, with dropout."
+    )
 
 
 def build(config: Config, spec: Spec) -> Recipe:
@@ -98,13 +81,12 @@ def build(config: Config, spec: Spec) -> Recipe:
         return Bars(means, x_label="latents, by activation", y_label="mean activation", title="Mean activations")
 
     def features(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
-        codes = recipe.encode(key, variables, hparams, batch).mean
-        return point.features(lambda z: recipe.decode(variables, hparams, z, {}), codes)
+        codes = recipe.model.encode(key, variables, hparams, batch).mean
+        return point.features(lambda z: recipe.model.decode(variables, hparams, z, {}), codes)
 
     recipe = point.recipe(
         config,
         spec,
-        HParams(),
         code=code,
         corrupt_codes=drop if config.dropout else None,
         penalty=penalty,

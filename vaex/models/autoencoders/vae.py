@@ -20,4 +20,4 @@ __all__ = ["TINY", "Config", "HParams", "build"]
 
 def build(config: Config, spec: Spec) -> Recipe:
     """The recipe for data of this spec."""
-    return gaussian.recipe(config, spec, HParams(), lambda hparams, terms: terms.kl)
+    return gaussian.recipe(config, spec, lambda hparams, terms: terms.kl)

@@ -8,46 +8,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from vaex import distributions, nets
+from vaex.configuration import option, options
 from vaex.core import Batch, Latents, Model, Outcome, PyTree, Variables
 from vaex.data.spec import Spec
-from vaex.errors import UserError
 from vaex.models import latent, likelihoods
 from vaex.models.codebooks import _code_networks as code_networks
 from vaex.models.codebooks import _quantizers as codebooks
 from vaex.models.codebooks._code_networks import Levels, apply, beside, downwards, upwards
 from vaex.models.codebooks._quantizers import Quantizer
 from vaex.quantizers import Quantized
-from vaex.training import step as algorithm
+from vaex.training.step import masked_mean
 
 PLAYER = "vae"
 
 
-@dataclass(frozen=True)
+@options
 class Config(codebooks.Config):
-    """Static choices of every autoencoder with maps of codes.
+    """Static choices of every autoencoder with maps of codes."""
 
-    Attributes:
-      channels: width of the convolutions.
-      blocks: residual blocks of each encoder and decoder.
-      activation: relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid.
-    """
+    channels: int = option(32, low=1, doc="Width of the convolutions.")
+    blocks: int = option(2, low=0, doc="Residual blocks of each encoder and decoder.")
+    activation: str = option("relu", doc="Relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid.")
 
-    channels: int = 32
-    blocks: int = 2
-    activation: str = "relu"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, least in (("channels", 1), ("blocks", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"--{name}={getattr(self, name)}: expected at least {least}")
+    def check(self) -> None:
+        super().check()
         nets.activation_function(self.activation)
 
 
@@ -218,7 +208,7 @@ def objective(it: CodeMaps) -> latent.Objective:
         kl = jnp.full_like(log_px, it.n * math.log(it.quantizer.codes))
         metrics = latent.metrics(it.likelihood, log_px, kl) | diagnostics(it, chosen, mask)
         after = jax.lax.stop_gradient(after) if train else state
-        return Outcome({PLAYER: algorithm.masked_mean(loss, mask)}, after, metrics)
+        return Outcome({PLAYER: masked_mean(loss, mask)}, after, metrics)
 
     return outcome
 

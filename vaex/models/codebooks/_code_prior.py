@@ -10,14 +10,14 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from vaex import nets
-from vaex.core import Batch, Labels, LikelihoodFacts, Model, Outcome, PyTree, Recipe, Stage, Variables
+from vaex.configuration import hparam, hyperparameters, option, options
+from vaex.core import Batch, Labels, Model, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import latent
@@ -25,8 +25,8 @@ from vaex.models.codebooks import _code_maps as code_maps
 from vaex.models.codebooks import _quantizers as codebooks
 from vaex.models.codebooks._code_maps import PLAYER, CodeMaps, CodePrior
 from vaex.models.labels import _labelled as labelled
-from vaex.schedules import Schedule
-from vaex.training import step as algorithm
+from vaex.schedules import Scalar
+from vaex.training.step import masked_mean
 
 DEFAULTS = {"prior_steps": 300}  # of the 1,397 digits; with 2,000 the prior learns them by heart
 TINY: dict[str, Any] = {
@@ -41,27 +41,19 @@ TINY: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
+@options
 class Config(code_maps.Config):
-    """Static choices of every model with maps of codes and a prior over them.
+    """Static choices of every model with maps of codes and a prior over them."""
 
-    Attributes:
-      prior_width: of the transformer's features.
-      prior_layers: blocks of the transformer.
-      prior_heads: of its attention; they divide the width.
-      class_conditional: the prior sees the label, and samples have the class that is asked for.
-    """
+    prior_width: int = option(64, low=1, doc="Of the transformer's features.")
+    prior_layers: int = option(3, low=1, doc="Blocks of the transformer.")
+    prior_heads: int = option(4, low=1, doc="Of its attention; they divide the width.")
+    class_conditional: bool = option(
+        False, doc="The prior sees the label, and samples have the class that is asked for."
+    )
 
-    prior_width: int = 64
-    prior_layers: int = 3
-    prior_heads: int = 4
-    class_conditional: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("prior_width", "prior_layers", "prior_heads"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name}={getattr(self, name)}: expected at least 1")
+    def check(self) -> None:
+        super().check()
         if self.prior_width % self.prior_heads:
             raise UserError(
                 f"--prior_width={self.prior_width}: expected a multiple of --prior_heads={self.prior_heads}, as each head has "
@@ -69,26 +61,17 @@ class Config(code_maps.Config):
             )
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(codebooks.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``code_prior``."""
 
-    Attributes:
-      prior_learning_rate: step size of the optimizer in the second stage.
-      prior_dropout: share of the transformer's features that is left out in training.
-      sample_temperature: of samples, whose logits it divides; below 1 likelier codes are drawn more often.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {
-        "prior_learning_rate": (0.0, math.inf),
-        "prior_dropout": (0.0, 0.9),
-        "sample_temperature": (1e-3, math.inf),
-    }
-
-    prior_learning_rate: Schedule | float = 1e-3
-    prior_dropout: Schedule | float = 0.1
-    sample_temperature: Schedule | float = 1.0
+    prior_learning_rate: Scalar = hparam(0.001, low=0.0, doc="Step size of the optimizer in the second stage.")
+    prior_dropout: Scalar = hparam(
+        0.1, low=0.0, high=0.9, doc="Share of the transformer's features that is left out in training."
+    )
+    sample_temperature: Scalar = hparam(
+        1.0, low=0.001, doc="Of samples, whose logits it divides; below 1 likelier codes are drawn more often."
+    )
 
 
 # (key, variables, m, temperature, label [m] or None, given codes [m, t] or None) -> codes [m, n]
@@ -145,7 +128,7 @@ def prior_model(it: CodeMaps, net: nets.CausalTransformer, classes: int, draw: D
         if not train:  # the autoencoder is fixed: its decoder has no part in the gradient
             metrics |= latent.metrics(it.likelihood, chosen.px.log_prob(batch["x"]), kl)
             metrics |= code_maps.diagnostics(it, chosen, mask)
-        return Outcome({"prior": algorithm.masked_mean(kl, mask)}, variables.state, metrics)
+        return Outcome({"prior": masked_mean(kl, mask)}, variables.state, metrics)
 
     def log_prob(variables: Variables, codes: jax.Array, batch: Batch) -> jax.Array:
         return jnp.sum(log_probs(variables, codes, batch), axis=1)
@@ -160,7 +143,6 @@ def two_stages(
     config: Config,
     spec: Spec,
     it: CodeMaps,
-    hparams: Any,
     figures: Callable[[CodeMaps, Draw], Mapping[str, Callable[..., Any]]],
 ) -> Recipe:
     """The recipe of this autoencoder and a prior over its codes.
@@ -169,7 +151,6 @@ def two_stages(
       config: of both stages.
       spec: of the data.
       it: the autoencoder.
-      hparams: default hyperparameters.
       figures: the autoencoder, and how codes are drawn -> the model's own pictures.
     Raises: UserError where the prior is to see labels that the data lacks.
     """
@@ -184,19 +165,13 @@ def two_stages(
     def alone(variables: Variables) -> tuple[PyTree, PyTree]:
         return variables.params[PLAYER], variables.state
 
-    def stage(name: str, model: Model, prepare: Callable[..., Any] | None = None) -> Stage:
-        choices: dict[str, Any] = {"optimizer": config.optimizer, "clip": config.clip, "average": config.average}
-        return Stage(name, model, algorithm.gradient_algorithm(model, **choices), hparams, prepare)
-
     first = code_maps.model(it, code_maps.uniform(it), init, code_maps.objective(it), alone)
     second = prior_model(it, net, classes, draw)
-    stages = stage("model", first), stage("prior", second, prepared)
-    facts = LikelihoodFacts(it.likelihood.title, it.likelihood.discrete)
-    functions = second.encode, second.decode, second.log_weights, second.sample
+    stages = latent.stage("model", first, config), latent.stage("prior", second, config, autoencoder_state)
     labels = Labels(classes, prior_only=True) if classes else None
-    return Recipe(stages, *functions, facts, figures(it, draw), it.latents, labels)
+    return Recipe(stages, it.likelihood.summary, figures(it, draw), it.latents, labels)
 
 
-def prepared(finished: Mapping[str, Variables]) -> PyTree:
+def autoencoder_state(finished: Mapping[str, Variables]) -> PyTree:
     """The finished autoencoder, as the state of the second stage."""
     return {"params": finished["model"].params[PLAYER], "state": finished["model"].state}

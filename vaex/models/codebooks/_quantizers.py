@@ -8,53 +8,50 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from vaex import quantizers
+from vaex.configuration import hparam, hyperparameters, option, options
 from vaex.core import PyTree
 from vaex.errors import UserError
 from vaex.models import latent
-from vaex.models.networks import Common
+from vaex.models.networks import Trainable
 from vaex.quantizers import CodebookState, Quantized
-from vaex.schedules import Schedule
+from vaex.schedules import Scalar
 
 MEMORY = 0.99  # decay of the tracked shares per step
 SCALAR = ("finite_scalar", "lookup_free")  # quantizers without a codebook
 
 
-@dataclass(frozen=True)
-class Config(Common):
-    """Static choices of every model with a quantizer.
+@options
+class Config(Trainable):
+    """Static choices of every model with a quantizer."""
 
-    Attributes:
-      quantizer: vector (one codebook), residual or grouped (several), finite_scalar (FSQ) or lookup_free (LFQ).
-      codes: of each codebook; of lookup_free a power of two; finite_scalar has the product of its levels.
-      code_dim: length of a code of a codebook.
-      codebooks: of residual and grouped.
-      levels: of each dimension of finite_scalar.
-      codebook: moved by moving averages (ema) or by the gradient of its loss.
-      codebook_init: means of the first batch's vectors (kmeans), or normal numbers.
-      gradient: through the choice of a code: straight_through, or by rotation, where there are codebooks.
-    """
+    quantizer: Literal["vector", "residual", "grouped", "finite_scalar", "lookup_free"] = option(
+        "vector", doc="Vector (one codebook), residual or grouped (several), finite_scalar (FSQ) or lookup_free (LFQ)."
+    )
+    codes: int = option(
+        128, low=2, doc="Of each codebook; of lookup_free a power of two; finite_scalar has the product of its levels."
+    )
+    code_dim: int = option(16, low=1, doc="Length of a code of a codebook.")
+    codebooks: int = option(2, low=1, doc="Of residual and grouped.")
+    levels: tuple[int, ...] = option((8, 4, 4), low=1, doc="Of each dimension of finite_scalar.")
+    codebook: Literal["ema", "gradient"] = option(
+        "ema", doc="Moved by moving averages (ema) or by the gradient of its loss."
+    )
+    codebook_init: Literal["kmeans", "normal"] = option(
+        "kmeans", doc="Means of the first batch's vectors (kmeans), or normal numbers."
+    )
+    gradient: Literal["straight_through", "rotation"] = option(
+        "straight_through",
+        doc="Through the choice of a code: straight_through, or by rotation, where there are codebooks.",
+    )
 
-    quantizer: Literal["vector", "residual", "grouped", "finite_scalar", "lookup_free"] = "vector"
-    codes: int = 128
-    code_dim: int = 16
-    codebooks: int = 2
-    levels: tuple[int, ...] = (8, 4, 4)
-    codebook: Literal["ema", "gradient"] = "ema"
-    codebook_init: Literal["kmeans", "normal"] = "kmeans"
-    gradient: Literal["straight_through", "rotation"] = "straight_through"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, least in (("codes", 2), ("code_dim", 1), ("codebooks", 1)):
-            if getattr(self, name) < least:
-                raise UserError(f"--{name}={getattr(self, name)}: expected at least {least}")
+    def check(self) -> None:
+        super().check()
         if self.quantizer == "grouped" and self.code_dim % self.codebooks:
             raise UserError(
                 f"--code_dim={self.code_dim}: expected a multiple of --codebooks={self.codebooks}, as each group has its share"
@@ -72,30 +69,22 @@ class Config(Common):
             )
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(latent.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``quantizers``."""
 
-    Attributes:
-      commitment: weight of the squared distances of vectors to their codes.
-      ema_decay: of the moving averages that move ema codebooks, per step.
-      dead_share: codes of ema codebooks chosen less often than this share of what is even are put on random vectors of the
-        batch; 0 is off.
-      entropy: weight of lookup_free's entropy loss, each choice sure and all codes used, in nats.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {
-        "commitment": (0.0, math.inf),
-        "ema_decay": (0.0, 1.0),
-        "dead_share": (0.0, 1.0),
-        "entropy": (0.0, math.inf),
-    }
-
-    commitment: Schedule | float = 0.25
-    ema_decay: Schedule | float = 0.99
-    dead_share: Schedule | float = 0.1
-    entropy: Schedule | float = 0.1
+    commitment: Scalar = hparam(0.25, low=0.0, doc="Weight of the squared distances of vectors to their codes.")
+    ema_decay: Scalar = hparam(0.99, low=0.0, high=1.0, doc="Of the moving averages that move ema codebooks, per step.")
+    dead_share: Scalar = hparam(
+        0.1,
+        low=0.0,
+        high=1.0,
+        doc="Codes of ema codebooks chosen less often than this share of what is even are put on random vectors of "
+        "the batch; 0 is off.",
+    )
+    entropy: Scalar = hparam(
+        0.1, low=0.0, doc="Weight of lookup_free's entropy loss, each choice sure and all codes used, in nats."
+    )
 
 
 class Quantizer(NamedTuple):

@@ -18,9 +18,9 @@ Result: digits, validation: perplexity 113.8 of 128, all used; 5.51 bits a code;
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from vaex.configuration import option, options
 from vaex.core import Recipe
 from vaex.data.spec import Spec
 from vaex.models.codebooks import _code_figures as code_pictures
@@ -33,15 +33,13 @@ __all__ = ["DEFAULTS", "TINY", "Config", "HParams", "build"]
 TINY: dict[str, Any] = {**code_prior.TINY, "downsampling": 2}
 
 
-@dataclass(frozen=True)
+@options
 class Config(code_prior.Config):
-    """What changes shapes or control flow; static.
+    """Options of ``vq_vae``."""
 
-    Attributes:
-      downsampling: how many times smaller than the image the map is on each side: a power of two.
-    """
-
-    downsampling: int = 2
+    downsampling: int = option(
+        2, low=1, doc="How many times smaller than the image the map is on each side: a power of two."
+    )
 
 
 def build(config: Config, spec: Spec) -> Recipe:
@@ -50,4 +48,4 @@ def build(config: Config, spec: Spec) -> Recipe:
     Raises: UserError where the data are no images or too small, or lack the labels that the prior is to see.
     """
     it = code_maps.code_maps(config, spec, (config.downsampling,))
-    return code_prior.two_stages(config, spec, it, HParams(), code_pictures.figures)
+    return code_prior.two_stages(config, spec, it, code_pictures.figures)

@@ -17,9 +17,9 @@ Result: digits, validation: perplexity 103.4 and 120.9 of 128; 6.65 bits a code;
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from vaex.configuration import option, options
 from vaex.core import Recipe
 from vaex.data.spec import Spec
 from vaex.errors import UserError
@@ -33,19 +33,19 @@ __all__ = ["DEFAULTS", "TINY", "Config", "HParams", "build"]
 TINY: dict[str, Any] = {**code_prior.TINY, "downsampling": (2, 2)}
 
 
-@dataclass(frozen=True)
+@options
 class Config(code_prior.Config):
-    """What changes shapes or control flow; static.
+    """Options of ``vq_vae2``."""
 
-    Attributes:
-      downsampling: how many times smaller than the image the finest map is on each side, and each further one than the one
-        before: powers of two.
-    """
+    downsampling: tuple[int, ...] = option(
+        (2, 2),
+        low=1,
+        doc="How many times smaller than the image the finest map is on each side, and each further one than the "
+        "one before: powers of two.",
+    )
 
-    downsampling: tuple[int, ...] = (2, 2)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if len(self.downsampling) < 2:
             words = "x".join(map(str, self.downsampling))
             raise UserError(f"--downsampling={words}: expected a factor for each of two levels or more, such as 4x2")
@@ -57,4 +57,4 @@ def build(config: Config, spec: Spec) -> Recipe:
     Raises: UserError where the data are no images or too small, or lack the labels that the prior is to see.
     """
     it = code_maps.code_maps(config, spec, config.downsampling)
-    return code_prior.two_stages(config, spec, it, HParams(), code_pictures.level_figures)
+    return code_prior.two_stages(config, spec, it, code_pictures.level_figures)

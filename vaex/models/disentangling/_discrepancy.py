@@ -11,7 +11,6 @@ from vaex import divergences
 
 Kernel = Literal["imq", "rbf"]
 SCALES = tuple(math.sqrt(c) for c in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0))  # Tolstikhin et al.'s constants C over 2 d
-RANGES: dict[str, tuple[float, float]] = {"mmd_weight": (0.0, math.inf), "kernel_scale": (1e-6, math.inf)}
 
 
 def prior_discrepancy(key: jax.Array, z: jax.Array, prior: Any, kernel: Kernel, kernel_scale: jax.Array) -> jax.Array:

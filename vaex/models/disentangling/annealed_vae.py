@@ -10,39 +10,30 @@ Result: digits, test: KL 25.1, drawn to 25; elbo -107.6, log-likelihood -102.8 (
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from vaex import bounds
+from vaex.configuration import hparam, hyperparameters
 from vaex.core import Recipe
 from vaex.data.spec import Spec
 from vaex.models import gaussian
 from vaex.models.gaussian import TINY, Config
-from vaex.schedules import Schedule, ramp
+from vaex.schedules import Scalar, ramp
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
 CAPACITY = ramp(0.0, 25.0, 2000)
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(gaussian.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``annealed_vae``."""
 
-    Attributes:
-      capacity: the KL aimed at, nats.
-      gamma: weight of the distance to the capacity.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"capacity": (0.0, math.inf), "gamma": (0.0, math.inf)}
-
-    capacity: Schedule | float = CAPACITY
-    gamma: Schedule | float = 10.0
+    capacity: Scalar = hparam(CAPACITY, low=0.0, doc="The KL aimed at, nats.")
+    gamma: Scalar = hparam(10.0, low=0.0, doc="Weight of the distance to the capacity.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
@@ -51,4 +42,4 @@ def build(config: Config, spec: Spec) -> Recipe:
     def penalty(hparams: Any, terms: gaussian.Terms) -> jax.Array:
         return bounds.capacity_penalty(jnp.mean(terms.kl), hparams.capacity, gamma=hparams.gamma)
 
-    return gaussian.recipe(config, spec, HParams(), penalty)
+    return gaussian.recipe(config, spec, penalty)

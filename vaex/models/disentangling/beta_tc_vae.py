@@ -12,53 +12,44 @@ dimension-wise KL 0.37 nats.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from vaex import divergences
+from vaex.configuration import hparam, hyperparameters, option, options
 from vaex.core import Recipe
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import gaussian, latent
 from vaex.models.gaussian import TINY
-from vaex.schedules import Schedule
+from vaex.schedules import Scalar
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
 
-@dataclass(frozen=True)
+@options
 class Config(gaussian.Config):
-    """What changes shapes or control flow; static.
+    """Options of ``beta_tc_vae``."""
 
-    Attributes:
-      posterior: Gaussian with a diagonal covariance, or of a fixed variance (posterior_scale).
-      sampling: how examples of the batch stand for the data, weighted (biased, little noise) or stratified (unbiased for q(z)).
-    """
+    posterior: Literal["diagonal", "fixed"] = option(
+        "diagonal", doc="Gaussian with a diagonal covariance, or of a fixed variance (posterior_scale)."
+    )
+    sampling: Literal["weighted", "stratified"] = option(
+        "stratified",
+        doc="How examples of the batch stand for the data, weighted (biased, little noise) or stratified (unbiased "
+        "for q(z)).",
+    )
 
-    posterior: Literal["diagonal", "fixed"] = "diagonal"
-    sampling: Literal["weighted", "stratified"] = "stratified"
 
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(gaussian.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``beta_tc_vae``."""
 
-    Attributes:
-      alpha: weight of the mutual information of example and latents.
-      beta: weight of the total correlation.
-      gamma: weight of the dimension-wise KL.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = dict.fromkeys(("alpha", "beta", "gamma"), (0.0, math.inf))
-
-    alpha: Schedule | float = 1.0
-    beta: Schedule | float = 6.0
-    gamma: Schedule | float = 1.0
+    alpha: Scalar = hparam(1.0, low=0.0, doc="Weight of the mutual information of example and latents.")
+    beta: Scalar = hparam(6.0, low=0.0, doc="Weight of the total correlation.")
+    gamma: Scalar = hparam(1.0, low=0.0, doc="Weight of the dimension-wise KL.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
@@ -89,4 +80,4 @@ def build(config: Config, spec: Spec) -> Recipe:
         return weighted + hparams.gamma * parts.dimension_wise_kl, parts._asdict()
 
     model, likelihood = gaussian.gaussian_vae(config, spec, penalty)
-    return latent.single_stage(latent.of_pairs(model), config, HParams(), likelihood)
+    return latent.single_stage(latent.of_pairs(model), config, likelihood)

@@ -11,35 +11,23 @@ active units 10, 4.3, 0.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import ClassVar
-
-import jax
-
+from vaex.configuration import hparam, hyperparameters
 from vaex.core import Recipe
 from vaex.data.spec import Spec
 from vaex.models import gaussian
 from vaex.models.gaussian import TINY, Config
-from vaex.schedules import Schedule
+from vaex.schedules import Scalar
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(gaussian.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``beta_vae``."""
 
-    Attributes:
-      beta: weight of the KL.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"beta": (0.0, math.inf)}
-
-    beta: Schedule | float = 2.0
+    beta: Scalar = hparam(2.0, low=0.0, doc="Weight of the KL.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
     """The recipe for data of this spec."""
-    return gaussian.recipe(config, spec, HParams(), lambda hparams, terms: hparams.beta * terms.kl)
+    return gaussian.recipe(config, spec, lambda hparams, terms: hparams.beta * terms.kl)

@@ -11,54 +11,45 @@ Result: digits, test, 200 images: elbo -102.5, log-likelihood -93.9 (K = 100); s
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from vaex import divergences
+from vaex.configuration import hparam, hyperparameters, option, options
 from vaex.core import Recipe
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import gaussian, latent
 from vaex.models.gaussian import TINY
-from vaex.schedules import Schedule
+from vaex.schedules import Scalar
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
 
-@dataclass(frozen=True)
+@options
 class Config(gaussian.Config):
-    """What changes shapes or control flow; static.
+    """Options of ``dip_vae``."""
 
-    Attributes:
-      dip: whose covariance, i (of the posterior means) or ii (of the latents).
-    """
+    dip: Literal["i", "ii"] = option("i", doc="Whose covariance, i (of the posterior means) or ii (of the latents).")
 
-    dip: Literal["i", "ii"] = "i"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if self.dip == "ii" and self.posterior == "full":
             raise UserError("--dip=ii needs the latents' own variances; use --posterior=diagonal or fixed, or --dip=i")
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(gaussian.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``dip_vae``."""
 
-    Attributes:
-      off_diagonal: weight of the covariances.
-      diagonal: weight of the variances' distance from 1; the paper takes 10 times off_diagonal for i, the same for ii.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = dict.fromkeys(("off_diagonal", "diagonal"), (0.0, math.inf))
-
-    off_diagonal: Schedule | float = 10.0
-    diagonal: Schedule | float = 100.0
+    off_diagonal: Scalar = hparam(10.0, low=0.0, doc="Weight of the covariances.")
+    diagonal: Scalar = hparam(
+        100.0,
+        low=0.0,
+        doc="Weight of the variances' distance from 1; the paper takes 10 times off_diagonal for i, the same for ii.",
+    )
 
 
 def build(config: Config, spec: Spec) -> Recipe:
@@ -82,4 +73,4 @@ def build(config: Config, spec: Spec) -> Recipe:
         return terms.kl + hparams.off_diagonal * off + hparams.diagonal * on, own
 
     model, likelihood = gaussian.gaussian_vae(config, spec, penalty)
-    return latent.single_stage(latent.of_pairs(model), config, HParams(), likelihood)
+    return latent.single_stage(latent.of_pairs(model), config, likelihood)

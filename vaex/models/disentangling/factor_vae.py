@@ -13,56 +13,38 @@ estimates a total correlation of 0.06 nats.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from vaex import divergences, nets
-from vaex.core import Batch, Outcome, Recipe, Variables
+from vaex.configuration import hparam, hyperparameters, option, options
+from vaex.core import Batch, InitKey, Outcome, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models import gaussian, latent
-from vaex.schedules import Schedule
+from vaex.schedules import Scalar
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
 TINY = {**gaussian.TINY, "critic_hidden": (8,)}
 
 
-@dataclass(frozen=True)
+@options
 class Config(gaussian.Config):
-    """What changes shapes or control flow; static.
+    """Options of ``factor_vae``."""
 
-    Attributes:
-      critic_hidden: widths of the critic's hidden layers (leaky ReLU).
-    """
-
-    critic_hidden: tuple[int, ...] = (256, 256, 256)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_widths("critic_hidden")
+    critic_hidden: tuple[int, ...] = option(
+        (256, 256, 256), low=1, doc="Widths of the critic's hidden layers (leaky ReLU)."
+    )
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(gaussian.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``factor_vae``."""
 
-    Attributes:
-      gamma: weight of the total correlation.
-      critic_learning_rate: step size of the critic's optimizer.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {
-        "gamma": (0.0, math.inf),
-        "critic_learning_rate": (0.0, math.inf),
-    }
-
-    gamma: Schedule | float = 10.0
-    critic_learning_rate: Schedule | float = 1e-3
+    gamma: Scalar = hparam(10.0, low=0.0, doc="Weight of the total correlation.")
+    critic_learning_rate: Scalar = hparam(0.001, low=0.0, doc="Step size of the critic's optimizer.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
@@ -71,7 +53,7 @@ def build(config: Config, spec: Spec) -> Recipe:
     critic = nets.MLP(config.critic_hidden, 1, "leaky_relu")
 
     def init(key: jax.Array, batch: Batch) -> Variables:
-        params = critic.init(jax.random.fold_in(key, 3), jnp.zeros((1, config.latent_dim)))["params"]
+        params = critic.init(jax.random.fold_in(key, InitKey.AUXILIARY), jnp.zeros((1, config.latent_dim)))["params"]
         return Variables({"vae": it.init(key, batch), "critic": params})
 
     def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
@@ -104,4 +86,4 @@ def build(config: Config, spec: Spec) -> Recipe:
         return Outcome(losses, variables.state, latent.metrics(it.likelihood, terms.log_px, terms.kl) | own)
 
     model = latent.model(it, objective)._replace(init=init)
-    return latent.single_stage(latent.of_pairs(model), config, HParams(), it.likelihood)
+    return latent.single_stage(latent.of_pairs(model), config, it.likelihood)

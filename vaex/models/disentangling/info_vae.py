@@ -11,49 +11,39 @@ Result: digits, test, 200 images: elbo -93.6, log-likelihood -89.8 (K = 100), KL
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 
+from vaex.configuration import hparam, hyperparameters, option, options
 from vaex.core import Recipe
 from vaex.data.spec import Spec
 from vaex.models import gaussian, latent
 from vaex.models.disentangling import _discrepancy as discrepancy
 from vaex.models.gaussian import TINY
-from vaex.schedules import Schedule
+from vaex.schedules import Scalar
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
 
-@dataclass(frozen=True)
+@options
 class Config(gaussian.Config):
-    """What changes shapes or control flow; static.
+    """Options of ``info_vae``."""
 
-    Attributes:
-      kernel: imq (inverse multiquadric) or rbf (Gaussian).
-    """
-
-    kernel: discrepancy.Kernel = "imq"
+    kernel: discrepancy.Kernel = option("imq", doc="Imq (inverse multiquadric) or rbf (Gaussian).")
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(gaussian.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``info_vae``."""
 
-    Attributes:
-      kl_weight: weight of the KL, 1 - alpha.
-      mmd_weight: weight of the squared maximum mean discrepancy, alpha + lambda - 1.
-      kernel_scale: factor of the kernel's seven length scales, 0.3 to 3.2 standard deviations of the prior.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"kl_weight": (0.0, math.inf), **discrepancy.RANGES}
-
-    kl_weight: Schedule | float = 0.5
-    mmd_weight: Schedule | float = 1000.0
-    kernel_scale: Schedule | float = 1.0
+    kl_weight: Scalar = hparam(0.5, low=0.0, doc="Weight of the KL, 1 - alpha.")
+    mmd_weight: Scalar = hparam(
+        1000.0, low=0.0, doc="Weight of the squared maximum mean discrepancy, alpha + lambda - 1."
+    )
+    kernel_scale: Scalar = hparam(
+        1.0, low=1e-6, doc="Factor of the kernel's seven length scales, 0.3 to 3.2 standard deviations of the prior."
+    )
 
 
 def build(config: Config, spec: Spec) -> Recipe:
@@ -64,4 +54,4 @@ def build(config: Config, spec: Spec) -> Recipe:
         return hparams.kl_weight * terms.kl + hparams.mmd_weight * mmd, {"mmd": mmd}
 
     model, likelihood = gaussian.gaussian_vae(config, spec, penalty)
-    return latent.single_stage(latent.of_pairs(model), config, HParams(), likelihood)
+    return latent.single_stage(latent.of_pairs(model), config, likelihood)

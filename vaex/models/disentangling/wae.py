@@ -12,54 +12,43 @@ Result: digits, test, 200 images: reconstruction 110.8 nats, squared MMD within 
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from vaex import distributions
-from vaex.core import Batch, Outcome, Recipe, Variables
+from vaex.configuration import hparam, hyperparameters, option, options
+from vaex.core import Batch, Outcome, Recipe, StepKey, Variables
 from vaex.data.spec import Spec
 from vaex.models import gaussian, latent
 from vaex.models.disentangling import _discrepancy as discrepancy
 from vaex.models.networks import TINY, Networked
-from vaex.schedules import Schedule
-from vaex.training import step as algorithm
+from vaex.schedules import Scalar
+from vaex.training.hyperparameters import TrainingHParams
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
 
-@dataclass(frozen=True)
+@options
 class Config(Networked):
-    """What changes shapes or control flow; static.
+    """Options of ``wae``."""
 
-    Attributes:
-      encoder: deterministic (a point) or gaussian (diagonal).
-      kernel: imq (inverse multiquadric) or rbf (Gaussian).
-    """
-
-    encoder: Literal["deterministic", "gaussian"] = "deterministic"
-    kernel: discrepancy.Kernel = "imq"
+    encoder: Literal["deterministic", "gaussian"] = option(
+        "deterministic", doc="Deterministic (a point) or gaussian (diagonal)."
+    )
+    kernel: discrepancy.Kernel = option("imq", doc="Imq (inverse multiquadric) or rbf (Gaussian).")
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class HParams(algorithm.HParams):
-    """What scales something; traced.
+@hyperparameters
+class HParams(TrainingHParams):
+    """Hyperparameters of ``wae``."""
 
-    Attributes:
-      sigma: scale of the likelihood where likelihood_scale is fixed.
-      mmd_weight: weight lambda of the squared maximum mean discrepancy.
-      kernel_scale: factor of the kernel's seven length scales, 0.3 to 3.2 standard deviations of the prior.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"sigma": (1e-6, math.inf), **discrepancy.RANGES}
-
-    sigma: Schedule | float = 1.0
-    mmd_weight: Schedule | float = 3000.0
-    kernel_scale: Schedule | float = 1.0
+    sigma: Scalar = hparam(1.0, low=1e-06, doc="Scale of the likelihood where likelihood_scale is fixed.")
+    mmd_weight: Scalar = hparam(3000.0, low=0.0, doc="Weight lambda of the squared maximum mean discrepancy.")
+    kernel_scale: Scalar = hparam(
+        1.0, low=1e-6, doc="Factor of the kernel's seven length scales, 0.3 to 3.2 standard deviations of the prior."
+    )
 
 
 def build(config: Config, spec: Spec) -> Recipe:
@@ -75,11 +64,11 @@ def build(config: Config, spec: Spec) -> Recipe:
         reconstruction = -it.decode(params, hparams, z, batch).log_prob(batch["x"])
         prior = it.prior(params, hparams)
         mmd = discrepancy.prior_discrepancy(
-            jax.random.fold_in(key, 1), z[None], prior, config.kernel, hparams.kernel_scale
+            jax.random.fold_in(key, StepKey.PENALTY), z[None], prior, config.kernel, hparams.kernel_scale
         )
         loss = jnp.mean(reconstruction) + hparams.mmd_weight * mmd
         return Outcome({"vae": loss}, variables.state, {"reconstruction": reconstruction, "mmd": mmd})
 
     model = latent.model(it, objective)
     model = model if random else model._replace(log_weights=None)
-    return latent.single_stage(latent.of_pairs(model), config, HParams(), it.likelihood)
+    return latent.single_stage(latent.of_pairs(model), config, it.likelihood)

@@ -8,60 +8,46 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vaex import distributions, divergences
+from vaex.configuration import hparam, hyperparameters, options
 from vaex.core import Batch, Latents, Model, Outcome, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.distributions._base import Distribution, family, static
 from vaex.models import latent
 from vaex.models.latent import Parts
 from vaex.models.likelihoods import Likelihood
-from vaex.models.networks import Common
+from vaex.models.networks import Trainable
 from vaex.ops.threefry import unrolled
 from vaex.plots.records import Bars, Grid
-from vaex.schedules import Schedule
+from vaex.schedules import Scalar
 
 COLUMNS, ROWS = 10, 8  # of the pictures, at most
 TEMPERATURES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.4)
 
 
-@dataclass(frozen=True)
-class Config(Common):
-    """Static choices of every model with layers of latents.
-
-    Attributes:
-      skip: set where skip_norm is finite.
-    """
-
-    skip: bool = False
+@options
+class Config(Trainable):
+    """Static choices of every model with layers of latents."""
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(latent.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``hierarchy``."""
 
-    Attributes:
-      beta: weight of the KL; a ramp warms it up.
-      sample_temperature: of samples; scales of the prior are multiplied by it.
-      skip_norm: steps whose gradient has a larger norm, or one that is not finite, change nothing; inf is off.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {
-        "beta": (0.0, math.inf),
-        "sample_temperature": (0.0, math.inf),
-        "skip_norm": (1e-12, math.inf),
-    }
-
-    beta: Schedule | float = 1.0
-    sample_temperature: Schedule | float = 1.0
-    skip_norm: Schedule | float = float("inf")
+    beta: Scalar = hparam(1.0, low=0.0, doc="Weight of the KL; a ramp warms it up.")
+    sample_temperature: Scalar = hparam(1.0, low=0.0, doc="Of samples; scales of the prior are multiplied by it.")
+    skip_norm: Scalar | None = hparam(
+        None,
+        low=1e-12,
+        off=math.inf,
+        doc="Steps whose gradient has a larger norm, or one that is not finite, change nothing; inf is off.",
+    )
 
 
 @family
@@ -239,7 +225,7 @@ def layer_names(network: Any) -> list[str]:
     return [f"layer_{index + 1:0{digits}d}_kl" for index in range(len(network.sizes))]
 
 
-def recipe(network: Any, config: Config, spec: Spec, hparams: Any, likelihood: Likelihood) -> Recipe:
+def recipe(network: Any, config: Config, spec: Spec, likelihood: Likelihood) -> Recipe:
     """The recipe of a model with this network, and its pictures."""
     it = parts(network, likelihood)
     figures = {
@@ -248,7 +234,7 @@ def recipe(network: Any, config: Config, spec: Spec, hparams: Any, likelihood: L
         "layers_at_mean": lambda *args: draw_layers_at_mean(network, it, *args),
     }
     blocks = (Latents("free", sum(network.sizes)),)
-    return latent.single_stage(model(network, it), config, hparams, likelihood, figures, blocks)
+    return latent.single_stage(model(network, it), config, likelihood, figures, blocks)
 
 
 def draw_kl(

@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import dataclass
 from typing import Literal
 
 from vaex import nets
+from vaex.configuration import option, options
 from vaex.core import Recipe
 from vaex.data.spec import Spec
 from vaex.errors import UserError
@@ -32,35 +32,33 @@ TINY = {"blocks": "2x2", "width": 4, "latent_channels": 1}
 EXAMPLE = "such as 14x2,7x3:64,1x1: two layers at 14x14, three at 7x7 with 64 channels, one at 1x1"
 
 
-@dataclass(frozen=True)
+@options
 class Config(hierarchy.Config):
-    """What changes shapes or control flow; static.
+    """Options of ``hierarchical_vae``."""
 
-    Attributes:
-      blocks: layers as SIDExCOUNT or SIDExCOUNT:WIDTH, from fine to coarse, such as 14x2,7x3,1x1; the side is the image's
-        shorter one at that resolution. auto halves it down to 1, two layers each.
-      width: channels where blocks give none.
-      latent_channels: of the latents at each pixel of a layer.
-      activation: relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid.
-      compute: of the cells; with bfloat16 what they keep for the gradient takes half the memory, while parameters, latents and
-        the loss stay float32.
-      remat: compute the inside of each cell anew in the gradient instead of keeping it, for more time and less memory.
-      scan: layers of equal shape are one loop, which compiles sooner; else they are written out.
-    """
+    blocks: str = option(
+        "auto",
+        doc="Layers as SIDExCOUNT or SIDExCOUNT:WIDTH, from fine to coarse, such as 14x2,7x3,1x1; the side is the "
+        "image's shorter one at that resolution. auto halves it down to 1, two layers each.",
+    )
+    width: int = option(32, low=1, doc="Channels where blocks give none.")
+    latent_channels: int = option(4, low=1, doc="Of the latents at each pixel of a layer.")
+    activation: str = option("silu", doc="Relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid.")
+    compute: Literal["float32", "bfloat16"] = option(
+        "float32",
+        doc="Of the cells; with bfloat16 what they keep for the gradient takes half the memory, while parameters, "
+        "latents and the loss stay float32.",
+    )
+    remat: bool = option(
+        False,
+        doc="Compute the inside of each cell anew in the gradient instead of keeping it, for more time and less memory.",
+    )
+    scan: bool = option(
+        True, doc="Layers of equal shape are one loop, which compiles sooner; else they are written out."
+    )
 
-    blocks: str = "auto"
-    width: int = 32
-    latent_channels: int = 4
-    activation: str = "silu"
-    compute: Literal["float32", "bfloat16"] = "float32"
-    remat: bool = False
-    scan: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("width", "latent_channels"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name}={getattr(self, name)}: expected at least 1")
+    def check(self) -> None:
+        super().check()
         nets.activation_function(self.activation)
         parse_blocks(self.blocks, self.width, side=None)
 
@@ -126,4 +124,4 @@ def build(config: Config, spec: Spec) -> Recipe:
         config.remat,
         config.scan,
     )
-    return hierarchy.recipe(network, config, spec, HParams(), likelihood)
+    return hierarchy.recipe(network, config, spec, likelihood)

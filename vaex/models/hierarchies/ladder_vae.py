@@ -12,17 +12,14 @@ Result: digits, test: KL of the layers from the top 0.0, 6.7, 13.0; elbo -100.5;
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import jax
-
 from vaex import nets
+from vaex.configuration import hyperparameters, option, options, with_default
 from vaex.core import Recipe
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
 from vaex.models.hierarchies import _hierarchy as hierarchy
-from vaex.schedules import Schedule, ramp
+from vaex.schedules import Scalar, ramp
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
@@ -30,25 +27,25 @@ TINY = {"hidden": (8, 4), "latents": (2, 1)}
 WARM_UP = ramp(0.0, 1.0, 1000)
 
 
-@dataclass(frozen=True)
+@options
 class Config(hierarchy.Config):
-    """What changes shapes or control flow; static.
+    """Options of ``ladder_vae``."""
 
-    Attributes:
-      hidden: widths of the dense layers, two before each layer of latents, from the data up, such as 256x128x64.
-      latents: entries of each layer, from the data up, as many as widths.
-      activation: relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid.
-      batch_norm: whether the upward pass is normalised by the moments of the batch, in evaluation by running ones.
-    """
+    hidden: tuple[int, ...] = option(
+        (256, 128, 64),
+        low=1,
+        doc="Widths of the dense layers, two before each layer of latents, from the data up, such as 256x128x64.",
+    )
+    latents: tuple[int, ...] = option(
+        (32, 16, 8), low=1, doc="Entries of each layer, from the data up, as many as widths."
+    )
+    activation: str = option("leaky_relu", doc="Relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid.")
+    batch_norm: bool = option(
+        True, doc="Whether the upward pass is normalised by the moments of the batch, in evaluation by running ones."
+    )
 
-    hidden: tuple[int, ...] = (256, 128, 64)
-    latents: tuple[int, ...] = (32, 16, 8)
-    activation: str = "leaky_relu"
-    batch_norm: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.check_widths("hidden", "latents")
+    def check(self) -> None:
+        super().check()
         if len(self.hidden) != len(self.latents) or not self.latents:
             text = {name: "x".join(map(str, getattr(self, name))) for name in ("hidden", "latents")}
             raise UserError(
@@ -58,12 +55,11 @@ class Config(hierarchy.Config):
         nets.activation_function(self.activation)
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(hierarchy.HParams):
-    """What scales something; traced."""
+    """Hyperparameters of ``ladder_vae``."""
 
-    beta: Schedule | float = WARM_UP
+    beta: Scalar = with_default(hierarchy.HParams, "beta", WARM_UP)
 
 
 def build(config: Config, spec: Spec) -> Recipe:
@@ -72,4 +68,4 @@ def build(config: Config, spec: Spec) -> Recipe:
     network = nets.LadderNetwork(
         spec.shape, config.hidden, config.latents, likelihood.channels, config.activation, config.batch_norm
     )
-    return hierarchy.recipe(network, config, spec, HParams(), likelihood)
+    return hierarchy.recipe(network, config, spec, likelihood)

@@ -8,36 +8,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from vaex import distributions, divergences
-from vaex.core import Batch, PyTree
+from vaex.configuration import hparam, hyperparameters
+from vaex.core import Batch, InitKey, PyTree
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import gaussian, latent
 from vaex.models.networks import Networked, encoder_module
-from vaex.schedules import Schedule
-from vaex.training import step as algorithm
+from vaex.schedules import Scalar
+from vaex.training.hyperparameters import TrainingHParams
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
-class HParams(algorithm.HParams):
-    """What scales something; traced.
+@hyperparameters
+class HParams(TrainingHParams):
+    """Hyperparameters of ``labelled``."""
 
-    Attributes:
-      sigma: scale of the likelihood where likelihood_scale is fixed.
-      alpha: weight of the classification loss, the mean over a batch's labelled examples, beside the bound per example.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"sigma": (1e-6, math.inf), "alpha": (0.0, math.inf)}
-
-    sigma: Schedule | float = 1.0
-    alpha: Schedule | float = 10.0
+    sigma: Scalar = hparam(1.0, low=1e-06, doc="Scale of the likelihood where likelihood_scale is fixed.")
+    alpha: Scalar = hparam(
+        10.0,
+        low=0.0,
+        doc="Weight of the classification loss, the mean over a batch's labelled examples, beside the bound per example.",
+    )
 
 
 class LabelledParts(NamedTuple):
@@ -90,7 +86,7 @@ def labelled_parts(config: Networked, spec: Spec) -> LabelledParts:
     classifier = encoder_module(config, spec, classes)
 
     def init(key: jax.Array, batch: Batch) -> PyTree:
-        mine = classifier.init(jax.random.fold_in(key, 3), batch["x"][:1])["params"]
+        mine = classifier.init(jax.random.fold_in(key, InitKey.AUXILIARY), batch["x"][:1])["params"]
         return it.init(key, batch) | {"classifier": mine}
 
     def classify(params: PyTree, batch: Batch) -> distributions.Categorical:

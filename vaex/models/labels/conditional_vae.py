@@ -29,5 +29,5 @@ def build(config: Config, spec: Spec) -> Recipe:
     objective = latent.negative_elbo(
         it, lambda hparams, terms: terms.kl, num_samples=config.num_samples, closed_form=closed_form
     )
-    recipe = latent.single_stage(latent.model(it, objective), config, HParams(), it.likelihood)
+    recipe = latent.single_stage(latent.model(it, objective), config, it.likelihood)
     return recipe._replace(labels=Labels(classes))

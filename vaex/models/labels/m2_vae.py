@@ -13,11 +13,11 @@ Result: digits, 100 labels, test: the classifier is right for 93% of images, the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 
+from vaex.configuration import options
 from vaex.core import Batch, Labels, Model, Outcome, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models import latent
@@ -28,9 +28,9 @@ from vaex.models.networks import TINY, Networked
 __all__ = ["TINY", "Config", "HParams", "build"]
 
 
-@dataclass(frozen=True)
+@options
 class Config(Networked):
-    """What changes shapes or control flow; static."""
+    """Options of ``m2_vae``."""
 
 
 def build(config: Config, spec: Spec) -> Recipe:
@@ -57,7 +57,5 @@ def build(config: Config, spec: Spec) -> Recipe:
 
     log_weights = labelled.marginal(class_log_weights, classes) if parts.likelihood.density else None
     base: Model = latent.model(parts._replace(init=it.init), objective)
-    recipe = latent.single_stage(
-        base._replace(encode=encode, log_weights=log_weights), config, HParams(), parts.likelihood
-    )
+    recipe = latent.single_stage(base._replace(encode=encode, log_weights=log_weights), config, parts.likelihood)
     return recipe._replace(labels=Labels(classes, classify, class_log_weights))

@@ -17,24 +17,21 @@ log-likelihood -90.8 (K = 100). MNIST with 100 labels, longer (benchmarks/RESULT
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from vaex.core import Batch, Labels, LikelihoodFacts, Model, Outcome, Recipe, Stage, Variables
+from vaex.configuration import hparam, hyperparameters, option, options
+from vaex.core import Batch, Labels, Model, Outcome, Recipe, Variables
 from vaex.data.spec import Spec
-from vaex.errors import UserError
 from vaex.models import gaussian, latent, networks
 from vaex.models.labels import _labelled as labelled
 from vaex.models.labels._labelled import LabelledParts
 from vaex.models.latent import Parts
 from vaex.models.networks import Networked
-from vaex.schedules import Schedule
-from vaex.training import step as algorithm
+from vaex.schedules import Scalar
+from vaex.training.step import masked_mean
 
 __all__ = ["DEFAULTS", "TINY", "Config", "HParams", "build"]
 
@@ -42,37 +39,21 @@ DEFAULTS = {"m2_steps": 4000}
 TINY: dict[str, Any] = networks.TINY | {"m2_latent_dim": 2, "m2_hidden": (16,)}
 
 
-@dataclass(frozen=True)
+@options
 class Config(Networked):
-    """What changes shapes or control flow; static. ``latent_dim``, ``hidden`` and what else is shared describe M1.
+    """Options of ``semi_supervised_vae``; ``latent_dim``, ``hidden`` and what else is shared describe M1."""
 
-    Attributes:
-      m2_latent_dim: number of M2's latent variables.
-      m2_hidden: widths of the hidden layers of M2's networks, which are MLPs.
-    """
-
-    m2_latent_dim: int = 10
-    m2_hidden: tuple[int, ...] = (256,)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.m2_latent_dim < 1:
-            raise UserError(f"--m2_latent_dim={self.m2_latent_dim}: expected at least 1")
-        self.check_widths("m2_hidden")
+    m2_latent_dim: int = option(10, low=1, doc="Number of M2's latent variables.")
+    m2_hidden: tuple[int, ...] = option(
+        (256,), low=1, doc="Widths of the hidden layers of M2's networks, which are MLPs."
+    )
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(labelled.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``semi_supervised_vae``."""
 
-    Attributes:
-      m2_learning_rate: step size of the optimizer in the second stage.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"m2_learning_rate": (0.0, math.inf)}
-
-    m2_learning_rate: Schedule | float = 1e-3
+    m2_learning_rate: Scalar = hparam(0.001, low=0.0, doc="Step size of the optimizer in the second stage.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
@@ -86,14 +67,11 @@ def build(config: Config, spec: Spec) -> Recipe:
     codes = Spec("the codes of M1", (config.latent_dim,), "real", num_classes=classes)
     second, labels = _m2(it, labelled.labelled_parts(of_codes, codes))
 
-    def stage(name: str, model: Model, prepare: Callable[..., Any] | None = None) -> Stage:
-        choices: dict[str, Any] = {"optimizer": config.optimizer, "clip": config.clip, "average": config.average}
-        return Stage(name, model, algorithm.gradient_algorithm(model, **choices), HParams(), prepare)
-
-    stages = stage("model", first), stage("m2", second, lambda finished: finished["model"].params)
-    facts = LikelihoodFacts(it.likelihood.title, it.likelihood.discrete)
-    functions = second.encode, second.decode, second.log_weights, second.sample
-    return Recipe(stages, *functions, facts, labels=labels)
+    stages = (
+        latent.stage("model", first, config),
+        latent.stage("m2", second, config, lambda finished: finished["model"].params),
+    )
+    return Recipe(stages, it.likelihood.summary, labels=labels)
 
 
 def _m1_objective(it: Parts) -> latent.Objective:
@@ -109,7 +87,7 @@ def _m1_objective(it: Parts) -> latent.Objective:
         unlabelled = batch.get("y", jnp.full(len(batch["x"]), -1)) < 0
         counted = jnp.where(jnp.any(unlabelled), unlabelled, True)
         negative_elbo = sum(outcome.metrics[name] for name in outcome.metrics if name != "elbo")
-        loss = algorithm.masked_mean(jnp.asarray(negative_elbo), counted)
+        loss = masked_mean(jnp.asarray(negative_elbo), counted)
         return outcome._replace(losses={"vae": loss})
 
     return objective

@@ -7,58 +7,47 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vaex import distributions, divergences
+from vaex.configuration import hparam, hyperparameters, option, options
 from vaex.core import Batch, Latents
 from vaex.data.spec import Spec
 from vaex.distributions._base import Distribution, family
-from vaex.errors import UserError
 from vaex.models import latent
 from vaex.models.latent import Parts, Posterior, Prior
 from vaex.models.likelihoods import Likelihood
 from vaex.models.networks import Networked
-from vaex.schedules import Schedule, ramp
+from vaex.schedules import Scalar, ramp
 
 COOLING = ramp(1.0, 0.5, 2000)
 
 
-@dataclass(frozen=True)
+@options
 class Config(Networked):
-    """Static choices of every model with categorical latents.
+    """Static choices of every model with categorical latents."""
 
-    Attributes:
-      classes: of each categorical variable.
-      straight_through: in training the decoder sees the nearest one-hot vectors instead of softened ones, whose gradients it
-        passes on.
-    """
-
-    classes: int = 10
-    straight_through: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.classes < 2:
-            raise UserError(f"--classes={self.classes}: expected at least 2")
+    classes: int = option(10, low=2, doc="Of each categorical variable.")
+    straight_through: bool = option(
+        False,
+        doc="In training the decoder sees the nearest one-hot vectors instead of softened ones, whose gradients it "
+        "passes on.",
+    )
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(latent.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``categorical``."""
 
-    Attributes:
-      temperature: of the softened one-hot vectors in training; near 0 they are one-hot, and gradients vary much.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"temperature": (1e-2, math.inf)}
-
-    temperature: Schedule | float = COOLING
+    temperature: Scalar = hparam(
+        COOLING,
+        low=0.01,
+        doc="Of the softened one-hot vectors in training; near 0 they are one-hot, and gradients vary much.",
+    )
 
 
 @family

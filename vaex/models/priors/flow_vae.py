@@ -14,13 +14,13 @@ Result: digits, test: elbo -98.4, log-likelihood -90.5 (K = 100; ``vae``: -99.9)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vaex.configuration import option, options
 from vaex.core import Batch, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
@@ -36,31 +36,25 @@ TINY = {**gaussian.TINY, "flow_hidden": (4,), "posterior_layers": 1, "prior_laye
 SAMPLES = 8  # in the picture of the prior
 
 
-@dataclass(frozen=True)
+@options
 class Config(gaussian.Sampled):
-    """What changes shapes or control flow; static.
+    """Options of ``flow_vae``."""
 
-    Attributes:
-      posterior_flow: what the Gaussian posterior passes through, with parameters from the encoder.
-      posterior_layers: layers of that flow; for householder, reflections.
-      prior_flow: what the standard normal prior passes through.
-      prior_layers: layers of that flow.
-      flow_hidden: widths of the networks in iaf, real_nvp and spline layers.
-      sylvester_units: directions that a sylvester layer bends.
-    """
+    posterior_flow: Literal["none", "iaf", "householder", "sylvester", "planar"] = option(
+        "iaf", doc="What the Gaussian posterior passes through, with parameters from the encoder."
+    )
+    posterior_layers: int = option(4, low=1, doc="Layers of that flow; for householder, reflections.")
+    prior_flow: Literal["none", "real_nvp", "spline"] = option(
+        "real_nvp", doc="What the standard normal prior passes through."
+    )
+    prior_layers: int = option(6, low=1, doc="Layers of that flow.")
+    flow_hidden: tuple[int, ...] = option(
+        (64,), low=1, doc="Widths of the networks in iaf, real_nvp and spline layers."
+    )
+    sylvester_units: int = option(4, low=1, doc="Directions that a sylvester layer bends.")
 
-    posterior_flow: Literal["none", "iaf", "householder", "sylvester", "planar"] = "iaf"
-    posterior_layers: int = 4
-    prior_flow: Literal["none", "real_nvp", "spline"] = "real_nvp"
-    prior_layers: int = 6
-    flow_hidden: tuple[int, ...] = (64,)
-    sylvester_units: int = 4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("posterior_layers", "prior_layers", "sylvester_units"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name}={getattr(self, name)}: expected at least 1")
+    def check(self) -> None:
+        super().check()
         text = "x".join(map(str, self.flow_hidden))
         if any(width < 1 for width in self.flow_hidden):
             raise UserError(f"--flow_hidden={text}: expected positive widths, such as 64x64")
@@ -92,7 +86,7 @@ def build(config: Config, spec: Spec) -> Recipe:
         prior = flow_parts.flow_prior(flow_parts.prior_chain(config.prior_flow, d, config.prior_layers, hidden))
         figures["prior_flow"] = lambda *args: draw_prior(it, *args)
     it = latent.parts(config, spec, posterior, prior)
-    return gaussian.sampled_recipe(config, it, HParams(), diagnostics, figures)
+    return gaussian.sampled_recipe(config, it, diagnostics, figures)
 
 
 def diagnostics(terms: Terms) -> dict[str, jax.Array]:

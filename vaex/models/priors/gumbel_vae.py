@@ -13,20 +13,19 @@ Result: digits, test: elbo -96.5, log-likelihood -84.6 (K = 100); 18 of 20 varia
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from vaex import distributions
+from vaex.configuration import hparam, hyperparameters, option, options
 from vaex.core import Batch, Outcome, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models import latent, networks
 from vaex.models.priors import _categorical as discrete
 from vaex.plots.records import Grid
-from vaex.schedules import Schedule
+from vaex.schedules import Scalar
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
@@ -34,31 +33,22 @@ TINY = {**networks.TINY, "classes": 3}
 SHOWN = 10  # examples in the picture
 
 
-@dataclass(frozen=True)
+@options
 class Config(discrete.Config):
-    """What changes shapes or control flow; static.
+    """Options of ``gumbel_vae``."""
 
-    Attributes:
-      latent_dim: number of categorical variables.
-      kl: exact, of the categorical variables; or estimated from the softened samples, of their Concrete densities.
-    """
-
-    latent_dim: int = 20
-    kl: Literal["exact", "relaxed"] = "exact"
+    latent_dim: int = option(20, low=1, doc="Number of categorical variables.")
+    kl: Literal["exact", "relaxed"] = option(
+        "exact",
+        doc="Exact, of the categorical variables; or estimated from the softened samples, of their Concrete densities.",
+    )
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(discrete.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``gumbel_vae``."""
 
-    Attributes:
-      prior_temperature: of the prior's density where kl is relaxed.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"prior_temperature": (1e-2, math.inf)}
-
-    prior_temperature: Schedule | float = 0.5
+    prior_temperature: Scalar = hparam(0.5, low=0.01, doc="Of the prior's density where kl is relaxed.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
@@ -74,7 +64,7 @@ def build(config: Config, spec: Spec) -> Recipe:
         return Outcome({"vae": jnp.mean(kl - terms.log_px)}, variables.state, terms.metrics(it.likelihood, kl))
 
     figures = {"codes": lambda *args: draw_codes(it, *args)}
-    return latent.single_stage(latent.model(it, objective), config, HParams(), it.likelihood, figures, blocks)
+    return latent.single_stage(latent.model(it, objective), config, it.likelihood, figures, blocks)
 
 
 def relaxed_kl(terms: discrete.Terms, hparams: Any) -> jax.Array:

@@ -10,7 +10,6 @@ Result: digits, test: elbo -98.7, log-likelihood -90.6 (K = 100), mean concentra
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex import distributions
+from vaex.configuration import option, options
 from vaex.core import Batch, Latents, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.distributions.sphere import unit
@@ -34,23 +34,16 @@ STEPS = 9  # images on the way between two examples
 LATITUDES, LONGITUDES = range(75, -90, -15), range(-180, 180, 15)
 
 
-@dataclass(frozen=True)
+@options
 class Config(networks.Networked):
-    """What changes shapes or control flow; static.
+    """Options of ``hyperspherical_vae``."""
 
-    Attributes:
-      latent_dim: coordinates of a code; the sphere itself has one dimension less.
-      num_samples: posterior samples per example in training.
-    """
+    num_samples: int = option(1, low=1, doc="Posterior samples per example in training.")
 
-    num_samples: int = 1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if self.latent_dim < 2:
             raise UserError(f"--latent_dim={self.latent_dim}: expected at least 2, the coordinates of a circle")
-        if self.num_samples < 1:
-            raise UserError(f"--num_samples={self.num_samples}: expected at least 1")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
@@ -61,7 +54,7 @@ def build(config: Config, spec: Spec) -> Recipe:
     if config.latent_dim == 3:
         figures["sphere"] = lambda *args: draw_sphere(it, *args)
     blocks = (Latents("sphere", config.latent_dim),)
-    return latent.single_stage(latent.model(it, objective), config, HParams(), it.likelihood, figures, blocks)
+    return latent.single_stage(latent.model(it, objective), config, it.likelihood, figures, blocks)
 
 
 def parts(config: Config, spec: Spec) -> Parts:

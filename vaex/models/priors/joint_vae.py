@@ -12,20 +12,20 @@ Result: digits, test: elbo -93.9, log-likelihood -90.4 (K = 100); KL 11.9 of the
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from vaex import bounds
+from vaex.configuration import hparam, hyperparameters, option, options, with_default
 from vaex.core import Batch, Outcome, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import gaussian, latent, networks
 from vaex.models.priors import _categorical as discrete
 from vaex.plots.records import Grid
-from vaex.schedules import Schedule, ramp
+from vaex.schedules import Scalar, ramp
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
@@ -35,48 +35,37 @@ STYLES = 10  # columns of the picture
 DISCRETE_CAPACITY, CONTINUOUS_CAPACITY = ramp(0.0, 2.3, 2000), ramp(0.0, 12.0, 2000, begin=2000)
 
 
-@dataclass(frozen=True)
+@options
 class Config(discrete.Config):
-    """What changes shapes or control flow; static.
+    """Options of ``joint_vae``."""
 
-    Attributes:
-      latent_dim: number of continuous latents.
-      variables: number of categorical latents.
-      posterior: of the continuous latents, Gaussian with a diagonal or full covariance.
-    """
+    variables: int = option(1, low=1, doc="Number of categorical latents.")
+    posterior: Literal["diagonal", "full"] = option(
+        "diagonal", doc="Of the continuous latents, Gaussian with a diagonal or full covariance."
+    )
 
-    variables: int = 1
-    posterior: Literal["diagonal", "full"] = "diagonal"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        super().check()
         if self.variables < 1:
             raise UserError(
                 f"--variables={self.variables}: expected at least 1; without any, it is --model=annealed_vae"
             )
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(discrete.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``joint_vae``."""
 
-    Attributes:
-      continuous_capacity: the KL of the continuous latents that is aimed at, nats.
-      discrete_capacity: the same of the categorical ones; at most variables times log(classes) is used.
-      gamma: weight of the distance to the capacities.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {
-        "continuous_capacity": (0.0, math.inf),
-        "discrete_capacity": (0.0, math.inf),
-        "gamma": (0.0, math.inf),
-    }
-
-    continuous_capacity: Schedule | float = CONTINUOUS_CAPACITY
-    discrete_capacity: Schedule | float = DISCRETE_CAPACITY
-    gamma: Schedule | float = 10.0
-    temperature: Schedule | float = 0.67
+    continuous_capacity: Scalar = hparam(
+        CONTINUOUS_CAPACITY, low=0.0, doc="The KL of the continuous latents that is aimed at, nats."
+    )
+    discrete_capacity: Scalar = hparam(
+        DISCRETE_CAPACITY,
+        low=0.0,
+        doc="The same of the categorical ones; at most variables times log(classes) is used.",
+    )
+    gamma: Scalar = hparam(10.0, low=0.0, doc="Weight of the distance to the capacities.")
+    temperature: Scalar = with_default(discrete.HParams, "temperature", 0.67)
 
 
 def build(config: Config, spec: Spec) -> Recipe:
@@ -99,7 +88,7 @@ def build(config: Config, spec: Spec) -> Recipe:
         return Outcome({"vae": jnp.mean(-terms.log_px) + penalty}, variables.state, metrics)
 
     figures = {"classes": lambda *args: draw_classes(it, config, *args)}
-    return latent.single_stage(latent.model(it, objective), config, HParams(), it.likelihood, figures, blocks)
+    return latent.single_stage(latent.model(it, objective), config, it.likelihood, figures, blocks)
 
 
 def draw_classes(

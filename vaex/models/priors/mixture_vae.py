@@ -11,16 +11,15 @@ Result: digits, test: elbo -104.0, log-likelihood -95.6 (K = 100); 15.5 of the m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from vaex import distributions
+from vaex.configuration import option, options
 from vaex.core import Batch, Recipe, Variables
 from vaex.data.spec import Spec
-from vaex.errors import UserError
 from vaex.models import gaussian
 from vaex.models.gaussian import HParams
 from vaex.models.latent import Parts, Prior
@@ -33,20 +32,11 @@ TINY = {**gaussian.TINY, "components": 3}
 SHOWN, DRAWS = 12, 8  # components in the picture, and samples of each
 
 
-@dataclass(frozen=True)
+@options
 class Config(gaussian.Sampled):
-    """What changes shapes or control flow; static.
+    """Options of ``mixture_vae``."""
 
-    Attributes:
-      components: Gaussians of the prior.
-    """
-
-    components: int = 20
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.components < 1:
-            raise UserError(f"--components={self.components}: expected at least 1")
+    components: int = option(20, low=1, doc="Gaussians of the prior.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
@@ -63,7 +53,7 @@ def build(config: Config, spec: Spec) -> Recipe:
 
     it = gaussian.gaussian_parts(config, spec, Prior(distribution, init))
     figures = {"components": lambda *args: draw_components(it, *args)}
-    return gaussian.sampled_recipe(config, it, HParams(), gaussian.components_used, figures)
+    return gaussian.sampled_recipe(config, it, gaussian.components_used, figures)
 
 
 def draw_components(it: Parts, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:

@@ -11,16 +11,15 @@ Result: digits, test: elbo -96.2, log-likelihood -89.3 (K = 100; ``vae``: -99.9)
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from vaex import distributions
+from vaex.configuration import option, options
 from vaex.core import Batch, Recipe, Variables
 from vaex.data.spec import Spec
-from vaex.errors import UserError
 from vaex.models import gaussian
 from vaex.models.gaussian import HParams
 from vaex.models.latent import Parts, Prior
@@ -32,22 +31,16 @@ TINY = {**gaussian.TINY, "components": 4}
 SHOWN, DRAWS = 12, 4  # pseudo-inputs in the picture, and samples of each
 
 
-@dataclass(frozen=True)
+@options
 class Config(gaussian.Sampled):
-    """What changes shapes or control flow; static.
+    """Options of ``vamp_vae``."""
 
-    Attributes:
-      components: pseudo-inputs, each the posterior of which is one component of the prior.
-      pseudo_inputs: what they start from, training examples or noise with the mean and the spread of these.
-    """
-
-    components: int = 100
-    pseudo_inputs: Literal["examples", "noise"] = "examples"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.components < 1:
-            raise UserError(f"--components={self.components}: expected at least 1")
+    components: int = option(
+        100, low=1, doc="Pseudo-inputs, each the posterior of which is one component of the prior."
+    )
+    pseudo_inputs: Literal["examples", "noise"] = option(
+        "examples", doc="What they start from, training examples or noise with the mean and the spread of these."
+    )
 
 
 def build(config: Config, spec: Spec) -> Recipe:
@@ -65,7 +58,7 @@ def build(config: Config, spec: Spec) -> Recipe:
 
     it = gaussian.gaussian_parts(config, spec, Prior(distribution, init))
     figures = {"pseudo_inputs": lambda *args: draw_inputs(it, inputs, *args)}
-    return gaussian.sampled_recipe(config, it, HParams(), gaussian.components_used, figures)
+    return gaussian.sampled_recipe(config, it, gaussian.components_used, figures)
 
 
 def starts(key: jax.Array, x: jax.Array, count: int, kind: str) -> jax.Array:

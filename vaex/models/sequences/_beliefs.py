@@ -78,7 +78,7 @@ def model(it: Parts) -> Model:
     )
 
 
-def recipe(it: Parts, config: sequences.Config, spec: Spec, hparams: Any) -> Recipe:
+def recipe(it: Parts, config: sequences.Config, spec: Spec) -> Recipe:
     """The recipe of these parts, with pictures of beliefs, jumps and roll-outs.
 
     ``hparams`` have a ``beta``, the weight of KL(q_S || p_B) in training.
@@ -105,6 +105,6 @@ def recipe(it: Parts, config: sequences.Config, spec: Spec, hparams: Any) -> Rec
         z = whole.encode(key, variables, hparams, batch).sample(key)
         return whole.decode(variables, hparams, z, batch).mean
 
-    found = sequences.recipe(whole, config, spec, hparams, it.frames.likelihood, predict, follow)
+    found = sequences.recipe(whole, config, spec, it.frames.likelihood, predict, follow)
     beliefs = {"beliefs": lambda *args: sequence_pictures.draw_beliefs(reconstruct, *args)}
     return found._replace(figures={**found.figures, **beliefs})

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from vaex import distributions, nets
+from vaex.configuration import option, options, with_default
 from vaex.core import Batch, Latents, Model, PyTree, Recipe, Sequences
 from vaex.data.spec import Spec
 from vaex.errors import UserError
@@ -27,25 +27,17 @@ TINY: dict[str, Any] = {"latent_dim": 2, "network": "mlp", "hidden": (8,), "chan
 DEFAULTS = {"dataset": "bouncing_sprites", "batch_size": 64}
 
 
-@dataclass(frozen=True)
+@options
 class Config(Networked):
-    """Static choices of every model of sequences.
+    """Static choices of every model of sequences."""
 
-    Attributes:
-      latent_dim: number of latent variables of each frame.
-      network: of the frames: mlp for any size, conv for at least 8x8.
-      recurrent: width of the recurrent network's state.
-    """
+    latent_dim: int = option(32, low=1, doc="Number of latent variables of each frame.")
+    network: Literal["mlp", "conv"] = option("conv", doc="Of the frames: mlp for any size, conv for at least 8x8.")
+    channels: tuple[int, ...] = with_default(Networked, "channels", (16, 32, 32))
+    recurrent: int = option(256, low=1, doc="Width of the recurrent network's state.")
 
-    latent_dim: int = 32
-    network: Literal["mlp", "conv"] = "conv"
-    channels: tuple[int, ...] = (16, 32, 32)
-    recurrent: int = 256
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.recurrent < 1:
-            raise UserError(f"--recurrent={self.recurrent}: expected at least 1")
+    def check(self) -> None:
+        super().check()
         if not self.hidden:
             raise UserError("--hidden= is empty; a model of sequences needs at least one width, such as --hidden=256")
 
@@ -121,7 +113,6 @@ def recipe(
     model: Model,
     config: Config,
     spec: Spec,
-    hparams: Any,
     likelihood: likelihoods.Likelihood,
     predict: Callable[..., Any],
     follow: Follow,
@@ -131,7 +122,6 @@ def recipe(
     Args:
       model: trained in one run by gradients.
       config, spec: of the model.
-      hparams: default hyperparameters.
       likelihood: of whole sequences.
       predict: as ``vaex.core.Sequences``.
       follow: (key, variables, hparams, batch, steps) -> the means [b, steps, h, w, c] of frames after the last of ``batch["x"]``,
@@ -142,5 +132,5 @@ def recipe(
         "roll_outs": lambda *args: sequence_pictures.draw_roll_outs(follow, *args),
     }
     blocks = (Latents("free", spec.shape[0] * config.latent_dim),)
-    found = latent.single_stage(model, config, hparams, likelihood, figures, blocks)
+    found = latent.single_stage(model, config, likelihood, figures, blocks)
     return found._replace(sequences=Sequences(predict))

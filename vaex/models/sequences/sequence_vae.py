@@ -14,15 +14,14 @@ frame with flips -106.7, -278.6, -325.9; log-likelihood of a sequence -616.1 (K 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from vaex import nets
+from vaex.configuration import hparam, hyperparameters
 from vaex.core import Batch, Outcome, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models import latent
@@ -30,23 +29,16 @@ from vaex.models.sequences import _sequences as sequences
 from vaex.models.sequences._sequences import DEFAULTS, FRAMES, TINY, Config
 from vaex.models.sequences._state_space import Cell, PathPosterior, PathPrior, draw_path, follow_path
 from vaex.ops.threefry import unrolled
-from vaex.schedules import Schedule
+from vaex.schedules import Scalar
 
 __all__ = ["DEFAULTS", "FRAMES", "TINY", "Config", "HParams", "build"]
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(latent.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``sequence_vae``."""
 
-    Attributes:
-      beta: weight of the KL.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"beta": (0.0, math.inf)}
-
-    beta: Schedule | float = 1.0
+    beta: Scalar = hparam(1.0, low=0.0, doc="Weight of the KL.")
 
 
 def networks(
@@ -134,4 +126,4 @@ def build(config: Config, spec: Spec) -> Recipe:
     )
     model = latent.model(it, objective)
     model = model._replace(log_weights=log_weights) if frames.likelihood.density else model
-    return sequences.recipe(model, config, spec, HParams(), frames.likelihood, predict, follow)
+    return sequences.recipe(model, config, spec, frames.likelihood, predict, follow)

@@ -21,14 +21,13 @@ Result: 3,000 steps, test: log p of the frame 1, 5 and 10 ahead -40.1, -51.2, -5
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from vaex import distributions, nets
+from vaex.configuration import hparam, hyperparameters, option, options
 from vaex.core import Batch, Recipe
 from vaex.data.spec import Spec
 from vaex.errors import UserError
@@ -37,44 +36,26 @@ from vaex.models.sequences import _beliefs as beliefs
 from vaex.models.sequences import _sequences as sequences
 from vaex.models.sequences import _temporal_difference as td
 from vaex.models.sequences._sequences import DEFAULTS, FRAMES
-from vaex.schedules import Schedule
+from vaex.schedules import Scalar
 
 __all__ = ["DEFAULTS", "FRAMES", "TINY", "Config", "HParams", "build"]
 
 TINY: dict[str, Any] = sequences.TINY | {"max_jump": 2, "pairs": 2}
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(latent.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``td_vae``."""
 
-    Attributes:
-      beta: weight of KL(q_S || p_B).
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"beta": (0.0, math.inf)}
-
-    beta: Schedule | float = 5.0
+    beta: Scalar = hparam(5.0, low=0.0, doc="Weight of KL(q_S || p_B).")
 
 
-@dataclass(frozen=True)
+@options
 class Config(sequences.Config):
-    """What changes shapes or control flow; static.
+    """Options of ``td_vae``."""
 
-    Attributes:
-      max_jump: training's jumps are 1 to so many frames long.
-      pairs: of times that are drawn of each sequence.
-    """
-
-    max_jump: int = 10
-    pairs: int = 4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("max_jump", "pairs"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--{name}={getattr(self, name)}: expected at least 1")
+    max_jump: int = option(10, low=1, doc="Training's jumps are 1 to so many frames long.")
+    pairs: int = option(4, low=1, doc="Of times that are drawn of each sequence.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
@@ -130,4 +111,4 @@ def build(config: Config, spec: Spec) -> Recipe:
         )
 
     parts = beliefs.Parts(init_params, states, conditionals, frames, (length, d), r, config.max_jump, config.pairs)
-    return beliefs.recipe(parts, config, spec, HParams())
+    return beliefs.recipe(parts, config, spec)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from vaex import bounds, estimators
+from vaex.configuration import option, options
 from vaex.core import Batch, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
@@ -25,36 +25,26 @@ DRAWN, DRAWN_AT_ONCE = 512, 16  # samples per example of the picture
 Bound = Callable[[Any, jax.Array], jax.Array]  # hyperparameters and log weights [k, b] -> [b], nats
 
 
-@dataclass(frozen=True)
+@options
 class Config(gaussian.Sampled):
-    """What changes shapes or control flow; static.
+    """Options of ``importance``."""
 
-    Attributes:
-      num_samples: k, importance samples per example in training.
-      estimator: of the encoder's gradient; dreg (doubly reparameterized) keeps its signal as k grows, stl (sticking the
-        landing) has less variance but is biased for k > 1.
-    """
-
-    num_samples: int = 5
-    estimator: Literal["reparameterized", "dreg", "stl"] = "reparameterized"
+    num_samples: int = option(5, low=1, doc="K, importance samples per example in training.")
+    estimator: Literal["reparameterized", "dreg", "stl"] = option(
+        "reparameterized",
+        doc="Of the encoder's gradient; dreg (doubly reparameterized) keeps its signal as k grows, stl (sticking "
+        "the landing) has less variance but is biased for k > 1.",
+    )
 
 
-@dataclass(frozen=True)
+@options
 class GroupedConfig(Config):
-    """Of bounds over groups of samples.
+    """Of bounds over groups of samples."""
 
-    Attributes:
-      num_samples: k, importance samples per example in each group.
-      num_groups: m, groups of samples whose bounds are averaged; the decoder sees m k samples per example.
-    """
-
-    num_samples: int = 4
-    num_groups: int = 4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.num_groups < 1:
-            raise UserError(f"--num_groups={self.num_groups}: expected at least 1")
+    num_samples: int = option(4, low=1, doc="K, importance samples per example in each group.")
+    num_groups: int = option(
+        4, low=1, doc="M, groups of samples whose bounds are averaged; the decoder sees m k samples per example."
+    )
 
 
 def parts(config: Config, spec: Spec) -> Parts:
@@ -89,13 +79,12 @@ def weigh(
     return log_weights, jax.lax.stop_gradient(facts)
 
 
-def recipe(config: Config, spec: Spec, hparams: Any, name: str, bound: Bound, *, samples: int | None = None) -> Recipe:
+def recipe(config: Config, spec: Spec, name: str, bound: Bound, *, samples: int | None = None) -> Recipe:
     """The recipe of a model that is trained by one bound.
 
     Args:
       config: its ``num_samples`` are drawn, or ``samples`` where these are given.
       spec: of the data.
-      hparams: default hyperparameters.
       name: of the bound among the metrics.
       bound: hyperparameters and log weights [samples, b] -> [b], nats.
       samples: per example.
@@ -109,7 +98,7 @@ def recipe(config: Config, spec: Spec, hparams: Any, name: str, bound: Bound, *,
         return Outcome({"vae": -jnp.mean(value)}, variables.state, {name: value, **facts})
 
     model = latent.model(it, objective)
-    return latent.single_stage(model, config, hparams, it.likelihood, figures(model.log_weights, spec))
+    return latent.single_stage(model, config, it.likelihood, figures(model.log_weights, spec))
 
 
 def figures(

@@ -9,34 +9,23 @@ Result: digits, test: log-likelihood (K = 100) -84.3, -84.4 and -85.1; elbo -90.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
-import jax
-
 from vaex import bounds
+from vaex.configuration import hparam, hyperparameters
 from vaex.core import Recipe
 from vaex.data.spec import Spec
 from vaex.models import gaussian
 from vaex.models.tighter_bounds import _importance as importance
 from vaex.models.tighter_bounds._importance import TINY, Config
-from vaex.schedules import Schedule
+from vaex.schedules import Scalar
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(gaussian.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``ciwae``."""
 
-    Attributes:
-      mix: share of the elbo; the rest is the importance bound's.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"mix": (0.0, 1.0)}
-
-    mix: Schedule | float = 0.5
+    mix: Scalar = hparam(0.5, low=0.0, high=1.0, doc="Share of the elbo; the rest is the importance bound's.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
@@ -44,7 +33,6 @@ def build(config: Config, spec: Spec) -> Recipe:
     return importance.recipe(
         config,
         spec,
-        HParams(),
         "ciwae_bound",
         lambda hparams, weights: bounds.combined_importance_bound(weights, hparams.mix),
     )

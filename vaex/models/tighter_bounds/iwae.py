@@ -24,5 +24,5 @@ __all__ = ["TINY", "Config", "HParams", "build"]
 def build(config: Config, spec: Spec) -> Recipe:
     """The recipe for data of this spec."""
     return importance.recipe(
-        config, spec, HParams(), "importance_bound", lambda hparams, weights: bounds.importance_bound(weights)
+        config, spec, "importance_bound", lambda hparams, weights: bounds.importance_bound(weights)
     )

@@ -34,4 +34,4 @@ def build(config: Config, spec: Spec) -> Recipe:
         return bounds.mean_importance_bound(log_weights.reshape(config.num_groups, -1, *log_weights.shape[1:]))
 
     samples = config.num_groups * config.num_samples
-    return importance.recipe(config, spec, HParams(), "miwae_bound", bound, samples=samples)
+    return importance.recipe(config, spec, "miwae_bound", bound, samples=samples)

@@ -56,4 +56,4 @@ def build(config: Config, spec: Spec) -> Recipe:
 
     model = latent.model(it, objective, params=params)._replace(init=init)
     figures = importance.figures(model.log_weights, spec)
-    return latent.single_stage(model, config, HParams(), it.likelihood, figures)
+    return latent.single_stage(model, config, it.likelihood, figures)

@@ -10,35 +10,27 @@ Result: digits, test: log-likelihood (K = 100) -84.4, -84.4 and -85.1; the bound
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 
 from vaex import bounds
+from vaex.configuration import hparam, hyperparameters
 from vaex.core import Recipe
 from vaex.data.spec import Spec
 from vaex.models import gaussian
 from vaex.models.tighter_bounds import _importance as importance
 from vaex.models.tighter_bounds._importance import TINY, Config
-from vaex.schedules import Schedule
+from vaex.schedules import Scalar
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
 
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True)
+@hyperparameters
 class HParams(gaussian.HParams):
-    """What scales something; traced.
+    """Hyperparameters of ``renyi_vae``."""
 
-    Attributes:
-      alpha: order of the divergence.
-    """
-
-    RANGES: ClassVar[dict[str, tuple[float, float]]] = {"alpha": (-math.inf, math.inf)}
-
-    alpha: Schedule | float = 0.5
+    alpha: Scalar = hparam(0.5, doc="Order of the divergence.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
@@ -47,5 +39,5 @@ def build(config: Config, spec: Spec) -> Recipe:
     def bound(hparams: Any, log_weights: jax.Array) -> jax.Array:
         return bounds.renyi_bound(log_weights, hparams.alpha)
 
-    recipe = importance.recipe(config, spec, HParams(), "renyi_bound", bound)
-    return recipe._replace(figures=importance.figures(recipe.log_weights, spec, {"Renyi bound": bound}))
+    recipe = importance.recipe(config, spec, "renyi_bound", bound)
+    return recipe._replace(figures=importance.figures(recipe.model.log_weights, spec, {"Renyi bound": bound}))

@@ -1,0 +1,232 @@
+"""The text of options and hyperparameters: what a command line says, and how a value is written back.
+
+The grammar is the command line's: ``500x500`` a tuple, ``0:8`` or ``1,5`` seeds, ``1,4,ramp:0:4:5000`` values of a
+hyperparameter.
+"""
+
+from __future__ import annotations
+
+import math
+import typing
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
+
+from vaex.configuration.declare import Field, check_option, plain_kind
+from vaex.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from vaex.schedules import Schedule
+
+MOST_SEEDS = 65536  # far beyond any population; 0:1e9, typed by mistake, must not fill the memory
+
+
+def write(value: Any) -> str:
+    """The text of a value; of a number the shortest that stands for the same float32, so that 1e-3 and 0.001 are one value.
+
+    Example:
+      >>> write(0.001), write(1.0), write((500, 500)), write(None)
+      ('0.001', '1', '500x500', 'none')
+    """
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return _write_schedule(value)  # type: ignore[arg-type]
+    if isinstance(value, tuple):
+        return "x".join(map(str, value))
+    if value is None:
+        return "none"
+    if callable(value):
+        return dotted_name(value)
+    return _write_number(value) if isinstance(value, float) else str(value)
+
+
+def write_hyperparameter(field: Field, value: Any) -> str:
+    """The text of a hyperparameter's value; the number that means "off" where it is None.
+
+    Example:
+      >>> from vaex.configuration.declare import Declaration
+      >>> write_hyperparameter(Field("clip_norm", float | None, None, Declaration(off=math.inf)), None)
+      'inf'
+    """
+    off = field.declaration.off
+    return write(float(off) if value is None and off is not None else _as_float(value))
+
+
+def hyperparameter_texts(hparams: Any) -> dict[str, str]:
+    """Hyperparameter -> the text of its value."""
+    from vaex.configuration.declare import fields
+
+    return {name: write_hyperparameter(field, getattr(hparams, name)) for name, field in fields(type(hparams)).items()}
+
+
+def _as_float(value: Any) -> Any:
+    return float(value) if isinstance(value, int) else value
+
+
+def _write_schedule(schedule: Schedule) -> str:
+    start, stop, begin, length, period, cosine = (float(number) for number in schedule)  # type: ignore[arg-type]
+    if start == stop:
+        return _write_number(start)
+    if period:
+        return ":".join(["cycle", *map(_write_number, (start, stop, period, float(f"{length / period:.6g}")))])
+    numbers = (start, stop, length, begin) if begin else (start, stop, length)
+    return ":".join(["cosine" if cosine else "ramp", *map(_write_number, numbers)])
+
+
+def _write_number(value: float) -> str:
+    import numpy as np
+
+    return str(np.float32(value)).removesuffix(".0")
+
+
+def dotted_name(function: Any) -> str:
+    """Module and name of a function, by which config.json records it."""
+    return f"{function.__module__}.{function.__qualname__}"
+
+
+def read_option(field: Field, text: str) -> Any:
+    """The value of an option's text.
+
+    Raises: UserError that says what was expected.
+    Example:
+      >>> from vaex.configuration.declare import Declaration
+      >>> read_option(Field("hidden", tuple[int, ...], (), Declaration(low=1)), "500x500")
+      (500, 500)
+    """
+    name, kind = field.name, plain_kind(field.kind)
+    if kind is not field.kind and text.lower() == "none" and type(None) in typing.get_args(field.kind):
+        return None
+    if name == "seeds":
+        return read_seeds(text)
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        choices = {str(choice): choice for choice in arguments}
+        if text not in choices:
+            raise UserError(f"--{name}={text}: {nearest(text, choices)}{_one_value(text)}")
+        return choices[text]
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise UserError(f"--{name}={text}: expected true or false")
+        return text.lower() == "true"
+    try:
+        if origin is tuple:
+            return tuple(arguments[0](part) for part in text.split("x")) if text else ()
+        value = kind(text)
+    except ValueError:
+        example = {int: "a whole number", float: "a number"}.get(kind, "whole numbers joined by x, such as 500x500")
+        raise UserError(f"--{name}={text}: expected {example}{_one_value(text)}") from None
+    if kind is float and not math.isfinite(value):
+        raise UserError(f"--{name}={text}: expected a finite number")
+    check_option(field, value)
+    return value
+
+
+def _one_value(text: str) -> str:
+    return "; only hyperparameters and --seeds take several values" if "," in text else ""
+
+
+def read_seeds(text: str) -> tuple[int, ...]:
+    """Seeds from ``0``, ``1,5`` or ``0:8``.
+
+    Example:
+      >>> read_seeds("0:3,7")
+      (0, 1, 2, 7)
+    """
+    seeds: list[int] = []
+    try:
+        for part in text.split(","):
+            first, colon, last = part.partition(":")
+            span = range(int(first), int(last) if colon else int(first) + 1)
+            if len(seeds) + len(span) > MOST_SEEDS:
+                raise UserError(f"--seeds={text}: expected at most {MOST_SEEDS} seeds in one run")
+            seeds.extend(span)
+    except UserError:
+        raise
+    except (ValueError, OverflowError):
+        raise UserError(f"--seeds={text}: expected whole numbers, as 0:8 (0 to 7) or 1,5") from None
+    check_seeds(seeds, text)
+    return tuple(seeds)
+
+
+def check_seeds(seeds: typing.Sequence[int], text: str) -> None:
+    """Raise UserError, which shows ``text``, unless the seeds are different and each fits 32 bits."""
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0 or max(seeds) >= 2**32:
+        raise UserError(f"--seeds={text}: expected at least one seed, all different, each from 0 to 2^32 - 1")
+
+
+def read_hyperparameter(field: Field, text: str) -> tuple[Any, ...]:
+    """The values of a hyperparameter's text: a number or a ``Schedule`` each, None where it is switched off.
+
+    Args:
+      field: the hyperparameter.
+      text: one value or several, joined by commas.
+    Raises: UserError for a value that can't be read or used, or one that stands twice.
+    Example:
+      >>> from vaex.configuration.declare import Declaration
+      >>> beta = Field("beta", float, 1.0, Declaration())
+      >>> [write(value) for value in read_hyperparameter(beta, "1,4.0,ramp:0:4:5e3")]
+      ['1', '4', 'ramp:0:4:5000']
+    """
+    values = tuple(_read_value(field, part.strip(), text) for part in text.split(","))
+    keys = [write_hyperparameter(field, value) for value in values]
+    if len(set(keys)) < len(keys):
+        raise UserError(f"--{field.name}={text}: a value stands twice; give each once, and --seeds for repetitions")
+    return values
+
+
+def _read_value(field: Field, part: str, text: str) -> Any:
+    import numpy as np
+
+    from vaex import schedules
+
+    try:
+        with np.errstate(over="ignore"):  # what overflows float32 is refused below
+            schedule = schedules.parse(part)
+    except ValueError as error:
+        raise UserError(f"--{field.name}={text}: {error}; several values are joined by commas") from None
+    numbers, off = np.asarray(schedule, np.float64), field.declaration.off
+    is_constant = bool(numbers[0] == numbers[1])
+    if off is not None and is_constant and numbers[0] == off:
+        return None
+    if not np.all(np.isfinite(numbers)):
+        raise UserError(f"--{field.name}={text}: expected finite numbers")
+    low, high = field.declaration.low, field.declaration.high
+    if not all(np.float32(low) <= np.float32(value) <= np.float32(high) for value in numbers[:2]):
+        expected = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+        raise UserError(f"--{field.name}={text}: expected values {expected}")
+    return float(write(float(numbers[0]))) if is_constant and ":" not in part else schedule
+
+
+def option_to_json(value: Any) -> Any:
+    """An option's value as JSON: tuples as lists, functions by their dotted names."""
+    if isinstance(value, tuple):
+        return list(value)
+    return dotted_name(value) if callable(value) else value
+
+
+def hyperparameter_to_json(value: Any) -> Any:
+    """A hyperparameter's value as JSON: None, a number, or the fields of a schedule that moves.
+
+    Example:
+      >>> from vaex.schedules import ramp
+      >>> hyperparameter_to_json(4), hyperparameter_to_json(ramp(0.0, 4.0, 100))["stop"]
+      (4.0, 4.0)
+    """
+    if value is None:
+        return None
+    if not hasattr(value, "_asdict"):
+        return float(write(float(value)))
+    schedule = {name: float(number) for name, number in value._asdict().items()}
+    return float(write(schedule["start"])) if schedule["start"] == schedule["stop"] else schedule
+
+
+def hyperparameter_from_json(value: Any) -> Any:
+    """A hyperparameter's value from JSON: a number, None, or the fields of a ``Schedule``.
+
+    Raises: KeyError or TypeError for a mapping that is no schedule, ValueError for a number that is none.
+    """
+    if isinstance(value, Mapping):
+        import numpy as np
+
+        from vaex.schedules import Schedule
+
+        return Schedule(**{name: np.float32(number) for name, number in value.items()})
+    return value if value is None else float(value)

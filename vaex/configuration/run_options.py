@@ -1,0 +1,132 @@
+"""The options that every run has, whatever its model: of the run, of its data and of its evaluation."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from vaex.configuration.declare import option, options
+
+MOST_STEPS = 2**31 - 1  # compiled programs count in int32
+
+
+@options
+class RunOptions:
+    """The run."""
+
+    model: str = option("", doc="A name from the list above, or a module of your own such as my_package.my_module.")
+    steps: int | None = option(
+        None,
+        low=1,
+        high=MOST_STEPS,
+        doc="How many steps to train in all; by default the model's own choice. A finished run continues with a "
+        "larger number.",
+    )
+    epochs: float | None = option(None, doc="The number of steps in passes over the training data.")
+    batch_size: int | None = option(
+        None, low=1, high=MOST_STEPS, doc="Examples per step; by default the model's own choice."
+    )
+    seeds: tuple[int, ...] = option(
+        (0,),
+        low=0,
+        high=2**32 - 1,
+        doc="Seeds of initialisation and noise; several make a population, as 0:8 (0 to 7) or 1,5.",
+    )
+    out: str | None = option(
+        None, doc="The run directory; by default runs/MODEL-DATASET-HASH. The same command continues a stopped run."
+    )
+    overwrite: bool = option(False, doc="Start again where the run directory already holds a run.")
+    log_every: int = option(100, low=1, high=MOST_STEPS, doc="Steps per row of metrics.jsonl.")
+    checkpoint_every: int | None = option(
+        None, low=1, high=MOST_STEPS, doc="Steps between checkpoints; by default about one a minute."
+    )
+    devices: int | None = option(None, low=1, high=MOST_STEPS, doc="How many devices to use; by default all.")
+    coordinator_address: str | None = option(
+        None,
+        doc="HOST:PORT of the first of several processes that train one run, or auto on a cluster that announces it.",
+    )
+    num_processes: int | None = option(None, low=1, high=MOST_STEPS, doc="How many processes there are.")
+    process_id: int | None = option(
+        None,
+        low=0,
+        high=MOST_STEPS,
+        doc="Which of them this is, from 0; each reads its share of a batch, the first one writes the run.",
+    )
+    population_strategy: Literal["auto", "vmap", "members"] = option(
+        "auto", doc="Members at once (vmap) or one after the other (members)."
+    )
+    compile_cache: str = option(
+        "auto",
+        doc="Where compiled programs are kept for the next start: auto (the user's cache folder, or $VAEX_CACHE), off, or a "
+        "folder.",
+    )
+    profile: bool = option(
+        False, doc="Trace some steps into the run directory, for xprof or perfetto, and print the time of each op."
+    )
+
+
+@options
+class DataOptions:
+    """The data."""
+
+    dataset: str | None = option(
+        None,
+        doc="A name from the list above, or your own PATH.npz, PATH.npy or folder of images; by default the model's choice.",
+    )
+    data_seed: int = option(0, low=0, high=2**64 - 1, doc="Seed of the order of examples, which all members share.")
+    data_dir: str | None = option(None, doc="Where data sets that are ready to read live.")
+    manual_dir: str | None = option(None, doc="Where original files lie that you downloaded yourself.")
+    binarize: Literal["auto", "none", "dynamic", "threshold"] = option(
+        "auto", doc="Grey values to 0 and 1; dynamic draws anew at each step, auto does so for a bernoulli likelihood."
+    )
+    dequantize: Literal["none", "uniform"] = option(
+        "none",
+        doc="Add uniform noise within a level, so that densities bound the likelihood of 8-bit data.",
+    )
+    flip: bool = option(False, doc="Flip training images from left to right half of the time.")
+    crop: int = option(
+        0, low=0, high=MOST_STEPS, unit="pixels", doc="Move training images at random by at most so much; 0 is off."
+    )
+    image_size: tuple[int, ...] | None = option(
+        None,
+        low=1,
+        doc="Size to which images of a folder, of celeb_a, dsprites, shapes3d or tfds:NAME are cut and resized, as "
+        "64 or 64x48 (height x width); size at which sprites are drawn.",
+    )
+    sequence_length: int | None = option(
+        None, low=1, high=MOST_STEPS, doc="Frames of bouncing_sprites and rotating_sprites; by default 16."
+    )
+    labels: int | None = option(
+        None,
+        low=1,
+        high=MOST_STEPS,
+        doc="How many training examples keep their label, equally many of each class; by default all.",
+    )
+    labelled_per_batch: int | None = option(
+        None,
+        low=1,
+        high=MOST_STEPS,
+        doc="How many examples of each batch are labelled ones, where --labels is given; by default half.",
+    )
+    memory: Literal["auto", "device", "host"] = option(
+        "auto",
+        doc="Where training data is kept; host streams it to the device ahead of use, with the same numbers; auto "
+        "does so where it would take more than 40% of the memory that is free.",
+    )
+
+
+@options
+class EvaluationOptions:
+    """The evaluation at the end of the run."""
+
+    eval_split: Literal["test", "validation"] = option(
+        "test", doc="Which examples; choose settings on validation, read test once."
+    )
+    eval_images: int = option(
+        1000, low=1, high=MOST_STEPS, doc="How many of them the importance-weighted log-likelihood uses."
+    )
+    eval_samples: int = option(100, low=1, high=MOST_STEPS, doc="Importance samples K per example.")
+    show: Literal["mean", "sample"] = option("mean", doc="Draw the likelihood's mean, or a sample from it.")
+    figures: bool = option(True, doc="Draw figures.")
+
+
+GROUPS: tuple[tuple[str, type], ...] = (("run", RunOptions), ("data", DataOptions), ("evaluation", EvaluationOptions))

@@ -1,0 +1,195 @@
+"""config.json, which holds all that rebuilding a run takes: its one writer, its one reader, and the way back to settings.
+
+``identity`` in it is what may not change when a run continues; from it the name of the run directory is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pathlib
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import vaex
+from vaex import models
+from vaex.configuration.declare import fields
+from vaex.configuration.grammar import (
+    hyperparameter_from_json,
+    hyperparameter_to_json,
+    option_to_json,
+    write,
+)
+from vaex.configuration.run_options import DataOptions, EvaluationOptions, RunOptions
+from vaex.configuration.settings import Member, Settings, varied
+from vaex.data.spec import Spec
+from vaex.errors import UserError
+from vaex.files import read_json, write_json
+
+DATA = ("data_seed", "binarize", "dequantize")
+WHERE_SET = (  # data options that count where they are set
+    "flip", "crop", "image_size", "sequence_length", "labels", "labelled_per_batch",
+)  # fmt: skip
+ADDED = ("num_training_examples",)  # to Spec, after runs had been written
+
+
+def identity(settings: Settings) -> dict[str, Any]:
+    """What may not change when a run continues: everything that its numbers depend on, but for how long it runs."""
+    dataset = settings.data.dataset or ""
+    is_file = dataset.lower().endswith((".npz", ".npy")) or "/" in dataset
+    name = pathlib.Path(dataset).stem if is_file and not dataset.startswith("tfds:") else dataset
+    where_set = {key: option_to_json(getattr(settings.data, key)) for key in WHERE_SET}
+    return {
+        "model": settings.model,
+        "dataset": name,
+        **{key: getattr(settings.data, key) for key in DATA},
+        **{key: value for key, value in where_set.items() if value},
+        "batch_size": settings.run.batch_size,
+        "config": {name: option_to_json(getattr(settings.config, name)) for name in fields(type(settings.config))},
+        "members": [
+            {
+                "seed": member.seed,
+                "hparams": {
+                    name: hyperparameter_to_json(getattr(member.hparams, name)) for name in fields(type(member.hparams))
+                },
+            }
+            for member in settings.members
+        ],
+    }
+
+
+def digest(value: Any) -> str:
+    """Eight hexadecimal digits that stand for a JSON value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def run_directory(settings: Settings) -> pathlib.Path:
+    """``--out``, or runs/MODEL-DATASET-HASH."""
+    if settings.run.out:
+        return pathlib.Path(settings.run.out).expanduser()
+    identified = identity(settings)
+    dataset = identified["dataset"].replace(":", "_").replace("/", "_")
+    return pathlib.Path("runs") / f"{identified['model']}-{dataset}-{digest(identified)}"
+
+
+def write_config(path: pathlib.Path, settings: Settings, spec: Spec, strategy: str) -> None:
+    """Write config.json.
+
+    Args:
+      path: of the file.
+      settings: of the run, resolved.
+      spec: of its data.
+      strategy: how its population runs, which may not change either.
+    """
+    content = {
+        "vaex": vaex.__version__,
+        "identity": identity(settings),
+        "data": {"path": settings.data.dataset, **spec._asdict()},
+        "population_strategy": strategy,
+    }
+    write_json(path, content)
+
+
+def read_config(path: pathlib.Path) -> dict[str, Any]:
+    """Return the content of a run's config.json.
+
+    Raises: UserError where it cannot be read, or is not the config.json of a run.
+    """
+    try:
+        content = read_json(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); --overwrite starts the run again") from None
+    if not is_run(content):
+        raise UserError(f"{path}: is not the config.json of a vaex run; choose another directory")
+    return content
+
+
+def is_run(content: Any) -> bool:
+    """Whether the content of some config.json describes a run."""
+    needed = {"model", "dataset", *DATA, "batch_size", "config", "members"}
+    try:
+        identified = isinstance(content["data"]["data_hash"], str) and needed <= set(content["identity"])
+        return identified and len(grid(content["identity"]["members"])) > 0
+    except (KeyError, TypeError, IndexError, AttributeError):
+        return False
+
+
+def read_spec(content: Mapping[str, Any]) -> Spec:
+    """The ``Spec`` in the content of a config.json; what earlier versions did not store has its default.
+
+    Raises: KeyError for a field that is missing.
+    """
+    names = (name for name in Spec._fields if name in content["data"] or name not in ADDED)
+    stored = ((name, content["data"][name]) for name in names)
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in stored}
+    return Spec(**values)
+
+
+def restore_settings(identified: Mapping[str, Any]) -> Settings:
+    """Settings from the ``identity`` in a config.json, for loading the run.
+
+    Raises: UserError for a run whose model has fields that this version of it lacks.
+    """
+    module = models.module(identified["model"])
+    options, hparams = fields(module.Config), fields(module.HParams)
+    given = {*identified["config"], *(name for member in identified["members"] for name in member["hparams"])}
+    if unknown := given - {*options, *hparams}:
+        raise UserError(
+            f"{identified['model']}: this version lacks {', '.join(sorted(unknown))}, which the run was made with; load it with "
+            "the version that config.json names"
+        )
+    values = {
+        name: tuple(value) if typing.get_origin(options[name].kind) is tuple else value
+        for name, value in identified["config"].items()
+    }
+    members = tuple(
+        Member(
+            member["seed"],
+            module.HParams(**{name: hyperparameter_from_json(value) for name, value in member["hparams"].items()}),
+        )
+        for member in identified["members"]
+    )
+    stored: dict[str, Any] = {name: identified[name] for name in (*DATA, *WHERE_SET) if name in identified}
+    if "image_size" in stored:
+        stored["image_size"] = tuple(stored["image_size"])
+    run = RunOptions(model=identified["model"], batch_size=identified["batch_size"])
+    data = DataOptions(identified["dataset"], **stored)
+    config = module.Config(**values)
+    return Settings(identified["model"], module, run, data, EvaluationOptions(), config, members, varied(members), {})
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The fields in which two identities differ, each as ``name: old -> new``.
+
+    Example:
+      >>> differences({"a": 1, "config": {"b": 2}}, {"a": 1, "config": {"b": 3}})
+      ['b: 2 -> 3']
+    """
+    changed: list[str] = []
+    for key in [*old, *(key for key in new if key not in old)]:
+        before, after = old.get(key), new.get(key)
+        if before == after:
+            continue
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            changed += differences(before, after)
+        elif key == "members" and isinstance(before, Sequence) and isinstance(after, Sequence):
+            old_grid, new_grid = grid(before), grid(after)
+            names = [*old_grid, *(name for name in new_grid if name not in old_grid)]
+            pairs = ((name, old_grid.get(name), new_grid.get(name)) for name in names)
+            changed += [f"{name}: {was} -> {now}" for name, was, now in pairs if was != now]
+        else:
+            changed.append(f"{key}: {before} -> {after}")
+    return changed
+
+
+def grid(members: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """A population in few words: "seeds", and each hyperparameter with its values, as a command line has them."""
+    seeds = dict.fromkeys(str(member["seed"]) for member in members)
+    names = dict.fromkeys(name for member in members for name in member["hparams"])
+    texts = {name: dict.fromkeys(_text(member["hparams"].get(name)) for member in members) for name in names}
+    return {"seeds": ",".join(seeds), **{name: ",".join(values) for name, values in texts.items()}}
+
+
+def _text(value: Any) -> str:
+    return "off" if value is None else write(hyperparameter_from_json(value))
