@@ -1,7 +1,7 @@
-"""Draws the figure records of ``vaex.core`` to PNG files.
+"""Drawing of figure records (``vaex.plots.records``) to PNG files.
 
-matplotlib is imported when the first figure is drawn, and only its object-oriented interface is used: no global state
-is changed, so that figures can be drawn in several threads and beside a user's own plots.
+matplotlib is imported when the first figure is drawn. Only its object-oriented interface is used, which changes no global state:
+figures can be drawn in several threads, and beside a user's own plots.
 """
 
 from __future__ import annotations
@@ -9,31 +9,27 @@ from __future__ import annotations
 import io
 import os
 import pathlib
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from vaex.files import atomic_path
-from vaex.plots.records import Bars, Curves, Grid, Scatter
+from vaex.plots.records import Bars, Chart, Curves, FigureRecord, Grid, Scatter
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    import matplotlib.figure
 
-__all__ = ["draw", "save"]
-
-Chart = Curves | Bars | Scatter
+__all__ = ["Bars", "Chart", "Curves", "FigureRecord", "Grid", "Scatter", "draw", "save"]
 
 
-def draw(figure: Grid | Chart | Sequence[Chart]) -> Figure:
-    """Draws a figure record.
+def draw(figure: FigureRecord) -> matplotlib.figure.Figure:
+    """Draw a figure record with matplotlib.
 
-    A ``Grid`` is drawn with every value as a square block of pixels: one channel in grey, three or more as the first
-    three in RGB, two as the first in grey. Values are clipped to [0, 1]; an image that is NaN throughout is an empty
-    place, and a single value that is not finite is drawn in red. In ``Curves``, what is not finite is a gap. ``Bars``
-    stand in the order given. Labels are plain text: ``$`` and ``_`` have no special meaning.
+    Every value of a ``Grid`` becomes a square block of pixels: one channel in grey, three or more as the first three in
+    RGB, two as the first in grey. Values are clipped to [0, 1]. A single value that is not finite is drawn in red, and an
+    image that is NaN throughout is left white.
 
     Args:
-      figure: a record, or a sequence of ``Curves``, ``Bars`` and ``Scatter``, which become panels of one picture.
-    Returns: a matplotlib figure with an Agg canvas; ``save`` writes it.
+      figure: a record, or a sequence of ``Curves``, ``Bars`` and ``Scatter``, which become panels of one figure.
+    Returns: a figure of matplotlib with an Agg canvas.
     Raises: ValueError where there is nothing to draw or shapes disagree; TypeError for anything but a figure record.
     Example:
       >>> drawn = draw(Bars([1.5, 0.25], labels=("z1", "z0"), y_label="KL (nats)"))
@@ -47,22 +43,21 @@ def draw(figure: Grid | Chart | Sequence[Chart]) -> Figure:
         return draw_grid(figure)
     panels = _panels(figure)
     if not panels:
-        raise ValueError("draw: expected at least one figure, got an empty sequence; leave the picture out")
+        raise ValueError("draw: expected at least one figure, got an empty sequence; leave the figure out")
     return draw_panels(panels)
 
 
-def save(figure: Grid | Chart | Sequence[Chart], path: str | os.PathLike[str]) -> pathlib.Path:
-    """Draws a figure record into a PNG file, whole or not at all.
+def save(figure: FigureRecord, path: str | os.PathLike[str]) -> pathlib.Path:
+    """Draw a figure record into a PNG file, atomically.
 
-    The picture is rendered first, written beside its destination and then moved there in one operation, so that neither
-    a failure nor a reader at the wrong moment meets half a file. Equal records give equal bytes. Missing folders are
-    made.
+    The figure is rendered first, written beside its destination and then moved there in one operation: no failure and no
+    concurrent reader meets half a file. Equal records give equal bytes. Missing folders are created.
 
     Args:
       figure: as for ``draw``.
       path: a file name that ends in ``.png``; an existing file is replaced.
     Returns: the path.
-    Raises: as ``draw``; ValueError for another ending; OSError where the folder cannot be written.
+    Raises: as ``draw``; ValueError for another file type; OSError where the folder cannot be written.
     Example:
       >>> import tempfile
       >>> with tempfile.TemporaryDirectory() as folder:
@@ -82,8 +77,8 @@ def save(figure: Grid | Chart | Sequence[Chart], path: str | os.PathLike[str]) -
     return path
 
 
-def _panels(figure: Any) -> list[Chart]:
-    """The charts of ``figure``; records are tuples themselves, so they are told apart first."""
+def _panels(figure: FigureRecord) -> list[Chart]:
+    """Return the charts of ``figure``; a record is a tuple itself, so it is tested for first."""
     if isinstance(figure, Chart):
         return [figure]
     panels: list[Any] = list(figure) if type(figure) in (list, tuple) else [figure]
@@ -91,6 +86,6 @@ def _panels(figure: Any) -> list[Chart]:
         if not isinstance(panel, Chart):
             raise TypeError(
                 f"draw: got {type(panel).__name__}, expected Grid, Curves, Bars, Scatter or a list of the last three; "
-                "draw each Grid as a picture of its own"
+                "draw each Grid in a figure of its own"
             )
     return panels

@@ -1,24 +1,30 @@
-"""Curves, bars and points, alone or as panels of one picture. Legends stand outside the axes, where no data are."""
+"""Curves, bars and points, alone or as panels of one figure. Legends stand outside the axes, where no data are."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from vaex.plots import style
 from vaex.plots.checks import check_chart
-from vaex.plots.records import Bars, Curves, Scatter
+from vaex.plots.records import Bars, Chart, Curves, Scatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
+
+    Legend = tuple[list[Line2D], list[str]]  # handles, and the name of each
 
 LEGEND_LINE = 22  # pixels per entry of a legend; where lines are too many for it, every second, third, ... is named
+UNLABELLED = "#cbd2d9"
 
 
-def draw_panels(panels: list[Any]) -> Figure:
-    """Draws charts side by side, up to three in a row; see ``vaex.plots.draw``.
+def draw_panels(panels: Sequence[Chart]) -> Figure:
+    """Draw charts side by side, up to three in a row; see ``vaex.plots.draw``.
 
     Panels of curves with the same names share one legend.
 
@@ -34,19 +40,17 @@ def draw_panels(panels: list[Any]) -> Figure:
     columns = count if count <= 3 else 2 if count == 4 else 3
     rows = -(-count // columns)
     width, height = _panel_size(panels[0]) if count == 1 else (500, 360)
-    several = [at for at, panel in enumerate(panels) if isinstance(panel, Curves) and len(panel.lines) > 1]
-    shared = several if len(several) > 1 and len({tuple(panels[at].lines) for at in several}) == 1 else []
+    shared = _with_shared_legend(panels)
     legends = [_legend_width(panel) for panel in panels]
-    own = [0 if at in shared else width for at, width in enumerate(legends)]
-    beside = sum(max(own[column::columns]) for column in range(columns)) + max(
-        (legends[at] for at in shared), default=0
-    )
+    beside_panels = [0 if at in shared else width for at, width in enumerate(legends)]
+    beside = sum(max(beside_panels[column::columns]) for column in range(columns))
+    beside += max((legends[at] for at in shared), default=0)
     figure = style.new_figure(columns * width + beside, rows * height, layout="constrained")
     layout: Any = figure.get_layout_engine()
     layout.set(w_pad=10 / style.DPI, h_pad=10 / style.DPI, wspace=0.03, hspace=0.05)
     for position, panel in enumerate(panels):
         axes = figure.add_subplot(rows, columns, position + 1)
-        style.dress(axes, title=panel.title, x_label=panel.x_label, y_label=panel.y_label)
+        style.style_axes(axes, title=panel.title, x_label=panel.x_label, y_label=panel.y_label)
         handles, labels = _DRAWERS[type(panel)](axes, panel, width)
         if position not in shared:
             _add_legend(axes, handles, labels, height - 60, loc="upper left", bbox_to_anchor=(1.01, 1.0))
@@ -55,22 +59,29 @@ def draw_panels(panels: list[Any]) -> Figure:
     return figure
 
 
-def _panel_size(panel: Any) -> tuple[int, int]:
-    """Pixels of a chart that is alone in its picture, without its legend."""
+def _with_shared_legend(panels: Sequence[Chart]) -> list[int]:
+    """Return the positions of panels of curves that share one legend: all that have several lines, if their names agree."""
+    names = {at: tuple(panel.lines) for at, panel in enumerate(panels) if isinstance(panel, Curves)}
+    several = {at: lines for at, lines in names.items() if len(lines) > 1}
+    return list(several) if len(several) > 1 and len(set(several.values())) == 1 else []
+
+
+def _panel_size(panel: Chart) -> tuple[int, int]:
+    """Width and height in pixels of a chart that is alone in its figure, without its legend."""
     if isinstance(panel, Bars):
         return int(np.clip(140 + 44 * len(np.asarray(panel.heights)), 560, 1500)), 480
     return (780, 720) if isinstance(panel, Scatter) else (920, 540)
 
 
-def _legend_width(panel: Any) -> int:
-    """Pixels that a legend needs beside the axes."""
+def _legend_width(panel: Chart) -> int:
+    """Width in pixels that a legend needs beside the axes."""
     if isinstance(panel, Curves) and len(panel.lines) > 1:
         return style.text_size(map(str, panel.lines), style.TICK)[0] + 84
     return 120 if isinstance(panel, Scatter) and panel.labels is not None else 0
 
 
-def _add_legend(place: Any, handles: list[Any], labels: list[str], height: int, **where: Any) -> None:
-    """A legend beside ``place``, a figure or axes, that is at most ``height`` pixels high."""
+def _add_legend(parent: Figure | Axes, handles: list[Line2D], labels: list[str], height: int, **position: Any) -> None:
+    """Add a legend beside ``parent``, at most ``height`` pixels high."""
     if not labels:
         return
     room = max(2, height // LEGEND_LINE)
@@ -78,16 +89,16 @@ def _add_legend(place: Any, handles: list[Any], labels: list[str], height: int, 
     title = f"{len(labels[::every])} of {len(labels)}, in order" if every > 1 else None
     look = {"fontsize": style.TICK, "title_fontsize": style.TICK, "labelcolor": style.INK, "frameon": False}
     space = {"borderaxespad": 0.3, "handlelength": 1.4, "labelspacing": 0.35, "alignment": "left"}
-    legend = place.legend(handles[::every], labels[::every], title=title, **look, **space, **where)
+    legend = parent.legend(handles[::every], labels[::every], title=title, **look, **space, **position)
     legend.get_title().set_color(style.MUTED)
     for text in legend.get_texts():
         text.set_parse_math(False)
-    for handle in legend.legend_handles:
-        handle.set_linewidth(2.0)
+    for line in legend.get_lines():
+        line.set_linewidth(2.0)
 
 
-def _draw_curves(axes: Axes, curves: Curves, panel_width: int) -> tuple[list[Any], list[str]]:
-    """Lines, thinner the more there are; a value between two gaps is a dot."""
+def _draw_curves(axes: Axes, curves: Curves, panel_width: int) -> Legend:
+    """Draw lines, thinner the more there are; a value between two gaps is a dot."""
     count = len(curves.lines)
     x = np.asarray(curves.x, np.float64)
     weight = 1.6 if count <= 4 else 1.2 if count <= 10 else 0.9
@@ -106,12 +117,12 @@ def _draw_curves(axes: Axes, curves: Curves, panel_width: int) -> tuple[list[Any
             axes.plot(x[alone], y[alone], color=color, linestyle="", marker="o", markersize=2.5 + weight)
     axes.margins(x=0.01, y=0.06)
     if nothing:
-        _say(axes, "no finite values")
+        _write_centred(axes, "no finite values")
     return (handles, [str(name) for name in curves.lines]) if count > 1 else ([], [])
 
 
-def _draw_bars(axes: Axes, bars: Bars, panel_width: int) -> tuple[list[Any], list[str]]:
-    """One colour; wide labels are turned, and of many only every second, third, ... is written."""
+def _draw_bars(axes: Axes, bars: Bars, panel_width: int) -> Legend:
+    """Draw bars of one colour; wide labels are turned, and of many only every second, third, ... is written."""
     heights = _finite(bars.heights)
     count = len(heights)
     positions = np.arange(count)
@@ -137,8 +148,8 @@ def _draw_bars(axes: Axes, bars: Bars, panel_width: int) -> tuple[list[Any], lis
     return [], []
 
 
-def _draw_scatter(axes: Axes, scatter: Scatter, panel_width: int) -> tuple[list[Any], list[str]]:
-    """Points in the order given, so that no label covers all others; equal units where the ranges are alike."""
+def _draw_scatter(axes: Axes, scatter: Scatter, panel_width: int) -> Legend:
+    """Draw points in the order given, so that no label covers all others; equal units where the ranges are alike."""
     points = _finite(scatter.points)
     there = np.isfinite(points).all(axis=1)
     count = max(1, int(there.sum()))
@@ -150,17 +161,17 @@ def _draw_scatter(axes: Axes, scatter: Scatter, panel_width: int) -> tuple[list[
         labels = np.asarray(scatter.labels)
         known = [int(label) for label in np.unique(labels) if label >= 0]
         table = dict(zip(known, style.colors(len(known)), strict=True))
-        colors = [table.get(int(label), "#cbd2d9") for label in labels[there]]
+        colors = [table.get(int(label), UNLABELLED) for label in labels[there]]
         axes.scatter(*points[there].T, c=colors, **look)
         for label in known:
             handles += axes.plot([], [], color=table[label], linestyle="", marker="o", markersize=5)
             names.append(str(label))
         if (labels < 0).any():
-            handles += axes.plot([], [], color="#cbd2d9", linestyle="", marker="o", markersize=5)
+            handles += axes.plot([], [], color=UNLABELLED, linestyle="", marker="o", markersize=5)
             names.append("unlabelled")
     axes.margins(0.04)
     if not there.any():
-        _say(axes, "no finite values")
+        _write_centred(axes, "no finite values")
     else:
         spread = np.ptp(points[there], axis=0)
         if (spread > 0).all() and 0.25 < spread[0] / spread[1] < 4.0:
@@ -168,13 +179,13 @@ def _draw_scatter(axes: Axes, scatter: Scatter, panel_width: int) -> tuple[list[
     return handles, names
 
 
-def _finite(values: Any) -> np.ndarray:
-    """Float64, with NaN for whatever is not finite: matplotlib leaves gaps for NaN only."""
+def _finite(values: ArrayLike) -> np.ndarray:
+    """Return float64 with NaN for whatever is not finite: matplotlib leaves gaps for NaN only."""
     values = np.asarray(values, np.float64)
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _say(axes: Axes, text: str) -> None:
+def _write_centred(axes: Axes, text: str) -> None:
     axes.text(
         0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=style.LABEL, color=style.MUTED
     )

@@ -1,14 +1,14 @@
-"""What a figure record must hold before it is drawn: something to draw, and arrays that agree."""
+"""Checks of figure records before they are drawn: something to draw, and arrays that agree."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from vaex.plots.records import Bars, Curves, Grid, Scatter
+from vaex.plots.records import Bars, Chart, Curves, Grid, Scatter
 
 
 def checked_images(grid: Grid) -> np.ndarray:
-    """The images of a grid as float32 [rows, columns, h, w, 1 or 3].
+    """Return the images of a grid as float32 [rows, columns, h, w, 1 or 3].
 
     Raises: ValueError for a wrong number of axes, no images, levels instead of values in [0, 1], or too few labels.
     Example:
@@ -37,10 +37,9 @@ def checked_images(grid: Grid) -> np.ndarray:
     return images[..., : 3 if images.shape[-1] >= 3 else 1].astype(np.float32)
 
 
-def check_chart(chart: Curves | Bars | Scatter) -> None:
-    """Refuses a chart that is empty, or whose arrays differ in length.
+def check_chart(chart: Chart) -> None:
+    """Raise ValueError for a chart that is empty, or whose arrays differ in length.
 
-    Raises: ValueError.
     Example:
       >>> check_chart(Bars([1.0, 2.0], labels=("z0",)))
       Traceback (most recent call last):
@@ -59,10 +58,10 @@ def _check_curves(curves: Curves) -> None:
     shape = np.shape(curves.x)
     if len(shape) != 1 or shape[0] == 0:
         raise ValueError(
-            f"draw: Curves.x has shape {shape}, expected [n] with n > 0; leave the picture out if nothing was recorded"
+            f"draw: Curves.x has shape {shape}, expected [n] with n > 0; leave the figure out if nothing was recorded"
         )
     if not curves.lines:
-        raise ValueError("draw: Curves.lines is empty, expected at least one line; leave the picture out")
+        raise ValueError("draw: Curves.lines is empty, expected at least one line; leave the figure out")
     parts = [(f"lines[{name!r}]", line) for name, line in curves.lines.items()]
     for name, (lower, upper) in curves.bands.items():
         if name not in curves.lines:
@@ -79,7 +78,7 @@ def _check_curves(curves: Curves) -> None:
 def _check_bars(bars: Bars) -> None:
     shape = np.shape(bars.heights)
     if len(shape) != 1 or shape[0] == 0:
-        raise ValueError(f"draw: Bars.heights has shape {shape}, expected [n] with n > 0; leave the picture out")
+        raise ValueError(f"draw: Bars.heights has shape {shape}, expected [n] with n > 0; leave the figure out")
     if bars.labels and len(bars.labels) != shape[0]:
         raise ValueError(f"draw: Bars has {len(bars.labels)} labels, expected {shape[0]}; give one per bar or none")
 

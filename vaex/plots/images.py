@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LARGEST_IMAGE = 256  # pixels; larger images are averaged down
-LARGEST_PICTURE = 60_000  # pixels; the renderer's own limit is 2**16
+LARGEST_FIGURE = 60_000  # pixels on a side; the renderer's own limit is 2**16
 
 
 def draw_grid(grid: Grid) -> Figure:
-    """Draws rows of images with their labels; see ``vaex.plots.draw``.
+    """Draw rows of images with their labels; see ``vaex.plots.draw``.
 
-    Raises: ValueError for a wrong shape, no images, a wrong number of labels, or a picture beyond 60,000 pixels.
+    Raises: ValueError for a wrong shape, no images, a wrong number of labels, or a figure beyond 60,000 pixels.
     Example:
       >>> figure = draw_grid(Grid(np.zeros((2, 5, 8, 8, 1)), row_labels=("original", "reconstruction")))
       >>> [text.get_text() for text in figure.texts]
@@ -34,7 +34,7 @@ def draw_grid(grid: Grid) -> Figure:
     gap = max(2, round(0.055 * scale * min(height, width)))
     canvas = compose(images, scale, gap)
 
-    margin, space = 16, 10  # pixels around the picture, and between images and text
+    margin, space = 16, 10  # pixels around the images, and between images and text
     label_width, line = style.text_size(grid.row_labels, style.TICK)
     column_width, column_line = style.text_size(grid.column_labels, style.TICK)
     title_width, title_line = style.text_size([grid.title] if grid.title else [], style.TITLE)
@@ -44,16 +44,16 @@ def draw_grid(grid: Grid) -> Figure:
     above = margin + (title_line + space if grid.title else 0)
     above += (column_width if turned else column_line) + space if grid.column_labels else 0
     total = (left + max(canvas.shape[1], title_width) + margin, above + canvas.shape[0] + margin)
-    if max(total) > LARGEST_PICTURE:
+    if max(total) > LARGEST_FIGURE:
         raise ValueError(
-            f"draw: Grid would be {total[0]} x {total[1]} pixels, expected at most {LARGEST_PICTURE}; give fewer images"
+            f"draw: Grid would be {total[0]} x {total[1]} pixels, expected at most {LARGEST_FIGURE}; give fewer images"
         )
 
     figure = style.new_figure(*total)
     figure.figimage(canvas, xo=left, yo=margin, origin="upper")  # pixel by pixel: axes would resample in some versions
 
     def write(x: float, y: float, text: str, **options) -> None:
-        """Places ``text`` at pixels from the left and from the top."""
+        """Place ``text`` at pixels from the left and from the top."""
         figure.text(x / total[0], 1.0 - y / total[1], text, parse_math=False, **{"color": style.INK, **options})
 
     if grid.title:
@@ -68,7 +68,7 @@ def draw_grid(grid: Grid) -> Figure:
 
 
 def pixels_per_value(height: int, width: int, rows: int, columns: int) -> int:
-    """Whole number of screen pixels per image value: about 112 pixels an image, fewer where there are many.
+    """Number of screen pixels per image value: about 112 pixels an image, fewer where there are many.
 
     Example:
       >>> pixels_per_value(8, 8, 2, 10), pixels_per_value(28, 28, 2, 10), pixels_per_value(64, 64, 2, 10)
@@ -81,7 +81,7 @@ def pixels_per_value(height: int, width: int, rows: int, columns: int) -> int:
 
 
 def compose(images: np.ndarray, scale: int, gap: int) -> np.ndarray:
-    """One RGB picture of ``images`` [rows, columns, h, w, 1 or 3], with white gaps of ``gap`` pixels between them.
+    """One RGB image of ``images`` [rows, columns, h, w, 1 or 3], with white gaps of ``gap`` pixels between them.
 
     Every value is a block of ``scale`` times ``scale`` pixels.
 
@@ -99,14 +99,14 @@ def compose(images: np.ndarray, scale: int, gap: int) -> np.ndarray:
     pixels[missing] = alarm
     pixels[empty] = 255
     pixels = pixels.repeat(scale, axis=2).repeat(scale, axis=3)
-    picture = np.full((rows, scale * height + gap, columns, scale * width + gap, 3), 255, np.uint8)
-    picture[:, : scale * height, :, : scale * width] = pixels.transpose(0, 2, 1, 3, 4)
-    picture = picture.reshape(rows * (scale * height + gap), columns * (scale * width + gap), 3)
-    return picture[:-gap, :-gap]
+    canvas = np.full((rows, scale * height + gap, columns, scale * width + gap, 3), 255, np.uint8)
+    canvas[:, : scale * height, :, : scale * width] = pixels.transpose(0, 2, 1, 3, 4)
+    canvas = canvas.reshape(rows * (scale * height + gap), columns * (scale * width + gap), 3)
+    return canvas[:-gap, :-gap]
 
 
 def shrink(images: np.ndarray, side: int) -> np.ndarray:
-    """Averages blocks of [..., h, w, c] images so that neither side exceeds ``side``; smaller ones stay as they are.
+    """Average blocks of [..., h, w, c] images so that neither side exceeds ``side``; smaller ones stay as they are.
 
     Example:
       >>> shrink(np.arange(4.0).reshape(1, 4, 1), 2)[0, :, 0]
@@ -123,5 +123,5 @@ def shrink(images: np.ndarray, side: int) -> np.ndarray:
 
 
 def _every(labels: tuple[str, ...], needed: float, pitch: float) -> list[tuple[int, str]]:
-    """The labels that fit, with their positions: each, or every so many where one needs more pixels than ``pitch``."""
+    """Return the labels that fit, with their positions: each, or every so many where one needs more pixels than ``pitch``."""
     return list(enumerate(labels))[:: max(1, int(np.ceil(needed / pitch)))]

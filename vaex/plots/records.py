@@ -1,35 +1,46 @@
-"""Figure records: plain arrays and labels, drawn by ``vaex.plots``, so that a model never imports a plotting library."""
+"""Figure records: plain arrays and labels, drawn by ``vaex.plots``, so that a model never imports a plotting library.
+
+Arrays are NumPy's, jax's or nested lists. Labels are plain text: ``$`` and ``_`` have no special meaning.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from numpy.typing import ArrayLike
 
 
 class Grid(NamedTuple):
-    """Rows of images ``[rows, columns, h, w, c]`` in [0, 1], with optional labels."""
+    """Rows of images ``[rows, columns, h, w, c]`` in [0, 1], with optional labels.
 
-    images: Any
+    ``row_labels``, ``column_labels``: one per row and column, or (). An image that is NaN throughout is an empty place.
+    """
+
+    images: ArrayLike
     row_labels: tuple[str, ...] = ()
     column_labels: tuple[str, ...] = ()
     title: str = ""
 
 
 class Curves(NamedTuple):
-    """Lines over a common ``x`` [n]: name -> [n]. ``bands``: name -> ([n], [n]) lower and upper."""
+    """Lines over a common ``x`` [n].
 
-    x: Any
-    lines: Mapping[str, Any]
+    ``lines``: name -> [n]; what is not finite is a gap. ``bands``: name of a line -> its lower and upper edge, [n] each.
+    """
+
+    x: ArrayLike
+    lines: Mapping[str, ArrayLike]
     x_label: str = ""
     y_label: str = ""
     title: str = ""
-    bands: Mapping[str, Any] = {}
+    bands: Mapping[str, tuple[ArrayLike, ArrayLike]] = {}
 
 
 class Bars(NamedTuple):
-    """One bar per entry of ``heights`` [n]."""
+    """One bar per entry of ``heights`` [n], in the order given; ``labels``: one per bar, or ()."""
 
-    heights: Any
+    heights: ArrayLike
     labels: tuple[str, ...] = ()
     x_label: str = ""
     y_label: str = ""
@@ -37,10 +48,14 @@ class Bars(NamedTuple):
 
 
 class Scatter(NamedTuple):
-    """Points ``[n, 2]``, coloured by integer ``labels`` [n] where given."""
+    """Points ``[n, 2]``, coloured by integer ``labels`` [n] where given; a negative label is unlabelled."""
 
-    points: Any
-    labels: Any = None
+    points: ArrayLike
+    labels: ArrayLike | None = None
     x_label: str = ""
     y_label: str = ""
     title: str = ""
+
+
+Chart = Curves | Bars | Scatter
+FigureRecord = Grid | Chart | Sequence[Chart]  # several charts are panels of one figure

@@ -1,4 +1,4 @@
-"""The look that all pictures share: colours, font sizes, resolution, and the size of text before it is placed."""
+"""The style that all figures share: colours, font sizes, resolution, and the size of text before it is placed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
+
+    Color = str | tuple[float, float, float, float]  # hexadecimal, or RGBA in [0, 1]
 
 DPI = 144
 TITLE, LABEL, TICK = 10.5, 9.0, 8.0  # points
@@ -65,8 +68,8 @@ def text_size(texts: Iterable[str], size: float) -> tuple[int, int]:
     return (int(np.ceil(max(box[0] for box in boxes))), int(np.ceil(line))) if boxes else (0, 0)
 
 
-def colors(count: int) -> list[Any]:
-    """``count`` colours that differ: the palette while it lasts, then an ordered map from violet to yellow-green.
+def colors(count: int) -> list[Color]:
+    """Return ``count`` distinct colours: the palette while it lasts, then an ordered map from violet to yellow-green.
 
     Example:
       >>> colors(2)
@@ -80,8 +83,8 @@ def colors(count: int) -> list[Any]:
 
 
 @functools.cache
-def ordered_colors() -> Any:
-    """The part of viridis that stays visible on white.
+def ordered_colors() -> ListedColormap:
+    """Part of viridis that stays visible on white.
 
     Example:
       >>> ordered_colors().N
@@ -93,12 +96,12 @@ def ordered_colors() -> Any:
     return ListedColormap(colormaps["viridis"](np.linspace(0.0, 0.88, 256)), name="viridis on white")
 
 
-def dress(axes: Axes, *, title: str, x_label: str, y_label: str) -> None:
-    """Puts the shared look on ``axes``: two thin spines, a faint grid behind the data, titles at the left.
+def style_axes(axes: Axes, *, title: str, x_label: str, y_label: str) -> None:
+    """Apply the shared style to ``axes``: two thin spines, a faint grid behind the data, titles at the left.
 
     Example:
       >>> axes = new_figure(300, 200).add_subplot()
-      >>> dress(axes, title="KL", x_label="step", y_label="nats")
+      >>> style_axes(axes, title="KL", x_label="step", y_label="nats")
       >>> axes.get_xlabel(), axes.get_title(loc="left")
       ('step', 'KL')
     """
