@@ -1,4 +1,4 @@
-"""The aggregate posterior of a whole data set: against SciPy, closed forms of a Gaussian one, and the minibatch's formula."""
+"""Aggregate posterior of a data set, compared with SciPy, closed forms of a Gaussian one, and the minibatch formula."""
 
 import jax
 import numpy as np
@@ -44,20 +44,20 @@ def test_the_parts_of_a_gaussian_aggregate_posterior_are_the_closed_forms():
         0.5 * (np.sum(np.log(variances)) - log_determinant),
         0.5 * np.sum(variances - 1 - np.log(variances)),
     )
-    found = aggregate_posterior.aggregate_kl(KEY, mean, np.full((n, 3), np.log(noise)), 4000)
+    parts = aggregate_posterior.aggregate_kl(KEY, mean, np.full((n, 3), np.log(noise)), 4000)
     assert expected.total_correlation > 0.3
-    for name, one, closed in zip(expected._fields, found, expected, strict=True):
-        assert one.values.shape == (4000,)
-        assert abs(one.mean - closed) < 4 * one.standard_error + 0.01, name  # n posteriors are not quite a Gaussian
-        assert one.standard_error < 0.05
+    for name, part, closed in zip(expected._fields, parts, expected, strict=True):
+        assert part.values.shape == (4000,)
+        assert abs(part.mean - closed) < 4 * part.standard_error + 0.01, name  # n posteriors are not quite a Gaussian
+        assert part.standard_error < 0.05
 
 
 def test_independent_latents_have_no_total_correlation():
     mean = np.stack(np.meshgrid(*[np.linspace(-1, 1, 9)] * 3), axis=-1).reshape(
         -1, 3
     )  # a product of marginals, exactly
-    found = aggregate_posterior.aggregate_kl(KEY, mean, np.full(mean.shape, -1.5), 500)
-    np.testing.assert_allclose(found.total_correlation.values, 0.0, atol=1e-4)
+    parts = aggregate_posterior.aggregate_kl(KEY, mean, np.full(mean.shape, -1.5), 500)
+    np.testing.assert_allclose(parts.total_correlation.values, 0.0, atol=1e-4)
 
 
 def test_the_parts_add_up_to_the_average_kl():
@@ -67,7 +67,7 @@ def test_the_parts_add_up_to_the_average_kl():
     assert abs(np.mean(total) - closed) < 4 * np.std(total) / np.sqrt(4000)
 
 
-def test_where_the_batch_is_the_data_the_minibatch_says_the_same():
+def test_the_minibatch_formula_agrees_where_the_batch_is_the_data():
     mean, log_scale = RNG.normal(size=(40, 3)).astype(np.float32), RNG.uniform(-2, 0, (40, 3)).astype(np.float32)
     z = mean + np.exp(log_scale) * RNG.normal(size=mean.shape).astype(np.float32)
     batch = divergences.aggregate_densities(z, mean, log_scale, 40, sampling="stratified")
@@ -77,7 +77,7 @@ def test_where_the_batch_is_the_data_the_minibatch_says_the_same():
 
 
 @pytest.mark.parametrize(
-    ("mean", "log_scale", "samples", "words"),
+    ("mean", "log_scale", "samples", "message"),
     [
         (np.zeros((3, 2)), np.zeros((3, 1)), 10, "expected one shape"),
         (np.zeros(3), np.zeros(3), 10, "expected one shape"),
@@ -86,6 +86,6 @@ def test_where_the_batch_is_the_data_the_minibatch_says_the_same():
         (np.full((3, 2), np.nan), np.zeros((3, 2)), 10, "NaN or infinity"),
     ],
 )
-def test_what_cannot_be_estimated_is_refused(mean, log_scale, samples, words):
-    with pytest.raises(ValueError, match=words):
+def test_invalid_arguments_are_refused(mean, log_scale, samples, message):
+    with pytest.raises(ValueError, match=message):
         aggregate_posterior.aggregate_kl(KEY, mean, log_scale, samples)

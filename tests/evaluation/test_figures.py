@@ -1,4 +1,4 @@
-"""Figure records: every image, bar and value in its place; and all of them can be drawn."""
+"""Figure records: every image, bar and value in its place; all of them can be drawn."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""The manifold against the normal's quantiles; label agreement against a written-out nearest-neighbour vote."""
+"""Manifold, compared with the normal's quantiles; label agreement, compared with a written-out nearest-neighbour vote."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_manifold_decodes_every_point_in_its_place():
 
 
 def vote(train_x, train_y, x, k):
-    """The most frequent label among the k nearest, the smallest one in a tie."""
+    """Return the most frequent label among the k nearest, the smallest in a tie."""
     distances = ((x[:, None] - train_x[None]) ** 2).sum(axis=-1)
     return np.array([np.bincount(train_y[np.argsort(row)[:k]]).argmax() for row in distances])
 

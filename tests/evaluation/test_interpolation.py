@@ -60,9 +60,9 @@ def test_spherical_interpolation_keeps_the_norm_and_turns_at_constant_speed():
     np.testing.assert_allclose(norms, np.linalg.norm(z0, axis=1)[:, None] * np.ones(7), rtol=1e-6)
     np.testing.assert_allclose(z[:, 0], z0, rtol=1e-5)
     np.testing.assert_allclose(z[:, -1], z1, rtol=1e-5)
-    whole = np.arccos(np.sum(z0 * z1, axis=-1) / norms[:, 0] ** 2)
+    angle = np.arccos(np.sum(z0 * z1, axis=-1) / norms[:, 0] ** 2)
     steps = np.arccos(np.sum(z[:, 1:] * z[:, :-1], axis=-1) / norms[:, :1] ** 2)
-    np.testing.assert_allclose(steps, np.repeat(whole[:, None] / 6, 6, axis=1), rtol=1e-4)
+    np.testing.assert_allclose(steps, np.repeat(angle[:, None] / 6, 6, axis=1), rtol=1e-4)
     for row in range(3):
         np.testing.assert_array_equal(z[row], interpolate(lambda z: z, z0[row], z1[row], num=7, spherical=True))
 

@@ -1,4 +1,4 @@
-"""The streaming importance bound: equal to the plain one, exact on a model whose log p(x) is known, constant in memory."""
+"""Streaming importance bound: equal to the plain one, exact on a model whose log p(x) is known, constant in memory."""
 
 import jax
 import jax.numpy as jnp
@@ -39,11 +39,11 @@ def test_below_the_truth_and_tighter_with_more_samples():
     batch = {"x": jnp.asarray(np.repeat(X[:1], 300, axis=0))}
     means, errors = [], []
     for k in (1, 10, 1000):
-        found = likelihood.estimate(
+        estimate = likelihood.estimate(
             likelihood.log_likelihood(log_weights, num_samples=k)(jax.random.key(1), jnp.float32(1.5), None, batch)
         )
-        means.append(found.mean)
-        errors.append(found.standard_error)
+        means.append(estimate.mean)
+        errors.append(estimate.standard_error)
     assert means[0] < means[1] < means[2] < EXACT[0] + 4 * errors[2]
     assert EXACT[0] - means[0] > 5 * errors[0] and abs(EXACT[0] - means[2]) < 0.01
 
@@ -52,20 +52,20 @@ def test_below_the_truth_and_tighter_with_more_samples():
 def test_streaming_equals_the_plain_bound_of_the_same_samples(total, chunk):
     key = jax.random.key(2)
 
-    def one(key, k):
+    def draw(key, k):
         return 3.0 * jax.random.normal(key, (k, 6))
 
     size = min(total, chunk)
-    drawn = jnp.concatenate([one(jax.random.fold_in(key, i), size) for i in range(-(-total // size))])[:total]
-    found = likelihood.streaming_importance_bound(one, key, total, samples_per_chunk=chunk)
-    np.testing.assert_allclose(found, importance_bound(drawn), rtol=1e-5, atol=1e-5)
+    drawn = jnp.concatenate([draw(jax.random.fold_in(key, i), size) for i in range(-(-total // size))])[:total]
+    bound = likelihood.streaming_importance_bound(draw, key, total, samples_per_chunk=chunk)
+    np.testing.assert_allclose(bound, importance_bound(drawn), rtol=1e-5, atol=1e-5)
 
 
-def test_weights_of_zero_are_no_nan():
-    found = likelihood.streaming_importance_bound(
+def test_weights_of_zero_give_no_nan():
+    bound = likelihood.streaming_importance_bound(
         lambda key, k: jnp.full((k, 2), -jnp.inf), jax.random.key(0), 10, samples_per_chunk=3
     )
-    assert np.all(np.isneginf(found))
+    assert np.all(np.isneginf(bound))
 
 
 def test_memory_does_not_grow_with_the_samples():
@@ -87,13 +87,13 @@ def test_no_samples_are_refused(samples, chunk):
 
 def test_estimate_is_mean_and_standard_error():
     values = RNG.normal(size=50)
-    found = likelihood.estimate(values)
-    np.testing.assert_allclose(found[:2], (values.mean(), scipy.stats.sem(values)))
+    estimate = likelihood.estimate(values)
+    np.testing.assert_allclose(estimate[:2], (values.mean(), scipy.stats.sem(values)))
     assert np.isnan(likelihood.estimate(values[:1]).standard_error)
 
 
 def test_bits_per_dimension():
     uniform = -12 * np.log(256)
     assert likelihood.bits_per_dimension(uniform, 12, levels=256, density=False) == pytest.approx(8.0)
-    # a density of 1 on the unit cube says nothing of 8-bit values either
+    # a density of 1 on the unit cube is uniform over 8-bit values, too
     assert likelihood.bits_per_dimension(0.0, 12, levels=256, density=True) == pytest.approx(8.0)

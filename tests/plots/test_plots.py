@@ -1,4 +1,4 @@
-"""Pictures: exact pixels, nothing that overlaps, whole files, no global state."""
+"""Figures: exact pixels, nothing that overlaps, complete files, no global state."""
 
 import concurrent.futures
 import itertools
@@ -51,17 +51,17 @@ RECORDS = {
 
 
 def pixels(record, tmp_path):
-    """The saved picture, [height, width, 3] uint8."""
-    return np.asarray(Image.open(save(record, tmp_path / "picture.png")).convert("RGB"))
+    """The saved figure, [height, width, 3] uint8."""
+    return np.asarray(Image.open(save(record, tmp_path / "figure.png")).convert("RGB"))
 
 
 def images_box(figure):
     """Where the images of a grid lie, in pixels from the lower left corner."""
     from matplotlib.transforms import Bbox
 
-    (picture,) = figure.images
-    height, width = picture.get_array().shape[:2]
-    return Bbox.from_bounds(picture.ox, picture.oy, width, height)
+    (canvas,) = figure.images
+    height, width = canvas.get_array().shape[:2]
+    return Bbox.from_bounds(canvas.ox, canvas.oy, width, height)
 
 
 def place_of_images(record):
@@ -72,8 +72,8 @@ def place_of_images(record):
 
 
 def assert_apart(boxes):
-    for one, other in itertools.combinations(boxes, 2):
-        assert not one.overlaps(other), (one, other)
+    for first, second in itertools.combinations(boxes, 2):
+        assert not first.overlaps(second), (first, second)
 
 
 def assert_inside(boxes, figure):
@@ -87,16 +87,16 @@ def assert_inside(boxes, figure):
 def test_every_value_is_an_exact_block_of_pixels(shape, columns, tmp_path):
     images = np.random.default_rng(0).random((2, columns, *shape))
     record = Grid(images, ("a", "b"), title="noise")
-    picture = pixels(record, tmp_path)
+    canvas = pixels(record, tmp_path)
     left, top, right, bottom = place_of_images(record)
     scale = pixels_per_value(*shape[:2], 2, columns)
     expected = np.round(255 * images).astype(np.uint8).repeat(scale, axis=2).repeat(scale, axis=3)
     expected = np.broadcast_to(expected, (*expected.shape[:-1], 3))
     height, width = scale * shape[0], scale * shape[1]
-    np.testing.assert_array_equal(picture[top : top + height, left : left + width], expected[0, 0])
-    np.testing.assert_array_equal(picture[bottom - height : bottom, right - width : right], expected[1, -1])
-    assert (picture[top + height, left : left + width] == 255).all()  # the gap between the rows
-    assert (picture[0] == 255).all() and (picture[:, -1] == 255).all()
+    np.testing.assert_array_equal(canvas[top : top + height, left : left + width], expected[0, 0])
+    np.testing.assert_array_equal(canvas[bottom - height : bottom, right - width : right], expected[1, -1])
+    assert (canvas[top + height, left : left + width] == 255).all()  # the gap between the rows
+    assert (canvas[0] == 255).all() and (canvas[:, -1] == 255).all()
 
 
 def test_small_images_are_large_and_large_ones_fit():
@@ -123,12 +123,12 @@ def test_values_outside_are_clipped_and_values_that_are_not_finite_are_marked(tm
     images[0, 2] = np.nan
     record = Grid(images)
     left, top, right, bottom = place_of_images(record)
-    picture = pixels(record, tmp_path)[top:bottom, left:right]
-    assert picture[0, 0].tolist() == [0, 0, 0] and picture[-1, 0].tolist() == [255, 255, 255]
-    middle = picture.shape[1] // 2
-    assert picture[0, middle].tolist() == [0, 0, 0]
-    assert picture[-1, middle].tolist() == np.round(255 * np.array(to_rgb(style.ALARM))).tolist()
-    assert (picture[:, -1] == 255).all()
+    canvas = pixels(record, tmp_path)[top:bottom, left:right]
+    assert canvas[0, 0].tolist() == [0, 0, 0] and canvas[-1, 0].tolist() == [255, 255, 255]
+    middle = canvas.shape[1] // 2
+    assert canvas[0, middle].tolist() == [0, 0, 0]
+    assert canvas[-1, middle].tolist() == np.round(255 * np.array(to_rgb(style.ALARM))).tolist()
+    assert (canvas[:, -1] == 255).all()
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 10), (16, 11), (2, 40), (50, 3)])
@@ -160,7 +160,7 @@ def test_real_sprites_keep_their_colours(shared_data, tmp_path):
 
 @pytest.mark.parametrize("count", [2, 10, 16, 64])
 @pytest.mark.parametrize("panels", [1, 3])
-def test_legends_stand_beside_the_data_and_inside_the_picture(count, panels):
+def test_legends_stand_beside_the_data_and_inside_the_figure(count, panels):
     figure = draw([curves(count)] * panels)
     figure.canvas.draw()
     legends = figure.legends or [axes.get_legend() for axes in figure.axes]
@@ -258,21 +258,21 @@ ones = np.ones(3)
         ([], "got an empty sequence"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(record, message, tmp_path):
+def test_a_record_that_cannot_be_drawn_is_refused(record, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        save(record, tmp_path / "picture.png")
+        save(record, tmp_path / "figure.png")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("record", [3, [RECORDS["grid"]], [RECORDS["bars"], None]])
-def test_what_is_no_record_is_refused(record):
+def test_anything_but_a_record_is_refused(record):
     with pytest.raises(TypeError, match="expected Grid, Curves, Bars"):
         draw(record)
 
 
 def test_save_writes_png_only(tmp_path):
     with pytest.raises(ValueError, match=r"ends in \.png"):
-        save(RECORDS["bars"], tmp_path / "picture.pdf")
+        save(RECORDS["bars"], tmp_path / "figure.pdf")
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -299,7 +299,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(broken, tmp_path, monkey
     assert os.listdir(tmp_path) == ["a.png"] and path.read_bytes() == before
 
 
-def test_threads_draw_the_same_pictures(tmp_path):
+def test_threads_draw_the_same_figures(tmp_path):
     names = list(RECORDS) * 3
     expected = {name: save(RECORDS[name], tmp_path / f"{name}.png").read_bytes() for name in RECORDS}
     with concurrent.futures.ThreadPoolExecutor(4) as pool:

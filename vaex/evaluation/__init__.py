@@ -1,1 +1,4 @@
-"""Evaluation of trained models: likelihood, latents, generation, and the pictures of them."""
+"""Evaluation of trained models: likelihood, latents, generation, prediction, and figure records of them.
+
+Functions take arrays or a model's own pure functions; ``vaex.runs`` applies them to a run, batch by batch.
+"""

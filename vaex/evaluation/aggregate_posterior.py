@@ -1,4 +1,4 @@
-"""The aggregate posterior of a whole data set: its density at any point, and the three parts of the average KL."""
+"""Aggregate posterior of a data set: its density, and the three parts of the average KL."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from vaex.evaluation.likelihood import Estimate, estimate
 
-BLOCK = 512  # posteriors that are looked at together
+BLOCK = 512  # posteriors evaluated together
 
 
 class AggregateKL(NamedTuple):
-    """Parts of the average KL to a standard normal prior, in nats; their sum estimates it. See ``aggregate_kl``."""
+    """Parts of the average KL to a standard normal prior, in nats, which they add up to; see ``aggregate_kl``."""
 
     index_code_mi: Estimate
     total_correlation: Estimate
@@ -23,22 +23,22 @@ class AggregateKL(NamedTuple):
 
 
 def aggregate_kl(key: jax.Array, mean: np.ndarray, log_scale: np.ndarray, num_samples: int = 1000) -> AggregateKL:
-    r"""The parts of the average KL of diagonal Gaussian posteriors to a standard normal prior, over a whole data set.
+    r"""Decompose the average KL of diagonal Gaussian posteriors to a standard normal prior, over a data set.
 
     :math:`\mathrm{KL}(q(z,n)\,\|\,q(z)p(n)) + \mathrm{KL}(q(z)\,\|\,\prod_j q(z_j)) + \sum_j\mathrm{KL}(q(z_j)\,\|\,p(z_j))` with
-    :math:`q(z) = \frac1N\sum_n q(z|x_n)` summed over all N posteriors that are given. So the estimates are unbiased, unlike those
-    from a minibatch: the only error is that of the mean over z, and it is reported.
+    :math:`q(z) = \frac1N\sum_n q(z|x_n)` over all N posteriors given. Unlike estimates from a minibatch, these are unbiased:
+    their only error is that of the mean over z, and it is reported.
 
     Args:
-      key: of the examples, drawn uniformly, and of their z.
+      key: draws examples uniformly, and their z.
       mean, log_scale: [n, d], the posteriors of all examples.
       num_samples: draws of z, s; time grows as s n d.
     Returns: three ``Estimate``s whose ``values`` are [s], in nats.
     Raises: ValueError unless mean and log_scale are finite and of one shape [n, d], or for fewer than 2 samples.
     Example:
       >>> mean = np.array([[-1.0, -1.0], [1.0, 1.0]])  # two far points on the diagonal: log 2 nats of dependence
-      >>> found = aggregate_kl(jax.random.key(0), mean, np.full((2, 2), -5.0), 10)
-      >>> round(found.total_correlation.mean, 4), round(found.index_code_mi.mean, 4)
+      >>> parts = aggregate_kl(jax.random.key(0), mean, np.full((2, 2), -5.0), 10)
+      >>> round(parts.total_correlation.mean, 4), round(parts.index_code_mi.mean, 4)
       (0.6931, 0.6931)
 
     References: Chen et al. 2018, eq. 2; Hoffman & Johnson 2016.
@@ -59,16 +59,16 @@ def aggregate_kl(key: jax.Array, mean: np.ndarray, log_scale: np.ndarray, num_sa
     half_log_2pi = 0.5 * math.log(2 * math.pi)
     conditional = np.sum(-0.5 * noise**2 - log_scale[chosen] - half_log_2pi, axis=1, dtype=np.float64)
     prior = np.sum(-0.5 * z**2 - half_log_2pi, axis=1, dtype=np.float64)
-    of_marginals = np.sum(marginals, axis=1)
-    return AggregateKL(estimate(conditional - joint), estimate(joint - of_marginals), estimate(of_marginals - prior))
+    product = np.sum(marginals, axis=1)
+    return AggregateKL(estimate(conditional - joint), estimate(joint - product), estimate(product - prior))
 
 
 def aggregate_log_density(z: np.ndarray, mean: np.ndarray, log_scale: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    r"""Log-density of the aggregate posterior and of its marginals: :math:`\log q(z)` [s] and :math:`\log q(z_j)` [s, d].
+    r"""Log-densities of the aggregate posterior and of its marginals: :math:`\log q(z)` [s] and :math:`\log q(z_j)` [s, d].
 
     Args:
       z: [s, d], points near the posteriors: a marginal density below 1e-37 or so counts as 0.
-      mean, log_scale: [n, d], diagonal Gaussian posteriors, however many: they are looked at in blocks.
+      mean, log_scale: [n, d], diagonal Gaussian posteriors; any number, in blocks.
     Returns: float64 [s] and [s, d], nats.
     Example:
       >>> joint, marginals = aggregate_log_density(np.zeros((1, 2)), np.zeros((3, 2)), np.zeros((3, 2)))
@@ -92,9 +92,9 @@ def aggregate_log_density(z: np.ndarray, mean: np.ndarray, log_scale: np.ndarray
 
 @jax.jit
 def _block(z: jax.Array, mean: jax.Array, log_scale: jax.Array, counted: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Summed densities of a block of posteriors [d, n] at points [d, s], but for the Gaussians' constants: log [s], and [s, d].
+    """Sum the densities of a block of posteriors [d, n] at points [d, s], without the Gaussians' constants: log [s], and [s, d].
 
-    One latent after the other: together, XLA's CPU compiler would keep [d, s, n] in memory, and take ten times as long.
+    One latent after the other: at once, XLA's CPU compiler would keep [d, s, n] in memory, and take ten times as long.
     """
     precision = jnp.exp(-log_scale)
     total, marginals = jnp.where(counted, 0.0, -jnp.inf), []

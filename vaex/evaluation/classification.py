@@ -14,9 +14,9 @@ from vaex.evaluation.likelihood import Estimate, estimate
 
 
 def log_weights_by_class(log_weights: Callable[..., jax.Array], classes: int) -> Callable[..., jax.Array]:
-    """The log weights of every class, [k, b, classes], of a model whose ``log_weights`` are of x given the label of the batch.
+    """Return a function of the log weights of every class, [k, b, classes], for a model whose ``log_weights`` are given the label.
 
-    ``vaex.evaluation.likelihood.log_likelihood`` of it gives importance-weighted log p(x|y), [b, classes].
+    Passed to ``vaex.evaluation.likelihood.log_likelihood``, it gives importance-weighted log p(x|y), [b, classes].
 
     Args:
       log_weights: as in ``vaex.core.Model``; reads ``batch["y"]``.
@@ -27,12 +27,12 @@ def log_weights_by_class(log_weights: Callable[..., jax.Array], classes: int) ->
       [[[-0.0, -1.0, -2.0], [-0.0, -1.0, -2.0]]]
     """
 
-    def of_all(key: jax.Array, variables: Any, hparams: Any, batch: dict[str, jax.Array], k: int) -> jax.Array:
+    def of_every_class(key: jax.Array, variables: Any, hparams: Any, batch: dict[str, jax.Array], k: int) -> jax.Array:
         rows = {name: jnp.repeat(value, classes, axis=0) for name, value in batch.items()}
         rows["y"] = jnp.tile(jnp.arange(classes), len(batch["x"]))
         return log_weights(key, variables, hparams, rows, k).reshape(k, -1, classes)
 
-    return of_all
+    return of_every_class
 
 
 def log_posterior(log_px: ArrayLike, log_prior: ArrayLike = 0.0) -> jax.Array:
@@ -58,12 +58,12 @@ def log_posterior(log_px: ArrayLike, log_prior: ArrayLike = 0.0) -> jax.Array:
 
 
 def accuracy(scores: ArrayLike, y: ArrayLike) -> Estimate | None:
-    """The share of labelled examples whose highest score is their own class's.
+    """Share of labelled examples whose own class has the highest score.
 
     Args:
       scores: [n, classes], such as log-probabilities.
       y: [n] labels; examples with -1 (unlabelled) do not count.
-    Returns: mean, standard error and each counted example's 0 or 1; None where no example is labelled.
+    Returns: mean, standard error, and 0 or 1 for each labelled example; None where no example is labelled.
     Raises: ValueError for shapes that disagree, or labels that no score belongs to.
     Example:
       >>> accuracy([[0.9, 0.1], [0.8, 0.2], [0.3, 0.7]], [0, 1, -1]).mean

@@ -18,12 +18,12 @@ from vaex.plots.records import Bars, Grid
 def reconstruction_grid(
     originals: ArrayLike, reconstructions: ArrayLike, *, columns: int = 10, title: str = "Reconstructions"
 ) -> Grid:
-    """Originals over their reconstructions, in as many pairs of rows as they need.
+    """Grid of originals above their reconstructions, in as many pairs of rows as they need.
 
     Args:
       originals, reconstructions: [n, h, w, c] in [0, 1].
-      columns: pairs in a row, at most.
-    Returns: a ``Grid``; places left over in the last rows are NaN, which is drawn as nothing.
+      columns: most pairs in a row.
+    Returns: a ``Grid``; places left over in the last rows are NaN, which is left white.
     Raises: ValueError if the shapes differ, are not [n, h, w, c] or n is 0.
     Example:
       >>> grid = reconstruction_grid(np.zeros((12, 8, 8, 1)), np.ones((12, 8, 8, 1)))
@@ -42,7 +42,7 @@ def reconstruction_grid(
 
 
 def sequence_grid(originals: ArrayLike, reconstructions: ArrayLike, *, title: str = "Reconstructions") -> Grid:
-    """Sequences, each in a row above its reconstruction.
+    """Grid of sequences, each in a row above its reconstruction.
 
     Args:
       originals, reconstructions: [n, t, h, w, c] in [0, 1].
@@ -63,13 +63,13 @@ def sequence_grid(originals: ArrayLike, reconstructions: ArrayLike, *, title: st
 
 
 def sample_grid(images: ArrayLike, *, columns: int | None = None, title: str = "Samples") -> Grid:
-    """Images in reading order, in a rectangle that is about as wide as high.
+    """Grid of images in reading order, in a rectangle about as wide as high.
 
     Args:
       images: [n, h, w, c] in [0, 1].
       columns: images in a row; by default the smallest divisor of n between its square root and twice that, else the
         square root, rounded up.
-    Returns: a ``Grid``; places left over are NaN, which is drawn as nothing.
+    Returns: a ``Grid``; places left over are NaN, which is left white.
     Raises: ValueError unless images are [n, h, w, c] with n > 0.
     Example:
       >>> [sample_grid(np.zeros((n, 8, 8, 1))).images.shape[:2] for n in (64, 40, 7)]
@@ -90,11 +90,11 @@ def traversal_grid(
     *,
     title: str = "Latent traversals",
 ) -> Grid:
-    """Images of ``Traversals``, a row per latent labelled with its name and KL.
+    """Grid of decoded ``TraversalPaths``, a row per latent, labelled with its name and KL.
 
     Args:
       images: [r, t, h, w, c] in [0, 1].
-      names: [r], of the latent that each row moves.
+      names: [r], name of the latent that each row moves.
       kl: [r], nats per latent; None where they have none.
       columns: [t], labels.
     Returns: a ``Grid``.
@@ -119,7 +119,7 @@ def traversal_grid(
 
 
 def manifold_grid(images: ArrayLike, *, title: str = "Latent manifold: z0 to the right, z1 upwards") -> Grid:
-    """What ``manifold`` gave, [num, num, h, w, c] in [0, 1].
+    """Grid of the images [num, num, h, w, c] in [0, 1] that ``manifold`` returns.
 
     Raises: ValueError for another number of axes.
     Example:
@@ -133,7 +133,7 @@ def manifold_grid(images: ArrayLike, *, title: str = "Latent manifold: z0 to the
 
 
 def kl_bars(kl_per_latent: ArrayLike, names: Sequence[str] = (), *, title: str = "KL per latent") -> Bars:
-    """One bar per latent, the most informative first.
+    """Bar chart of the KL per latent, the most informative first.
 
     Args:
       kl_per_latent: [r], nats, averaged over examples.

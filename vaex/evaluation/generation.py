@@ -1,4 +1,4 @@
-"""What a decoder makes: the manifold of a two-dimensional latent space, and reconstructions that keep their label."""
+"""Quality of what a decoder generates: the manifold of a two-dimensional latent space, and labels that reconstructions keep."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vaex.evaluation.traversals import Decode, decode_points
+from vaex.evaluation.traversals import DecodeCodes, decode_points
 
 
 def manifold_latents(num: int) -> np.ndarray:
-    """The grid of z whose coordinates are equally probable steps of N(0, 1): quantiles (i + 1/2) / num.
+    """Grid of z whose coordinates are the quantiles (i + 1/2) / num of N(0, 1).
 
     Laid out like a coordinate plane: z0 grows to the right, z1 grows upwards.
 
@@ -31,8 +31,8 @@ def manifold_latents(num: int) -> np.ndarray:
     return np.stack([z0, z1], axis=-1)
 
 
-def manifold(decode: Decode, num: int = 20) -> np.ndarray:
-    """Decodes a square grid through a two-dimensional latent space, spaced by the prior's quantiles.
+def manifold(decode: DecodeCodes, num: int = 20) -> np.ndarray:
+    """Decode a square grid through a two-dimensional latent space, spaced by the prior's quantiles.
 
     Args:
       decode: z [n, 2] -> x [n, ...]; called once with num * num rows.
@@ -49,9 +49,10 @@ def manifold(decode: Decode, num: int = 20) -> np.ndarray:
 
 
 class LabelAgreement(NamedTuple):
-    """``agreement``: fraction of reconstructions that the classifier gives their original's label.
+    """Agreement of a classifier's labels with those of the originals.
 
-    ``accuracy``: the same fraction for the originals themselves, what to compare with; None where none were given.
+    ``agreement``: fraction of reconstructions that get their original's label. ``accuracy``: fraction of originals that get their
+    own label, an upper reference for ``agreement``; None where no originals were given.
     """
 
     agreement: float
@@ -67,15 +68,15 @@ def knn_label_agreement(
     *,
     originals: ArrayLike | None = None,
 ) -> LabelAgreement:
-    """Whether reconstructions still look like their class to a k-nearest-neighbour classifier of the training data.
+    """Share of reconstructions that a k-nearest-neighbour classifier of the training data gives their original's label.
 
-    Euclidean distance over all values of an image, majority of k, by scikit-learn.
+    Euclidean distance over all values of an image, majority of k; computed by scikit-learn.
 
     Args:
       train_x: [m, ...]; train_y: [m] integer labels >= 0.
       reconstructions: [n, ...], in the scale of train_x; y: [n], labels of their originals.
       k: neighbours, at most m.
-      originals: [n, ...], to measure the classifier itself.
+      originals: [n, ...], to measure the classifier's own accuracy.
     Returns: ``LabelAgreement(agreement, accuracy)``, fractions in [0, 1].
     Raises: ValueError for shapes that disagree, values that are not finite, labels below 0 (unlabelled) or a bad k.
     Example:
@@ -83,26 +84,26 @@ def knn_label_agreement(
       LabelAgreement(agreement=0.5, accuracy=1.0)
     """
     x, labels = _examples("train", train_x, train_y)
-    questions = {"reconstructions": reconstructions} | ({} if originals is None else {"originals": originals})
-    answers = []
-    for name, images in questions.items():
+    queries = {"reconstructions": reconstructions} | ({} if originals is None else {"originals": originals})
+    checked = []
+    for name, images in queries.items():
         flat, truth = _examples(name, images, y)
         if flat.shape[1] != x.shape[1]:
             raise ValueError(
                 f"knn_label_agreement: {name} have {flat.shape[1]} values each, expected {x.shape[1]} like train_x"
             )
-        answers.append((flat, truth))
+        checked.append((flat, truth))
     if not 1 <= k <= len(x):
         raise ValueError(f"knn_label_agreement: k is {k}, expected 1 to {len(x)}, the number of training examples")
     from sklearn.neighbors import KNeighborsClassifier
 
     classifier = KNeighborsClassifier(n_neighbors=k).fit(x, labels)
-    fractions = [float(np.mean(classifier.predict(flat) == truth)) for flat, truth in answers]
+    fractions = [float(np.mean(classifier.predict(flat) == truth)) for flat, truth in checked]
     return LabelAgreement(fractions[0], None if originals is None else fractions[1])
 
 
 def _examples(name: str, x: ArrayLike, y: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Images as float32 [n, values] and integer labels [n]."""
+    """Return images as float32 [n, values] and integer labels [n]."""
     x, y = np.asarray(x), np.asarray(y)
     if x.ndim < 2 or len(x) == 0 or y.shape != x.shape[:1]:
         raise ValueError(

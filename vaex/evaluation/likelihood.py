@@ -1,4 +1,4 @@
-"""Log-likelihoods by importance sampling, streamed over samples and images in constant memory."""
+"""Log-likelihoods by importance sampling, streamed over samples and examples in constant memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SAMPLES_PER_CHUNK = 500
 
 
 class Estimate(NamedTuple):
-    """A mean over examples with its standard error; ``values`` [n] are the examples' own."""
+    """Mean over examples and its standard error; ``values`` [n] holds one value per example."""
 
     mean: float
     standard_error: float
@@ -22,7 +22,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(values: np.ndarray) -> Estimate:
-    """Mean and standard error of independent values [n]; the error of one value alone is unknown (nan).
+    """Mean and standard error of independent values [n]; the error of a single value is NaN.
 
     Example:
       >>> estimate(np.array([1.0, 3.0]))[:2]
@@ -42,18 +42,18 @@ def streaming_importance_bound(
 ) -> jax.Array:
     r"""Importance-weighted bound :math:`\log \frac1K\sum_i w_i` over any number K of samples in constant memory.
 
-    A running log-sum-exp over chunks of samples; the same estimator as ``importance_bound`` of all K at once.
+    A running log-sum-exp over chunks of samples: the estimator of ``vaex.importance_bound`` of all K at once.
 
     Args:
-      log_weights: (key, k) -> [k, ...], log p(x, z) - log q(z | x) of k fresh samples.
-      key: the root; chunk i draws with ``fold_in(key, i)``.
+      log_weights: draws k samples and returns their log p(x, z) - log q(z|x), [k, ...].
+      key: root key; chunk i draws with ``fold_in(key, i)``.
       num_samples: K.
       samples_per_chunk: k of one call; the last chunk's surplus is left out of the sum.
     Returns: [...], nats.
     Raises: ValueError if either number is below 1.
     Example:
-      >>> one = lambda key, k: jnp.zeros((k, 2))
-      >>> streaming_importance_bound(one, jax.random.key(0), 1000)
+      >>> log_weights = lambda key, k: jnp.zeros((k, 2))
+      >>> streaming_importance_bound(log_weights, jax.random.key(0), 1000)
       Array([0., 0.], dtype=float32)
 
     References: Burda, Grosse & Salakhutdinov 2016, eq. 8.
@@ -67,8 +67,8 @@ def streaming_importance_bound(
 
     def body(index: jax.Array, total: jax.Array) -> jax.Array:
         weights = log_weights(jax.random.fold_in(key, index), size)
-        wanted = (index * size + jnp.arange(size) < num_samples).reshape(-1, *(1,) * (weights.ndim - 1))
-        chunk = jax.nn.logsumexp(jnp.where(wanted, weights, -jnp.inf), axis=0)
+        counted = (index * size + jnp.arange(size) < num_samples).reshape(-1, *(1,) * (weights.ndim - 1))
+        chunk = jax.nn.logsumexp(jnp.where(counted, weights, -jnp.inf), axis=0)
         return jnp.logaddexp(total, chunk)
 
     start = jnp.full(shape.shape[1:], -jnp.inf, shape.dtype)
@@ -79,7 +79,7 @@ def streaming_importance_bound(
 def log_likelihood(
     log_weights: Callable[..., jax.Array], *, num_samples: int, samples_per_chunk: int = SAMPLES_PER_CHUNK
 ) -> Callable[..., jax.Array]:
-    """A jitted (key, variables, hparams, batch) -> [b]: the K-sample importance bound of each example, one after the other.
+    """Return a jitted (key, variables, hparams, batch) -> [b] nats: the K-sample importance bound of each example, in turn.
 
     Args:
       log_weights: as in ``vaex.core.Model``.
@@ -89,7 +89,7 @@ def log_likelihood(
 
     @jax.jit
     def bound(key: jax.Array, variables: Any, hparams: Any, batch: dict[str, jax.Array]) -> jax.Array:
-        def one(args: tuple[jax.Array, dict[str, jax.Array]]) -> jax.Array:
+        def bound_of_example(args: tuple[jax.Array, dict[str, jax.Array]]) -> jax.Array:
             example_key, example = args
             single = {name: value[None] for name, value in example.items()}
 
@@ -99,7 +99,7 @@ def log_likelihood(
             return streaming_importance_bound(weights, example_key, num_samples, samples_per_chunk=samples_per_chunk)[0]
 
         keys = jax.random.split(key, batch["x"].shape[0])
-        return jax.lax.map(one, (keys, batch))
+        return jax.lax.map(bound_of_example, (keys, batch))
 
     return bound
 
@@ -111,8 +111,8 @@ def bits_per_dimension(nats: float, dimensions: int, *, levels: int, density: bo
       nats: log-likelihood of one example.
       dimensions: values per example.
       levels: how many values a dimension can take.
-      density: whether ``nats`` is a log density of values scaled to [0, 1] with uniform dequantisation noise, which bounds
-        the probability of the cell of width 1/levels; False for probabilities over the levels themselves.
+      density: True where ``nats`` is a log density of values scaled to [0, 1] with uniform dequantisation noise, which bounds
+        the probability of the cell of width 1/levels; False for a log-probability of the levels themselves.
     Example:
       >>> round(bits_per_dimension(-64 * math.log(256), 64, levels=256, density=False), 6)
       8.0

@@ -1,4 +1,4 @@
-"""The objective example by example."""
+"""Metrics of the objective, one value per example."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 
 def objective_values(objective: Callable[..., Any]) -> Callable[..., dict[str, jax.Array]]:
-    """A jitted (key, variables, hparams, batch) -> the objective's metrics, each [b]; a scalar metric stands for all rows.
+    """Return a jitted (key, variables, hparams, batch) -> metrics of the objective, each [b]; a scalar metric is repeated.
 
     Args:
       objective: as in ``vaex.core.Model``; called with ``train=False``.

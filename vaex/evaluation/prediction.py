@@ -42,10 +42,10 @@ def context_frames(length: int) -> int:
 def predictive_log_likelihood(
     predict: Callable[..., Any], *, steps: int, num_samples: int = SAMPLES
 ) -> Callable[..., jax.Array]:
-    r"""A jitted (key, variables, hparams, x [b, t, ...], frame [b, ...]) -> [b]: log-likelihoods of frames, in nats.
+    r"""Return a jitted (key, variables, hparams, x [b, t, ...], frame [b, ...]) -> [b]: log-likelihoods of frames, in nats.
 
-    :math:`\log \frac1K \sum_i p(x_{t+k} | z^{(i)})` with :math:`z^{(i)}` from the model's own prediction; in expectation a lower
-    bound on the logarithm of its mean, which it approaches as K grows.
+    :math:`\log \frac1K \sum_i p(x_{t+k} | z^{(i)})` with :math:`z^{(i)}` from the model's prediction: in expectation a lower
+    bound on log p(x_{t+k} | x_{<=t}), tighter as K grows.
 
     Args:
       predict: as ``vaex.core.Sequences``.
@@ -55,42 +55,42 @@ def predictive_log_likelihood(
 
     @jax.jit
     def log_likelihood(key: jax.Array, variables: Any, hparams: Any, x: jax.Array, frame: jax.Array) -> jax.Array:
-        likely = predict(key, variables, hparams, {"x": x}, steps, num_samples)
-        return jax.nn.logsumexp(likely.log_prob(frame), axis=0) - jnp.log(float(num_samples))
+        predicted = predict(key, variables, hparams, {"x": x}, steps, num_samples)
+        return jax.nn.logsumexp(predicted.log_prob(frame), axis=0) - jnp.log(float(num_samples))
 
     return log_likelihood
 
 
 class Baselines(NamedTuple):
-    """Predictions of binary frames without a model, fitted to training sequences.
+    """Two predictions of binary frames without latents, fitted to training sequences.
 
-    ``flip``: steps -> the probability that a pixel differs from that of the last frame. ``mean`` [h, w, c]: of each pixel.
+    ``flip``: steps -> probability that a pixel differs from the last frame's. ``mean`` [h, w, c]: probability that it is 1.
     """
 
     flip: dict[int, float]
     mean: np.ndarray
 
     def copy_last(self, last: ArrayLike, frame: ArrayLike, steps: int) -> np.ndarray:
-        """log p of frames [b, h, w, c] whose pixels are those of the last frame seen but for independent flips, [b] nats."""
+        """Return log p, [b] nats, of frames [b, h, w, c] whose pixels are the last context frame's but for independent flips."""
         p = self.flip[steps]
         return _log_prob(np.where(np.asarray(last) > 0.5, 1.0 - p, p), frame)
 
     def independent(self, frame: ArrayLike) -> np.ndarray:
-        """log p of frames [b, h, w, c] with independent pixels of the training frames' mean, [b] nats."""
+        """Return log p, [b] nats, of frames [b, h, w, c] with independent pixels of the training frames' mean."""
         return _log_prob(np.broadcast_to(self.mean, np.shape(frame)), frame)
 
 
 def fit_baselines(x: ArrayLike, steps: Sequence[int]) -> Baselines:
-    """The baselines that make binary training sequences most likely, each probability off 0 and 1 by Laplace's rule.
+    """Fit the baselines to binary training sequences by maximum likelihood, with Laplace smoothing.
 
     Args:
       x: [n, t, h, w, c], 0 or 1.
-      steps: horizons, each below t. Of each the flip probability is the share of pixels that differ, over all pairs of frames.
+      steps: horizons, each below t; the flip probability of each is the share of pixels that differ, over all pairs of frames.
     Raises: ValueError for values other than 0 and 1, or a horizon of t or more.
     Example:
       >>> x = np.array([0, 0, 1, 1], np.float32).reshape(1, 4, 1, 1, 1)
-      >>> found = fit_baselines(x, (1, 2))
-      >>> found.flip, found.mean.ravel().tolist()
+      >>> baselines = fit_baselines(x, (1, 2))
+      >>> baselines.flip, baselines.mean.ravel().tolist()
       ({1: 0.4, 2: 0.75}, [0.5])
     """
     x = np.asarray(x)
@@ -100,18 +100,18 @@ def fit_baselines(x: ArrayLike, steps: Sequence[int]) -> Baselines:
             "from 1 to t - 1; binarise first"
         )
     white = x > 0.5
-    flip = {k: float(_share(np.sum(white[:, k:] != white[:, :-k]), white[:, k:].size)) for k in steps}
+    flip = {k: float(_smoothed_share(np.sum(white[:, k:] != white[:, :-k]), white[:, k:].size)) for k in steps}
     frames = white.reshape(-1, *x.shape[2:])
-    return Baselines(flip, _share(np.sum(frames, axis=0), len(frames)))
+    return Baselines(flip, _smoothed_share(np.sum(frames, axis=0), len(frames)))
 
 
-def _share(count: Any, total: int) -> Any:
+def _smoothed_share(count: np.ndarray, total: int) -> np.ndarray:
     """Laplace's rule: (count + 1) / (total + 2)."""
     return (count + 1) / (total + 2)
 
 
 def _log_prob(probability: np.ndarray, frame: ArrayLike) -> np.ndarray:
-    """log p of binary frames [b, h, w, c] with independent pixels, [b] float64."""
+    """Return log p of binary frames [b, h, w, c] with independent pixels, [b] float64."""
     logits = np.log(probability) - np.log1p(-probability)
     return np.asarray(
         Bernoulli(jnp.asarray(logits, jnp.float32), 3).log_prob(jnp.asarray(frame, jnp.float32)), np.float64

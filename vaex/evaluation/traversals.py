@@ -18,13 +18,13 @@ CODE_PLACES, CODES_PER_PLACE = 4, 10  # places of a block of integer codes that 
 MOST_PATHS = 24  # paths in a figure
 
 
-class Decode(Protocol):
-    """Decoder without parameters: z [n, d] float32 -> x [n, ...], the mean of p(x|z) in most uses."""
+class DecodeCodes(Protocol):
+    """Decodes codes z [n, d] float32 to x [n, ...], in most uses the mean of p(x|z), with the model's variables closed over."""
 
     def __call__(self, z: np.ndarray, /) -> ArrayLike: ...
 
 
-def decode_points(caller: str, decode: Decode, z: np.ndarray) -> np.ndarray:
+def decode_points(caller: str, decode: DecodeCodes, z: np.ndarray) -> np.ndarray:
     """Decode z [..., d] in one call; the images get the leading axes of z.
 
     Raises: ValueError if decode does not return one x per z.
@@ -56,7 +56,7 @@ def traversal_values(num: int = 11, span: float = 3.0) -> np.ndarray:
     return np.linspace(-span, span, num, dtype=np.float32)
 
 
-def latent_traversals(decode: Decode, base_z: ArrayLike, order: ArrayLike, values: ArrayLike) -> np.ndarray:
+def latent_traversals(decode: DecodeCodes, base_z: ArrayLike, order: ArrayLike, values: ArrayLike) -> np.ndarray:
     """Decode ``base_z`` with one latent at a time replaced by each of ``values``.
 
     Args:
@@ -84,7 +84,9 @@ def latent_traversals(decode: Decode, base_z: ArrayLike, order: ArrayLike, value
     return decode_points("latent_traversals", decode, z)
 
 
-def interpolate(decode: Decode, z0: ArrayLike, z1: ArrayLike, num: int = 10, *, spherical: bool = False) -> np.ndarray:
+def interpolate(
+    decode: DecodeCodes, z0: ArrayLike, z1: ArrayLike, num: int = 10, *, spherical: bool = False
+) -> np.ndarray:
     r"""Decode the points on a line or great circle from ``z0`` to ``z1``, both ends included.
 
     Linear: :math:`(1-t) z_0 + t z_1`. Spherical: :math:`[\sin((1-t)\omega) z_0 + \sin(t\omega) z_1] / \sin\omega` with
@@ -194,8 +196,8 @@ def traversal_paths(
     return TraversalPaths(codes, tuple(names), None if kl is None else np.array(nats), shared)
 
 
-def decode_paths(decode: Decode, codes: np.ndarray) -> np.ndarray:
-    """Decode the codes [r, t, d] of paths to images [r, t, ...], NaN where the codes are; ``decode`` is called once."""
+def decode_paths(decode: DecodeCodes, codes: np.ndarray) -> np.ndarray:
+    """Decode codes [r, t, d] of paths to images [r, t, ...], NaN where the codes are NaN; ``decode`` is called once."""
     present = np.isfinite(codes).all(axis=-1)
     decoded = np.asarray(decode(codes[present]))
     images = np.full((*codes.shape[:2], *decoded.shape[1:]), np.nan, np.float32)
