@@ -120,6 +120,7 @@ def test_kl_is_exact_or_that_of_the_softened_samples():
     np.testing.assert_allclose(relaxed.outcome(train=False).metrics["kl"], exact, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_temperature_changes_training_and_nothing_else():
     cold, warm = (Fresh(gumbel_vae, gumbel_vae.HParams(temperature=t)).jitter() for t in (0.1, 5.0))
     assert abs(cold.outcome().losses["vae"] - warm.outcome().losses["vae"]) > 1e-3
@@ -135,6 +136,7 @@ def test_classes_used_tells_a_collapsed_variable():
         np.testing.assert_allclose(it.outcome().metrics["classes_used"], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("posterior", ["diagonal", "full"])
 def test_joint_loss_is_drawn_to_both_capacities(posterior):
     hparams = joint_vae.HParams(continuous_capacity=3.0, discrete_capacity=100.0, gamma=7.0)

@@ -262,6 +262,7 @@ def test_batches_of_one_are_refused_before_anything_is_written(name, tmp_path, c
     assert not (tmp_path / "run" / "config.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [factor_vae, beta_tc_vae, dip_vae, info_vae, wae])
 def test_one_example_alone_can_be_evaluated(module):
     one = {"x": X["x"][:1]}

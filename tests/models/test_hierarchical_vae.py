@@ -167,6 +167,7 @@ def test_pictures(fresh):
     assert np.ptp(np.asarray(depths.images[1]), axis=0).max() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "blocks", "levels"),
     [

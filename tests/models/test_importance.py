@@ -116,6 +116,7 @@ def test_each_players_gradient_is_the_named_estimators(name, flag, changes, boun
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), *both(variables.params))
 
 
+@pytest.mark.slow
 def test_dreg_costs_no_second_pass():
     """Its weights are needed before the pass that carries gradients; compiled, the two passes are one."""
     flops = {}
@@ -130,6 +131,7 @@ def test_dreg_costs_no_second_pass():
 # --- pictures and errors -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["iwae", "renyi_vae"])
 def test_the_picture_shows_bounds_that_tighten(name):
     recipe, variables, hparams, _ = built(name)

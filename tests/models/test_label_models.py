@@ -104,6 +104,7 @@ def test_the_conditional_bound_is_the_elbo_given_the_label():
     assert np.abs(outcome("conditional_vae", 0)[1]["elbo"] - outcome("conditional_vae", 1)[1]["elbo"]).min() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["conditional_vae", *CLASSES])
 def test_samples_of_one_key_share_their_latents_and_are_of_any_class_where_none_is_said(name):
     recipe, variables = built(name)

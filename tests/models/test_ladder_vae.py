@@ -39,6 +39,7 @@ def test_gaussian_product_is_the_product_of_densities():
         np.testing.assert_allclose(difference, difference[0], rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_posteriors_are_merged_below_the_top_alone(fresh):
     q = fresh.encode()
     found = jax.jit(lambda q, noise: q._down(noise, "posterior"))(q, jax.random.normal(KEY, (8, 6)))

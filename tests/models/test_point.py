@@ -62,6 +62,7 @@ def test_the_plain_loss_and_the_tracked_moments():
     assert all(np.array_equal(unchanged[name], it.variables.state[name]) for name in unchanged)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [autoencoder, k_sparse_autoencoder, sparse_autoencoder])
 def test_samples_are_decoded_from_codes_made_of_the_tracked_gaussian(module):
     it = Made(module, **({} if module is not k_sparse_autoencoder else {"hparams": module.HParams(num_active=2)}))

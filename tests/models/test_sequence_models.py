@@ -209,6 +209,7 @@ def subject(request):
     return built, built.first_state().variables, built.first_hparams(), built.input_batch()
 
 
+@pytest.mark.slow
 def test_predictions_are_of_one_frame_for_each_sample_and_any_number_of_frames_seen(subject):
     model, variables, hparams, batch = subject
     predict = model.recipe.sequences.predict

@@ -134,6 +134,7 @@ def test_codes_decode_to_what_the_decoder_saw(built):
     assert built.it.flat(jnp.stack([codes, codes])).shape == (2, 6, built.it.n)
 
 
+@pytest.mark.slow
 def test_gradients_reach_encoder_decoder_and_codebooks_that_learn_by_them(built):
     def loss(params):
         model = built.recipe.stages[0].model
@@ -199,6 +200,7 @@ def test_masked_rows_count_for_nothing():
     assert np.any(np.asarray(whole.state["level_0"]["use"]) != np.asarray(found[0].state["level_0"]["use"]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, *KINDS[1:3]], ids=["vector", "residual", "grouped"])
 def test_moving_averages_are_those_of_the_quantizers(changes):
     """What ``CodebookState`` becomes is what ``update_codebook`` makes of the vectors that each codebook sees."""

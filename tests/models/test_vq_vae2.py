@@ -60,6 +60,7 @@ def test_every_level_counts(variables):
     assert np.abs(below[0] - below[1]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_both_levels_learn_and_are_reported(variables):
     model = RECIPE.stages[0].model
 

@@ -8,6 +8,7 @@ from vaex.errors import UserError
 from vaex.nets import ResidualDecoder, ResidualEncoder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "stages", "size"), [((8, 8, 1), 2, (2, 2)), ((9, 14, 3), 2, (2, 3)), ((5, 7, 2), 1, (2, 3))]
 )

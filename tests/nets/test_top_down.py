@@ -30,6 +30,7 @@ def test_bottleneck_of_scale_0_starts_with_zeros(kernel, layers):
     assert len(params) == layers and np.all(np.asarray(block.apply({"params": params}, x)) == 0)
 
 
+@pytest.mark.slow
 def test_stacked_cells_start_different_and_priors_as_standard_normal():
     params, statistics = NETWORK.init(KEY)
     kernel = params["level_0"]["down"]["posterior"]["layer_0"]["kernel"]

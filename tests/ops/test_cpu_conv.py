@@ -105,7 +105,11 @@ def test_conv_equals_lax_in_value_and_gradients(case):
 
 
 # image, padding, channels, features: large enough for Winograd
-WINOGRAD = [((16, 16), "SAME", 32, 32), ((17, 14), ((0, 2), (3, 1)), 16, 64), ((18, 17), CROP_PADS, 64, 16)]
+WINOGRAD = [
+    ((16, 16), "SAME", 32, 32),
+    pytest.param(((17, 14), ((0, 2), (3, 1)), 16, 64), marks=pytest.mark.slow),
+    pytest.param(((18, 17), CROP_PADS, 64, 16), marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize("spread", ["around zero", "positive"])

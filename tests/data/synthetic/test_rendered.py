@@ -12,6 +12,7 @@ from vaex.data.synthetic.sprites import SIZES
 from vaex.errors import UserError
 
 
+@pytest.mark.slow
 def test_splits_are_fixed_disjoint_and_rendered_from_their_factors():
     one, other = (data.load("sprites") for _ in range(2))
     seen = set()
@@ -54,6 +55,7 @@ def test_a_run_on_sprites_trains_evaluates_and_resumes_to_the_bit(tmp_path, caps
     assert "has factors, not labels" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_color_sprites_take_the_file_or_its_folder(shared_data):
     folder = shared_data / "lpc_sprites"
     one, other = (data.load("color_sprites", manual_dir=path) for path in (folder, folder / rendered.LAYERS))
