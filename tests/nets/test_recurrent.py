@@ -27,7 +27,7 @@ def test_gru_equals_that_of_flax_with_the_same_weights():
     np.testing.assert_allclose(gru.apply({"params": params}, h, x), expected, rtol=2e-5, atol=1e-6)
 
 
-def test_states_over_time_are_those_of_one_step_after_the_other():
+def test_hidden_states_are_those_of_one_step_after_the_other():
     gru, x = GRU(4), jax.random.normal(jax.random.key(1), (2, 3, 6, 5))
     params = gru.init(jax.random.key(2), jnp.zeros(4), jnp.zeros(5))["params"]
     states = hidden_states(gru, params, x)

@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from vaex.ops.cpu_conv.api import convolve, convolve_transpose
+from vaex.ops.cpu_conv import convolve, convolve_transpose
 from vaex.ops.cpu_conv.vjp import add_bias
 
 
