@@ -103,7 +103,7 @@ def facts(name):
     def program(key, data):
         d = build(name, data)
         out = {"distribution": d, "x": d.sample(key, (N,))}
-        out |= {field: getattr(d, field) for field in STATISTICS if hasattr(d, field)}
+        out |= {field: getattr(d, field) for field in STATISTICS if getattr(d, field, None) is not None}
         if name != "Delta":
             out["log_prob"] = d.log_prob(out["x"])
             out["log_prob_mode"] = d.log_prob(d.mode) if hasattr(d, "mode") else None
@@ -116,7 +116,7 @@ def facts(name):
 
 def test_the_table_holds_every_family():
     exported = {x for x in vd.__all__ if isinstance(getattr(vd, x), type)}
-    assert exported == set(FAMILIES)
+    assert exported - {"Distribution", "BaseDistribution", "Elementwise"} == set(FAMILIES)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -400,7 +400,7 @@ def everything(d, value=None):
     parts = [x, d.log_prob(x)]
     parts += [] if value is None else [d.log_prob(value)]
     parts += [d.entropy()] if hasattr(d, "entropy") else []
-    parts += [getattr(d, f) for f in ("mean", "mode", "variance", "expectation") if hasattr(d, f)]
+    parts += [getattr(d, f) for f in STATISTICS if getattr(d, f, None) is not None]
     return [p for p in parts if jnp.issubdtype(p.dtype, jnp.inexact)]
 
 

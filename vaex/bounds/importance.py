@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from vaex.bounds.evidence import check_per_sample, standard_normal_like
-from vaex.distributions._base import lift
 from vaex.divergences.monte_carlo import check_num_samples, draw
+from vaex.ops.arrays import lift
 
 
 def estimate_log_weights(

@@ -1,34 +1,44 @@
 """Probability distributions as pytree records.
 
-Every family has ``sample(key, sample_shape=())``, ``log_prob(value)`` (nats, summed over the event axes),
-``batch_shape`` and ``event_shape``, and where they exist ``mean``, ``mode``, ``variance`` and ``entropy()``. Parameters
-are leaves, so a distribution passes through jit, vmap, grad and scan; ``event_ndims`` and the like are static.
+Every family offers what the Protocol ``Distribution`` says, and ``mode`` and ``entropy()`` where closed forms exist.
+Parameters are leaves, so a distribution passes through jit, vmap, grad and scan; ``event_ndims`` and the like are static.
+
+Locations are called ``loc`` and scales ``scale``, as in NumPyro and distrax. Families that store the logarithm of a scale
+are built from either: ``Normal(loc, scale)`` or ``Normal(loc, log_scale=...)``.
 
 Log-probabilities and entropies come out in float32 or wider: bfloat16 keeps eight bits, too few for hundreds of nats.
 Samples, means and modes keep the parameters' dtype. Values outside a support are not looked for.
+
+``family``, ``BaseDistribution`` and ``Elementwise`` are for a family of your own.
 """
 
 from vaex.distributions.bernoulli import Bernoulli, ContinuousBernoulli, bernoulli_log_prob
 from vaex.distributions.categorical import Categorical, LevelCategorical
 from vaex.distributions.discretized_logistic import DiscretizedLogistic
 from vaex.distributions.discretized_mixture import DiscretizedLogisticMixture
+from vaex.distributions.family import BaseDistribution, Elementwise, family, static
 from vaex.distributions.gaussian import Normal, reparameterize
+from vaex.distributions.independent import Independent
 from vaex.distributions.laplace import Delta, Laplace
 from vaex.distributions.low_rank import LowRankNormal
-from vaex.distributions.mixture import Independent, Mixture
+from vaex.distributions.mixture import Mixture
 from vaex.distributions.multivariate import MultivariateNormal
 from vaex.distributions.poincare import PoincareNormal, to_poincare_ball
+from vaex.distributions.protocol import Distribution
 from vaex.distributions.relaxed import LogitRelaxedBernoulli, LogRelaxedOneHot, RelaxedBernoulli, RelaxedOneHot
 from vaex.distributions.sphere import UniformSphere, VonMisesFisher, sphere_log_area
 from vaex.distributions.transformed import Transformed
 
 __all__ = [
+    "BaseDistribution",
     "Bernoulli",
     "Categorical",
     "ContinuousBernoulli",
     "Delta",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
+    "Distribution",
+    "Elementwise",
     "Independent",
     "Laplace",
     "LevelCategorical",
@@ -45,7 +55,9 @@ __all__ = [
     "UniformSphere",
     "VonMisesFisher",
     "bernoulli_log_prob",
+    "family",
     "reparameterize",
     "sphere_log_area",
+    "static",
     "to_poincare_ball",
 ]

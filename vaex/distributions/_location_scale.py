@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from vaex.distributions._base import Distribution, Elementwise
+from vaex.distributions.family import BaseDistribution, Elementwise
 
 
 class Unset(enum.Enum):
@@ -57,7 +57,7 @@ def resolve_log_scale(
     return jnp.log(scale)  # type: ignore[arg-type]
 
 
-def set_fields(distribution: Distribution, **fields: object) -> None:
+def set_fields(distribution: BaseDistribution, **fields: object) -> None:
     """Set the fields of a frozen record, in its constructor."""
     for name, value in fields.items():
         object.__setattr__(distribution, name, value)

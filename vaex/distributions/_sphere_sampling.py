@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.distributions._bessel import mean_length
+from vaex.ops.bessel import mean_length
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(32)
 _DECAY = 40.0  # the tail is integrated until it has fallen by e^-40, below float64's rounding

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.distributions._base import Elementwise, family, lift, narrow, static, sum_trailing
-from vaex.distributions._numeric import cross_entropy, log_decay, log_sinhc_series, softplus
+from vaex.distributions.family import Elementwise, family, static
+from vaex.ops.arrays import lift, narrow, sum_trailing
+from vaex.ops.scalars import cross_entropy, log_decay, log_sinhc_series, softplus
 from vaex.ops.threefry import unrolled
 
 _LEGENDRE = np.transpose(np.polynomial.legendre.leggauss(6)).tolist()

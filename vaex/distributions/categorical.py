@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.distributions._base import Distribution, check_event_ndims, family, lift, static, sum_trailing
+from vaex.distributions._shapes import check_event_ndims
+from vaex.distributions.family import BaseDistribution, family, static
+from vaex.ops.arrays import lift, sum_trailing
 from vaex.ops.threefry import unrolled
 
 
-class _Classes(Distribution):
+class _Classes(BaseDistribution):
     """Classes along the last axis of the logits; the axes before it are ``[*batch, *event]``."""
 
     logits: jax.Array

@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from vaex.distributions._base import family, lift, match, static, sum_trailing
 from vaex.distributions._location_scale import UNSET, LocationScale, Unset, resolve_log_scale, set_fields
-from vaex.distributions._numeric import log_decay, softplus
+from vaex.distributions._shapes import match
+from vaex.distributions.family import family, static
+from vaex.ops.arrays import lift, sum_trailing
+from vaex.ops.scalars import log_decay, softplus
 
 _STEEPEST = 60.0  # scales below exp(-60) count as exp(-60), lest float32 overflow; every bin is certain long before
 

@@ -9,16 +9,18 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from vaex.distributions._base import Distribution, check_event_ndims, family, lift, static, sum_trailing
 from vaex.distributions._location_scale import UNSET, Unset, resolve_log_scale, set_fields
-from vaex.distributions._numeric import softplus
+from vaex.distributions._shapes import check_event_ndims
 from vaex.distributions.discretized_logistic import level_log_prob
+from vaex.distributions.family import BaseDistribution, family, static
+from vaex.ops.arrays import lift, sum_trailing
+from vaex.ops.scalars import softplus
 
 _LEAST_LOG_SCALE = -7.0  # of PixelCNN++, on its scale of [-1, 1]
 
 
 @family
-class DiscretizedLogisticMixture(Distribution):
+class DiscretizedLogisticMixture(BaseDistribution):
     r"""Per pixel a mixture of K discretized logistics, over all colour channels at once.
 
     In component k, channel i has the location :math:`m_{ki} + \sum_{j<i} c_{kij}(x_j - 1/2)` given the channels before it.

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from vaex.distributions._base import Elementwise, family, lift, match, narrow, static, sum_trailing
 from vaex.distributions._location_scale import UNSET, LocationScale, Unset, resolve_log_scale, set_fields
+from vaex.distributions._shapes import match
+from vaex.distributions.family import Elementwise, family, static
+from vaex.ops.arrays import lift, narrow, sum_trailing
 from vaex.ops.threefry import unrolled
 
 

@@ -7,9 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from vaex.distributions._base import align, family, inner, lift, match, narrow
 from vaex.distributions._location_scale import UNSET, Unset, resolve_log_scale, set_fields
+from vaex.distributions._shapes import align, match
+from vaex.distributions.family import family
 from vaex.distributions.multivariate import Correlated, common_batch, multiply
+from vaex.ops.arrays import inner, lift, narrow
 from vaex.ops.threefry import unrolled
 
 

@@ -1,28 +1,20 @@
-"""Mixtures of any family, and trailing batch axes taken as part of the event."""
+"""Mixtures of any family."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.distributions._base import (
-    Distribution,
-    broadcastable,
-    check_value,
-    family,
-    is_array,
-    lift,
-    static,
-    sum_trailing,
-)
+from vaex.distributions._shapes import check_value, is_array
+from vaex.distributions.family import BaseDistribution, family
 from vaex.distributions.gaussian import LOG_2PI, Normal
+from vaex.distributions.protocol import Distribution
+from vaex.ops.arrays import broadcastable, lift
 
 
 @family
-class Mixture(Distribution):
+class Mixture(BaseDistribution):
     r"""Mixture :math:`\sum_k \pi_k\,p_k(x)`, with components along the last batch axis of any distribution.
 
     A VampPrior is ``Mixture(logits, encoder_posterior_at_the_pseudo_inputs)``. Samples carry gradients to the chosen
@@ -43,10 +35,10 @@ class Mixture(Distribution):
     """
 
     logits: jax.Array
-    components: Any
+    components: Distribution
 
     def __post_init__(self) -> None:
-        if is_array(self.logits) and isinstance(self.components, Distribution):
+        if is_array(self.logits) and isinstance(self.components, BaseDistribution):
             missing = len(self.components.batch_shape) - np.ndim(self.logits)
             if missing > 0:  # shared weights keep their place under vmap
                 object.__setattr__(self, "logits", jnp.reshape(self.logits, (1,) * missing + np.shape(self.logits)))
@@ -65,7 +57,7 @@ class Mixture(Distribution):
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """That of the components."""
+        """Event shape of the components."""
         return tuple(self.components.event_shape)
 
     @property
@@ -75,23 +67,25 @@ class Mixture(Distribution):
         return jax.nn.softmax(logits, axis=-1).reshape(logits.shape + (1,) * len(self.event_shape))
 
     @property
-    def mean(self) -> jax.Array:
-        """The components' means, weighted."""
-        return self._average(self.components.mean)
+    def mean(self) -> jax.Array | None:
+        """Weighted average of the components' means; None if they have none."""
+        return None if self.components.mean is None else self._average(self.components.mean)
 
     @property
-    def variance(self) -> jax.Array:
-        """Within components and between their means, elementwise."""
+    def variance(self) -> jax.Array | None:
+        """Variance within components and between their means, elementwise; None if they have none."""
+        if self.components.variance is None:
+            return None
         axis = -1 - len(self.event_shape)
-        between = jnp.square(self.components.mean - jnp.expand_dims(self.mean, axis))
+        between = jnp.square(self.components.mean - jnp.expand_dims(self._average(self.components.mean), axis))
         return self._average(self.components.variance + between)
 
     def _average(self, x: jax.Array) -> jax.Array:
         return jnp.sum(self._weights * x, axis=-1 - len(self.event_shape))
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        if self._is_diagonal:
-            return self._sample_diagonal(key, shape)
+        if (normal := self._diagonal) is not None:
+            return self._sample_diagonal(key, normal, shape)
         batch, event = self.batch_shape, self.event_shape
         sample_shape = shape[: len(shape) - len(batch) - len(event)]
         key_index, key_value = jax.random.split(key)
@@ -103,16 +97,18 @@ class Mixture(Distribution):
         return jnp.squeeze(jnp.take_along_axis(values, index, axis=-1 - len(event)), axis=-1 - len(event))
 
     @property
-    def _is_diagonal(self) -> bool:
-        """Whether this is one mixture of Gaussian vectors, [components, d]."""
-        normal = self.components
-        return isinstance(normal, Normal) and np.ndim(normal.loc) == 2 and normal.event_ndims == 1
+    def _diagonal(self) -> Normal | None:
+        """The components, where this is one mixture of Gaussian vectors, [components, d]."""
+        components = self.components
+        if isinstance(components, Normal) and np.ndim(components.loc) == 2 and components.event_ndims == 1:
+            return components
+        return None
 
-    def _sample_diagonal(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    def _sample_diagonal(self, key: jax.Array, normal: Normal, shape: tuple[int, ...]) -> jax.Array:
         key_index, key_value = jax.random.split(key)
         (logits,) = lift(self.logits)
         index = jax.random.categorical(key_index, logits, shape=shape[:-1])
-        return Normal(self.components.loc[index], log_scale=self.components.log_scale[index]).sample(key_value)
+        return Normal(normal.loc[index], log_scale=normal.log_scale[index]).sample(key_value)
 
     def log_responsibilities(self, value: jax.Array) -> jax.Array:
         r"""Log-probability of each component given ``value``, [..., *batch, components].
@@ -127,41 +123,40 @@ class Mixture(Distribution):
 
     def _log_prob(self, value: jax.Array) -> jax.Array:
         joint = self._log_joint(value)
-        if not self._is_diagonal:
+        if (normal := self._diagonal) is None:
             return jax.nn.logsumexp(joint, axis=-1)
-        arrays = lift(value, self.logits, self.components.loc, self.components.log_scale)
-        return _diagonal_log_prob(joint, *arrays)
+        return _diagonal_log_prob(joint, *lift(value, self.logits, normal.loc, normal.log_scale))
 
     def _log_joint(self, value: jax.Array) -> jax.Array:
         """log pi_k + log p_k(x), [..., *batch, components]."""
-        if self._is_diagonal:
-            return _diagonal_log_joint(*lift(value, self.logits, self.components.loc, self.components.log_scale))
+        if (normal := self._diagonal) is not None:
+            return _diagonal_log_joint(*lift(value, self.logits, normal.loc, normal.log_scale))
         log_probs, logits = lift(
             self.components.log_prob(jnp.expand_dims(value, value.ndim - len(self.event_shape))), self.logits
         )
         return jax.nn.log_softmax(logits, axis=-1) + log_probs
 
 
-def _diagonal_log_joint(value: jax.Array, logits: jax.Array, mean: jax.Array, log_scale: jax.Array) -> jax.Array:
-    """log pi_k + log p_k(x) [..., c] of diagonal Gaussians, logits [c], mean and log_scale [c, d], value [..., d].
+def _diagonal_log_joint(value: jax.Array, logits: jax.Array, loc: jax.Array, log_scale: jax.Array) -> jax.Array:
+    """log pi_k + log p_k(x) [..., c] of diagonal Gaussians, logits [c], loc and log_scale [c, d], value [..., d].
 
     The square is expanded into two matrix products, whose rounding grows with the distance in scales.
     """
     high = jax.lax.Precision.HIGHEST
-    centre = jax.lax.stop_gradient(jnp.mean(mean, axis=0))
-    x, shift, precision = value - centre, mean - centre, jnp.exp(-2.0 * log_scale)
+    centre = jax.lax.stop_gradient(jnp.mean(loc, axis=0))
+    x, shift, precision = value - centre, loc - centre, jnp.exp(-2.0 * log_scale)
     squares = jnp.matmul(jnp.square(x), precision.T, precision=high) + jnp.sum(jnp.square(shift) * precision, axis=-1)
     squares = squares - 2.0 * jnp.matmul(x, (shift * precision).T, precision=high)
     return _log_peaks(logits, log_scale) - 0.5 * squares
 
 
 def _log_peaks(logits: jax.Array, log_scale: jax.Array) -> jax.Array:
-    """Log weight times density at the mean, of each component."""
+    """Log weight times density at the location, of each component."""
     return jax.nn.log_softmax(logits) - jnp.sum(log_scale, axis=-1) - 0.5 * log_scale.shape[-1] * LOG_2PI
 
 
 def _diagonal_log_prob(
-    joint: jax.Array, value: jax.Array, logits: jax.Array, mean: jax.Array, log_scale: jax.Array
+    joint: jax.Array, value: jax.Array, logits: jax.Array, loc: jax.Array, log_scale: jax.Array
 ) -> jax.Array:
     """Sum over the components of ``joint``, whose largest term is computed again without cancellation.
 
@@ -170,66 +165,5 @@ def _diagonal_log_prob(
     best = jnp.argmax(joint, axis=-1)
     largest = jnp.take_along_axis(joint, best[..., None], axis=-1)
     largest = jnp.where(jnp.isfinite(largest), largest, 0.0)  # far away, -inf less itself would be nan
-    squares = jnp.sum(jnp.square((value - mean[best]) * jnp.exp(-log_scale[best])), axis=-1)
+    squares = jnp.sum(jnp.square((value - loc[best]) * jnp.exp(-log_scale[best])), axis=-1)
     return _log_peaks(logits, log_scale)[best] - 0.5 * squares + jax.nn.logsumexp(joint - largest, axis=-1)
-
-
-@family
-class Independent(Distribution):
-    """Take the last batch axes of any distribution as part of its event: ``log_prob`` sums over them too.
-
-    Args:
-      base: a distribution.
-      ndims: how many of its batch axes, counted from the last.
-    Raises: ValueError if the base has fewer batch axes.
-    Example:
-      >>> from vaex.distributions import MultivariateNormal
-      >>> Independent(MultivariateNormal(jnp.zeros((4, 3, 2)), scale_tril=jnp.eye(2)), 1).batch_shape
-      (4,)
-
-    References: Dillon et al. 2017, section 3.2 (the Independent meta-distribution).
-    """
-
-    base: Any
-    ndims: int = static(default=1)
-
-    @property
-    def batch_shape(self) -> tuple[int, ...]:
-        """The base's without the last ``ndims`` axes."""
-        shape = tuple(self.base.batch_shape)
-        if not 0 <= self.ndims <= len(shape):
-            raise ValueError(
-                f"Independent: ndims is {self.ndims}, expected between 0 and {len(shape)} for a base of batch shape {shape}; "
-                "it counts batch axes"
-            )
-        return shape[: len(shape) - self.ndims]
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """The axes taken, then the base's event axes."""
-        return tuple(self.base.batch_shape)[len(self.batch_shape) :] + tuple(self.base.event_shape)
-
-    @property
-    def mean(self) -> jax.Array:
-        """That of the base."""
-        return self.base.mean
-
-    @property
-    def mode(self) -> jax.Array:
-        """That of the base."""
-        return self.base.mode
-
-    @property
-    def variance(self) -> jax.Array:
-        """That of the base."""
-        return self.base.variance
-
-    def entropy(self) -> jax.Array:
-        """The base's, summed over the axes taken: ``[*batch_shape]``."""
-        return sum_trailing(self.base.entropy(), self.ndims)
-
-    def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        return self.base.sample(key, shape[: len(shape) - len(self.batch_shape) - len(self.event_shape)])
-
-    def _log_prob(self, value: jax.Array) -> jax.Array:
-        return sum_trailing(self.base.log_prob(value), self.ndims)

@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.distributions._base import Distribution, align, family, lift, narrow
+from vaex.distributions._shapes import align
+from vaex.distributions.family import BaseDistribution, family
 from vaex.distributions.gaussian import LOG_2PI
+from vaex.ops.arrays import lift, narrow
 from vaex.ops.threefry import unrolled
 
 
-class Correlated(Distribution):
+class Correlated(BaseDistribution):
     """Gaussians over the last axis, given by ``_whiten`` (W with W'W the precision) and ``_half_log_det``."""
 
     loc: jax.Array

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from vaex.distributions._base import check_leading, family, inner, lift, match, match_leading
 from vaex.distributions._location_scale import UNSET, LocationScale, Unset, resolve_log_scale, set_fields
-from vaex.distributions._numeric import asinh_ratio, log_sinhc, tanh_ratio
+from vaex.distributions._shapes import check_leading, match, match_leading
+from vaex.distributions.family import family
 from vaex.distributions.gaussian import Normal
+from vaex.ops.arrays import inner, lift
+from vaex.ops.scalars import asinh_ratio, log_sinhc, tanh_ratio
 
 
 def to_poincare_ball(x: jax.Array, curvature: jax.Array | float = 1.0) -> jax.Array:

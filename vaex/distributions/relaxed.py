@@ -12,18 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.distributions._base import (
-    Elementwise,
-    check_leading,
-    family,
-    lift,
-    match,
-    match_leading,
-    narrow,
-    static,
-    sum_trailing,
-)
-from vaex.distributions._numeric import softplus
+from vaex.distributions._shapes import check_leading, match, match_leading
+from vaex.distributions.family import Elementwise, family, static
+from vaex.ops.arrays import lift, narrow, sum_trailing
+from vaex.ops.scalars import softplus
 from vaex.ops.threefry import unrolled
 
 

@@ -9,18 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.distributions._base import (
-    Distribution,
-    check_leading,
-    family,
-    inner,
-    lift,
-    match_leading,
-    narrow,
-    static,
-)
-from vaex.distributions._bessel import log_scaled_bessel, mean_length
+from vaex.ops.bessel import log_scaled_bessel, mean_length
+from vaex.distributions._shapes import check_leading, match_leading
 from vaex.distributions._sphere_sampling import cosine_gap
+from vaex.distributions.family import BaseDistribution, family, static
+from vaex.ops.arrays import inner, lift, narrow
 
 _LOG_2 = math.log(2.0)
 
@@ -44,7 +37,7 @@ def sphere_log_area(dimension: int) -> float:
 
 
 @family
-class UniformSphere(Distribution):
+class UniformSphere(BaseDistribution):
     """Uniform on the unit sphere of R^dimension; the event is a unit vector. The prior of a spherical autoencoder.
 
     Args:
@@ -96,7 +89,7 @@ class UniformSphere(Distribution):
 
 
 @family
-class VonMisesFisher(Distribution):
+class VonMisesFisher(BaseDistribution):
     r"""von Mises-Fisher: density proportional to :math:`e^{\kappa\,\mu\cdot x}` on the unit sphere of R^d, any d >= 2.
 
     The normaliser is exact to rounding for any concentration >= 0. Samples are exact (by rejection) and carry exact

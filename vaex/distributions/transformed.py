@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
-from vaex.distributions._base import Distribution, check_sample_shape, family, static
+from vaex.distributions._shapes import check_sample_shape
+from vaex.distributions.family import BaseDistribution, family, static
+from vaex.distributions.protocol import Distribution
+
+
+class InvertibleMap(Protocol):
+    """Map of events with parameters ``params``, a pytree; hashable, as it is static under jit."""
+
+    def forward(self, params: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return the value, and log|det dvalue/dz| summed over the event, of the shape of ``base.log_prob``."""
+        ...
+
+    def inverse(self, params: Any, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Return z, and log|det dz/dvalue|."""
+        ...
 
 
 @family
-class Transformed(Distribution):
-    r"""The law of f(z) for z from ``base``: :math:`\log p(x) = \log p_{base}(z) + \log|\det \partial z/\partial x|`.
+class Transformed(BaseDistribution):
+    r"""Distribution of f(z) for z from ``base``: :math:`\log p(x) = \log p_{base}(z) + \log|\det \partial z/\partial x|`.
 
     Args:
       base: a distribution.
-      flow: any hashable object with ``forward(params, z) -> (value, log_det)`` and
-        ``inverse(params, value) -> (z, log_det)``, each with the log-determinant of the map that it performs, summed over
-        the event: the shape is that of ``base.log_prob``. It is static; what is learned lies in ``params``. A flow without
-        an inverse still samples and has ``sample_and_log_prob``.
+      flow: an invertible map f, for instance one of ``vaex.flows``. It is static; what is learned lies in ``params``. A flow
+        without an inverse still samples and has ``sample_and_log_prob``.
       params: the flow's parameters, a pytree.
     Example:
       >>> class Double:  # a flow may be a module, a record or a class
@@ -32,18 +44,18 @@ class Transformed(Distribution):
     References: Rezende & Mohamed 2015, eq. 5.
     """
 
-    base: Any
-    flow: Any = static()
+    base: Distribution
+    flow: InvertibleMap = static()
     params: Any = ()
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """That of the base."""
+        """Batch shape of the base."""
         return tuple(self.base.batch_shape)
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """That of the base: the map keeps shapes."""
+        """Event shape of the base: the map keeps shapes."""
         return tuple(self.base.event_shape)
 
     def sample_and_log_prob(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> tuple[jax.Array, jax.Array]:

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex.distributions import Normal
-from vaex.distributions._base import lift
-from vaex.distributions._numeric import softplus
+from vaex.ops.arrays import lift
+from vaex.ops.scalars import softplus
 
 Sampling = Literal["weighted", "stratified"]
 

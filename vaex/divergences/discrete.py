@@ -17,10 +17,10 @@ from vaex.distributions import (
     Laplace,
     LevelCategorical,
 )
-from vaex.distributions._base import broadcastable, lift, sum_trailing
-from vaex.distributions._numeric import log_decay, polynomial, softplus
 from vaex.distributions.bernoulli import expected_log_density
 from vaex.divergences.registry import register_kl
+from vaex.ops.arrays import broadcastable, lift, sum_trailing
+from vaex.ops.scalars import log_decay, polynomial, softplus
 
 
 def bernoulli_kl(p: jax.Array, q: jax.Array) -> jax.Array:

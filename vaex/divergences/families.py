@@ -18,10 +18,10 @@ from vaex.distributions import (
     MultivariateNormal,
     Normal,
 )
-from vaex.distributions._base import lift, sum_trailing
-from vaex.distributions._numeric import softplus
 from vaex.divergences.gaussian import columns, half_log_det, whiten
 from vaex.divergences.registry import check_shapes, kl
+from vaex.ops.arrays import lift, sum_trailing
+from vaex.ops.scalars import softplus
 
 
 def jeffreys(q: Any, p: Any) -> jax.Array:

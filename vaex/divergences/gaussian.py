@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex.distributions import ContinuousBernoulli, Laplace, LowRankNormal, MultivariateNormal, Normal
-from vaex.distributions._base import broadcastable, lift, sum_trailing
 from vaex.distributions.gaussian import LOG_2PI
 from vaex.divergences.registry import register_kl
+from vaex.ops.arrays import broadcastable, lift, sum_trailing
 
 _HALF_LOG_2PI_E = 0.5 * (LOG_2PI + 1.0)
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.distributions._base import lift
+from vaex.ops.arrays import lift
 
 
 def rbf_kernel(square_distance: jax.Array, width: jax.Array | float) -> jax.Array:

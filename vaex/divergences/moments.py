@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from vaex.distributions._base import lift
+from vaex.ops.arrays import lift
 
 
 def dip_i_penalty(mean: jax.Array, *, off_diagonal: ArrayLike, diagonal: ArrayLike) -> jax.Array:

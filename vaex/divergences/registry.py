@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 
-from vaex.distributions._base import broadcastable
+from vaex.ops.arrays import broadcastable
 
 Rule = Callable[[Any, Any], jax.Array]
 F = TypeVar("F", bound=Rule)

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex.distributions import LowRankNormal, MultivariateNormal, Normal
-from vaex.distributions._base import lift, sum_trailing
 from vaex.distributions.sphere import unit
 from vaex.divergences.gaussian import columns
 from vaex.divergences.registry import check_shapes
+from vaex.ops.arrays import lift, sum_trailing
 
 _GAUSSIANS = (Normal, MultivariateNormal, LowRankNormal)
 

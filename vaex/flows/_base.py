@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.distributions._base import broadcastable, lift, narrow
+from vaex.ops.arrays import broadcastable, lift, narrow
 
 _LARGEST_LOG_SCALE = 7.0
 

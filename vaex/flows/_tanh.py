@@ -7,7 +7,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from vaex.distributions._numeric import softplus
+from vaex.ops.scalars import softplus
 
 # the gain 1 + c is the slope at 0; away from 0, where the map would not be invertible, by this much
 SMALLEST_GAIN = 1e-3

@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vaex.distributions._base import inner
 from vaex.flows._base import Flow, check_int
+from vaex.ops.arrays import inner
 
 _SMALLEST_SQUARE = 1e-20
 

@@ -8,9 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vaex.distributions._base import inner
 from vaex.flows._base import Flow, check_int
 from vaex.flows._tanh import constrain, slope, tanh_root
+from vaex.ops.arrays import inner
 
 _SMALLEST_SQUARE = 1e-20
 

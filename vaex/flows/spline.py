@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.distributions._base import broadcastable, lift, narrow
 from vaex.flows._base import bounded
+from vaex.ops.arrays import broadcastable, lift, narrow
 
 SMALLEST_BIN = 1e-3  # of the whole interval
 

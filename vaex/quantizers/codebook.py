@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from vaex.distributions._base import lift
+from vaex.ops.arrays import lift
 from vaex.quantizers._common import (
     AxisName,
     check_codebook,

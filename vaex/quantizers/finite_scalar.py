@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from vaex.distributions._base import lift, narrow
+from vaex.ops.arrays import lift, narrow
 from vaex.quantizers._common import Quantized, check_count, check_indices
 from vaex.quantizers.gradients import straight_through
 

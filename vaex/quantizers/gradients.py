@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from vaex.distributions._base import lift, narrow
+from vaex.ops.arrays import lift, narrow
 from vaex.quantizers._common import check_same_shape, unit
 
 

@@ -7,7 +7,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from vaex.distributions._base import lift, narrow
+from vaex.ops.arrays import lift, narrow
 from vaex.quantizers._common import check_count, code_sums, flat_batch
 from vaex.quantizers.nearest import nearest_code
 

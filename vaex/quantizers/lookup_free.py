@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from vaex.distributions._base import lift
+from vaex.ops.arrays import lift
 from vaex.quantizers._common import (
     EXACT,
     AxisName,

@@ -7,7 +7,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from vaex.distributions._base import lift, narrow
+from vaex.ops.arrays import lift, narrow
 from vaex.quantizers._common import EXACT, check_choice, check_codebook, check_indices, check_vectors, unit
 
 

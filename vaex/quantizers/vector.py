@@ -8,7 +8,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from vaex.distributions._base import lift, narrow
+from vaex.ops.arrays import lift, narrow
 from vaex.quantizers._common import (
     Quantized,
     check_choice,

@@ -18,7 +18,7 @@ from vaex import distributions, divergences
 from vaex.configuration import hparam, hyperparameters, options
 from vaex.core import Batch, Latents, Model, Outcome, Recipe, Variables
 from vaex.data.spec import Spec
-from vaex.distributions._base import Distribution, family, static
+from vaex.distributions.family import BaseDistribution, family, static
 from vaex.models import latent
 from vaex.models.latent import Parts
 from vaex.models.likelihoods import Likelihood
@@ -51,7 +51,7 @@ class HParams(latent.HParams):
 
 
 @family
-class TopDownPosterior(Distribution):
+class TopDownPosterior(BaseDistribution):
     """q(z|x) as the product over layers of q(z_l|z above, x), of codes [*batch, d].
 
     Args:
@@ -102,7 +102,7 @@ class TopDownPosterior(Distribution):
 
 
 @family
-class TopDownPrior(Distribution):
+class TopDownPrior(BaseDistribution):
     """p(z) as the product over layers of p(z_l|z above), of codes [d].
 
     Args:

@@ -17,7 +17,7 @@ from vaex import distributions, divergences
 from vaex.configuration import hparam, hyperparameters, option, options
 from vaex.core import Batch, Latents
 from vaex.data.spec import Spec
-from vaex.distributions._base import Distribution, family
+from vaex.distributions.family import BaseDistribution, family
 from vaex.models import latent
 from vaex.models.latent import Parts, Posterior, Prior
 from vaex.models.likelihoods import Likelihood
@@ -51,7 +51,7 @@ class HParams(latent.HParams):
 
 
 @family
-class OneHotCodes(Distribution):
+class OneHotCodes(BaseDistribution):
     """Independent categorical variables as one-hot vectors, flattened to [..., variables * classes], behind a Gaussian.
 
     ``sample`` and ``log_prob`` are those of the discrete variables; ``relaxed`` is what training sees.

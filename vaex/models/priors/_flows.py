@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from vaex import distributions, flows
 from vaex.core import Batch
-from vaex.distributions._base import family
+from vaex.distributions.family import family
 from vaex.models.latent import Posterior, Prior
 
 DRAWS = 256  # of which the moments of a posterior by a flow are taken

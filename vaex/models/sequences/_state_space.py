@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex import distributions, divergences
-from vaex.distributions._base import Distribution, family, static
+from vaex.distributions.family import BaseDistribution, family, static
 
 Moments = tuple[jax.Array, jax.Array]  # means and log scales
 
@@ -96,7 +96,7 @@ def _time_last(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -2), tree)
 
 
-class _Codes(Distribution):
+class _Codes(BaseDistribution):
     """Codes [..., t * d] of paths; a subclass tells its cell and its evidence."""
 
     params: Any

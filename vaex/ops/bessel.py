@@ -16,7 +16,7 @@ from fractions import Fraction
 import jax
 import jax.numpy as jnp
 
-from vaex.distributions._numeric import polynomial
+from vaex.ops.scalars import polynomial
 
 _LEAST_ORDER = 50.0
 _TERMS = 10
