@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.ops.bessel import log_scaled_bessel, mean_length
 from vaex.distributions._shapes import check_leading, match_leading
 from vaex.distributions._sphere_sampling import cosine_gap
 from vaex.distributions.family import BaseDistribution, family, static
 from vaex.ops.arrays import inner, lift, narrow
+from vaex.ops.bessel import log_scaled_bessel, mean_length
 
 _LOG_2 = math.log(2.0)
 

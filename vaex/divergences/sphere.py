@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 
 from vaex.distributions import Independent, UniformSphere, VonMisesFisher
-from vaex.ops.bessel import log_scaled_bessel, mean_length
 from vaex.distributions.sphere import kl_to_uniform
 from vaex.divergences.registry import kl, register_kl
 from vaex.ops.arrays import sum_trailing
+from vaex.ops.bessel import log_scaled_bessel, mean_length
 
 
 @register_kl(VonMisesFisher, UniformSphere)
