@@ -17,7 +17,7 @@ from vaex.core import Batch, Model, Outcome, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models import latent, likelihoods
 from vaex.models.gaussian import HParams
-from vaex.models.networks import Trainable
+from vaex.models.networks import BaseConfig
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
@@ -26,7 +26,7 @@ SECOND_KERNELS = (3, 1)  # of the blocks: a hierarchy's, and a VQ-VAE's
 
 
 @options
-class Config(Trainable):
+class Config(BaseConfig):
     """Options of the benchmark's model."""
 
     channels: int = option(64, low=1, doc="Channels of every convolution.")
@@ -96,7 +96,7 @@ def build(config: Config, spec: Spec) -> Recipe:
         grid = z.reshape(-1, h, w, config.latent_channels)
         raw: Any = decoder.apply({"params": variables.params["vae"]["decoder"]}, grid)
         raw = raw.reshape(*z.shape[:-1], h, w, c, likelihood.channels)
-        return likelihood.distribution(raw, variables.params["vae"]["likelihood"], hparams.sigma)
+        return likelihood.distribution(variables.params["vae"]["likelihood"], hparams.sigma, raw)
 
     def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
         posterior = encode(key, variables, hparams, batch)

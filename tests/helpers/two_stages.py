@@ -22,7 +22,7 @@ class HParams(gaussian.HParams):
 
 
 def build(config, spec):
-    it = gaussian.gaussian_parts(config, spec)
+    it = gaussian.build_components(config, spec)
     first = latent.model(it, latent.negative_elbo(it, lambda hparams, terms: terms.kl))
 
     def init(key, batch):

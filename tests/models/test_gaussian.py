@@ -60,7 +60,7 @@ def test_posteriors_have_the_covariance_they_are_named_for():
     for posterior in ("diagonal", "full", "fixed"):
         part = gaussian.gaussian_posterior(posterior, 3)
         raw = jax.random.normal(KEY, (1, part.features))
-        q = part.distribution(raw, (), beta_vae.HParams(posterior_scale=0.5))
+        q = part.distribution((), beta_vae.HParams(posterior_scale=0.5), raw)
         z = np.asarray(q.sample(jax.random.key(1), (200_000,)))[:, 0]
         covariance = np.cov(z.T)
         off = np.abs(covariance - np.diag(np.diag(covariance))).max()

@@ -16,7 +16,7 @@ from vaex.models.priors import hyperspherical_vae
 @pytest.mark.parametrize("d", [2, 3, 10])
 def test_samples_of_posterior_and_prior_have_unit_norm(d):
     it = Fresh(hyperspherical_vae, latent_dim=d).jitter()
-    parts = hyperspherical_vae.parts(it.config, SPEC)
+    parts = hyperspherical_vae.build_components(it.config, SPEC)
     prior = parts.prior(it.params, it.hparams)
     assert isinstance(prior, UniformSphere)
     for z in (it.encode().sample(KEY, (500,)), prior.sample(KEY, (500,))):

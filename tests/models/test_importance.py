@@ -99,7 +99,7 @@ ORACLES = [
 def test_each_players_gradient_is_the_named_estimators(name, flag, changes, bounds):
     _, variables, hparams, losses = built(name, estimator=flag, **changes)
     config = module(name).Config(**{**module(name).TINY, **changes})
-    it = importance.parts(config, SPEC)
+    it = importance.build_components(config, SPEC)
     estimator = getattr(estimators, importance.ESTIMATORS[flag])
 
     def oracle(params, bound):

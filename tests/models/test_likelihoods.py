@@ -43,7 +43,7 @@ def raw(spec: Spec, channels: int) -> jnp.ndarray:
 def test_gaussian_of_fixed_sigma_is_squared_error():
     head = likelihoods.build("gaussian", GREY, scale="fixed")
     values, x = raw(GREY, 1), np.random.default_rng(1).random((5, 2, 3, 1)).astype(np.float32)
-    found = head.distribution(values, {}, jnp.float32(1.0)).log_prob(x)
+    found = head.distribution({}, jnp.float32(1.0), values).log_prob(x)
     squared = np.sum((np.asarray(values)[..., 0] + 0.5 - x) ** 2, axis=(1, 2, 3))
     np.testing.assert_allclose(found, -0.5 * squared - 6 * 0.5 * np.log(2 * np.pi), rtol=1e-5)
 
@@ -56,13 +56,13 @@ def test_scales_global_and_per_pixel(name, family):
     values = raw(REAL, 1)
     scale = np.exp(likelihoods.soft_clip(jnp.float32(0.3)))
     expected = family.logpdf(x, np.asarray(values)[..., 0], scale).sum(-1)
-    np.testing.assert_allclose(shared.distribution(values, params, jnp.float32(9.0)).log_prob(x), expected, rtol=1e-5)
+    np.testing.assert_allclose(shared.distribution(params, jnp.float32(9.0), values).log_prob(x), expected, rtol=1e-5)
     pixel = likelihoods.build(name, REAL, scale="per_pixel")
     assert pixel.channels == 2 and pixel.init() == {}
     values = raw(REAL, 2)
     scale = np.exp(np.asarray(likelihoods.soft_clip(values[..., 1])))
     expected = family.logpdf(x, np.asarray(values)[..., 0], scale).sum(-1)
-    np.testing.assert_allclose(pixel.distribution(values, {}, jnp.float32(9.0)).log_prob(x), expected, rtol=1e-5)
+    np.testing.assert_allclose(pixel.distribution({}, jnp.float32(9.0), values).log_prob(x), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["categorical", "discretized_logistic"])
@@ -71,7 +71,7 @@ def test_discrete_heads_sum_to_one_over_the_levels(name):
     head = likelihoods.build(name, spec, scale="global")
     values = raw(spec, head.channels)[:1]
     grid = np.arange(17, dtype=np.float32)[:, None] / 16
-    logs = head.distribution(jnp.repeat(values, 17, axis=0), head.init(), jnp.float32(1.0)).log_prob(grid)
+    logs = head.distribution(head.init(), jnp.float32(1.0), jnp.repeat(values, 17, axis=0)).log_prob(grid)
     assert head.discrete and head.density
     np.testing.assert_allclose(np.exp(logs).sum(), 1.0, rtol=1e-5)
 
@@ -118,6 +118,6 @@ def test_mixture_reads_its_numbers_by_pixel(spec):
     x = jnp.asarray(
         np.random.default_rng(1).integers(0, spec.levels, (5, *spec.shape)) / (spec.levels - 1), jnp.float32
     )
-    found = head.distribution(values, head.init(), jnp.float32(1.0))
+    found = head.distribution(head.init(), jnp.float32(1.0), values)
     np.testing.assert_allclose(found.log_prob(x), expected.log_prob(x), rtol=1e-6)
     assert found.mean.shape == found.sample(jax.random.key(0)).shape == (5, *spec.shape)

@@ -13,27 +13,27 @@ from vaex.configuration import hparam, hyperparameters, option, options
 from vaex.core import Latents, Model, Recipe
 from vaex.data.spec import Spec
 from vaex.models import latent, likelihoods
-from vaex.models.latent import Parts, Penalty, Posterior, Prior, Terms
-from vaex.models.networks import TINY, Networked
+from vaex.models.latent import Components, Penalty, Posterior, Prior, Terms
+from vaex.models.networks import TINY, NetworkConfig
 from vaex.schedules import Scalar
 
 __all__ = [
     "TINY",
     "Config",
     "HParams",
-    "Sampled",
+    "PosteriorConfig",
     "Terms",
-    "components_used",
-    "gaussian_parts",
+    "build_components",
     "gaussian_posterior",
     "gaussian_vae",
+    "mixture_components_used",
+    "monte_carlo_recipe",
     "recipe",
-    "sampled_recipe",
 ]
 
 
 @options
-class Sampled(Networked):
+class PosteriorConfig(NetworkConfig):
     """Static choices of every model with a Gaussian posterior, or with one that begins as such."""
 
     posterior: Literal["diagonal", "full", "fixed"] = option(
@@ -43,7 +43,7 @@ class Sampled(Networked):
 
 
 @options
-class Config(Sampled):
+class Config(PosteriorConfig):
     """Options of ``gaussian``."""
 
     kl: Literal["closed_form", "monte_carlo"] = option(
@@ -63,7 +63,7 @@ def gaussian_posterior(kind: Literal["diagonal", "full", "fixed"], latent_dim: i
     d = latent_dim
     features = {"diagonal": 2 * d, "full": 2 * d + d * (d - 1) // 2, "fixed": d}[kind]
 
-    def distribution(raw: jax.Array, params: Any, hparams: Any) -> Any:
+    def distribution(params: Any, hparams: Any, raw: jax.Array) -> Any:
         mean = raw[..., :d]
         if kind == "fixed":
             return distributions.Normal(mean, log_scale=jnp.broadcast_to(jnp.log(hparams.posterior_scale), mean.shape))
@@ -79,13 +79,13 @@ def gaussian_posterior(kind: Literal["diagonal", "full", "fixed"], latent_dim: i
     return Posterior(features, distribution)
 
 
-def gaussian_parts(config: Sampled, spec: Spec, prior: Prior | None = None, classes: int = 0) -> Parts:
+def build_components(config: PosteriorConfig, spec: Spec, prior: Prior | None = None, classes: int = 0) -> Components:
     """The posterior of ``config``, this prior or else the standard normal one, its networks and its likelihood.
 
     With ``classes``, the networks also read labels.
     """
     posterior = gaussian_posterior(config.posterior, config.latent_dim)
-    return latent.parts(config, spec, posterior, prior or latent.standard_prior(config.latent_dim), classes)
+    return latent.build_components(config, spec, posterior, prior or latent.standard_prior(config.latent_dim), classes)
 
 
 def gaussian_vae(config: Config, spec: Spec, penalty: Penalty) -> tuple[Model, likelihoods.Likelihood]:
@@ -93,7 +93,7 @@ def gaussian_vae(config: Config, spec: Spec, penalty: Penalty) -> tuple[Model, l
 
     Returns: the model, and its likelihood for reports.
     """
-    it = gaussian_parts(config, spec)
+    it = build_components(config, spec)
     closed_form = config.kl == "closed_form"
     objective = latent.negative_elbo(it, penalty, num_samples=config.num_samples, closed_form=closed_form)
     return latent.model(it, objective), it.likelihood
@@ -105,9 +105,9 @@ def recipe(config: Config, spec: Spec, penalty: Penalty) -> Recipe:
     return latent.single_stage(model, config, likelihood)
 
 
-def sampled_recipe(
-    config: Sampled,
-    it: Parts,
+def monte_carlo_recipe(
+    config: PosteriorConfig,
+    it: Components,
     diagnostics: Callable[[Terms], dict[str, jax.Array]],
     figures: Mapping[str, Callable[..., Any]],
 ) -> Recipe:
@@ -128,7 +128,7 @@ def sampled_recipe(
     return latent.single_stage(latent.model(it, objective), config, it.likelihood, figures, blocks)
 
 
-def components_used(terms: Terms) -> dict[str, jax.Array]:
+def mixture_components_used(terms: Terms) -> dict[str, jax.Array]:
     """How many components of a mixture prior the batch falls into: the exponentiated entropy of their mean shares."""
     shares = jnp.exp(terms.prior.log_responsibilities(terms.z))
     mean = jnp.mean(shares, axis=tuple(range(shares.ndim - 1)))

@@ -1,7 +1,7 @@
 """Models with latent variables put together from parts: a posterior, a prior, a likelihood, and an objective over them.
 
 A variant replaces one part: another ``Prior`` or ``Posterior`` record, another penalty (``negative_elbo``), or a whole
-objective of its own over ``Parts``. What all of them share, ``encode``, ``log_weights`` and ``sample``, is made here once.
+objective of its own over ``Components``. What all of them share, ``encode``, ``log_weights`` and ``sample``, is made here once.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from vaex.core import (
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
-from vaex.models.networks import Networked, Networks, networks
+from vaex.models.networks import NetworkConfig, Networks, networks
 from vaex.ops.threefry import fold_in
 from vaex.schedules import Scalar
 from vaex.training.hyperparameters import TrainingHParams
@@ -51,13 +51,13 @@ class HParams(TrainingHParams):
 
 
 class Posterior(NamedTuple):
-    """q(z|x): ``distribution(raw, params, hparams)`` of what the encoder gives, raw [b, ``features``].
+    """q(z|x): ``distribution(params, hparams, raw)`` of what the encoder gives, raw [b, ``features``].
 
     ``init(key) -> params``: parameters of its own beside the encoder's, ``()`` for none.
     """
 
     features: int
-    distribution: Callable[[jax.Array, PyTree, Any], Any]
+    distribution: Callable[[PyTree, Any, jax.Array], Any]
     init: Callable[[jax.Array], PyTree] = lambda key: ()
 
 
@@ -71,7 +71,7 @@ class Prior(NamedTuple):
     init: Callable[[jax.Array, Batch], PyTree] = lambda key, batch: ()
 
 
-class Parts(NamedTuple):
+class Components(NamedTuple):
     """A model's parts as pure functions of one tree of parameters.
 
     ``init(key, batch) -> params``; ``posterior(params, hparams, batch) -> q(z|x)``, batch shape [b];
@@ -112,7 +112,9 @@ def standard_prior(latent_dim: int) -> Prior:
     return Prior(lambda params, hparams, posterior: normal)
 
 
-def parts(config: Networked, spec: Spec, posterior: Posterior, prior: Prior, classes: int = 0) -> Parts:
+def build_components(
+    config: NetworkConfig, spec: Spec, posterior: Posterior, prior: Prior, classes: int = 0
+) -> Components:
     """The parts of a model with this posterior and prior, and the networks and the likelihood of ``config``.
 
     With ``classes``, the networks also read labels.
@@ -130,7 +132,7 @@ def parts(config: Networked, spec: Spec, posterior: Posterior, prior: Prior, cla
         return net.init(key, batch) | {name: params for name, params in own.items() if jax.tree.leaves(params)}
 
     def posterior_at(params: PyTree, hparams: Any, x: jax.Array, label: jax.Array | None = None) -> Any:
-        return posterior.distribution(net.encode(params, x, label), params.get("posterior", ()), hparams)
+        return posterior.distribution(params.get("posterior", ()), hparams, net.encode(params, x, label))
 
     def posterior_of(params: PyTree, hparams: Any, batch: Batch) -> Any:
         return posterior_at(params, hparams, batch["x"], batch.get("y"))
@@ -139,12 +141,12 @@ def parts(config: Networked, spec: Spec, posterior: Posterior, prior: Prior, cla
         return prior.distribution(params.get("prior", ()), hparams, lambda x: posterior_at(params, hparams, x))
 
     def decode(params: PyTree, hparams: Any, z: jax.Array, batch: Batch) -> Any:
-        return net.decode(params, z, hparams.sigma, batch.get("y"))
+        return net.decode(params, hparams.sigma, z, batch.get("y"))
 
-    return Parts(init, posterior_of, prior_of, decode, likelihood, classes)
+    return Components(init, posterior_of, prior_of, decode, likelihood, classes)
 
 
-def draw(q: Any, key: jax.Array, num_samples: int) -> tuple[jax.Array, jax.Array]:
+def sample_and_log_prob(key: jax.Array, q: Any, num_samples: int) -> tuple[jax.Array, jax.Array]:
     """``num_samples`` of z [k, b, d] and log q(z) [k, b], by the distribution's cheaper way where it has one."""
     if hasattr(q, "sample_and_log_prob"):
         return q.sample_and_log_prob(key, (num_samples,))
@@ -152,7 +154,7 @@ def draw(q: Any, key: jax.Array, num_samples: int) -> tuple[jax.Array, jax.Array
     return z, q.log_prob(z)
 
 
-def log_joint(it: Parts, params: PyTree, hparams: Any, batch: Batch) -> Callable[[jax.Array], jax.Array]:
+def log_joint(it: Components, params: PyTree, hparams: Any, batch: Batch) -> Callable[[jax.Array], jax.Array]:
     """z [k, b, d] -> log p(x, z) [k, b], for ``vaex.estimators``."""
     prior = it.prior(params, hparams)
     return lambda z: it.decode(params, hparams, z, batch).log_prob(batch["x"]) + prior.log_prob(z)
@@ -162,7 +164,7 @@ def _only_player(variables: Variables) -> PyTree:
     return variables.params["vae"]
 
 
-def negative_elbo(it: Parts, penalty: Penalty, *, num_samples: int = 1, closed_form: bool = True) -> Objective:
+def negative_elbo(it: Components, penalty: Penalty, *, num_samples: int = 1, closed_form: bool = True) -> Objective:
     """The objective ``mean(-log p(x|z) + penalty(hparams, terms))``; the penalty of a plain VAE is ``terms.kl``.
 
     Args:
@@ -174,7 +176,7 @@ def negative_elbo(it: Parts, penalty: Penalty, *, num_samples: int = 1, closed_f
 
     def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
         params = _only_player(variables)
-        terms = draw_terms(it, key, params, hparams, batch, num_samples=num_samples, closed_form=closed_form)
+        terms = draw_terms(key, it, params, hparams, batch, num_samples=num_samples, closed_form=closed_form)
         found = penalty(hparams, terms)
         added, own = found if isinstance(found, tuple) else (found, {})
         loss = jnp.mean(-terms.log_px + added)
@@ -184,7 +186,7 @@ def negative_elbo(it: Parts, penalty: Penalty, *, num_samples: int = 1, closed_f
 
 
 def draw_terms(
-    it: Parts, key: jax.Array, params: PyTree, hparams: Any, batch: Batch, *, num_samples: int, closed_form: bool
+    key: jax.Array, it: Components, params: PyTree, hparams: Any, batch: Batch, *, num_samples: int, closed_form: bool
 ) -> Terms:
     """What an objective over ``it`` is made of; see ``negative_elbo`` for the arguments."""
     posterior, prior = it.posterior(params, hparams, batch), it.prior(params, hparams)
@@ -192,7 +194,7 @@ def draw_terms(
         z = posterior.sample(key, (num_samples,))
         kl = divergences.kl(posterior, prior)
     else:
-        z, log_q = draw(posterior, key, num_samples)
+        z, log_q = sample_and_log_prob(key, posterior, num_samples)
         kl = jnp.mean(log_q - prior.log_prob(z), axis=0)
     if num_samples == 1:  # without a leading axis of one, which XLA's CPU compiler can't divide over cores
         log_px = it.decode(params, hparams, z[0], batch).log_prob(batch["x"])
@@ -208,7 +210,7 @@ def metrics(likelihood: likelihoods.Likelihood, log_px: jax.Array, kl: jax.Array
     return {"elbo": bounds.elbo(log_px, kl), "reconstruction": -log_px, "kl": kl}
 
 
-def model(it: Parts, objective: Objective, *, params: Callable[[Variables], PyTree] = _only_player) -> Model:
+def model(it: Components, objective: Objective, *, params: Callable[[Variables], PyTree] = _only_player) -> Model:
     """The model of these parts that is trained by ``objective``.
 
     Args:
@@ -228,7 +230,7 @@ def model(it: Parts, objective: Objective, *, params: Callable[[Variables], PyTr
         return it.decode(params(variables), hparams, z, batch)
 
     def log_weights(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, num_samples: int) -> jax.Array:
-        z, log_q = draw(encode(key, variables, hparams, batch), key, num_samples)
+        z, log_q = sample_and_log_prob(key, encode(key, variables, hparams, batch), num_samples)
         log_px = decode(variables, hparams, z, batch).log_prob(batch["x"])
         return log_px + it.prior(params(variables), hparams).log_prob(z) - log_q
 
@@ -251,7 +253,19 @@ def condition_batch(classes: int, key: jax.Array, n: int, condition: ArrayLike |
     return {"y": jnp.asarray(drawn)}
 
 
-def of_pairs(model: Model) -> Model:
+def require_labels(spec: Spec) -> int:
+    """Return the number of classes of labelled data.
+
+    Raises: UserError for data without labels.
+    """
+    if not spec.num_classes:
+        raise UserError(
+            f"{spec.name} has no labels, and this model reads them; choose a labelled --dataset, or a model without labels"
+        )
+    return spec.num_classes
+
+
+def refuse_single_examples(model: Model) -> Model:
     """``model``, whose objective compares the examples of a batch: initialising it from a batch of one is refused."""
 
     def init(key: jax.Array, batch: Batch) -> Variables:

@@ -30,7 +30,7 @@ LEVELLED = ("categorical", "discretized_logistic", "discretized_logistic_mixture
 
 
 class Likelihood(NamedTuple):
-    """``channels`` raw numbers per value; ``init() -> params``; ``distribution(raw [..., *shape, channels], params, sigma)``.
+    """``channels`` raw numbers per value; ``init() -> params``; ``distribution(params, sigma, raw [..., *shape, channels])``.
 
     ``title`` names it in reports. ``density``: whether its log_prob is a log-likelihood of the data (a cross-entropy of
     grey values is not). ``discrete``: whether it is a probability over the data's levels.
@@ -98,9 +98,9 @@ def build(name: str, spec: Spec, *, scale: str = "global") -> Likelihood:
     binary = spec.kind == "binary" or spec.binarize != "none"
     if name == "bernoulli":
         title = "bernoulli" if binary else "cross-entropy (bernoulli on grey values: not a density)"
-        return Likelihood(title, 1, dict, lambda raw, params, sigma: dist.Bernoulli(raw[..., 0], ndims), binary, binary)
+        return Likelihood(title, 1, dict, lambda params, sigma, raw: dist.Bernoulli(raw[..., 0], ndims), binary, binary)
     if name == "continuous_bernoulli":
-        return Likelihood(name, 1, dict, lambda raw, params, sigma: dist.ContinuousBernoulli(raw[..., 0], ndims))
+        return Likelihood(name, 1, dict, lambda params, sigma, raw: dist.ContinuousBernoulli(raw[..., 0], ndims))
     levels = 2 if binary else spec.levels or 0  # 0: values are continuous
     if name in LEVELLED and (not levels or spec.dequantize != "none"):
         remedy = "use --likelihood=gaussian" if not levels else "use --dequantize=none"
@@ -112,7 +112,7 @@ def build(name: str, spec: Spec, *, scale: str = "global") -> Likelihood:
             f"categorical over {levels} levels",
             levels,
             dict,
-            lambda raw, params, sigma: dist.LevelCategorical(raw, ndims),
+            lambda params, sigma, raw: dist.LevelCategorical(raw, ndims),
             discrete=True,
         )
     if name == "discretized_logistic_mixture":
@@ -133,7 +133,7 @@ def _mixture(spec: Spec, levels: int) -> Likelihood:
     channels = spec.shape[-1]
     wanted = COMPONENTS * dist.DiscretizedLogisticMixture.num_parameters(channels)
 
-    def distribution(raw: jax.Array, params: Any, sigma: jax.Array) -> dist.DiscretizedLogisticMixture:
+    def distribution(params: Any, sigma: jax.Array, raw: jax.Array) -> dist.DiscretizedLogisticMixture:
         pixels = raw.reshape(*raw.shape[:-2], -1)[..., :wanted]
         return dist.DiscretizedLogisticMixture.from_parameters(pixels, channels=channels, levels=levels)
 
@@ -149,7 +149,7 @@ def _scaled(name: str, spec: Spec, scale: str, levels: int, ndims: int) -> Likel
     def init() -> dict[str, jax.Array]:
         return {"log_scale": jnp.full((), start)} if scale == "global" else {}
 
-    def distribution(raw: jax.Array, params: dict[str, jax.Array], sigma: jax.Array) -> Any:
+    def distribution(params: dict[str, jax.Array], sigma: jax.Array, raw: jax.Array) -> Any:
         mean = raw[..., 0] + offset
         if scale == "per_pixel":
             log_scale = soft_clip(raw[..., 1] + start)

@@ -19,7 +19,7 @@ from vaex.training.optimizers import Optimizer, check_optimizer
 
 
 @options
-class Trainable:
+class BaseConfig:
     """Static choices of every model with a likelihood that is trained by gradients."""
 
     likelihood: likelihoods.Name = option("auto", doc="Distribution of x given z; auto chooses by the data.")
@@ -38,7 +38,7 @@ class Trainable:
 
 
 @options
-class Networked(Trainable):
+class NetworkConfig(BaseConfig):
     """Static choices of every model made of an encoder, a decoder and a likelihood."""
 
     latent_dim: int = option(10, low=1, doc="Number of latent variables.")
@@ -73,7 +73,7 @@ class Networks(NamedTuple):
     decode: Callable[..., Any]
 
 
-def encoder_module(config: Networked, spec: Spec, features: int) -> Any:
+def encoder_module(config: NetworkConfig, spec: Spec, features: int) -> Any:
     """The Linen module that maps examples of this spec (and a condition [..., n], where one is given) to [..., features].
 
     Raises: UserError where the convolutional network does not fit the data.
@@ -88,7 +88,7 @@ def encoder_module(config: Networked, spec: Spec, features: int) -> Any:
 
 
 def networks(
-    config: Networked, spec: Spec, features: int, likelihood: likelihoods.Likelihood, classes: int = 0
+    config: NetworkConfig, spec: Spec, features: int, likelihood: likelihoods.Likelihood, classes: int = 0
 ) -> Networks:
     """Networks for data of this spec: x [b, *shape] -> [b, features], and z [..., d] -> a distribution over x.
 
@@ -126,12 +126,12 @@ def networks(
             raise ValueError(f"encode: x has shape {x.shape}, expected [b, {', '.join(map(str, spec.shape))}]")
         return encoder.apply({"params": params["encoder"]}, x, one_hot("encode", label))
 
-    def decode(params: PyTree, z: jax.Array, sigma: jax.Array, label: jax.Array | None = None) -> Any:
+    def decode(params: PyTree, sigma: jax.Array, z: jax.Array, label: jax.Array | None = None) -> Any:
         condition = one_hot("decode", label)
         if condition is not None:
             condition = jnp.broadcast_to(condition, (*z.shape[:-1], classes)).reshape(-1, classes)
         flat: Any = decoder.apply({"params": params["decoder"]}, z.reshape(-1, z.shape[-1]), condition)
         raw = flat.reshape(*z.shape[:-1], *spec.shape, likelihood.channels)
-        return likelihood.distribution(raw, params["likelihood"], sigma)
+        return likelihood.distribution(params["likelihood"], sigma, raw)
 
     return Networks(init, encode, decode)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from vaex.configuration import hparam, hyperparameters, option, options, with_default
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.models.networks import Networked, Trainable
+from vaex.models.networks import BaseConfig, NetworkConfig
 from vaex.plots.records import Grid
 from vaex.schedules import Scalar, cosine
 from vaex.training.hyperparameters import TrainingHParams
@@ -28,17 +28,17 @@ class Config:
 
     latent_dim: int = option(10, low=1, doc="Number of latent variables, fewer than values in an example.")
     likelihood_scale: Literal["global", "fixed"] = option("global", doc="One learned standard deviation, or sigma.")
-    optimizer: Optimizer = with_default(Trainable, "optimizer", "adam")
+    optimizer: Optimizer = with_default(BaseConfig, "optimizer", "adam")
 
     def check(self) -> None:
         self.networked()
 
-    def networked(self) -> Networked:
+    def networked(self) -> NetworkConfig:
         """The same for the builders of models with networks: an MLP without hidden layers.
 
         Raises: UserError for a number of latents or an optimizer that is none.
         """
-        return Networked(
+        return NetworkConfig(
             latent_dim=self.latent_dim,
             hidden=(),
             likelihood="gaussian",

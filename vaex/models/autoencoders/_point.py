@@ -19,7 +19,7 @@ from vaex.core import Batch, Latents, Model, Outcome, PyTree, Recipe, StepKey, V
 from vaex.data.spec import Spec
 from vaex.models import latent, likelihoods
 from vaex.models.latent import HParams
-from vaex.models.networks import TINY, Networked, Networks, networks
+from vaex.models.networks import TINY, NetworkConfig, Networks, networks
 from vaex.plots.records import Grid
 
 __all__ = ["TINY", "Config", "HParams", "Terms", "features", "recipe"]
@@ -29,7 +29,7 @@ PLAYER = "autoencoder"
 
 
 @options
-class Config(Networked):
+class Config(NetworkConfig):
     """Options of ``point``."""
 
 
@@ -53,7 +53,7 @@ Penalty = Callable[[Any, Terms], tuple[jax.Array, dict[str, jax.Array]]]
 
 
 def recipe(
-    config: Networked,
+    config: NetworkConfig,
     spec: Spec,
     *,
     code: Code = lambda hparams, raw: raw,
@@ -86,7 +86,7 @@ def recipe(
         return distributions.Delta(code(hparams, net.encode(variables.params[PLAYER], batch["x"])))
 
     def decode(variables: Variables, hparams: Any, z: jax.Array, batch: Batch) -> Any:
-        return net.decode(variables.params[PLAYER], z, hparams.sigma)
+        return net.decode(variables.params[PLAYER], hparams.sigma, z)
 
     def sample(key: jax.Array, variables: Variables, hparams: Any, n: int, condition: Any = None) -> Any:
         scale_tril = jnp.linalg.cholesky(variables.state["covariance"] + 1e-6 * jnp.eye(d))
@@ -132,7 +132,7 @@ def _objective(
         x, params = batch["x"], variables.params[PLAYER]
 
         def loss_of(z: jax.Array) -> jax.Array:
-            return -net.decode(params, z, hparams.sigma).log_prob(x)
+            return -net.decode(params, hparams.sigma, z).log_prob(x)
 
         seen = x if corrupt is None else corrupt(jax.random.fold_in(key, StepKey.PENALTY), hparams, x)
         raw = net.encode(params, seen)

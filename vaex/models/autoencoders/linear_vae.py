@@ -40,17 +40,17 @@ class Config(linear.Config):
     )
 
 
-def parts(config: Config, spec: Spec) -> latent.Parts:
+def build_components(config: Config, spec: Spec) -> latent.Components:
     """The parts of a model whose encoder sees x - m, so that V and m are learned apart, and whose D is the same for all x."""
     d = config.latent_dim
 
-    def constant(raw: jax.Array, params: Any, hparams: Any) -> distributions.Normal:
+    def constant(params: Any, hparams: Any, raw: jax.Array) -> distributions.Normal:
         return distributions.Normal(
             raw, log_scale=jnp.broadcast_to(likelihoods.soft_clip(params["log_scale"]), raw.shape)
         )
 
     kind = latent.Posterior(d, constant, lambda key: {"log_scale": jnp.zeros(d)})
-    it = latent.parts(config.networked(), spec, kind, latent.standard_prior(d))
+    it = latent.build_components(config.networked(), spec, kind, latent.standard_prior(d))
 
     def init(key: jax.Array, batch: Batch) -> Any:
         # sigma starts wide: components are found from the largest on, where a narrow start is stuck between them for long
@@ -70,7 +70,7 @@ def build(config: Config, spec: Spec) -> Recipe:
     Raises: UserError for as many latents as values, or binarised data.
     """
     linear.check(config, spec)
-    it, d = parts(config, spec), config.latent_dim
+    it, d = build_components(config, spec), config.latent_dim
 
     def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
         params, x = variables.params["vae"], batch["x"]
@@ -95,7 +95,9 @@ def build(config: Config, spec: Spec) -> Recipe:
     return latent.single_stage(latent.model(it, objective), config, it.likelihood, {"directions": directions})
 
 
-def exact_log_likelihood(it: latent.Parts, params: Any, hparams: Any, x: jax.Array, weights: jax.Array) -> jax.Array:
+def exact_log_likelihood(
+    it: latent.Components, params: Any, hparams: Any, x: jax.Array, weights: jax.Array
+) -> jax.Array:
     """log N(x; m, W W^T + sigma^2 I) of each example, [b], in nats; ``weights`` [d, *shape] are the columns of W."""
     d = len(weights)
     centre = it.decode(params, hparams, jnp.zeros((1, d)), {})

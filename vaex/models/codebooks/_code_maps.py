@@ -118,7 +118,7 @@ def code_maps(config: Config, spec: Spec, factors: tuple[int, ...]) -> CodeMaps:
 
     def likelihood_of(params: PyTree, hparams: Any, raw: jax.Array, leading: tuple[int, ...]) -> Any:
         shaped = raw.reshape(*leading, *spec.shape, likelihood.channels)
-        return likelihood.distribution(shaped, params["likelihood"], hparams.sigma)
+        return likelihood.distribution(params["likelihood"], hparams.sigma, shaped)
 
     def encode(params: PyTree, state: PyTree, hparams: Any, x: jax.Array) -> Chosen:
         if x.shape[1:] != spec.shape:

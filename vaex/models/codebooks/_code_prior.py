@@ -24,7 +24,6 @@ from vaex.models import latent
 from vaex.models.codebooks import _code_maps as code_maps
 from vaex.models.codebooks import _quantizers as codebooks
 from vaex.models.codebooks._code_maps import PLAYER, CodeMaps, CodePrior
-from vaex.models.labels import _labelled as labelled
 from vaex.schedules import Scalar
 from vaex.training.step import masked_mean
 
@@ -154,7 +153,7 @@ def two_stages(
       figures: the autoencoder, and how codes are drawn -> the model's own pictures.
     Raises: UserError where the prior is to see labels that the data lacks.
     """
-    classes = labelled.classes_of(spec) if config.class_conditional else 0
+    classes = latent.require_labels(spec) if config.class_conditional else 0
     net = transformer(config, it)
     draw = drawing(net, classes)
 

@@ -18,7 +18,7 @@ from vaex.configuration import hparam, hyperparameters, option, options
 from vaex.core import PyTree
 from vaex.errors import UserError
 from vaex.models import latent
-from vaex.models.networks import Trainable
+from vaex.models.networks import BaseConfig
 from vaex.quantizers import CodebookState, Quantized
 from vaex.schedules import Scalar
 
@@ -27,7 +27,7 @@ SCALAR = ("finite_scalar", "lookup_free")  # quantizers without a codebook
 
 
 @options
-class Config(Trainable):
+class Config(BaseConfig):
     """Static choices of every model with a quantizer."""
 
     quantizer: Literal["vector", "residual", "grouped", "finite_scalar", "lookup_free"] = option(

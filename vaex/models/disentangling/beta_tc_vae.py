@@ -80,4 +80,4 @@ def build(config: Config, spec: Spec) -> Recipe:
         return weighted + hparams.gamma * parts.dimension_wise_kl, parts._asdict()
 
     model, likelihood = gaussian.gaussian_vae(config, spec, penalty)
-    return latent.single_stage(latent.of_pairs(model), config, likelihood)
+    return latent.single_stage(latent.refuse_single_examples(model), config, likelihood)

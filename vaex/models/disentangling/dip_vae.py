@@ -73,4 +73,4 @@ def build(config: Config, spec: Spec) -> Recipe:
         return terms.kl + hparams.off_diagonal * off + hparams.diagonal * on, own
 
     model, likelihood = gaussian.gaussian_vae(config, spec, penalty)
-    return latent.single_stage(latent.of_pairs(model), config, likelihood)
+    return latent.single_stage(latent.refuse_single_examples(model), config, likelihood)

@@ -49,7 +49,7 @@ class HParams(gaussian.HParams):
 
 def build(config: Config, spec: Spec) -> Recipe:
     """The recipe for data of this spec."""
-    it = gaussian.gaussian_parts(config, spec)
+    it = gaussian.build_components(config, spec)
     critic = nets.MLP(config.critic_hidden, 1, "leaky_relu")
 
     def init(key: jax.Array, batch: Batch) -> Variables:
@@ -59,7 +59,7 @@ def build(config: Config, spec: Spec) -> Recipe:
     def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
         closed_form = config.kl == "closed_form"
         terms = latent.draw_terms(
-            it, key, variables.params["vae"], hparams, batch, num_samples=config.num_samples, closed_form=closed_form
+            key, it, variables.params["vae"], hparams, batch, num_samples=config.num_samples, closed_form=closed_form
         )
 
         def logits(z: jax.Array) -> jax.Array:
@@ -86,4 +86,4 @@ def build(config: Config, spec: Spec) -> Recipe:
         return Outcome(losses, variables.state, latent.metrics(it.likelihood, terms.log_px, terms.kl) | own)
 
     model = latent.model(it, objective)._replace(init=init)
-    return latent.single_stage(latent.of_pairs(model), config, it.likelihood)
+    return latent.single_stage(latent.refuse_single_examples(model), config, it.likelihood)

@@ -54,4 +54,4 @@ def build(config: Config, spec: Spec) -> Recipe:
         return hparams.kl_weight * terms.kl + hparams.mmd_weight * mmd, {"mmd": mmd}
 
     model, likelihood = gaussian.gaussian_vae(config, spec, penalty)
-    return latent.single_stage(latent.of_pairs(model), config, likelihood)
+    return latent.single_stage(latent.refuse_single_examples(model), config, likelihood)

@@ -23,7 +23,7 @@ from vaex.core import Batch, Outcome, Recipe, StepKey, Variables
 from vaex.data.spec import Spec
 from vaex.models import gaussian, latent
 from vaex.models.disentangling import _discrepancy as discrepancy
-from vaex.models.networks import TINY, Networked
+from vaex.models.networks import TINY, NetworkConfig
 from vaex.schedules import Scalar
 from vaex.training.hyperparameters import TrainingHParams
 
@@ -31,7 +31,7 @@ __all__ = ["TINY", "Config", "HParams", "build"]
 
 
 @options
-class Config(Networked):
+class Config(NetworkConfig):
     """Options of ``wae``."""
 
     encoder: Literal["deterministic", "gaussian"] = option(
@@ -53,10 +53,10 @@ class HParams(TrainingHParams):
 
 def build(config: Config, spec: Spec) -> Recipe:
     """The recipe for data of this spec."""
-    point = latent.Posterior(config.latent_dim, lambda raw, params, hparams: distributions.Delta(raw))
+    point = latent.Posterior(config.latent_dim, lambda params, hparams, raw: distributions.Delta(raw))
     random = config.encoder == "gaussian"
     posterior = gaussian.gaussian_posterior("diagonal", config.latent_dim) if random else point
-    it = latent.parts(config, spec, posterior, latent.standard_prior(config.latent_dim))
+    it = latent.build_components(config, spec, posterior, latent.standard_prior(config.latent_dim))
 
     def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
         params = variables.params["vae"]
@@ -71,4 +71,4 @@ def build(config: Config, spec: Spec) -> Recipe:
 
     model = latent.model(it, objective)
     model = model if random else model._replace(log_weights=None)
-    return latent.single_stage(latent.of_pairs(model), config, it.likelihood)
+    return latent.single_stage(latent.refuse_single_examples(model), config, it.likelihood)

@@ -20,9 +20,9 @@ from vaex.core import Batch, Latents, Model, Outcome, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.distributions.family import BaseDistribution, family, static
 from vaex.models import latent
-from vaex.models.latent import Parts
+from vaex.models.latent import Components
 from vaex.models.likelihoods import Likelihood
-from vaex.models.networks import Trainable
+from vaex.models.networks import BaseConfig
 from vaex.ops.threefry import unrolled
 from vaex.plots.records import Bars, Grid
 from vaex.schedules import Scalar
@@ -32,7 +32,7 @@ TEMPERATURES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.4)
 
 
 @options
-class Config(Trainable):
+class Config(BaseConfig):
     """Static choices of every model with layers of latents."""
 
 
@@ -157,7 +157,7 @@ def whole(variables: Variables) -> Any:
     return {**variables.params["vae"], "statistics": variables.state}
 
 
-def parts(network: Any, likelihood: Likelihood) -> Parts:
+def build_components(network: Any, likelihood: Likelihood) -> Components:
     """The parts of a model with this network; their parameters are ``whole``."""
 
     def init(key: jax.Array, batch: Batch) -> Any:
@@ -176,17 +176,17 @@ def parts(network: Any, likelihood: Likelihood) -> Parts:
         likely = decoded(network, likelihood, params, hparams, found)
         return likely if z.ndim > 1 else jax.tree.map(lambda leaf: leaf[0], likely)
 
-    return Parts(init, posterior, prior, decode, likelihood)
+    return Components(init, posterior, prior, decode, likelihood)
 
 
 def decoded(network: Any, likelihood: Likelihood, params: Any, hparams: Any, found: Any) -> Any:
     """p(x|z) of what a way down gave."""
     raw = network.output(params["network"], found.features)
     raw = raw.reshape(*raw.shape[:-1], -1, likelihood.channels)
-    return likelihood.distribution(raw, params["likelihood"], hparams.sigma)
+    return likelihood.distribution(params["likelihood"], hparams.sigma, raw)
 
 
-def model(network: Any, it: Parts) -> Model:
+def model(network: Any, it: Components) -> Model:
     """The model of these parts, trained on the negative elbo with the KL of each layer in closed form, weighted by beta."""
 
     def init(key: jax.Array, batch: Batch) -> Variables:
@@ -227,7 +227,7 @@ def layer_names(network: Any) -> list[str]:
 
 def recipe(network: Any, config: Config, spec: Spec, likelihood: Likelihood) -> Recipe:
     """The recipe of a model with this network, and its pictures."""
-    it = parts(network, likelihood)
+    it = build_components(network, likelihood)
     figures = {
         "kl_by_layer": lambda *args: draw_kl(network, it, spec, *args),
         "temperatures": lambda *args: draw_temperatures(network, it, *args),
@@ -238,7 +238,7 @@ def recipe(network: Any, config: Config, spec: Spec, likelihood: Likelihood) -> 
 
 
 def draw_kl(
-    network: Any, it: Parts, spec: Spec, key: jax.Array, variables: Variables, hparams: Any, batch: Batch
+    network: Any, it: Components, spec: Spec, key: jax.Array, variables: Variables, hparams: Any, batch: Batch
 ) -> Bars:
     """The KL of each layer, from the top."""
     x = batch["x"]
@@ -258,7 +258,7 @@ def draw_kl(
 
 
 def draw_temperatures(
-    network: Any, it: Parts, key: jax.Array, variables: Variables, hparams: Any, batch: Batch
+    network: Any, it: Components, key: jax.Array, variables: Variables, hparams: Any, batch: Batch
 ) -> Grid:
     """Samples at falling temperatures, a column sharing its noise."""
     rows = tuple(f"temperature {one:g}" for one in TEMPERATURES)
@@ -267,7 +267,7 @@ def draw_temperatures(
 
 
 def draw_layers_at_mean(
-    network: Any, it: Parts, key: jax.Array, variables: Variables, hparams: Any, batch: Batch
+    network: Any, it: Components, key: jax.Array, variables: Variables, hparams: Any, batch: Batch
 ) -> Grid:
     """Samples whose upper layers are drawn and whose lower ones are at their mean; from row to row fewer are."""
     count = len(network.sizes)
@@ -280,7 +280,7 @@ def draw_layers_at_mean(
 
 
 def _samples(
-    network: Any, it: Parts, key: jax.Array, variables: Variables, hparams: Any, temperatures: list[jax.Array]
+    network: Any, it: Components, key: jax.Array, variables: Variables, hparams: Any, temperatures: list[jax.Array]
 ) -> jax.Array:
     """Pictures [temperatures, columns, h, w, c] of samples, each row at its temperature, all of the same noise."""
 

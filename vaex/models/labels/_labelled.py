@@ -17,9 +17,8 @@ from vaex import distributions, divergences
 from vaex.configuration import hparam, hyperparameters
 from vaex.core import Batch, InitKey, PyTree
 from vaex.data.spec import Spec
-from vaex.errors import UserError
 from vaex.models import gaussian, latent
-from vaex.models.networks import Networked, encoder_module
+from vaex.models.networks import NetworkConfig, encoder_module
 from vaex.schedules import Scalar
 from vaex.training.hyperparameters import TrainingHParams
 
@@ -43,7 +42,7 @@ class LabelledParts(NamedTuple):
     """
 
     shape: tuple[int, ...]
-    parts: latent.Parts
+    parts: latent.Components
     init: Callable[[jax.Array, Batch], PyTree]
     classify: Callable[[PyTree, Batch], distributions.Categorical]
 
@@ -63,26 +62,14 @@ class Terms(NamedTuple):
     accuracy: jax.Array
 
 
-def classes_of(spec: Spec) -> int:
-    """The number of classes of labelled data.
-
-    Raises: UserError for data without labels.
-    """
-    if not spec.num_classes:
-        raise UserError(
-            f"{spec.name} has no labels, and this model reads them; choose a labelled --dataset, or a model without labels"
-        )
-    return spec.num_classes
-
-
-def labelled_parts(config: Networked, spec: Spec) -> LabelledParts:
+def labelled_parts(config: NetworkConfig, spec: Spec) -> LabelledParts:
     """Networks of ``config`` for labelled data of this spec, and a classifier like its encoder.
 
     Raises: UserError for data without labels, and where network or likelihood do not fit the data.
     """
-    classes = classes_of(spec)
+    classes = latent.require_labels(spec)
     posterior = gaussian.gaussian_posterior("diagonal", config.latent_dim)
-    it = latent.parts(config, spec, posterior, latent.standard_prior(config.latent_dim), classes)
+    it = latent.build_components(config, spec, posterior, latent.standard_prior(config.latent_dim), classes)
     classifier = encoder_module(config, spec, classes)
 
     def init(key: jax.Array, batch: Batch) -> PyTree:
@@ -130,7 +117,7 @@ def class_log_weights(
     """log p(x, z|y) - log q(z|x, y) for every class, [k, b, c]."""
     every = every_class(batch, it.parts.classes)
     # the same noise for all classes
-    draw = jax.vmap(lambda of_class: latent.draw(of_class, key, num_samples), out_axes=1)
+    draw = jax.vmap(lambda of_class: latent.sample_and_log_prob(key, of_class, num_samples), out_axes=1)
     z, log_q = draw(it.parts.posterior(params, hparams, every))
     log_px = it.parts.decode(params, hparams, z, every).log_prob(batch["x"])
     return jnp.moveaxis(log_px + it.parts.prior(params, hparams).log_prob(z) - log_q, 1, -1)

@@ -16,15 +16,14 @@ from vaex.core import Labels, Recipe
 from vaex.data.spec import Spec
 from vaex.models import gaussian, latent
 from vaex.models.gaussian import TINY, Config, HParams
-from vaex.models.labels import _labelled as labelled
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
 
 def build(config: Config, spec: Spec) -> Recipe:
     """The recipe for labelled data of this spec."""
-    classes = labelled.classes_of(spec)
-    it = gaussian.gaussian_parts(config, spec, classes=classes)
+    classes = latent.require_labels(spec)
+    it = gaussian.build_components(config, spec, classes=classes)
     closed_form = config.kl == "closed_form"
     objective = latent.negative_elbo(
         it, lambda hparams, terms: terms.kl, num_samples=config.num_samples, closed_form=closed_form

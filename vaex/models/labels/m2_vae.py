@@ -23,13 +23,13 @@ from vaex.data.spec import Spec
 from vaex.models import latent
 from vaex.models.labels import _labelled as labelled
 from vaex.models.labels._labelled import HParams
-from vaex.models.networks import TINY, Networked
+from vaex.models.networks import TINY, NetworkConfig
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
 
 @options
-class Config(Networked):
+class Config(NetworkConfig):
     """Options of ``m2_vae``."""
 
 

@@ -28,8 +28,8 @@ from vaex.data.spec import Spec
 from vaex.models import gaussian, latent, networks
 from vaex.models.labels import _labelled as labelled
 from vaex.models.labels._labelled import LabelledParts
-from vaex.models.latent import Parts
-from vaex.models.networks import Networked
+from vaex.models.latent import Components
+from vaex.models.networks import NetworkConfig
 from vaex.schedules import Scalar
 from vaex.training.step import masked_mean
 
@@ -40,7 +40,7 @@ TINY: dict[str, Any] = networks.TINY | {"m2_latent_dim": 2, "m2_hidden": (16,)}
 
 
 @options
-class Config(Networked):
+class Config(NetworkConfig):
     """Options of ``semi_supervised_vae``; ``latent_dim``, ``hidden`` and what else is shared describe M1."""
 
     m2_latent_dim: int = option(10, low=1, doc="Number of M2's latent variables.")
@@ -58,9 +58,9 @@ class HParams(labelled.HParams):
 
 def build(config: Config, spec: Spec) -> Recipe:
     """The recipe for labelled data of this spec."""
-    classes = labelled.classes_of(spec)
+    classes = latent.require_labels(spec)
     posterior = gaussian.gaussian_posterior("diagonal", config.latent_dim)
-    it = latent.parts(config, spec, posterior, latent.standard_prior(config.latent_dim))
+    it = latent.build_components(config, spec, posterior, latent.standard_prior(config.latent_dim))
     first = latent.model(it, _m1_objective(it))
     networks: dict[str, Any] = {"network": "mlp", "hidden": config.m2_hidden, "latent_dim": config.m2_latent_dim}
     of_codes = dataclasses.replace(config, likelihood="gaussian", likelihood_scale="per_pixel", **networks)
@@ -74,7 +74,7 @@ def build(config: Config, spec: Spec) -> Recipe:
     return Recipe(stages, it.likelihood.summary, labels=labels)
 
 
-def _m1_objective(it: Parts) -> latent.Objective:
+def _m1_objective(it: Components) -> latent.Objective:
     """The negative elbo, averaged over a batch's unlabelled examples, or over all where every one is labelled.
 
     Batches may hold the few labelled images far more often than others (``--labelled_per_batch``). A VAE that saw them so often
@@ -93,7 +93,7 @@ def _m1_objective(it: Parts) -> latent.Objective:
     return objective
 
 
-def _m2(it: Parts, over: LabelledParts) -> tuple[Model, Labels]:
+def _m2(it: Components, over: LabelledParts) -> tuple[Model, Labels]:
     """M2 of the codes of M1, whose parts are ``it`` and whose parameters are ``Variables.state["vae"]``, as a model of x."""
     classes = over.parts.classes
 
@@ -132,7 +132,9 @@ def _m2(it: Parts, over: LabelledParts) -> tuple[Model, Labels]:
 
     def class_log_weights(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, k: int) -> jax.Array:
         z_key, m2_key = jax.random.split(key)
-        z, log_q = latent.draw(codes(variables, hparams, batch), z_key, k)  # [k, b, d], the same for every class
+        z, log_q = latent.sample_and_log_prob(
+            z_key, codes(variables, hparams, batch), k
+        )  # [k, b, d], the same for every class
         log_px = it.decode(variables.state["vae"], hparams, z, {}).log_prob(batch["x"])
         flat = {"x": z.reshape(-1, z.shape[-1])}
         of_codes = labelled.class_log_weights(over, m2_key, variables.params["m2"], hparams, flat, 1)

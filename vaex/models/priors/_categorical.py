@@ -19,16 +19,16 @@ from vaex.core import Batch, Latents
 from vaex.data.spec import Spec
 from vaex.distributions.family import BaseDistribution, family
 from vaex.models import latent
-from vaex.models.latent import Parts, Posterior, Prior
+from vaex.models.latent import Components, Posterior, Prior
 from vaex.models.likelihoods import Likelihood
-from vaex.models.networks import Networked
+from vaex.models.networks import NetworkConfig
 from vaex.schedules import Scalar, ramp
 
 COOLING = ramp(1.0, 0.5, 2000)
 
 
 @options
-class Config(Networked):
+class Config(NetworkConfig):
     """Static choices of every model with categorical latents."""
 
     classes: int = option(10, low=2, doc="Of each categorical variable.")
@@ -153,7 +153,9 @@ class Terms(NamedTuple):
         return {**found, "classes_used": classes_used(self.posterior)}
 
 
-def draw_terms(it: Parts, key: jax.Array, params: Any, hparams: Any, batch: Batch, *, train: bool, hard: bool) -> Terms:
+def draw_terms(
+    it: Components, key: jax.Array, params: Any, hparams: Any, batch: Batch, *, train: bool, hard: bool
+) -> Terms:
     """In training a softened sample goes through the decoder, or with ``hard`` its one-hot vectors; else an exact one."""
     posterior, prior = it.posterior(params, hparams, batch), it.prior(params, hparams)
     if train:
@@ -168,9 +170,9 @@ def draw_terms(it: Parts, key: jax.Array, params: Any, hparams: Any, batch: Batc
     return Terms(log_px, continuous, categorical, posterior, prior, logs, hard or not train)
 
 
-def discrete_parts(
-    config: Networked, spec: Spec, variables: int, classes: int, continuous: Posterior | None = None
-) -> tuple[Parts, tuple[Latents, ...]]:
+def build_components(
+    config: NetworkConfig, spec: Spec, variables: int, classes: int, continuous: Posterior | None = None
+) -> tuple[Components, tuple[Latents, ...]]:
     """The parts of a model with ``variables`` uniform categorical latents behind ``continuous`` ones, and what its codes are.
 
     Args:
@@ -184,14 +186,14 @@ def discrete_parts(
     normal = None if continuous is None else distributions.Normal(jnp.zeros(d), 1.0)
     uniform = OneHotCodes(jnp.zeros((variables, classes)), normal)
 
-    def distribution(raw: jax.Array, params: Any, hparams: Any) -> OneHotCodes:
+    def distribution(params: Any, hparams: Any, raw: jax.Array) -> OneHotCodes:
         logits = raw[..., features:].reshape(*raw.shape[:-1], variables, classes)
-        first = None if continuous is None else continuous.distribution(raw[..., :features], (), hparams)
+        first = None if continuous is None else continuous.distribution((), hparams, raw[..., :features])
         return OneHotCodes(logits, first)
 
     posterior = Posterior(features + variables * classes, distribution)
     wide = dataclasses.replace(config, latent_dim=d + variables * classes)  # so wide is the decoder's input
-    it = latent.parts(wide, spec, posterior, Prior(lambda params, hparams, posterior: uniform))
+    it = latent.build_components(wide, spec, posterior, Prior(lambda params, hparams, posterior: uniform))
     return it, (*[Latents("normal", d)] * (d > 0), *[Latents("categorical", classes)] * variables)
 
 

@@ -41,8 +41,8 @@ def flow_posterior(base: Posterior, flow: flows.Flow) -> Posterior:
     """
     own = flow.context_dim or flows.params_size(flow)
 
-    def distribution(raw: jax.Array, params: Any, hparams: Any) -> FlowPosterior:
-        start = base.distribution(raw[..., : base.features], (), hparams)
+    def distribution(params: Any, hparams: Any, raw: jax.Array) -> FlowPosterior:
+        start = base.distribution((), hparams, raw[..., : base.features])
         rest = raw[..., base.features :]
         if flow.context_dim:
             return FlowPosterior(start, flow, flow.with_context(params, rest))

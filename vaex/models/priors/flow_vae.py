@@ -26,7 +26,7 @@ from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import gaussian, latent
 from vaex.models.gaussian import HParams
-from vaex.models.latent import Parts, Terms
+from vaex.models.latent import Components, Terms
 from vaex.models.priors import _flows as flow_parts
 from vaex.plots.records import Grid, Scatter
 
@@ -37,7 +37,7 @@ SAMPLES = 8  # in the picture of the prior
 
 
 @options
-class Config(gaussian.Sampled):
+class Config(gaussian.PosteriorConfig):
     """Options of ``flow_vae``."""
 
     posterior_flow: Literal["none", "iaf", "householder", "sylvester", "planar"] = option(
@@ -85,8 +85,8 @@ def build(config: Config, spec: Spec) -> Recipe:
     if config.prior_flow != "none":
         prior = flow_parts.flow_prior(flow_parts.prior_chain(config.prior_flow, d, config.prior_layers, hidden))
         figures["prior_flow"] = lambda *args: draw_prior(it, *args)
-    it = latent.parts(config, spec, posterior, prior)
-    return gaussian.sampled_recipe(config, it, diagnostics, figures)
+    it = latent.build_components(config, spec, posterior, prior)
+    return gaussian.monte_carlo_recipe(config, it, diagnostics, figures)
 
 
 def diagnostics(terms: Terms) -> dict[str, jax.Array]:
@@ -95,7 +95,7 @@ def diagnostics(terms: Terms) -> dict[str, jax.Array]:
     return {"prior_cross_entropy": cross_entropy, "posterior_entropy": cross_entropy - terms.kl}
 
 
-def draw_posterior(it: Parts, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> list[Scatter]:
+def draw_posterior(it: Components, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> list[Scatter]:
     """Draws of one example's posterior before and after its flow, in the two latents that depend most on each other."""
     posterior = it.posterior(variables.params["vae"], hparams, {"x": batch["x"][:1]})
     start = posterior.base.sample(key, (1000,))
@@ -110,7 +110,7 @@ def draw_posterior(it: Parts, key: jax.Array, variables: Variables, hparams: Any
     return [Scatter(z[:, pair], None, f"z{pair[0]}", f"z{pair[1]}", words.format(name)) for name, z in points.items()]
 
 
-def draw_prior(it: Parts, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
+def draw_prior(it: Components, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
     """Samples of the prior on their way through its flow: a column for each layer, the first one before all."""
     params = variables.params["vae"]
     prior = it.prior(params, hparams)

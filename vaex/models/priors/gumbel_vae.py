@@ -53,7 +53,7 @@ class HParams(discrete.HParams):
 
 def build(config: Config, spec: Spec) -> Recipe:
     """The recipe for data of this spec."""
-    it, blocks = discrete.discrete_parts(config, spec, config.latent_dim, config.classes)
+    it, blocks = discrete.build_components(config, spec, config.latent_dim, config.classes)
 
     def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
         params = variables.params["vae"]
@@ -75,7 +75,7 @@ def relaxed_kl(terms: discrete.Terms, hparams: Any) -> jax.Array:
     return q.log_prob(terms.logs) - p.log_prob(terms.logs)
 
 
-def draw_codes(it: discrete.Parts, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
+def draw_codes(it: discrete.Components, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
     """The class probabilities of some examples as pictures: a row of pixels for each variable, a column for each class."""
     shares = it.posterior(variables.params["vae"], hparams, {"x": batch["x"][:SHOWN]}).categorical.probabilities
     names = tuple(str(label) for label in batch["y"][:SHOWN]) if "y" in batch else ()

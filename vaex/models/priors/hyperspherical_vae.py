@@ -24,7 +24,7 @@ from vaex.distributions.sphere import unit
 from vaex.errors import UserError
 from vaex.evaluation.traversals import interpolate
 from vaex.models import latent, networks
-from vaex.models.latent import HParams, Parts, Posterior, Prior, Terms
+from vaex.models.latent import Components, HParams, Posterior, Prior, Terms
 from vaex.plots.records import Grid
 
 __all__ = ["TINY", "Config", "HParams", "build"]
@@ -35,7 +35,7 @@ LATITUDES, LONGITUDES = range(75, -90, -15), range(-180, 180, 15)
 
 
 @options
-class Config(networks.Networked):
+class Config(networks.NetworkConfig):
     """Options of ``hyperspherical_vae``."""
 
     num_samples: int = option(1, low=1, doc="Posterior samples per example in training.")
@@ -48,7 +48,7 @@ class Config(networks.Networked):
 
 def build(config: Config, spec: Spec) -> Recipe:
     """The recipe for data of this spec."""
-    it = parts(config, spec)
+    it = build_components(config, spec)
     objective = latent.negative_elbo(it, penalty, num_samples=config.num_samples)
     figures = {"great_circles": lambda *args: draw_ways(it, *args)}
     if config.latent_dim == 3:
@@ -57,15 +57,17 @@ def build(config: Config, spec: Spec) -> Recipe:
     return latent.single_stage(latent.model(it, objective), config, it.likelihood, figures, blocks)
 
 
-def parts(config: Config, spec: Spec) -> Parts:
+def build_components(config: Config, spec: Spec) -> Components:
     """A von Mises-Fisher posterior, whose concentration is at least 1, and a uniform prior. The decoder sees directions:
     the posterior's mean, which lies within the sphere, is decoded like the point above it."""
     d, uniform = config.latent_dim, distributions.UniformSphere(config.latent_dim)
 
-    def distribution(raw: jax.Array, params: Any, hparams: Any) -> distributions.VonMisesFisher:
+    def distribution(params: Any, hparams: Any, raw: jax.Array) -> distributions.VonMisesFisher:
         return distributions.VonMisesFisher(raw[..., :d], 1.0 + jax.nn.softplus(raw[..., d]))
 
-    it = latent.parts(config, spec, Posterior(d + 1, distribution), Prior(lambda params, hparams, posterior: uniform))
+    it = latent.build_components(
+        config, spec, Posterior(d + 1, distribution), Prior(lambda params, hparams, posterior: uniform)
+    )
     return it._replace(decode=lambda params, hparams, z, batch: it.decode(params, hparams, unit(z), batch))
 
 
@@ -74,7 +76,7 @@ def penalty(hparams: Any, terms: Terms) -> tuple[jax.Array, dict[str, jax.Array]
     return terms.kl, {"concentration": terms.posterior.concentration}
 
 
-def draw_ways(it: Parts, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
+def draw_ways(it: Components, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
     """Between pairs of examples: what is decoded along the shorter arc of the great circle through their codes."""
     params, x = variables.params["vae"], batch["x"][: len(batch["x"]) // 2 * 2]
     mean = np.asarray(it.posterior(params, hparams, {"x": x}).mode)
@@ -85,7 +87,7 @@ def draw_ways(it: Parts, key: jax.Array, variables: Variables, hparams: Any, bat
     return Grid(images, (), columns, "Examples, and the arcs of great circles between their codes")
 
 
-def draw_sphere(it: Parts, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
+def draw_sphere(it: Components, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
     """A map of the sphere in three dimensions: longitudes to the right, latitudes upwards."""
     latitude, longitude = np.meshgrid(np.deg2rad(LATITUDES), np.deg2rad(LONGITUDES), indexing="ij")
     level = np.cos(latitude)

@@ -71,7 +71,7 @@ class HParams(discrete.HParams):
 def build(config: Config, spec: Spec) -> Recipe:
     """The recipe for data of this spec."""
     posterior = gaussian.gaussian_posterior(config.posterior, config.latent_dim)
-    it, blocks = discrete.discrete_parts(config, spec, config.variables, config.classes, posterior)
+    it, blocks = discrete.build_components(config, spec, config.variables, config.classes, posterior)
     most = config.variables * math.log(config.classes)
 
     def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
@@ -92,7 +92,7 @@ def build(config: Config, spec: Spec) -> Recipe:
 
 
 def draw_classes(
-    it: latent.Parts, config: Config, key: jax.Array, variables: Variables, hparams: Any, batch: Batch
+    it: latent.Components, config: Config, key: jax.Array, variables: Variables, hparams: Any, batch: Batch
 ) -> Grid:
     """A row for each class of the first categorical variable; each column has its own draw of all other latents."""
     params = variables.params["vae"]

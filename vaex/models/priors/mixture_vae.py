@@ -22,7 +22,7 @@ from vaex.core import Batch, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models import gaussian
 from vaex.models.gaussian import HParams
-from vaex.models.latent import Parts, Prior
+from vaex.models.latent import Components, Prior
 from vaex.models.likelihoods import soft_clip
 from vaex.plots.records import Grid
 
@@ -33,7 +33,7 @@ SHOWN, DRAWS = 12, 8  # components in the picture, and samples of each
 
 
 @options
-class Config(gaussian.Sampled):
+class Config(gaussian.PosteriorConfig):
     """Options of ``mixture_vae``."""
 
     components: int = option(20, low=1, doc="Gaussians of the prior.")
@@ -51,12 +51,12 @@ def build(config: Config, spec: Spec) -> Recipe:
         components = distributions.Normal(params["means"], log_scale=soft_clip(params["log_scales"]))
         return distributions.Mixture(params["logits"], components)
 
-    it = gaussian.gaussian_parts(config, spec, Prior(distribution, init))
+    it = gaussian.build_components(config, spec, Prior(distribution, init))
     figures = {"components": lambda *args: draw_components(it, *args)}
-    return gaussian.sampled_recipe(config, it, gaussian.components_used, figures)
+    return gaussian.monte_carlo_recipe(config, it, gaussian.mixture_components_used, figures)
 
 
-def draw_components(it: Parts, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
+def draw_components(it: Components, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
     """A row of samples for each component of the prior, the heaviest first; the first image is that of its mean."""
     params = variables.params["vae"]
     mixture = it.prior(params, hparams)

@@ -22,7 +22,7 @@ from vaex.core import Batch, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models import gaussian
 from vaex.models.gaussian import HParams
-from vaex.models.latent import Parts, Prior
+from vaex.models.latent import Components, Prior
 from vaex.plots.records import Grid
 
 __all__ = ["TINY", "Config", "HParams", "build"]
@@ -32,7 +32,7 @@ SHOWN, DRAWS = 12, 4  # pseudo-inputs in the picture, and samples of each
 
 
 @options
-class Config(gaussian.Sampled):
+class Config(gaussian.PosteriorConfig):
     """Options of ``vamp_vae``."""
 
     components: int = option(
@@ -56,9 +56,9 @@ def build(config: Config, spec: Spec) -> Recipe:
     def distribution(params: Any, hparams: Any, posterior: Any) -> distributions.Mixture:
         return distributions.Mixture(jnp.zeros(config.components), posterior(inputs(params)))
 
-    it = gaussian.gaussian_parts(config, spec, Prior(distribution, init))
+    it = gaussian.build_components(config, spec, Prior(distribution, init))
     figures = {"pseudo_inputs": lambda *args: draw_inputs(it, inputs, *args)}
-    return gaussian.sampled_recipe(config, it, gaussian.components_used, figures)
+    return gaussian.monte_carlo_recipe(config, it, gaussian.mixture_components_used, figures)
 
 
 def starts(key: jax.Array, x: jax.Array, count: int, kind: str) -> jax.Array:
@@ -76,7 +76,7 @@ def starts(key: jax.Array, x: jax.Array, count: int, kind: str) -> jax.Array:
     return jnp.concatenate([x[:count], share * x[first] + (1.0 - share) * x[second]])
 
 
-def draw_inputs(it: Parts, inputs: Any, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
+def draw_inputs(it: Components, inputs: Any, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
     """Some pseudo-inputs, and below each what the decoder makes of samples of its component of the prior."""
     params = variables.params["vae"]
     every = max(1, len(params["prior"]["inputs"]) // SHOWN)

@@ -18,7 +18,7 @@ from vaex.core import Batch, Latents, Model, PyTree, Recipe, Sequences
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import latent, likelihoods
-from vaex.models.networks import Networked, networks
+from vaex.models.networks import NetworkConfig, networks
 from vaex.models.sequences import _sequence_figures as sequence_pictures
 from vaex.nets.activations import soft_clip
 
@@ -28,12 +28,12 @@ DEFAULTS = {"dataset": "bouncing_sprites", "batch_size": 64}
 
 
 @options
-class Config(Networked):
+class Config(NetworkConfig):
     """Static choices of every model of sequences."""
 
     latent_dim: int = option(32, low=1, doc="Number of latent variables of each frame.")
     network: Literal["mlp", "conv"] = option("conv", doc="Of the frames: mlp for any size, conv for at least 8x8.")
-    channels: tuple[int, ...] = with_default(Networked, "channels", (16, 32, 32))
+    channels: tuple[int, ...] = with_default(NetworkConfig, "channels", (16, 32, 32))
     recurrent: int = option(256, low=1, doc="Width of the recurrent network's state.")
 
     def check(self) -> None:
@@ -80,10 +80,10 @@ def frames(config: Config, spec: Spec, inputs: int) -> Frames:
         return nets.activation_function(config.activation)(found).reshape(*x.shape[:-3], features)
 
     def decode(params: PyTree, inputs: jax.Array, hparams: Any) -> Any:
-        return single.decode(params, inputs, hparams.sigma)
+        return single.decode(params, hparams.sigma, inputs)
 
     def decode_all(params: PyTree, inputs: jax.Array, hparams: Any) -> Any:
-        return all_of_them.decode(params, inputs, hparams.sigma)
+        return all_of_them.decode(params, hparams.sigma, inputs)
 
     return Frames(init, encode, decode, decode_all, likelihood)
 

@@ -121,7 +121,7 @@ def build(config: Config, spec: Spec) -> Recipe:
         params = variables.params["vae"]
         return frames.decode(params, beyond(key, params, batch["x"], steps, ()), hparams).mean
 
-    it = latent.Parts(
+    it = latent.Components(
         init_params, posterior, lambda params, hparams: PathPrior(params, cell, size), decode, frames.likelihood
     )
     model = latent.model(it, objective)

@@ -15,7 +15,7 @@ from vaex.core import Batch, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import gaussian, latent, networks
-from vaex.models.latent import Parts
+from vaex.models.latent import Components
 from vaex.plots.records import Curves
 
 TINY: dict[str, Any] = {**networks.TINY, "num_samples": 2}
@@ -26,7 +26,7 @@ Bound = Callable[[Any, jax.Array], jax.Array]  # hyperparameters and log weights
 
 
 @options
-class Config(gaussian.Sampled):
+class Config(gaussian.PosteriorConfig):
     """Options of ``importance``."""
 
     num_samples: int = option(5, low=1, doc="K, importance samples per example in training.")
@@ -47,12 +47,12 @@ class GroupedConfig(Config):
     )
 
 
-def parts(config: Config, spec: Spec) -> Parts:
+def build_components(config: Config, spec: Spec) -> Components:
     """A Gaussian posterior, the standard normal prior, the networks and the likelihood of ``config``.
 
     Raises: UserError for a likelihood that is no density of the data, which has no importance weights.
     """
-    it = gaussian.gaussian_parts(config, spec)
+    it = gaussian.build_components(config, spec)
     if not it.likelihood.density:
         raise UserError(
             f"--likelihood={config.likelihood}: {it.likelihood.title} has no importance weights; use --binarize=dynamic, "
@@ -62,7 +62,14 @@ def parts(config: Config, spec: Spec) -> Parts:
 
 
 def weigh(
-    it: Parts, config: Config, key: jax.Array, params: PyTree, hparams: Any, batch: Batch, bound: Callable, samples: int
+    it: Components,
+    config: Config,
+    key: jax.Array,
+    params: PyTree,
+    hparams: Any,
+    batch: Batch,
+    bound: Callable,
+    samples: int,
 ) -> tuple[jax.Array, dict[str, jax.Array]]:
     """Log weights [samples, b], through which the gradient of ``bound`` is the one that ``config`` names, and their metrics.
 
@@ -89,7 +96,7 @@ def recipe(config: Config, spec: Spec, name: str, bound: Bound, *, samples: int 
       bound: hyperparameters and log weights [samples, b] -> [b], nats.
       samples: per example.
     """
-    it, count = parts(config, spec), samples or config.num_samples
+    it, count = build_components(config, spec), samples or config.num_samples
 
     def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
         mine = functools.partial(bound, hparams)

@@ -32,7 +32,7 @@ INFERENCE = ("encoder", "posterior")  # what the encoder's bound trains; the res
 
 def build(config: Config, spec: Spec) -> Recipe:
     """The recipe for data of this spec."""
-    it, m = importance.parts(config, spec), config.num_groups
+    it, m = importance.build_components(config, spec), config.num_groups
 
     def params(variables: Variables) -> PyTree:
         return variables.params["encoder"] | variables.params["decoder"]
