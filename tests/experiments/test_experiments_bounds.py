@@ -85,7 +85,9 @@ def test_data_that_changed_and_models_without_a_density_are_refused(bounds, run,
 
     def without_density(*args, **named):
         loaded = load(*args, **named)
-        loaded.recipe = loaded.recipe._replace(log_weights=None)
+        (stage,) = loaded.recipe.stages
+        stage = stage._replace(model=stage.model._replace(log_weights=None))
+        loaded.recipe = loaded.recipe._replace(stages=(stage,))
         return loaded
 
     monkeypatch.setattr(bounds.experiment, "assemble", of_other_data)
