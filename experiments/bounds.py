@@ -99,7 +99,7 @@ def bounds_of(log_weights: Any, alphas: tuple[float, ...], samples: int, values:
             keys = jax.random.split(args[0], -(-samples // chunk))
             example = {name: value[None] for name, value in args[1].items()}
             draws = jax.lax.map(lambda part: log_weights(part, variables, hparams, example, chunk), keys)
-            return jnp.stack([renyi_bound(draws.ravel()[:samples], alpha) for alpha in alphas])
+            return jnp.stack([renyi_bound(draws.ravel()[:samples], alpha=alpha) for alpha in alphas])
 
         return jax.lax.map(of_example, (jax.random.split(key, len(batch["x"])), batch))
 

@@ -35,21 +35,21 @@ def numpy_renyi(w: np.ndarray, alpha: float) -> np.ndarray:
 @pytest.mark.parametrize("scale", [0.01, 2.0, 30.0])
 def test_renyi_bound_matches_extended_precision(alpha, scale):
     w = weights(scale=scale).astype(np.float32)
-    np.testing.assert_allclose(bounds.renyi_bound(w, alpha), numpy_renyi(w, alpha), rtol=2e-6, atol=2e-6 * scale)
+    np.testing.assert_allclose(bounds.renyi_bound(w, alpha=alpha), numpy_renyi(w, alpha), rtol=2e-6, atol=2e-6 * scale)
 
 
 def test_renyi_bound_at_its_special_orders():
     w = jnp.asarray(weights(), jnp.float32)
-    np.testing.assert_allclose(bounds.renyi_bound(w, 0.0), bounds.importance_bound(w), rtol=1e-6)
-    np.testing.assert_allclose(bounds.renyi_bound(w, 1.0), jnp.mean(w, 0), rtol=1e-6)
-    np.testing.assert_allclose(bounds.renyi_bound(w, -1e5), jnp.max(w, 0), atol=1e-4)
-    np.testing.assert_allclose(bounds.renyi_bound(w, -2.0), bounds.chi_upper_bound(w, 3.0), rtol=1e-6)
+    np.testing.assert_allclose(bounds.renyi_bound(w, alpha=0.0), bounds.importance_bound(w), rtol=1e-6)
+    np.testing.assert_allclose(bounds.renyi_bound(w, alpha=1.0), jnp.mean(w, 0), rtol=1e-6)
+    np.testing.assert_allclose(bounds.renyi_bound(w, alpha=-1e5), jnp.max(w, 0), atol=1e-4)
+    np.testing.assert_allclose(bounds.renyi_bound(w, alpha=-2.0), bounds.chi_upper_bound(w, power=3.0), rtol=1e-6)
 
 
 def test_renyi_bound_is_smooth_in_alpha_and_differentiable_there():
     with jax.enable_x64(True):
         w = jnp.asarray(weights())
-        sums = jax.jit(lambda alpha: jnp.sum(bounds.renyi_bound(w, alpha)))
+        sums = jax.jit(lambda alpha: jnp.sum(bounds.renyi_bound(w, alpha=alpha)))
         slope = jax.jit(jax.grad(sums))
         exact = -0.5 * np.sum(np.var(weights(), axis=0))  # d/d alpha at alpha = 1
         np.testing.assert_allclose(slope(1.0), exact, rtol=1e-9)
@@ -57,10 +57,10 @@ def test_renyi_bound_is_smooth_in_alpha_and_differentiable_there():
         step = 1e-6
         above, below = (sums(0.3 + shift) for shift in (step, -step))
         np.testing.assert_allclose(slope(0.3), (above - below) / (2 * step), rtol=1e-6)
-        jacobian = jax.jit(jax.jacobian(lambda w: bounds.renyi_bound(w, 1.0)[0]))(w)[:, 0]
+        jacobian = jax.jit(jax.jacobian(lambda w: bounds.renyi_bound(w, alpha=1.0)[0]))(w)[:, 0]
         np.testing.assert_allclose(jacobian, np.full(K, 1 / K), rtol=1e-12)
         powered = np.exp(0.7 * weights()[:, 0])
-        jacobian = jax.jit(jax.jacobian(lambda w: bounds.renyi_bound(w, 0.3)[0]))(w)[:, 0]
+        jacobian = jax.jit(jax.jacobian(lambda w: bounds.renyi_bound(w, alpha=0.3)[0]))(w)[:, 0]
         np.testing.assert_allclose(jacobian, powered / powered.sum(), rtol=1e-10)
 
 
@@ -71,7 +71,7 @@ def test_groups_and_mixtures_of_importance_bounds():
     pair = bounds.partial_importance_bounds(w)
     np.testing.assert_allclose(pair.encoder, by_hand, rtol=1e-5)
     np.testing.assert_allclose(pair.decoder, bounds.importance_bound(w.reshape(20, B)), rtol=1e-6)
-    mixed = bounds.combined_importance_bound(w[0], 0.25)
+    mixed = bounds.combined_importance_bound(w[0], mix=0.25)
     np.testing.assert_allclose(mixed, 0.25 * w[0].mean(0) + 0.75 * bounds.importance_bound(w[0]), rtol=1e-6)
     np.testing.assert_allclose(
         bounds.mean_importance_bound(w[:, :1]), jnp.mean(w[:, 0], 0), rtol=1e-6
@@ -91,13 +91,13 @@ def test_upper_bounds_from_raw_weights():
 def test_thermodynamic_sums_enclose_the_integral_and_meet():
     w = jnp.asarray(weights(), jnp.float32)
     ends = [0.0, 1.0]
-    np.testing.assert_allclose(bounds.thermodynamic_bound(w, ends), w.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(bounds.thermodynamic_bound(w, temperatures=ends), w.mean(0), rtol=1e-5)
     np.testing.assert_allclose(
-        bounds.thermodynamic_bound(w, ends, side="upper"), bounds.evidence_upper_bound(w), rtol=1e-5
+        bounds.thermodynamic_bound(w, temperatures=ends, side="upper"), bounds.evidence_upper_bound(w), rtol=1e-5
     )
     # on fixed samples the integral of the reweighted mean is exactly the importance bound
     grid = jnp.linspace(0, 1, 2001)
-    lower, upper = (bounds.thermodynamic_bound(w, grid, side=side) for side in ("lower", "upper"))
+    lower, upper = (bounds.thermodynamic_bound(w, temperatures=grid, side=side) for side in ("lower", "upper"))
     assert np.all(lower < bounds.importance_bound(w)) and np.all(bounds.importance_bound(w) < upper)
     np.testing.assert_allclose(0.5 * (lower + upper), bounds.importance_bound(w), rtol=1e-5)
 
@@ -112,11 +112,11 @@ def test_effective_sample_size_and_normalized_weights():
 
 def test_free_bits_and_capacity():
     kl = np.array([[0.1, 2.0, 0.4], [0.3, 4.0, 0.8]])
-    np.testing.assert_allclose(jnp.mean(bounds.free_bits(jnp.asarray(kl), 0.5)), 0.5 + 3.0 + 0.6, rtol=1e-6)
-    np.testing.assert_allclose(bounds.free_bits(jnp.asarray(kl), 0.0), kl.sum(1), rtol=1e-6)
-    gradient = jax.grad(lambda k: jnp.mean(bounds.free_bits(k, 0.5)))(jnp.asarray(kl))
+    np.testing.assert_allclose(jnp.mean(bounds.free_bits(jnp.asarray(kl), minimum=0.5)), 0.5 + 3.0 + 0.6, rtol=1e-6)
+    np.testing.assert_allclose(bounds.free_bits(jnp.asarray(kl), minimum=0.0), kl.sum(1), rtol=1e-6)
+    gradient = jax.grad(lambda k: jnp.mean(bounds.free_bits(k, minimum=0.5)))(jnp.asarray(kl))
     np.testing.assert_array_equal(gradient, [[0, 0.5, 0.5], [0, 0.5, 0.5]])  # what is free pushes nothing
-    np.testing.assert_allclose(bounds.capacity_penalty(jnp.array([3.0, 7.0]), 5.0, gamma=10.0), [20.0, 20.0])
+    np.testing.assert_allclose(bounds.capacity_penalty(jnp.array([3.0, 7.0]), capacity=5.0, gamma=10.0), [20.0, 20.0])
 
 
 # --- probabilistic PCA: everything is known exactly ------------------------------------------------------------------
@@ -130,7 +130,9 @@ def estimates(model: LinearGaussian, key: jax.Array, k: int, draws: int, *, post
 
     encoder = posterior or wrong
     draw = jax.vmap(
-        lambda one: bounds.estimate_log_weights(one, encoder, model.likelihood, model.x, k, prior=model.prior),
+        lambda one: bounds.estimate_log_weights(
+            one, encoder, model.likelihood, model.x, num_samples=k, prior=model.prior
+        ),
         out_axes=1,
     )
     return jax.jit(draw)(jax.random.split(key, draws))
@@ -194,12 +196,12 @@ def test_everything_is_tight_at_the_exact_posterior_in_float64():
             bounds.importance_bound,
             bounds.chi_upper_bound,
             bounds.evidence_upper_bound,
-            lambda w: bounds.combined_importance_bound(w, 0.3),
-            lambda w: bounds.renyi_bound(w, 0.5),
-            lambda w: bounds.renyi_bound(w, -3.0),
+            lambda w: bounds.combined_importance_bound(w, mix=0.3),
+            lambda w: bounds.renyi_bound(w, alpha=0.5),
+            lambda w: bounds.renyi_bound(w, alpha=-3.0),
             lambda w: bounds.mean_importance_bound(w.reshape(2, 4, 4)),
-            lambda w: bounds.thermodynamic_bound(w, grid),
-            lambda w: bounds.thermodynamic_bound(w, grid, side=side),
+            lambda w: bounds.thermodynamic_bound(w, temperatures=grid),
+            lambda w: bounds.thermodynamic_bound(w, temperatures=grid, side=side),
         ]
         for value in jax.jit(lambda w: [bound(w) for bound in tight])(w):
             np.testing.assert_allclose(value, exact, atol=1e-10)
@@ -283,12 +285,14 @@ def test_importance_bound_of_two_samples_by_quadrature():
         lambda x: Normal(jnp.full((50_000, 1), 0.2), log_scale=jnp.full((50_000, 1), -0.3)),
         decoder,
         x,
-        2,
+        num_samples=2,
     )
     for value, target in ((jnp.mean(draws, 0), one), (bounds.importance_bound(draws), two)):
         mean, error = mean_and_error(value)
         assert abs(mean - target) < 4 * error
-    wide = bounds.estimate_log_weights(jax.random.key(1), lambda x: Normal(jnp.zeros((20, 1)), 1.0), decoder, x, 20_000)
+    wide = bounds.estimate_log_weights(
+        jax.random.key(1), lambda x: Normal(jnp.zeros((20, 1)), 1.0), decoder, x, num_samples=20_000
+    )
     mean, error = mean_and_error(bounds.importance_bound(wide))
     assert abs(mean - exact) < 4 * error + 1e-4
 
@@ -315,14 +319,14 @@ def test_bounds_of_a_discrete_latent_by_enumeration():
 FROM_WEIGHTS = {
     "importance_bound": bounds.importance_bound,
     "mean_importance_bound": lambda w: bounds.mean_importance_bound(w.reshape(2, -1, *w.shape[1:])),
-    "combined_importance_bound": lambda w: bounds.combined_importance_bound(w, 0.5),
+    "combined_importance_bound": lambda w: bounds.combined_importance_bound(w, mix=0.5),
     "partial_importance_bounds": lambda w: bounds.partial_importance_bounds(w.reshape(2, -1, *w.shape[1:])).decoder,
-    "renyi_bound": lambda w: bounds.renyi_bound(w, 0.5),
-    "renyi_bound at 1": lambda w: bounds.renyi_bound(w, 1.0),
-    "renyi_bound below 0": lambda w: bounds.renyi_bound(w, -2.0),
+    "renyi_bound": lambda w: bounds.renyi_bound(w, alpha=0.5),
+    "renyi_bound at 1": lambda w: bounds.renyi_bound(w, alpha=1.0),
+    "renyi_bound below 0": lambda w: bounds.renyi_bound(w, alpha=-2.0),
     "chi_upper_bound": bounds.chi_upper_bound,
     "evidence_upper_bound": bounds.evidence_upper_bound,
-    "thermodynamic_bound": lambda w: bounds.thermodynamic_bound(w, [0.0, 0.3, 1.0]),
+    "thermodynamic_bound": lambda w: bounds.thermodynamic_bound(w, temperatures=[0.0, 0.3, 1.0]),
 }
 
 
@@ -389,17 +393,20 @@ def test_dtypes_jit_and_vmap(name, dtype):
             lambda: bounds.importance_bound(jnp.zeros(())),
             r"importance_bound: log_weights has shape \(\), expected \[k, ...\]",
         ),
-        (lambda: bounds.renyi_bound(jnp.zeros((0, 2)), 0.5), "renyi_bound: log_weights has shape"),
-        (lambda: bounds.renyi_bound(jnp.zeros(2), jnp.zeros(3)), "expected a scalar; vmap"),
+        (lambda: bounds.renyi_bound(jnp.zeros((0, 2)), alpha=0.5), "renyi_bound: log_weights has shape"),
+        (lambda: bounds.renyi_bound(jnp.zeros(2), alpha=jnp.zeros(3)), "expected a scalar; vmap"),
         (lambda: bounds.mean_importance_bound(jnp.zeros(4)), "m groups of k samples"),
         (lambda: bounds.partial_importance_bounds(jnp.zeros((0, 4))), "m groups of k samples"),
-        (lambda: bounds.chi_upper_bound(jnp.zeros(4), 0.5), "expected at least 1"),
+        (lambda: bounds.chi_upper_bound(jnp.zeros(4), power=0.5), "expected at least 1"),
         (lambda: bounds.evidence_upper_bound(jnp.zeros(4), samples="p"), "expected q or posterior"),
-        (lambda: bounds.thermodynamic_bound(jnp.zeros(4), [0.0]), r"temperatures has shape \(1,\)"),
-        (lambda: bounds.thermodynamic_bound(jnp.zeros(4), [0.1, 1.0]), "rising from 0 to 1"),
-        (lambda: bounds.thermodynamic_bound(jnp.zeros(4), [0.0, 0.6, 0.5, 1.0]), "rising from 0 to 1"),
-        (lambda: bounds.thermodynamic_bound(jnp.zeros(4), [0.0, 1.0], side="left"), "expected lower or upper"),
-        (lambda: bounds.free_bits(jnp.zeros(4), 0.5), r"expected \[b, d\]"),
+        (lambda: bounds.thermodynamic_bound(jnp.zeros(4), temperatures=[0.0]), r"temperatures has shape \(1,\)"),
+        (lambda: bounds.thermodynamic_bound(jnp.zeros(4), temperatures=[0.1, 1.0]), "rising from 0 to 1"),
+        (lambda: bounds.thermodynamic_bound(jnp.zeros(4), temperatures=[0.0, 0.6, 0.5, 1.0]), "rising from 0 to 1"),
+        (
+            lambda: bounds.thermodynamic_bound(jnp.zeros(4), temperatures=[0.0, 1.0], side="left"),
+            "expected lower or upper",
+        ),
+        (lambda: bounds.free_bits(jnp.zeros(4), minimum=0.5), r"expected \[b, d\]"),
         (
             lambda: bounds.estimate_elbo(
                 jax.random.key(0),
@@ -416,7 +423,10 @@ def test_dtypes_jit_and_vmap(name, dtype):
             ),
             "expected closed_form or monte_carlo",
         ),
-        (lambda: bounds.estimate_log_weights(jax.random.key(0), None, None, jnp.zeros(3), 0), "num_samples is 0"),
+        (
+            lambda: bounds.estimate_log_weights(jax.random.key(0), None, None, jnp.zeros(3), num_samples=0),
+            "num_samples is 0",
+        ),
     ],
 )
 def test_wrong_input_is_refused_in_words(call, message):

@@ -15,7 +15,7 @@ from vaex.distributions import Bernoulli, Categorical, Normal
 
 DRAWS = 40_000
 MEAN = {"bound": lambda w: jnp.mean(w, axis=0)}
-RENYI = {"bound": lambda w: renyi_bound(w, 0.5)}
+RENYI = {"bound": lambda w: renyi_bound(w, alpha=0.5)}
 IWAE = {"bound": importance_bound}
 UNBIASED_PATHWISE = (estimators.reparameterized, estimators.doubly_reparameterized)
 UNBIASED_SCORE = (estimators.score_function, estimators.leave_one_out, estimators.vimco)
@@ -392,7 +392,7 @@ def test_gradients_are_finite_in_every_dtype_and_far_away(name, dtype):
             "posterior is a Normal, expected a Categorical",
         ),
         (
-            lambda q, p: estimators.path_log_weights(q.mean[None], q, p.log_prob, estimator="vimco"),
+            lambda q, p: estimators.path_log_weights(q, p.log_prob, q.mean[None], estimator="vimco"),
             ValueError,
             "path_log_weights: estimator is 'vimco', expected one of reparameterized",
         ),

@@ -26,7 +26,7 @@ def test_monotone_with_tails_that_are_the_identity(scale):
     x = np.linspace(-2 * BOUND, 2 * BOUND, 4001)
     with jax.enable_x64(True):
         for seed in range(5):
-            value, log_slope = rational_quadratic_spline(x, *settings(scale=scale, seed=seed), bound=BOUND)
+            value, log_slope = rational_quadratic_spline(*settings(scale=scale, seed=seed), x, bound=BOUND)
             outside = np.abs(x) > BOUND
             np.testing.assert_array_equal(value[outside], x[outside])
             np.testing.assert_array_equal(log_slope[outside], 0.0)
@@ -38,7 +38,7 @@ def test_values_and_slopes_at_the_knots():
     """The knots map to the knots, where the slopes are those asked for (7 tanh(s / 7) in logs) and 1 at the ends."""
     with jax.enable_x64(True):
         widths, heights, log_slopes = settings()
-        value, log_slope = rational_quadratic_spline(knots(widths), widths, heights, log_slopes, bound=BOUND)
+        value, log_slope = rational_quadratic_spline(widths, heights, log_slopes, knots(widths), bound=BOUND)
         np.testing.assert_allclose(value, knots(heights), rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(log_slope, [0.0, *7 * np.tanh(log_slopes / 7), 0.0], rtol=1e-10, atol=1e-12)
 
@@ -49,7 +49,7 @@ def test_continuous_with_its_derivative_across_the_knots(inverse):
         widths, heights, log_slopes = settings()
         at = knots(heights if inverse else widths)
         sides = [
-            rational_quadratic_spline(at + e, widths, heights, log_slopes, bound=BOUND, inverse=inverse)
+            rational_quadratic_spline(widths, heights, log_slopes, at + e, bound=BOUND, inverse=inverse)
             for e in (-1e-9, 1e-9)
         ]
         np.testing.assert_allclose(sides[0][0], sides[1][0], atol=1e-7)
@@ -67,7 +67,7 @@ def test_the_curve_is_that_of_the_paper():
             top = (ys[k + 1] - ys[k]) * (s * theta**2 + slopes[k] * theta * (1 - theta))
             exact = ys[k] + top / (s + (slopes[k + 1] + slopes[k] - 2 * s) * theta * (1 - theta))
             x = xs[k] + theta * (xs[k + 1] - xs[k])
-            value = rational_quadratic_spline(x, widths, heights, log_slopes, bound=BOUND)[0]
+            value = rational_quadratic_spline(widths, heights, log_slopes, x, bound=BOUND)[0]
             np.testing.assert_allclose(value, exact, rtol=1e-12, atol=1e-12)
 
 
@@ -78,18 +78,18 @@ def test_the_inverse_undoes_it_and_slopes_are_derivatives(scale, tolerance):
         for seed in range(5):
             arguments = settings(scale=scale, seed=seed)
             x = np.random.default_rng(seed).uniform(-3, 3, 200)
-            value, log_slope = rational_quadratic_spline(x, *arguments, bound=BOUND)
-            again, back = rational_quadratic_spline(value, *arguments, bound=BOUND, inverse=True)
+            value, log_slope = rational_quadratic_spline(*arguments, x, bound=BOUND)
+            again, back = rational_quadratic_spline(*arguments, value, bound=BOUND, inverse=True)
             np.testing.assert_allclose(again, x, rtol=0, atol=tolerance)
             np.testing.assert_allclose(back, -log_slope, rtol=1e-6, atol=1e4 * tolerance)
-            slope = jax.vmap(jax.grad(lambda x, a=arguments: rational_quadratic_spline(x, *a, bound=BOUND)[0]))(x)
+            slope = jax.vmap(jax.grad(lambda x, a=arguments: rational_quadratic_spline(*a, x, bound=BOUND)[0]))(x)
             np.testing.assert_allclose(jnp.log(slope), log_slope, rtol=1e-9, atol=1e-9)
 
 
 def test_zero_settings_are_the_identity_and_one_bin_is_enough():
     x = np.linspace(-3, 3, 13, dtype=np.float32)
     for bins in (1, 4):
-        value, log_slope = rational_quadratic_spline(x, np.zeros(bins), np.zeros(bins), np.zeros(bins - 1))
+        value, log_slope = rational_quadratic_spline(np.zeros(bins), np.zeros(bins), np.zeros(bins - 1), x)
         np.testing.assert_allclose(value, x, atol=1e-6)
         np.testing.assert_allclose(log_slope, 0.0, atol=1e-6)
 
@@ -101,7 +101,7 @@ def test_extremes_stay_finite_with_their_gradients(inverse):
     @jax.jit
     def program(x, arguments):
         def both(x, arguments):
-            value, log_slope = rational_quadratic_spline(x, *arguments, bound=BOUND, inverse=inverse)
+            value, log_slope = rational_quadratic_spline(*arguments, x, bound=BOUND, inverse=inverse)
             return jnp.sum(value) + jnp.sum(log_slope)
 
         return jax.value_and_grad(both, (0, 1))(x, arguments)
@@ -124,4 +124,4 @@ def test_extremes_stay_finite_with_their_gradients(inverse):
 )
 def test_wrong_settings_are_refused_in_words(sizes, bound, message):
     with pytest.raises(ValueError, match=message):
-        rational_quadratic_spline(np.zeros(7), *map(np.zeros, sizes), bound=bound)
+        rational_quadratic_spline(*map(np.zeros, sizes), np.zeros(7), bound=bound)

@@ -89,8 +89,8 @@ GROUPED = lambda w: mean_importance_bound(w.reshape(2, 2, *w.shape[1:]))  # noqa
 ORACLES = [
     *(("iwae", flag, {"num_samples": 4}, {"vae": importance_bound}) for flag in importance.ESTIMATORS),
     ("miwae", "dreg", {"num_samples": 2, "num_groups": 2}, {"vae": GROUPED}),
-    ("ciwae", "dreg", {"num_samples": 4}, {"vae": lambda w: combined_importance_bound(w, 0.5)}),
-    ("renyi_vae", "dreg", {"num_samples": 4}, {"vae": lambda w: renyi_bound(w, 0.5)}),
+    ("ciwae", "dreg", {"num_samples": 4}, {"vae": lambda w: combined_importance_bound(w, mix=0.5)}),
+    ("renyi_vae", "dreg", {"num_samples": 4}, {"vae": lambda w: renyi_bound(w, alpha=0.5)}),
     ("piwae", "dreg", {"num_samples": 2, "num_groups": 2}, {"encoder": GROUPED, "decoder": importance_bound}),
 ]
 

@@ -49,7 +49,7 @@ def test_update_equals_a_loop(smoothing, masked):
     update = jax.jit(vq.update_codebook)
     for step in range(4):
         z, mask = draw(N, D, seed=step), np.arange(N) % 3 > 0 if masked else None
-        indices = np.asarray(vq.nearest_code(z, state.codebook))
+        indices = np.asarray(vq.nearest_code(state.codebook, z))
         expected = loop(expected, z, indices, 0.9, smoothing, mask)
         padded = z if mask is None else np.where(mask[:, None], z, np.nan)
         state = update(
@@ -83,7 +83,7 @@ def test_unused_codes_stay_and_divide_by_nothing():
 def test_bfloat16_codebooks_have_wide_averages():
     state = vq.init_codebook(jnp.asarray(draw(K, D), jnp.bfloat16))
     z = jnp.asarray(draw(N, D, seed=1), jnp.bfloat16)
-    after = vq.update_codebook(state, z, vq.nearest_code(z, state.codebook), decay=0.999)
+    after = vq.update_codebook(state, z, vq.nearest_code(state.codebook, z), decay=0.999)
     assert [x.dtype for x in after] == [jnp.bfloat16, jnp.float32, jnp.float32]
     assert np.all(after.counts != 1)
 
@@ -97,11 +97,11 @@ def mesh():
 
 def step(key, state, z, mask, axis_name=None):
     """What a training step does, on global arrays or within one shard."""
-    quantized = vq.vector_quantize(z, state.codebook)
+    quantized = vq.vector_quantize(state.codebook, z)
     state = vq.update_codebook(state, z, quantized.indices, decay=0.9, mask=mask, axis_name=axis_name)
     entropy = vq.lookup_free_entropy(z, mask=mask, axis_name=axis_name).batch
-    use = vq.perplexity(quantized.indices, K, mask=mask, axis_name=axis_name)
-    used = vq.code_usage(quantized.indices, K, mask=mask, axis_name=axis_name)
+    use = vq.code_perplexity(quantized.indices, num_codes=K, mask=mask, axis_name=axis_name)
+    used = vq.code_usage(quantized.indices, num_codes=K, mask=mask, axis_name=axis_name)
     return state, (entropy, use, used)
 
 
@@ -201,10 +201,10 @@ def test_training_a_codebook_with_replacement_uses_all_codes():
 
     def train(threshold):
         def body(i, state):
-            state = vq.update_codebook(state, z, vq.nearest_code(z, state.codebook), decay=0.8)
+            state = vq.update_codebook(state, z, vq.nearest_code(state.codebook, z), decay=0.8)
             return vq.replace_dead_codes(jax.random.fold_in(jax.random.key(0), i), state, z, threshold=threshold)
 
-        return vq.nearest_code(z, jax.lax.fori_loop(0, 50, body, state).codebook)
+        return vq.nearest_code(jax.lax.fori_loop(0, 50, body, state).codebook, z)
 
-    assert vq.code_usage(train(0.0), 16) == 1 / 16
-    assert vq.code_usage(train(0.5), 16) == 1.0
+    assert vq.code_usage(train(0.0), num_codes=16) == 1 / 16
+    assert vq.code_usage(train(0.5), num_codes=16) == 1.0

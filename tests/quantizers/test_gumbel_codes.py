@@ -23,7 +23,7 @@ def test_indices_are_draws_from_the_softmax(temperature):
 
     @jax.jit
     def program(keys, temperature):
-        return jax.vmap(lambda key: vq.gumbel_quantize(key, LOGITS, CODEBOOK, temperature=temperature, hard=True))(keys)
+        return jax.vmap(lambda key: vq.gumbel_quantize(key, CODEBOOK, LOGITS, temperature=temperature, hard=True))(keys)
 
     result = program(jax.random.split(jax.random.key(0), RUNS), temperature)
     p = np.asarray(jax.nn.softmax(LOGITS))
@@ -39,23 +39,23 @@ def test_codes_are_the_mixture_that_the_noise_gives():
     for temperature in (0.3, 2.0):
         scores = (logits + noise) / temperature
         weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
-        result = vq.gumbel_quantize(key, logits, CODEBOOK, temperature=temperature)
+        result = vq.gumbel_quantize(key, CODEBOOK, logits, temperature=temperature)
         np.testing.assert_allclose(result.codes, weights @ CODEBOOK, rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(result.indices, weights.argmax(-1))
 
 
 def test_low_temperature_is_the_argmax():
-    soft = vq.gumbel_quantize(jax.random.key(0), draw(50, K), CODEBOOK, temperature=1e-4)
+    soft = vq.gumbel_quantize(jax.random.key(0), CODEBOOK, draw(50, K), temperature=1e-4)
     np.testing.assert_allclose(soft.codes, CODEBOOK[soft.indices], atol=1e-5)
     sure = 1e4 * np.eye(K, dtype=np.float32)
-    np.testing.assert_array_equal(vq.gumbel_quantize(jax.random.key(0), sure, CODEBOOK).indices, np.arange(K))
+    np.testing.assert_array_equal(vq.gumbel_quantize(jax.random.key(0), CODEBOOK, sure).indices, np.arange(K))
 
 
 def test_hard_has_the_gradient_of_the_mixture():
     key, logits, weights = jax.random.key(2), draw(6, K), draw(6, D, seed=3)
 
     def loss(logits, codebook, temperature, hard):
-        codes = vq.gumbel_quantize(key, logits, codebook, temperature=temperature, hard=hard).codes
+        codes = vq.gumbel_quantize(key, codebook, logits, temperature=temperature, hard=hard).codes
         return (codes * weights).sum()
 
     hard = jax.grad(loss, (0, 1, 2))(logits, CODEBOOK, 0.7, True)
@@ -63,7 +63,7 @@ def test_hard_has_the_gradient_of_the_mixture():
     np.testing.assert_allclose(hard[0], soft[0], rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(hard[2], soft[2], rtol=1e-4)
     assert np.abs(soft[0]).max() > 0.01
-    indices = vq.gumbel_quantize(key, logits, CODEBOOK).indices
+    indices = vq.gumbel_quantize(key, CODEBOOK, logits).indices
     shown = jax.grad(lambda codebook: (vq.lookup(codebook, indices) * weights).sum())(CODEBOOK)
     np.testing.assert_allclose(hard[1], shown, rtol=1e-5, atol=1e-6)
     step = 1e-2

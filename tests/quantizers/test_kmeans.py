@@ -23,14 +23,14 @@ def blobs(k, seed, n=600, d=4):
 
 @partial(jax.jit, static_argnames=("num_codes", "num_iterations", "num_starts"))
 def kmeans(key, z, num_codes, **settings):
-    return vq.kmeans_codebook(key, z, num_codes, **settings)
+    return vq.kmeans_codebook(key, z, num_codes=num_codes, **settings)
 
 
 @pytest.mark.parametrize("k", [5, 20])
 def test_inertia_is_that_of_scikit_learn(k):
     """The best of ten runs within 5% of its best of ten, and single runs as good on average as its own."""
     cluster = pytest.importorskip("sklearn.cluster")
-    runs = jax.jit(lambda keys, z: jax.lax.map(lambda key: vq.kmeans_codebook(key, z, k), keys))
+    runs = jax.jit(lambda keys, z: jax.lax.map(lambda key: vq.kmeans_codebook(key, z, num_codes=k), keys))
     ratios = []
     for seed in range(2):
         z = blobs(k, seed)
@@ -47,7 +47,7 @@ def test_lloyds_steps_lower_the_inertia_to_a_fixed_point():
     errors = [inertia(z, kmeans(key, z, 10, num_iterations=i)) for i in (0, 1, 50)]
     assert all(after <= before * (1 + 1e-6) for before, after in itertools.pairwise(errors))
     codebook = kmeans(key, z, 10, num_iterations=50)
-    indices = np.asarray(vq.nearest_code(z, codebook))
+    indices = np.asarray(vq.nearest_code(codebook, z))
     np.testing.assert_allclose(codebook, [z[indices == i].mean(0) for i in range(10)], rtol=1e-4, atol=1e-5)
 
 
@@ -67,7 +67,7 @@ def test_fewer_distinct_vectors_than_codes(num_iterations):
     z = distinct[np.arange(20) % 3]
     codebook = np.asarray(kmeans(jax.random.key(0), z, 8, num_iterations=num_iterations))
     np.testing.assert_array_equal(np.unique(codebook, axis=0), np.unique(distinct, axis=0))
-    assert len(np.unique(vq.nearest_code(z, codebook))) == 3
+    assert len(np.unique(vq.nearest_code(codebook, z))) == 3
     masked = kmeans(jax.random.key(0), z, 8, num_iterations=num_iterations, mask=np.arange(20) % 3 > 0)
     np.testing.assert_array_equal(np.unique(masked, axis=0), np.unique(distinct[1:], axis=0))
     one = kmeans(jax.random.key(0), np.ones(2, np.float32), 4)
@@ -87,7 +87,7 @@ def test_masked_vectors_count_for_nothing():
 def test_members_and_dtypes():
     """vmap over keys gives what each key gives; bfloat16 is averaged in float32."""
     z, keys = blobs(5, 0), jax.random.split(jax.random.key(0), 3)
-    members = jax.jit(jax.vmap(lambda key: vq.kmeans_codebook(key, z, 5)))(keys)
+    members = jax.jit(jax.vmap(lambda key: vq.kmeans_codebook(key, z, num_codes=5)))(keys)
     np.testing.assert_allclose(members[1], kmeans(keys[1], z, 5), rtol=1e-4, atol=1e-5)
     narrow = kmeans(keys[0], jnp.asarray(z, jnp.bfloat16), 5)
     assert narrow.dtype == jnp.bfloat16

@@ -60,16 +60,16 @@ def test_the_penalty_pulls_apart():
 
     after = jax.lax.fori_loop(0, 2000, lambda _, z: z - 2.0 * jax.grad(penalty)(z), z)
     assert penalty(after) < 0.8 * -3 * np.log(2) < penalty(z)
-    assert vq.code_usage(vq.lookup_free_quantize(after).indices, 8) == 1
+    assert vq.code_usage(vq.lookup_free_quantize(after).indices, num_codes=8) == 1
 
 
 @pytest.mark.parametrize("d", [1, 3, 10])
 def test_indices_are_in_bijection_with_codes(d):
-    codes = np.asarray(vq.lookup_free_lookup(np.arange(2**d), d))
+    codes = np.asarray(vq.lookup_free_lookup(np.arange(2**d), num_bits=d))
     expected = np.array(list(itertools.product([-1, 1], repeat=d)))[:, ::-1]  # the first bit counts fastest
     np.testing.assert_array_equal(codes, expected)
     np.testing.assert_array_equal(vq.lookup_free_indices(codes), np.arange(2**d))
-    assert np.isnan(vq.lookup_free_lookup(np.array([-1, 2**d]), d)).all()
+    assert np.isnan(vq.lookup_free_lookup(np.array([-1, 2**d]), num_bits=d)).all()
 
 
 def test_codes_are_the_nearest_signs_with_the_gradient_straight_through():
@@ -78,10 +78,10 @@ def test_codes_are_the_nearest_signs_with_the_gradient_straight_through():
     np.testing.assert_array_equal(result, np.sign(z))
     np.testing.assert_array_equal(pullback(jnp.asarray(z))[0], z)
     quantized = vq.lookup_free_quantize(z)
-    codebook = vq.lookup_free_lookup(np.arange(32), 5)
-    np.testing.assert_array_equal(quantized.indices, vq.nearest_code(z, codebook))
+    codebook = vq.lookup_free_lookup(np.arange(32), num_bits=5)
+    np.testing.assert_array_equal(quantized.indices, vq.nearest_code(codebook, z))
     np.testing.assert_allclose(quantized.commitment_loss, np.square(z - np.sign(z)).sum(-1), rtol=1e-5)
     np.testing.assert_array_equal(vq.lookup_free_quantize(np.zeros(3, np.float32)).codes, -np.ones(3))
     most = vq.lookup_free_quantize(np.ones(31, np.float32)).indices
     assert most == 2**31 - 1
-    np.testing.assert_array_equal(vq.lookup_free_lookup(most, 31), np.ones(31))
+    np.testing.assert_array_equal(vq.lookup_free_lookup(most, num_bits=31), np.ones(31))

@@ -20,48 +20,48 @@ def brute_force(z, codebook):
 @pytest.mark.parametrize("shape", [(3,), (50, 3), (2, 5, 7, 3), (0, 3)])
 def test_nearest_equals_brute_force(shape):
     z, codebook = draw(*shape), draw(17, 3, seed=1)
-    indices = jax.jit(vq.nearest_code)(z, codebook)
+    indices = jax.jit(vq.nearest_code)(codebook, z)
     assert indices.dtype == jnp.int32
     np.testing.assert_array_equal(indices, brute_force(z, codebook).argmin(-1))
-    np.testing.assert_allclose(vq.squared_distances(z, codebook), brute_force(z, codebook), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(vq.squared_distances(codebook, z), brute_force(z, codebook), rtol=1e-5, atol=1e-5)
 
 
 def test_cosine_compares_directions():
     z, codebook = draw(50, 3), draw(17, 3, seed=1) * np.geomspace(1e-3, 1e3, 17, dtype=np.float32)[:, None]
     cosine = (z @ codebook.T) / np.linalg.norm(z, axis=-1)[:, None] / np.linalg.norm(codebook, axis=-1)
-    indices = vq.nearest_code(z, codebook, distance="cosine")
+    indices = vq.nearest_code(codebook, z, distance="cosine")
     np.testing.assert_array_equal(indices, cosine.argmax(-1))
-    assert np.any(indices != vq.nearest_code(z, codebook))
-    on_sphere = vq.nearest_code(vq.unit_norm(z), vq.unit_norm(codebook))
+    assert np.any(indices != vq.nearest_code(codebook, z))
+    on_sphere = vq.nearest_code(vq.unit_norm(codebook), vq.unit_norm(z))
     np.testing.assert_array_equal(indices, on_sphere)
-    assert vq.nearest_code(np.zeros(3, np.float32), codebook, distance="cosine") == 0
+    assert vq.nearest_code(codebook, np.zeros(3, np.float32), distance="cosine") == 0
 
 
 def test_ties_go_to_the_lowest_index():
     codebook = np.array([[5.0, 5.0], [1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [1.0, 0.0]], np.float32)
     z = np.array([[0.0, 0.0], [2.0, 0.0], [-1.0, 1.0], [0.5, 0.5]], np.float32)
-    np.testing.assert_array_equal(vq.nearest_code(z, codebook), [1, 1, 2, 1])
-    np.testing.assert_array_equal(vq.nearest_code(z, codebook[::-1]), [0, 0, 1, 0])
+    np.testing.assert_array_equal(vq.nearest_code(codebook, z), [1, 1, 2, 1])
+    np.testing.assert_array_equal(vq.nearest_code(codebook[::-1], z), [0, 0, 1, 0])
 
 
 def test_far_from_the_origin_nothing_cancels():
     """A constant added to vectors and codes leaves their differences; the textbook form rounds them to multiples of 64."""
     z, codebook = draw(200, 8) + np.float32(1e4), draw(17, 8, seed=1) + np.float32(1e4)
     exact = brute_force(z, codebook)
-    np.testing.assert_array_equal(vq.nearest_code(z, codebook), exact.argmin(-1))
-    np.testing.assert_allclose(vq.squared_distances(z, codebook), exact, rtol=1e-4, atol=1e-3)
+    np.testing.assert_array_equal(vq.nearest_code(codebook, z), exact.argmin(-1))
+    np.testing.assert_allclose(vq.squared_distances(codebook, z), exact, rtol=1e-4, atol=1e-3)
 
 
 def test_vectors_far_from_all_codes_still_find_the_nearest():
     """|z|^2 = 1e12 would swallow what tells the codes apart."""
     codebook = np.array([[0.0, 0.0], [0.0, 0.5], [0.0, 1.0]], np.float32)
-    np.testing.assert_array_equal(vq.nearest_code(np.array([[0.0, 1e6], [1e6, 0.3]], np.float32), codebook), [2, 1])
+    np.testing.assert_array_equal(vq.nearest_code(codebook, np.array([[0.0, 1e6], [1e6, 0.3]], np.float32)), [2, 1])
 
 
 def test_lookup_gives_rows_and_their_gradient():
     codebook, indices = draw(5, 2), np.array([[4, 0, 4]])
     np.testing.assert_array_equal(vq.lookup(codebook, indices), codebook[indices])
-    np.testing.assert_array_equal(vq.nearest_code(vq.lookup(codebook, np.arange(5)), codebook), np.arange(5))
+    np.testing.assert_array_equal(vq.nearest_code(codebook, vq.lookup(codebook, np.arange(5))), np.arange(5))
     gradient = jax.grad(lambda c: vq.lookup(c, indices).sum())(codebook)
     np.testing.assert_array_equal(gradient, np.array([1, 0, 0, 0, 2])[:, None] * np.ones(2))
     outside = vq.lookup(codebook, np.array([-1, 5, 2]))

@@ -141,7 +141,7 @@ def check_per_sample(name: str, log_px: jax.Array, num_samples: int, batch: tupl
         )
 
 
-def free_bits(kl_per_latent: jax.Array, minimum: ArrayLike) -> jax.Array:
+def free_bits(kl_per_latent: jax.Array, *, minimum: ArrayLike) -> jax.Array:
     r"""KL with a floor under each latent: :math:`\sum_j \max(\mathrm{KL}_j, \lambda)`, in nats.
 
     Args:
@@ -151,7 +151,7 @@ def free_bits(kl_per_latent: jax.Array, minimum: ArrayLike) -> jax.Array:
     Returns: [b].
     Raises: ValueError if ``kl_per_latent`` is not [b, d].
     Example:
-      >>> free_bits(jnp.array([[0.1, 2.0], [0.3, 4.0]]), 0.5)
+      >>> free_bits(jnp.array([[0.1, 2.0], [0.3, 4.0]]), minimum=0.5)
       Array([2.5, 4.5], dtype=float32)
 
     References: Kingma et al. 2016, eq. 15.
@@ -165,7 +165,7 @@ def free_bits(kl_per_latent: jax.Array, minimum: ArrayLike) -> jax.Array:
     return jnp.sum(jnp.where(over, kl_per_latent, jnp.asarray(minimum, kl_per_latent.dtype)), axis=-1)
 
 
-def capacity_penalty(kl: jax.Array, capacity: ArrayLike, *, gamma: ArrayLike) -> jax.Array:
+def capacity_penalty(kl: jax.Array, *, capacity: ArrayLike, gamma: ArrayLike) -> jax.Array:
     r"""Penalty that draws the KL to a target: :math:`\gamma\,|\mathrm{KL} - C|`, in nats.
 
     Args:
@@ -174,7 +174,7 @@ def capacity_penalty(kl: jax.Array, capacity: ArrayLike, *, gamma: ArrayLike) ->
       gamma: weight.
     Returns: [...].
     Example:
-      >>> capacity_penalty(jnp.array(3.0), 5.0, gamma=10.0)
+      >>> capacity_penalty(jnp.array(3.0), capacity=5.0, gamma=10.0)
       Array(20., dtype=float32, weak_type=True)
 
     References: Burgess et al. 2018, eq. 8.

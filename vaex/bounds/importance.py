@@ -20,8 +20,8 @@ def estimate_log_weights(
     encoder: Callable[[Any], Any],
     decoder: Callable[[jax.Array], Any],
     x: jax.Array,
-    num_samples: int,
     *,
+    num_samples: int,
     prior: Any = None,
 ) -> jax.Array:
     r"""Log weights :math:`\log p(x|z_i) + \log p(z_i) - \log q(z_i|x)` of k samples of the posterior, in nats.
@@ -38,7 +38,7 @@ def estimate_log_weights(
     Example:
       >>> from vaex.distributions import Normal
       >>> exact = lambda x: Normal(0.5 * x, log_scale=jnp.full(x.shape, -0.5 * jnp.log(2.0)))
-      >>> weights = estimate_log_weights(jax.random.key(0), exact, lambda z: Normal(z, 1.0), jnp.ones((1, 1)), 4)
+      >>> weights = estimate_log_weights(jax.random.key(0), exact, lambda z: Normal(z, 1.0), jnp.ones((1, 1)), num_samples=4)
       >>> print(jnp.round(weights[:, 0], 3))  # log p(x), whatever the sample: the posterior is exact
       [-1.516 -1.516 -1.516 -1.516]
 
@@ -90,7 +90,7 @@ def mean_importance_bound(log_weights: jax.Array) -> jax.Array:
     return jnp.mean(importance_bound(jnp.swapaxes(log_weights, 0, 1)), axis=0)
 
 
-def combined_importance_bound(log_weights: jax.Array, mix: ArrayLike) -> jax.Array:
+def combined_importance_bound(log_weights: jax.Array, *, mix: ArrayLike) -> jax.Array:
     r"""Combination of the elbo and the importance bound (CIWAE): :math:`\beta\,\mathrm{ELBO} + (1-\beta)\,\mathrm{IWAE}_k`.
 
     Args:
@@ -99,7 +99,7 @@ def combined_importance_bound(log_weights: jax.Array, mix: ArrayLike) -> jax.Arr
     Returns: [...], nats.
     Raises: ValueError if there is no sample axis or it is empty.
     Example:
-      >>> print(f"{combined_importance_bound(jnp.log(jnp.array([1.0, 3.0])), 0.5):.4f}")
+      >>> print(f"{combined_importance_bound(jnp.log(jnp.array([1.0, 3.0])), mix=0.5):.4f}")
       0.6212
 
     References: Rainforth et al. 2018, eq. 15.
@@ -137,7 +137,7 @@ def partial_importance_bounds(log_weights: jax.Array) -> PartialImportanceBounds
     return PartialImportanceBounds(importance_bound(together), mean_importance_bound(log_weights))
 
 
-def renyi_bound(log_weights: jax.Array, alpha: ArrayLike) -> jax.Array:
+def renyi_bound(log_weights: jax.Array, *, alpha: ArrayLike) -> jax.Array:
     r"""Variational Renyi bound :math:`\frac1{1-\alpha}\log\frac1k\sum_i w_i^{1-\alpha}`, in nats.
 
     alpha = 0 is the importance bound, alpha = 1 the elbo (the limit, smooth in alpha), alpha -> -inf the largest log weight.
@@ -151,7 +151,7 @@ def renyi_bound(log_weights: jax.Array, alpha: ArrayLike) -> jax.Array:
     Raises: ValueError if there is no sample axis or it is empty, or alpha is not a scalar.
     Example:
       >>> weights = jnp.log(jnp.array([1.0, 3.0]))
-      >>> print(*(f"{renyi_bound(weights, alpha):.4f}" for alpha in (0.0, 1.0, -100.0)))
+      >>> print(*(f"{renyi_bound(weights, alpha=alpha):.4f}" for alpha in (0.0, 1.0, -100.0)))
       0.6931 0.5493 1.0917
 
     References: Li & Turner 2016, eqs. 5 and 7.

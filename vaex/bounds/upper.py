@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from vaex.bounds.importance import normalized_weights, power_mean, samples_first
 
 
-def chi_upper_bound(log_weights: jax.Array, n: ArrayLike = 2.0) -> jax.Array:
+def chi_upper_bound(log_weights: jax.Array, *, power: ArrayLike = 2.0) -> jax.Array:
     r"""Chi upper bound :math:`\frac1n \log \frac1k\sum_i w_i^n`, in nats.
 
     With infinitely many samples an upper bound on log p(x) for n >= 1, tight where q is the posterior. From k samples the
@@ -21,9 +21,9 @@ def chi_upper_bound(log_weights: jax.Array, n: ArrayLike = 2.0) -> jax.Array:
 
     Args:
       log_weights: [k, ...], samples of q first.
-      n: power, at least 1; may be traced.
+      power: n, at least 1; may be traced.
     Returns: [...].
-    Raises: ValueError if there is no sample axis or it is empty, or n is a number below 1.
+    Raises: ValueError if there is no sample axis or it is empty, or ``power`` is a number below 1.
     Example:
       >>> print(f"{chi_upper_bound(jnp.log(jnp.array([1.0, 3.0]))):.4f}")
       0.8047
@@ -31,11 +31,11 @@ def chi_upper_bound(log_weights: jax.Array, n: ArrayLike = 2.0) -> jax.Array:
     References: Dieng et al. 2017, eq. 3.
     """
     log_weights = samples_first("chi_upper_bound", log_weights)
-    if not isinstance(n, Tracer) and not np.all(np.asarray(n) >= 1):
+    if not isinstance(power, Tracer) and not np.all(np.asarray(power) >= 1):
         raise ValueError(
-            f"chi_upper_bound: n is {n}, expected at least 1; below, renyi_bound(log_weights, 1 - n) is a lower bound"
+            f"chi_upper_bound: power is {power}, expected at least 1; below 1 renyi_bound with alpha = 1 - power is a lower bound"
         )
-    return power_mean(log_weights, jnp.asarray(n, log_weights.dtype))
+    return power_mean(log_weights, jnp.asarray(power, log_weights.dtype))
 
 
 def evidence_upper_bound(log_weights: jax.Array, *, samples: Literal["q", "posterior"] = "q") -> jax.Array:
@@ -65,7 +65,7 @@ def evidence_upper_bound(log_weights: jax.Array, *, samples: Literal["q", "poste
 
 
 def thermodynamic_bound(
-    log_weights: jax.Array, temperatures: ArrayLike, *, side: Literal["lower", "upper"] = "lower"
+    log_weights: jax.Array, *, temperatures: ArrayLike, side: Literal["lower", "upper"] = "lower"
 ) -> jax.Array:
     r"""Riemann sum of thermodynamic integration (TVO), in nats.
 
@@ -81,8 +81,8 @@ def thermodynamic_bound(
     Returns: [...].
     Raises: ValueError if there is no sample axis or it is empty, the temperatures are no such list, or side is another word.
     Example:
-      >>> weights = jnp.log(jnp.array([1.0, 3.0]))
-      >>> print(*(f"{thermodynamic_bound(weights, np.linspace(0, 1, 101), side=side):.3f}" for side in ("lower", "upper")))
+      >>> weights, grid = jnp.log(jnp.array([1.0, 3.0])), np.linspace(0, 1, 101)
+      >>> print(*(f"{thermodynamic_bound(weights, temperatures=grid, side=side):.3f}" for side in ("lower", "upper")))
       0.692 0.695
 
     References: Masrani, Le & Wood 2019, eqs. 5-7.

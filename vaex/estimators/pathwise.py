@@ -107,9 +107,9 @@ def doubly_reparameterized(
 
 
 def path_log_weights(
-    z: Any,
     posterior: Any,
     log_joint: LogJoint,
+    z: Any,
     *,
     estimator: Estimator = "reparameterized",
     bound: Bound = importance_bound,
@@ -119,8 +119,8 @@ def path_log_weights(
     For those who look at the weights, or the samples, beside the bound.
 
     Args:
-      z: samples of the posterior that carry its gradients, [k, b, *latent].
       posterior, log_joint: as in ``reparameterized``; the posterior is a pytree.
+      z: samples of the posterior that carry its gradients, [k, b, *latent].
       estimator: which of this module's.
       bound: [k, b] -> [b], the one whose gradient is meant; what another bound of these weights gives ``log_joint``'s own
         parameters is its plain gradient, whatever the estimator.
@@ -130,7 +130,7 @@ def path_log_weights(
       >>> from vaex.distributions import Normal
       >>> q = Normal(jnp.zeros(1), 1.0)
       >>> z = q.sample(jax.random.key(0), (4,))
-      >>> print(path_log_weights(z, q, q.log_prob, estimator="doubly_reparameterized"))
+      >>> print(path_log_weights(q, q.log_prob, z, estimator="doubly_reparameterized"))
       [0. 0. 0. 0.]
 
     References: as of the estimators.
@@ -154,7 +154,7 @@ def _estimate(
 ) -> jax.Array:
     check(name, num_samples)
     z = posterior.sample(key, (num_samples,))
-    return bounded(name, bound, path_log_weights(z, posterior, log_joint, estimator=name, bound=bound))
+    return bounded(name, bound, path_log_weights(posterior, log_joint, z, estimator=name, bound=bound))
 
 
 def _path_ratio(name: str, bound: Bound, log_weights: jax.Array) -> jax.Array:

@@ -142,4 +142,4 @@ class SplineCoupling(_Coupling):
 
     def _move(self, settings: jax.Array, x: jax.Array, inverse: bool) -> tuple[jax.Array, jax.Array]:
         widths, heights, log_slopes = jnp.split(settings, [self.num_bins, 2 * self.num_bins], axis=-1)
-        return rational_quadratic_spline(x, widths, heights, log_slopes, bound=self.bound, inverse=inverse)
+        return rational_quadratic_spline(widths, heights, log_slopes, x, bound=self.bound, inverse=inverse)

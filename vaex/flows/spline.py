@@ -15,10 +15,10 @@ SMALLEST_BIN = 1e-3  # of the whole interval
 
 
 def rational_quadratic_spline(
-    x: jax.Array,
     widths: jax.Array,
     heights: jax.Array,
     log_slopes: jax.Array,
+    x: jax.Array,
     *,
     bound: float = 3.0,
     inverse: bool = False,
@@ -29,21 +29,21 @@ def rational_quadratic_spline(
     :math:`e^{-7}` and :math:`e^7` and are 1 at the ends, so the derivative is continuous.
 
     Args:
-      x: [...].
       widths, heights: [..., bins], logits of the bins' shares of the interval, along x and along the value.
       log_slopes: [..., bins - 1], log-derivatives at the inner knots.
+      x: [...].
       bound: where the tails begin.
       inverse: go back.
     Returns: value [...] and the log-derivative of the map performed [...], the latter in float32 or wider.
     Raises: ValueError if the shapes disagree or ``bound`` is not positive.
     Example:
-      >>> value, log_slope = rational_quadratic_spline(jnp.array([0.5, 9.0]), jnp.zeros(4), jnp.zeros(4), jnp.zeros(3))
+      >>> value, log_slope = rational_quadratic_spline(jnp.zeros(4), jnp.zeros(4), jnp.zeros(3), jnp.array([0.5, 9.0]))
       >>> print(value, log_slope)
       [0.5 9. ] [0. 0.]
 
     References: Durkan et al. 2019, eqs. 4-8 and appendix A.
     """
-    _check(x, widths, heights, log_slopes, bound)
+    _check(widths, heights, log_slopes, x, bound)
     given, (x, widths, heights, log_slopes) = (x, widths, heights, log_slopes), lift(x, widths, heights, log_slopes)
     inside = jnp.abs(x) <= bound
     limit = jnp.clip(x, -bound, bound)
@@ -130,7 +130,7 @@ def _solve(piece: _Piece, eta: jax.Array) -> jax.Array:
     return jnp.where(positive, usual, (root - b) / (2.0 * jnp.where(positive, 1.0, s - b)))
 
 
-def _check(x: jax.Array, widths: jax.Array, heights: jax.Array, log_slopes: jax.Array, bound: float) -> None:
+def _check(widths: jax.Array, heights: jax.Array, log_slopes: jax.Array, x: jax.Array, bound: float) -> None:
     num_bins = np.shape(widths)[-1] if np.ndim(widths) else 0
     if num_bins < 1 or num_bins * SMALLEST_BIN >= 1:
         raise ValueError(

@@ -15,6 +15,7 @@ from vaex.data.spec import Spec
 from vaex.models import latent, likelihoods
 from vaex.models.latent import Components, Penalty, Posterior, Prior, Terms
 from vaex.models.networks import TINY, NetworkConfig
+from vaex.quantizers import perplexity
 from vaex.schedules import Scalar
 
 __all__ = [
@@ -129,7 +130,7 @@ def monte_carlo_recipe(
 
 
 def mixture_components_used(terms: Terms) -> dict[str, jax.Array]:
-    """How many components of a mixture prior the batch falls into: the exponentiated entropy of their mean shares."""
+    """Effective number of components of a mixture prior in the batch: the perplexity of their mean responsibilities."""
     shares = jnp.exp(terms.prior.log_responsibilities(terms.z))
     mean = jnp.mean(shares, axis=tuple(range(shares.ndim - 1)))
-    return {"components_used": jnp.exp(jnp.sum(jax.scipy.special.entr(mean)))}
+    return {"components_used": perplexity(mean)}

@@ -23,7 +23,7 @@ from vaex.quantizers.lookup_free import (
     lookup_free_quantize,
 )
 from vaex.quantizers.nearest import lookup, nearest_code, squared_distances, unit_norm
-from vaex.quantizers.use import code_usage, perplexity
+from vaex.quantizers.usage import code_perplexity, code_usage, entropy, perplexity
 from vaex.quantizers.vector import (
     grouped_lookup,
     grouped_quantize,
@@ -37,9 +37,11 @@ __all__ = [
     "CodebookState",
     "LookupFreeEntropy",
     "Quantized",
+    "code_perplexity",
     "code_usage",
     "codebook_loss",
     "commitment_loss",
+    "entropy",
     "finite_scalar_indices",
     "finite_scalar_lookup",
     "finite_scalar_quantize",

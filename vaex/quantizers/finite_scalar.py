@@ -15,7 +15,7 @@ from vaex.quantizers._common import Quantized, check_count, check_indices
 from vaex.quantizers.gradients import straight_through
 
 
-def finite_scalar_quantize(z: jax.Array, levels: Sequence[int]) -> Quantized:
+def finite_scalar_quantize(z: jax.Array, *, levels: Sequence[int]) -> Quantized:
     r"""Each dimension squashed by tanh and rounded to one of its levels.
 
     With L levels and :math:`h = (L-1)(1-\epsilon)/2`, rounds :math:`h\tanh(z + s) - o`, where o = 1/2 and s = tan(o/h) for even L
@@ -29,7 +29,7 @@ def finite_scalar_quantize(z: jax.Array, levels: Sequence[int]) -> Quantized:
       through, tanh as it is. There is nothing to commit to: both losses are zero.
     Raises: ValueError if the levels are not d ints of 2 or more, or their product exceeds int32.
     Example:
-      >>> quantized = finite_scalar_quantize(jnp.array([[-9.0, 0.1], [9.0, 0.6]]), (4, 5))
+      >>> quantized = finite_scalar_quantize(jnp.array([[-9.0, 0.1], [9.0, 0.6]]), levels=(4, 5))
       >>> print(quantized.codes, quantized.indices)
       [[-1.   0. ]
        [ 0.5  0.5]] [ 8 15]
@@ -47,10 +47,10 @@ def finite_scalar_quantize(z: jax.Array, levels: Sequence[int]) -> Quantized:
     bounded = (jnp.tanh(x + np.tan(offset / half).astype(x.dtype)) * half.astype(x.dtype)) - offset.astype(x.dtype)
     codes = straight_through(bounded / half_width, jnp.round(bounded) / half_width)
     zeros = jnp.zeros(z.shape[:-1], x.dtype)
-    return Quantized(narrow(codes, z), finite_scalar_indices(codes, levels), zeros, zeros)
+    return Quantized(narrow(codes, z), finite_scalar_indices(codes, levels=levels), zeros, zeros)
 
 
-def finite_scalar_indices(codes: jax.Array, levels: Sequence[int]) -> jax.Array:
+def finite_scalar_indices(codes: jax.Array, *, levels: Sequence[int]) -> jax.Array:
     """The index of each code, its digits in mixed radix with the first dimension counting fastest.
 
     Args:
@@ -59,7 +59,7 @@ def finite_scalar_indices(codes: jax.Array, levels: Sequence[int]) -> jax.Array:
     Returns: [...] int32 from 0 to prod(levels) - 1.
     Raises: ValueError if the levels are not d ints of 2 or more, or their product exceeds int32.
     Example:
-      >>> finite_scalar_indices(jnp.array([[-1.0, -1.0], [0.5, 1.0]]), (4, 5))
+      >>> finite_scalar_indices(jnp.array([[-1.0, -1.0], [0.5, 1.0]]), levels=(4, 5))
       Array([ 0, 19], dtype=int32)
     """
     codes = jnp.asarray(codes)
@@ -70,7 +70,7 @@ def finite_scalar_indices(codes: jax.Array, levels: Sequence[int]) -> jax.Array:
     return jnp.sum(digits * _basis(levels), axis=-1, dtype=jnp.int32)
 
 
-def finite_scalar_lookup(indices: jax.Array, levels: Sequence[int], *, dtype: DTypeLike = jnp.float32) -> jax.Array:
+def finite_scalar_lookup(indices: jax.Array, *, levels: Sequence[int], dtype: DTypeLike = jnp.float32) -> jax.Array:
     """The code of each index, the inverse of ``finite_scalar_indices``.
 
     Args:
@@ -80,7 +80,7 @@ def finite_scalar_lookup(indices: jax.Array, levels: Sequence[int], *, dtype: DT
     Returns: [..., d] in [-1, 1]; NaN for an index out of range.
     Raises: ValueError if the indices are not integers, or the levels not as in ``finite_scalar_indices``.
     Example:
-      >>> print(finite_scalar_lookup(jnp.array([0, 19]), (4, 5)))
+      >>> print(finite_scalar_lookup(jnp.array([0, 19]), levels=(4, 5)))
       [[-1.  -1. ]
        [ 0.5  1. ]]
     """

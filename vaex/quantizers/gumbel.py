@@ -11,7 +11,7 @@ from vaex.quantizers._common import EXACT, Quantized, check_codebook, check_vect
 
 
 def gumbel_quantize(
-    key: jax.Array, logits: jax.Array, codebook: jax.Array, *, temperature: ArrayLike = 1.0, hard: bool = False
+    key: jax.Array, codebook: jax.Array, logits: jax.Array, *, temperature: ArrayLike = 1.0, hard: bool = False
 ) -> Quantized:
     r"""A draw from a categorical over codes, relaxed.
 
@@ -19,8 +19,8 @@ def gumbel_quantize(
 
     Args:
       key: a key.
-      logits: [..., k], unnormalised, from the encoder.
       codebook: [k, d].
+      logits: [..., k], unnormalised, from the encoder.
       temperature: tau > 0; may be traced, so that a schedule can lower it. The mixture tends to one code as it goes to 0.
       hard: give exactly the code of largest weight, with the gradient of the mixture (straight-through).
     Returns: ``Quantized`` with codes [..., d] in the dtype of the logits, gradients to logits, codebook and temperature (to the
@@ -29,7 +29,7 @@ def gumbel_quantize(
     Raises: ValueError if the shapes disagree or temperature is not a scalar.
     Example:
       >>> logits = jnp.array([[0.0, 99.0], [99.0, 0.0]])
-      >>> print(gumbel_quantize(jax.random.key(0), logits, jnp.array([[1.0], [2.0]]), hard=True).codes)
+      >>> print(gumbel_quantize(jax.random.key(0), jnp.array([[1.0], [2.0]]), logits, hard=True).codes)
       [[2.]
        [1.]]
 

@@ -15,8 +15,8 @@ from vaex.quantizers.nearest import nearest_code
 def kmeans_codebook(
     key: jax.Array,
     z: jax.Array,
-    num_codes: int,
     *,
+    num_codes: int,
     num_iterations: int = 20,
     num_starts: int = 1,
     mask: jax.Array | None = None,
@@ -39,7 +39,7 @@ def kmeans_codebook(
     Raises: ValueError if z is empty or has no axis of dimensions, or a number is not a positive int.
     Example:
       >>> z = jnp.array([[0.0], [1.0], [10.0], [11.0]])
-      >>> print(jnp.sort(kmeans_codebook(jax.random.key(0), z, 2)[:, 0]))
+      >>> print(jnp.sort(kmeans_codebook(jax.random.key(0), z, num_codes=2)[:, 0]))
       [ 0.5 10.5]
 
     References: Arthur & Vassilvitskii 2007, section 2.2; Grunau et al. 2023 (several draws); Lloyd 1982.
@@ -53,14 +53,14 @@ def kmeans_codebook(
         raise ValueError(f"kmeans_codebook: z has shape {z.shape}, expected [..., d] with at least one vector")
 
     def step(_: jax.Array, codebook: jax.Array) -> jax.Array:
-        indices = nearest_code(flat, codebook)
+        indices = nearest_code(codebook, flat)
         # moved by the mean difference: exactly nothing where all vectors of a cluster equal its code
         counts, sums = code_sums(flat - codebook[indices], indices, weights, num_codes)
         return codebook + sums / jnp.maximum(counts, 1)[:, None]
 
     def run(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         codebook = jax.lax.fori_loop(0, num_iterations, step, _seeds(key, flat, weights, num_codes))
-        left = flat - codebook[nearest_code(flat, codebook)]
+        left = flat - codebook[nearest_code(codebook, flat)]
         return codebook, jnp.sum(weights * jnp.sum(jnp.square(left), axis=-1))
 
     if num_starts == 1:

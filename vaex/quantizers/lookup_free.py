@@ -21,6 +21,7 @@ from vaex.quantizers._common import (
     weights_of,
 )
 from vaex.quantizers.gradients import commitment_loss, straight_through
+from vaex.quantizers.usage import entropy
 
 _MOST_BITS = 31  # of an int32 index
 
@@ -64,7 +65,7 @@ def lookup_free_indices(codes: jax.Array) -> jax.Array:
     return jnp.sum(jnp.where(codes > 0, powers, 0), axis=-1, dtype=jnp.int32)
 
 
-def lookup_free_lookup(indices: jax.Array, num_bits: int, *, dtype: DTypeLike = jnp.float32) -> jax.Array:
+def lookup_free_lookup(indices: jax.Array, *, num_bits: int, dtype: DTypeLike = jnp.float32) -> jax.Array:
     """The code of each index, the inverse of ``lookup_free_indices``.
 
     Args:
@@ -74,7 +75,7 @@ def lookup_free_lookup(indices: jax.Array, num_bits: int, *, dtype: DTypeLike = 
     Returns: [..., d] of -1 and 1; NaN for an index out of range.
     Raises: ValueError if the indices are not integers or ``num_bits`` is not an int from 1 to 31.
     Example:
-      >>> print(lookup_free_lookup(jnp.array(5), 3))
+      >>> print(lookup_free_lookup(jnp.array(5), num_bits=3))
       [ 1. -1.  1.]
     """
     indices = jnp.asarray(indices)
@@ -137,7 +138,7 @@ def lookup_free_entropy(
     low, high = flat[:, : x.shape[-1] // 2], flat[:, x.shape[-1] // 2 :]
     together = jnp.matmul((_choices(low) * weights[:, None]).T, _choices(high), precision=EXACT)
     number = jnp.maximum(total(jnp.sum(weights), axis_name), 1)
-    return LookupFreeEntropy(sample, _entropy(total(together, axis_name) / number))
+    return LookupFreeEntropy(sample, entropy(total(together, axis_name) / number, axis=None))
 
 
 def _choices(logits: jax.Array) -> jax.Array:
@@ -145,11 +146,6 @@ def _choices(logits: jax.Array) -> jax.Array:
     m = logits.shape[-1]
     signs = 2 * ((np.arange(2**m)[None] >> np.arange(m)[:, None]) & 1) - 1
     return jax.nn.softmax(0.5 * jnp.matmul(logits, signs.astype(logits.dtype), precision=EXACT), axis=-1)
-
-
-def _entropy(probabilities: jax.Array) -> jax.Array:
-    positive = probabilities > 0
-    return -jnp.sum(jnp.where(positive, probabilities * jnp.log(jnp.where(positive, probabilities, 1)), 0))
 
 
 def _check(name: str, vectors: jax.Array, argument: str = "z") -> None:

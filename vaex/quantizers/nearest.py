@@ -12,7 +12,7 @@ from vaex.quantizers._common import EXACT, check_choice, check_codebook, check_i
 
 
 def nearest_code(
-    z: jax.Array, codebook: jax.Array, *, distance: Literal["euclidean", "cosine"] = "euclidean"
+    codebook: jax.Array, z: jax.Array, *, distance: Literal["euclidean", "cosine"] = "euclidean"
 ) -> jax.Array:
     r"""Index of the nearest code of each vector.
 
@@ -21,13 +21,13 @@ def nearest_code(
     as rounding will have it. All distances come from one product with the codebook, an array [..., k] and no [..., k, d].
 
     Args:
-      z: [..., d].
       codebook: [k, d].
+      z: [..., d].
       distance: ``cosine`` compares directions alone; a zero vector is equally far from all.
     Returns: [...] int32, without a gradient.
     Raises: ValueError if the shapes disagree or ``distance`` is another word.
     Example:
-      >>> nearest_code(jnp.array([[0.9, 0.2], [0.1, 3.0]]), jnp.eye(2))
+      >>> nearest_code(jnp.eye(2), jnp.array([[0.9, 0.2], [0.1, 3.0]]))
       Array([0, 1], dtype=int32)
 
     References: van den Oord, Vinyals & Kavukcuoglu 2017, eq. 1; Yu et al. 2022, section 3.2 (cosine).
@@ -41,19 +41,19 @@ def nearest_code(
     return jnp.argmin(_squares(codebook)[:, 0] - 2 * _products(z, codebook), axis=-1).astype(jnp.int32)
 
 
-def squared_distances(z: jax.Array, codebook: jax.Array) -> jax.Array:
+def squared_distances(codebook: jax.Array, z: jax.Array) -> jax.Array:
     r"""Squared Euclidean distances of each vector to all codes, :math:`|z|^2 - 2 z\cdot c + |c|^2`, never below zero.
 
     From one matrix product; what is small beside :math:`|z|^2 + |c|^2` is lost in rounding, once the codes' mean is taken off
     both.
 
     Args:
-      z: [..., d].
       codebook: [k, d].
+      z: [..., d].
     Returns: [..., k], summed over d, float32 or wider.
     Raises: ValueError if the shapes disagree.
     Example:
-      >>> squared_distances(jnp.array([3.0, 4.0]), jnp.array([[0.0, 0.0], [3.0, 0.0]]))
+      >>> squared_distances(jnp.array([[0.0, 0.0], [3.0, 0.0]]), jnp.array([3.0, 4.0]))
       Array([25., 16.], dtype=float32)
     """
     z, codebook = _centred(*_arrays("squared_distances", z, codebook))

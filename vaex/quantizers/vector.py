@@ -27,13 +27,13 @@ _GRADIENTS = {"straight_through": straight_through, "rotation": rotation_trick}
 
 
 def vector_quantize(
-    z: jax.Array, codebook: jax.Array, *, distance: Distance = "euclidean", gradient: Gradient = "straight_through"
+    codebook: jax.Array, z: jax.Array, *, distance: Distance = "euclidean", gradient: Gradient = "straight_through"
 ) -> Quantized:
     r"""Each vector replaced by its nearest code.
 
     Args:
-      z: [..., d].
       codebook: [k, d].
+      z: [..., d].
       distance: as in ``nearest_code``. ``cosine`` only chooses: codes and losses are those of the vectors and codes as they
         stand, so put both through ``unit_norm`` first for the quantizer of Yu et al. 2022.
       gradient: how it passes from the codes to z: ``straight_through`` or by the ``rotation_trick``.
@@ -41,7 +41,7 @@ def vector_quantize(
       ``update_codebook`` moves it.
     Raises: ValueError if the shapes disagree or a word is unknown.
     Example:
-      >>> quantized = vector_quantize(jnp.array([[1.0, 0.5], [0.0, 3.0]]), jnp.eye(2))
+      >>> quantized = vector_quantize(jnp.eye(2), jnp.array([[1.0, 0.5], [0.0, 3.0]]))
       >>> print(quantized.indices, quantized.commitment_loss)
       [0 1] [0.25 4.  ]
 
@@ -51,13 +51,13 @@ def vector_quantize(
     z, codebook = jnp.asarray(z), jnp.asarray(codebook)
     check_vectors("vector_quantize", z)
     check_codebook("vector_quantize", codebook, z.shape[-1])
-    indices = nearest_code(z, codebook, distance=distance)
+    indices = nearest_code(codebook, z, distance=distance)
     codes = lookup(codebook, indices)
     return Quantized(_GRADIENTS[gradient](z, codes), indices, commitment_loss(z, codes), codebook_loss(z, codes))
 
 
 def residual_quantize(
-    z: jax.Array, codebooks: jax.Array, *, distance: Distance = "euclidean", gradient: Gradient = "straight_through"
+    codebooks: jax.Array, z: jax.Array, *, distance: Distance = "euclidean", gradient: Gradient = "straight_through"
 ) -> Quantized:
     r"""Several codebooks in a row, each for what the ones before left over.
 
@@ -65,15 +65,15 @@ def residual_quantize(
     :math:`\sum_s c_s`.
 
     Args:
-      z: [..., d].
       codebooks: [q, k, d].
+      z: [..., d].
       distance: as in ``nearest_code``.
       gradient: from the sum of the codes to z, as in ``vector_quantize``.
     Returns: ``Quantized`` with indices [..., q]; the losses are summed over the stages, each between the stage's remainder
       and its code. The commitment loss treats earlier codes as constants.
     Raises: ValueError if the shapes disagree or a word is unknown.
     Example:
-      >>> quantized = residual_quantize(jnp.array([1.2]), jnp.array([[[1.0], [5.0]], [[0.0], [0.25]]]))
+      >>> quantized = residual_quantize(jnp.array([[[1.0], [5.0]], [[0.0], [0.25]]]), jnp.array([1.2]))
       >>> print(quantized.codes, quantized.indices)
       [1.25] [0 1]
 
@@ -85,7 +85,7 @@ def residual_quantize(
     check_codebooks("residual_quantize", codebooks, "stage", z.shape[-1])
 
     def stage(remainder: jax.Array, codebook: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        indices = nearest_code(remainder, codebook, distance=distance)
+        indices = nearest_code(codebook, remainder, distance=distance)
         codes = lookup(codebook, indices)
         losses = commitment_loss(remainder, codes), codebook_loss(remainder, codes)
         return remainder - jax.lax.stop_gradient(codes), (indices, *losses)
@@ -116,19 +116,19 @@ def residual_lookup(codebooks: jax.Array, indices: jax.Array) -> jax.Array:
     return narrow(jnp.sum(codes, axis=0), codebooks)
 
 
-def residual_inputs(z: jax.Array, codebooks: jax.Array, indices: jax.Array) -> jax.Array:
+def residual_inputs(codebooks: jax.Array, z: jax.Array, indices: jax.Array) -> jax.Array:
     """What each stage of ``residual_quantize`` saw: the vectors that ``update_codebook`` needs for that stage.
 
     Args:
-      z: [..., d].
       codebooks: [q, k, d].
+      z: [..., d].
       indices: [..., q], those that ``residual_quantize`` gave.
     Returns: [q, ..., d], stages first, so that ``jax.vmap(update_codebook)`` updates a stack of states; float32 or wider,
       without a gradient.
     Raises: ValueError if the shapes disagree.
     Example:
       >>> codebooks = jnp.array([[[1.0], [5.0]], [[0.0], [0.25]]])
-      >>> print(residual_inputs(jnp.array([1.125]), codebooks, jnp.array([0, 1])))
+      >>> print(residual_inputs(codebooks, jnp.array([1.125]), jnp.array([0, 1])))
       [[1.125]
        [0.125]]
     """
@@ -145,20 +145,20 @@ def residual_inputs(z: jax.Array, codebooks: jax.Array, indices: jax.Array) -> j
 
 
 def grouped_quantize(
-    z: jax.Array, codebooks: jax.Array, *, distance: Distance = "euclidean", gradient: Gradient = "straight_through"
+    codebooks: jax.Array, z: jax.Array, *, distance: Distance = "euclidean", gradient: Gradient = "straight_through"
 ) -> Quantized:
     """Channels split into groups of neighbours, each quantized by a codebook of its own.
 
     Args:
-      z: [..., d].
       codebooks: [q, k, d / q].
+      z: [..., d].
       distance: as in ``nearest_code``, within a group.
       gradient: as in ``vector_quantize``, within a group.
     Returns: ``Quantized`` with indices [..., q]; the losses are summed over the groups.
     Raises: ValueError if the shapes disagree or a word is unknown.
     Example:
       >>> codebooks = jnp.array([[[0.0], [1.0]], [[0.0], [10.0]]])
-      >>> print(*grouped_quantize(jnp.array([0.75, 8.0]), codebooks))
+      >>> print(*grouped_quantize(codebooks, jnp.array([0.75, 8.0])))
       [ 1. 10.] [1 1] 4.0625 4.0625
 
     References: Jegou, Douze & Schmid 2011 (product quantization); Baevski, Schneider & Auli 2020, section 3.3.
@@ -175,9 +175,9 @@ def grouped_quantize(
     split = jnp.reshape(z, (*z.shape[:-1], groups, width))
     each = jax.vmap(
         partial(vector_quantize, distance=distance, gradient=gradient),
-        in_axes=(-2, 0),
+        in_axes=(0, -2),
         out_axes=Quantized(codes=-2, indices=-1, commitment_loss=-1, codebook_loss=-1),  # type: ignore[arg-type]
-    )(split, codebooks)
+    )(codebooks, split)
     losses = jnp.sum(each.commitment_loss, axis=-1), jnp.sum(each.codebook_loss, axis=-1)
     return Quantized(jnp.reshape(each.codes, z.shape), each.indices, *losses)
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from vaex.core import Batch, Variables
 from vaex.models.codebooks._code_maps import CodeMaps
-from vaex.models.codebooks._quantizers import effective
 from vaex.plots.records import Bars, Grid
+from vaex.quantizers import perplexity
 
 TEMPERATURES = (0.5, 0.8, 1.0, 1.2)
 SHOWN = 8  # images in the pictures
@@ -55,7 +55,7 @@ def draw_use(it: CodeMaps, variables: Variables, index: int) -> Bars:
     """The shares of a level's codes over the last hundred batches of training, the largest first; the mean over codebooks."""
     use = variables.state["state"][f"level_{index}"]["use"]
     heights = jnp.mean(-jnp.sort(-use, axis=-1), axis=0)
-    title = f"Use of the codes: perplexity {float(effective(use)):.1f} of {it.quantizer.codes}"
+    title = f"Use of the codes: perplexity {float(jnp.mean(perplexity(use))):.1f} of {it.quantizer.codes}"
     return Bars(heights, (), "codes, the most used first", "share", title)
 
 

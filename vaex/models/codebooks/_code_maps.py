@@ -22,7 +22,7 @@ from vaex.models.codebooks import _code_networks as code_networks
 from vaex.models.codebooks import _quantizers as codebooks
 from vaex.models.codebooks._code_networks import Levels, apply, beside, downwards, upwards
 from vaex.models.codebooks._quantizers import Quantizer
-from vaex.quantizers import Quantized
+from vaex.quantizers import Quantized, perplexity
 from vaex.training.step import masked_mean
 
 PLAYER = "vae"
@@ -187,7 +187,7 @@ def diagnostics(it: CodeMaps, chosen: Chosen, mask: jax.Array | None) -> dict[st
     found = {"commitment": jnp.sum(jnp.stack(distances), axis=0)}
     for index, (z, one) in enumerate(zip(chosen.z, chosen.quantized, strict=True)):
         share = codebooks.shares(one.indices, it.quantizer.codes, per_vector(mask, z))
-        found[it.names("perplexity")[index]] = codebooks.effective(share)
+        found[it.names("perplexity")[index]] = jnp.mean(perplexity(share))
         found[it.names("usage")[index]] = jnp.mean(share > 0, dtype=jnp.float32)
     return found
 

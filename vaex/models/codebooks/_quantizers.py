@@ -122,12 +122,16 @@ def _without_codebook(config: Config) -> Quantizer:
         return (), {"use": _even(1, codes)}
 
     def quantize(params: PyTree, state: PyTree, z: jax.Array) -> Quantized:
-        found = quantizers.finite_scalar_quantize(z, levels) if finite else quantizers.lookup_free_quantize(z)
+        found = quantizers.finite_scalar_quantize(z, levels=levels) if finite else quantizers.lookup_free_quantize(z)
         return found._replace(indices=found.indices[..., None])
 
     def lookup(params: PyTree, state: PyTree, indices: jax.Array) -> jax.Array:
         flat = indices[..., 0]
-        return quantizers.finite_scalar_lookup(flat, levels) if finite else quantizers.lookup_free_lookup(flat, dim)
+        return (
+            quantizers.finite_scalar_lookup(flat, levels=levels)
+            if finite
+            else quantizers.lookup_free_lookup(flat, num_bits=dim)
+        )
 
     def loss(hparams: Any, quantized: Quantized, z: jax.Array, mask: jax.Array | None) -> jax.Array:
         if finite:
@@ -162,9 +166,9 @@ def _with_codebooks(config: Config) -> Quantizer:
             if config.codebook_init == "normal":
                 start.append(jax.random.normal(own, (codes, left.shape[-1])))
                 continue
-            start.append(quantizers.kmeans_codebook(own, left[slot], codes, num_iterations=5))
+            start.append(quantizers.kmeans_codebook(own, left[slot], num_codes=codes, num_iterations=5))
             if not grouped:  # the next one begins with what this one leaves
-                left = left - quantizers.lookup(start[-1], quantizers.nearest_code(left[slot], start[-1]))
+                left = left - quantizers.lookup(start[-1], quantizers.nearest_code(start[-1], left[slot]))
         stack, use = jnp.stack(start), {"use": _even(slots, codes)}
         if not ema:
             return stack, use
@@ -174,7 +178,7 @@ def _with_codebooks(config: Config) -> Quantizer:
 
     def quantize(params: PyTree, state: PyTree, z: jax.Array) -> Quantized:
         chosen = quantizers.grouped_quantize if grouped else quantizers.residual_quantize
-        return chosen(z, books(params, state), gradient=config.gradient)
+        return chosen(books(params, state), z, gradient=config.gradient)
 
     def lookup(params: PyTree, state: PyTree, indices: jax.Array) -> jax.Array:
         return (quantizers.grouped_lookup if grouped else quantizers.residual_lookup)(books(params, state), indices)
@@ -190,7 +194,7 @@ def _with_codebooks(config: Config) -> Quantizer:
         if not ema:
             return use
         old: CodebookState = state["codebooks"]
-        seen = parted(z) if grouped else quantizers.residual_inputs(z, old.codebook, indices)
+        seen = parted(z) if grouped else quantizers.residual_inputs(old.codebook, z, indices)
 
         def one(key: jax.Array, old: CodebookState, z: jax.Array, indices: jax.Array) -> CodebookState:
             new = quantizers.update_codebook(old, z, indices, decay=hparams.ema_decay, mask=mask)
@@ -216,16 +220,6 @@ def shares(indices: jax.Array, codes: int, mask: jax.Array | None) -> jax.Array:
     flat, weights = indices.reshape(-1, indices.shape[-1]), weights.reshape(-1)
     counts = jnp.einsum("n,nsk->sk", weights, jax.nn.one_hot(flat, codes))
     return counts / jnp.maximum(jnp.sum(weights), 1.0)
-
-
-def effective(shares: jax.Array) -> jax.Array:
-    """The perplexity of shares [slots, codes]: exponentiated entropy, mean over slots.
-
-    Example:
-      >>> print(effective(jnp.array([[0.5, 0.5, 0.0]])))
-      2.0
-    """
-    return jnp.mean(jnp.exp(jnp.sum(jax.scipy.special.entr(shares), axis=-1)))
 
 
 def _even(slots: int, codes: int) -> jax.Array:

@@ -40,6 +40,6 @@ def build(config: Config, spec: Spec) -> Recipe:
     """The recipe for data of this spec."""
 
     def penalty(hparams: Any, terms: gaussian.Terms) -> jax.Array:
-        return bounds.capacity_penalty(jnp.mean(terms.kl), hparams.capacity, gamma=hparams.gamma)
+        return bounds.capacity_penalty(jnp.mean(terms.kl), capacity=hparams.capacity, gamma=hparams.gamma)
 
     return gaussian.recipe(config, spec, penalty)

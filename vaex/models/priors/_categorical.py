@@ -22,6 +22,7 @@ from vaex.models import latent
 from vaex.models.latent import Components, Posterior, Prior
 from vaex.models.likelihoods import Likelihood
 from vaex.models.networks import NetworkConfig
+from vaex.quantizers import perplexity
 from vaex.schedules import Scalar, ramp
 
 COOLING = ramp(1.0, 0.5, 2000)
@@ -198,6 +199,6 @@ def build_components(
 
 
 def classes_used(posterior: OneHotCodes) -> jax.Array:
-    """How many classes of a variable the batch uses: its mean probabilities' exponentiated entropy, mean over variables."""
+    """Effective number of classes in the batch: the perplexity of each variable's mean probabilities, averaged over variables."""
     shares = jnp.mean(posterior.categorical.probabilities, axis=0)
-    return jnp.mean(jnp.exp(jnp.sum(jax.scipy.special.entr(shares), axis=-1)))
+    return jnp.mean(perplexity(shares))

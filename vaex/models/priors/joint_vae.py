@@ -80,7 +80,7 @@ def build(config: Config, spec: Spec) -> Recipe:
         continuous, categorical = terms.continuous_kl, terms.categorical_kl
         capacities = hparams.continuous_capacity, jnp.minimum(hparams.discrete_capacity, most)
         penalty = sum(
-            bounds.capacity_penalty(jnp.mean(kl), capacity, gamma=hparams.gamma)
+            bounds.capacity_penalty(jnp.mean(kl), capacity=capacity, gamma=hparams.gamma)
             for kl, capacity in zip((continuous, categorical), capacities, strict=True)
         )
         own = {"continuous_kl": continuous, "discrete_kl": categorical}

@@ -79,7 +79,7 @@ def weigh(
     z = posterior.sample(key, (samples,))
     log_joint = latent.log_joint(it, params, hparams, batch)
     estimator: Any = ESTIMATORS[config.estimator]
-    log_weights = estimators.path_log_weights(z, posterior, log_joint, estimator=estimator, bound=bound)
+    log_weights = estimators.path_log_weights(posterior, log_joint, z, estimator=estimator, bound=bound)
     kl = jnp.mean(posterior.log_prob(z) - prior.log_prob(z), axis=0)
     facts = latent.metrics(it.likelihood, jnp.mean(log_weights, axis=0) + kl, kl)
     facts["effective_sample_size"] = bounds.effective_sample_size(log_weights)

@@ -34,5 +34,5 @@ def build(config: Config, spec: Spec) -> Recipe:
         config,
         spec,
         "ciwae_bound",
-        lambda hparams, weights: bounds.combined_importance_bound(weights, hparams.mix),
+        lambda hparams, weights: bounds.combined_importance_bound(weights, mix=hparams.mix),
     )

@@ -37,7 +37,7 @@ def build(config: Config, spec: Spec) -> Recipe:
     """The recipe for data of this spec."""
 
     def bound(hparams: Any, log_weights: jax.Array) -> jax.Array:
-        return bounds.renyi_bound(log_weights, hparams.alpha)
+        return bounds.renyi_bound(log_weights, alpha=hparams.alpha)
 
     recipe = importance.recipe(config, spec, "renyi_bound", bound)
     return recipe._replace(figures=importance.figures(recipe.model.log_weights, spec, {"Renyi bound": bound}))
