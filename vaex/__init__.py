@@ -1,24 +1,44 @@
 """vaex: variational autoencoders in JAX. Pure objectives, exact tests, one command to train, resume and draw.
 
-Every name is resolved on first use, so that ``import vaex`` imports neither jax nor Flax.
+Names are resolved on first use: ``import vaex`` itself imports neither jax nor Flax nor NumPy. Type checkers read ``__init__.pyi``.
 """
 
-from __future__ import annotations
-
-import importlib
-from typing import TYPE_CHECKING, Any
+import importlib as _importlib
+import os as _os
 
 __version__ = "0.1.0"
 
-_NAMES = {
-    "elbo": "vaex.bounds",
-    "importance_bound": "vaex.bounds",
-    "effective_sample_size": "vaex.bounds",
-    "gaussian_kl": "vaex.divergences",
-    "monte_carlo_kl": "vaex.divergences",
-    "bernoulli_log_prob": "vaex.distributions",
-    "reparameterize": "vaex.distributions",
-    "load": "vaex.runs.trained",
+# module -> the names that the top level offers too
+_EXPORTS = {
+    "vaex.bounds": ("effective_sample_size", "elbo", "estimate_elbo", "importance_bound"),
+    "vaex.distributions": (
+        "Bernoulli",
+        "Categorical",
+        "ContinuousBernoulli",
+        "Delta",
+        "DiscretizedLogistic",
+        "DiscretizedLogisticMixture",
+        "Distribution",
+        "Independent",
+        "Laplace",
+        "LevelCategorical",
+        "LogRelaxedOneHot",
+        "LogitRelaxedBernoulli",
+        "LowRankNormal",
+        "Mixture",
+        "MultivariateNormal",
+        "Normal",
+        "PoincareNormal",
+        "RelaxedBernoulli",
+        "RelaxedOneHot",
+        "Transformed",
+        "UniformSphere",
+        "VonMisesFisher",
+        "bernoulli_log_prob",
+        "reparameterize",
+    ),
+    "vaex.divergences": ("gaussian_kl", "kl", "monte_carlo_kl"),
+    "vaex.runs.trained": ("load",),
 }
 _MODULES = (
     "bounds",
@@ -28,6 +48,7 @@ _MODULES = (
     "data",
     "distributions",
     "divergences",
+    "errors",
     "estimators",
     "evaluation",
     "files",
@@ -43,32 +64,19 @@ _MODULES = (
     "training",
 )
 
-__all__ = [
-    "bernoulli_log_prob",
-    "effective_sample_size",
-    "elbo",
-    "gaussian_kl",
-    "importance_bound",
-    "load",
-    "monte_carlo_kl",
-    "reparameterize",
-]
+_HOMES = {name: module for module, names in _EXPORTS.items() for name in names}
 
-if TYPE_CHECKING:
-    from vaex.bounds import effective_sample_size, elbo, importance_bound
-    from vaex.distributions import bernoulli_log_prob, reparameterize
-    from vaex.divergences import gaussian_kl, monte_carlo_kl
-    from vaex.runs.trained import load
+__all__ = sorted(_HOMES)
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     try:
-        if name in _NAMES:
-            value = getattr(importlib.import_module(_NAMES[name]), name)
+        if name in _HOMES:
+            value = getattr(_importlib.import_module(_HOMES[name]), name)
             globals()[name] = value
             return value
         if name in _MODULES:
-            return importlib.import_module(f"vaex.{name}")
+            return _importlib.import_module(f"vaex.{name}")
     except ModuleNotFoundError:
         from vaex.errors import require_train
 
@@ -78,4 +86,14 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_MODULES})
+    return sorted(["__version__", *_HOMES, *_MODULES])
+
+
+if _os.path.exists(_os.path.join(_os.path.dirname(__file__), "dataframe.py")):
+    import warnings as _warnings
+
+    _warnings.warn(
+        f"{_os.path.dirname(__file__)} also holds files of the dataframe library vaex, whose import has the same name: one "
+        'overwrites the other. Run "pip uninstall vaex vaex-core", then "pip install --force-reinstall vaex-jax"',
+        stacklevel=2,
+    )

@@ -8,6 +8,9 @@ import sys
 import pytest
 from helpers import ROOT
 
+import vaex
+from vaex import distributions
+
 PACKAGE = ROOT / "vaex"
 PURE = {
     "errors",
@@ -144,15 +147,46 @@ def test_importing_vaex_imports_no_jax():
 
 
 def test_pure_names_import_no_framework():
-    names = "elbo gaussian_kl bernoulli_log_prob reparameterize monte_carlo_kl importance_bound effective_sample_size"
     heavy = "('flax', 'optax', 'orbax', 'matplotlib', 'sklearn', 'tensorflow_datasets', 'chex', 'tyro', 'rich')"
-    code = f"import sys, vaex; [getattr(vaex, n) for n in '{names}'.split()]; print([n for n in {heavy} if n in sys.modules])"
+    names = "[name for name in vaex.__all__ if name != 'load']"
+    code = f"import sys, vaex; [getattr(vaex, n) for n in {names}]; print([n for n in {heavy} if n in sys.modules])"
     assert run(code) == "[]"
 
 
-def test_names_and_errors_of_the_top_level():
-    import vaex
-
-    assert set(vaex.__all__) <= set(dir(vaex))
+def test_the_top_level_offers_its_names_and_rooms_and_shows_nothing_else():
+    expected = {
+        *("bernoulli_log_prob", "effective_sample_size", "elbo", "estimate_elbo", "gaussian_kl", "importance_bound"),
+        *("kl", "load", "monte_carlo_kl", "reparameterize"),
+        *(
+            name
+            for name in distributions.__all__
+            if name[0].isupper() and name not in ("BaseDistribution", "Elementwise")
+        ),
+    }
+    rooms = {name for name in ALLOWED if "." not in name}
+    assert set(vaex.__all__) == expected
+    assert set(dir(vaex)) == {*expected, *rooms, "__version__"}
+    assert all(getattr(vaex, name) is not None for name in dir(vaex))
     with pytest.raises(AttributeError, match="no attribute 'elbow'"):
         _ = vaex.elbow
+
+
+def test_type_checkers_read_the_same_names():
+    stub = ast.parse((PACKAGE / "__init__.pyi").read_text())
+    names = {alias.asname for node in stub.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert names == set(dir(vaex)) - {"__version__"}
+
+
+def test_files_of_the_dataframe_library_of_the_same_name_are_reported(tmp_path):
+    package = tmp_path / "vaex"
+    package.mkdir()
+    (package / "__init__.py").write_text((PACKAGE / "__init__.py").read_text())
+    command = [sys.executable, "-c", "import vaex"]
+    reports = []
+    for dataframe in (False, True):
+        if dataframe:
+            (package / "dataframe.py").touch()
+        ended = subprocess.run(command, check=True, capture_output=True, text=True, cwd=tmp_path, env={})
+        reports.append(ended.stderr)
+    assert reports[0] == ""
+    assert f"{package} also holds files of the dataframe library vaex" in reports[1] and "pip uninstall" in reports[1]
