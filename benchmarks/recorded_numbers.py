@@ -1,26 +1,25 @@
-"""The numbers that short runs end with, recorded and compared: has a change of the code changed what it computes?
+"""Regression test of whole runs: record the numbers that short runs end with, and compare two recordings.
 
     python benchmarks/recorded_numbers.py --record=before.json --checkout=FOLDER   # a checkout of the code as it was
     python benchmarks/recorded_numbers.py --record=after.json                      # the checkout that holds this script
     python benchmarks/recorded_numbers.py --compare before.json after.json         # ends with 1 where anything differs
 
-A refactoring should leave every bit alone, and a test of one function cannot tell whether it did: random keys, the order of
-examples, what is compiled together and what a checkpoint holds all show only in whole runs. So small runs of many kinds of models
-are trained through the command line, each in a process of its own, and of what they write is kept: a digest of every array in the
-final checkpoint of each stage and of the test images' log-likelihoods, all rows of metrics.jsonl, and the numbers of summary.json.
-Nothing of vaex is imported, so that only the flags, the layout of a run directory and the tree of the parameters need to stay.
+A refactoring should leave every bit alone, and tests of single functions cannot show that it did: random keys, the order of
+examples, what is compiled together and the content of checkpoints show only in whole runs. So small runs of many kinds of models
+are trained through the command line, each in a process of its own. A recording keeps a digest of every array in the final
+checkpoint of each stage and of the test images' log-likelihoods, all rows of metrics.jsonl, and the numbers of summary.json.
+Nothing of vaex is imported: only the flags, the layout of a run directory and the tree of the parameters need to stay.
 
-Left out are seconds, versions and paths, and of checkpoints the hyperparameters, whose values the flags give. Parameters compare
-by their names; of other arrays (the optimizer's, the running average, keys, states) a new name alone is told, and is no
-difference.
+Seconds, versions and paths are left out, and so are the hyperparameters in checkpoints, which the flags set. Parameters compare by
+name; other arrays (optimizer, running average, keys, states) may change their names, which is reported but is no difference.
 
-Bits compare only on one kind of machine: what XLA compiles follows the instructions and the cores of the processor, and the
-version of jax. The recording says what it was made on. Runs are always made on the CPU. ``--isa=AVX2`` withholds newer
-instructions from XLA, which shows how far a machine's rounding moves the numbers.
+Bits compare only on one kind of machine: XLA's programs depend on the instructions and the cores of the processor and on the
+version of jax. A recording describes its machine. Runs use the CPU. ``--isa=AVX2`` withholds newer instructions from XLA, which
+shows how far the rounding of a machine moves the numbers.
 
 ``--compact`` keeps two digests a run, the last row of each stage's metrics and the summary's results, numbers to six digits.
-benchmarks/numbers.json is such a recording, with which tests/benchmarks/test_recorded_numbers.py compares. All runs take about
-four minutes on two cores that are idle, and half of that where their programs are cached.
+benchmarks/numbers.json is such a recording; tests/benchmarks/test_recorded_numbers.py compares with it. All runs take about four
+minutes on two idle cores, half of that where their programs are cached.
 """
 
 from __future__ import annotations
@@ -30,7 +29,6 @@ import hashlib
 import importlib.metadata
 import json
 import logging
-import math
 import os
 import pathlib
 import platform
@@ -38,11 +36,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import orbax.checkpoint as ocp
+from recordings import compact, differences, leaves, numeric_leaves, report
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RECORDED = ROOT / "benchmarks" / "numbers.json"  # the recording that the tests compare with
@@ -79,25 +78,24 @@ RUNS = {
     "td_vae": f"--model=td_vae {SEQUENCE} --max_jump=2 --pairs=2",
 }
 STOPS = {"resumed": (STEPS // 2, STEPS)}  # trained to each in turn; the first lies within a row of metrics
-SAME = {"resumed": "beta_vae"}  # what must end with the same numbers
+SAME = {"resumed": "beta_vae"}  # run -> another that must end with the same numbers
 SUMMARISED = ("parameters", "results", "members")  # entries of summary.json that the machine's speed doesn't change
-HYPERPARAMETERS, PARAMETERS = "state/hparams/", "state/variables/params/"  # in the tree of a checkpoint
-SHOWN = 6  # entries of each list of differences
+HYPERPARAMETERS = "state/hparams/"  # in the tree of a checkpoint
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-INSTRUCTIONS = ("avx", "fma", "f16c", "amx", "asimd", "sve", "bf16")  # what flags of a processor that matter begin with
+INSTRUCTIONS = ("avx", "fma", "f16c", "amx", "asimd", "sve", "bf16")  # prefixes of the processor flags that matter
 
 
 # --- recording -------------------------------------------------------------------------------------------------------
 
 
 def record(checkout: pathlib.Path, names: Sequence[str], cache: str = "auto", isa: str = "") -> dict[str, Any]:
-    """A recording of these runs, trained by the code of a checkout.
+    """Train these runs with the code of a checkout, and record them.
 
     Args:
       checkout: the root of a checkout of vaex.
-      names: of ``RUNS``; what a run must be the same as is added.
+      names: of ``RUNS``; runs that must equal them are added.
       cache: where compiled programs are kept, as vaex's ``--compile_cache``.
-      isa: the newest instructions that XLA may use, such as AVX2; all where empty.
+      isa: the newest instructions that XLA may use, such as AVX2; all if empty.
     Returns: ``{"machine": what bits depend on, "runs": {name: what the run wrote}}``.
     Raises: RuntimeError where a run fails, or where the checkout's code is not what runs.
     """
@@ -109,8 +107,8 @@ def record(checkout: pathlib.Path, names: Sequence[str], cache: str = "auto", is
         with tempfile.TemporaryDirectory(prefix="vaex-numbers-") as folder:
             directory = pathlib.Path(folder) / "run"
             for steps in STOPS.get(name, (STEPS,)):
-                words = [*COMMON.split(), *RUNS[name].split(), f"--steps={steps}"]
-                train(checkout, environment, [*words, f"--compile_cache={cache}", f"--out={directory}"])
+                options = [*COMMON.split(), *RUNS[name].split(), f"--steps={steps}"]
+                train(checkout, environment, [*options, f"--compile_cache={cache}", f"--out={directory}"])
             run = read_run(directory)
         seconds = time.perf_counter() - began
         recording["runs"][name] = {"flags": f"{COMMON} {RUNS[name]}", "seconds": round(seconds, 1), **run}
@@ -119,7 +117,7 @@ def record(checkout: pathlib.Path, names: Sequence[str], cache: str = "auto", is
 
 
 def environment_of(checkout: pathlib.Path, isa: str = "") -> dict[str, str]:
-    """The variables of a run's process: this checkout is imported, and no setting of jax from outside changes numbers."""
+    """Return the environment of a run: the checkout is imported, and no outside setting of jax changes numbers."""
     environment = {name: text for name, text in os.environ.items() if not name.startswith(("JAX_", "XLA_"))}
     added = {"PYTHONPATH": str(checkout), "JAX_PLATFORMS": "cpu"}
     return environment | added | ({"XLA_FLAGS": f"--xla_cpu_max_isa={isa}"} if isa else {})
@@ -127,22 +125,22 @@ def environment_of(checkout: pathlib.Path, isa: str = "") -> dict[str, str]:
 
 def check_import(checkout: pathlib.Path, environment: dict[str, str]) -> None:
     """Raise RuntimeError unless a process imports vaex from the checkout."""
-    words = [sys.executable, "-c", "import vaex; print(vaex.__file__)"]
-    done = subprocess.run(words, cwd=checkout, env=environment, capture_output=True, text=True)
+    command = [sys.executable, "-c", "import vaex; print(vaex.__file__)"]
+    done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
     if done.returncode or not pathlib.Path(done.stdout.strip()).is_relative_to(checkout):
         raise RuntimeError(f"{checkout}: vaex is not imported from there: {done.stdout}{done.stderr}")
 
 
-def train(checkout: pathlib.Path, environment: dict[str, str], words: Sequence[str]) -> None:
-    """Run the checkout's command line; raise RuntimeError with what it printed where it fails."""
-    command = [sys.executable, str(checkout / "experiments" / "run.py"), *words]
+def train(checkout: pathlib.Path, environment: dict[str, str], options: Sequence[str]) -> None:
+    """Run the checkout's command line; raise RuntimeError with its output where it fails."""
+    command = [sys.executable, str(checkout / "experiments" / "run.py"), *options]
     done = subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(words)} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+        raise RuntimeError(f"{' '.join(options)} ended with {done.returncode}:\n{done.stderr[-3000:]}")
 
 
 def machine(isa: str = "") -> dict[str, Any]:
-    """What the bits of a run depend on beside the code and its flags."""
+    """Describe what the bits of a run depend on beside the code and its flags."""
     described = cpu_information()
     flags = (described.get("flags") or described.get("Features") or "").split()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -159,7 +157,7 @@ def machine(isa: str = "") -> dict[str, Any]:
 
 
 def cpu_information() -> dict[str, str]:
-    """What Linux says about the first core; nothing on other systems."""
+    """Return Linux's description of the first core; nothing on other systems."""
     path = pathlib.Path("/proc/cpuinfo")
     lines = path.read_text().partition("\n\n")[0].splitlines() if path.exists() else []
     pairs = (line.partition(":") for line in lines)
@@ -167,7 +165,7 @@ def cpu_information() -> dict[str, str]:
 
 
 def read_run(directory: pathlib.Path) -> dict[str, Any]:
-    """What of a run directory is recorded."""
+    """Return the record of a run directory."""
     stages = {"model": directory, **{path.name: path for path in sorted((directory / "stages").glob("*"))}}
     arrays, metrics = {}, {}
     for stage, folder in stages.items():
@@ -185,12 +183,12 @@ def read_run(directory: pathlib.Path) -> dict[str, Any]:
 
 
 def step_of(folder: pathlib.Path) -> int:
-    """The step of a checkpoint's folder."""
+    """Return the step of a checkpoint's folder."""
     return int(folder.name)
 
 
 def read_checkpoint(folder: pathlib.Path) -> dict[str, np.ndarray]:
-    """All arrays of a checkpoint, by their paths in its tree."""
+    """Return all arrays of a checkpoint, by their paths in its tree."""
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax warns where it is given no template
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         stored: Any = checkpointer.metadata(folder)
@@ -200,7 +198,7 @@ def read_checkpoint(folder: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def as_numpy(tree: Any) -> Any:
-    """The same tree with, for each leaf, orbax's word for "restore it as a NumPy array"."""
+    """Return a tree of orbax's arguments that restore each leaf as a NumPy array."""
     if isinstance(tree, dict):
         return {name: as_numpy(branch) for name, branch in tree.items()}
     if isinstance(tree, list | tuple):
@@ -208,182 +206,22 @@ def as_numpy(tree: Any) -> Any:
     return ocp.RestoreArgs(restore_type=np.ndarray)
 
 
-def leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Path and leaf of all leaves that are something, in the order of their paths."""
-    if isinstance(tree, list | tuple):
-        tree = {str(index): branch for index, branch in enumerate(tree)}
-    if isinstance(tree, dict):
-        for name in sorted(tree):
-            yield from leaves(tree[name], f"{path}/{name}" if path else name)
-    elif tree is not None:
-        yield path, tree
-
-
-def numeric_leaves(tree: Any) -> Iterator[tuple[str, float]]:
-    """Path and leaf of all leaves that are numbers."""
-    return (pair for pair in leaves(tree) if isinstance(pair[1], int | float))
-
-
 def digest_array(array: Any) -> str:
-    """The dtype, the shape and a digest of the bytes of an array."""
+    """Return dtype, shape and a digest of the bytes of an array."""
     array = np.asarray(array)
     text = hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
     return f"{array.dtype}{list(array.shape)} {text}"
 
 
-# --- compact recordings ----------------------------------------------------------------------------------------------
-
-
-def compact(recording: dict[str, Any]) -> dict[str, Any]:
-    """A small form of a recording, enough to tell whether runs end the same; what is compact already stays as it is."""
-    return recording | {"runs": {name: compact_run(run) for name, run in recording["runs"].items()}}
-
-
-def compact_run(run: dict[str, Any]) -> dict[str, Any]:
-    """A run's small form: its digests, each stage's last row, and the results, averages over seeds."""
-    if "arrays" not in run:
-        return run
-    arrays, results = run["arrays"], run["summary"].items()
-    return {
-        "flags": run["flags"],
-        "parameters": digest_lines(f"{path} {text}" for path, text in arrays.items() if is_parameter(path)),
-        "everything": digest_lines(arrays.values()),
-        "metrics": {stage: rounded(dict(numeric_leaves(rows[-1]))) for stage, rows in run["metrics"].items()},
-        "summary": rounded({path: number for path, number in results if not path.startswith("members/")}),
-    }
-
-
-def is_parameter(path: str) -> bool:
-    """Whether a recorded array is one of a stage's parameters."""
-    return path.partition("/")[2].startswith(PARAMETERS)
-
-
-def digest_lines(lines: Any) -> str:
-    """One digest of texts, in whichever order they come."""
-    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
-
-
-def rounded(numbers: dict[str, float]) -> dict[str, float]:
-    """The numbers to six significant digits."""
-    return {name: float(f"{number:.6g}") for name, number in numbers.items()}
-
-
-# --- comparing -------------------------------------------------------------------------------------------------------
-
-
-def compare(before: dict[str, Any], after: dict[str, Any]) -> dict[str, list[str]]:
-    """What differs in each run that both recordings have, in words; compact forms are compared where either is one.
-
-    Returns: run -> lines, none where the runs end with the same bits.
-    """
-    if any("arrays" not in run for recording in (before, after) for run in recording["runs"].values()):
-        before, after = compact(before), compact(after)
-    both = [name for name in before["runs"] if name in after["runs"]]
-    return {name: differences(before["runs"][name], after["runs"][name]) for name in both}
-
-
-def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """What differs between two recordings of a run, both full or both compact."""
-    lines = []
-    if before["flags"] != after["flags"]:
-        lines.append(f"other flags: {before['flags']} -> {after['flags']}")
-    if "arrays" in before:
-        lines += different_arrays(before["arrays"], after["arrays"])
-    else:
-        lines += [f"other {digest}" for digest in ("parameters", "everything") if before[digest] != after[digest]]
-    for stage in sorted({*before["metrics"], *after["metrics"]}):
-        rows = (metrics_rows(run["metrics"].get(stage, [])) for run in (before, after))
-        lines += different_rows(stage, *rows)
-    return lines + different_numbers("summary", before["summary"], after["summary"])
-
-
-def different_arrays(before: dict[str, str], after: dict[str, str]) -> list[str]:
-    """Which arrays differ; arrays other than parameters may have moved."""
-    paths = sorted(path for path in {*before, *after} if before.get(path) != after.get(path))
-    if not any(map(is_parameter, paths)) and sorted(before.values()) == sorted(after.values()):
-        return []
-    texts = [f"{path}: {state_of_array(before.get(path), after.get(path))}" for path in paths]
-    return first_of(texts, f"arrays differ, of {len({*before, *after})}")
-
-
-def state_of_array(before: str | None, after: str | None) -> str:
-    """What became of an array, by its digests."""
-    if before is None or after is None:
-        return "is new" if before is None else "is gone"
-    kinds = before.rpartition(" ")[0], after.rpartition(" ")[0]
-    return "other bits" if kinds[0] == kinds[1] else " -> ".join(kinds)
-
-
-def moved_arrays(before: dict[str, Any], after: dict[str, Any]) -> int:
-    """How many arrays of two equal runs have another name; of compact forms that is not known, and 0."""
-    return len(set(before["arrays"]) - set(after["arrays"])) if "arrays" in before and "arrays" in after else 0
-
-
-def metrics_rows(metrics: Any) -> list[dict[str, float]]:
-    """The rows of one stage, flat; a compact recording has one, the last."""
-    return [dict(numeric_leaves(row)) for row in (metrics if isinstance(metrics, list) else [metrics])]
-
-
-def different_rows(stage: str, before: list[dict[str, float]], after: list[dict[str, float]]) -> list[str]:
-    """What differs in the first row of a stage's metrics that is not the same."""
-    if len(before) != len(after):
-        return [f"{stage}: {len(before)} -> {len(after)} rows of metrics"]
-    for old, new in zip(before, after, strict=True):
-        if lines := different_numbers(f"{stage}, the row of step {old.get('step', 0):.0f}", old, new):
-            return lines
-    return []
-
-
-def different_numbers(where: str, before: dict[str, float], after: dict[str, float]) -> list[str]:
-    """Which numbers differ, and by which share."""
-    texts = []
-    for name in sorted({*before, *after}):
-        if name not in before or name not in after:
-            texts.append(f"{name} {'is gone' if name in before else 'is new'}")
-        elif distance := relative_difference(before[name], after[name]):
-            texts.append(f"{name} {before[name]:.9g} -> {after[name]:.9g} ({distance:.1e})")
-    return first_of(texts, f"of {len({*before, *after})} numbers of {where} differ")
-
-
-def relative_difference(before: float, after: float) -> float:
-    """The distance of two numbers as a share of the larger, infinite where only one is finite; 0 for equal ones and two NaNs."""
-    if before == after or (math.isnan(before) and math.isnan(after)):
-        return 0.0
-    share = abs(before - after) / max(abs(before), abs(after))
-    return math.inf if math.isnan(share) else share
-
-
-def first_of(texts: list[str], what: str) -> list[str]:
-    """A line that counts and one for each of the first few texts; nothing where there are none."""
-    more = [f"  and {len(texts) - SHOWN} more"] if len(texts) > SHOWN else []
-    return [f"{len(texts)} {what}", *(f"  {text}" for text in texts[:SHOWN]), *more] if texts else []
-
-
-def report(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    """Print what each run's comparison found; whether all runs that both recordings have are the same."""
-    for name in sorted({*before["machine"], *after["machine"]}):
-        old, new = before["machine"].get(name), after["machine"].get(name)
-        if old != new:
-            print(f"recorded on machines of which bits do not compare: {name} {old} -> {new}")
-    compared = compare(before, after)
-    for name, lines in compared.items():
-        moved = moved_arrays(before["runs"][name], after["runs"][name])
-        equal = "equal bits" + (f", {moved} arrays under other names" if moved else "")
-        print(f"{name}: {'differs' if lines else equal}", *lines, sep="\n    ")
-    for name in sorted({*before["runs"], *after["runs"]} - {*compared}):
-        print(f"{name}: in one recording only")
-    return bool(compared) and not any(compared.values())
-
-
 def check_same(recording: dict[str, Any]) -> bool:
-    """Print what differs between runs of a recording that must end the same; whether nothing does."""
-    good = True
+    """Print differences between runs of a recording that must end with equal numbers; return whether there are none."""
+    all_equal = True
     for name, other in SAME.items():
         if name in recording["runs"]:
             lines = differences(recording["runs"][other], recording["runs"][name])
             print(f"{name}: {'differs from' if lines else 'the same as'} {other}", *lines, sep="\n    ")
-            good = good and not lines
-    return good
+            all_equal = all_equal and not lines
+    return all_equal
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
@@ -395,31 +233,33 @@ def write(path: pathlib.Path, recording: dict[str, Any]) -> None:
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
-    """A recording that was written."""
+    """Read a recording."""
     return json.loads(path.read_text())
 
 
-def parse(words: Sequence[str] | None = None) -> argparse.Namespace:
-    """The flags of the command."""
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the flags of the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--record", type=pathlib.Path, metavar="FILE", help="train the runs and write a recording")
     action.add_argument("--compare", type=pathlib.Path, nargs=2, metavar="FILE", help="compare two recordings")
-    parser.add_argument("--checkout", type=pathlib.Path, default=ROOT, help="whose code trains; by default this one's")
+    parser.add_argument(
+        "--checkout", type=pathlib.Path, default=ROOT, help="checkout whose code trains (default: this one)"
+    )
     parser.add_argument("--runs", default=",".join(RUNS), metavar="A,B", help="only these runs: %(default)s")
     parser.add_argument("--compact", action="store_true", help="write the small form of the recording")
     parser.add_argument("--compile_cache", default="auto", help="as vaex's flag: auto, off or a folder")
     parser.add_argument("--isa", default="", help="newest instructions that XLA may use, such as AVX2; by default all")
-    flags = parser.parse_args(words)
+    flags = parser.parse_args(arguments)
     flags.runs = flags.runs.split(",")
     if unknown := [name for name in flags.runs if name not in RUNS]:
         parser.error(f"--runs: {', '.join(unknown)} is none of {', '.join(RUNS)}")
     return flags
 
 
-def main(words: Sequence[str] | None = None) -> int:
-    """Record or compare; 1 where what should be the same is not."""
-    flags = parse(words)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Record or compare; return 1 where numbers that should be equal differ."""
+    flags = parse(arguments)
     if flags.compare:
         return 0 if report(*map(read, flags.compare)) else 1
     recording = record(flags.checkout.resolve(), flags.runs, flags.compile_cache, flags.isa)

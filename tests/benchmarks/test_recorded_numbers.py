@@ -1,4 +1,4 @@
-"""benchmarks/recorded_numbers.py: what it calls different, and that short runs still end with the numbers it has recorded."""
+"""benchmarks/recorded_numbers.py: differences that it reports, and short runs that end with the recorded numbers."""
 
 import copy
 import importlib
@@ -68,16 +68,16 @@ def test_equal_recordings_are_equal_in_either_form(recording, capsys):
         (lambda run: run.update(flags="--model=vae --beta=2"), ["other flags"]),
     ],
 )
-def test_differences_are_told(recording, change, told, capsys):
+def test_differences_are_reported(recording, change, reported, capsys):
     other = copy.deepcopy(recording)
     change(other["runs"]["vae"])
     assert not numbers.report(recording, other)
     printed = capsys.readouterr().out
-    assert printed.startswith("vae: differs") and all(text in printed for text in told), printed
+    assert printed.startswith("vae: differs") and all(text in printed for text in reported), printed
     assert not numbers.report(numbers.compact(recording), other)
 
 
-def test_a_new_name_of_what_is_no_parameter_is_no_difference(recording, capsys):
+def test_a_new_name_of_an_array_other_than_a_parameter_is_no_difference(recording, capsys):
     other = copy.deepcopy(recording)
     rename(MOMENT, "model/state/opt_state/mu/bias")(other["runs"]["vae"])
     assert numbers.report(recording, other)
@@ -102,10 +102,10 @@ def test_runs_end_with_the_recorded_numbers(name):
     assert before["flags"] == after["flags"]
     for stage, row in before["metrics"].items():
         assert after["metrics"][stage] == pytest.approx(row, rel=RELATIVE)
-    smooth, found = (
+    expected, numbers_now = (
         {name: run["summary"][name] for name in run["summary"] if not counted(name)} for run in (before, after)
     )
-    assert found == pytest.approx(smooth, rel=RELATIVE)
+    assert numbers_now == pytest.approx(expected, rel=RELATIVE)
 
 
 def counted(path):
