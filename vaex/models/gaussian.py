@@ -1,16 +1,16 @@
-"""The shared builder of most variants: a Gaussian posterior, a standard normal prior, and a penalty that the variant adds."""
+"""VAEs with a Gaussian posterior: the builder of most variants, which add a penalty to it, or another prior."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from vaex import distributions
 from vaex.configuration import hparam, hyperparameters, option, options
-from vaex.core import Latents, Model, Recipe
+from vaex.core import DrawFigure, Latents, Metrics, Model, PyTree, Recipe
 from vaex.data.spec import Spec
 from vaex.models import latent, likelihoods
 from vaex.models.latent import Components, Penalty, Posterior, Prior, Terms
@@ -32,12 +32,14 @@ __all__ = [
     "recipe",
 ]
 
+Kind = Literal["diagonal", "full", "fixed"]
+
 
 @options
 class PosteriorConfig(NetworkConfig):
-    """Static choices of every model with a Gaussian posterior, or with one that begins as such."""
+    """Options of every model whose posterior is Gaussian, or is made from a Gaussian by a flow."""
 
-    posterior: Literal["diagonal", "full", "fixed"] = option(
+    posterior: Kind = option(
         "diagonal", doc="Gaussian with a diagonal or full covariance, or of a fixed variance (posterior_scale)."
     )
     num_samples: int = option(1, low=1, doc="Posterior samples per example in training.")
@@ -45,26 +47,27 @@ class PosteriorConfig(NetworkConfig):
 
 @options
 class Config(PosteriorConfig):
-    """Options of ``gaussian``."""
+    """Options of a VAE with a Gaussian posterior and a standard normal prior."""
 
     kl: Literal["closed_form", "monte_carlo"] = option(
-        "closed_form", doc="Closed form, or estimated from the samples that the decoder sees."
+        "closed_form",
+        doc="KL divergence of posterior and prior: in closed form, or estimated from the samples that are decoded.",
     )
 
 
 @hyperparameters
 class HParams(latent.HParams):
-    """Hyperparameters of ``gaussian``."""
+    """Hyperparameters of every model with a Gaussian posterior."""
 
     posterior_scale: Scalar = hparam(1.0, low=1e-06, doc="Standard deviation of the posterior where it is fixed.")
 
 
-def gaussian_posterior(kind: Literal["diagonal", "full", "fixed"], latent_dim: int) -> Posterior:
-    """A Gaussian over ``latent_dim`` latents whose mean, and scales where they are not fixed, the encoder gives."""
+def gaussian_posterior(kind: Kind, latent_dim: int) -> Posterior:
+    """Return the Gaussian posterior over ``latent_dim`` latents whose mean, and scales unless fixed, the encoder outputs."""
     d = latent_dim
     features = {"diagonal": 2 * d, "full": 2 * d + d * (d - 1) // 2, "fixed": d}[kind]
 
-    def distribution(params: Any, hparams: Any, raw: jax.Array) -> Any:
+    def distribution(params: PyTree, hparams: PyTree, raw: jax.Array) -> distributions.Distribution:
         mean = raw[..., :d]
         if kind == "fixed":
             return distributions.Normal(mean, log_scale=jnp.broadcast_to(jnp.log(hparams.posterior_scale), mean.shape))
@@ -81,56 +84,53 @@ def gaussian_posterior(kind: Literal["diagonal", "full", "fixed"], latent_dim: i
 
 
 def build_components(config: PosteriorConfig, spec: Spec, prior: Prior | None = None, classes: int = 0) -> Components:
-    """The posterior of ``config``, this prior or else the standard normal one, its networks and its likelihood.
-
-    With ``classes``, the networks also read labels.
-    """
+    """Join the posterior of ``config`` with ``prior``, or else the standard normal prior; see ``latent.build_components``."""
     posterior = gaussian_posterior(config.posterior, config.latent_dim)
     return latent.build_components(config, spec, posterior, prior or latent.standard_prior(config.latent_dim), classes)
 
 
 def gaussian_vae(config: Config, spec: Spec, penalty: Penalty) -> tuple[Model, likelihoods.Likelihood]:
-    """A VAE whose loss is ``mean(-log p(x|z) + penalty(hparams, terms))``; the penalty of a plain VAE is ``terms.kl``.
+    """Return a VAE whose loss is ``mean(-log p(x|z) + penalty)``, and its likelihood, for reports.
 
-    Returns: the model, and its likelihood for reports.
+    The penalty of a plain VAE is ``terms.kl``.
     """
-    it = build_components(config, spec)
+    components = build_components(config, spec)
     closed_form = config.kl == "closed_form"
-    objective = latent.negative_elbo(it, penalty, num_samples=config.num_samples, closed_form=closed_form)
-    return latent.model(it, objective), it.likelihood
+    objective = latent.negative_elbo(components, penalty, num_samples=config.num_samples, closed_form=closed_form)
+    return latent.model(components, objective), components.likelihood
 
 
 def recipe(config: Config, spec: Spec, penalty: Penalty) -> Recipe:
-    """The recipe of a Gaussian VAE with this penalty: all that most variants need."""
+    """Return the recipe of ``gaussian_vae`` with this penalty: all that most variants need."""
     model, likelihood = gaussian_vae(config, spec, penalty)
     return latent.single_stage(model, config, likelihood)
 
 
 def monte_carlo_recipe(
     config: PosteriorConfig,
-    it: Components,
-    diagnostics: Callable[[Terms], dict[str, jax.Array]],
-    figures: Mapping[str, Callable[..., Any]],
+    components: Components,
+    diagnostics: Callable[[Terms], Metrics],
+    figures: Mapping[str, DrawFigure],
 ) -> Recipe:
-    """The recipe of a VAE trained on the negative elbo, its KL estimated from the samples that the decoder sees.
+    """Return the recipe of a VAE trained on the negative ELBO, with the KL estimated from the samples that are decoded.
 
     Args:
-      config: of the model.
-      it: its parts, whose prior or posterior has no KL in closed form.
+      config: options of the model.
+      components: whose prior or posterior has no KL in closed form.
       diagnostics: terms -> metrics of the model's own.
-      figures: its own pictures.
+      figures: name -> a figure of the model's own.
     """
 
-    def penalty(hparams: Any, terms: Terms) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def penalty(hparams: PyTree, terms: Terms) -> tuple[jax.Array, Metrics]:
         return terms.kl, diagnostics(terms)
 
-    objective = latent.negative_elbo(it, penalty, num_samples=config.num_samples, closed_form=False)
-    blocks = (Latents("free", config.latent_dim),)
-    return latent.single_stage(latent.model(it, objective), config, it.likelihood, figures, blocks)
+    objective = latent.negative_elbo(components, penalty, num_samples=config.num_samples, closed_form=False)
+    free = (Latents("free", config.latent_dim),)
+    return latent.single_stage(latent.model(components, objective), config, components.likelihood, figures, free)
 
 
-def mixture_components_used(terms: Terms) -> dict[str, jax.Array]:
-    """Effective number of components of a mixture prior in the batch: the perplexity of their mean responsibilities."""
-    shares = jnp.exp(terms.prior.log_responsibilities(terms.z))
-    mean = jnp.mean(shares, axis=tuple(range(shares.ndim - 1)))
+def mixture_components_used(terms: Terms) -> Metrics:
+    """Return the number of components of a mixture prior that a batch uses: the perplexity of their mean responsibilities."""
+    responsibilities = jnp.exp(terms.prior.log_responsibilities(terms.z))
+    mean = jnp.mean(responsibilities, axis=tuple(range(responsibilities.ndim - 1)))
     return {"components_used": perplexity(mean)}

@@ -1,7 +1,7 @@
-"""Models with latent variables put together from parts: a posterior, a prior, a likelihood, and an objective over them.
+"""Latent variable models composed of a posterior, a prior, a likelihood, and an objective over them.
 
-A variant replaces one part: another ``Prior`` or ``Posterior`` record, another penalty (``negative_elbo``), or a whole
-objective of its own over ``Components``. What all of them share, ``encode``, ``log_weights`` and ``sample``, is made here once.
+A variant replaces one of these: another ``Posterior`` or ``Prior``, another penalty (``negative_elbo``), or an objective of its
+own over ``Components``. The functions that all variants share, ``encode``, ``log_weights`` and ``sample``, are made here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from vaex.core import (
     DrawFigure,
     InitKey,
     Latents,
+    Metrics,
     Model,
+    Objective,
     Outcome,
     PyTree,
     Recipe,
@@ -31,6 +33,7 @@ from vaex.core import (
     Variables,
 )
 from vaex.data.spec import Spec
+from vaex.distributions import Distribution
 from vaex.errors import UserError
 from vaex.models import likelihoods
 from vaex.models.networks import NetworkConfig, Networks, networks
@@ -43,54 +46,110 @@ from vaex.training.step import ParameterGroup, gradient_algorithm
 
 @hyperparameters
 class HParams(TrainingHParams):
-    """Hyperparameters of ``latent``."""
+    """Hyperparameters of every model with a likelihood: those of training, and a standard deviation."""
 
     sigma: Scalar = hparam(
         1.0, low=1e-06, doc="Standard deviation (scale) of the likelihood where likelihood_scale is fixed."
     )
 
 
-class Posterior(NamedTuple):
-    """q(z|x): ``distribution(params, hparams, raw)`` of what the encoder gives, raw [b, ``features``].
+# --- components ---------------------------------------------------------------------------------------------------
 
-    ``init(key) -> params``: parameters of its own beside the encoder's, ``()`` for none.
+
+class PosteriorDistribution(Protocol):
+    """Returns q(z|x), of batch shape [b], from the outputs ``raw`` [b, features] of the encoder."""
+
+    def __call__(self, params: PyTree, hparams: PyTree, raw: jax.Array, /) -> Distribution: ...
+
+
+class PriorDistribution(Protocol):
+    """Returns p(z), of batch shape []; ``posterior`` maps x [m, *shape] to q(z|x), for priors that are mixtures of posteriors."""
+
+    def __call__(
+        self, params: PyTree, hparams: PyTree, posterior: Callable[[jax.Array], Distribution], /
+    ) -> Distribution: ...
+
+
+class InitParams(Protocol):
+    """Initialises a tree of parameters from a key and a batch of model inputs."""
+
+    def __call__(self, key: jax.Array, batch: Batch, /) -> PyTree: ...
+
+
+class InferLatents(Protocol):
+    """Returns q(z|x), a Distribution of batch shape [b]; labels, where the model reads them, are in ``batch["y"]``."""
+
+    def __call__(self, params: PyTree, hparams: PyTree, batch: Batch, /) -> Any: ...  # each model knows its family
+
+
+class PriorOfLatents(Protocol):
+    """Returns p(z), a Distribution of batch shape []."""
+
+    def __call__(self, params: PyTree, hparams: PyTree, /) -> Any: ...
+
+
+class DecodeLatents(Protocol):
+    """Returns p(x|z) for z [..., b, d]; labels, where the model reads them, are in ``batch["y"]``."""
+
+    def __call__(self, params: PyTree, hparams: PyTree, z: jax.Array, batch: Batch, /) -> Distribution: ...
+
+
+class Posterior(NamedTuple):
+    """A family of posteriors over the outputs of an encoder.
+
+    Attributes:
+      features: number of outputs that the encoder has.
+      distribution: q(z|x) of these outputs.
+      init: key -> parameters beside the encoder's; () for none.
     """
 
     features: int
-    distribution: Callable[[PyTree, Any, jax.Array], Any]
+    distribution: PosteriorDistribution
     init: Callable[[jax.Array], PyTree] = lambda key: ()
 
 
 class Prior(NamedTuple):
-    """p(z): ``distribution(params, hparams, posterior)``, of batch shape [].
+    """A family of priors.
 
-    ``posterior(x [m, *shape]) -> q(z|x)`` is there for priors that are made of posteriors. ``init(key, batch) -> params``.
+    Attributes:
+      distribution: p(z).
+      init: its parameters; () for none.
     """
 
-    distribution: Callable[[PyTree, Any, Callable[[jax.Array], Any]], Any]
-    init: Callable[[jax.Array, Batch], PyTree] = lambda key, batch: ()
+    distribution: PriorDistribution
+    init: InitParams = lambda key, batch: ()
 
 
 class Components(NamedTuple):
-    """A model's parts as pure functions of one tree of parameters.
+    """Posterior, prior and decoder of a model as pure functions of one tree of parameters.
 
-    ``init(key, batch) -> params``; ``posterior(params, hparams, batch) -> q(z|x)``, batch shape [b];
-    ``prior(params, hparams) -> p(z)``, batch shape []; ``decode(params, hparams, z, batch) -> p(x|z)``, z [..., b, d].
-    With ``classes``, posterior and decode also read the labels ``batch["y"]``, as ``networks`` says.
+    Attributes:
+      init: the parameters.
+      posterior: q(z|x).
+      prior: p(z).
+      decode: p(x|z).
+      likelihood: the family of p(x|z).
+      classes: number of classes of the labels that posterior and decoder read; 0 where they read none.
     """
 
-    init: Callable[[jax.Array, Batch], PyTree]
-    posterior: Callable[[PyTree, Any, Batch], Any]
-    prior: Callable[[PyTree, Any], Any]
-    decode: Callable[[PyTree, Any, jax.Array, Batch], Any]
+    init: InitParams
+    posterior: InferLatents
+    prior: PriorOfLatents
+    decode: DecodeLatents
     likelihood: likelihoods.Likelihood
     classes: int = 0
 
 
 class Terms(NamedTuple):
-    """What a penalty may look at.
+    """Terms of the ELBO of a batch, from which penalties are computed.
 
-    ``log_px`` [b] and ``kl`` [b] in nats, the posterior, the samples ``z`` [k, b, d], the prior, and a ``key`` of its own.
+    Attributes:
+      log_px: log p(x|z) [b], nats, averaged over samples.
+      kl: KL divergence of posterior and prior [b], nats.
+      posterior: q(z|x), a Distribution.
+      z: posterior samples [k, b, d].
+      prior: p(z), a Distribution.
+      key: for the penalty's own draws.
     """
 
     log_px: jax.Array
@@ -101,13 +160,14 @@ class Terms(NamedTuple):
     key: jax.Array
 
 
-# hyperparameters and terms -> [b] or [], nats; with metrics of its own beside it, where it has some
-Penalty = Callable[[Any, Terms], jax.Array | tuple[jax.Array, dict[str, jax.Array]]]
-Objective = Callable[..., Outcome]
+class Penalty(Protocol):
+    """Returns what a loss adds to -log p(x|z), [b] or [], nats; or that and metrics, each [b] or []."""
+
+    def __call__(self, hparams: PyTree, terms: Terms, /) -> jax.Array | tuple[jax.Array, Metrics]: ...
 
 
 def standard_prior(latent_dim: int) -> Prior:
-    """N(0, I) over ``latent_dim`` latents."""
+    """Return the prior N(0, I) over ``latent_dim`` latents, which has no parameters."""
     normal = distributions.Normal(jnp.zeros(latent_dim), 1.0)
     return Prior(lambda params, hparams, posterior: normal)
 
@@ -115,9 +175,7 @@ def standard_prior(latent_dim: int) -> Prior:
 def build_components(
     config: NetworkConfig, spec: Spec, posterior: Posterior, prior: Prior, classes: int = 0
 ) -> Components:
-    """The parts of a model with this posterior and prior, and the networks and the likelihood of ``config``.
-
-    With ``classes``, the networks also read labels.
+    """Join a posterior and a prior with the networks and the likelihood of ``config``; with ``classes`` the networks read labels.
 
     Raises: UserError where the network or the likelihood does not fit the data.
     """
@@ -125,124 +183,146 @@ def build_components(
     net: Networks = networks(config, spec, posterior.features, likelihood, classes)
 
     def init(key: jax.Array, batch: Batch) -> PyTree:
-        own = {
+        beside_networks = {
             "posterior": posterior.init(jax.random.fold_in(key, InitKey.POSTERIOR)),
             "prior": prior.init(jax.random.fold_in(key, InitKey.PRIOR), batch),
         }
-        return net.init(key, batch) | {name: params for name, params in own.items() if jax.tree.leaves(params)}
+        return net.init(key, batch) | {name: p for name, p in beside_networks.items() if jax.tree.leaves(p)}
 
-    def posterior_at(params: PyTree, hparams: Any, x: jax.Array, label: jax.Array | None = None) -> Any:
+    def posterior_at(params: PyTree, hparams: PyTree, x: jax.Array, label: jax.Array | None = None) -> Distribution:
         return posterior.distribution(params.get("posterior", ()), hparams, net.encode(params, x, label))
 
-    def posterior_of(params: PyTree, hparams: Any, batch: Batch) -> Any:
+    def infer(params: PyTree, hparams: PyTree, batch: Batch) -> Distribution:
         return posterior_at(params, hparams, batch["x"], batch.get("y"))
 
-    def prior_of(params: PyTree, hparams: Any) -> Any:
+    def prior_of_latents(params: PyTree, hparams: PyTree) -> Distribution:
         return prior.distribution(params.get("prior", ()), hparams, lambda x: posterior_at(params, hparams, x))
 
-    def decode(params: PyTree, hparams: Any, z: jax.Array, batch: Batch) -> Any:
+    def decode(params: PyTree, hparams: PyTree, z: jax.Array, batch: Batch) -> Distribution:
         return net.decode(params, hparams.sigma, z, batch.get("y"))
 
-    return Components(init, posterior_of, prior_of, decode, likelihood, classes)
+    return Components(init, infer, prior_of_latents, decode, likelihood, classes)
 
 
-def sample_and_log_prob(key: jax.Array, q: Any, num_samples: int) -> tuple[jax.Array, jax.Array]:
-    """``num_samples`` of z [k, b, d] and log q(z) [k, b], by the distribution's cheaper way where it has one."""
+# --- objectives ---------------------------------------------------------------------------------------------------
+
+
+def sample_and_log_prob(key: jax.Array, q: Distribution, num_samples: int) -> tuple[jax.Array, jax.Array]:
+    """Draw z [k, b, d] from q and return it with log q(z) [k, b], in one pass where the distribution offers that."""
     if hasattr(q, "sample_and_log_prob"):
-        return q.sample_and_log_prob(key, (num_samples,))
+        return q.sample_and_log_prob(key, (num_samples,))  # pyright: ignore[reportAttributeAccessIssue]
     z = q.sample(key, (num_samples,))
     return z, q.log_prob(z)
 
 
-def log_joint(it: Components, params: PyTree, hparams: Any, batch: Batch) -> Callable[[jax.Array], jax.Array]:
-    """z [k, b, d] -> log p(x, z) [k, b], for ``vaex.estimators``."""
-    prior = it.prior(params, hparams)
-    return lambda z: it.decode(params, hparams, z, batch).log_prob(batch["x"]) + prior.log_prob(z)
-
-
-def _only_player(variables: Variables) -> PyTree:
-    return variables.params["vae"]
-
-
-def negative_elbo(it: Components, penalty: Penalty, *, num_samples: int = 1, closed_form: bool = True) -> Objective:
-    """The objective ``mean(-log p(x|z) + penalty(hparams, terms))``; the penalty of a plain VAE is ``terms.kl``.
-
-    Args:
-      it: the model's parts; its parameters are those of the player "vae".
-      penalty: hyperparameters and ``Terms`` -> [b] or [], nats; or that and metrics of its own.
-      num_samples: posterior samples per example.
-      closed_form: whether the KL is computed in closed form, or from the samples that the decoder sees.
-    """
-
-    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
-        params = _only_player(variables)
-        terms = draw_terms(key, it, params, hparams, batch, num_samples=num_samples, closed_form=closed_form)
-        found = penalty(hparams, terms)
-        added, own = found if isinstance(found, tuple) else (found, {})
-        loss = jnp.mean(-terms.log_px + added)
-        return Outcome({"vae": loss}, variables.state, metrics(it.likelihood, terms.log_px, terms.kl) | own)
-
-    return objective
+def log_joint(
+    components: Components, params: PyTree, hparams: PyTree, batch: Batch
+) -> Callable[[jax.Array], jax.Array]:
+    """Return the function from z [k, b, d] to log p(x, z) [k, b] that ``vaex.estimators`` take."""
+    prior = components.prior(params, hparams)
+    return lambda z: components.decode(params, hparams, z, batch).log_prob(batch["x"]) + prior.log_prob(z)
 
 
 def draw_terms(
-    key: jax.Array, it: Components, params: PyTree, hparams: Any, batch: Batch, *, num_samples: int, closed_form: bool
+    key: jax.Array,
+    components: Components,
+    params: PyTree,
+    hparams: PyTree,
+    batch: Batch,
+    *,
+    num_samples: int = 1,
+    closed_form: bool = True,
 ) -> Terms:
-    """What an objective over ``it`` is made of; see ``negative_elbo`` for the arguments."""
-    posterior, prior = it.posterior(params, hparams, batch), it.prior(params, hparams)
+    """Draw posterior samples and compute the terms of the ELBO at them; ``negative_elbo`` describes the last two arguments."""
+    posterior, prior = components.posterior(params, hparams, batch), components.prior(params, hparams)
     if closed_form:
         z = posterior.sample(key, (num_samples,))
         kl = divergences.kl(posterior, prior)
     else:
         z, log_q = sample_and_log_prob(key, posterior, num_samples)
         kl = jnp.mean(log_q - prior.log_prob(z), axis=0)
-    if num_samples == 1:  # without a leading axis of one, which XLA's CPU compiler can't divide over cores
-        log_px = it.decode(params, hparams, z[0], batch).log_prob(batch["x"])
+    if num_samples == 1:  # XLA's CPU compiler cannot divide a leading axis of one over cores
+        log_px = components.decode(params, hparams, z[0], batch).log_prob(batch["x"])
     else:
-        log_px = jnp.mean(it.decode(params, hparams, z, batch).log_prob(batch["x"]), axis=0)
+        log_px = jnp.mean(components.decode(params, hparams, z, batch).log_prob(batch["x"]), axis=0)
     return Terms(log_px, kl, posterior, z, prior, fold_in(key, StepKey.PENALTY))
 
 
-def metrics(likelihood: likelihoods.Likelihood, log_px: jax.Array, kl: jax.Array) -> dict[str, jax.Array]:
-    """The terms of the elbo by name, [b] each in nats; of a likelihood that is no density, its cross entropy."""
+def metrics(likelihood: likelihoods.Likelihood, log_px: jax.Array, kl: jax.Array) -> Metrics:
+    """Name the ELBO and its terms, [b] each, nats; of a likelihood that is no density, the cross-entropy."""
     if not likelihood.density:
         return {"cross_entropy": -log_px, "kl": kl}
     return {"elbo": bounds.elbo(log_px, kl), "reconstruction": -log_px, "kl": kl}
 
 
-def model(it: Components, objective: Objective, *, params: Callable[[Variables], PyTree] = _only_player) -> Model:
-    """The model of these parts that is trained by ``objective``.
+def _params_of_vae(variables: Variables) -> PyTree:
+    return variables.params["vae"]
+
+
+def negative_elbo(
+    components: Components, penalty: Penalty, *, num_samples: int = 1, closed_form: bool = True
+) -> Objective:
+    """Return the objective ``mean(-log p(x|z) + penalty)``; ``terms.kl`` is the penalty of a plain VAE.
 
     Args:
-      it: the parts.
-      objective: as ``Model.objective``.
-      params: variables -> the tree that the parts take; that of the player "vae", unless the parts have several players
-        (``Model._replace(init=...)`` then makes these).
+      components: of the model; its parameters are the group "vae".
+      penalty: added to the loss of each example.
+      num_samples: posterior samples per example.
+      closed_form: whether the KL divergence is computed in closed form, or from the samples that are decoded.
+    """
+
+    def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
+        params = _params_of_vae(variables)
+        terms = draw_terms(key, components, params, hparams, batch, num_samples=num_samples, closed_form=closed_form)
+        penalised = penalty(hparams, terms)
+        added, diagnostics = penalised if isinstance(penalised, tuple) else (penalised, {})
+        loss = jnp.mean(-terms.log_px + added)
+        elbo_terms = metrics(components.likelihood, terms.log_px, terms.kl)
+        return Outcome({"vae": loss}, variables.state, elbo_terms | diagnostics)
+
+    return objective
+
+
+# --- models and recipes -------------------------------------------------------------------------------------------
+
+
+def model(
+    components: Components, objective: Objective, *, params_of: Callable[[Variables], PyTree] = _params_of_vae
+) -> Model:
+    """Return the model of these components that is trained by ``objective``.
+
+    Args:
+      components: of the model.
+      objective: evaluates the losses.
+      params_of: variables -> the tree that the components take; by default the group "vae". A model of several groups also
+        replaces ``Model.init``.
     """
 
     def init(key: jax.Array, batch: Batch) -> Variables:
-        return Variables({"vae": it.init(key, batch)})
+        return Variables({"vae": components.init(key, batch)})
 
-    def encode(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Any:
-        return it.posterior(params(variables), hparams, batch)
+    def encode(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> Distribution:
+        return components.posterior(params_of(variables), hparams, batch)
 
-    def decode(variables: Variables, hparams: Any, z: jax.Array, batch: Batch) -> Any:
-        return it.decode(params(variables), hparams, z, batch)
+    def decode(variables: Variables, hparams: PyTree, z: jax.Array, batch: Batch) -> Distribution:
+        return components.decode(params_of(variables), hparams, z, batch)
 
-    def log_weights(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, num_samples: int) -> jax.Array:
+    def log_weights(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, num_samples: int) -> jax.Array:
         z, log_q = sample_and_log_prob(key, encode(key, variables, hparams, batch), num_samples)
         log_px = decode(variables, hparams, z, batch).log_prob(batch["x"])
-        return log_px + it.prior(params(variables), hparams).log_prob(z) - log_q
+        return log_px + components.prior(params_of(variables), hparams).log_prob(z) - log_q
 
-    def sample(key: jax.Array, variables: Variables, hparams: Any, n: int, condition: Any = None) -> Any:
-        z = it.prior(params(variables), hparams).sample(key, (n,))
-        return decode(variables, hparams, z, condition_batch(it.classes, key, n, condition))
+    def sample(
+        key: jax.Array, variables: Variables, hparams: PyTree, n: int, condition: ArrayLike | None = None
+    ) -> Distribution:
+        z = components.prior(params_of(variables), hparams).sample(key, (n,))
+        return decode(variables, hparams, z, condition_batch(key, components.classes, n, condition))
 
-    return Model(init, objective, encode, decode, log_weights if it.likelihood.density else None, sample)
+    return Model(init, objective, encode, decode, log_weights if components.likelihood.density else None, sample)
 
 
-def condition_batch(classes: int, key: jax.Array, n: int, condition: ArrayLike | None) -> Batch:
-    """The labels ``condition`` of n samples, or labels drawn uniformly, as a batch for ``decode``; {} for models without."""
+def condition_batch(key: jax.Array, classes: int, n: int, condition: ArrayLike | None) -> Batch:
+    """Return the labels of n samples, ``condition`` [n] or uniform draws, as a batch for ``decode``; {} for 0 classes."""
     if not classes:
         return {}
     drawn = (
@@ -253,20 +333,8 @@ def condition_batch(classes: int, key: jax.Array, n: int, condition: ArrayLike |
     return {"y": jnp.asarray(drawn)}
 
 
-def require_labels(spec: Spec) -> int:
-    """Return the number of classes of labelled data.
-
-    Raises: UserError for data without labels.
-    """
-    if not spec.num_classes:
-        raise UserError(
-            f"{spec.name} has no labels, and this model reads them; choose a labelled --dataset, or a model without labels"
-        )
-    return spec.num_classes
-
-
 def refuse_single_examples(model: Model) -> Model:
-    """``model``, whose objective compares the examples of a batch: initialising it from a batch of one is refused."""
+    """Return ``model`` with an ``init`` that refuses batches of one, for objectives that compare examples of a batch."""
 
     def init(key: jax.Array, batch: Batch) -> Variables:
         if len(batch["x"]) < 2:
@@ -290,13 +358,13 @@ def stage(
     carry_over: CarryOver | None = None,
     groups: Mapping[str, ParameterGroup] | None = None,
 ) -> Stage:
-    """A stage in which ``model`` is trained by gradients.
+    """Return a stage in which ``model`` is trained by gradients.
 
     Args:
       name: of the stage.
       model: what is trained.
       config: gives ``optimizer``.
-      carry_over: what the stage takes from those before it.
+      carry_over: state that the stage takes from those before it.
       groups: optimizer, learning rate and update period of single parameter groups, where they differ.
     """
     return Stage(name, model, gradient_algorithm(model, optimizer=config.optimizer, groups=groups), carry_over)
@@ -310,14 +378,14 @@ def single_stage(
     latents: tuple[Latents, ...] = (),
     groups: Mapping[str, ParameterGroup] | None = None,
 ) -> Recipe:
-    """The recipe of a model that is trained in one run by gradients.
+    """Return the recipe of a model that is trained in one stage, by gradients.
 
     Args:
       model: what is trained.
       config: gives ``optimizer``.
-      likelihood: for reports.
-      figures: the model's own figures.
-      latents: what a code is made of, where that is not latents with a standard normal prior.
-      groups: optimizer, learning rate and update period of single parameter groups, where they differ.
+      likelihood: family of p(x|z), for reports.
+      figures: name -> a figure of the model's own.
+      latents: kinds of the entries of a code; () where all have a standard normal prior.
+      groups: as of ``stage``.
     """
     return Recipe((stage("model", model, config, groups=groups),), likelihood.summary, dict(figures or {}), latents)

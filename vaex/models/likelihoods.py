@@ -1,15 +1,16 @@
-"""From a decoder's raw output to a distribution over x: the likelihoods that every model shares, by name."""
+"""Likelihoods p(x|z) by name: distributions over x from the outputs of a decoder."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from vaex import distributions as dist
-from vaex.core import LikelihoodSummary
+from vaex.core import LikelihoodSummary, PyTree
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.nets.activations import soft_clip
@@ -29,31 +30,42 @@ COMPONENTS = 10  # of a mixture at each pixel, as in PixelCNN++ and VDVAE
 LEVELLED = ("categorical", "discretized_logistic", "discretized_logistic_mixture")
 
 
-class Likelihood(NamedTuple):
-    """``channels`` raw numbers per value; ``init() -> params``; ``distribution(params, sigma, raw [..., *shape, channels])``.
+class LikelihoodDistribution(Protocol):
+    """Returns p(x|z) from the decoder's outputs ``raw`` [..., *shape, channels]; ``sigma`` is the scale where it is fixed."""
 
-    ``title`` names it in reports. ``density``: whether its log_prob is a log-likelihood of the data (a cross-entropy of
-    grey values is not). ``discrete``: whether it is a probability over the data's levels.
+    def __call__(self, params: PyTree, sigma: ArrayLike, raw: jax.Array, /) -> dist.Distribution: ...
+
+
+class Likelihood(NamedTuple):
+    """A family of distributions over x.
+
+    Attributes:
+      title: its name in reports.
+      channels: number of decoder outputs for each value of x.
+      init: its own parameters; {} for none.
+      distribution: p(x|z).
+      density: whether its log_prob is a log-likelihood of the data; a cross-entropy of grey values is not.
+      discrete: whether it is a probability over the levels of the data.
     """
 
     title: str
     channels: int
-    init: Callable[[], Any]
-    distribution: Callable[..., Any]
+    init: Callable[[], PyTree]
+    distribution: LikelihoodDistribution
     density: bool = True
     discrete: bool = False
 
     @property
     def summary(self) -> LikelihoodSummary:
-        """The likelihood as reports name it."""
+        """Return what reports say of the likelihood."""
         return LikelihoodSummary(self.title, self.discrete)
 
 
 def choose(name: str, spec: Spec) -> str:
-    """The likelihood that "auto" means for this data.
+    """Return ``name``, or the likelihood that "auto" stands for with this data.
 
-    bernoulli for binary images and for 8-bit or continuous grey ones (which are then binarised dynamically, the field's
-    custom); discretized_logistic for colour and for coarser levels, where binarising would lose most of the image;
+    It is bernoulli for binary images and for 8-bit or continuous grey ones, which are then binarised dynamically, as is the
+    field's custom; discretized_logistic for colour and for coarser levels, where binarisation would lose most of the image;
     gaussian for real vectors and continuous colour.
 
     Example:
@@ -68,7 +80,7 @@ def choose(name: str, spec: Spec) -> str:
 
 
 def binarization(name: str, spec: Spec) -> str:
-    """The binarisation that "auto" means: dynamic where a bernoulli likelihood meets grey or colour values.
+    """Return the binarisation that "auto" stands for: dynamic where a bernoulli likelihood meets grey or colour values.
 
     Example:
       >>> binarization("bernoulli", Spec("digits", (8, 8, 1), "grey", levels=17))
@@ -78,15 +90,15 @@ def binarization(name: str, spec: Spec) -> str:
 
 
 def build(name: str, spec: Spec, *, scale: str = "global") -> Likelihood:
-    """The likelihood called ``name`` (see ``choose``) for data of this spec.
+    """Return the likelihood called ``name``, or chosen by ``choose``, for data of this spec.
 
     Args:
       name: one of ``Name``.
       spec: with its binarisation already resolved.
-      scale: for gaussian, laplace and discretized_logistic: one learned scale ("global"), the hyperparameter ``sigma``
-        ("fixed"; a gaussian's loss is then the squared error over 2 sigma^2 plus a constant), or one that the decoder
-        gives for each pixel ("per_pixel").
-    Raises: UserError where the data can't have this likelihood.
+      scale: of gaussian, laplace and discretized_logistic: one learned number ("global"), the hyperparameter ``sigma``
+        ("fixed"; a gaussian's loss is then the squared error over 2 sigma^2 plus a constant), or an output of the decoder
+        for each pixel ("per_pixel").
+    Raises: UserError where the data cannot have this likelihood.
     """
     name = choose(name, spec)
     ndims = len(spec.shape)
@@ -121,7 +133,7 @@ def build(name: str, spec: Spec, *, scale: str = "global") -> Likelihood:
 
 
 def _mixture(spec: Spec, levels: int) -> Likelihood:
-    """Mixtures of logistics at each pixel, over all its channels; raw numbers come by channel, so a few may be left over.
+    """Mixture of logistics at each pixel, over all its channels; decoder outputs come by channel, so a few may be left over.
 
     Raises: UserError for examples other than images.
     """
@@ -131,25 +143,25 @@ def _mixture(spec: Spec, levels: int) -> Likelihood:
             "--likelihood=discretized_logistic"
         )
     channels = spec.shape[-1]
-    wanted = COMPONENTS * dist.DiscretizedLogisticMixture.num_parameters(channels)
+    parameters_per_pixel = COMPONENTS * dist.DiscretizedLogisticMixture.num_parameters(channels)
 
-    def distribution(params: Any, sigma: jax.Array, raw: jax.Array) -> dist.DiscretizedLogisticMixture:
-        pixels = raw.reshape(*raw.shape[:-2], -1)[..., :wanted]
+    def distribution(params: PyTree, sigma: ArrayLike, raw: jax.Array) -> dist.Distribution:
+        pixels = raw.reshape(*raw.shape[:-2], -1)[..., :parameters_per_pixel]
         return dist.DiscretizedLogisticMixture.from_parameters(pixels, channels=channels, levels=levels)
 
     title = f"mixture of {COMPONENTS} discretized logistics"
-    return Likelihood(title, -(-wanted // channels), dict, distribution, discrete=True)
+    return Likelihood(title, -(-parameters_per_pixel // channels), dict, distribution, discrete=True)
 
 
 def _scaled(name: str, spec: Spec, scale: str, levels: int, ndims: int) -> Likelihood:
-    """gaussian, laplace and discretized_logistic, whose scale is learned or fixed. Raw means of images start at 1/2."""
+    """Likelihood gaussian, laplace or discretized_logistic, whose scale is learned or fixed; means of images start at 1/2."""
     offset = 0.0 if spec.kind == "real" else 0.5
     start = {"real": 0.0}.get(spec.kind, -2.0)
 
     def init() -> dict[str, jax.Array]:
         return {"log_scale": jnp.full((), start)} if scale == "global" else {}
 
-    def distribution(params: dict[str, jax.Array], sigma: jax.Array, raw: jax.Array) -> Any:
+    def distribution(params: PyTree, sigma: ArrayLike, raw: jax.Array) -> dist.Distribution:
         mean = raw[..., 0] + offset
         if scale == "per_pixel":
             log_scale = soft_clip(raw[..., 1] + start)
@@ -163,8 +175,14 @@ def _scaled(name: str, spec: Spec, scale: str, levels: int, ndims: int) -> Likel
             return dist.Laplace(mean, log_scale=log_scale, event_ndims=ndims)
         return dist.DiscretizedLogistic(mean, log_scale=log_scale, levels=levels, event_ndims=ndims)
 
-    words = {"global": "one learned scale", "fixed": "fixed scale", "per_pixel": "a learned scale per pixel"}[scale]
+    scale_title = {"global": "one learned scale", "fixed": "fixed scale", "per_pixel": "a learned scale per pixel"}[
+        scale
+    ]
     discrete = name == "discretized_logistic"
     return Likelihood(
-        f"{name.replace('_', ' ')}, {words}", 2 if scale == "per_pixel" else 1, init, distribution, discrete=discrete
+        f"{name.replace('_', ' ')}, {scale_title}",
+        2 if scale == "per_pixel" else 1,
+        init,
+        distribution,
+        discrete=discrete,
     )

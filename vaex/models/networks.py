@@ -1,18 +1,19 @@
-"""What every model is configured with, and the encoder and decoder made of it."""
+"""Options that models share, and the encoder and decoder that are built from them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from vaex import nets
 from vaex.configuration import option, options
 from vaex.core import Batch, PyTree
 from vaex.data.spec import Spec
+from vaex.distributions import Distribution
 from vaex.errors import UserError
 from vaex.models import likelihoods
 from vaex.training.optimizers import Optimizer, check_optimizer
@@ -20,11 +21,15 @@ from vaex.training.optimizers import Optimizer, check_optimizer
 
 @options
 class BaseConfig:
-    """Static choices of every model with a likelihood that is trained by gradients."""
+    """Options of every model: its likelihood and its optimizer."""
 
-    likelihood: likelihoods.Name = option("auto", doc="Distribution of x given z; auto chooses by the data.")
+    likelihood: likelihoods.Name = option(
+        "auto", doc="Distribution of x given z; auto chooses one by the kind of data."
+    )
     likelihood_scale: likelihoods.ScaleName = option(
-        "global", doc="Scale of gaussian, laplace and discretized_logistic: one learned number, sigma, or per pixel."
+        "global",
+        doc="Scale of a gaussian, laplace or discretized_logistic likelihood: one learned number (global), the hyperparameter "
+        "sigma (fixed), or an output of the decoder for each pixel (per_pixel).",
     )
     optimizer: Optimizer = option(
         "adam",
@@ -39,21 +44,25 @@ class BaseConfig:
 
 @options
 class NetworkConfig(BaseConfig):
-    """Static choices of every model made of an encoder, a decoder and a likelihood."""
+    """Options of every model with an encoder and a decoder."""
 
     latent_dim: int = option(10, low=1, doc="Number of latent variables.")
-    network: Literal["mlp", "conv"] = option("mlp", doc="Mlp for any data, conv for images of at least 8x8.")
+    network: Literal["mlp", "conv"] = option(
+        "mlp", doc="Encoder and decoder: mlp for any data, conv for images of at least 8x8."
+    )
     hidden: tuple[int, ...] = option(
         (256, 256),
         low=1,
-        doc="Widths of the MLP's hidden layers, such as 500x500; of the dense layer for conv, its first number.",
+        doc="Widths of the hidden layers of an MLP, such as 500x500; conv has one dense layer, of the first width.",
     )
     channels: tuple[int, ...] = option(
         (32, 32, 64, 64),
         low=1,
-        doc="Channels of the convolutional stages, each halving the image, as far as its size allows.",
+        doc="Channels of the convolutional stages, each of which halves the image as far as its size allows.",
     )
-    activation: str = option("relu", doc="Relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid.")
+    activation: str = option(
+        "relu", doc="Activation function: relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid."
+    )
 
     def check(self) -> None:
         super().check()
@@ -65,16 +74,48 @@ class NetworkConfig(BaseConfig):
 TINY: dict[str, Any] = {"latent_dim": 2, "hidden": (16,), "channels": (4, 4)}
 
 
+class InitNetworks(Protocol):
+    """Initialises the parameters of encoder, decoder and likelihood from a key and a batch of model inputs."""
+
+    def __call__(self, key: jax.Array, batch: Batch, /) -> PyTree: ...
+
+
+class RunEncoder(Protocol):
+    """Returns the encoder's outputs [b, features] for x [b, *shape], and labels where the model reads them."""
+
+    def __call__(self, params: PyTree, x: jax.Array, label: jax.Array | None = None, /) -> jax.Array: ...
+
+
+class RunDecoder(Protocol):
+    """Returns p(x|z) for z [..., d], and labels where the model reads them; ``sigma``: scale of the likelihood if fixed."""
+
+    def __call__(
+        self, params: PyTree, sigma: ArrayLike, z: jax.Array, label: jax.Array | None = None, /
+    ) -> Distribution: ...
+
+
 class Networks(NamedTuple):
-    """Encoder and decoder of one config as pure functions of a parameter tree; with labels, both take them last."""
+    """Encoder and decoder of a model as pure functions of one tree of parameters."""
 
-    init: Callable[[jax.Array, Batch], PyTree]
-    encode: Callable[..., jax.Array]
-    decode: Callable[..., Any]
+    init: InitNetworks
+    encode: RunEncoder
+    decode: RunDecoder
 
 
-def encoder_module(config: NetworkConfig, spec: Spec, features: int) -> Any:
-    """The Linen module that maps examples of this spec (and a condition [..., n], where one is given) to [..., features].
+def require_labels(spec: Spec) -> int:
+    """Return the number of classes of labelled data.
+
+    Raises: UserError for data without labels.
+    """
+    if not spec.num_classes:
+        raise UserError(
+            f"{spec.name} has no labels, and this model reads them; choose a labelled --dataset, or a model without labels"
+        )
+    return spec.num_classes
+
+
+def encoder_module(config: NetworkConfig, spec: Spec, features: int) -> nets.Network:
+    """Return the network from examples of this spec, and a condition [..., n] where one is given, to [..., features].
 
     Raises: UserError where the convolutional network does not fit the data.
     """
@@ -90,11 +131,11 @@ def encoder_module(config: NetworkConfig, spec: Spec, features: int) -> Any:
 def networks(
     config: NetworkConfig, spec: Spec, features: int, likelihood: likelihoods.Likelihood, classes: int = 0
 ) -> Networks:
-    """Networks for data of this spec: x [b, *shape] -> [b, features], and z [..., d] -> a distribution over x.
+    """Return encoder and decoder for data of this spec.
 
-    With ``classes`` both also read labels whose shape broadcasts with the other input's leading axes: [b], or [classes, 1] for
-    every class at once, which computes an encoder's first product (a convolutional one's convolutions) only once. Label -1 adds
-    nothing.
+    With ``classes`` both read labels whose shape broadcasts with the leading axes of the other input: [b], or [classes, 1] for
+    all classes at once, which computes the encoder's first product (in a convolutional one, its convolutions) only once. Label
+    -1 adds nothing.
 
     Raises: UserError where the convolutional network does not fit the data.
     """
@@ -126,7 +167,7 @@ def networks(
             raise ValueError(f"encode: x has shape {x.shape}, expected [b, {', '.join(map(str, spec.shape))}]")
         return encoder.apply({"params": params["encoder"]}, x, one_hot("encode", label))
 
-    def decode(params: PyTree, sigma: jax.Array, z: jax.Array, label: jax.Array | None = None) -> Any:
+    def decode(params: PyTree, sigma: ArrayLike, z: jax.Array, label: jax.Array | None = None) -> Distribution:
         condition = one_hot("decode", label)
         if condition is not None:
             condition = jnp.broadcast_to(condition, (*z.shape[:-1], classes)).reshape(-1, classes)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from vaex import distributions, nets
 from vaex.configuration import option, options
-from vaex.core import Batch, Latents, Model, Outcome, PyTree, Variables
+from vaex.core import Batch, Latents, Model, Objective, Outcome, PyTree, Variables
 from vaex.data.spec import Spec
 from vaex.models import latent, likelihoods
 from vaex.models.codebooks import _code_networks as code_networks
@@ -192,7 +192,7 @@ def diagnostics(it: CodeMaps, chosen: Chosen, mask: jax.Array | None) -> dict[st
     return found
 
 
-def objective(it: CodeMaps) -> latent.Objective:
+def objective(it: CodeMaps) -> Objective:
     """The loss of the autoencoder by itself: -log p(x|codes) and the quantizer's losses, all per example."""
 
     def outcome(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
@@ -233,7 +233,7 @@ def model(
     it: CodeMaps,
     prior: CodePrior,
     init: Callable[[jax.Array, Batch], Variables],
-    objective: latent.Objective,
+    objective: Objective,
     unpacked: Callable[[Variables], tuple[PyTree, PyTree]],
 ) -> Model:
     """The model of this autoencoder with this prior over its codes.

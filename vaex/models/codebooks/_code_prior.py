@@ -20,7 +20,7 @@ from vaex.configuration import hparam, hyperparameters, option, options
 from vaex.core import Batch, Labels, Model, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.models import latent
+from vaex.models import latent, networks
 from vaex.models.codebooks import _code_maps as code_maps
 from vaex.models.codebooks import _quantizers as codebooks
 from vaex.models.codebooks._code_maps import PLAYER, CodeMaps, CodePrior
@@ -89,7 +89,7 @@ def drawing(net: nets.CausalTransformer, classes: int) -> Draw:
     @functools.partial(jax.jit, static_argnums=2)
     def drawn(key: jax.Array, variables: Variables, n: int, temperature: Any, label: Any, given: Any) -> jax.Array:
         label_key, key = jax.random.split(key)
-        labels = latent.condition_batch(classes, label_key, n, label)
+        labels = latent.condition_batch(label_key, classes, n, label)
         condition = jax.nn.one_hot(labels["y"], classes) if classes else None
         params = variables.params["prior"]
         return nets.sample_codes(net, params, key, n, temperature=temperature, condition=condition, prefix=given)
@@ -153,7 +153,7 @@ def two_stages(
       figures: the autoencoder, and how codes are drawn -> the model's own pictures.
     Raises: UserError where the prior is to see labels that the data lacks.
     """
-    classes = latent.require_labels(spec) if config.class_conditional else 0
+    classes = networks.require_labels(spec) if config.class_conditional else 0
     net = transformer(config, it)
     draw = drawing(net, classes)
 

@@ -215,7 +215,7 @@ def model(network: Any, it: Components) -> Model:
         log_px = decoded(network, it.likelihood, params, hparams, found).log_prob(x)
         return log_px + prior_at(found).log_prob(found.z) - posterior_at(found).log_prob(found.z)
 
-    made = latent.model(it, objective, params=whole)._replace(init=init)
+    made = latent.model(it, objective, params_of=whole)._replace(init=init)
     return made._replace(log_weights=log_weights) if it.likelihood.density else made
 
 

@@ -18,7 +18,7 @@ from vaex.configuration import hparam, hyperparameters
 from vaex.core import Batch, InitKey, PyTree
 from vaex.data.spec import Spec
 from vaex.models import gaussian, latent
-from vaex.models.networks import NetworkConfig, encoder_module
+from vaex.models.networks import NetworkConfig, encoder_module, require_labels
 from vaex.schedules import Scalar
 from vaex.training.hyperparameters import TrainingHParams
 
@@ -67,7 +67,7 @@ def labelled_parts(config: NetworkConfig, spec: Spec) -> LabelledParts:
 
     Raises: UserError for data without labels, and where network or likelihood do not fit the data.
     """
-    classes = latent.require_labels(spec)
+    classes = require_labels(spec)
     posterior = gaussian.gaussian_posterior("diagonal", config.latent_dim)
     it = latent.build_components(config, spec, posterior, latent.standard_prior(config.latent_dim), classes)
     classifier = encoder_module(config, spec, classes)

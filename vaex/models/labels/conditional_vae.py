@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from vaex.core import Labels, Recipe
 from vaex.data.spec import Spec
-from vaex.models import gaussian, latent
+from vaex.models import gaussian, latent, networks
 from vaex.models.gaussian import TINY, Config, HParams
 
 __all__ = ["TINY", "Config", "HParams", "build"]
@@ -22,7 +22,7 @@ __all__ = ["TINY", "Config", "HParams", "build"]
 
 def build(config: Config, spec: Spec) -> Recipe:
     """The recipe for labelled data of this spec."""
-    classes = latent.require_labels(spec)
+    classes = networks.require_labels(spec)
     it = gaussian.build_components(config, spec, classes=classes)
     closed_form = config.kl == "closed_form"
     objective = latent.negative_elbo(

@@ -58,12 +58,12 @@ class HParams(labelled.HParams):
 
 def build(config: Config, spec: Spec) -> Recipe:
     """The recipe for labelled data of this spec."""
-    classes = latent.require_labels(spec)
+    classes = networks.require_labels(spec)
     posterior = gaussian.gaussian_posterior("diagonal", config.latent_dim)
     it = latent.build_components(config, spec, posterior, latent.standard_prior(config.latent_dim))
     first = latent.model(it, _m1_objective(it))
-    networks: dict[str, Any] = {"network": "mlp", "hidden": config.m2_hidden, "latent_dim": config.m2_latent_dim}
-    of_codes = dataclasses.replace(config, likelihood="gaussian", likelihood_scale="per_pixel", **networks)
+    mlps: dict[str, Any] = {"network": "mlp", "hidden": config.m2_hidden, "latent_dim": config.m2_latent_dim}
+    of_codes = dataclasses.replace(config, likelihood="gaussian", likelihood_scale="per_pixel", **mlps)
     codes = Spec("the codes of M1", (config.latent_dim,), "real", num_classes=classes)
     second, labels = _m2(it, labelled.labelled_parts(of_codes, codes))
 
@@ -143,7 +143,7 @@ def _m2(it: Components, over: LabelledParts) -> tuple[Model, Labels]:
     def sample(key: jax.Array, variables: Variables, hparams: Any, n: int, condition: Any = None) -> Any:
         params, keys = variables.params["m2"], jax.random.split(key)
         top = over.parts.prior(params, hparams).sample(keys[0], (n,))
-        batch = latent.condition_batch(classes, key, n, condition)
+        batch = latent.condition_batch(key, classes, n, condition)
         z = over.parts.decode(params, hparams, top, batch).sample(keys[1])
         return it.decode(variables.state["vae"], hparams, z, {})
 

@@ -54,6 +54,6 @@ def build(config: Config, spec: Spec) -> Recipe:
         metrics = {"importance_bound": found.decoder, "miwae_bound": found.encoder, **facts}
         return Outcome(losses, variables.state, metrics)
 
-    model = latent.model(it, objective, params=params)._replace(init=init)
+    model = latent.model(it, objective, params_of=params)._replace(init=init)
     figures = importance.figures(model.log_weights, spec)
     return latent.single_stage(model, config, it.likelihood, figures)
