@@ -50,7 +50,7 @@ def test_equal_recordings_are_equal_in_either_form(recording, capsys):
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    ("change", "reported"),
     [
         (lambda run: run["arrays"].update({MOMENT: "float32[1, 2] cc"}), ["mu/bias: other bits"]),
         (lambda run: run["arrays"].update({MOMENT: "float32[2] bb"}), ["float32[1, 2] -> float32[2]"]),
