@@ -50,7 +50,7 @@ def check_model(model: str | types.ModuleType, laws: Iterable[str] = ()) -> dict
     Example:
       >>> report = check_model("vae", ["groups_keep_apart"])  # doctest: +SKIP
       >>> report["groups_keep_apart"].skipped  # doctest: +SKIP
-      'one parameter group: vae'
+      'the model has one parameter group'
     """
     subjects = build_subjects(model)
     report = {}

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,12 +16,15 @@ import numpy as np
 
 from vaex.data.spec import Dataset
 from vaex.runs import report
+from vaex.runs.config_file import write_config
 from vaex.runs.setup import Experiment
 from vaex.runs.train import Trained
-from vaex.runs.trained import Run
-from vaex.testing.assertions import assert_finite
+from vaex.runs.trained import Run, load
+from vaex.schedules import resolve
+from vaex.testing.assertions import assert_equal, assert_finite
 from vaex.testing.subject import BATCH, STEPS, build_subjects, quickly
 from vaex.training import metrics, population
+from vaex.training.checkpoint import Checkpoints
 from vaex.training.step import averaged_variables
 
 if TYPE_CHECKING:
@@ -153,7 +157,7 @@ def _reported(what: str) -> Iterator[None]:
 
 
 def evaluation_completes(subject: Subject) -> None:
-    """A trained run is evaluated and drawn: every number of summary.json, the table, and every figure, the model's own too."""
+    """A trained run is evaluated and drawn: summary.json has every number, finite, and every figure is there, the model's too."""
     subject.require_last_stage("evaluation")
     with _reported("a call of the recipe's functions"):
         check_distributions(subject)
@@ -164,10 +168,13 @@ def evaluation_completes(subject: Subject) -> None:
         for stage in range(len(subject.recipe.stages)):
             experiment.folder(stage).mkdir(parents=True, exist_ok=True)
             metrics.Rows(experiment.folder(stage) / "metrics.jsonl", keep_until=0).append(rows)
-        facts = {"compile_seconds": 0.0, "steps_per_second": 1.0}
-        summary = report.summarize(experiment, Trained(run.carry.state, facts), lambda message: None)
+        speed = {"compile_seconds": 0.0, "steps_per_second": 1.0}
+        summary = report.summarize(experiment, Trained(run.carry.state, speed), lambda message: None)
         json.dumps(summary, allow_nan=False)
         assert report.table(summary) and report.sentence(summary)
+        optional = {"log_likelihood"} if subject.recipe.model.log_weights is None else set()
+        absent = {name for name, value in summary["members"][0].items() if value is None} - optional
+        assert not absent, f"evaluation finds no finite value of {', '.join(sorted(absent))}"
         drawn = {path.stem for path in (experiment.directory / "figures").rglob("*.png")}
         missing = {"reconstructions", "samples", "training_curves", *subject.recipe.figures} - drawn
         assert not missing, f"evaluation draws no figure of {', '.join(sorted(missing))}"
@@ -193,19 +200,18 @@ def _experiment(subject: Subject, directory: pathlib.Path) -> Experiment:
 
 
 def trained_run_is_usable(subject: Subject) -> None:
-    """Every method of what ``vaex.load`` returns gives finite values of the right shape, for single labels and without labels
-    where the model allows it."""
+    """``vaex.load`` of a run's directory gives the trained variables to the bit, and every method of what it returns gives finite
+    values of the right shape."""
     subject.require_last_stage("a trained run")
     with _reported("a call of the recipe's functions"):
         check_distributions(subject)
-    state = population.member(subject.trained((0,), "solo").carry.state, 0)
     x, y, key = subject.arrays["x"][:BATCH], subject.arrays["y"][:BATCH], jax.random.key(0)
     labels = subject.recipe.labels
     infers = labels is not None and labels.classify is not None
     given = None if labels is None or infers else y
     results: dict[str, tuple[Any, tuple[int, ...]]] = {}
     with quickly(), _reported("vaex.load(...)"):
-        run = Run(subject.recipe, subject.spec, averaged_variables(state), subject.first_hparams(), STEPS)
+        run = _loaded_run(subject)
         z = run.encode(x, given).mean
         results["encode"] = z, (BATCH, *run.latent_shape)
         results["decode"] = run.decode(z, None if labels is None else y).mean, x.shape
@@ -224,3 +230,26 @@ def trained_run_is_usable(subject: Subject) -> None:
     for name, (value, expected) in results.items():
         assert value.shape == expected, f"{name} has shape {value.shape}, expected {expected}"
         assert np.isfinite(np.asarray(value, np.float64)).all(), f"{name} gives values that are not finite"
+
+
+def _loaded_run(subject: Subject) -> Run:
+    """Return the trained subject as ``vaex.load`` finds it in a run directory, or from memory where its module has no name by which
+    it can be imported again."""
+    carry = subject.trained((0,), "solo").carry
+    state = population.member(carry.state, 0)
+    hparams = resolve(state.hparams, state.step)
+    run = Run(subject.recipe, subject.spec, averaged_variables(state), hparams, STEPS)
+    module = subject.settings.module
+    if sys.modules.get(module.__name__) is not module:
+        return run
+    with tempfile.TemporaryDirectory() as folder:
+        experiment = _experiment(subject, pathlib.Path(folder))
+        write_config(experiment.directory / "config.json", experiment.settings, subject.spec, "solo")
+        for stage in range(len(subject.recipe.stages)):
+            (experiment.folder(stage) / "checkpoints").mkdir(parents=True)
+        checkpoints = Checkpoints(experiment.folder(subject.stage) / "checkpoints")
+        checkpoints.save(STEPS, carry)
+        checkpoints.close()
+        loaded = load(experiment.directory)
+    assert_equal((loaded.variables, loaded.hparams), (run.variables, run.hparams))
+    return loaded
