@@ -25,7 +25,7 @@ import vaex
 from vaex import plots
 from vaex.cli import main as cli
 from vaex.cli.parse import parse
-from vaex.data.loader.inputs import shown
+from vaex.data.loader.lazy_inputs import chosen_intensities
 from vaex.data.spec import Dataset
 from vaex.errors import UserError
 from vaex.evaluation.likelihood import bits_per_dimension
@@ -99,7 +99,7 @@ def images(dataset: Dataset, spec: Any, split: str, most: int) -> tuple[np.ndarr
             f"--dataset={spec.name}: a classifier needs labels, and this data set has none; choose a labelled one"
         )
     rows = np.flatnonzero(arrays["y"] >= 0)[:most]
-    return shown(spec, arrays["x"], rows, 500).reshape(len(rows), -1), arrays["y"][rows]
+    return chosen_intensities(spec, arrays["x"], rows, 500).reshape(len(rows), -1), arrays["y"][rows]
 
 
 class Judge:

@@ -21,12 +21,12 @@ ALLOWED = 400 << 20  # bytes beyond what a small run of the same model takes; th
 CHILD = """
 import pathlib, re, resource, sys
 from vaex.cli import main as cli
-from vaex.data.storage import machine
+from vaex.data.storage import host_memory
 from vaex.runs import evaluate as evaluator
 from vaex.training import loop
 
 small, large, folder = sys.argv[1:]
-machine.free_memory = lambda: 1e8
+host_memory.free_memory = lambda: 1e8
 loop.MOST_STEPS = 8  # windows of 2 MB
 evaluator.NEIGHBOUR_VALUES = 2**20
 flags = ["--model=vae", "--steps=5", "--hidden=8", "--latent_dim=1", "--batch_size=64", "--eval_samples=2", "--eval_images=600"]

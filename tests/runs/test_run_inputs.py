@@ -7,7 +7,7 @@ import pytest
 from helpers.untrained_runs import BINARY, COLOR, CONTINUOUS, DIGITS, GREY, REAL, untrained
 
 from vaex import data
-from vaex.data.loader import examples
+from vaex.data.loader import user_examples
 from vaex.data.spec import Spec
 
 KEY = jax.random.key(0)
@@ -47,7 +47,7 @@ def test_the_encoder_sees_what_it_saw_in_training():
             levels_of(GREY),
         )
         np.testing.assert_array_equal(
-            examples.model_inputs(run.spec, "test", x), data.prepare(run.spec, KEY, jnp.asarray(x))
+            user_examples.model_inputs(run.spec, "test", x), data.prepare(run.spec, KEY, jnp.asarray(x))
         )
 
 

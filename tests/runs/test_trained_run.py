@@ -11,7 +11,7 @@ from helpers.untrained_runs import BINARY, DIGITS, untrained
 
 import vaex
 from vaex.cli.parse import parse
-from vaex.data.loader import examples
+from vaex.data.loader import user_examples
 from vaex.evaluation import latents
 from vaex.runs import trained as trained_module
 from vaex.runs.trained import Run
@@ -26,7 +26,7 @@ def test_shapes(run, digits):
     assert posterior.log_prob(posterior.mean).shape == (7,)
     likelihood = run.decode(posterior.mean)
     assert likelihood.mean.shape == likelihood.sample(KEY).shape == (7, 8, 8, 1)
-    assert likelihood.log_prob(examples.model_inputs(run.spec, "test", x)).shape == (7,)
+    assert likelihood.log_prob(user_examples.model_inputs(run.spec, "test", x)).shape == (7,)
     assert run.reconstruct(x).shape == (7, 8, 8, 1)
     assert run.sample(KEY, 5).shape == run.sample(KEY, 5, show="sample").shape == (5, 8, 8, 1)
     assert run.log_likelihood(KEY, x, 4).shape == (7,)
@@ -106,7 +106,7 @@ def exact_log_likelihood(run: Run, x: np.ndarray) -> np.ndarray:
     axis = np.linspace(-6, 6, 241)
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
     log_prior = -0.5 * np.sum(grid**2, axis=-1) - np.log(2 * np.pi) + 2 * np.log(axis[1] - axis[0])
-    values = examples.model_inputs(run.spec, "test", x)
+    values = user_examples.model_inputs(run.spec, "test", x)
     log_px = jax.lax.map(lambda z: run.decode(z[None]).log_prob(values), jnp.asarray(grid, jnp.float32))
     return np.asarray(jax.nn.logsumexp(np.asarray(log_px, np.float64) + log_prior[:, None], axis=0))
 

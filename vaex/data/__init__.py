@@ -1,7 +1,7 @@
-"""Data sets by name, the order of their examples, and the pure step from stored to model values.
+"""Data sets by name, the order of their examples, and the conversion of stored values to model inputs.
 
-Importing this package imports neither jax nor any data library: the table below is literal, so that it can be listed at
-once, and the functions come on first use.
+Importing this package imports neither jax nor any data library: ``DATASETS`` is a literal table, and functions are imported
+on first use.
 
 Example:
   >>> from vaex import data
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from vaex.data.spec import Dataset, Spec, resolve
     from vaex.data.transforms import augment, intensities, prepare
 
-# What --dataset takes -> one line. Entries in capitals are forms, the others are names.
+# value of --dataset -> its description in one line; capitals stand for what the user fills in
 DATASETS: dict[str, str] = {
     "digits": "1,797 handwritten digits, 8x8, 17 grey levels (scikit-learn; no download)",
     "mnist": "70,000 handwritten digits, 28x28, 8-bit grey (TFDS, or the original files in --manual_dir)",
-    "fashion_mnist": "70,000 pieces of clothing, 28x28, 8-bit grey (TFDS, or the original files in --manual_dir)",
+    "fashion_mnist": "70,000 images of clothing, 28x28, 8-bit grey (TFDS, or the original files in --manual_dir)",
     "binarized_mnist": "static binarised MNIST of Larochelle, 28x28, 0 or 1 (TFDS, or the original files in --manual_dir)",
     "cifar10": "60,000 photographs of 10 classes, 32x32 RGB (TFDS, or the original archive in --manual_dir)",
     "omniglot": "32,460 handwritten characters of 50 alphabets, 28x28 grey (omniglot_105_packed.npz in --manual_dir)",
-    "freyfaces": "1,965 faces out of one video, 28x20, 8-bit grey (freyfaces.npz in --manual_dir)",
-    "sprites": "737,280 white shapes of 5 factors, 64x64 or of --image_size, 0 or 1, rendered as they are used (no files)",
-    "bouncing_sprites": "sequences of --sequence_length frames, 32x32 or of --image_size, 0 or 1, rendered as they are used",
-    "rotating_sprites": "the same of sprites that turn in place",
-    "color_sprites": "figures of 6 factors, 64x64 RGB, composed as they are used (the file of layers in --manual_dir)",
+    "freyfaces": "1,965 frames of a face in one video, 28x20, 8-bit grey (freyfaces.npz in --manual_dir)",
+    "sprites": "737,280 white shapes of 5 factors, 64x64 or of --image_size, 0 or 1, rendered during training (no files)",
+    "bouncing_sprites": "--sequence_length frames of sprites that fly and bounce, 32x32 or of --image_size, 0 or 1, rendered",
+    "rotating_sprites": "--sequence_length frames of sprites that turn in place, 32x32 or of --image_size, 0 or 1, rendered",
+    "color_sprites": "characters of 6 factors, 64x64 RGB, composed during training (the file of layers in --manual_dir)",
     "celeb_a": "202,599 faces, 218x178 RGB, or smaller by --image_size (TFDS, prepared with TensorFlow)",
     "dsprites": "737,280 white shapes, 64x64, 0 or 1 (TFDS, prepared with TensorFlow)",
     "shapes3d": "480,000 rendered scenes, 64x64 RGB (TFDS, prepared with TensorFlow)",
     "PATH.npz": "your own arrays: x, or x_train, x_validation, x_test; labels y, y_train, ...; they may exceed the memory",
-    "PATH.npy": "your own array, read from the disk as it is used: it may exceed the memory",
-    "FOLDER": "your own PNG or JPEG images, perhaps in one folder per class; they may exceed the memory",
-    "tfds:NAME[:CONFIG]": "a data set that tensorflow-datasets has already prepared in --data_dir",
+    "PATH.npy": "your own array, read from the disk during training: it may exceed the memory",
+    "FOLDER": "your own PNG or JPEG images, or one folder of them per class; they may exceed the memory",
+    "tfds:NAME[:CONFIG]": "a data set that tensorflow-datasets has prepared in --data_dir",
 }
 
 _MODULES = {

@@ -1,24 +1,33 @@
-"""The order of examples: a pure function of (data seed, epoch), so that a step number is all there is to resume from.
+"""Order of examples: a pure function of (data seed, epoch), so that a run resumes from its step number alone.
 
-Order comes from the raw bits of NumPy's Philox generator, which do not change between NumPy versions (its distributions
-and ``permutation`` may).
+The order comes from the raw bits of NumPy's Philox generator, which do not change between NumPy versions (its
+distributions and ``permutation`` may).
 """
 
 from __future__ import annotations
 
 import functools
+from typing import Protocol
 
 import numpy as np
 
 
+class Order(Protocol):
+    """Order of examples: a pure function of the step."""
+
+    def __call__(self, first_step: int, count: int, /) -> np.ndarray:
+        """Return the example numbers of ``count`` consecutive batches, int32 [count, batch_size]."""
+        ...
+
+
 def epoch_order(data_seed: int, epoch: int, n: int) -> np.ndarray:
-    """The permutation of n examples in one epoch.
+    """Return the permutation of n examples in one epoch.
 
     Args:
       data_seed: at least 0, below 2**64.
       epoch: counted from 0.
       n: number of examples, 1 to 2**31 - 1.
-    Returns: int32 [n], read-only (the last few are remembered).
+    Returns: int32 [n], read-only (the last four are cached).
     Raises: ValueError for a value out of range.
     References: Salmon et al. 2011 (Philox).
     Example:
@@ -41,10 +50,10 @@ def _order(data_seed: int, epoch: int, n: int) -> np.ndarray:
 
 
 def batch_indices(data_seed: int, n: int, batch_size: int, first_step: int, count: int) -> np.ndarray:
-    """The examples of ``count`` consecutive batches.
+    """Return the example numbers of ``count`` consecutive batches.
 
-    All epochs' permutations in a row, without end, are cut into batches, so a batch may straddle epochs and no example is
-    ever left out. Any piece can be had at once: step s starts at position ``s * batch_size``.
+    The permutations of all epochs form one endless sequence, which is cut into batches: a batch may span two epochs, and
+    every epoch passes every example. Step s starts at position ``s * batch_size``, so any step can be computed directly.
 
     Args:
       data_seed: see ``epoch_order``.

@@ -1,4 +1,4 @@
-"""From the name of a data set to its arrays and Spec."""
+"""Loading of data sets by name."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Sequence
 
 from vaex.data.spec import BINARIZE, DEQUANTIZE, Dataset, resolve
-from vaex.data.storage.resizing import checked_size
+from vaex.data.storage.image_size import checked_size
 from vaex.errors import UserError, nearest
 
 ORIGINALS = ("binarized_mnist", "cifar10", "fashion_mnist", "freyfaces", "mnist", "omniglot")
@@ -22,27 +22,26 @@ def load(
     *,
     data_dir: str | os.PathLike[str] | None = None,
     manual_dir: str | os.PathLike[str] | None = None,
-    data_seed: int = 0,
     binarize: str = "auto",
     dequantize: str = "none",
     image_size: int | Sequence[int] | None = None,
     sequence_length: int | None = None,
 ) -> Dataset:
-    """Load a data set by name, or your own by its path.
+    """Load a data set by name, or a user's own by its path.
+
+    No split depends on a seed, so that test results of different seeds compare.
 
     Args:
       name: one of ``vaex.data.DATASETS``; PATH.npz; PATH.npy; a folder of images; or tfds:NAME[:CONFIG].
-      data_dir: where prepared data lives; by default tensorflow-datasets' own folder, ~/tensorflow_datasets.
-      manual_dir: where original files lie that you have downloaded.
-      data_seed: checked here and used by the order of examples (``resident_feed``); no split depends on it, so test
-        numbers of different seeds compare.
-      binarize: see ``resolve``. "auto" leaves it open, as "none", for whoever chooses the likelihood to resolve.
+      data_dir: folder of data sets; by default that of tensorflow-datasets, ~/tensorflow_datasets.
+      manual_dir: folder of original files that you have downloaded.
+      binarize: see ``resolve``. "auto" is as "none" here: it is resolved where the likelihood is chosen.
       dequantize: see ``resolve``.
-      image_size: of a folder of images, of celeb_a and others that TFDS prepares, and of tfds:NAME: the side to which images
-        are cut and resized, or (height, width); of sprites, still or moving, the side at which they are drawn.
+      image_size: side, or (height, width), to which images of a folder, of tfds:NAME and of celeb_a and others that TFDS
+        prepares are cropped and resized; the side at which sprites, still or moving, are rendered.
       sequence_length: frames of moving sprites.
     Returns: the three splits and their Spec.
-    Raises: UserError, with the remedy, for anything that a user can mend: names, files, values.
+    Raises: UserError, with the remedy, for names, files and values that a user can fix.
     Example:
       >>> load("digits", binarize="dynamic").spec.protocol
       'digits_1397_200_200 dynamic_binarisation'
@@ -50,8 +49,6 @@ def load(
     for flag, value, known in (("binarize", binarize, ("auto", *BINARIZE)), ("dequantize", dequantize, DEQUANTIZE)):
         if value not in known:
             raise UserError(f"--{flag}={value}: {nearest(str(value), known)}")
-    if not 0 <= data_seed < 2**64:
-        raise UserError(f"--data_seed={data_seed}: give a number from 0 to 2**64 - 1")
     try:
         if name in MOVING:
             from vaex.data.synthetic.rendered import load_moving
@@ -115,9 +112,9 @@ def _find(
         from vaex.data.sources.tfds import load_tfds
 
         return load_tfds(name, data_dir, image_size)
-    own = "your own data: PATH.npz with an array x, PATH.npy, or a folder of images"
+    alternatives = "your own data: PATH.npz with an array x, PATH.npy, or a folder of images"
     if name and path.exists():
-        raise UserError(f"--dataset={name}: is neither an .npz or .npy file nor a folder; give {own}")
+        raise UserError(f"--dataset={name}: is neither an .npz or .npy file nor a folder; give {alternatives}")
     raise UserError(
-        f"--dataset={name}: no data set is called so; {nearest(name, NAMES)}; or give {own}; or tfds:NAME[:CONFIG]"
+        f"--dataset={name}: no such data set; {nearest(name, NAMES)}; or give {alternatives}; or tfds:NAME[:CONFIG]"
     )

@@ -1,27 +1,29 @@
-"""What the program knows about a data set: shape, kind of values, names, and the protocol that its numbers belong to."""
+"""Description of a data set: shape, kind of values, names, and the protocol under which its likelihoods compare."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from vaex.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from vaex.core import Feed
 
 BINARIZE = ("none", "dynamic", "threshold")
 DEQUANTIZE = ("none", "uniform")
 
 
 class Spec(NamedTuple):
-    """A data set's facts, static (hashable, no arrays).
+    """Static description of a data set (hashable, no arrays).
 
     ``shape``: one example, [h, w, c], [d], or a sequence of images, [t, h, w, c]. ``kind``: "binary" (0 or 1), "grey" (one
     channel or a vector, in [0, 1]), "color" (several channels, in [0, 1]) or "real" (vectors of any finite value). ``levels``:
     number of equally spaced values (2, 17, 256), or None where values are continuous. ``num_classes``: labels are
     0..num_classes-1, and -1 means unlabelled; 0 without labels. ``protocol``: files, split and binarisation by name, printed with
-    every likelihood.
-    ``data_hash``: of the arrays of all splits. ``binarize``, ``dequantize``: what ``prepare`` does; see ``resolve``.
-    ``num_training_examples``: how many examples an epoch passes, for objectives whose formula needs it; 0 where unknown.
+    every likelihood. ``data_hash``: of the arrays of all splits. ``binarize``, ``dequantize``: see ``resolve``.
+    ``num_training_examples``: number of examples per epoch, for objectives whose formula needs it; 0 where unknown.
 
     Example:
       >>> Spec("digits", (8, 8, 1), "grey", levels=17).binarize
@@ -42,12 +44,29 @@ class Spec(NamedTuple):
     num_training_examples: int = 0
 
 
+class Source(Protocol):
+    """Source of rendered data: ``FactorSource`` or ``SequenceSource``."""
+
+    @property
+    def spec(self) -> Spec:
+        """Description of the data."""
+        ...
+
+    @property
+    def num_observations(self) -> int:
+        """Number of examples per epoch."""
+        ...
+
+    def feed(self, batch_size: int, data_seed: int = 0) -> Feed:
+        """Return a feed whose batches are rendered inside the compiled step."""
+        ...
+
+
 class Dataset(NamedTuple):
     """Arrays of the three splits: "train", "validation", "test" -> {"x": [n, ...], "y": [n] int32 where labelled}.
 
-    ``x`` is uint8 holding level indices 0..levels-1 where ``Spec.levels`` is set, else float32. ``source``: where images or
-    sequences are rendered, their ``FactorSource`` or ``SequenceSource``; training then draws from its ``feed``, and "train" holds a
-    sample.
+    ``x`` is uint8 holding level indices 0..levels-1 where ``Spec.levels`` is set, else float32. ``source``: of rendered data,
+    a ``FactorSource`` or ``SequenceSource``; training then takes batches from its ``feed``, and "train" holds a sample.
 
     Example:
       >>> x = np.zeros([2, 4], np.uint8)
@@ -57,26 +76,26 @@ class Dataset(NamedTuple):
 
     splits: dict[str, dict[str, np.ndarray]]
     spec: Spec
-    source: Any = None
+    source: Source | None = None
 
     @property
     def num_training_examples(self) -> int:
-        """How many examples an epoch of training passes."""
+        """Number of examples per epoch of training."""
         return len(self.splits["train"]["x"]) if self.source is None else self.source.num_observations
 
 
 def resolve(spec: Spec, *, binarize: str = "none", dequantize: str = "none") -> Spec:
-    """``spec`` with its binarisation and dequantisation decided, and named in its protocol.
+    """Return ``spec`` with this binarisation and dequantisation, which its protocol names.
 
-    Whatever was decided before is replaced, so resolving again with other values is safe.
+    They replace those of ``spec``, so it may be resolved again with other values.
 
     Args:
-      spec: a data set's facts.
+      spec: of the data set.
       binarize: "none"; "dynamic" draws every value anew as a Bernoulli variable whose probability is the intensity
         (Salakhutdinov & Murray 2008); "threshold" is 1 above one half.
       dequantize: "none"; "uniform" adds noise within a level, so that a density bounds the likelihood of the levels
         (Theis et al. 2016, section 3.1).
-    Raises: UserError for an unknown value, or for one that this data can't have.
+    Raises: UserError for an unknown value, or for one that does not suit this data.
     Example:
       >>> spec = Spec("digits", (8, 8, 1), "grey", levels=17, protocol="digits_1397_200_200 17_levels")
       >>> resolve(spec, binarize="dynamic").protocol
@@ -88,19 +107,19 @@ def resolve(spec: Spec, *, binarize: str = "none", dequantize: str = "none") -> 
     problem = _problem(spec, binarize, dequantize)
     if problem:
         raise UserError(problem)
-    base = spec.protocol.removesuffix(_words(spec)).rstrip()
+    base = spec.protocol.removesuffix(_treatment(spec)).rstrip()
     changed = spec._replace(binarize=binarize, dequantize=dequantize)
-    return changed._replace(protocol=f"{base} {_words(changed)}".lstrip())
+    return changed._replace(protocol=f"{base} {_treatment(changed)}".lstrip())
 
 
 def with_protocol(spec: Spec, files_and_split: str) -> Spec:
-    """``spec`` with a protocol that names ``files_and_split`` and then what is done to the values.
+    """Return ``spec`` with a protocol that names ``files_and_split`` and then the treatment of the values.
 
     Example:
       >>> with_protocol(Spec("faces", (28, 20, 1), "grey", levels=256), "faces_1573_196_196").protocol
       'faces_1573_196_196 256_levels'
     """
-    return spec._replace(protocol=f"{files_and_split} {_words(spec)}")
+    return spec._replace(protocol=f"{files_and_split} {_treatment(spec)}")
 
 
 def _problem(spec: Spec, binarize: str, dequantize: str) -> str | None:
@@ -117,8 +136,8 @@ def _problem(spec: Spec, binarize: str, dequantize: str) -> str | None:
     return None
 
 
-def _words(spec: Spec) -> str:
-    """What is done to the values, as a protocol's last word."""
+def _treatment(spec: Spec) -> str:
+    """Name the treatment of the values, for the end of a protocol."""
     if spec.binarize != "none":
         return f"{spec.binarize}_binarisation"
     if spec.dequantize != "none":

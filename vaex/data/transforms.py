@@ -1,4 +1,4 @@
-"""From stored values to model inputs, as pure functions of (key, x) inside the compiled step.
+"""Conversion of stored values to model inputs, as pure functions of (key, x) inside the compiled step.
 
 Axes: b batch, h w c image, d vector.
 """
@@ -17,18 +17,18 @@ from vaex.ops.threefry import unrolled
 
 
 def prepare(spec: Spec, key: jax.Array, x: ArrayLike) -> jax.Array:
-    """Model inputs from stored values: scaled to [0, 1], then binarised or dequantised as the spec says.
+    """Return model inputs of stored values: scaled to [0, 1], then binarised or dequantised as the spec says.
 
-    With ``binarize="dynamic"`` each value is a Bernoulli draw whose probability is its intensity; with "threshold" it is
-    1 where the intensity exceeds one half; with ``dequantize="uniform"`` level k becomes (k + u) / levels, u uniform in
+    With ``binarize="dynamic"`` each value is a Bernoulli draw whose probability is its intensity. With "threshold" it is
+    1 where the intensity exceeds one half. With ``dequantize="uniform"`` level k becomes (k + u) / levels, u uniform in
     [0, 1). Values of kind "real" pass unchanged.
 
     Args:
-      spec: the data's facts; static under jit.
+      spec: of the data; static under jit.
       key: used by "dynamic" and "uniform" only.
       x: stored values [b, *spec.shape]: integer level indices where ``spec.levels`` is set, else floats.
     Returns: float32 of x's shape, in [0, 1] unless the kind is "real".
-    Raises: ValueError where x is not what the spec says.
+    Raises: ValueError where the shape or dtype of x is not that of the spec.
     References: Salakhutdinov & Murray 2008 (dynamic binarisation); Theis et al. 2016, section 3.1 (dequantisation).
     Example:
       >>> spec = Spec("digits", (2,), "grey", levels=17, binarize="dynamic")
@@ -43,23 +43,23 @@ def prepare(spec: Spec, key: jax.Array, x: ArrayLike) -> jax.Array:
 
 def _drawn(spec: Spec, key: jax.Array, stored: jax.Array) -> jax.Array:
     if spec.binarize == "dynamic":
-        return (jax.random.uniform(unrolled(key), stored.shape) < _scaled(spec, stored)).astype(jnp.float32)
+        return binarize(unrolled(key), _scaled(spec, stored))
     if spec.binarize == "none" and spec.dequantize == "uniform":
         return (stored.astype(jnp.float32) + jax.random.uniform(unrolled(key), stored.shape)) / _levels(spec)
     return _mean(spec, stored)
 
 
 def intensities(spec: Spec, x: ArrayLike) -> jax.Array:
-    """The mean of ``prepare`` over its randomness: model inputs that are always the same, for encoding and for showing.
+    """Return the mean of ``prepare`` over its randomness, the deterministic inputs for encoding and for figures.
 
-    Under dynamic binarisation the probability of a 1, under uniform dequantisation (k + 1/2) / levels; everything else
-    is as in ``prepare``.
+    Under dynamic binarisation it is the probability of a 1, under uniform dequantisation (k + 1/2) / levels. Otherwise it
+    equals ``prepare``.
 
     Args:
-      spec: the data's facts; static under jit.
+      spec: of the data; static under jit.
       x: stored values [b, *spec.shape].
     Returns: float32 of x's shape, in [0, 1] unless the kind is "real".
-    Raises: ValueError where x is not what the spec says.
+    Raises: ValueError where the shape or dtype of x is not that of the spec.
     Example:
       >>> intensities(Spec("digits", (2,), "grey", levels=17), jnp.array([[4, 16]], jnp.uint8))
       Array([[0.25, 1.  ]], dtype=float32)
@@ -75,15 +75,29 @@ def _mean(spec: Spec, stored: jax.Array) -> jax.Array:
     return _scaled(spec, stored)
 
 
+def binarize(key: jax.Array, x: jax.Array) -> jax.Array:
+    """Draw each value as a Bernoulli variable whose probability is the intensity x (Salakhutdinov & Murray 2008).
+
+    Args:
+      key: a key.
+      x: intensities in [0, 1], such as those of ``intensities``.
+    Returns: 0 or 1 in x's shape and dtype.
+    Example:
+      >>> binarize(jax.random.key(0), jnp.array([0.0, 1.0]))
+      Array([0., 1.], dtype=float32)
+    """
+    return (jax.random.uniform(key, x.shape) < x).astype(x.dtype)
+
+
 def augment(key: jax.Array, x: ArrayLike, *, flip: bool = False, crop: int = 0) -> jax.Array:
-    """Images flipped from left to right with probability 1/2, and moved by up to ``crop`` pixels, each on its own.
+    """Flip images from left to right with probability 1/2, and shift them by up to ``crop`` pixels, each independently.
 
     Args:
       key: a key.
       x: images [b, h, w, c], stored values or model inputs.
       flip: whether to flip.
-      crop: pixels of zeros put around an image before a piece of its own size is cut out at random; 0 is off.
-    Returns: as x.
+      crop: pixels of zero padding on each side, before a random crop of the original size; 0 is off.
+    Returns: images of x's shape and dtype.
     Raises: ValueError unless x is [b, h, w, c]; UserError for a crop below 0 or beyond the image.
     Example:
       >>> augment(jax.random.key(3), jnp.arange(3).reshape(1, 1, 3, 1), flip=True).ravel()
@@ -130,9 +144,9 @@ def _checked(caller: str, spec: Spec, x: ArrayLike) -> jax.Array:
         )
     discrete = jnp.issubdtype(stored.dtype, jnp.integer)
     if discrete != (spec.levels is not None):
-        wanted = "floats" if spec.levels is None else f"integer level indices 0..{spec.levels - 1}"
+        expected = "floats" if spec.levels is None else f"integer level indices 0..{spec.levels - 1}"
         raise ValueError(
-            f"{caller}: x has dtype {stored.dtype}, expected {wanted} as {spec.name} stores them; pass stored values, "
+            f"{caller}: x has dtype {stored.dtype}, expected {expected} as {spec.name} stores them; pass stored values, "
             "not model inputs"
         )
     return stored

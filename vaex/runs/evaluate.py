@@ -11,7 +11,7 @@ import numpy as np
 
 from vaex import data
 from vaex.core import EvaluationKey
-from vaex.data.loader.inputs import Inputs, shown
+from vaex.data.loader.lazy_inputs import LazyInputs, chosen_intensities
 from vaex.evaluation import classification, generation, latents, likelihood, objective, prediction
 from vaex.runs.setup import Experiment
 
@@ -67,7 +67,7 @@ class Evaluator:
         self.run, self.key = run, jax.random.key(20131220)
         self.arrays = run.dataset.splits[flags.eval_split]
         self.batch = max(1, min(BATCH, BATCH_VALUES // math.prod(spec.shape)))
-        prepared = Inputs(spec, jax.random.fold_in(self.key, EvaluationKey.INPUTS), self.arrays["x"], self.batch)
+        prepared = LazyInputs(spec, jax.random.fold_in(self.key, EvaluationKey.INPUTS), self.arrays["x"], self.batch)
         self.inputs = {**self._seen(self.arrays), "x": cast(np.ndarray, prepared)}
         self._objective = objective.objective_values(recipe.stages[-1].model.objective)
         self._posterior = jax.jit(self._moments)
@@ -138,7 +138,7 @@ class Evaluator:
     def shown(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Chosen examples of the split, values as they are shown: without randomness."""
         chosen = {name: column[rows] for name, column in self.arrays.items() if name != "x"}
-        return {"x": shown(self.run.spec, self.arrays["x"], rows, self.batch), **chosen}
+        return {"x": chosen_intensities(self.run.spec, self.arrays["x"], rows, self.batch), **chosen}
 
     def decode(
         self, variables: Any, hparams: Any, z: np.ndarray, labels: np.ndarray | None = None, *, show: str = "mean"
@@ -250,7 +250,7 @@ class Evaluator:
         spec, stored = self.run.spec, self.run.dataset.splits["train"]["x"][:NEIGHBOURS]
         if spec.kind != "binary" and spec.binarize == "none":
             return None
-        prepared = Inputs(spec, jax.random.fold_in(self.key, EvaluationKey.BASELINES), stored, self.batch)
+        prepared = LazyInputs(spec, jax.random.fold_in(self.key, EvaluationKey.BASELINES), stored, self.batch)
         return prediction.fit_baselines(prepared[np.arange(len(stored))], ahead)
 
     def _predictions(self, facts: dict[str, Any], variables: Any, hparams: Any, steps: int) -> None:
@@ -293,7 +293,7 @@ class Evaluator:
         if not np.isfinite(rebuilt).all():
             return {}
         found = generation.knn_label_agreement(
-            shown(spec, train["x"], known, self.batch),
+            chosen_intensities(spec, train["x"], known, self.batch),
             train["y"][known],
             rebuilt,
             originals["y"],

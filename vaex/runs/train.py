@@ -13,7 +13,7 @@ import numpy as np
 
 from vaex import data
 from vaex.core import Algorithm, DataKey, Feed, Stage, Variables
-from vaex.data.loader.labelled import choose_labelled, hide_labels, labelled_order
+from vaex.data.loader.semi_supervised import choose_labelled, hide_labels, labelled_order
 from vaex.data.spec import Spec
 from vaex.errors import NonFiniteError, UserError
 from vaex.files import read_json

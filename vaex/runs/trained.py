@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 from vaex import data
 from vaex.configuration.settings import Settings
 from vaex.core import Recipe, TrainState, Variables
-from vaex.data.loader import examples
+from vaex.data.loader import user_examples
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.evaluation import classification, likelihood
@@ -163,7 +163,7 @@ class Run:
 
         Models with a classifier of their own take its most probable label where none (or -1) is given.
         """
-        inputs = examples.model_inputs(self.spec, "encode", x)
+        inputs = user_examples.model_inputs(self.spec, "encode", x)
         given = self._labels("encode", labels, len(inputs), inferred=True, optional=True)
         return self._encode(self.variables, {"x": inputs, **given})
 
@@ -201,7 +201,7 @@ class Run:
 
     def reconstruct(self, x: ArrayLike, labels: ArrayLike | None = None) -> jax.Array:
         """The mean image of the posterior mean, [b, *shape]; labels as in ``encode``."""
-        inputs = examples.model_inputs(self.spec, "reconstruct", x)
+        inputs = user_examples.model_inputs(self.spec, "reconstruct", x)
         given = self._labels("reconstruct", labels, len(inputs), inferred=True, optional=True)
         codes = self._encode(self.variables, {"x": inputs, **given}).mean
         if self.recipe.labels is not None and self.recipe.labels.classify is not None:
@@ -260,7 +260,7 @@ class Run:
             raise ValueError("predict: this model reads single examples; train one of sequences, such as td_vae")
         if operator.index(steps) < 1 or operator.index(num_samples) < 1:
             raise ValueError(f"predict: steps={steps}, num_samples={num_samples}, expected at least 1 each")
-        inputs = examples.model_inputs(self.spec, "predict", x, any_length=True)
+        inputs = user_examples.model_inputs(self.spec, "predict", x, any_length=True)
         return self._predict(key, self.variables, {"x": inputs}, operator.index(steps), operator.index(num_samples))
 
     def classify(self, x: ArrayLike) -> Any:
@@ -273,7 +273,7 @@ class Run:
                 "classify: this model has no classifier of its own; train one that has, such as m2_vae, or see "
                 "class_log_likelihoods, where it reads labels"
             )
-        return self._classify(self.variables, examples.model_inputs(self.spec, "classify", x))
+        return self._classify(self.variables, user_examples.model_inputs(self.spec, "classify", x))
 
     def log_likelihood(
         self, key: jax.Array, x: ArrayLike, num_samples: int = 100, labels: ArrayLike | None = None
@@ -333,7 +333,7 @@ class Run:
         num_samples = operator.index(num_samples)
         if num_samples < 1:
             raise ValueError(f"{caller}: num_samples={num_samples}, expected at least 1")
-        stored = examples.stored(self.spec, caller, x)
+        stored = user_examples.stored_values(self.spec, caller, x)
         batch = given(len(stored))
         if (caller, num_samples) not in self._bounds:
             chunk = max(1, min(likelihood.SAMPLES_PER_CHUNK, DRAWN_VALUES // math.prod(self.spec.shape)))

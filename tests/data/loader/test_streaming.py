@@ -9,7 +9,7 @@ import pytest
 from vaex import data
 from vaex.cli import main as cli
 from vaex.data.loader import streaming
-from vaex.data.storage import machine
+from vaex.data.storage import host_memory
 from vaex.errors import UserError
 from vaex.training import loop
 from vaex.training.hyperparameters import as_schedules
@@ -65,7 +65,7 @@ def test_memory_is_not_part_of_a_runs_identity(tmp_path, capsys):
 
 
 def test_memory_is_chosen_by_what_is_free(monkeypatch):
-    monkeypatch.setattr(machine, "free_memory", lambda: 1000.0)
+    monkeypatch.setattr(host_memory, "free_memory", lambda: 1000.0)
     for copies in (1, 4):  # virtual CPU devices hold a copy each, in one memory
         monkeypatch.setattr(streaming.jax, "local_device_count", lambda copies=copies: copies)
         sizes = (399 // copies, 401 // copies + 1)

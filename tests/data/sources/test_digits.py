@@ -57,7 +57,3 @@ def test_scikit_learn_is_not_imported():
 def test_a_file_kept_elsewhere(digits, monkeypatch):
     monkeypatch.setattr(pathlib.Path, "exists", lambda path: False)
     assert data.load("digits").spec == digits.spec
-
-
-def test_the_split_does_not_depend_on_the_data_seed(digits):
-    assert data.load("digits", data_seed=5).spec.data_hash == digits.spec.data_hash

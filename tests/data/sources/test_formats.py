@@ -16,7 +16,7 @@ import pytest
 from vaex import data
 from vaex.data.sources import formats
 from vaex.data.sources.originals import ORIGINALS, load_originals
-from vaex.data.sources.originals_builder import build
+from vaex.data.sources.tfds_writing import write_records
 from vaex.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -33,7 +33,7 @@ def amat(x):
 
 @pytest.fixture
 def tiny_binarized(tmp_path):
-    """A few binary images as text in files/ and packed in packed/, and their Originals."""
+    """A few binary images as text in files/ and packed in packed/, and their OriginalFiles."""
     splits = {split: RNG.integers(0, 2, [n, 28, 28], dtype=np.uint8) for split, n in
               (("train", 12), ("validation", 5), ("test", 4))}  # fmt: skip
     for folder in ("files", "packed"):
@@ -68,7 +68,7 @@ def test_binarized_mnist_from_text_or_packed(tiny_binarized, tmp_path, folder):
 
 def test_binarized_mnist_in_the_stock_order_comes_out_the_same(tiny_binarized, tmp_path):
     originals, splits = tiny_binarized
-    build(originals, tmp_path / "root", tmp_path / "files", shuffle=True)
+    write_records(originals, tmp_path / "root", tmp_path / "files", shuffle=True)
     dataset = load_originals(originals, tmp_path / "root")
     assert all(np.array_equal(dataset.splits[split]["x"][..., 0], x) for split, x in splits.items())
 
@@ -95,12 +95,12 @@ def test_a_packed_file_that_is_damaged(tiny_binarized, tmp_path, content):
     originals, _ = tiny_binarized
     path = tmp_path / "packed" / "binarized_mnist.npz"
     path.write_bytes(path.read_bytes()[:-30] if content == "cut" else content)
-    with pytest.raises(UserError, match=r"the files of binarized_mnist cannot be read .*take them again from"):
+    with pytest.raises(UserError, match=r"the files of binarized_mnist cannot be read .*download them again from"):
         load_originals(originals, tmp_path / "root", tmp_path / "packed")
 
 
 def write_cifar(folder, x, y):
-    """An archive in CIFAR-10's format: five files for training, one for test, in an odd order, and its Originals."""
+    """An archive in CIFAR-10's format: five files for training, one for test, in an odd order, and its OriginalFiles."""
     folder.mkdir()
     pieces = [*zip(np.split(x["train"], 5), np.split(y["train"], 5), strict=True), (x["test"], y["test"])]
     names = [*formats.CIFAR["train"], *formats.CIFAR["test"]]
@@ -133,7 +133,7 @@ def test_cifar10_from_its_archive(tmp_path, shuffle):
     x, y = cifar_arrays()
     originals = write_cifar(tmp_path / "files", x, y)
     if shuffle:
-        build(originals, tmp_path / "root", tmp_path / "files", shuffle=True)
+        write_records(originals, tmp_path / "root", tmp_path / "files", shuffle=True)
     dataset = load_originals(originals, tmp_path / "root", tmp_path / "files")
     for split, images, labels in (
         ("train", x["train"][:14], y["train"][:14]),
@@ -168,18 +168,18 @@ def test_another_archive_is_refused(tmp_path):
 
 
 def test_a_disk_that_fills_up_while_records_are_written(tmp_path, monkeypatch):
-    from vaex.data.sources import originals_builder
+    from vaex.data.sources import tfds_writing
 
-    real = originals_builder._examples
+    png_examples = tfds_writing.png_examples
 
     def full(*arguments):
-        for index, example in enumerate(real(*arguments)):
+        for index, example in enumerate(png_examples(*arguments)):
             if index == 5:
                 raise OSError(28, "No space left on device")
             yield example
 
     originals = write_cifar(tmp_path / "files", *cifar_arrays())
-    monkeypatch.setattr(originals_builder, "_examples", full)
+    monkeypatch.setattr(tfds_writing, "png_examples", full)
     with pytest.raises(UserError, match=r"cifar10 cannot be written there \(No space left on device\); free space"):
         load_originals(originals, tmp_path / "root", tmp_path / "files")
     assert not [path for path in (tmp_path / "root").rglob("*") if path.is_file()]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from vaex import data
-from vaex.data.storage import arrays as shared
-from vaex.data.storage.rows import Rows
+from vaex.data.storage import splits as shared
+from vaex.data.storage.mapped_rows import MappedRows
 from vaex.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -46,7 +46,7 @@ ARRAYS = {
 @pytest.fixture(autouse=True, params=[6 * 63, 6 * 63 * 4])
 def small_chunks(request, monkeypatch):
     monkeypatch.setattr(shared, "CHUNK", request.param)
-    monkeypatch.setattr("vaex.data.storage.rows.CHUNK", request.param)
+    monkeypatch.setattr("vaex.data.storage.mapped_rows.CHUNK", request.param)
     return request.param
 
 
@@ -63,7 +63,7 @@ def test_the_same_data_as_from_an_npz_file(tmp_path, name):
     assert found.spec._replace(data_hash="") == expected.spec._replace(data_hash="")
     for split, arrays in expected.splits.items():
         rows, x = found.splits[split]["x"], arrays["x"]
-        assert isinstance(rows, Rows)
+        assert isinstance(rows, MappedRows)
         assert (rows.shape, rows.dtype, rows.ndim, rows.nbytes, len(rows)) == (
             x.shape,
             x.dtype,

@@ -15,13 +15,15 @@ import pytest
 
 from vaex import data
 from vaex.data.sources import originals as module
+from vaex.data.sources.formats import FILES
+from vaex.data.sources.original_files import OriginalFiles
 from vaex.data.sources.originals import ORIGINALS, load_originals
-from vaex.data.sources.originals_builder import FILES, Originals, build
+from vaex.data.sources.tfds_writing import write_records
 from vaex.errors import UserError
 
 
 def write_files(folder, seed, train=30, test=12):
-    """Four files in idx format with random content, and their Originals."""
+    """Four files in idx format with random content, and their OriginalFiles."""
     folder.mkdir()
     rng = np.random.default_rng(seed)
     sha256, contents = {}, {}
@@ -32,7 +34,9 @@ def write_files(folder, seed, train=30, test=12):
             header = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
             (folder / name).write_bytes(gzip.compress(header + values.tobytes(), mtime=0))
             sha256[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
-    return Originals(f"tiny_{seed}", "1.0.0", "https://example.org/", sha256, contents, ("a", "b", "c"), held_out=10)
+    return OriginalFiles(
+        f"tiny_{seed}", "1.0.0", "https://example.org/", sha256, contents, ("a", "b", "c"), held_out=10
+    )
 
 
 @pytest.fixture
@@ -81,7 +85,7 @@ def test_built_from_files_then_read_from_the_prepared_data_then_from_the_cache(t
 def test_the_stock_reader_reads_it(tiny, tmp_path):
     import tensorflow_datasets
 
-    build(tiny, tmp_path / "root", tmp_path / "files")
+    write_records(tiny, tmp_path / "root", tmp_path / "files")
     source = tensorflow_datasets.data_source("tiny_0:1.0.0", split="train", data_dir=tmp_path / "root", download=False)
     x, y = raw(tmp_path / "files", "train")
     assert len(source) == 30
@@ -94,7 +98,7 @@ def test_data_in_the_order_of_the_stock_builder_comes_out_the_same(tiny, tmp_pat
     """TFDS's own builder shuffles; arrays, splits and hash must not depend on who prepared the data."""
     import tensorflow_datasets
 
-    build(tiny, tmp_path / "shuffled", tmp_path / "files", shuffle=True)
+    write_records(tiny, tmp_path / "shuffled", tmp_path / "files", shuffle=True)
     source = tensorflow_datasets.data_source(
         "tiny_0:1.0.0", split="train", data_dir=tmp_path / "shuffled", download=False
     )
@@ -114,7 +118,7 @@ def test_two_data_sets_with_the_same_file_names_stay_apart(tiny, tmp_path):
 def test_prepared_data_that_is_another_set_is_refused(tiny, tmp_path):
     other = write_files(tmp_path / "other", 1)
     impostor = other._replace(name=tiny.name)
-    build(impostor, tmp_path / "root", tmp_path / "other")
+    write_records(impostor, tmp_path / "root", tmp_path / "other")
     with pytest.raises(UserError, match="its train split is not that of tiny_0"):
         load_originals(tiny, tmp_path / "root", tmp_path / "files")
 
@@ -152,7 +156,7 @@ def test_a_disk_that_refuses_leaves_nothing_half_written(tiny, tmp_path, monkeyp
     def full(*args, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vaex.data.sources.originals_builder._examples", full)
+    monkeypatch.setattr("vaex.data.sources.tfds_writing.png_examples", full)
     with pytest.raises(UserError, match=r"tiny_0 cannot be written there \(No space left on device\); free space"):
         load_originals(tiny, tmp_path / "root", tmp_path / "files")
     monkeypatch.undo()
@@ -163,7 +167,7 @@ def test_data_that_cannot_be_cached_is_still_read(tiny, tmp_path, monkeypatch):
     def read_only(*args):
         raise OSError(30, "Read-only file system")
 
-    build(tiny, tmp_path / "root", tmp_path / "files")
+    write_records(tiny, tmp_path / "root", tmp_path / "files")
     monkeypatch.setattr("vaex.data.storage.cache.writing", read_only)
     with pytest.warns(UserWarning, match="Read-only file system.*every start will decode it"):
         dataset = load_originals(tiny, tmp_path / "root")
@@ -171,7 +175,7 @@ def test_data_that_cannot_be_cached_is_still_read(tiny, tmp_path, monkeypatch):
 
 
 def test_a_missing_package_is_named(tiny, tmp_path, monkeypatch):
-    build(tiny, tmp_path / "root", tmp_path / "files")
+    write_records(tiny, tmp_path / "root", tmp_path / "files")
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     for root in ("root", "fresh"):
         with pytest.raises(UserError, match="pip install tensorflow-datasets"):

@@ -246,7 +246,7 @@ def test_images_of_many_sizes_are_cut_and_resized_as_those_of_a_folder(tmp_path)
 
 
 def _resized(images, size):
-    from vaex.data.storage.resizing import fit_pixels
+    from vaex.data.storage.image_size import fit_pixels
 
     return [fit_pixels("", image, size) for image in images]
 
@@ -300,7 +300,7 @@ def test_a_disk_that_fills_up_is_said_and_the_data_still_read(tmp_path, full_dis
 
 def test_data_that_fits_neither_on_the_disk_nor_in_memory_is_refused(tmp_path, full_disk, monkeypatch):
     prepare(tmp_path, "pets", {"train": examples(IMAGES)})
-    monkeypatch.setattr("vaex.data.storage.machine.free_memory", lambda: 100.0)
+    monkeypatch.setattr("vaex.data.storage.host_memory.free_memory", lambda: 100.0)
     with (
         full_disk(1000),
         pytest.raises(UserError, match="does not fit in memory, and cannot be kept on the disk; free"),

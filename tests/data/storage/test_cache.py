@@ -19,9 +19,9 @@ ARRAYS = {"train_x": np.arange(24, dtype=np.uint8).reshape(4, 3, 2), "train_y": 
 LONG = np.arange(3000, dtype=np.uint8).reshape(1000, 3)
 
 
-def write(folder, fingerprint, arrays, step=3, **facts):
+def write(folder, fingerprint, arrays, step=3, **metadata):
     with cache.writing(folder, fingerprint) as writer:
-        writer.facts.update(facts)
+        writer.metadata.update(metadata)
         for name, values in arrays.items():
             append = writer.array(name, values.shape, values.dtype)
             for start in range(0, len(values), step):
@@ -40,7 +40,7 @@ def litter(folder):
 
 def test_round_trip(folder):
     kept = cache.read(folder, "v1")
-    assert kept.facts == {"label_names": ["a", "b"]}
+    assert kept.metadata == {"label_names": ["a", "b"]}
     assert list(kept.arrays) == list(ARRAYS)
     for name, values in ARRAYS.items():
         found = kept.arrays[name]
@@ -161,20 +161,20 @@ def test_damage_to_the_ends_shows_even_where_size_and_time_did_not_change(large,
         assert cache.read(large, "v1") is None
 
 
-def test_a_fact_is_computed_once(large):
-    made = []
+def test_a_kept_value_is_computed_once(large):
+    computed = []
     for _ in range(3):
-        assert cache.read(large, "v1").memory.recall("hash", lambda: made.append(1) or "b566") == "b566"
-    assert made == [1]
+        assert cache.read(large, "v1").values.get("hash", lambda: computed.append(1) or "b566") == "b566"
+    assert computed == [1]
     write(large, "v2", {"train_x": LONG})
-    assert cache.read(large, "v2").memory.recall("hash", lambda: "new") == "new"
+    assert cache.read(large, "v2").values.get("hash", lambda: "new") == "new"
 
 
-def test_a_fact_about_data_that_was_replaced_is_not_kept(large):
-    old = cache.read(large, "v1").memory
+def test_a_value_of_replaced_data_is_not_kept(large):
+    old = cache.read(large, "v1").values
     write(large, "v2", {"train_x": LONG})
-    assert old.recall("hash", lambda: "old") == "old"
-    assert cache.read(large, "v2").memory.recall("hash", lambda: "new") == "new"
+    assert old.get("hash", lambda: "old") == "old"
+    assert cache.read(large, "v2").values.get("hash", lambda: "new") == "new"
 
 
 def test_what_is_mapped_outlives_its_replacement(large):
@@ -190,7 +190,7 @@ def test_what_is_mapped_outlives_its_replacement(large):
 @pytest.mark.parametrize("size", [50, 200, 1000])
 def test_a_disk_that_fills_up_leaves_no_valid_cache(folder, full_disk, size):
     """In the header, in the data, and in the second file; then neither old nor new is taken for whole."""
-    with full_disk(size), pytest.raises(cache.Refused, match="File too large"):
+    with full_disk(size), pytest.raises(cache.DiskRefused, match="File too large"):
         write(folder, "v2", {"train_y": LONG[:20], "train_x": LONG})
     assert cache.read(folder, "v2") is None and cache.read(folder, "v1") is None
     assert os.listdir(folder) == []
@@ -201,7 +201,7 @@ def test_a_disk_that_refuses_only_the_manifest_keeps_no_arrays(folder, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(cache, "write_json", refuse)
-    with pytest.raises(cache.Refused, match="No space left"):
+    with pytest.raises(cache.DiskRefused, match="No space left"):
         write(folder, "v2", ARRAYS)
     assert os.listdir(folder) == []
 

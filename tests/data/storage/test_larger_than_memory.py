@@ -14,8 +14,8 @@ from PIL import Image
 
 from vaex import data
 from vaex.cli import main as cli
-from vaex.data.storage import arrays, checksums, machine, values
-from vaex.data.storage.rows import Rows
+from vaex.data.storage import checksums, host_memory, splits, values
+from vaex.data.storage.mapped_rows import MappedRows
 from vaex.errors import UserError
 
 N, SIDE = 256, 512  # 201 MB of RGB pixels
@@ -27,15 +27,15 @@ import pathlib, re, resource, sys, threading
 import numpy as np
 import PIL.Image, PIL.ImageOps, PIL.PngImagePlugin
 from vaex.data import registry
-from vaex.data.sources import image_folder, npz
-from vaex.data.storage import assemble, checksums, decoding, machine, prepared, store
+from vaex.data.sources import image_folder, npz, tfds_decoding
+from vaex.data.storage import assemble, checksums, decoded, host_memory, parallel
 
 path, root, large = sys.argv[1:4]
 threading.stack_size(1 << 20)
-store.THREADS = checksums.THREADS = 2
+parallel.THREADS = checksums.THREADS = 2
 checksums.LARGE = int(large)
 if int(large) == 0:
-    machine.free_memory = lambda: 1e8
+    host_memory.free_memory = lambda: 1e8
 used = int(re.search(r"VmData:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) << 10
 resource.setrlimit(resource.RLIMIT_DATA, (used + ALLOWED, -1))
 
@@ -47,11 +47,11 @@ class Source:
 
 try:
     if path == "records":
-        def fill(store):
-            decoding._decode_split("own: train", Source(256), "image", None, store, "train", None)
+        def decode(writer):
+            tfds_decoding.decode_split("own: train", Source(256), "image", None, writer, "train", None)
             return ()
-        decoded = prepared.keep(pathlib.Path(root), "own", "v1", fill)
-        dataset = assemble.assemble_decoded("own", "own", decoded, ("image", "label"), protocol="own")
+        arrays = decoded.keep(pathlib.Path(root), "own", "v1", decode)
+        dataset = assemble.assemble_decoded("own", "own", arrays, ("image", "label"), protocol="own")
     else:
         dataset = registry.load(path, data_dir=root)
     print(dataset.spec.data_hash, len(dataset.splits["train"]["x"][:4]))
@@ -73,7 +73,7 @@ def sources(tmp_path_factory):
         Image.fromarray(x[index]).save(folder / "own" / f"{index:03d}.png", compress_level=1)
     np.savez(folder / "stored.npz", x=x)
     np.savez_compressed(folder / "compressed.npz", x=x)
-    expected = arrays.data_hash(arrays.carve({"x": x}, ("validation", "test"), ""))
+    expected = splits.data_hash(splits.split_off({"x": x}, ("validation", "test"), ""))
     return {name: folder / name for name in ("own", "stored.npz", "compressed.npz")} | {"records": "records"}, expected
 
 
@@ -116,7 +116,7 @@ def test_mapped_data_is_the_loaded_data(tmp_path, monkeypatch, name):
     assert mapped.spec == loaded.spec
     for split, expected in loaded.splits.items():
         rows = mapped.splits[split]["x"]
-        assert isinstance(rows, Rows) and isinstance(rows._base, np.memmap)
+        assert isinstance(rows, MappedRows) and isinstance(rows._base, np.memmap)
         assert (rows.shape, rows.dtype) == (expected["x"].shape, expected["x"].dtype)
         assert np.array_equal(np.asarray(rows), expected["x"])
 
@@ -127,7 +127,7 @@ def test_a_second_start_passes_over_nothing(tmp_path, monkeypatch, name):
     path = write(tmp_path / "own", PIXELS[name])
     first = data.load(path, data_dir=tmp_path / "root")
     monkeypatch.setattr(values, "recognise", None)
-    monkeypatch.setattr(arrays, "data_hash", None)
+    monkeypatch.setattr(splits, "data_hash", None)
     again = data.load(path, data_dir=tmp_path / "root")
     assert again.spec == first.spec
     assert all(np.array_equal(again.splits[s]["x"][:], first.splits[s]["x"][:]) for s in first.splits)
@@ -171,20 +171,20 @@ def save(folder, compressed, **content):
 def test_an_npz_left_on_the_disk_is_the_loaded_one(tmp_path, monkeypatch, name, compressed):
     path = save(tmp_path, compressed, **FILES[name])
     loaded = data.load(path)
-    monkeypatch.setattr(machine, "free_memory", lambda: 100.0)
+    monkeypatch.setattr(host_memory, "free_memory", lambda: 100.0)
     monkeypatch.setattr(checksums, "LARGE", 0)
     for _ in range(2):
         found = data.load(path, data_dir=tmp_path / "root")
         assert found.spec == loaded.spec
         for split, expected in loaded.splits.items():
-            assert isinstance(found.splits[split]["x"], Rows)
+            assert isinstance(found.splits[split]["x"], MappedRows)
             assert all(np.array_equal(np.asarray(found.splits[split][key]), expected[key]) for key in expected)
     assert bool(list((tmp_path / "root").rglob("*.npy"))) == compressed  # else it is mapped where it lies
 
 
 @pytest.fixture
 def little_memory(monkeypatch):
-    monkeypatch.setattr(machine, "free_memory", lambda: 100.0)
+    monkeypatch.setattr(host_memory, "free_memory", lambda: 100.0)
 
 
 def test_an_uncompressed_npz_in_fortran_order_is_mapped_and_a_compressed_one_refused(tmp_path, little_memory):

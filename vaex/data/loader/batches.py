@@ -1,4 +1,4 @@
-"""All examples once, in order, in batches of one shape: what evaluation goes through."""
+"""Batches for evaluation: all examples once, in order, in batches of one shape."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 def padded_batches(
     arrays: Mapping[str, np.ndarray], batch_size: int, count: int | None = None
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Consecutive batches of the same shape, so that one compiled function serves them all.
+    """Return consecutive batches of the same shape, so that one compiled function serves all.
 
-    The last batch is filled up by repeating the last example; "mask" tells what counts.
+    The last batch is padded by repeating the last example; "mask" marks the padding.
 
     Args:
       arrays: name -> [n, ...], all of one n.
       batch_size: rows per batch; may exceed n.
-      count: only so many examples, the first ones; by default all n.
+      count: number of leading examples; by default all n.
     Returns: an iterator of batches: the arrays' names -> [batch_size, ...], and "mask" -> float32 [batch_size], 1 for
-      rows that count and 0 for repeats. No batch where n is 0.
+      examples and 0 for padding. No batch where n is 0.
     Raises: ValueError for a batch size below 1, arrays of different lengths, or an array called "mask".
     Example:
       >>> for batch in padded_batches({"x": np.array([5, 6, 7])}, batch_size=2):

@@ -1,30 +1,28 @@
-"""How batches reach the compiled loop when the data fits on the device: the arrays stay there, only indices travel."""
+"""Feed of data that fits on the device: the arrays stay there, and only indices are transferred."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vaex.core import Batch, Feed
-from vaex.data.order import batch_indices
+from vaex.data.order import Order, batch_indices
 from vaex.errors import UserError
-
-Order = Callable[[int, int], np.ndarray]
 
 
 def resident_feed(
     arrays: Mapping[str, np.ndarray], batch_size: int, data_seed: int = 0, *, order: Order | None = None
 ) -> Feed:
-    """Batches gathered on the device from arrays that are placed there once.
+    """Return a feed that gathers batches on the device, from arrays that are placed there once.
 
     Args:
       arrays: name -> [n, ...], all of one n; "x", and "y" where labelled.
       batch_size: rows per batch, at most n.
       data_seed: of the order; see ``vaex.data.order``.
-      order: (first step, count) -> indices [count, batch_size], instead of the plain one.
+      order: another order than ``batch_indices``.
     Returns: a Feed whose ``resident`` is the arrays on the default device, whose plan rows are int32 [batch_size] indices,
       and whose batches have the arrays' names, dtypes and trailing shapes.
     Raises: UserError for a batch size below 1 or above n; ValueError for arrays of different lengths.
@@ -43,15 +41,15 @@ def resident_feed(
     return Feed({name: jnp.array(values) for name, values in arrays.items()}, plan, _gather)
 
 
-def check_feed(name: str, arrays: Mapping[str, np.ndarray], batch_size: int, data_seed: int) -> int:
-    """The number of examples, once arrays, batch size and data seed are fit for a feed.
+def check_feed(caller: str, arrays: Mapping[str, np.ndarray], batch_size: int, data_seed: int) -> int:
+    """Check the arguments of a feed and return the number of examples.
 
     Raises: UserError for a batch size below 1 or above n, or a data seed out of range; ValueError for arrays of different
       lengths.
     """
     lengths = {name: len(values) for name, values in arrays.items()}
     if len(set(lengths.values())) != 1:
-        raise ValueError(f"{name}: arrays have lengths {lengths}, expected one or more of the same length")
+        raise ValueError(f"{caller}: arrays have lengths {lengths}, expected one or more of the same length")
     n = next(iter(lengths.values()))
     if batch_size < 1:
         raise UserError(f"--batch_size={batch_size}: give a positive number")

@@ -1,4 +1,4 @@
-"""How batches reach the compiled loop when the data does not fit on the device: gathered on the host, ahead of their use."""
+"""Feed of data that does not fit on the device: batches are gathered on the host, ahead of their use."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import jax
 import numpy as np
 
 from vaex.core import Feed
-from vaex.data.loader.feed import Order, check_feed, resident_feed
-from vaex.data.order import batch_indices
-from vaex.data.storage import machine
+from vaex.data.loader.feed import check_feed, resident_feed
+from vaex.data.order import Order, batch_indices
+from vaex.data.storage import host_memory
 
 MEMORY = ("auto", "device", "host")
 PIECE = 1 << 20  # bytes that a thread gathers at a time
@@ -21,17 +21,17 @@ PIECE = 1 << 20  # bytes that a thread gathers at a time
 def streamed_feed(
     arrays: Mapping[str, np.ndarray], batch_size: int, data_seed: int = 0, *, order: Order | None = None
 ) -> Feed:
-    """Batches gathered on the host and sent to the device in windows, in the same order as ``resident_feed``'s.
+    """Return a feed that gathers batches on the host and sends them to the device in windows, in ``resident_feed``'s order.
 
-    The loop asks for a window while the one before it is in use, so that reading and transfer go on beside the steps.
-    Since a plan row holds the batch itself, a run that continues needs nothing but its step number.
+    The loop requests a window while the previous one is in use, so that reading and transfer overlap with the steps.
+    A plan row holds the batch itself, and a run resumes from its step number alone.
 
     Args:
       arrays: name -> [n, ...], all of one n; memory-mapped ones may exceed the memory.
       batch_size: rows per batch, at most n.
       data_seed: of the order; see ``vaex.data.order``.
       order: as in ``resident_feed``.
-    Returns: a Feed without resident arrays, whose plan rows are the batches; devices that divide a batch read their own share.
+    Returns: a Feed without resident arrays, whose plan rows are the batches; devices that divide a batch read only their share.
     Raises: as ``resident_feed``.
     Example:
       >>> feed = streamed_feed({"x": np.arange(6.0)}, batch_size=6)
@@ -64,12 +64,12 @@ def streamed_feed(
 
 
 def choose_memory(memory: str, size: int) -> str:
-    """Where training data of ``size`` bytes is kept: "device" or "host".
+    """Choose where training data of ``size`` bytes is kept: "device" or "host".
 
     Args:
-      memory: "auto" chooses by the memory that is free; the other two are taken as they are.
+      memory: "auto" chooses by the free memory; "device" and "host" are returned as they are.
       size: bytes of the training arrays.
-    Raises: ValueError for another word.
+    Raises: ValueError for another value.
     Example:
       >>> choose_memory("auto", 1000), choose_memory("host", 1000)
       ('device', 'host')
@@ -79,13 +79,15 @@ def choose_memory(memory: str, size: int) -> str:
     if memory != "auto":
         return memory
     copies = jax.local_device_count() if jax.default_backend() == "cpu" else 1  # virtual devices share one memory
-    return "device" if size * copies <= machine.SHARE * _free_memory() else "host"
+    return "device" if size * copies <= host_memory.SHARE * _free_memory() else "host"
 
 
 def feed_for(
     memory: str, arrays: Mapping[str, np.ndarray], batch_size: int, data_seed: int = 0, *, order: Order | None = None
 ) -> Feed:
-    """The resident or the streamed feed; ``memory`` as in ``choose_memory``, the rest as in both. They give the same batches.
+    """Return the resident or the streamed feed, which yield the same batches.
+
+    ``memory`` is as in ``choose_memory``, the other arguments as in ``resident_feed``.
 
     Example:
       >>> arrays = {"x": np.arange(6.0)}
@@ -98,8 +100,8 @@ def feed_for(
 
 
 def _free_memory() -> float:
-    """Bytes free on the device; on CPU, of the machine. Infinite where it can't be told."""
+    """Return the free bytes of the device, on CPU those of the machine; infinite where they are unknown."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    return machine.free_memory()
+    return host_memory.free_memory()

@@ -1,4 +1,4 @@
-"""Readers of the files in which data sets were published: one per format, (folder, split) -> images and labels."""
+"""Readers of the formats in which data sets were published, each (folder, split) -> images and labels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Split = tuple[np.ndarray, np.ndarray | None]  # images [n, h, w, c] and labels [
 
 
 def read_idx(folder: pathlib.Path, split: str) -> Split:
-    """MNIST's four files: two zero bytes, a type (8: uint8), the rank, the sizes (big-endian), the data; all gzipped."""
+    """Read a split of MNIST: gzipped files of two zero bytes, a type (8: uint8), the rank, the sizes (big-endian), the data."""
     images, labels = (_idx(folder / name) for name in FILES[split])
     return images[..., None], labels
 
@@ -40,7 +40,7 @@ def _idx(path: pathlib.Path) -> np.ndarray:
 
 
 def read_amat(folder: pathlib.Path, split: str) -> Split:
-    """Binarised MNIST as text, 784 digits 0 or 1 per line; or the same packed as ``binarized_mnist.npz``."""
+    """Read binarised MNIST from text, 784 digits 0 or 1 per line, or from ``binarized_mnist.npz``."""
     path = folder / AMAT[split]
     if path.is_file():
         text = np.frombuffer(path.read_bytes(), np.uint8).reshape(
@@ -51,23 +51,23 @@ def read_amat(folder: pathlib.Path, split: str) -> Split:
 
 
 def read_cifar(folder: pathlib.Path, split: str) -> Split:
-    """CIFAR-10's binary archive: records of one label and 32x32 red, then green, then blue values."""
-    found = {}
+    """Read CIFAR-10's binary archive: records of one label and 32x32 red, then green, then blue values."""
+    contents = {}
     with tarfile.open(folder / "cifar-10-binary.tar.gz", "r|gz") as archive:
         for member in archive:
             name = pathlib.PurePosixPath(member.name).name
             content = archive.extractfile(member) if name in CIFAR[split] else None
             if content is not None:
-                found[name] = content.read()
-    records = np.frombuffer(b"".join(found[name] for name in CIFAR[split]), np.uint8).reshape(-1, 3073)
+                contents[name] = content.read()
+    records = np.frombuffer(b"".join(contents[name] for name in CIFAR[split]), np.uint8).reshape(-1, 3073)
     return np.ascontiguousarray(records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), records[:, 0]
 
 
 def read_omniglot(folder: pathlib.Path, split: str) -> Split:
-    """Omniglot's drawings, packed as bits, reduced to 28x28; labels are alphabets.
+    """Read Omniglot's drawings, packed as bits, reduced to 28x28; labels are alphabets.
 
-    A drawing of 105x105 is padded to 112x112 with paper (3 before, 4 after), and each pixel is the share of ink in 4x4
-    of its pixels, k/16, stored as the nearest of 256 levels; 255 is ink. Train is the background set, test the evaluation
+    A drawing of 105x105 is padded to 112x112 with blank pixels (3 before, 4 after). Each output pixel is the share of ink
+    in a block of 4x4, k/16, stored as the nearest of 256 levels; 255 is ink. Train is the background set, test the evaluation
     set.
     """
     evaluation, packed, alphabet = _packed(folder / "omniglot_105_packed.npz", "evaluation", "packed", "alphabet")
@@ -83,7 +83,7 @@ def read_omniglot(folder: pathlib.Path, split: str) -> Split:
 
 
 def read_freyfaces(folder: pathlib.Path, split: str) -> Split:
-    """The Frey faces' array ``images``, frames of one video in their order; there is no split but train."""
+    """Read the Frey faces' array ``images``, frames of one video in order; train is the only split."""
     return _packed(folder / "freyfaces.npz", "images")[0][..., None], None
 
 
@@ -92,24 +92,24 @@ def _packed(path: pathlib.Path, *names: str) -> list[np.ndarray]:
 
 
 def digest(x: np.ndarray, y: np.ndarray | None) -> str:
-    """The sha256 over the pixels, then the labels where there are any (one byte each).
+    """Return the sha256 of the pixels and then of the labels, if any (one byte each).
 
     Example:
       >>> digest(np.zeros([1, 2, 2, 1], np.uint8), np.array([3], np.uint8))[:16]
       '016a682d1df4f869'
     """
-    found = hashlib.sha256(np.ascontiguousarray(x).data)
+    sha256 = hashlib.sha256(np.ascontiguousarray(x).data)
     if y is not None:
-        found.update(y.astype(np.uint8).data)
-    return found.hexdigest()
+        sha256.update(y.astype(np.uint8).data)
+    return sha256.hexdigest()
 
 
 def digest_cifar(x: np.ndarray, y: np.ndarray | None) -> str:
-    """The published md5 of each of CIFAR-10's files, 10,000 records each, separated by spaces."""
+    """Return the md5 of each of CIFAR-10's files as published, 10,000 records each, separated by spaces."""
     assert y is not None
-    found = []
+    digests = []
     for start in range(0, len(x), PIECE):
         pixels = x[start : start + PIECE].transpose(0, 3, 1, 2).reshape(-1, 3072)
         records = np.concatenate([y[start : start + PIECE, None].astype(np.uint8), pixels], axis=1)
-        found.append(hashlib.md5(records.data, usedforsecurity=False).hexdigest())
-    return " ".join(found)
+        digests.append(hashlib.md5(records.data, usedforsecurity=False).hexdigest())
+    return " ".join(digests)

@@ -1,4 +1,4 @@
-"""A user's own array from an .npy file, left on the disk: it may exceed the memory."""
+"""A user's array in an .npy file, which stays on the disk: it may exceed the memory."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 
 from vaex.data.spec import Dataset
 from vaex.data.storage import values
-from vaex.data.storage.arrays import in_chunks
-from vaex.data.storage.assemble import Part, assemble
+from vaex.data.storage.assemble import RawSplit, assemble
+from vaex.data.storage.splits import in_chunks
 from vaex.errors import UserError
 
 REMEDY = 'write it with np.save("data.npy", images), of shape [n, h, w], [n, h, w, c] or [n, d]'
 
 
 def load_npy(path: str | pathlib.Path) -> Dataset:
-    """The data of an .npy file, memory-mapped: splits are ``Rows``, read batch by batch.
+    """Load an .npy file, memory-mapped: splits are ``MappedRows``, read batch by batch.
 
-    Values are recognised as ``values.recognise`` says, and splits carved as out of an .npz file that holds the same array
-    as x; there are no labels. All values are looked at once, a chunk at a time, and hashed on the way.
+    Values are recognised as ``values.recognise`` says. Splits are those of an .npz file that holds the same array as x;
+    there are no labels. All values are read once, a chunk at a time, and hashed in the same pass.
 
-    Raises: UserError for anything that can't be used, with the remedy.
+    Raises: UserError for data that vaex cannot use, with the remedy.
     Example:
       >>> import tempfile
       >>> with tempfile.TemporaryDirectory() as folder:
@@ -42,15 +42,16 @@ def load_npy(path: str | pathlib.Path) -> Dataset:
             yield chunk
 
     chunks = hashed()
-    found = values.recognise(str(path), {"x": base}, chunks)
-    for _ in chunks:  # values may be recognised before the end; the hash is of them all
+    recognised = values.recognise(str(path), {"x": base}, chunks)
+    for _ in chunks:  # recognition may stop early; the hash covers all values
         pass
-    parts = {"train": Part("x", base)}
-    return assemble(str(path), path.stem, parts, protocol=path.stem, known=found, data_hash=digest.hexdigest()[:16])
+    data_hash = digest.hexdigest()[:16]
+    raw = {"train": RawSplit("x", base)}
+    return assemble(str(path), path.stem, raw, protocol=path.stem, recognised=recognised, data_hash=data_hash)
 
 
 def _open(path: pathlib.Path) -> np.ndarray:
-    """The memory-mapped array, of a dtype and rank that can be used."""
+    """Open the file as a memory-mapped array."""
     if not path.is_file():
         problem = "is not a file" if path.exists() else "no such file"
         raise UserError(f"{path}: {problem}; check the path, which starts from {pathlib.Path.cwd()}")

@@ -1,9 +1,9 @@
-"""The data sets that are read from their original files: a table of facts, most of them checksums."""
+"""Table of the data sets that are read from their original files; most of it is checksums."""
 
 from __future__ import annotations
 
 from vaex.data.sources import formats
-from vaex.data.sources.originals_builder import Originals
+from vaex.data.sources.original_files import OriginalFiles
 
 ALPHABETS = (
     "Alphabet of the Magi", "Angelic", "Anglo-Saxon Futhorc", "Arcadian", "Armenian", "Asomtavruli (Georgian)",
@@ -17,7 +17,7 @@ ALPHABETS = (
 )  # fmt: skip
 
 ORIGINALS = {
-    "mnist": Originals(
+    "mnist": OriginalFiles(
         "mnist",
         "3.0.1",
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -33,7 +33,7 @@ ORIGINALS = {
         },
         tuple("0123456789"),
     ),
-    "fashion_mnist": Originals(
+    "fashion_mnist": OriginalFiles(
         "fashion_mnist",
         "3.0.1",
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
@@ -49,7 +49,7 @@ ORIGINALS = {
         },
         ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
     ),
-    "binarized_mnist": Originals(
+    "binarized_mnist": OriginalFiles(
         "binarized_mnist",
         "1.0.0",
         "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/",
@@ -69,7 +69,7 @@ ORIGINALS = {
         packed="binarized_mnist.npz",
         protocol="static_mnist_larochelle",
     ),
-    "cifar10": Originals(
+    "cifar10": OriginalFiles(
         "cifar10",
         "3.0.2",
         "https://www.cs.toronto.edu/~kriz/",
@@ -85,7 +85,7 @@ ORIGINALS = {
         digest=formats.digest_cifar,
         ids=True,
     ),
-    "omniglot": Originals(
+    "omniglot": OriginalFiles(
         "omniglot",
         "",
         "https://github.com/brendenlake/omniglot, its images as bits",
@@ -100,7 +100,7 @@ ORIGINALS = {
         packed="omniglot_105_packed.npz",
         protocol="omniglot_28x28_area_mean",
     ),
-    "freyfaces": Originals(
+    "freyfaces": OriginalFiles(
         "freyfaces",
         "",
         "https://github.com/jmtomczak/vae_vampprior, its array as images",

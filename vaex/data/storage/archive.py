@@ -1,4 +1,4 @@
-"""Arrays in .npz files: opened in one way, loaded, mapped where they lie, or read a piece at a time."""
+"""Arrays in .npz files: loaded, memory-mapped in the file, or read a piece at a time."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import pathlib
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from vaex.data.storage.arrays import CHUNK
+from vaex.data.storage.splits import CHUNK
 from vaex.errors import UserError
 
 
 @contextlib.contextmanager
 def opened(path: pathlib.Path, remedy: str = "") -> Iterator[np.lib.npyio.NpzFile]:
-    """An .npz file, open; what is wrong with it becomes one clear line, in the block too.
+    """Open an .npz file; an error in opening it, or in the block, becomes one clear line.
 
-    Raises: UserError, whose end is ``remedy``.
+    Raises: UserError that ends with ``remedy``.
     Example:
       >>> with opened(pathlib.Path("/nonexistent.npz")) as archive:
       ...     pass
@@ -52,7 +52,7 @@ def opened(path: pathlib.Path, remedy: str = "") -> Iterator[np.lib.npyio.NpzFil
 
 
 def read_arrays(path: pathlib.Path, names: Sequence[str], remedy: str = "") -> dict[str, np.ndarray]:
-    """The arrays called ``names`` of an .npz file.
+    """Read the arrays called ``names`` of an .npz file.
 
     Raises: UserError where one is missing, or ``opened`` or ``load`` do.
     Example:
@@ -70,9 +70,9 @@ def read_arrays(path: pathlib.Path, names: Sequence[str], remedy: str = "") -> d
 
 
 def load(path: pathlib.Path, archive: np.lib.npyio.NpzFile, name: str, remedy: str) -> np.ndarray:
-    """One array of an opened file.
+    """Load one array of an opened file.
 
-    Raises: UserError for what is no array, or holds Python objects.
+    Raises: UserError where it is not an array, or holds Python objects.
     """
     try:
         array = archive[name]
@@ -84,7 +84,10 @@ def load(path: pathlib.Path, archive: np.lib.npyio.NpzFile, name: str, remedy: s
 
 
 class Member(NamedTuple):
-    """An array inside an .npz file. ``start``: of its values in the file, where they are not compressed; else None.
+    """An array inside an .npz file.
+
+    ``fortran``: whether it lies in Fortran order. ``start``: offset of its values in the file; None where they are
+    compressed. ``inner``: name of its file in the zip.
 
     Example:
       >>> Member("x", (2, 4), np.dtype(np.uint8), False, 128, "x.npy").start
@@ -100,9 +103,9 @@ class Member(NamedTuple):
 
 
 def member(path: pathlib.Path, archive: np.lib.npyio.NpzFile, name: str, remedy: str) -> Member:
-    """What the header says of one array of an opened file.
+    """Read the header of one array of an opened file.
 
-    Raises: UserError for what is no array, or holds Python objects.
+    Raises: UserError where it is not an array, or holds Python objects.
     """
     contents: Any = archive.zip
     inner = f"{name}.npy" if f"{name}.npy" in contents.namelist() else name
@@ -122,39 +125,39 @@ def member(path: pathlib.Path, archive: np.lib.npyio.NpzFile, name: str, remedy:
     with path.open("rb") as file:
         file.seek(info.header_offset)
         local = file.read(30)  # the zip's own header of this member, then its name and extra bytes
-    own = 30 + int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
-    return Member(name, shape, dtype, fortran, info.header_offset + own + length, inner)
+    header = 30 + int.from_bytes(local[26:28], "little") + int.from_bytes(local[28:30], "little")
+    return Member(name, shape, dtype, fortran, info.header_offset + header + length, inner)
 
 
-def mapped(path: pathlib.Path, found: Member) -> np.ndarray:
-    """An uncompressed array, memory-mapped where it lies in the file."""
-    if found.start is None:
-        raise ValueError(f"mapped: {found.name} is compressed; read it with pieces")
-    order = "F" if found.fortran else "C"
-    return np.memmap(path, found.dtype, "r", offset=found.start, shape=found.shape, order=order)
+def mapped(path: pathlib.Path, array: Member) -> np.ndarray:
+    """Memory-map an uncompressed array in the file."""
+    if array.start is None:
+        raise ValueError(f"mapped: {array.name} is compressed; read it with pieces")
+    order = "F" if array.fortran else "C"
+    return np.memmap(path, array.dtype, "r", offset=array.start, shape=array.shape, order=order)
 
 
-def pieces(archive: np.lib.npyio.NpzFile, found: Member) -> Iterator[np.ndarray]:
-    """The examples of an array of an opened file, some at a time, in the order of the file; checked by the zip's checksum.
+def pieces(archive: np.lib.npyio.NpzFile, array: Member) -> Iterator[np.ndarray]:
+    """Yield the examples of an array of an opened file, some at a time, in order, and compare the zip's checksum.
 
-    Raises: zipfile.BadZipFile, or what else ``opened`` turns into a line, where the file is damaged.
+    Raises: zipfile.BadZipFile or another error that ``opened`` turns into a line, where the file is damaged.
     """
     contents: Any = archive.zip
-    row = int(np.prod(found.shape[1:], dtype=np.int64)) * found.dtype.itemsize
+    row = int(np.prod(array.shape[1:], dtype=np.int64)) * array.dtype.itemsize
     step = max(1, CHUNK // max(1, row))
-    with contents.open(found.inner) as stream:
+    with contents.open(array.inner) as stream:
         _header(stream)
-        for start in range(0, found.shape[0] if row else 0, step):
-            count = min(step, found.shape[0] - start)
+        for start in range(0, array.shape[0] if row else 0, step):
+            count = min(step, array.shape[0] - start)
             content = stream.read(count * row)
             if len(content) != count * row:
-                raise EOFError(f"{found.name} has fewer values than its header says")
-            yield np.frombuffer(content, found.dtype).reshape(count, *found.shape[1:])
+                raise EOFError(f"{array.name} has fewer values than its header says")
+            yield np.frombuffer(content, array.dtype).reshape(count, *array.shape[1:])
         if stream.read(1):  # also makes zipfile compare the checksum
-            raise zipfile.BadZipFile(f"{found.name} has more values than its header says")
+            raise zipfile.BadZipFile(f"{array.name} has more values than its header says")
 
 
-def _header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     return read(stream)

@@ -1,4 +1,4 @@
-"""Whether a file is still what was written: sha256 over its pieces, and its size and time to know it again by."""
+"""Checks that a file is still what was written: sha256 of its pieces, its size and its time of change."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import os
 import pathlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 PIECE = 1 << 24  # bytes under one checksum
 # Up to this size a file is read and checked in full at every start, and loaded: a quarter of a second, and memory that every
-# machine has. CIFAR-10 lies below it; what lies above would be felt at every start, and is mapped instead.
+# machine has. CIFAR-10 lies below; reading larger files would delay every start, so they are mapped instead.
 LARGE = 1 << 28
 THREADS = min(4, os.cpu_count() or 1)
 
 
-class Record(NamedTuple):
-    """What is known of a whole file: the sha256 of each PIECE, its size, and its time of change when last found whole.
+class FileRecord(NamedTuple):
+    """Record of an intact file: the sha256 of each PIECE, the size, and the time of change when it was last verified.
 
     Example:
-      >>> Record(["9f86d081..."], 4, 0).size
+      >>> FileRecord(["9f86d081..."], 4, 0).size
       4
     """
 
@@ -29,11 +29,11 @@ class Record(NamedTuple):
     mtime_ns: int
 
 
-class Running:
-    """Checksums of bytes that are written one after the other.
+class RunningChecksums:
+    """Checksums of a stream of bytes, piece by piece.
 
     Example:
-      >>> running = Running()
+      >>> running = RunningChecksums()
       >>> running.update(b"te")
       >>> running.update(b"st")
       >>> [checksum[:8] for checksum in running.finished()]
@@ -44,8 +44,8 @@ class Running:
         self._done: list[str] = []
         self._digest, self._filled = hashlib.sha256(), 0
 
-    def update(self, content: Any) -> None:
-        """More bytes, as any contiguous buffer."""
+    def update(self, content: bytes | memoryview) -> None:
+        """Add bytes from any contiguous buffer."""
         rest = memoryview(content).cast("B")
         while len(rest):
             part = rest[: PIECE - self._filled]
@@ -57,26 +57,26 @@ class Running:
                 self._digest, self._filled = hashlib.sha256(), 0
 
     def finished(self) -> list[str]:
-        """The checksums of all pieces, the last of which may be shorter."""
+        """Return the checksums of all pieces, the last of which may be shorter."""
         return [*self._done, self._digest.hexdigest()] if self._filled else list(self._done)
 
 
-def verified(path: pathlib.Path, record: Record) -> Record | None:
-    """The record of a file that is still what was written, with its present time; None where it is not.
+def verified(path: pathlib.Path, record: FileRecord) -> FileRecord | None:
+    """Return the record of an intact file with its present time of change; None where the file differs from ``record``.
 
-    A file up to LARGE is read in full. A larger one is read in full where its time has changed since it was last found
-    whole (it was copied, or written to); else only its first and last piece are, where a torn write shows. What this
-    can't notice is a disk that alters the middle of a large file behind the file system's back.
+    A file up to LARGE is read in full. A larger one is read in full where its time has changed since it was last verified
+    (it was copied, or written to); else only its first and last piece are, where a torn write shows. A disk that alters
+    the middle of a large file without the file system's knowledge goes unnoticed.
 
-    Raises: OSError where it can't be read.
+    Raises: OSError where the file cannot be read.
     Example:
       >>> import tempfile
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     path = pathlib.Path(folder, "a")
       ...     _ = path.write_bytes(b"test")
-      ...     running = Running()
+      ...     running = RunningChecksums()
       ...     running.update(b"test")
-      ...     good = verified(path, Record(running.finished(), 4, 0))
+      ...     good = verified(path, FileRecord(running.finished(), 4, 0))
       ...     _ = path.write_bytes(b"tset")
       ...     good is not None, verified(path, good)
       (True, None)
@@ -94,5 +94,5 @@ def verified(path: pathlib.Path, record: Record) -> Record | None:
             return hashlib.sha256(file.read(PIECE)).hexdigest() == record.sha256[piece]
 
     with ThreadPoolExecutor(THREADS, "vaex-check") as threads:
-        whole = all(threads.map(matches, pieces))
-    return record._replace(mtime_ns=status.st_mtime_ns) if whole else None
+        intact = all(threads.map(matches, pieces))
+    return record._replace(mtime_ns=status.st_mtime_ns) if intact else None

@@ -1,4 +1,4 @@
-"""From a user's raw arrays to stored ones: which values are levels, which are continuous, and which can't be used."""
+"""Values of a user's raw arrays: recognised as levels or as continuous, checked, and converted to stored values."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from vaex.data.storage.arrays import in_chunks
-from vaex.data.storage.rows import Rows
+from vaex.data.storage.mapped_rows import MappedRows
+from vaex.data.storage.splits import in_chunks
 from vaex.errors import UserError
 
-# conversion -> stored values from raw ones, each on its own
+# conversion -> function from raw values to stored ones, element by element
 CONVERSIONS = {
     "bytes": lambda raw: raw.astype(np.uint8, copy=False),
     "top": lambda raw: (raw == 255).astype(np.uint8),
@@ -22,7 +22,7 @@ CONVERSIONS = {
 
 
 class Values(NamedTuple):
-    """What a data set's values are: ``kind`` and ``levels`` as in ``Spec``, and which of CONVERSIONS stores them.
+    """Kind of a data set's values: ``kind`` and ``levels`` as in ``Spec``, and the one of CONVERSIONS that stores them.
 
     Example:
       >>> Values("binary", 2, "bytes").levels
@@ -34,13 +34,13 @@ class Values(NamedTuple):
     conversion: str
 
 
-class Seen(NamedTuple):
-    """What all values of one array have in common.
+class Summary(NamedTuple):
+    """Summary of all values of one array.
 
     ``bits``: all are 0 or 1; ``extremes``: all are 0 or 255; ``grid``: all are k/255 up to rounding.
 
     Example:
-      >>> Seen(0, 255).high
+      >>> Summary(0, 255).high
       255
     """
 
@@ -52,7 +52,7 @@ class Seen(NamedTuple):
 
 
 def recognise(where: str, raw: Mapping[str, np.ndarray], chunks: Iterable[np.ndarray] | None = None) -> Values:
-    """What the values of a user's raw arrays are, looked at a chunk at a time.
+    """Recognise the values of a user's raw arrays, read a chunk at a time.
 
     Recognised, over all arrays together: bools; integers 0..255 (binary where all are 0 or 1, or all 0 or 255); floats in
     [0, 1] (binary where all are 0 or 1; 8-bit where all are k/255 up to rounding; else continuous); vectors of other
@@ -61,8 +61,8 @@ def recognise(where: str, raw: Mapping[str, np.ndarray], chunks: Iterable[np.nda
     Args:
       where: named in errors.
       raw: name -> [n, h, w], [n, h, w, c] or [n, d]; of one trailing shape. Names appear in errors.
-      chunks: all examples of the only array, for whoever reads them anyway.
-    Raises: UserError for a dtype, rank, shape or value that can't be used.
+      chunks: all examples of the only array, where the caller reads them anyway.
+    Raises: UserError for a dtype, rank, shape or value that vaex cannot use.
     Example:
       >>> recognise("a.npz", {"x": np.array([[0, 255], [255, 0]])})
       Values(kind='binary', levels=2, conversion='top')
@@ -80,35 +80,37 @@ def recognise(where: str, raw: Mapping[str, np.ndarray], chunks: Iterable[np.nda
             raise UserError(
                 f"{where}: {name} is {values.dtype}, but {first} is {example.dtype}; store all splits in one dtype"
             )
-    seen = {name: _look(f"{where}: {name}", values, chunks or in_chunks(values)) for name, values in raw.items()}
+    summaries = {
+        name: _summarise(f"{where}: {name}", values, chunks or in_chunks(values)) for name, values in raw.items()
+    }
     kind = "color" if len(_shape(example)) == 3 and _shape(example)[-1] > 1 else "grey"
     family = _family(example)
     if family == "bool":
         return Values("binary", 2, "bytes")
     if family == "integer":
-        return _integers(where, raw, seen, kind)
-    return _floats(where, seen, kind, images=len(_shape(example)) == 3)
+        return _integers(where, raw, summaries, kind)
+    return _floats(where, summaries, kind, images=len(_shape(example)) == 3)
 
 
-def stored(found: Values, raw: np.ndarray) -> np.ndarray:
-    """Stored values [n, h, w, c] or [n, d], uint8 or float32, of raw ones; of memory-mapped ones as ``Rows``.
+def stored(values: Values, raw: np.ndarray) -> np.ndarray:
+    """Convert raw values to stored ones, [n, h, w, c] or [n, d], uint8 or float32; memory-mapped ones to ``MappedRows``.
 
     Example:
       >>> stored(Values("binary", 2, "top"), np.array([[0, 255], [255, 0]])).tolist()
       [[0, 1], [1, 0]]
     """
-    convert, shape = CONVERSIONS[found.conversion], _shape(raw)
+    convert, shape = CONVERSIONS[values.conversion], _shape(raw)
     if isinstance(raw, np.memmap):
         dtype = convert(raw[:1]).dtype
-        rows = Rows(raw, np.arange(len(raw)), lambda some: convert(some.reshape(-1, *shape)), shape, dtype)
+        rows = MappedRows(raw, np.arange(len(raw)), lambda some: convert(some.reshape(-1, *shape)), shape, dtype)
         return cast(np.ndarray, rows)
-    if convert(raw[:1]).dtype == raw.dtype and found.conversion != "top":
+    if convert(raw[:1]).dtype == raw.dtype and values.conversion != "top":
         return raw.reshape(-1, *shape)
     return np.concatenate([convert(chunk) for chunk in in_chunks(raw)]).reshape(-1, *shape)
 
 
 def check(where: str, values: np.ndarray) -> None:
-    """Refuse an array whose dtype, rank or size is not fit for use; its values are not looked at.
+    """Check the dtype, rank and size of an array, not its values.
 
     Raises: UserError.
     Example:
@@ -130,7 +132,7 @@ def check(where: str, values: np.ndarray) -> None:
 
 
 def _shape(values: np.ndarray) -> tuple[int, ...]:
-    """Of one stored example: images have a channel axis."""
+    """Return the shape of one stored example: images have a channel axis."""
     return (*values.shape[1:], 1) if values.ndim == 3 else values.shape[1:]
 
 
@@ -138,9 +140,9 @@ def _family(values: np.ndarray) -> str:
     return {"b": "bool", "i": "integer", "u": "integer", "f": "float"}[values.dtype.kind]
 
 
-def _look(where: str, values: np.ndarray, chunks: Iterable[np.ndarray]) -> Seen:
-    """All values once, or no more of them than it takes to tell."""
-    seen, family = Seen(), _family(values)
+def _summarise(where: str, values: np.ndarray, chunks: Iterable[np.ndarray]) -> Summary:
+    """Summarise the values, reading no more of them than the result depends on."""
+    summary, family = Summary(), _family(values)
     done, bad, first_bad = 0, 0, ()
     for chunk in chunks if family != "bool" else ():
         if family == "float" and not np.isfinite(chunk).all():
@@ -150,40 +152,41 @@ def _look(where: str, values: np.ndarray, chunks: Iterable[np.ndarray]) -> Seen:
         done += len(chunk)
         if bad:
             continue
-        unit = family == "float" and seen.grid and chunk.min() >= 0 and chunk.max() <= 1
-        seen = Seen(
-            min(seen.low, chunk.min()),
-            max(seen.high, chunk.max()),
-            seen.bits and bool(np.all((chunk == 0) | (chunk == 1))),
-            seen.extremes and family == "integer" and bool(np.all((chunk == 0) | (chunk == 255))),
+        unit = family == "float" and summary.grid and chunk.min() >= 0 and chunk.max() <= 1
+        summary = Summary(
+            min(summary.low, chunk.min()),
+            max(summary.high, chunk.max()),
+            summary.bits and bool(np.all((chunk == 0) | (chunk == 1))),
+            summary.extremes and family == "integer" and bool(np.all((chunk == 0) | (chunk == 255))),
             unit and _on_grid(chunk),
         )
-        if values.dtype == np.uint8 and not (seen.bits or seen.extremes):
+        if values.dtype == np.uint8 and not (summary.bits or summary.extremes):
             break  # nothing in the rest could change this
     if bad:
         raise UserError(
             f"{where} has {bad} values that are NaN or infinite, the first at index {first_bad}; remove these examples or "
             "replace the values"
         )
-    return seen
+    return summary
 
 
-def _integers(where: str, raw: Mapping[str, np.ndarray], seen: Mapping[str, Seen], kind: str) -> Values:
-    for name, found in seen.items():
-        if found.low < 0 or found.high > 255:
+def _integers(where: str, raw: Mapping[str, np.ndarray], summaries: Mapping[str, Summary], kind: str) -> Values:
+    for name, summary in summaries.items():
+        if summary.low < 0 or summary.high > 255:
             raise UserError(
-                f"{where}: {name} is {raw[name].dtype} with values from {found.low} to {found.high}, expected 0 to 255; rescale "
-                "it to uint8, or convert vectors of real numbers to float32"
+                f"{where}: {name} is {raw[name].dtype} with values from {summary.low} to {summary.high}, expected 0 to 255; "
+                "rescale it to uint8, or convert vectors of real numbers to float32"
             )
-    if all(found.bits for found in seen.values()):
+    if all(summary.bits for summary in summaries.values()):
         return Values("binary", 2, "bytes")
-    if all(found.extremes for found in seen.values()):
+    if all(summary.extremes for summary in summaries.values()):
         return Values("binary", 2, "top")
     return Values(kind, 256, "bytes")
 
 
-def _floats(where: str, seen: Mapping[str, Seen], kind: str, *, images: bool) -> Values:
-    low, high = min(float(found.low) for found in seen.values()), max(float(found.high) for found in seen.values())
+def _floats(where: str, summaries: Mapping[str, Summary], kind: str, *, images: bool) -> Values:
+    low = min(float(summary.low) for summary in summaries.values())
+    high = max(float(summary.high) for summary in summaries.values())
     if low < 0 or high > 1:
         if images:
             raise UserError(
@@ -193,15 +196,15 @@ def _floats(where: str, seen: Mapping[str, Seen], kind: str, *, images: bool) ->
         if max(-low, high) > float(np.finfo(np.float32).max):
             raise UserError(f"{where}: values from {low:g} to {high:g} do not fit in float32; rescale them")
         return Values("real", None, "floats")
-    if all(found.bits for found in seen.values()):
+    if all(summary.bits for summary in summaries.values()):
         return Values("binary", 2, "bytes")
-    if all(found.grid for found in seen.values()):
+    if all(summary.grid for summary in summaries.values()):
         return Values(kind, 256, "grid")
     return Values(kind, None, "floats")
 
 
 def _on_grid(values: np.ndarray) -> bool:
-    """Whether every value is k/255 for a whole k, up to the rounding of its own dtype (at least float32's)."""
+    """Tell whether every value is k/255 for an integer k, up to the rounding of its dtype (at least float32's)."""
     level = np.round(values.astype(np.float32) * 255)
     rounding = np.finfo(values.dtype).eps + 2 * np.finfo(np.float32).eps
     return bool(np.all(np.abs(values - level / np.float32(255)) <= rounding * np.maximum(values, 1 / 255)))

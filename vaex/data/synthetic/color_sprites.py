@@ -16,7 +16,7 @@ import numpy as np
 
 from vaex.data.spec import Spec, with_protocol
 from vaex.data.storage.archive import read_arrays
-from vaex.data.storage.arrays import data_hash
+from vaex.data.storage.splits import data_hash
 from vaex.data.synthetic.factors import FactorSource, check_factors
 from vaex.errors import UserError
 

@@ -142,13 +142,13 @@ def factor_feed(source: FactorSource, batch_size: int, data_seed: int = 0) -> Fe
 
     def batch(resident: PyTree, row: jax.Array) -> Batch:
         factors = source.index_to_factors(row)
-        images = drawn_once(lambda: source.render(resident, factors), factors.ravel()[0])
+        images = rendered_once(lambda: source.render(resident, factors), factors.ravel()[0])
         return {"x": images, "factors": factors}
 
     return Feed(source.resident, plan, batch)
 
 
-def drawn_once(draw: Callable[[], jax.Array], number: jax.Array) -> jax.Array:
+def rendered_once(draw: Callable[[], jax.Array], number: jax.Array) -> jax.Array:
     """``draw()``, made once: XLA's CPU compiler would merge the drawing into the first use of the pixels, whose
     order of access keeps it from being vectorised (a convolutional step takes 10% longer). It does not merge across a branch.
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from vaex.core import Batch, Feed, PyTree
 from vaex.data.spec import Spec, with_protocol
-from vaex.data.storage.arrays import data_hash
-from vaex.data.storage.resizing import words
-from vaex.data.synthetic.factors import drawn_once
+from vaex.data.storage.image_size import size_suffix
+from vaex.data.storage.splits import data_hash
+from vaex.data.synthetic.factors import rendered_once
 from vaex.data.synthetic.sprites import SHAPES, SpriteValues, render_values
 from vaex.errors import UserError
 
@@ -152,7 +152,7 @@ def moving_sprites(name: str, resolution: int, length: int) -> SequenceSource:
     draw = {"bouncing_sprites": bouncing_sprites, "rotating_sprites": rotating_sprites}[name]
     facts = {name: {"drawn_from": np.array([VERSION, SPLIT_SEED, resolution, length], np.float64)}}
     spec = Spec(name, (length, resolution, resolution, 1), "binary", levels=2, data_hash=data_hash(facts))
-    spec = with_protocol(spec, f"{name}{words((resolution, resolution))}_{length}_frames")
+    spec = with_protocol(spec, f"{name}{size_suffix((resolution, resolution))}_{length}_frames")
     return SequenceSource(spec, lambda key, n: draw(key, n, length, resolution=resolution))
 
 
@@ -184,7 +184,7 @@ def sequence_feed(
 
     def batch(resident: PyTree, row: jax.Array) -> Batch:
         key = jax.random.fold_in(jax.random.key(data_seed), row)
-        return {"x": drawn_once(lambda: render(key, batch_size, length), row.astype(jnp.int32))}
+        return {"x": rendered_once(lambda: render(key, batch_size, length), row.astype(jnp.int32))}
 
     return Feed({}, plan, batch)
 

@@ -10,8 +10,8 @@ import jax
 import numpy as np
 
 from vaex.data.spec import Dataset, with_protocol
-from vaex.data.storage.arrays import SPLITS, split_order
-from vaex.data.storage.resizing import checked_size
+from vaex.data.storage.image_size import checked_size
+from vaex.data.storage.splits import SPLITS, split_order
 from vaex.data.synthetic.factors import FactorSource
 from vaex.errors import UserError
 

@@ -20,8 +20,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from vaex.data.spec import Spec, with_protocol
-from vaex.data.storage.arrays import data_hash
-from vaex.data.storage.resizing import words
+from vaex.data.storage.image_size import size_suffix
+from vaex.data.storage.splits import data_hash
 from vaex.data.synthetic.factors import FactorSource, check_factors
 
 SHAPES = ("square", "ellipse", "heart")
@@ -182,7 +182,7 @@ def sprites(resolution: int = 64, antialiased: bool = False) -> FactorSource:
     drawn_from = [*SIZES, HALF_SIDE, HALF_LENGTH, HALF_HEART, CENTROID, FIRST, STEP, resolution, antialiased]
     spec = spec._replace(data_hash=data_hash({"sprites": {"drawn_from": np.array(drawn_from, np.float64)}}))
     draw = functools.partial(render, resolution=resolution, antialiased=antialiased)
-    side = "" if resolution == 64 else words((resolution, resolution))
+    side = "" if resolution == 64 else size_suffix((resolution, resolution))
     protocol = f"sprites{side}_{math.prod(SIZES)}"
     return FactorSource(with_protocol(spec, protocol), SIZES, {}, lambda _, factors: draw(factors))
 

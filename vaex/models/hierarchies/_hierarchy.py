@@ -18,6 +18,7 @@ from vaex import distributions, divergences
 from vaex.configuration import hparam, hyperparameters, options
 from vaex.core import Batch, Latents, Model, Outcome, Recipe, Variables
 from vaex.data.spec import Spec
+from vaex.data.transforms import binarize
 from vaex.distributions.family import BaseDistribution, family, static
 from vaex.models import latent
 from vaex.models.latent import Components
@@ -243,7 +244,7 @@ def draw_kl(
     """The KL of each layer, from the top."""
     x = batch["x"]
     if spec.binarize == "dynamic":
-        x = (jax.random.uniform(key, x.shape) < x).astype(x.dtype)
+        x = binarize(key, x)
 
     @jax.jit
     def layers_of(params: Any, x: jax.Array) -> list[jax.Array]:

@@ -13,6 +13,7 @@ from vaex import bounds, estimators
 from vaex.configuration import option, options
 from vaex.core import Batch, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
+from vaex.data.transforms import binarize
 from vaex.errors import UserError
 from vaex.models import gaussian, latent, networks
 from vaex.models.latent import Components
@@ -125,7 +126,7 @@ def figures(
     def curves(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> dict[str, jax.Array]:
         x = batch["x"]
         if spec.binarize == "dynamic":
-            batch = {**batch, "x": (jax.random.uniform(key, x.shape) < x).astype(x.dtype)}
+            batch = {**batch, "x": binarize(key, x)}
         keys = jax.random.split(jax.random.fold_in(key, 1), DRAWN // DRAWN_AT_ONCE)
         weights = jax.lax.map(lambda one: log_weights(one, variables, hparams, batch, DRAWN_AT_ONCE), keys)
         sizes = [2**power for power in range(DRAWN.bit_length())]

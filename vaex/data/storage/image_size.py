@@ -1,19 +1,22 @@
-"""Images brought to one size: ``--image_size``."""
+"""Image sizes: what ``--image_size`` takes, and cropping and resizing to it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from vaex.errors import UserError
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 LARGEST = 4096  # pixels of a side
 
 
 def checked_size(image_size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    """Height and width from one side, or from height and width; None for None.
+    """Return height and width, given one side, or height and width; None for None.
 
     Raises: UserError for anything else.
     Example:
@@ -35,18 +38,18 @@ def checked_size(image_size: int | Sequence[int] | None) -> tuple[int, int] | No
     return sides[0], sides[-1]
 
 
-def words(size: tuple[int, int] | None) -> str:
-    """How folders and protocols name a size: "_64x48", or "" for None.
+def size_suffix(size: tuple[int, int] | None) -> str:
+    """Return the suffix that names a size in folders and protocols: "_64x48", or "" for None.
 
     Example:
-      >>> words((64, 48)), words(None)
+      >>> size_suffix((64, 48)), size_suffix(None)
       ('_64x48', '')
     """
     return f"_{size[0]}x{size[1]}" if size else ""
 
 
-def fit(image: Any, size: tuple[int, int]) -> Any:
-    """A Pillow image cut to the target's shape about its middle, and resized (bicubic).
+def fit(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Crop a Pillow image about its centre to the target's aspect ratio, and resize it (bicubic).
 
     Example:
       >>> from PIL import Image
@@ -59,7 +62,7 @@ def fit(image: Any, size: tuple[int, int]) -> Any:
 
 
 def fit_pixels(where: str, pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The same of 8-bit pixels [h, w, 1 or 3].
+    """Crop and resize 8-bit pixels [h, w, 1 or 3], as ``fit`` does.
 
     Raises: UserError, beginning with ``where``, for other pixels.
     Example:

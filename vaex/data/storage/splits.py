@@ -1,4 +1,4 @@
-"""What every source of data shares: carved splits, labels, and the hash over all arrays."""
+"""Splits of a data set: held-out examples, labels, and the hash of all arrays."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import cast
 import numpy as np
 
 from vaex.data.order import epoch_order
-from vaex.data.storage.rows import Rows
+from vaex.data.storage.mapped_rows import MappedRows
 from vaex.errors import UserError
 
 Splits = dict[str, dict[str, np.ndarray]]
 SPLITS = ("train", "validation", "test")
-CHUNK = 1 << 24  # bytes looked at at a time
-SPLIT_SEED = 2**64 - 1  # the order in which splits are carved; never a training order that anyone is likely to choose
+CHUNK = 1 << 24  # bytes of examples per chunk
+SPLIT_SEED = 2**64 - 1  # of the order in which splits are split off; unlikely as the data seed of a run
 
 
 def split_order(n: int) -> np.ndarray:
-    """The fixed permutation of n examples from which splits are carved: the same everywhere, for ever.
+    """Return the fixed permutation of n examples from which splits are split off: the same on every machine and in every version.
 
     Example:
       >>> split_order(4).tolist()
@@ -28,19 +28,19 @@ def split_order(n: int) -> np.ndarray:
     return epoch_order(SPLIT_SEED, 0, n)
 
 
-def carve(arrays: Mapping[str, np.ndarray], missing: tuple[str, ...], where: str) -> Splits:
-    """Cut the missing splits out of the training arrays, a tenth of the examples each (at least one).
+def split_off(arrays: Mapping[str, np.ndarray], missing: tuple[str, ...], where: str) -> Splits:
+    """Split the missing splits off the training arrays, a tenth of the examples each (at least one).
 
-    The examples are put in ``split_order``; the first tenth becomes the first missing split, and so on; the rest trains.
+    The examples are put in ``split_order``; the first tenth becomes the first missing split, and so on; the rest is for training.
 
     Args:
       arrays: name -> [n, ...], all of one n.
-      missing: "validation", "test", both or none; with none the arrays come back as they are.
-      where: named in the error.
-    Returns: "train" and the missing splits; of ``Rows`` they are ``Rows`` again.
-    Raises: UserError where there are too few examples.
+      missing: "validation", "test", both or none; with none the arrays are returned as they are.
+      where: the file or data set, named in the error.
+    Returns: "train" and the missing splits; those of ``MappedRows`` are ``MappedRows``.
+    Raises: UserError for too few examples.
     Example:
-      >>> splits = carve({"x": np.arange(10)}, ("validation", "test"), "a.npz")
+      >>> splits = split_off({"x": np.arange(10)}, ("validation", "test"), "a.npz")
       >>> {name: arrays["x"].tolist() for name, arrays in splits.items()}
       {'validation': [8], 'test': [9], 'train': [0, 7, 4, 2, 6, 3, 1, 5]}
     """
@@ -49,28 +49,28 @@ def carve(arrays: Mapping[str, np.ndarray], missing: tuple[str, ...], where: str
         return {"train": dict(arrays)}
     if n <= len(missing):
         raise UserError(
-            f"{where}: {n} training examples are too few to carve {' and '.join(missing)} from; give these splits or more "
+            f"{where}: {n} training examples are too few to split_off {' and '.join(missing)} from; give these splits or more "
             "examples"
         )
     size = max(1, n // 10)
     order = split_order(n)
     cuts = {split: order[i * size : (i + 1) * size] for i, split in enumerate(missing)}
     cuts["train"] = order[len(missing) * size :]
-    return {split: {name: chosen(values, rows) for name, values in arrays.items()} for split, rows in cuts.items()}
+    return {split: {name: select(values, rows) for name, values in arrays.items()} for split, rows in cuts.items()}
 
 
-def chosen(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Examples of an array; of ``Rows``, still on the disk.
+def select(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Select examples of an array; those of ``MappedRows`` stay on the disk.
 
     Example:
-      >>> chosen(np.array([5, 6, 7]), np.array([2, 0])).tolist()
+      >>> select(np.array([5, 6, 7]), np.array([2, 0])).tolist()
       [7, 5]
     """
-    return cast(np.ndarray, values.select(rows)) if isinstance(values, Rows) else values[rows]
+    return cast(np.ndarray, values.select(rows)) if isinstance(values, MappedRows) else values[rows]
 
 
 def in_chunks(values: np.ndarray) -> Iterator[np.ndarray]:
-    """Consecutive examples, about CHUNK bytes at a time; never all of what is memory-mapped.
+    """Yield consecutive examples, about CHUNK bytes at a time, so that a memory-mapped array is never read at once.
 
     Example:
       >>> [chunk.tolist() for chunk in in_chunks(np.arange(3))]
@@ -82,12 +82,12 @@ def in_chunks(values: np.ndarray) -> Iterator[np.ndarray]:
         yield values[start : start + size]
 
 
-def labels(where: str, y: np.ndarray, n: int) -> np.ndarray:
-    """Labels as int32 [n]; -1 means unlabelled.
+def class_labels(where: str, y: np.ndarray, n: int) -> np.ndarray:
+    """Return labels as int32 [n]; -1 means unlabelled.
 
     Raises: UserError for labels that are not whole numbers from -1 on, one per example.
     Example:
-      >>> labels("a.npz: y", np.array([2.0, 0.0]), 2)
+      >>> class_labels("a.npz: y", np.array([2.0, 0.0]), 2)
       array([2, 0], dtype=int32)
     """
     if y.ndim != 1:
@@ -95,8 +95,8 @@ def labels(where: str, y: np.ndarray, n: int) -> np.ndarray:
         raise UserError(f"{where} has shape {y.shape}, expected one label per example, shape ({n},); store {remedy}")
     if len(y) != n:
         raise UserError(f"{where} has {len(y)} labels for {n} examples; give one label per example")
-    whole = y.dtype.kind in "iub" or (y.dtype.kind == "f" and bool(np.all(np.isfinite(y) & (y == np.round(y)))))
-    if not whole:
+    integral = y.dtype.kind in "iub" or (y.dtype.kind == "f" and bool(np.all(np.isfinite(y) & (y == np.round(y)))))
+    if not integral:
         raise UserError(
             f"{where} has dtype {y.dtype} and values that are not whole numbers; store class numbers 0, 1, 2, ..."
         )
@@ -108,9 +108,9 @@ def labels(where: str, y: np.ndarray, n: int) -> np.ndarray:
 
 
 def count_classes(where: str, splits: Splits) -> int:
-    """One more than the largest label; 0 without labels.
+    """Return the number of classes, one more than the largest label; 0 without labels.
 
-    Raises: UserError where labels are so sparse that they can't be class numbers.
+    Raises: UserError where labels are too sparse to be class numbers.
     Example:
       >>> count_classes("a.npz", {"train": {"x": np.zeros(3), "y": np.array([0, 2, -1])}})
       3
@@ -126,7 +126,7 @@ def count_classes(where: str, splits: Splits) -> int:
 
 
 def data_hash(splits: Splits) -> str:
-    """The first 16 hexadecimal digits of the sha256 over all arrays: their names, dtypes, shapes and bytes.
+    """Return the first 16 hexadecimal digits of the sha256 of all arrays: names, dtypes, shapes and bytes.
 
     Example:
       >>> data_hash({"train": {"x": np.zeros([2, 2], np.uint8)}})

@@ -1,4 +1,4 @@
-"""Examples that users give in Python, checked against what the training data looked like, and as a model reads them."""
+"""Examples that a user passes to a trained model: checked against the training data's Spec, then converted."""
 
 from __future__ import annotations
 
@@ -10,13 +10,18 @@ from jax.typing import ArrayLike
 from vaex.data.spec import Spec
 from vaex.data.transforms import intensities
 
-ROUNDING = 1e-6  # floats this far beyond [0, 1] are taken for its ends
+ROUNDING = 1e-6  # floats this far outside [0, 1] are clipped
 
 
-def checked(spec: Spec, caller: str, x: ArrayLike, *, any_length: bool = False) -> np.ndarray:
-    """x as float32, or as uint8 level indices where it holds integers of data with levels; its channel axis added.
+def checked_examples(spec: Spec, caller: str, x: ArrayLike, *, any_length: bool = False) -> np.ndarray:
+    """Return x as float32, or as uint8 level indices where it holds integers of data with levels; with its channel axis.
 
-    ``any_length``: x holds sequences [b, t, ...] of any t >= 1.
+    Args:
+      spec: of the training data.
+      caller: named in errors.
+      x: examples [b, *spec.shape]; the channel axis of one channel may be left out.
+      any_length: x holds sequences [b, t, ...] of any t >= 1.
+    Raises: ValueError for another shape or dtype, or for values out of range.
     """
     array, shape, levels = np.asarray(x), spec.shape, spec.levels
     if any_length and array.ndim > 1:
@@ -24,9 +29,11 @@ def checked(spec: Spec, caller: str, x: ArrayLike, *, any_length: bool = False) 
     if array.shape[1:] != shape and (*array.shape[1:], 1) == shape:
         array = array[..., None]
     if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
-        wanted = ", ".join(["t", *map(str, shape[1:])] if any_length else map(str, shape))
-        wanted = f"[b, {wanted}] like the training data"
-        raise ValueError(f"{caller}: x has shape {array.shape}, expected {wanted}; reshape it, one example is x[None]")
+        axes = ", ".join(["t", *map(str, shape[1:])] if any_length else map(str, shape))
+        raise ValueError(
+            f"{caller}: x has shape {array.shape}, expected [b, {axes}] like the training data; reshape it, one example is "
+            "x[None]"
+        )
     if array.dtype.kind in "iu" and spec.kind != "real":
         if levels is None:
             raise ValueError(
@@ -42,8 +49,8 @@ def checked(spec: Spec, caller: str, x: ArrayLike, *, any_length: bool = False) 
         raise ValueError(f"{caller}: x has dtype {array.dtype}, expected floats, integers or bools; convert it")
     array = array.astype(np.float32)
     if not np.isfinite(array).all():
-        wrong = int(np.sum(~np.isfinite(array)))
-        raise ValueError(f"{caller}: x holds {wrong} NaN or infinite values; clean them first")
+        count = int(np.sum(~np.isfinite(array)))
+        raise ValueError(f"{caller}: x holds {count} NaN or infinite values; replace them first")
     if spec.kind == "real":
         return array
     if array.min(initial=0) < -ROUNDING or array.max(initial=0) > 1 + ROUNDING:
@@ -54,8 +61,11 @@ def checked(spec: Spec, caller: str, x: ArrayLike, *, any_length: bool = False) 
 
 
 def model_inputs(spec: Spec, caller: str, x: ArrayLike, *, any_length: bool = False) -> jax.Array:
-    """Model inputs of x without randomness: the same for levels and for their floats in [0, 1]."""
-    array = checked(spec, caller, x, any_length=any_length)
+    """Return model inputs without randomness, the same for level indices and for these levels as floats in [0, 1].
+
+    Arguments and errors are those of ``checked_examples``.
+    """
+    array = checked_examples(spec, caller, x, any_length=any_length)
     if array.dtype == np.uint8 or spec.levels is None:
         return intensities(spec._replace(shape=array.shape[1:]), array)
     if spec.binarize == "threshold":
@@ -65,9 +75,12 @@ def model_inputs(spec: Spec, caller: str, x: ArrayLike, *, any_length: bool = Fa
     return jnp.asarray(array)
 
 
-def stored(spec: Spec, caller: str, x: ArrayLike) -> np.ndarray:
-    """x as the data set stores it: level indices where the data has levels."""
-    array = checked(spec, caller, x)
+def stored_values(spec: Spec, caller: str, x: ArrayLike) -> np.ndarray:
+    """Return x as the data set stores it: level indices where the data has levels.
+
+    Arguments and errors are those of ``checked_examples``.
+    """
+    array = checked_examples(spec, caller, x)
     if spec.levels is None or array.dtype == np.uint8:
         return array
     scaled = array * (spec.levels - 1)

@@ -1,27 +1,29 @@
-"""Examples of a memory-mapped array, in any order, read from the disk when they are asked for."""
+"""Examples of a memory-mapped array, in any order, read from the disk at each use."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 CHUNK = 1 << 24  # bytes of the base read at a time: it may hold wider values than are stored
 
+Index = int | slice | np.ndarray
 
-class Rows:
-    """Chosen examples of an array that may exceed the memory: what feeds and evaluation use of an array.
 
-    Indexing by a number, a slice, whole numbers or a mask gives a plain array of just these examples, as stored values;
-    ``np.asarray`` gives them all.
+class MappedRows:
+    """Chosen examples of an array that may exceed the memory, with the part of an array's interface that feeds and evaluation use.
 
-    ``base``: [n, ...], usually memory-mapped. ``chosen``: rows of it, [m]. ``convert``: raw examples [b, ...] -> stored ones
-    [b, *shape] of ``dtype``.
+    Indexing by a number, a slice, integers or a mask returns an array of these examples alone, as stored values;
+    ``np.asarray`` returns them all.
+
+    ``base``: [n, ...], usually memory-mapped. ``chosen``: indices into it, [m]. ``convert``: raw examples [b, ...] -> stored
+    ones [b, *shape] of ``dtype``.
 
     Example:
-      >>> rows = Rows(np.arange(10), np.array([7, 3, 5]), lambda raw: raw / 10, (), np.float64)
+      >>> rows = MappedRows(np.arange(10), np.array([7, 3, 5]), lambda raw: raw / 10, (), np.float64)
       >>> len(rows), rows[1:].tolist(), rows.take([2, 0]).tolist()
       (3, [0.3, 0.5], [0.5, 0.7])
     """
@@ -32,7 +34,7 @@ class Rows:
         chosen: np.ndarray,
         convert: Callable[[np.ndarray], np.ndarray],
         shape: tuple[int, ...],
-        dtype: Any,
+        dtype: DTypeLike,
     ):
         self._base, self._chosen, self._convert = base, chosen, convert
         self._step = max(1, CHUNK // max(1, math.prod(base.shape[1:]) * base.dtype.itemsize))
@@ -45,47 +47,47 @@ class Rows:
 
     @property
     def nbytes(self) -> int:
-        """What all examples would take in memory."""
+        """The bytes that all examples would take in memory."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
     def __len__(self) -> int:
         return len(self._chosen)
 
-    def __getitem__(self, key: Any) -> np.ndarray:
+    def __getitem__(self, key: Index) -> np.ndarray:
         return self._gather(self._chosen[key])
 
-    def select(self, indices: np.ndarray) -> Rows:
-        """Some of the examples, or all in another order, still where they are.
+    def select(self, indices: np.ndarray) -> MappedRows:
+        """Select some of the examples, or all in another order, without reading them.
 
         Example:
-          >>> rows = Rows(np.arange(10), np.array([7, 3, 5]), lambda raw: raw, (), np.int64)
+          >>> rows = MappedRows(np.arange(10), np.array([7, 3, 5]), lambda raw: raw, (), np.int64)
           >>> rows.select(np.array([2, 0]))[:].tolist()
           [5, 7]
         """
-        return Rows(self._base, self._chosen[indices], self._convert, self.shape[1:], self.dtype)
+        return MappedRows(self._base, self._chosen[indices], self._convert, self.shape[1:], self.dtype)
 
     def _gather(self, rows: np.ndarray) -> np.ndarray:
-        """The stored examples at rows of the base, of any shape [*r]: [*r, *shape]."""
+        """Read the stored examples at these rows of the base, [*r]: [*r, *shape]."""
         flat = np.ravel(rows)
         out = np.empty((len(flat), *self.shape[1:]), self.dtype)
         for start in range(0, len(flat), self._step):
             out[start : start + self._step] = self._convert(np.asarray(self._base[flat[start : start + self._step]]))
         return out.reshape(*np.shape(rows), *self.shape[1:])
 
-    def take(self, indices: Any, axis: int = 0, out: np.ndarray | None = None, mode: str = "raise") -> np.ndarray:
-        """What ``np.take`` calls; along the first axis only.
+    def take(self, indices: ArrayLike, axis: int = 0, out: np.ndarray | None = None, mode: str = "raise") -> np.ndarray:
+        """Take examples by their numbers, as ``np.take`` does; along the first axis only.
 
         Raises: ValueError for another axis.
         """
         if axis != 0:
-            raise ValueError(f"Rows.take: axis={axis}, expected 0; examples are the first axis")
+            raise ValueError(f"MappedRows.take: axis={axis}, expected 0; examples are the first axis")
         examples = self._gather(self._chosen.take(indices, mode=mode))  # type: ignore[call-overload]
         if out is None:
             return examples
         out[...] = examples
         return out
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError("Rows: examples are read from the disk, so an array of them is always a copy")
+            raise ValueError("MappedRows: examples are read from the disk, so an array of them is always a copy")
         return self[:].astype(dtype or self.dtype, copy=False)

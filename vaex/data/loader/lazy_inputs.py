@@ -1,4 +1,4 @@
-"""A split as model inputs that are made when they are asked for: no more of them are in memory than one block."""
+"""Model inputs of a split, prepared at each use: only one block of them is in memory."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from vaex.data.spec import Spec
 from vaex.data.transforms import intensities, prepare
 
 
-class Inputs:
-    """``prepare`` of all examples of an array that may exceed the memory, with the same randomness whenever they are read.
+class LazyInputs:
+    """Model inputs of an array that may exceed the memory, with the same random draws at every reading.
 
-    Examples are prepared in blocks, block i with ``fold_in(key, i)``, and the block read last is kept: reading in order
+    Examples are prepared in blocks, block i with ``fold_in(key, i)``. The block read last is kept, so reading in order
     prepares each block once.
 
-    ``spec``: the data's facts. ``key``: of binarisation and dequantisation. ``x``: stored values [n, *spec.shape], an array
-    or ``Rows``. ``block``: examples prepared at a time, which the draws depend on.
+    ``spec``: of the data. ``key``: of binarisation and dequantisation. ``x``: stored values [n, *spec.shape], an array or
+    ``MappedRows``. ``block``: number of examples prepared at a time; the draws depend on it.
 
     Example:
-      >>> inputs = Inputs(Spec("digits", (2,), "grey", levels=5), jax.random.key(0), np.array([[0, 1], [2, 4]], np.uint8), 500)
+      >>> inputs = LazyInputs(Spec("digits", (2,), "grey", levels=5), jax.random.key(0), np.array([[0, 1], [2, 4]], np.uint8), 500)
       >>> len(inputs), inputs[np.array([1, 1, 0])].tolist()
       (2, [[0.5, 1.0], [0.5, 1.0], [0.0, 0.25]])
     """
@@ -33,33 +33,34 @@ class Inputs:
         return len(self._x)
 
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
-        """Examples by their numbers, 0 or more, [m]: float32 [m, *spec.shape]."""
+        """Return the examples with these numbers, [m], each 0 or more: float32 [m, *spec.shape]."""
         out = np.empty((len(rows), *self._x.shape[1:]), np.float32)
         blocks, places = np.divmod(rows, self._block)
         for block in np.unique(blocks):
-            mine = blocks == block
-            out[mine] = self._prepared(int(block))[places[mine]]
+            inside = blocks == block
+            out[inside] = self._prepared(int(block))[places[inside]]
         return out
 
     def _prepared(self, block: int) -> np.ndarray:
         if self._kept is None or self._kept[0] != block:
-            self._kept = None  # before the next one is made, so that there are never two
+            self._kept = None  # freed first, so that two blocks are never in memory
             rows = np.arange(block * self._block, (block + 1) * self._block)
-            stored = self._x[np.minimum(rows, len(self._x) - 1)]  # all blocks are of one shape, for one program
+            stored = self._x[np.minimum(rows, len(self._x) - 1)]  # one shape for all blocks, so one compilation
             self._kept = block, np.asarray(self._prepare(jax.random.fold_in(self._key, block), stored))
         return self._kept[1]
 
 
-def shown(spec: Spec, x: np.ndarray, rows: np.ndarray, block: int) -> np.ndarray:
-    """``intensities`` of chosen examples, float32 [m, *spec.shape], read a block at a time.
+def chosen_intensities(spec: Spec, x: np.ndarray, rows: np.ndarray, block: int) -> np.ndarray:
+    """Return ``intensities`` of chosen examples, float32 [m, *spec.shape], read a block at a time.
 
     Args:
-      spec: the data's facts.
-      x: stored values [n, *spec.shape], an array or ``Rows``.
+      spec: of the data.
+      x: stored values [n, *spec.shape], an array or ``MappedRows``.
       rows: numbers of examples, [m].
       block: examples read at a time.
     Example:
-      >>> shown(Spec("digits", (2,), "grey", levels=5), np.array([[0, 1], [2, 4]], np.uint8), np.array([1]), 500).tolist()
+      >>> spec = Spec("digits", (2,), "grey", levels=5)
+      >>> chosen_intensities(spec, np.array([[0, 1], [2, 4]], np.uint8), np.array([1]), 500).tolist()
       [[0.5, 1.0]]
     """
     out = np.empty((len(rows), *spec.shape), np.float32)

@@ -7,7 +7,7 @@ import pytest
 
 from vaex import data
 from vaex.cli import main as cli
-from vaex.data.loader.labelled import choose_labelled, hide_labels, labelled_order
+from vaex.data.loader.semi_supervised import choose_labelled, hide_labels, labelled_order
 from vaex.errors import UserError
 
 Y = np.random.default_rng(0).integers(0, 5, 200).astype(np.int32)

@@ -1,27 +1,27 @@
-"""Semi-supervised data: a few labels are kept, and every batch holds a fixed number of labelled examples."""
+"""Semi-supervised data: few labels are kept, and every batch has a fixed number of labelled examples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
-from vaex.data.order import batch_indices, epoch_order
+from vaex.data.order import Order, batch_indices, epoch_order
 from vaex.errors import UserError
 
 UNLABELLED = -1
 
 
 def choose_labelled(y: np.ndarray, labels: int, num_classes: int, data_seed: int) -> np.ndarray:
-    """Which examples keep their labels: equally many of each class, drawn by ``data_seed``.
+    """Choose the examples that keep their labels: equally many of each class, drawn by ``data_seed``.
 
     Args:
-      y: [n] labels, -1 where there is none.
-      labels: how many in all, a multiple of the number of classes.
+      y: [n] labels, -1 where unlabelled.
+      labels: number of labels to keep, a multiple of the number of classes.
       num_classes: labels are 0..num_classes-1.
       data_seed: see ``vaex.data.order``.
     Returns: int32 [labels], ascending.
-    Raises: UserError where the labels can't be divided among the classes, or a class has too few.
+    Raises: UserError where the classes cannot have equally many labels, or a class has too few examples.
     Example:
       >>> choose_labelled(np.array([0, 1, 0, 1, 1, 0]), 2, 2, data_seed=0).tolist()
       [0, 1]
@@ -45,7 +45,7 @@ def choose_labelled(y: np.ndarray, labels: int, num_classes: int, data_seed: int
 
 
 def hide_labels(arrays: Mapping[str, np.ndarray], kept: np.ndarray) -> dict[str, np.ndarray]:
-    """The arrays with every label but those of the examples ``kept`` replaced by -1.
+    """Return the arrays with all labels replaced by -1, except those of the examples ``kept``.
 
     Example:
       >>> hide_labels({"x": np.zeros(3), "y": np.array([2, 1, 0])}, np.array([1]))["y"].tolist()
@@ -56,14 +56,18 @@ def hide_labels(arrays: Mapping[str, np.ndarray], kept: np.ndarray) -> dict[str,
     return {**arrays, "y": y}
 
 
-def labelled_order(
-    kept: np.ndarray, n: int, batch_size: int, labelled_per_batch: int, data_seed: int
-) -> Callable[[int, int], np.ndarray]:
-    """(first step, count) -> indices [count, batch_size] whose first ``labelled_per_batch`` columns come from ``kept``.
+def labelled_order(kept: np.ndarray, n: int, batch_size: int, labelled_per_batch: int, data_seed: int) -> Order:
+    """Return an order of examples with a fixed number of labelled ones in every batch.
 
-    The labelled pool has epochs of its own, each example once in each; the other columns go through all n examples.
+    The labelled examples have epochs of their own, each example once in each; the other columns go through all n examples.
 
-    Raises: UserError where ``labelled_per_batch`` does not fit the pool or the batch.
+    Args:
+      kept: numbers of the labelled examples, from ``choose_labelled``.
+      n: number of examples.
+      batch_size: examples per batch.
+      labelled_per_batch: number of leading columns that come from ``kept``.
+      data_seed: see ``vaex.data.order``.
+    Raises: UserError where ``labelled_per_batch`` exceeds ``kept`` or leaves no room in the batch.
     Example:
       >>> rows = labelled_order(np.array([7, 9]), 10, 4, 1, data_seed=0)(0, 2)
       >>> rows.shape, sorted(rows[:, 0].tolist())

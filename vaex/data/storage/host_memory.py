@@ -1,4 +1,4 @@
-"""How much memory the machine has left, within the limits that a container or a batch system sets."""
+"""Free memory of the machine, within the limits that a container or a batch system sets."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import pathlib
 from collections.abc import Iterator
 
-SHARE = 0.4  # of the free memory, up to which training data is loaded whole, or kept on the device
+SHARE = 0.4  # of the free memory: larger training data stays on the disk, or on the host
 
 # of each version of cgroups: where the groups lie, the limit, what is used, and which of that is cache of files
 VERSION_2 = ("sys/fs/cgroup", "memory.max", "memory.current", ("active_file", "inactive_file"))
@@ -19,13 +19,13 @@ VERSION_1 = (
 
 
 def free_memory(root: pathlib.Path = pathlib.Path("/")) -> float:
-    """Bytes of memory that this process may still take: what is free on the machine and within its control groups.
+    """Return the bytes of memory that this process may still take, by the machine and by its control groups.
 
-    Pages that only cache files count as free, as in Linux's MemAvailable: the system drops them when memory is wanted.
+    Pages that only cache files count as free, as in Linux's MemAvailable: the system drops them when memory is short.
 
     Args:
       root: where proc and sys lie.
-    Returns: bytes, 0 or more; infinite where it can't be told.
+    Returns: bytes, 0 or more; infinite where the system does not tell.
     Example:
       >>> free_memory() > 0
       True
@@ -37,7 +37,7 @@ def free_memory(root: pathlib.Path = pathlib.Path("/")) -> float:
 
 
 def _left_in_groups(root: pathlib.Path) -> Iterator[float]:
-    """What each group of this process has left, and each group around that: all their limits hold."""
+    """Yield the bytes left in each control group of this process and in each group that contains it; all limits apply."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         number, controllers, path = [*line.split(":", 2), "", ""][:3]
         if number == "0" and not controllers:
@@ -56,7 +56,7 @@ def _left_in_groups(root: pathlib.Path) -> Iterator[float]:
 
 
 def _left(folder: pathlib.Path, limit_name: str, used_name: str, cached_names: tuple[str, ...]) -> float:
-    """What one group has left: infinite without a limit, which is "max", a number beyond any memory, or no file."""
+    """Return the bytes left in one group; infinite without a limit ("max", a number beyond any memory, or no file)."""
     limit, used = (_text(folder / name).strip() for name in (limit_name, used_name))
     if not (limit.isdecimal() and used.isdecimal()):
         return math.inf
@@ -65,13 +65,13 @@ def _left(folder: pathlib.Path, limit_name: str, used_name: str, cached_names: t
 
 
 def _numbers(path: pathlib.Path) -> dict[str, float]:
-    """The first number of each line, by the line's first word."""
-    words = (line.split() for line in _text(path).splitlines())
-    return {line[0]: float(line[1]) for line in words if len(line) > 1 and line[1].isdecimal()}
+    """Return the first number of each line, by the line's first word."""
+    fields = (line.split() for line in _text(path).splitlines())
+    return {line[0]: float(line[1]) for line in fields if len(line) > 1 and line[1].isdecimal()}
 
 
 def _text(path: pathlib.Path) -> str:
-    """What a file holds; nothing where there is none, or it may not be read."""
+    """Return the text of a file; "" where it is missing or cannot be read."""
     try:
         return path.read_text()
     except (OSError, ValueError):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from vaex.data.storage import machine
+from vaex.data.storage import host_memory
 
 GB = 10**9
 UNLIMITED_1 = 9223372036854771712  # what version 1 says where there is no limit
@@ -62,20 +62,20 @@ VERSIONS = {"version 2": version_2, "version 1": version_1}
 )
 def test_the_limit_of_a_group_counts(tmp_path, version, limit, used, cached, left, path, group):
     contents = meminfo(20 * GB // 1024 * 1024) | VERSIONS[version](path, limit, used, cached, group)
-    assert machine.free_memory(files(tmp_path, contents)) == pytest.approx(left, abs=1024)
+    assert host_memory.free_memory(files(tmp_path, contents)) == pytest.approx(left, abs=1024)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_limit_of_a_group_around_counts_too(tmp_path, version):
     outer, inner = VERSIONS[version]("/jobs", 8 * GB, 6 * GB), VERSIONS[version]("/jobs/one", 5 * GB, GB)
-    assert machine.free_memory(files(tmp_path, meminfo(20 * GB) | outer | inner)) == 2 * GB
+    assert host_memory.free_memory(files(tmp_path, meminfo(20 * GB) | outer | inner)) == 2 * GB
 
 
 def test_where_little_can_be_told(tmp_path):
-    assert machine.free_memory(tmp_path / "nothing") == math.inf
-    assert machine.free_memory(files(tmp_path / "a", version_2("", 8 * GB, GB))) == 7 * GB  # no meminfo
+    assert host_memory.free_memory(tmp_path / "nothing") == math.inf
+    assert host_memory.free_memory(files(tmp_path / "a", version_2("", 8 * GB, GB))) == 7 * GB  # no meminfo
     odd = meminfo(2048) | {"proc/self/cgroup": "odd\n0::\n\n4:memory\n", "sys/fs/cgroup/memory.max": "none\n"}
-    assert machine.free_memory(files(tmp_path / "b", odd)) == 2048
+    assert host_memory.free_memory(files(tmp_path / "b", odd)) == 2048
     (tmp_path / "b/sys/fs/cgroup/memory.max").write_bytes(b"\xff\xfe")
     (tmp_path / "b/proc/meminfo").write_text("MemAvailable:\n")
-    assert machine.free_memory(tmp_path / "b") == math.inf
+    assert host_memory.free_memory(tmp_path / "b") == math.inf

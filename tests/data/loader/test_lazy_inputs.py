@@ -1,13 +1,13 @@
-"""Inputs made as they are read are those of one pass over all the data, whatever the order of reading."""
+"""Inputs prepared at each use equal those of one pass over all the data, in any order of reading."""
 
 import jax
 import numpy as np
 import pytest
 
 from vaex import data
-from vaex.data.loader.inputs import Inputs, shown
+from vaex.data.loader.lazy_inputs import LazyInputs, chosen_intensities
 from vaex.data.spec import Spec
-from vaex.data.storage.rows import Rows
+from vaex.data.storage.mapped_rows import MappedRows
 
 KEY = jax.random.key(7)
 STORED = np.random.default_rng(0).integers(0, 256, (23, 4, 3, 1), np.uint8)
@@ -30,7 +30,7 @@ def in_one_pass(spec, block):
 
 
 def on_the_disk(x):
-    return Rows(np.asarray(x)[::-1], np.arange(len(x))[::-1], lambda raw: raw, x.shape[1:], x.dtype)
+    return MappedRows(np.asarray(x)[::-1], np.arange(len(x))[::-1], lambda raw: raw, x.shape[1:], x.dtype)
 
 
 @pytest.mark.parametrize("where", [np.asarray, on_the_disk])
@@ -38,7 +38,7 @@ def on_the_disk(x):
 @pytest.mark.parametrize("name", SPECS)
 def test_inputs_do_not_depend_on_how_they_are_read(name, block, where):
     expected = in_one_pass(SPECS[name], block)
-    inputs = Inputs(SPECS[name], KEY, where(STORED), block)
+    inputs = LazyInputs(SPECS[name], KEY, where(STORED), block)
     assert len(inputs) == len(STORED)
     for rows in (np.arange(23), np.arange(4, 9), np.array([22, 0, 22, 7]), np.array([], int), np.arange(23)):
         found = inputs[rows]
@@ -46,7 +46,7 @@ def test_inputs_do_not_depend_on_how_they_are_read(name, block, where):
 
 
 def test_reading_in_order_prepares_each_block_once():
-    inputs = Inputs(SPECS["dynamic"], KEY, STORED, 6)
+    inputs = LazyInputs(SPECS["dynamic"], KEY, STORED, 6)
     prepare, made = inputs._prepare, []
     inputs._prepare = lambda key, x: made.append(len(x)) or prepare(key, x)
     for start in range(0, 23, 3):
@@ -59,4 +59,4 @@ def test_reading_in_order_prepares_each_block_once():
 def test_shown_are_the_intensities(name, where):
     expected = np.asarray(data.intensities(SPECS[name], STORED))
     for rows in (np.arange(23), np.array([5, 0, 22, 5]), np.array([], int)):
-        assert np.array_equal(shown(SPECS[name], where(STORED), rows, 4), expected[rows])
+        assert np.array_equal(chosen_intensities(SPECS[name], where(STORED), rows, 4), expected[rows])
