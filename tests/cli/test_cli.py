@@ -20,8 +20,9 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from vaex import files
 from vaex.cli import main as cli
-from vaex.runs import directory as run_directory
-from vaex.runs import train as trainer
+from vaex.runs import lifecycle
+from vaex.runs.config_file import write_config
+from vaex.runs.directory import finished_summary
 
 QUICK = {
     "hidden": "8", "latent_dim": "2", "log_every": "5", "eval_samples": "4", "eval_images": "20", "devices": "1",
@@ -88,10 +89,8 @@ def compiled_once(tmp_path_factory):
 @pytest.fixture
 def untrained(monkeypatch):
     """Reaching the training or the evaluation is a failure."""
-    from vaex.runs import report
-
-    monkeypatch.setattr(trainer, "train", lambda *args, **kwargs: pytest.fail("this reached training"))
-    monkeypatch.setattr(report, "summarize", lambda *args, **kwargs: pytest.fail("this reached the evaluation"))
+    monkeypatch.setattr(lifecycle, "train", lambda *args, **kwargs: pytest.fail("this reached training"))
+    monkeypatch.setattr(lifecycle, "summarize", lambda *args, **kwargs: pytest.fail("this reached the evaluation"))
 
 
 @pytest.fixture(scope="module")
@@ -209,8 +208,6 @@ def test_a_run_that_was_extended_equals_one_that_was_not(solo, extended):
 
 def test_rows_beyond_the_checkpoint_and_a_torn_line_are_cut(solo, extended, tmp_path, monkeypatch):
     """As a kill leaves them that came after the rows were written and before the checkpoint was."""
-    from vaex.runs import report
-
     directory = tmp_path / "run"
     shutil.copytree(extended[2], directory)
     lines = (solo.directory / "metrics.jsonl").read_text().splitlines(keepends=True)
@@ -218,7 +215,7 @@ def test_rows_beyond_the_checkpoint_and_a_torn_line_are_cut(solo, extended, tmp_
     (directory / "metrics.jsonl").write_text("".join(lines[:2]) + lines[2].replace("elbo", "wrong") + lines[3][:20])
     with (directory / "timings.jsonl").open("a") as file:
         file.write('{"step": 17, "steps": 5, "seconds": 1.0, "time"')
-    monkeypatch.setattr(report, "summarize", lambda *args: solo.summary)
+    monkeypatch.setattr(lifecycle, "summarize", lambda *args: solo.summary)
     train(directory, "--steps=20")
     assert (directory / "metrics.jsonl").read_bytes() == (solo.directory / "metrics.jsonl").read_bytes()
     timings = [json.loads(line) for line in (directory / "timings.jsonl").read_text().splitlines()]
@@ -247,9 +244,7 @@ def test_only_the_evaluation_is_done_again_where_only_it_changed(solo, extended,
 @pytest.mark.slow
 def test_rows_are_means_over_the_steps_since_the_last_one(extended, tmp_path, monkeypatch):
     """Also where a run goes on with another --log_every: rows of 5 up to 10, then one of steps 11 to 16."""
-    from vaex.runs import report
-
-    monkeypatch.setattr(report, "summarize", lambda *args: extended[0].summary)
+    monkeypatch.setattr(lifecycle, "summarize", lambda *args: extended[0].summary)
     directory = tmp_path / "run"
     shutil.copytree(extended[2], directory)
     done = train(directory, "--steps=16", "--log_every=8")
@@ -262,17 +257,15 @@ def test_rows_are_means_over_the_steps_since_the_last_one(extended, tmp_path, mo
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"steps": 20}', "\x00", '{"steps": "20", "evaluation": {}}'])
 def test_a_damaged_summary_is_none(tmp_path, text):
     (tmp_path / "summary.json").write_text(text)
-    assert cli.finished(tmp_path / "summary.json") is None
-    assert cli.finished(tmp_path / "missing.json") is None
+    assert finished_summary(tmp_path / "summary.json") is None
+    assert finished_summary(tmp_path / "missing.json") is None
 
 
 def test_a_missing_summary_is_written_anew(solo, tmp_path, monkeypatch):
-    from vaex.runs import report
-
-    assert cli.finished(solo.directory / "summary.json") == solo.summary
+    assert finished_summary(solo.directory / "summary.json") == solo.summary
     directory = copied(solo, tmp_path / "run")
     (directory / "summary.json").unlink()
-    monkeypatch.setattr(report, "summarize", lambda *args: solo.summary)  # that it is asked for is what counts
+    monkeypatch.setattr(lifecycle, "summarize", lambda *args: solo.summary)  # that it is asked for is what counts
     done = train(directory, "--steps=20")
     assert "is finished" not in done.out and done.summary == solo.summary
     assert_same_arrays(solo.directory, directory)
@@ -357,11 +350,11 @@ def test_data_that_changed_between_runs_is_refused(tmp_path, untrained, monkeypa
     path = tmp_path / "my data.npz"
     np.savez(path, x=np.linspace(0, 1, 640, dtype=np.float32).reshape(10, 8, 8))
 
-    def configured(run, *, resumed, say):
-        run_directory.write_config(run, "solo")
+    def configured(experiment, *, resumed, say):
+        write_config(experiment.directory / "config.json", experiment.settings, experiment.spec, "solo")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer, "train", configured)
+    monkeypatch.setattr(lifecycle, "train", configured)
     words = (f"--dataset={path}", "--steps=5")
     assert vaex(tmp_path / "run", *words).code == 130
     np.savez(path, x=np.linspace(0, 0.9, 640, dtype=np.float32).reshape(10, 8, 8))
@@ -474,7 +467,7 @@ def test_an_interrupt_is_told_in_one_line(tmp_path, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(trainer, "train", interrupted)
+    monkeypatch.setattr(lifecycle, "train", interrupted)
     done = vaex(tmp_path / "run")
     assert done.code == 130 and done.err == "vaex: interrupted; the same command continues from the last checkpoint\n"
 
@@ -491,7 +484,7 @@ def test_a_full_disk_or_memory_is_told_in_one_line(tmp_path, monkeypatch, error,
     def fails(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr(trainer, "train", fails)
+    monkeypatch.setattr(lifecycle, "train", fails)
     done = vaex(tmp_path / "run")
     assert done.code == 2 and done.err.count("\n") == 1 and says in done.err
 
@@ -500,7 +493,7 @@ def test_a_defect_is_not_hidden(tmp_path, monkeypatch):
     def fails(*args, **kwargs):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(trainer, "train", fails)
+    monkeypatch.setattr(lifecycle, "train", fails)
     with pytest.raises(RuntimeError, match="a bug"):
         vaex(tmp_path / "run")
 

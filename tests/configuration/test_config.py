@@ -17,7 +17,7 @@ from vaex.configuration.grammar import hyperparameter_texts, read_hyperparameter
 from vaex.configuration.run_options import GROUPS
 from vaex.configuration.settings import DEFAULTS, Settings, settings, stage_fields
 from vaex.errors import UserError
-from vaex.runs import train as trainer
+from vaex.runs import lifecycle
 from vaex.runs.config_file import differences, identity, restore_settings, run_directory
 
 VAE = "--model=beta_vae"
@@ -237,7 +237,7 @@ REFUSED = [
 def refusal(capsys, monkeypatch, tmp_path, words) -> str:
     """The one line that the words are refused with; training must not be reached."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(trainer, "train", lambda *args, **kwargs: pytest.fail("this reached training"))
+    monkeypatch.setattr(lifecycle, "train", lambda *args, **kwargs: pytest.fail("this reached training"))
     assert cli.main(words) == 2
     out, err = capsys.readouterr()
     assert out == ""

@@ -13,6 +13,7 @@ from vaex.configuration.settings import Settings
 from vaex.runs import report
 from vaex.runs.directory import Standing, claim, finished_summary, is_trained
 from vaex.runs.setup import Experiment, assemble
+from vaex.runs.summary import evaluation_record, summarize
 from vaex.runs.train import train
 from vaex.training import compile_cache, multihost, population
 
@@ -53,7 +54,7 @@ def lead(experiment: Experiment) -> None:
         def stand() -> int:
             files.make_writable(experiment.directory)
             stack.enter_context(files.held(experiment.directory))
-            return claim(experiment, report.evaluation_record(experiment))
+            return claim(experiment, evaluation_record(experiment))
 
         standing = multihost.decide(stand)
         done = finished_summary(path)
@@ -72,7 +73,7 @@ def lead(experiment: Experiment) -> None:
         multihost.leave()
         if done is not None and is_trained(done, experiment):  # only the evaluation is new: keep how it was trained
             trained = trained._replace(measured={name: done.get(name) for name in trained.measured})
-        summary = report.summarize(experiment, trained, rewriting_line(sys.stderr))
+        summary = summarize(experiment, trained, rewriting_line(sys.stderr))
         files.write_json(path, summary)
         report.show(experiment.directory, summary)
 

@@ -18,6 +18,7 @@ from vaex.data.spec import Dataset
 from vaex.runs import report
 from vaex.runs.config_file import write_config
 from vaex.runs.setup import Experiment
+from vaex.runs.summary import summarize
 from vaex.runs.train import Trained
 from vaex.runs.trained import Run, load
 from vaex.schedules import resolve
@@ -169,9 +170,9 @@ def evaluation_completes(subject: Subject) -> None:
             experiment.folder(stage).mkdir(parents=True, exist_ok=True)
             metrics.Rows(experiment.folder(stage) / "metrics.jsonl", keep_until=0).append(rows)
         speed = {"compile_seconds": 0.0, "steps_per_second": 1.0}
-        summary = report.summarize(experiment, Trained(run.carry.state, speed), lambda message: None)
+        summary = summarize(experiment, Trained(run.carry.state, speed), lambda message: None)
         json.dumps(summary, allow_nan=False)
-        assert report.table(summary) and report.sentence(summary)
+        assert report.table(summary) and report.protocol_line(summary)
         optional = {"log_likelihood"} if subject.recipe.model.log_weights is None else set()
         absent = {name for name, value in summary["members"][0].items() if value is None} - optional
         assert not absent, f"evaluation finds no finite value of {', '.join(sorted(absent))}"

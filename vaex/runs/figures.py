@@ -1,0 +1,178 @@
+"""The figures of a run: of each member on the evaluated split, and its training curves."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+
+import jax
+import numpy as np
+
+from vaex import plots
+from vaex.configuration.settings import describe_member
+from vaex.core import EvaluationKey, PyTree, Variables
+from vaex.evaluation import figures, generation, latents, traversals
+from vaex.evaluation.training_curves import training_curves
+from vaex.plots.records import Bars, Curves, Grid, Scatter
+from vaex.runs.evaluate import Evaluator
+from vaex.runs.setup import Experiment
+from vaex.training.metrics import read_rows
+
+EXAMPLES = 20  # to reconstruct; three times as many samples are drawn
+
+
+@dataclasses.dataclass(frozen=True)
+class MemberFigures:
+    """Draws the figures of one member into its folder.
+
+    Attributes:
+      evaluator: of the run.
+      variables: the member's, averaged where there is an average.
+      hparams: the member's, at the last step.
+      folder: of its PNG files.
+    """
+
+    evaluator: Evaluator
+    variables: Variables
+    hparams: PyTree
+    folder: pathlib.Path
+
+    def draw(self, kl: Sequence[float] | None) -> None:
+        """Draw reconstructions, samples, traversals, the KL per latent, and the manifold of a two-dimensional latent space.
+
+        Of a model that reads labels, traversals and manifold have the first example's, and samples show every class.
+
+        Args:
+          kl: of each latent variable, nats, where it is known.
+        """
+        spec, recipe = self.evaluator.run.spec, self.evaluator.run.recipe
+        examples = self._shown(EXAMPLES)
+        mean = self.evaluator.posterior(self.variables, self.hparams, examples)["mean"]
+        if recipe.sequences is not None:
+            self._draw_sequences(examples, mean)
+        else:
+            latent_variables = self.evaluator.latent_variables(mean)
+            if kl is not None:
+                self._save("kl_per_latent", figures.kl_bars(kl, [variable.name for variable in latent_variables]))
+            if len(spec.shape) != 3:
+                self._draw_vectors(examples, mean)
+                return
+            self._draw_images(examples, mean, latent_variables, kl)
+        self._draw_models_own(examples)
+
+    def _shown(self, most: int) -> dict[str, np.ndarray]:
+        """The first examples of the split, as they are shown."""
+        return self.evaluator.shown(np.arange(min(most, len(self.evaluator.arrays["x"]))))
+
+    def _save(self, name: str, figure: Grid | Bars | Curves | Scatter) -> None:
+        plots.save(figure, self.folder / f"{name}.png")
+
+    def _decode(self, z: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+        """Images in [0, 1]; one label serves all codes where there are not as many."""
+        if labels is not None and len(labels) != len(z):
+            labels = np.full(len(z), labels[0])
+        show = self.evaluator.run.settings.evaluation.show
+        return np.clip(self.evaluator.decode(self.variables, self.hparams, z, labels, show=show), 0.0, 1.0)
+
+    def _samples(self, n: int, label: int | None = None) -> np.ndarray:
+        """n samples as they are shown, [n, h, w, c]; those of different labels have the same z."""
+        evaluator = self.evaluator
+        condition = None if label is None else np.full(n, label, np.int32)
+        key = jax.random.fold_in(evaluator.key, EvaluationKey.PRIOR_SAMPLES)
+        px = evaluator.run.recipe.model.sample(key, self.variables, self.hparams, n, condition)
+        noise_key = jax.random.fold_in(evaluator.key, EvaluationKey.SAMPLE_NOISE)
+        images = px.mean if evaluator.run.settings.evaluation.show == "mean" else px.sample(noise_key)
+        return np.clip(np.asarray(images), 0.0, 1.0)
+
+    def _draw_images(
+        self,
+        examples: Mapping[str, np.ndarray],
+        mean: np.ndarray,
+        latent_variables: Sequence[latents.LatentVariable],
+        kl: Sequence[float] | None,
+    ) -> None:
+        labels = self.evaluator.labels(self.variables, self.hparams, examples)
+
+        def decode(z: np.ndarray) -> np.ndarray:
+            return self._decode(z, labels)
+
+        self._save("reconstructions", figures.reconstruction_grid(examples["x"], decode(mean)))
+        if labels is None:
+            self._save("samples", figures.sample_grid(self._samples(3 * EXAMPLES)))
+        else:
+            self._draw_classes(examples["x"], mean)
+        moments = self.evaluator.posterior(self.variables, self.hparams, self._shown(self.evaluator.batch))
+        self._draw_traversals(decode, moments, latent_variables, kl)
+        if [variable.kind for variable in latent_variables] in (["normal"] * 2, ["free"] * 2):
+            places = [latents.location_and_scale(variable, **moments) for variable in latent_variables]
+            location, scale = np.array(places).T
+            grid = generation.manifold(lambda z: decode(location + scale * z))
+            self._save("manifold", figures.manifold_grid(grid))
+
+    def _draw_traversals(
+        self,
+        decode: Callable[[np.ndarray], np.ndarray],
+        moments: Mapping[str, np.ndarray],
+        latent_variables: Sequence[latents.LatentVariable],
+        kl: Sequence[float] | None,
+    ) -> None:
+        paths = traversals.traversal_paths(latent_variables, moments["mean"], moments["variance"], kl)
+        images = traversals.decode_paths(decode, paths.codes)
+        most, count = traversals.MOST_PATHS, len(latent_variables)
+        title = "Latent traversals" + (f": {most} latents of {count}" if count > most else "")
+        self._save("traversals", figures.traversal_grid(images, paths.names, paths.kl, paths.columns, title=title))
+
+    def _draw_models_own(self, examples: Mapping[str, np.ndarray]) -> None:
+        key = jax.random.fold_in(self.evaluator.key, EvaluationKey.FIGURES)
+        for name, figure in self.evaluator.run.recipe.figures.items():
+            self._save(name, figure(key, self.variables, self.hparams, dict(examples)))
+
+    def _draw_sequences(self, examples: Mapping[str, np.ndarray], mean: np.ndarray) -> None:
+        """Sequences over their reconstructions, and samples in a row each."""
+        some = slice(EXAMPLES // 4)
+        reconstructions = self._decode(mean, None)
+        self._save("reconstructions", figures.sequence_grid(examples["x"][some], reconstructions[some]))
+        samples = self._samples(EXAMPLES // 2)
+        self._save("samples", Grid(samples, (), tuple(map(str, range(1, 1 + samples.shape[1]))), "Samples"))
+
+    def _draw_classes(self, originals: np.ndarray, mean: np.ndarray) -> None:
+        """Samples with a class in each row and the same z (or noise) in each column; and the codes of some examples decoded
+        with every class, where the label changes what z decodes to."""
+        spec, recipe = self.evaluator.run.spec, self.evaluator.run.recipe
+        classes = range(min(spec.num_classes, EXAMPLES))
+        names = tuple(spec.label_names[label] if spec.label_names else str(label) for label in classes)
+        samples = np.stack([self._samples(EXAMPLES // 2, label) for label in classes])
+        prior_only = recipe.labels is not None and recipe.labels.prior_only
+        shared = "random numbers" if prior_only else "z"
+        self._save("samples", Grid(samples, names, title=f"Samples: the same {shared} in each column"))
+        if prior_only:
+            return
+        few = len(originals[: EXAMPLES // 2])
+        z, labels = np.repeat(mean[:few], len(names), axis=0), np.tile(np.asarray(classes, np.int32), few)
+        changed = self._decode(z, labels).reshape(few, len(names), *spec.shape)
+        images = np.concatenate([originals[:few, None], changed], axis=1)
+        self._save("classes", Grid(images, (), ("original", *names), "Each original's z in every class"))
+
+    def _draw_vectors(self, examples: Mapping[str, np.ndarray], mean: np.ndarray) -> None:
+        """Vectors that are not images: the first one and its reconstruction as curves over the dimensions."""
+        run = self.evaluator.run
+        labels = self.evaluator.labels(self.variables, self.hparams, examples)
+        first_label = None if labels is None else labels[:1]
+        show = run.settings.evaluation.show
+        reconstruction = self.evaluator.decode(self.variables, self.hparams, mean[:1], first_label, show=show)[0]
+        lines = {"original": examples["x"][0], "reconstruction": reconstruction}
+        dimensions = np.arange(run.spec.shape[0])
+        title = "A test example and its reconstruction"
+        self._save("reconstructions", Curves(dimensions, lines, "dimension", "value", title))
+
+
+def draw_training_curves(experiment: Experiment) -> None:
+    """Draw the training curves of each stage: one panel per metric, all members in each."""
+    labels = [describe_member(experiment.settings, member) for member in experiment.settings.members]
+    for index, stage in enumerate(experiment.recipe.stages):
+        name = f"training_curves_{stage.name}.png" if index else "training_curves.png"
+        rows = read_rows(experiment.folder(index) / "metrics.jsonl")
+        if rows:
+            panels = list(training_curves(rows, members=labels).values())
+            plots.save(panels, experiment.directory / "figures" / name)

@@ -1,0 +1,147 @@
+"""summary.json: the evaluation of each member, means over seeds, and what the numbers depend on."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+import vaex
+from vaex.configuration.grammar import hyperparameter_texts
+from vaex.configuration.settings import Settings, describe_member
+from vaex.core import Variables
+from vaex.evaluation import likelihood
+from vaex.files import atomic_path
+from vaex.runs.compare import LOG_LIKELIHOODS
+from vaex.runs.evaluate import Evaluator, finite
+from vaex.runs.figures import MemberFigures, draw_training_curves
+from vaex.runs.report import TABLE, diagnostics
+from vaex.runs.setup import Experiment
+from vaex.runs.train import Trained
+from vaex.schedules import resolve
+from vaex.training import population
+from vaex.training.step import averaged_variables
+
+
+def summarize(experiment: Experiment, trained: Trained, tell: Callable[[str], None]) -> dict[str, Any]:
+    """Evaluate every member and return the content of summary.json.
+
+    On the way, the log-likelihood of each example is kept in the run directory, and figures are drawn.
+
+    Args:
+      experiment: of the run.
+      trained: its last stage.
+      tell: told of progress, a line that replaces the one before.
+    """
+    settings = experiment.settings
+    averaged = averaged_variables(trained.state)
+    members, log_likelihoods = _evaluate_members(experiment, averaged, tell)
+    if settings.evaluation.figures:
+        draw_training_curves(experiment)
+    if log_likelihoods:
+        with atomic_path(experiment.directory / LOG_LIKELIHOODS) as temporary:
+            np.savez(temporary, log_likelihood=np.stack(log_likelihoods))
+    recipe, device = experiment.recipe, jax.devices()[0]
+    conditional = recipe.labels is not None and recipe.labels.classify is None
+    return {
+        "model": settings.model,
+        "dataset": experiment.spec.name,
+        "protocol": experiment.spec.protocol,
+        "likelihood": recipe.likelihood.title,
+        **({"given": "label"} if conditional else {}),
+        "data_hash": experiment.spec.data_hash,
+        "data_seed": settings.data.data_seed,
+        "steps": experiment.steps,
+        **({"stage_steps": experiment.later_steps} if experiment.later_steps else {}),
+        "batch_size": settings.run.batch_size,
+        "evaluation": evaluation_record(experiment),
+        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+        "versions": versions(),
+        **trained.measured,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(averaged.params)) // len(members),
+        "peak_memory_bytes": peak_memory(),
+        "results": group_over_seeds(settings, members),
+        "members": members,
+    }
+
+
+def _evaluate_members(
+    experiment: Experiment, averaged: Variables, tell: Callable[[str], None]
+) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
+    """The numbers of each member, and the log-likelihoods of its examples where the model has a density."""
+    settings, evaluator = experiment.settings, Evaluator(experiment)
+    members, log_likelihoods = [], []
+    for index, member in enumerate(settings.members):
+        title = describe_member(settings, member)
+        variables = jax.device_get(population.member(averaged, index))
+        hparams = resolve(population.member(experiment.hparams, index), np.int32(experiment.stage_steps[-1]))
+
+        def progress(done: int, total: int, title: str = title) -> None:
+            tell(f"evaluating {title}: {done}/{total} examples")
+
+        numbers, values = evaluator.member(variables, hparams, progress)
+        record = {"seed": member.seed, "hparams": hyperparameter_texts(member.hparams), **numbers}
+        members.append(record)
+        log_likelihoods += [] if values is None else [values.astype(np.float32)]
+        if settings.evaluation.figures:
+            folder = experiment.directory / "figures" / (title if len(settings.members) > 1 else "")
+            MemberFigures(evaluator, variables, hparams, folder).draw(numbers.get("kl_per_latent"))
+    return members, log_likelihoods
+
+
+def evaluation_record(experiment: Experiment) -> dict[str, Any]:
+    """Return which examples the numbers stand for, and what was drawn; a finished run is evaluated again where these differ."""
+    options = experiment.settings.evaluation
+    total = len(experiment.dataset.splits[options.eval_split]["x"])
+    return {
+        "split": options.eval_split,
+        "examples": total,
+        "log_likelihood_examples": min(options.eval_images, total),
+        "importance_samples": options.eval_samples,
+        "log_likelihood_file": None if experiment.recipe.model.log_weights is None else LOG_LIKELIHOODS,
+        "figures": options.show if options.figures else None,
+    }
+
+
+def group_over_seeds(settings: Settings, members: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return one record per combination of hyperparameters: mean and standard error over its seeds of each number."""
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for member, numbers in zip(settings.members, members, strict=True):
+        texts_of = hyperparameter_texts(member.hparams)
+        groups.setdefault(tuple(texts_of[name] for name in settings.varied), []).append(numbers)
+    table = []
+    for texts, group in groups.items():
+        record: dict[str, Any] = {**dict(zip(settings.varied, texts, strict=True)), "seeds": len(group)}
+        for name in (*TABLE, *diagnostics(members)):
+            values = [numbers[name] for numbers in group if numbers.get(name) is not None]
+            if values:
+                mean, error, _ = likelihood.estimate(np.asarray(values))
+                record[name] = {"mean": finite(mean), "standard_error": finite(error)}
+        table.append(record)
+    return table
+
+
+def peak_memory() -> int:
+    """Return the most memory that the process held, in bytes: on the accelerator where there is one, else resident on the host."""
+    stats = jax.devices()[0].memory_stats() or {}
+    if "peak_bytes_in_use" in stats:
+        return int(stats["peak_bytes_in_use"])
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(used) * (1 if sys.platform == "darwin" else 1024)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what the numbers depend on."""
+    import importlib.metadata as metadata
+    import platform
+
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+    return {
+        "python": platform.python_version(),
+        "vaex": vaex.__version__,
+        **{name: metadata.version(name) for name in names},
+    }
