@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +11,11 @@ from jax.typing import ArrayLike
 
 from vaex.evaluation.likelihood import Estimate, estimate
 
+if TYPE_CHECKING:
+    from vaex.core import Batch, ClassLogWeights, LogWeights, PyTree, Variables
 
-def log_weights_by_class(log_weights: Callable[..., jax.Array], classes: int) -> Callable[..., jax.Array]:
+
+def log_weights_by_class(log_weights: LogWeights, classes: int) -> ClassLogWeights:
     """Return a function of the log weights of every class, [k, b, classes], for a model whose ``log_weights`` are given the label.
 
     Passed to ``vaex.evaluation.likelihood.log_likelihood``, it gives importance-weighted log p(x|y), [b, classes].
@@ -27,7 +29,7 @@ def log_weights_by_class(log_weights: Callable[..., jax.Array], classes: int) ->
       [[[-0.0, -1.0, -2.0], [-0.0, -1.0, -2.0]]]
     """
 
-    def of_every_class(key: jax.Array, variables: Any, hparams: Any, batch: dict[str, jax.Array], k: int) -> jax.Array:
+    def of_every_class(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, k: int) -> jax.Array:
         rows = {name: jnp.repeat(value, classes, axis=0) for name, value in batch.items()}
         rows["y"] = jnp.tile(jnp.arange(classes), len(batch["x"]))
         return log_weights(key, variables, hparams, rows, k).reshape(k, -1, classes)

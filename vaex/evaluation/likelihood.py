@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+if TYPE_CHECKING:
+    from vaex.core import Batch, ClassLogWeights, LogWeights, PyTree, Variables
 
 SAMPLES_PER_CHUNK = 500
 
@@ -76,9 +79,15 @@ def streaming_importance_bound(
     return jax.lax.fori_loop(0, chunks, body, start) - jnp.log(float(num_samples)).astype(shape.dtype)
 
 
+class LogLikelihood(Protocol):
+    """Returns an importance bound of each example, [b] nats; of log weights [k, b, classes], [b, classes]."""
+
+    def __call__(self, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, /) -> jax.Array: ...
+
+
 def log_likelihood(
-    log_weights: Callable[..., jax.Array], *, num_samples: int, samples_per_chunk: int = SAMPLES_PER_CHUNK
-) -> Callable[..., jax.Array]:
+    log_weights: LogWeights | ClassLogWeights, *, num_samples: int, samples_per_chunk: int = SAMPLES_PER_CHUNK
+) -> LogLikelihood:
     """Return a jitted (key, variables, hparams, batch) -> [b] nats: the K-sample importance bound of each example, in turn.
 
     Args:
@@ -88,8 +97,8 @@ def log_likelihood(
     """
 
     @jax.jit
-    def bound(key: jax.Array, variables: Any, hparams: Any, batch: dict[str, jax.Array]) -> jax.Array:
-        def bound_of_example(args: tuple[jax.Array, dict[str, jax.Array]]) -> jax.Array:
+    def bound(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> jax.Array:
+        def bound_of_example(args: tuple[jax.Array, Batch]) -> jax.Array:
             example_key, example = args
             single = {name: value[None] for name, value in example.items()}
 

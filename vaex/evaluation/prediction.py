@@ -5,8 +5,8 @@ Axes: b batch, k samples, n sequences, t time, h w c image.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vaex.distributions import Bernoulli
+
+if TYPE_CHECKING:
+    from vaex.core import Predict, PyTree, Variables
 
 HORIZONS = (1, 5, 10)  # frames ahead
 SAMPLES = 100
@@ -39,22 +42,30 @@ def context_frames(length: int) -> int:
     return length - max(horizons(length), default=0)
 
 
-def predictive_log_likelihood(
-    predict: Callable[..., Any], *, steps: int, num_samples: int = SAMPLES
-) -> Callable[..., jax.Array]:
+class PredictiveLogLikelihood(Protocol):
+    """Returns the log-likelihoods, [b] nats, of frames [b, ...] that follow sequences x [b, t, ...]."""
+
+    def __call__(
+        self, key: jax.Array, variables: Variables, hparams: PyTree, x: jax.Array, frame: jax.Array, /
+    ) -> jax.Array: ...
+
+
+def predictive_log_likelihood(predict: Predict, *, steps: int, num_samples: int = SAMPLES) -> PredictiveLogLikelihood:
     r"""Return a jitted (key, variables, hparams, x [b, t, ...], frame [b, ...]) -> [b]: log-likelihoods of frames, in nats.
 
     :math:`\log \frac1K \sum_i p(x_{t+k} | z^{(i)})` with :math:`z^{(i)}` from the model's prediction: in expectation a lower
     bound on log p(x_{t+k} | x_{<=t}), tighter as K grows.
 
     Args:
-      predict: as ``vaex.core.Sequences``.
+      predict: as in ``vaex.core.Sequences``.
       steps: k, frames ahead of the last of x.
       num_samples: K.
     """
 
     @jax.jit
-    def log_likelihood(key: jax.Array, variables: Any, hparams: Any, x: jax.Array, frame: jax.Array) -> jax.Array:
+    def log_likelihood(
+        key: jax.Array, variables: Variables, hparams: PyTree, x: jax.Array, frame: jax.Array
+    ) -> jax.Array:
         predicted = predict(key, variables, hparams, {"x": x}, steps, num_samples)
         return jax.nn.logsumexp(predicted.log_prob(frame), axis=0) - jnp.log(float(num_samples))
 

@@ -9,7 +9,7 @@ import pathlib
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import numpy as np
@@ -29,7 +29,7 @@ from vaex.training.checkpoint import Checkpoints
 from vaex.training.step import averaged_variables
 
 if TYPE_CHECKING:
-    from vaex.core import Variables
+    from vaex.core import Distribution, Variables
     from vaex.testing.subject import Subject
 
 SAMPLES = 3
@@ -129,7 +129,7 @@ def check_distributions(subject: Subject) -> None:
     jax.eval_shape(trace, subject.first_state().variables)
 
 
-def _require(function: str, distribution: Any, *needs: Need) -> None:
+def _require(function: str, distribution: Distribution, *needs: Need) -> None:
     for need in needs:
         kind = type(distribution).__name__
         try:
@@ -210,7 +210,7 @@ def trained_run_is_usable(subject: Subject) -> None:
     labels = subject.recipe.labels
     infers = labels is not None and labels.classify is not None
     given = None if labels is None or infers else y
-    results: dict[str, tuple[Any, tuple[int, ...]]] = {}
+    results: dict[str, tuple[jax.Array, tuple[int, ...]]] = {}
     with quickly(), _reported("vaex.load(...)"):
         run = _loaded_run(subject)
         z = run.encode(x, given).mean
