@@ -191,12 +191,13 @@ def test_sticking_the_landing_is_biased_for_several_samples():
     assert abs(float(found.bias["slope"])) < 4 * float(found.standard_error["slope"])
 
 
-def test_the_generic_path_weights_equal_the_importance_bounds_own():
-    w = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)), jnp.float32)
-    from vaex.estimators.pathwise import _path_ratio
-
-    generic = _path_ratio("test", lambda w: importance_bound(w) + 0.0, w)
-    np.testing.assert_allclose(generic, _path_ratio("test", importance_bound, w), rtol=1e-4)
+def test_the_importance_bounds_closed_form_equals_the_derivatives_of_any_bound():
+    """DReG's path weights: squared normalised weights for the importance bound, two derivatives for another function."""
+    gradients = [
+        jax.grad(nonlinear(estimators.doubly_reparameterized, 5, bound=bound))(NONLINEAR, jax.random.key(0))
+        for bound in (importance_bound, lambda w: importance_bound(w) + 0.0)
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), *gradients)
 
 
 def test_signal_to_noise_falls_with_k_for_the_plain_encoder_gradient_and_not_for_dreg():

@@ -1,15 +1,16 @@
-"""The evidence lower bound, from raw terms or in one call, and what bends its KL."""
+"""The evidence lower bound, from raw terms or in one call, and modifications of its KL term."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from vaex import distributions, divergences
+from vaex import divergences
+from vaex.distributions import Distribution, Normal
 from vaex.divergences.monte_carlo import check_num_samples, draw
 
 
@@ -39,7 +40,7 @@ def elbo(log_px: jax.Array, kl: jax.Array, *, beta: ArrayLike = 1.0) -> jax.Arra
 
 
 class ElboTerms(NamedTuple):
-    """What ``elbo`` takes: ``log_px`` [b] and ``kl`` [b] in nats, both averaged over the posterior's samples."""
+    """Arguments of ``elbo``: ``log_px`` [b] and ``kl`` [b] in nats, both averaged over the posterior's samples."""
 
     log_px: jax.Array
     kl: jax.Array
@@ -47,11 +48,11 @@ class ElboTerms(NamedTuple):
 
 def estimate_elbo(
     key: jax.Array,
-    encoder: Callable[[Any], Any],
-    decoder: Callable[[jax.Array], Any],
+    encoder: Callable[[jax.Array], Distribution],
+    decoder: Callable[[jax.Array], Distribution],
     x: jax.Array,
     *,
-    prior: Any = None,
+    prior: Distribution | None = None,
     beta: ArrayLike = 1.0,
     num_samples: int = 1,
     kl: Literal["closed_form", "monte_carlo"] = "closed_form",
@@ -89,18 +90,18 @@ def estimate_elbo(
 
 def elbo_terms(
     key: jax.Array,
-    encoder: Callable[[Any], Any],
-    decoder: Callable[[jax.Array], Any],
+    encoder: Callable[[jax.Array], Distribution],
+    decoder: Callable[[jax.Array], Distribution],
     x: jax.Array,
     *,
-    prior: Any = None,
+    prior: Distribution | None = None,
     num_samples: int = 1,
     kl: Literal["closed_form", "monte_carlo"] = "closed_form",
 ) -> ElboTerms:
-    """The two terms of ``estimate_elbo``, for those who weigh, bend or report them: same arguments, same samples.
+    """Return the two terms of ``estimate_elbo``, to weight or to report each by itself: same arguments, same samples.
 
     Returns: ``log_px`` [b] and ``kl`` [b], nats.
-    Raises: ValueError if the shapes disagree or ``kl`` is another word; TypeError where the KL has no closed form.
+    Raises: ValueError if the shapes disagree or for an unknown ``kl``; TypeError where the KL has no closed form.
     Example:
       >>> from vaex.distributions import Bernoulli, Normal
       >>> encoder = lambda x: Normal(jnp.ones((2, 3)), 1.0)
@@ -125,15 +126,15 @@ def elbo_terms(
     return ElboTerms(jnp.mean(log_px, axis=0), divergence)
 
 
-def standard_normal_like(posterior: Any) -> distributions.Normal:
-    """N(0, I) over one latent vector of this posterior."""
+def standard_normal_like(posterior: Distribution) -> Normal:
+    """Return N(0, I) over one latent vector of this posterior."""
     shape = tuple(posterior.event_shape)
     dtype = jax.eval_shape(lambda: posterior.sample(jax.random.key(0))).dtype
-    return distributions.Normal(jnp.zeros(shape, dtype), log_scale=jnp.zeros(shape, dtype), event_ndims=len(shape))
+    return Normal(jnp.zeros(shape, dtype), log_scale=jnp.zeros(shape, dtype), event_ndims=len(shape))
 
 
 def check_per_sample(name: str, log_px: jax.Array, num_samples: int, batch: tuple[int, ...]) -> None:
-    """The decoder's log-likelihoods must be [k, *batch]."""
+    """Raise ValueError unless the decoder's log-likelihoods are [k, *batch]."""
     if log_px.shape != (num_samples, *batch):
         raise ValueError(
             f"{name}: decoder(z).log_prob(x) has shape {log_px.shape}, expected {(num_samples, *batch)}: samples first, then the "
@@ -166,10 +167,10 @@ def free_bits(kl_per_latent: jax.Array, *, minimum: ArrayLike) -> jax.Array:
 
 
 def capacity_penalty(kl: jax.Array, *, capacity: ArrayLike, gamma: ArrayLike) -> jax.Array:
-    r"""Penalty that draws the KL to a target: :math:`\gamma\,|\mathrm{KL} - C|`, in nats.
+    r"""Penalty that pulls the KL towards a target: :math:`\gamma\,|\mathrm{KL} - C|`, in nats.
 
     Args:
-      kl: [...], summed over latent dimensions. Give the batch mean to bind the average, as the paper does.
+      kl: [...], summed over latent dimensions. Give the batch mean to constrain the average, as the paper does.
       capacity: C, in nats.
       gamma: weight.
     Returns: [...].

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from vaex.bounds.evidence import check_per_sample, standard_normal_like
+from vaex.distributions import Distribution
 from vaex.divergences.monte_carlo import check_num_samples, draw
 from vaex.ops.arrays import lift
 
 
 def estimate_log_weights(
     key: jax.Array,
-    encoder: Callable[[Any], Any],
-    decoder: Callable[[jax.Array], Any],
+    encoder: Callable[[jax.Array], Distribution],
+    decoder: Callable[[jax.Array], Distribution],
     x: jax.Array,
     *,
     num_samples: int,
-    prior: Any = None,
+    prior: Distribution | None = None,
 ) -> jax.Array:
     r"""Log weights :math:`\log p(x|z_i) + \log p(z_i) - \log q(z_i|x)` of k samples of the posterior, in nats.
 
@@ -56,7 +57,7 @@ def estimate_log_weights(
 def importance_bound(log_weights: jax.Array) -> jax.Array:
     r"""Importance-weighted bound (IWAE) per example, in nats.
 
-    :math:`\log \frac1k \sum_i w_i` over the first axis; its expectation is the elbo at k = 1, never falls with k and
+    :math:`\log \frac1k \sum_i w_i` over the first axis; its expectation is the ELBO at k = 1, never falls with k and
     tends to log p(x).
 
     Args:
@@ -78,7 +79,7 @@ def mean_importance_bound(log_weights: jax.Array) -> jax.Array:
 
     Args:
       log_weights: [m, k, ...].
-    Returns: [...]; between the elbo (k = 1) and the importance bound of all samples (m = 1), in expectation.
+    Returns: [...]; between the ELBO (k = 1) and the importance bound of all samples (m = 1), in expectation.
     Raises: ValueError if the first two axes are missing or empty.
     Example:
       >>> print(f"{mean_importance_bound(jnp.log(jnp.array([[1.0, 3.0], [2.0, 6.0]]))):.4f}")
@@ -91,11 +92,11 @@ def mean_importance_bound(log_weights: jax.Array) -> jax.Array:
 
 
 def combined_importance_bound(log_weights: jax.Array, *, mix: ArrayLike) -> jax.Array:
-    r"""Combination of the elbo and the importance bound (CIWAE): :math:`\beta\,\mathrm{ELBO} + (1-\beta)\,\mathrm{IWAE}_k`.
+    r"""Combination of the ELBO and the importance bound (CIWAE): :math:`\beta\,\mathrm{ELBO} + (1-\beta)\,\mathrm{IWAE}_k`.
 
     Args:
       log_weights: [k, ...].
-      mix: beta in [0, 1], the elbo's share; may be traced.
+      mix: beta in [0, 1], the share of the ELBO; may be traced.
     Returns: [...], nats.
     Raises: ValueError if there is no sample axis or it is empty.
     Example:
@@ -110,14 +111,14 @@ def combined_importance_bound(log_weights: jax.Array, *, mix: ArrayLike) -> jax.
 
 
 class PartialImportanceBounds(NamedTuple):
-    """``decoder``: the bound that trains the generative network; ``encoder``: the one that trains the inference network."""
+    """Targets of PIWAE: ``decoder`` trains the generative network, ``encoder`` the inference network."""
 
     decoder: jax.Array
     encoder: jax.Array
 
 
 def partial_importance_bounds(log_weights: jax.Array) -> PartialImportanceBounds:
-    """The two targets of PIWAE from one set of samples: IWAE over all m k samples, and MIWAE over m groups of k.
+    """Return the two targets of PIWAE from one set of samples: IWAE over all m k samples, and MIWAE over m groups of k.
 
     Train each network by the gradient of its own target alone; adding the two would mix them.
 
@@ -140,7 +141,7 @@ def partial_importance_bounds(log_weights: jax.Array) -> PartialImportanceBounds
 def renyi_bound(log_weights: jax.Array, *, alpha: ArrayLike) -> jax.Array:
     r"""Variational Renyi bound :math:`\frac1{1-\alpha}\log\frac1k\sum_i w_i^{1-\alpha}`, in nats.
 
-    alpha = 0 is the importance bound, alpha = 1 the elbo (the limit, smooth in alpha), alpha -> -inf the largest log weight.
+    alpha = 0 is the importance bound, alpha = 1 the ELBO (the limit, smooth in alpha), alpha -> -inf the largest log weight.
     It falls as alpha rises: a lower bound on log p(x) for alpha >= 0, an upper bound for alpha < 0 as k grows; from k samples
     the upper one is estimated too low.
 
@@ -165,7 +166,7 @@ def renyi_bound(log_weights: jax.Array, *, alpha: ArrayLike) -> jax.Array:
 
 
 def power_mean(log_weights: jax.Array, power: jax.Array) -> jax.Array:
-    """log of the power mean of the weights over the first axis, (1/s) log mean w^s; the mean log weight at s = 0.
+    """Log of the power mean of the weights over the first axis, (1/s) log mean w^s; the mean log weight at s = 0.
 
     No digit is lost around s = 0, where the textbook form divides a rounding error by s.
     """
@@ -185,7 +186,7 @@ def power_mean(log_weights: jax.Array, power: jax.Array) -> jax.Array:
 
 
 def effective_sample_size(log_weights: jax.Array) -> jax.Array:
-    r"""How many equally weighted samples the weights are worth, between 1 and k.
+    r"""Effective sample size: how many equally weighted samples the weights are worth, between 1 and k.
 
     :math:`(\sum w)^2 / \sum w^2` over the first axis.
 
@@ -221,7 +222,7 @@ def normalized_weights(log_weights: jax.Array) -> jax.Array:
 
 
 def samples_first(name: str, log_weights: jax.Array) -> jax.Array:
-    """The log weights in float32 or wider, as an array that has a sample axis."""
+    """Return the log weights in float32 or wider, as an array that has a sample axis."""
     (log_weights,) = lift(log_weights)
     if log_weights.ndim == 0 or log_weights.shape[0] == 0:
         raise ValueError(

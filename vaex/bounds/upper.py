@@ -43,11 +43,11 @@ def evidence_upper_bound(log_weights: jax.Array, *, samples: Literal["q", "poste
 
     Args:
       log_weights: [k, ...], samples first.
-      samples: where they come from. "posterior": exact draws of p(z|x), say of simulated data or by MCMC; the plain mean,
-        unbiased. "q": draws of q, reweighted by their normalised weights; consistent, but too low on average from few
-        samples (with one sample it is the elbo).
+      samples: the distribution they are drawn from. "posterior": exact draws of p(z|x), say of simulated data or by MCMC;
+        the plain mean, unbiased. "q": draws of q, reweighted by their normalised weights; consistent, but too low on average
+        from few samples (with one sample it is the ELBO).
     Returns: [...].
-    Raises: ValueError if there is no sample axis or it is empty, or ``samples`` is another word.
+    Raises: ValueError if there is no sample axis or it is empty, or for an unknown ``samples``.
     Example:
       >>> weights = jnp.log(jnp.array([1.0, 3.0]))
       >>> print(f"{evidence_upper_bound(weights):.4f} {evidence_upper_bound(weights, samples='posterior'):.4f}")
@@ -72,14 +72,14 @@ def thermodynamic_bound(
     :math:`\log p(x) = \int_0^1 E_{\pi_\beta}[\log w]\,d\beta` with :math:`\pi_\beta \propto q^{1-\beta} p^\beta`; the
     integrand rises, so left sums are lower bounds and right sums upper ones. Each expectation is taken by the weights
     :math:`w^\beta`, normalised over the k samples of q, which is consistent but biased from few samples. The lower sum on
-    (0, 1) is the elbo, the upper one the evidence_upper_bound.
+    (0, 1) is the ELBO, the upper one ``evidence_upper_bound``.
 
     Args:
       log_weights: [k, ...], samples of q first.
       temperatures: [t + 1], rising from 0 to 1.
-      side: which sum.
+      side: the lower or the upper sum.
     Returns: [...].
-    Raises: ValueError if there is no sample axis or it is empty, the temperatures are no such list, or side is another word.
+    Raises: ValueError if there is no sample axis or it is empty, the temperatures do not rise from 0 to 1, or side is unknown.
     Example:
       >>> weights, grid = jnp.log(jnp.array([1.0, 3.0])), np.linspace(0, 1, 101)
       >>> print(*(f"{thermodynamic_bound(weights, temperatures=grid, side=side):.3f}" for side in ("lower", "upper")))

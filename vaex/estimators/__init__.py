@@ -2,22 +2,24 @@
 
 All take ``(key, posterior, log_joint, num_samples)``. The posterior is a pytree of batch shape [b]; ``log_joint`` maps
 z [k, b, *latent] to log p(x, z) [k, b] and closes over the generative network and the data. ``bound`` maps log weights [k, b] to
-[b] (``vaex.bounds``): their mean is the elbo, ``importance_bound`` the IWAE's.
+[b] (``vaex.bounds``): their mean is the ELBO, ``importance_bound`` the bound of the IWAE. The Protocols ``LogJoint`` and ``Bound``
+say so in types.
 
-| function | samples need a path | unbiased | note |
+| function | samples must carry gradients | unbiased | note |
 |---|---|---|---|
 | ``reparameterized`` | yes | yes | |
-| ``sticking_the_landing`` | yes | for the elbo | no variance where the posterior is exact |
+| ``sticking_the_landing`` | yes | for the ELBO | no variance where the posterior is exact |
 | ``doubly_reparameterized`` | yes | yes | encoder's signal does not fade with k |
 | ``score_function`` | no | yes | high variance |
 | ``leave_one_out`` | no | yes | k >= 2 |
 | ``vimco`` | no | yes | k >= 2 |
 | ``straight_through_gumbel`` | no (categorical) | no | lower variance, biased |
 
-``path_log_weights`` gives the log weights under the first three, of samples that one has already; ``gradient_statistics`` measures
+``path_log_weights`` gives the log weights under the first three, of given samples; ``gradient_statistics`` measures
 what the table says, on a model of your own.
 """
 
+from vaex.estimators._log_weights import Bound, LogJoint
 from vaex.estimators.pathwise import (
     doubly_reparameterized,
     path_log_weights,
@@ -29,7 +31,9 @@ from vaex.estimators.score import leave_one_out, score_function, vimco
 from vaex.estimators.statistics import GradientStatistics, gradient_statistics
 
 __all__ = [
+    "Bound",
     "GradientStatistics",
+    "LogJoint",
     "doubly_reparameterized",
     "gradient_statistics",
     "leave_one_out",

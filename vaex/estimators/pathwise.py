@@ -1,4 +1,4 @@
-"""Gradients along the samples' paths: reparameterization and what lowers its variance."""
+"""Gradients along the paths of samples: reparameterization, and estimators that lower its variance."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from vaex.bounds import importance_bound, normalized_weights
-from vaex.distributions import Categorical, RelaxedOneHot
-from vaex.estimators._weights import (
+from vaex.distributions import Categorical, Distribution, RelaxedOneHot
+from vaex.estimators._log_weights import (
     Bound,
     LogJoint,
     average_log_weight,
-    bounded,
-    carried,
-    check,
-    joint,
+    check_num_samples,
+    evaluate_bound,
+    evaluate_log_joint,
+    with_gradient_of,
 )
 
 Estimator = Literal["reparameterized", "sticking_the_landing", "doubly_reparameterized"]
@@ -25,16 +25,16 @@ ESTIMATORS = get_args(Estimator)
 
 
 def reparameterized(
-    key: jax.Array, posterior: Any, log_joint: LogJoint, num_samples: int, *, bound: Bound = average_log_weight
+    key: jax.Array, posterior: Distribution, log_joint: LogJoint, num_samples: int, *, bound: Bound = average_log_weight
 ) -> jax.Array:
-    """A bound with its plain reparameterization gradient: unbiased for every bound.
+    """Bound with its plain reparameterization gradient: unbiased for every bound.
 
     Args:
       key: a key.
       posterior: q(z|x), whose samples carry gradients; batch shape [b].
       log_joint: z [k, b, *latent] -> log p(x, z) [k, b], nats.
       num_samples: k.
-      bound: log weights [k, b] -> [b]; their mean (the elbo) by default.
+      bound: log weights [k, b] -> [b]; their mean (the ELBO) by default.
     Returns: [b], nats; ``jax.grad`` of it is the estimator.
     Raises: ValueError if the shapes disagree.
     Example:
@@ -51,11 +51,11 @@ def reparameterized(
 
 
 def sticking_the_landing(
-    key: jax.Array, posterior: Any, log_joint: LogJoint, num_samples: int, *, bound: Bound = average_log_weight
+    key: jax.Array, posterior: Distribution, log_joint: LogJoint, num_samples: int, *, bound: Bound = average_log_weight
 ) -> jax.Array:
-    """The path derivative alone: the score of q, whose mean is zero under the elbo, is left out.
+    """ELBO with the path derivative alone: the score of q, whose mean is zero, is left out.
 
-    For the elbo it is unbiased and has no variance where the posterior is exact. For bounds of several samples it is
+    For the ELBO it is unbiased and has no variance where the posterior is exact. For bounds of several samples it is
     biased (the score's mean is no longer zero): use ``doubly_reparameterized`` there. Measured on a linear-Gaussian VAE near
     its optimum by ``experiments/estimators.py``, the encoder's mean gradient is off by 2.7 times its size at k = 10, by 25
     times at k = 100; the generative network's is exact.
@@ -78,9 +78,9 @@ def sticking_the_landing(
 
 
 def doubly_reparameterized(
-    key: jax.Array, posterior: Any, log_joint: LogJoint, num_samples: int, *, bound: Bound = importance_bound
+    key: jax.Array, posterior: Distribution, log_joint: LogJoint, num_samples: int, *, bound: Bound = importance_bound
 ) -> jax.Array:
-    r"""The doubly reparameterized gradient (DReG): unbiased, and the encoder's signal does not fade as k grows.
+    r"""Bound with the doubly reparameterized gradient (DReG): unbiased, and the encoder's signal does not fade as k grows.
 
     The score of q is reparameterized a second time, which turns the weight of a sample's path,
     :math:`\partial B/\partial \log w_i`, into
@@ -107,7 +107,7 @@ def doubly_reparameterized(
 
 
 def path_log_weights(
-    posterior: Any,
+    posterior: Distribution,
     log_joint: LogJoint,
     z: Any,
     *,
@@ -116,16 +116,16 @@ def path_log_weights(
 ) -> jax.Array:
     """Log weights of given samples such that the gradient of ``bound`` of them is the estimator.
 
-    For those who look at the weights, or the samples, beside the bound.
+    Use it where the weights or the samples are needed beside the bound.
 
     Args:
       posterior, log_joint: as in ``reparameterized``; the posterior is a pytree.
       z: samples of the posterior that carry its gradients, [k, b, *latent].
-      estimator: which of this module's.
-      bound: [k, b] -> [b], the one whose gradient is meant; what another bound of these weights gives ``log_joint``'s own
-        parameters is its plain gradient, whatever the estimator.
+      estimator: name of the estimator.
+      bound: [k, b] -> [b], the bound whose gradient is estimated. Another bound of these weights gives the parameters of
+        ``log_joint`` its plain gradient, whatever the estimator.
     Returns: [k, b], nats.
-    Raises: ValueError if the shapes disagree or no estimator has this name.
+    Raises: ValueError if the shapes disagree, or for an unknown estimator.
     Example:
       >>> from vaex.distributions import Normal
       >>> q = Normal(jnp.zeros(1), 1.0)
@@ -133,7 +133,7 @@ def path_log_weights(
       >>> print(path_log_weights(q, q.log_prob, z, estimator="doubly_reparameterized"))
       [0. 0. 0. 0.]
 
-    References: as of the estimators.
+    References: those of the estimators.
     """
     if estimator not in ESTIMATORS:
         raise ValueError(f"path_log_weights: estimator is {estimator!r}, expected one of {', '.join(ESTIMATORS)}")
@@ -142,19 +142,19 @@ def path_log_weights(
         # the weights are needed before the pass that carries gradients; XLA merges the two passes, which are the same
         still = jax.lax.stop_gradient(z)
         log_q = fixed.log_prob(still)
-        log_weights = jax.lax.stop_gradient(joint(estimator, log_joint, still, log_q) - log_q)
+        log_weights = jax.lax.stop_gradient(evaluate_log_joint(estimator, log_joint, still, log_q) - log_q)
         ratio = _path_ratio(estimator, bound, log_weights)
         z = jax.tree.map(lambda leaf: _scale_gradient(leaf, ratio), z)
     log_q = fixed.log_prob(z)
-    return joint(estimator, log_joint, z, log_q) - log_q
+    return evaluate_log_joint(estimator, log_joint, z, log_q) - log_q
 
 
 def _estimate(
-    name: Estimator, key: jax.Array, posterior: Any, log_joint: LogJoint, num_samples: int, bound: Bound
+    name: Estimator, key: jax.Array, posterior: Distribution, log_joint: LogJoint, num_samples: int, bound: Bound
 ) -> jax.Array:
-    check(name, num_samples)
+    check_num_samples(name, num_samples)
     z = posterior.sample(key, (num_samples,))
-    return bounded(name, bound, path_log_weights(posterior, log_joint, z, estimator=name, bound=bound))
+    return evaluate_bound(name, bound, path_log_weights(posterior, log_joint, z, estimator=name, bound=bound))
 
 
 def _path_ratio(name: str, bound: Bound, log_weights: jax.Array) -> jax.Array:
@@ -163,7 +163,7 @@ def _path_ratio(name: str, bound: Bound, log_weights: jax.Array) -> jax.Array:
         return normalized_weights(log_weights)
 
     def slope(weights: jax.Array) -> jax.Array:
-        return jax.grad(lambda w: jnp.sum(bounded(name, bound, w)))(weights)
+        return jax.grad(lambda w: jnp.sum(evaluate_bound(name, bound, w)))(weights)
 
     def curvature(index: jax.Array) -> jax.Array:
         direction = jnp.zeros_like(log_weights).at[index].set(1.0)
@@ -201,7 +201,7 @@ def straight_through_gumbel(
     temperature: ArrayLike,
     bound: Bound = average_log_weight,
 ) -> jax.Array:
-    """A categorical posterior's bound: one-hot samples forward, the gradient of the relaxed ones backward. Biased.
+    """Bound of a categorical posterior: one-hot samples forward, the gradient of relaxed samples backward. Biased.
 
     The value is that of exact samples of the posterior. The bias falls with the temperature while the variance rises:
     measured by ``experiments/estimators.py`` on a small discrete VAE, the mean gradient is off by 10% of its size at
@@ -213,7 +213,7 @@ def straight_through_gumbel(
       log_joint: one-hot z [k, b, *event, classes], floats -> log p(x, z) [k, b], nats; it must be differentiable in z.
       num_samples: k.
       temperature: of the relaxation, above 0; may be traced.
-      bound: log weights [k, b] -> [b]; their mean (the elbo) by default.
+      bound: log weights [k, b] -> [b]; their mean (the ELBO) by default.
     Returns: [b], nats; ``jax.grad`` of it is the estimator.
     Raises: ValueError if the shapes disagree; TypeError for another posterior.
     Example:
@@ -227,17 +227,18 @@ def straight_through_gumbel(
     References: Jang, Gu & Poole 2017, section 2.2.
     """
     name = "straight_through_gumbel"
-    check(name, num_samples)
+    check_num_samples(name, num_samples)
     if not isinstance(posterior, Categorical):
         raise TypeError(
-            f"{name}: posterior is a {type(posterior).__name__}, expected a Categorical; others have a path already"
+            f"{name}: posterior is a {type(posterior).__name__}, expected a Categorical; "
+            "use reparameterized for a posterior whose samples carry gradients"
         )
     ndims = posterior.event_ndims + 1
     relaxed = RelaxedOneHot(posterior.logits, jnp.asarray(temperature, jnp.result_type(posterior.logits)), ndims)
     soft = relaxed.sample(key, (num_samples,))
     hard = jax.nn.one_hot(jnp.argmax(soft, axis=-1), soft.shape[-1], dtype=soft.dtype)
-    z = carried(hard, soft)
+    z = with_gradient_of(hard, soft)
     probabilities = posterior.log_probabilities
     impossible = jnp.isneginf(probabilities)
     log_q = jnp.sum(z * jnp.where(impossible, 0.0, probabilities), axis=tuple(range(-ndims, 0)))
-    return bounded(name, bound, joint(name, log_joint, z, log_q) - log_q)
+    return evaluate_bound(name, bound, evaluate_log_joint(name, log_joint, z, log_q) - log_q)

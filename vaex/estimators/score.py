@@ -1,27 +1,34 @@
-"""Score-function gradients, for posteriors without a path (discrete ones above all), and their control variates."""
+"""Score-function gradients, for posteriors whose samples carry no gradients (discrete ones above all), and their baselines."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from vaex.bounds import importance_bound
-from vaex.estimators._weights import Bound, LogJoint, average_log_weight, bounded, carried, check, joint
+from vaex.distributions import Distribution
+from vaex.estimators._log_weights import (
+    Bound,
+    LogJoint,
+    average_log_weight,
+    check_num_samples,
+    evaluate_bound,
+    evaluate_log_joint,
+    with_gradient_of,
+)
 
 
 def score_function(
     key: jax.Array,
-    posterior: Any,
+    posterior: Distribution,
     log_joint: LogJoint,
     num_samples: int,
     *,
     bound: Bound = average_log_weight,
     baseline: ArrayLike = 0.0,
 ) -> jax.Array:
-    r"""A bound with its score-function gradient (REINFORCE): unbiased for any posterior, of high variance.
+    r"""Bound with its score-function gradient (REINFORCE): unbiased for any posterior, of high variance.
 
     :math:`\nabla B + (B - c)\,\nabla\sum_i \log q(z_i)`, the samples held fixed.
 
@@ -30,7 +37,7 @@ def score_function(
       posterior: q(z|x), discrete or not; batch shape [b].
       log_joint: z [k, b, *latent] -> log p(x, z) [k, b], nats.
       num_samples: k.
-      bound: log weights [k, b] -> [b]; their mean (the elbo) by default.
+      bound: log weights [k, b] -> [b]; their mean (the ELBO) by default.
       baseline: c, a scalar or [b], such as a running mean of the bound; it must not depend on the samples.
     Returns: [b], nats; ``jax.grad`` of it is the estimator.
     Raises: ValueError if the shapes disagree.
@@ -44,16 +51,16 @@ def score_function(
 
     References: Williams 1992; Mnih & Gregor 2014, eq. 5.
     """
-    check("score_function", num_samples)
+    check_num_samples("score_function", num_samples)
     log_q, _, value = _sampled("score_function", key, posterior, log_joint, num_samples, bound)
     signal = jnp.broadcast_to(value - jnp.asarray(baseline, value.dtype), value.shape)
     return _surrogate(value, signal, log_q)
 
 
 def leave_one_out(
-    key: jax.Array, posterior: Any, log_joint: LogJoint, num_samples: int, *, bound: Bound = average_log_weight
+    key: jax.Array, posterior: Distribution, log_joint: LogJoint, num_samples: int, *, bound: Bound = average_log_weight
 ) -> jax.Array:
-    r"""Score-function gradient whose baseline for a sample is the bound of the others: unbiased.
+    r"""Bound with a score-function gradient whose baseline for a sample is the bound of the others: unbiased.
 
     :math:`\nabla B + \sum_i (B - B_{-i})\,\nabla\log q(z_i)`, where :math:`B_{-i}` is the bound of the k - 1 other log weights.
 
@@ -75,9 +82,9 @@ def leave_one_out(
 
 
 def vimco(
-    key: jax.Array, posterior: Any, log_joint: LogJoint, num_samples: int, *, bound: Bound = importance_bound
+    key: jax.Array, posterior: Distribution, log_joint: LogJoint, num_samples: int, *, bound: Bound = importance_bound
 ) -> jax.Array:
-    r"""Score-function gradient of a multi-sample bound with VIMCO's baselines: unbiased.
+    r"""Multi-sample bound with the score-function gradient and VIMCO's baselines: unbiased.
 
     The baseline of sample i is the bound with its log weight replaced by the mean of the others' (the geometric mean of
     their weights).
@@ -101,9 +108,9 @@ def vimco(
 
 
 def _with_baselines(
-    name: str, key: jax.Array, posterior: Any, log_joint: LogJoint, num_samples: int, bound: Bound
+    name: str, key: jax.Array, posterior: Distribution, log_joint: LogJoint, num_samples: int, bound: Bound
 ) -> jax.Array:
-    check(name, num_samples, at_least=2)
+    check_num_samples(name, num_samples, at_least=2)
     log_q, log_weights, value = _sampled(name, key, posterior, log_joint, num_samples, bound)
     fixed = jax.lax.stop_gradient(log_weights)
     indices = jnp.arange(num_samples)
@@ -111,21 +118,21 @@ def _with_baselines(
     def baseline(index: jax.Array) -> jax.Array:
         others = fixed[(index + 1 + indices[:-1]) % num_samples]  # [k - 1, ...]
         if name == "leave_one_out":
-            return bounded(name, bound, others)
-        return bounded(name, bound, jnp.concatenate([others, jnp.mean(others, axis=0, keepdims=True)]))
+            return evaluate_bound(name, bound, others)
+        return evaluate_bound(name, bound, jnp.concatenate([others, jnp.mean(others, axis=0, keepdims=True)]))
 
     signal = value - jax.lax.map(baseline, indices)  # [k, b]
     return _surrogate(value, signal, log_q)
 
 
-def _sampled(name: str, key: jax.Array, posterior: Any, log_joint: LogJoint, num_samples: int, bound: Bound):
-    """log q and the log weights of fixed samples, with gradients, and the bound."""
+def _sampled(name: str, key: jax.Array, posterior: Distribution, log_joint: LogJoint, num_samples: int, bound: Bound):
+    """Return log q and the log weights of fixed samples, with gradients, and the bound."""
     z = jax.lax.stop_gradient(posterior.sample(key, (num_samples,)))
     log_q = posterior.log_prob(z)
-    log_weights = joint(name, log_joint, z, log_q) - log_q
-    return log_q, log_weights, bounded(name, bound, log_weights)
+    log_weights = evaluate_log_joint(name, log_joint, z, log_q) - log_q
+    return log_q, log_weights, evaluate_bound(name, bound, log_weights)
 
 
 def _surrogate(value: jax.Array, signal: jax.Array, log_q: jax.Array) -> jax.Array:
-    """The bound, with its own gradient and that of the samples' law: ``signal`` [b] or [k, b] times the scores."""
-    return carried(value, value + jnp.sum(jax.lax.stop_gradient(signal) * log_q, axis=0))
+    """Add to the bound's gradient that of the sampling distribution: ``signal`` [b] or [k, b] times the scores."""
+    return with_gradient_of(value, value + jnp.sum(jax.lax.stop_gradient(signal) * log_q, axis=0))

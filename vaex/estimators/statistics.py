@@ -1,12 +1,15 @@
-"""Bias, variance and signal-to-noise of a gradient estimator, measured."""
+"""Measured bias, variance and signal-to-noise ratio of a gradient estimator."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+
+# A pytree of floating arrays, of the structure of the differentiated parameters.
+Gradient: TypeAlias = Any
 
 
 class GradientStatistics(NamedTuple):
@@ -17,10 +20,10 @@ class GradientStatistics(NamedTuple):
     draws it cannot fall much under its ``noise_floor`` of sqrt(2 / (pi n)). ``total_variance``: summed over the coordinates.
     """
 
-    mean: Any
-    variance: Any
-    standard_error: Any
-    bias: Any
+    mean: Gradient
+    variance: Gradient
+    standard_error: Gradient
+    bias: Gradient
     signal_to_noise: jax.Array
     noise_floor: jax.Array
     total_variance: jax.Array
@@ -28,16 +31,16 @@ class GradientStatistics(NamedTuple):
 
 def gradient_statistics(
     key: jax.Array,
-    gradient: Callable[[jax.Array], Any],
+    gradient: Callable[[jax.Array], Gradient],
     num_draws: int,
     *,
-    exact: Any = None,
+    exact: Gradient | None = None,
     draws_per_chunk: int = 64,
 ) -> GradientStatistics:
     """Measure a gradient estimator on a given model, in constant memory.
 
     Args:
-      key: a key; every draw has its own.
+      key: a key; each draw folds its number into it.
       gradient: key -> a gradient, a pytree of floating arrays; such as ``lambda key: jax.grad(loss)(params, key)``.
       num_draws: how many independent gradients, at least 2.
       exact: the true gradient, of the same structure, to measure the bias against.
@@ -46,8 +49,8 @@ def gradient_statistics(
     Raises: ValueError if there are fewer than two draws, or ``exact`` has another structure or shapes.
     Example:
       >>> noisy = lambda key: 2.0 + jax.random.normal(key, (3,))
-      >>> found = gradient_statistics(jax.random.key(0), noisy, 10_000, exact=jnp.full(3, 2.0))
-      >>> print(bool(jnp.all(jnp.abs(found.bias) < 4 * found.standard_error)), f"{found.signal_to_noise:.1f}")
+      >>> statistics = gradient_statistics(jax.random.key(0), noisy, 10_000, exact=jnp.full(3, 2.0))
+      >>> print(bool(jnp.all(jnp.abs(statistics.bias) < 4 * statistics.standard_error)), f"{statistics.signal_to_noise:.1f}")
       True 2.0
 
     References: Rainforth et al. 2018, eq. 4 (signal-to-noise).
@@ -62,17 +65,19 @@ def gradient_statistics(
     size = min(draws_per_chunk, num_draws)
     chunks = -(-num_draws // size)
 
-    def chunk(carry: tuple[jax.Array, Any, Any], index: jax.Array) -> tuple[tuple[jax.Array, Any, Any], None]:
+    def chunk(
+        carry: tuple[jax.Array, Gradient, Gradient], index: jax.Array
+    ) -> tuple[tuple[jax.Array, Gradient, Gradient], None]:
         """Chan's update of count, mean and sum of squared deviations by a chunk of draws."""
         count, mean, squares = carry
         numbers = index * size + jnp.arange(size)
         draws = jax.vmap(lambda number: gradient(jax.random.fold_in(key, number)))(numbers)
-        wanted = numbers < num_draws
-        added = jnp.sum(wanted)
+        counted = numbers < num_draws
+        added = jnp.sum(counted)
 
         def merge(m: jax.Array, s: jax.Array, g: jax.Array) -> tuple[jax.Array, jax.Array]:
             g = g.astype(m.dtype)
-            keep = wanted.reshape(-1, *(1,) * (g.ndim - 1))
+            keep = counted.reshape(-1, *(1,) * (g.ndim - 1))
             middle = jnp.sum(jnp.where(keep, g, 0), axis=0) / added
             within = jnp.sum(jnp.where(keep, jnp.square(g - middle), 0), axis=0)
             shift = middle - m
@@ -104,7 +109,7 @@ def gradient_statistics(
     return GradientStatistics(mean, variance, error, bias, jnp.mean(ratio), floor, jnp.sum(flat_variance))
 
 
-def _check_exact(exact: Any, shapes: Any) -> None:
+def _check_exact(exact: Gradient, shapes: Gradient) -> None:
     given = jax.tree.map(jnp.shape, exact)
     expected = jax.tree.map(lambda leaf: leaf.shape, shapes)
     if given != expected:

@@ -1,73 +1,51 @@
-"""What the flows share: checks in words, dtypes, amortised parameters, bounded log-scales."""
+"""What the flows share: checks of shapes, dtypes, amortised parameters, bounded log-scales."""
 
 from __future__ import annotations
 
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vaex.flows.protocol import Flow, Params
 from vaex.ops.arrays import broadcastable, lift, narrow
 
 _LARGEST_LOG_SCALE = 7.0
 
 
-class Flow:
-    """An invertible map of the last axis of ``z [..., dimension]``; a frozen dataclass of static numbers, hashable by value.
+class BaseFlow:
+    """A flow that checks shapes and lifts dtypes; a frozen dataclass of static numbers.
 
     A subclass gives ``init``, ``_forward`` and ``_inverse``; the latter two see checked arrays in one dtype of at least 32
-    bits. Leaves of the parameters may carry leading axes that broadcast to the batch axes of z: one map per example.
+    bits.
     """
 
     dimension: int
     context_dim: int = 0
 
-    def init(self, key: jax.Array) -> Any:
-        """Parameters near the identity, a pytree of arrays."""
+    def init(self, key: jax.Array) -> Params:
+        """Parameters near the identity."""
         raise NotImplementedError
 
-    def _forward(self, params: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _forward(self, params: Params, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         raise NotImplementedError
 
-    def _inverse(self, params: Any, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _inverse(self, params: Params, value: jax.Array) -> tuple[jax.Array, jax.Array]:
         raise NotImplementedError
 
-    def forward(self, params: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """z -> value.
-
-        Args:
-          params: as from ``init``; leaves may have leading axes that broadcast to the batch axes of z.
-          z: [..., dimension].
-        Returns: value [..., dimension], in the common dtype of z and the parameters; log|det dvalue/dz| [...], float32 or
-          wider.
-        Raises: ValueError if the shapes disagree.
-        """
+    def forward(self, params: Params, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Map z [..., dimension] to a value; see ``Flow.forward``."""
         return self._apply("forward", self._forward, params, z)
 
-    def inverse(self, params: Any, value: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """value -> z.
-
-        Args:
-          params: as for ``forward``.
-          value: [..., dimension].
-        Returns: z [..., dimension]; log|det dz/dvalue| [...], float32 or wider.
-        Raises: ValueError if the shapes disagree.
-        """
+    def inverse(self, params: Params, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Map a value [..., dimension] back to z; see ``Flow.inverse``."""
         return self._apply("inverse", self._inverse, params, value)
 
-    def with_context(self, params: Any, context: jax.Array) -> Any:
-        """Parameters that carry ``context`` [..., context_dim], an input of the networks beside z.
-
-        Args:
-          params: as from ``init``.
-          context: [..., context_dim]; its leading axes broadcast to the batch axes of z.
-        Returns: parameters for ``forward`` and ``inverse``.
-        Raises: ValueError if the flow takes no context or the context has another width.
-        """
+    def with_context(self, params: Params, context: jax.Array) -> Params:
+        """Add ``context`` [..., context_dim] to the parameters; see ``Flow.with_context``."""
         if self.context_dim == 0:
             raise ValueError(
                 f"{type(self).__name__}.with_context: context_dim is 0; construct the flow with context_dim"
@@ -79,7 +57,13 @@ class Flow:
             )
         return {**params, "context": context}
 
-    def _apply(self, direction: str, move: Callable[..., Any], params: Any, z: Any) -> tuple[jax.Array, jax.Array]:
+    def _apply(
+        self,
+        direction: str,
+        move: Callable[[Params, jax.Array], tuple[jax.Array, jax.Array]],
+        params: Params,
+        z: jax.Array,
+    ) -> tuple[jax.Array, jax.Array]:
         name, shape = f"{type(self).__name__}.{direction}", np.shape(z)
         if not shape or shape[-1] != self.dimension:
             argument = "z" if direction == "forward" else "value"
@@ -92,7 +76,7 @@ class Flow:
         value, log_det = move(jax.tree.unflatten(structure, lifted_leaves), lifted)
         return narrow(value, z, *leaves), jnp.broadcast_to(log_det, shape[:-1])
 
-    def _check(self, name: str, params: Any, batch: tuple[int, ...]) -> None:
+    def _check(self, name: str, params: Params, batch: tuple[int, ...]) -> None:
         expected = param_shapes(self)
         if self.context_dim:
             if not isinstance(params, dict) or "context" not in params:
@@ -105,27 +89,27 @@ class Flow:
                 f"{name}: params have structure {jax.tree.structure(params)}, expected {jax.tree.structure(expected)}; "
                 "make them with init or params_from_vector"
             )
-        wanted = jax.tree_util.tree_leaves_with_path(expected)
-        for (path, struct), leaf in zip(wanted, jax.tree.leaves(params), strict=True):
-            shape, own = np.shape(leaf), struct.shape
-            split = len(shape) - len(own)
+        structs = jax.tree_util.tree_leaves_with_path(expected)
+        for (path, struct), leaf in zip(structs, jax.tree.leaves(params), strict=True):
+            shape = np.shape(leaf)
+            split = len(shape) - len(struct.shape)
             lead = shape[: max(split, 0)]
-            fits = split >= 0 and shape[split:] == own and broadcastable(lead, batch)
+            fits = split >= 0 and shape[split:] == struct.shape and broadcastable(lead, batch)
             if not fits or np.broadcast_shapes(lead, batch) != batch:
                 raise ValueError(
-                    f"{name}: params{jax.tree_util.keystr(path)} has shape {shape}, expected {own} behind leading axes that "
-                    f"broadcast to the batch axes {batch}; give one set of parameters, or one for each example"
+                    f"{name}: params{jax.tree_util.keystr(path)} has shape {shape}, expected {struct.shape} behind leading "
+                    f"axes that broadcast to the batch axes {batch}; give one set of parameters, or one for each example"
                 )
 
 
 @functools.cache
-def param_shapes(flow: Flow) -> Any:
-    """The parameters' shapes, as ShapeDtypeStructs."""
+def param_shapes(flow: Flow) -> Params:
+    """Shapes of a flow's parameters, as ShapeDtypeStructs."""
     return jax.eval_shape(flow.init, jax.random.key(0))
 
 
 def params_size(flow: Flow) -> int:
-    """How many numbers make one set of parameters: the width of an encoder's output that parameterises the flow.
+    """Return how many numbers make one set of parameters: the width of an encoder's output that parameterises the flow.
 
     Args:
       flow: any flow.
@@ -138,8 +122,8 @@ def params_size(flow: Flow) -> int:
     return sum(math.prod(struct.shape) for struct in jax.tree.leaves(param_shapes(flow)))
 
 
-def params_from_vector(flow: Flow, vector: jax.Array) -> Any:
-    """Parameters out of one flat axis, such as an encoder's output: one map per example.
+def params_from_vector(flow: Flow, vector: jax.Array) -> Params:
+    """Split one flat axis, such as an encoder's output, into parameters: one map per example.
 
     Around zero the output is not a good start (a planar flow's gradients vanish there), so add learned parameters:
     ``jax.tree.map(jnp.add, params, params_from_vector(flow, vector))``.
@@ -172,18 +156,18 @@ def params_from_vector(flow: Flow, vector: jax.Array) -> Any:
 
 
 def bounded(log_scale: jax.Array) -> jax.Array:
-    """The log-scale squeezed smoothly into (-7, 7): scales between 1e-3 and 1e3, the identity around 0."""
+    """Squeeze a log-scale smoothly into (-7, 7): scales between 1e-3 and 1e3, the identity around 0."""
     return _LARGEST_LOG_SCALE * jnp.tanh(log_scale / _LARGEST_LOG_SCALE)
 
 
-def check_int(name: str, field: str, value: Any, least: int) -> None:
-    """A static size must be an int of at least ``least``."""
+def check_int(name: str, field: str, value: object, least: int) -> None:
+    """Raise ValueError unless a static size is an int of at least ``least``."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ValueError(f"{name}: {field} is {value!r}, expected an int of at least {least}; it fixes a shape")
 
 
-def check_hidden(name: str, hidden: Any, least: int = 1) -> None:
-    """Hidden widths must be a tuple of ints of at least ``least``."""
+def check_hidden(name: str, hidden: object, least: int = 1) -> None:
+    """Raise ValueError unless hidden widths are a tuple of ints of at least ``least``."""
     if not isinstance(hidden, tuple):
         raise ValueError(f"{name}: hidden is {hidden!r}, expected a tuple of widths; write (64,) for one layer of 64")
     for width in hidden:

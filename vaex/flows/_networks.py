@@ -5,16 +5,19 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vaex.flows.protocol import Params
+
+Layer = dict[str, jax.Array]  # kernel [in, out], bias [out], and context_kernel [c, out] in the first layer of some
+
 _LAST_LAYER = 0.01  # the share of its usual scale with which the last layer starts: near the identity, yet not at it
 
 
-def init_layers(key: jax.Array, sizes: tuple[int, ...], context_dim: int = 0) -> tuple[dict[str, jax.Array], ...]:
+def init_layers(key: jax.Array, sizes: tuple[int, ...], context_dim: int = 0) -> tuple[Layer, ...]:
     """Layers between the sizes, kernels [in, out] of variance 2 / in; the first also takes the context."""
     keys = jax.random.split(key, len(sizes))
     layers = []
@@ -29,7 +32,7 @@ def init_layers(key: jax.Array, sizes: tuple[int, ...], context_dim: int = 0) ->
 
 
 def apply_layers(
-    params: Any,
+    params: Params,
     x: jax.Array,
     activation: Callable[[jax.Array], jax.Array],
     masks: tuple[np.ndarray, ...] | None = None,

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from vaex.flows._base import Flow, bounded, check_hidden, check_int
-from vaex.flows._networks import apply_layers, init_layers, made_masks
+from vaex.flows._base import BaseFlow, bounded, check_hidden, check_int
+from vaex.flows._networks import Layer, apply_layers, init_layers, made_masks
+from vaex.flows.protocol import Params
 
 
 @dataclasses.dataclass(frozen=True)
-class _Autoregressive(Flow):
+class _Autoregressive(BaseFlow):
     dimension: int
     hidden: tuple[int, ...] = (64,)
     context_dim: int = 0
@@ -26,12 +26,12 @@ class _Autoregressive(Flow):
         # narrower, and some output would miss an input before it
         check_hidden(name, self.hidden, max(1, self.dimension - (0 if self.context_dim else 1)))
 
-    def init(self, key: jax.Array) -> dict[str, Any]:
+    def init(self, key: jax.Array) -> dict[str, tuple[Layer, ...]]:
         """A network whose last layer is small; with ``context_dim``, add the context by ``with_context``."""
         return {"network": init_layers(key, (self.dimension, *self.hidden, 2 * self.dimension), self.context_dim)}
 
-    def shift_and_log_scale(self, params: Any, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """What the network says of each coordinate, from the earlier coordinates of x (and the context).
+    def shift_and_log_scale(self, params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Shift and log-scale of each coordinate, as the network computes them from the earlier coordinates and the context.
 
         Args:
           params: as from ``init``, with the context where the flow takes one.
@@ -44,11 +44,11 @@ class _Autoregressive(Flow):
         return shift, bounded(log_scale)
 
     def _in_sequence(
-        self, params: Any, given: jax.Array, move: Callable[..., jax.Array]
+        self, params: Params, given: jax.Array, move: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
     ) -> tuple[jax.Array, jax.Array]:
-        """The x with x = move(given, shift(x), log_scale(x)): pass i settles coordinate i; and the sum of its log-scales."""
+        """Solve x = move(given, shift(x), log_scale(x)), where pass i settles coordinate i; also return the sum of log-scales."""
 
-        def settle(carry: Any, _: None) -> tuple[Any, None]:
+        def settle(carry: tuple[jax.Array, jax.Array], _: None) -> tuple[tuple[jax.Array, jax.Array], None]:
             shift, log_scale = self.shift_and_log_scale(params, carry[0])
             return (move(given, shift, log_scale), log_scale), None
 
@@ -81,11 +81,11 @@ class InverseAutoregressive(_Autoregressive):
     References: Kingma et al. 2016, eqs. 8-10; Germain et al. 2015, eqs. 8, 12 and 13 for the masks.
     """
 
-    def _forward(self, params: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _forward(self, params: Params, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         shift, log_scale = self.shift_and_log_scale(params, z)
         return z * jnp.exp(log_scale) + shift, jnp.sum(log_scale, axis=-1)
 
-    def _inverse(self, params: Any, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _inverse(self, params: Params, value: jax.Array) -> tuple[jax.Array, jax.Array]:
         z, log_det = self._in_sequence(params, value, lambda x, shift, log_scale: (x - shift) * jnp.exp(-log_scale))
         return z, -log_det
 
@@ -95,7 +95,7 @@ class MaskedAutoregressive(_Autoregressive):
     r"""MAF: :math:`x_i = z_i e^{s_i(x_{<i})} + m_i(x_{<i})`. Densities take one pass, sampling d in sequence.
 
     For priors and density estimation: ``Transformed.log_prob`` runs the network once. It has the parameters of
-    ``InverseAutoregressive`` and is its inverse with s and m taken of the other side.
+    ``InverseAutoregressive`` and is its inverse where s and m are functions of the value instead of z.
 
     Parameters: ``network``, the layers of a masked network; ``context`` [..., c] where ``context_dim`` is c > 0.
 
@@ -113,9 +113,9 @@ class MaskedAutoregressive(_Autoregressive):
     References: Papamakarios, Pavlakou & Murray 2017, eqs. 2-5.
     """
 
-    def _forward(self, params: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _forward(self, params: Params, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         return self._in_sequence(params, z, lambda z, shift, log_scale: z * jnp.exp(log_scale) + shift)
 
-    def _inverse(self, params: Any, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _inverse(self, params: Params, value: jax.Array) -> tuple[jax.Array, jax.Array]:
         shift, log_scale = self.shift_and_log_scale(params, value)
         return (value - shift) * jnp.exp(-log_scale), -jnp.sum(log_scale, axis=-1)

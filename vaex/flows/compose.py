@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.flows._base import Flow, check_int
+from vaex.flows._base import BaseFlow, check_int
+from vaex.flows.protocol import Flow, Params
 
 
 @dataclasses.dataclass(frozen=True)
-class Permutation(Flow):
+class Permutation(BaseFlow):
     """Reorder the coordinates: ``f(z)[..., i] = z[..., order[i]]``. It has no parameters.
 
     Args:
@@ -34,22 +34,22 @@ class Permutation(Flow):
 
     @property
     def dimension(self) -> int:  # type: ignore[override]
-        """d."""
+        """Length of ``order``."""
         return len(self.order)
 
     def init(self, key: jax.Array) -> tuple[()]:
-        """Nothing is learned."""
+        """No parameters."""
         return ()
 
-    def _forward(self, params: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _forward(self, params: Params, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         return z[..., np.array(self.order)], jnp.zeros((), z.dtype)
 
-    def _inverse(self, params: Any, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _inverse(self, params: Params, value: jax.Array) -> tuple[jax.Array, jax.Array]:
         return value[..., np.argsort(self.order)], jnp.zeros((), value.dtype)
 
 
 def reverse(dimension: int) -> Permutation:
-    """The permutation that turns the order of the coordinates around; to put between autoregressive or coupling layers.
+    """Return the permutation that reverses the coordinates, to put between autoregressive or coupling layers.
 
     Args:
       dimension: d.
@@ -66,7 +66,7 @@ def reverse(dimension: int) -> Permutation:
 
 
 @dataclasses.dataclass(frozen=True)
-class Chain(Flow):
+class Chain(BaseFlow):
     """Flows one after another, the first applied first; made by ``chain``. Its parameters are a tuple of theirs.
 
     Args:
@@ -97,21 +97,21 @@ class Chain(Flow):
 
     @property
     def dimension(self) -> int:  # type: ignore[override]
-        """That of its flows."""
+        """Dimension that its flows share."""
         return self.flows[0].dimension
 
     @property
     def context_dim(self) -> int:  # type: ignore[override]
-        """The width of the context that its flows share, or 0."""
+        """Width of the context that its flows share, or 0."""
         return max(flow.context_dim for flow in self.flows)
 
-    def init(self, key: jax.Array) -> tuple[Any, ...]:
-        """One set of parameters for each flow, from keys of their own."""
+    def init(self, key: jax.Array) -> tuple[Params, ...]:
+        """Parameters of each flow, from a key for each."""
         keys = jax.random.split(key, len(self.flows))
         return tuple(flow.init(k) for flow, k in zip(self.flows, keys, strict=True))
 
-    def with_context(self, params: Any, context: jax.Array) -> tuple[Any, ...]:
-        """The context [..., context_dim] in the parameters of each flow that takes one.
+    def with_context(self, params: Params, context: jax.Array) -> tuple[Params, ...]:
+        """Add the context [..., context_dim] to the parameters of each flow that takes one.
 
         Args:
           params: as from ``init``.
@@ -125,22 +125,22 @@ class Chain(Flow):
         pairs = zip(self.flows, params, strict=True)
         return tuple(flow.with_context(p, context) if flow.context_dim else p for flow, p in pairs)
 
-    def _forward(self, params: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _forward(self, params: Params, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         total = jnp.zeros((), z.dtype)
         for flow, p in zip(self.flows, params, strict=True):
             z, log_det = flow.forward(p, z)
             total = total + log_det
         return z, total
 
-    def _inverse(self, params: Any, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _inverse(self, params: Params, value: jax.Array) -> tuple[jax.Array, jax.Array]:
         total = jnp.zeros((), value.dtype)
         for flow, p in zip(self.flows[::-1], params[::-1], strict=True):
             value, log_det = flow.inverse(p, value)
             total = total + log_det
         return value, total
 
-    def _check(self, name: str, params: Any, batch: tuple[int, ...]) -> None:
-        """Each flow checks its own parameters when its turn comes."""
+    def _check(self, name: str, params: Params, batch: tuple[int, ...]) -> None:
+        """Check the tuple alone: each flow checks its own parameters."""
         if not isinstance(params, tuple) or len(params) != len(self.flows):
             got = f"a tuple of {len(params)}" if isinstance(params, tuple) else type(params).__name__
             raise ValueError(
@@ -149,7 +149,7 @@ class Chain(Flow):
 
 
 def chain(*flows: Flow) -> Chain:
-    """The flows one after another, the first applied first.
+    """Compose flows, the first applied first.
 
     Args:
       flows: flows of one dimension; those that take a context share it.

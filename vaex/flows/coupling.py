@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from vaex.flows._base import Flow, bounded, check_hidden, check_int
-from vaex.flows._networks import apply_layers, init_layers
+from vaex.flows._base import BaseFlow, bounded, check_hidden, check_int
+from vaex.flows._networks import Layer, apply_layers, init_layers
+from vaex.flows.protocol import Params
 from vaex.flows.spline import SMALLEST_BIN, rational_quadratic_spline
 
 
-class _Coupling(Flow):
+class _Coupling(BaseFlow):
     dimension: int
     hidden: tuple[int, ...]
     flip: bool
@@ -33,20 +33,20 @@ class _Coupling(Flow):
         """x [..., n] under settings [..., n, outputs], and the log-derivatives [..., n]."""
         raise NotImplementedError
 
-    def init(self, key: jax.Array) -> dict[str, Any]:
+    def init(self, key: jax.Array) -> dict[str, tuple[Layer, ...]]:
         """A network whose last layer is small; with ``context_dim``, add the context by ``with_context``."""
         kept = (self.dimension + 1) // 2
         kept = self.dimension - kept if self.flip else kept
         sizes = (kept, *self.hidden, (self.dimension - kept) * self._num_outputs)
         return {"network": init_layers(key, sizes, self.context_dim)}
 
-    def _forward(self, params: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _forward(self, params: Params, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         return self._couple(params, z, inverse=False)
 
-    def _inverse(self, params: Any, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _inverse(self, params: Params, value: jax.Array) -> tuple[jax.Array, jax.Array]:
         return self._couple(params, value, inverse=True)
 
-    def _couple(self, params: Any, x: jax.Array, *, inverse: bool) -> tuple[jax.Array, jax.Array]:
+    def _couple(self, params: Params, x: jax.Array, *, inverse: bool) -> tuple[jax.Array, jax.Array]:
         halves = jnp.split(x, [(self.dimension + 1) // 2], axis=-1)
         kept, moving = halves[::-1] if self.flip else halves
         settings = apply_layers(params, kept, jax.nn.relu)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from vaex.flows._base import Flow, check_int
+from vaex.flows._base import BaseFlow, check_int
+from vaex.flows.protocol import Params
 from vaex.ops.arrays import inner
 
 _SMALLEST_SQUARE = 1e-20
 
 
 @dataclasses.dataclass(frozen=True)
-class Householder(Flow):
+class Householder(BaseFlow):
     r"""An orthogonal map: :math:`f(z) = H_n \cdots H_1 z` with :math:`H_i = I - 2 v_i v_i^\top / \|v_i\|^2`.
 
     Volume and norm are kept. With n = d the product reaches every orthogonal matrix of determinant :math:`(-1)^d`, with
@@ -49,7 +49,7 @@ class Householder(Flow):
         vectors = jnp.repeat(half, 2, axis=0)[: self.num_reflections]
         return {"vectors": vectors + 0.1 * jax.random.normal(keys[1], vectors.shape)}
 
-    def matrix(self, params: Any) -> jax.Array:
+    def matrix(self, params: Params) -> jax.Array:
         """The orthogonal matrix Q of f(z) = Q z, [..., d, d].
 
         Args:
@@ -62,10 +62,10 @@ class Householder(Flow):
         )
         return reflect_all(vectors[..., None, :, :], identity).mT
 
-    def _forward(self, params: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _forward(self, params: Params, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         return reflect_all(params["vectors"], z), jnp.zeros((), z.dtype)
 
-    def _inverse(self, params: Any, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _inverse(self, params: Params, value: jax.Array) -> tuple[jax.Array, jax.Array]:
         return reflect_all(params["vectors"], value, reverse=True), jnp.zeros((), value.dtype)
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from vaex.flows._base import Flow, check_int
+from vaex.flows._base import BaseFlow, check_int
 from vaex.flows._tanh import constrain, slope, tanh_root
+from vaex.flows.protocol import Params
 from vaex.ops.arrays import inner
 
 _SMALLEST_SQUARE = 1e-20
 
 
 @dataclasses.dataclass(frozen=True)
-class Planar(Flow):
+class Planar(BaseFlow):
     r"""Stretch along one direction: :math:`f(z) = z + \hat u \tanh(w^\top z + b)`.
 
     :math:`\hat u = u + (c(w^\top u) - w^\top u)\, w / \|w\|^2` with c > -1 keeps the map invertible for all parameters;
@@ -46,18 +46,18 @@ class Planar(Flow):
         weight, direction = jax.random.normal(key, (2, self.dimension)) / self.dimension**0.5
         return {"weight": weight, "direction": 0.1 * direction, "bias": jnp.zeros(())}
 
-    def _forward(self, params: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _forward(self, params: Params, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         direction, gain = _invertible(params)
         v = inner(params["weight"], z) + params["bias"]
         return z + direction * jnp.tanh(v)[..., None], jnp.log(slope(gain, v))
 
-    def _inverse(self, params: Any, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _inverse(self, params: Params, value: jax.Array) -> tuple[jax.Array, jax.Array]:
         direction, gain = _invertible(params)
         v = tanh_root(inner(params["weight"], value) + params["bias"], gain)
         return value - direction * jnp.tanh(v)[..., None], -jnp.log(slope(gain, v))
 
 
-def _invertible(params: Any) -> tuple[jax.Array, jax.Array]:
+def _invertible(params: Params) -> tuple[jax.Array, jax.Array]:
     """u hat, and 1 + w'u hat > 0. A weight of zero has no direction: its map is a translation by u tanh(b)."""
     weight, direction = params["weight"], params["direction"]
     product, square = jnp.sum(weight * direction, axis=-1), jnp.sum(jnp.square(weight), axis=-1)

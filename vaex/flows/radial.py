@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from vaex.flows._base import Flow, bounded, check_int
+from vaex.flows._base import BaseFlow, bounded, check_int
 from vaex.flows._tanh import constrain
+from vaex.flows.protocol import Params
 
 
 @dataclasses.dataclass(frozen=True)
-class Radial(Flow):
+class Radial(BaseFlow):
     r"""Expansion or contraction around a centre: :math:`f(z) = z + \beta (z - z_0) / (\alpha + r)`, :math:`r = \|z - z_0\|`.
 
     :math:`\beta = \alpha\, c(\hat\beta)` with c > -1 and c(0) = 0 keeps the map invertible for all parameters. The radius of
@@ -44,12 +44,12 @@ class Radial(Flow):
         centre = 0.1 * jax.random.normal(keys[0], (self.dimension,))
         return {"centre": centre, "log_alpha": jnp.zeros(()), "beta": 0.1 * jax.random.normal(keys[1], ())}
 
-    def _forward(self, params: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _forward(self, params: Params, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         offset = z - params["centre"]
         factor, log_det = self._stretch(params, _norm(offset))
         return params["centre"] + offset * factor[..., None], log_det
 
-    def _inverse(self, params: Any, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _inverse(self, params: Params, value: jax.Array) -> tuple[jax.Array, jax.Array]:
         # r (alpha gain + r) = r' (alpha + r); the two forms of the root each avoid a cancellation
         offset = value - params["centre"]
         alpha, (_, gain) = jnp.exp(bounded(params["log_alpha"])), constrain(params["beta"])
@@ -60,7 +60,7 @@ class Radial(Flow):
         factor, log_det = self._stretch(params, jnp.where(excess < 0, inside, 0.5 * (root + jnp.abs(excess))))
         return params["centre"] + offset / factor[..., None], -log_det
 
-    def _stretch(self, params: Any, radius: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _stretch(self, params: Params, radius: jax.Array) -> tuple[jax.Array, jax.Array]:
         """The factor 1 + beta / (alpha + r) across the radius, and the log-determinant: d - 1 such factors and one along it."""
         alpha, (_, gain) = jnp.exp(bounded(params["log_alpha"])), constrain(params["beta"])
         share = alpha / (alpha + radius)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from vaex.flows._base import Flow, check_int
+from vaex.flows._base import BaseFlow, check_int
 from vaex.flows._tanh import SMALLEST_GAIN, slope, tanh_root
 from vaex.flows.householder import reflect_all
+from vaex.flows.protocol import Params
 
 
 @dataclasses.dataclass(frozen=True)
-class Sylvester(Flow):
+class Sylvester(BaseFlow):
     r"""A residual layer of m units: :math:`f(z) = z + Q R \tanh(\tilde R Q^\top z + b)`, with triangular factors.
 
     Q [d, m] has orthonormal columns: the first m of a product of n reflections. n = m reaches every such Q (up to signs,
@@ -65,7 +65,7 @@ class Sylvester(Flow):
             "bias": jnp.zeros((m,)),
         }
 
-    def basis(self, params: Any) -> jax.Array:
+    def basis(self, params: Params) -> jax.Array:
         """The orthonormal columns Q.
 
         Args:
@@ -77,22 +77,22 @@ class Sylvester(Flow):
         columns = jnp.broadcast_to(columns, (*vectors.shape[:-2], *columns.shape))
         return reflect_all(vectors[..., None, :, :], columns, reverse=True).mT
 
-    def _forward(self, params: Any, z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _forward(self, params: Params, z: jax.Array) -> tuple[jax.Array, jax.Array]:
         outer, inner = _triangular(params["outer"]), _triangular(params["inner"])
         v = _multiply(inner, self._project(params, z)) + params["bias"]
         return z + self._expand(params, _multiply(outer, jnp.tanh(v))), _log_det(outer, inner, v)
 
-    def _inverse(self, params: Any, value: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def _inverse(self, params: Params, value: jax.Array) -> tuple[jax.Array, jax.Array]:
         outer, inner = _triangular(params["outer"]), _triangular(params["inner"])
         projected = self._project(params, value)
         v = _solve(outer, inner, params["bias"], projected)
         return value - self._expand(params, _multiply(outer, jnp.tanh(v))), -_log_det(outer, inner, v)
 
-    def _project(self, params: Any, z: jax.Array) -> jax.Array:
+    def _project(self, params: Params, z: jax.Array) -> jax.Array:
         """Q' z."""
         return reflect_all(params["vectors"], z)[..., : self.num_units]
 
-    def _expand(self, params: Any, y: jax.Array) -> jax.Array:
+    def _expand(self, params: Params, y: jax.Array) -> jax.Array:
         """Q y."""
         padded = jnp.pad(y, [*[(0, 0)] * (y.ndim - 1), (0, self.dimension - self.num_units)])
         return reflect_all(params["vectors"], padded, reverse=True)
@@ -122,7 +122,9 @@ def _solve(outer: jax.Array, inner: jax.Array, bias: jax.Array, projected: jax.A
     For unit i, with the later ones known: v_i + outer_ii inner_ii tanh(v_i) = inner_ii target_i + rest_i.
     """
 
-    def unit(later: tuple[jax.Array, jax.Array], at: tuple[jax.Array, ...]) -> tuple[Any, jax.Array]:
+    def unit(
+        later: tuple[jax.Array, jax.Array], at: tuple[jax.Array, ...]
+    ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
         y, bend = later  # zero for the units that are yet to come: they take no part in the sums
         outer_row, inner_row, bias, projected, place = at
         outer_ii, inner_ii = jnp.sum(outer_row * place, axis=-1), jnp.sum(inner_row * place, axis=-1)
