@@ -82,7 +82,7 @@ def decode(records: TfdsRecords, writer: ArrayWriter, size: tuple[int, int] | No
         import tensorflow_datasets
     except ImportError as error:
         raise UserError(
-            f"tfds:{records.name} needs tensorflow-datasets ({error}); pip install tensorflow-datasets importlib_resources pillow"
+            f'tfds:{records.name} needs tensorflow-datasets ({error}); run: pip install "vaex-jax[train]"'
         ) from None
     full_name = "/".join(filter(None, (records.name, records.config))) + f":{records.version}"
     try:

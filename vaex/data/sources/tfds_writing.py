@@ -34,8 +34,7 @@ def write_records(
         import tensorflow_datasets
     except ImportError as error:
         raise UserError(
-            f"--dataset={originals.name} needs tensorflow-datasets ({error}); "
-            "pip install tensorflow-datasets importlib_resources pillow"
+            f'--dataset={originals.name} needs tensorflow-datasets ({error}); run: pip install "vaex-jax[train]"'
         ) from None
     splits = read_files(originals, manual)
     config = tensorflow_datasets.download.DownloadConfig(
