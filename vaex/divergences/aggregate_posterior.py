@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.distributions import Normal
+from vaex.distributions import Distribution, Normal
 from vaex.ops.arrays import lift
 from vaex.ops.scalars import softplus
 
@@ -37,9 +37,9 @@ def aggregate_densities(
 ) -> AggregateDensities:
     r"""Log-densities of latents under the aggregate posterior :math:`q(z) = \frac1N\sum_n q(z|x_n)`, from a minibatch.
 
-    - ``weighted``: :math:`\frac1{NB}\sum_j q(z_i|x_j)`. Its logarithm is too low: by log B where z's own posterior
-      dominates the sum, by log N where all posteriors overlap. These shifts carry little gradient.
-    - ``stratified``: that posterior weighs 1/N, each of the B - 1 others (N-1)/(N(B-1)): unbiased for q(z) itself where
+    - ``weighted``: :math:`\frac1{NB}\sum_j q(z_i|x_j)`. Its logarithm is too low: by log B where the posterior that z was
+      drawn from dominates the sum, by log N where all posteriors overlap. These shifts carry little gradient.
+    - ``stratified``: that posterior weighs 1/N, each of the other B - 1 (N-1)/(N(B-1)): unbiased for q(z) itself where
       the batch is drawn without replacement. (The published weights give one of the others a different weight; these are
       their mean over the order of the batch, which has the same expectation and less variance.)
 
@@ -63,12 +63,14 @@ def aggregate_densities(
     # [d, i, j]: log q(z_i | x_j) of each latent; with the latents last, a step on CPU takes four times as long
     pairs = Normal(mean.T[:, None], log_scale=log_scale.T[:, None], event_ndims=0).log_prob(z.T[:, :, None])
     batch = z.shape[0]
-    own = jnp.eye(batch, dtype=bool)
+    same_example = jnp.eye(batch, dtype=bool)
     if sampling == "weighted":
         log_weights = jnp.full((batch, batch), -math.log(dataset_size * batch), z.dtype)
     else:
         others = (dataset_size - 1) / (dataset_size * max(batch - 1, 1))
-        log_weights = jnp.where(own, -math.log(dataset_size), math.log(others) if others else -jnp.inf).astype(z.dtype)
+        log_weights = jnp.where(same_example, -math.log(dataset_size), math.log(others) if others else -jnp.inf).astype(
+            z.dtype
+        )
     joint = jax.nn.logsumexp(log_weights + jnp.sum(pairs, axis=0), axis=-1)
     marginals = jnp.sum(jax.nn.logsumexp(log_weights + pairs, axis=-1), axis=0)
     return AggregateDensities(Normal(mean, log_scale=log_scale).log_prob(z), joint, marginals)
@@ -108,7 +110,7 @@ def decompose_kl(
     log_scale: jax.Array,
     dataset_size: int,
     *,
-    prior: Any = None,
+    prior: Distribution | None = None,
     sampling: Sampling = "stratified",
 ) -> KLDecomposition:
     r"""Average KL to the prior as index-code mutual information + total correlation + dimension-wise KL, in nats.
@@ -134,13 +136,12 @@ def decompose_kl(
     _check("decompose_kl", z, mean, log_scale, dataset_size, sampling)
     conditional, joint, marginals = aggregate_densities(z, mean, log_scale, dataset_size, sampling=sampling)
     if prior is None:
-        zeros = jnp.zeros(np.shape(z)[-1:], jnp.result_type(z))
-        prior = Normal(zeros, log_scale=zeros)
+        prior = Normal(jnp.zeros(np.shape(z)[-1:], jnp.result_type(z)), 1.0)
     return KLDecomposition(conditional - joint, joint - marginals, marginals - prior.log_prob(z))
 
 
 def permute_latents(key: jax.Array, z: jax.Array) -> jax.Array:
-    """Shuffle every latent over the batch on its own: samples of the product of marginals from samples of the joint.
+    """Shuffle each latent over the batch independently: samples of the product of marginals from samples of the joint.
 
     Args:
       key: a key.
@@ -159,7 +160,7 @@ def permute_latents(key: jax.Array, z: jax.Array) -> jax.Array:
 
 
 def density_ratio_loss(joint_logits: jax.Array, permuted_logits: jax.Array) -> jax.Array:
-    r"""The critic's loss per pair, in nats: logistic regression of joint samples against permuted ones.
+    r"""Loss of the critic per pair, in nats: logistic regression of joint against permuted samples.
 
     :math:`-\tfrac12[\log\sigma(D(z)) + \log(1-\sigma(D(\bar z)))]`. At its minimum D(z) is the log density ratio, and the
     mean of D over joint samples is then the total correlation: the penalty is the critic's logits themselves, averaged.
@@ -205,7 +206,7 @@ def density_ratio_total_correlation(joint_logits: jax.Array) -> jax.Array:
     return lift(joint_logits)[0]
 
 
-def _check(name: str, z: Any, mean: Any, log_scale: Any, dataset_size: int, sampling: str) -> None:
+def _check(name: str, z: jax.Array, mean: jax.Array, log_scale: jax.Array, dataset_size: int, sampling: str) -> None:
     shapes = [np.shape(x) for x in (z, mean, log_scale)]
     if len(shapes[0]) != 2 or len(set(shapes)) != 1:
         raise ValueError(

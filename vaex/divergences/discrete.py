@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +20,8 @@ from vaex.distributions.bernoulli import expected_log_density
 from vaex.divergences.registry import register_kl
 from vaex.ops.arrays import broadcastable, lift, sum_trailing
 from vaex.ops.scalars import log_decay, polynomial, softplus
+
+Enumerable = Categorical | LevelCategorical | DiscretizedLogistic
 
 
 def bernoulli_kl(p: jax.Array, q: jax.Array) -> jax.Array:
@@ -54,20 +55,29 @@ def bernoulli_kl(p: jax.Array, q: jax.Array) -> jax.Array:
 @register_kl(Bernoulli, Bernoulli)
 def _bernoulli_kl(q: Bernoulli, p: Bernoulli) -> jax.Array:
     a, b = lift(q.logits, p.logits)
-    one = jax.nn.sigmoid(a) * (softplus(-b) - softplus(-a))
-    zero = jax.nn.sigmoid(-a) * (softplus(b) - softplus(a))
-    return sum_trailing(one + zero, q.event_ndims)
+    of_one = jax.nn.sigmoid(a) * (softplus(-b) - softplus(-a))
+    of_zero = jax.nn.sigmoid(-a) * (softplus(b) - softplus(a))
+    return sum_trailing(of_one + of_zero, q.event_ndims)
 
 
-@register_kl(Categorical, Categorical)
-def _enumerated_kl(q: Any, p: Any) -> jax.Array:
-    """Summed over the classes or levels; those of probability zero under q contribute nothing."""
+def log_probabilities(name: str, q: Enumerable, p: Enumerable) -> list[jax.Array]:
+    """Return the log-probabilities of all classes or levels under q and p, in one dtype.
+
+    Raises: ValueError if their numbers differ.
+    """
     log_q, log_p = lift(q.log_probabilities, p.log_probabilities)
     if log_q.shape[-1] != log_p.shape[-1]:
         raise ValueError(
-            f"kl: q has {log_q.shape[-1]} classes or levels and p has {log_p.shape[-1]}, expected the same number; "
+            f"{name}: q has {log_q.shape[-1]} classes or levels and p has {log_p.shape[-1]}, expected the same number; "
             "build both over one grid"
         )
+    return [log_q, log_p]
+
+
+@register_kl(Categorical, Categorical)
+def _enumerated_kl(q: Enumerable, p: Enumerable) -> jax.Array:
+    """Sum over the classes or levels; those of probability zero under q contribute nothing."""
+    log_q, log_p = log_probabilities("kl", q, p)
     weights = jnp.exp(log_q)
     terms = jnp.sum(weights * jnp.where(weights > 0, log_q - log_p, 0.0), axis=-1)
     return sum_trailing(terms, q.event_ndims)

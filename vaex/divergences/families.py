@@ -13,18 +13,20 @@ from vaex.distributions import (
     Bernoulli,
     Categorical,
     DiscretizedLogistic,
+    Distribution,
     LevelCategorical,
     LowRankNormal,
     MultivariateNormal,
     Normal,
 )
-from vaex.divergences.gaussian import columns, half_log_det, whiten
+from vaex.divergences.discrete import Enumerable, log_probabilities
+from vaex.divergences.gaussian import Gaussian, columns, half_log_det, whiten
 from vaex.divergences.registry import check_shapes, kl
 from vaex.ops.arrays import lift, sum_trailing
 from vaex.ops.scalars import softplus
 
 
-def jeffreys(q: Any, p: Any) -> jax.Array:
+def jeffreys(q: Distribution, p: Distribution) -> jax.Array:
     r"""Symmetric divergence :math:`\mathrm{KL}(q\|p) + \mathrm{KL}(p\|q)` in closed form, in nats (not halved).
 
     Args:
@@ -33,7 +35,6 @@ def jeffreys(q: Any, p: Any) -> jax.Array:
     Returns: one value per batch element.
     Raises: TypeError if a closed form is missing; ``monte_carlo_jeffreys`` estimates it. ValueError if the shapes differ.
     Example:
-      >>> from vaex.distributions import Normal
       >>> jeffreys(Normal(jnp.ones(2), 1.0), Normal(jnp.zeros(2), 1.0))
       Array(2., dtype=float32)
 
@@ -42,7 +43,7 @@ def jeffreys(q: Any, p: Any) -> jax.Array:
     return kl(q, p) + kl(p, q)
 
 
-def renyi(q: Any, p: Any, alpha: float) -> jax.Array:
+def renyi(q: Distribution, p: Distribution, alpha: float) -> jax.Array:
     r"""Rényi divergence :math:`D_\alpha(q\|p) = \frac1{\alpha-1}\log\int q^\alpha p^{1-\alpha}` in closed form, in nats.
 
     Infinite where the integral diverges (alpha > 1 and q too wide). Tends to KL(q || p) as alpha tends to 1.
@@ -55,7 +56,6 @@ def renyi(q: Any, p: Any, alpha: float) -> jax.Array:
     Raises: TypeError if no closed form is known; ``monte_carlo_renyi`` estimates it. ValueError if the shapes differ or
       alpha is out of range.
     Example:
-      >>> from vaex.distributions import Normal
       >>> renyi(Normal(jnp.ones(2), 1.0), Normal(jnp.zeros(2), 1.0), 0.5)
       Array(0.5, dtype=float32)
 
@@ -65,7 +65,7 @@ def renyi(q: Any, p: Any, alpha: float) -> jax.Array:
     return _log_integral(q, p, alpha) / (alpha - 1.0)
 
 
-def chi_square(q: Any, p: Any) -> jax.Array:
+def chi_square(q: Distribution, p: Distribution) -> jax.Array:
     r"""Pearson's chi-square divergence :math:`\int q^2/p - 1` in closed form.
 
     It is exp(D_2) - 1 with D_2 the Rényi divergence of order 2, and infinite where that is. In high dimensions it
@@ -77,7 +77,6 @@ def chi_square(q: Any, p: Any) -> jax.Array:
     Returns: one value per batch element; a ratio, not nats.
     Raises: TypeError if no closed form is known; ``monte_carlo_chi_square`` estimates it. ValueError if the shapes differ.
     Example:
-      >>> from vaex.distributions import Normal
       >>> print(f"{chi_square(Normal(jnp.ones(1), 1.0), Normal(jnp.zeros(1), 1.0)):.4f}")  # e - 1
       1.7183
 
@@ -87,13 +86,13 @@ def chi_square(q: Any, p: Any) -> jax.Array:
 
 
 def check_alpha(name: str, alpha: float) -> None:
-    """A concrete order must be positive and not 1."""
+    """Raise ValueError if a concrete order is not positive or is 1."""
     if isinstance(alpha, int | float) and (alpha <= 0 or alpha == 1):
         raise ValueError(f"{name}: alpha is {alpha}, expected a positive number other than 1; the limit at 1 is the KL")
 
 
-def _log_integral(q: Any, p: Any, alpha: float) -> jax.Array:
-    """log of the integral of q^alpha p^(1 - alpha)."""
+def _log_integral(q: Distribution, p: Distribution, alpha: float) -> jax.Array:
+    """Logarithm of the integral of q^alpha p^(1 - alpha)."""
     names = f"{type(q).__name__} || {type(p).__name__}"
     for kinds, rule in _RULES:
         if isinstance(q, kinds) and isinstance(p, kinds):
@@ -116,7 +115,7 @@ def _normal(q: Normal, p: Normal, alpha: float) -> jax.Array:
     return sum_trailing(jnp.where(finite, terms, jnp.inf), q.event_ndims)
 
 
-def _gaussian(q: Any, p: Any, alpha: float) -> jax.Array:
+def _gaussian(q: Gaussian, p: Gaussian, alpha: float) -> jax.Array:
     q_mean, p_mean, spread = lift(q.mean, p.mean, columns(q))
     white = jnp.moveaxis(whiten(p, jnp.moveaxis(spread, -1, 0)), 0, -1)
     mixed = (1.0 - alpha) * jnp.matmul(white, white.mT, precision=jax.lax.Precision.HIGHEST)
@@ -135,18 +134,13 @@ def _gaussian(q: Any, p: Any, alpha: float) -> jax.Array:
 
 def _bernoulli(q: Bernoulli, p: Bernoulli, alpha: float) -> jax.Array:
     a, b = lift(q.logits, p.logits)
-    one = -alpha * softplus(-a) - (1.0 - alpha) * softplus(-b)
-    zero = -alpha * softplus(a) - (1.0 - alpha) * softplus(b)
-    return sum_trailing(jnp.logaddexp(one, zero), q.event_ndims)
+    log_one = -alpha * softplus(-a) - (1.0 - alpha) * softplus(-b)
+    log_zero = -alpha * softplus(a) - (1.0 - alpha) * softplus(b)
+    return sum_trailing(jnp.logaddexp(log_one, log_zero), q.event_ndims)
 
 
-def _enumerated(q: Any, p: Any, alpha: float) -> jax.Array:
-    log_q, log_p = lift(q.log_probabilities, p.log_probabilities)
-    if log_q.shape[-1] != log_p.shape[-1]:
-        raise ValueError(
-            f"renyi: q has {log_q.shape[-1]} classes or levels and p has {log_p.shape[-1]}, expected the same number; "
-            "build both over one grid"
-        )
+def _enumerated(q: Enumerable, p: Enumerable, alpha: float) -> jax.Array:
+    log_q, log_p = log_probabilities("renyi", q, p)
     possible = log_q > -np.inf
     terms = alpha * log_q + (1.0 - alpha) * jnp.where(possible, log_p, 0.0)
     return sum_trailing(jax.nn.logsumexp(terms, axis=-1), q.event_ndims)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from vaex.distributions.gaussian import LOG_2PI
 from vaex.divergences.registry import register_kl
 from vaex.ops.arrays import broadcastable, lift, sum_trailing
 
+Gaussian = Normal | MultivariateNormal | LowRankNormal
 _HALF_LOG_2PI_E = 0.5 * (LOG_2PI + 1.0)
 
 
@@ -64,37 +64,37 @@ def _normal_kl(q: Normal, p: Normal) -> jax.Array:
     return sum_trailing(0.5 * (jnp.square(shift) + jnp.expm1(2.0 * ratio)) - ratio, q.event_ndims)
 
 
-def columns(d: Any) -> jax.Array:
-    """A [..., d, m] with A A' the covariance."""
+def columns(d: Gaussian | Laplace | ContinuousBernoulli) -> jax.Array:
+    """Return A [..., d, m] with A A' the covariance."""
     if isinstance(d, MultivariateNormal | LowRankNormal):
         return d._columns()
     (variance,) = lift(d.variance)
     return jnp.sqrt(variance)[..., None] * jnp.eye(variance.shape[-1], dtype=variance.dtype)
 
 
-def whiten(d: Any, x: jax.Array) -> jax.Array:
-    """W x with W' W the precision."""
+def whiten(d: Gaussian, x: jax.Array) -> jax.Array:
+    """Return W x with W' W the precision."""
     return x * jnp.exp(-lift(d.log_scale)[0]) if isinstance(d, Normal) else d._whiten(x)
 
 
-def half_log_det(d: Any) -> jax.Array:
+def half_log_det(d: Gaussian) -> jax.Array:
     """Half the log-determinant of the covariance."""
     return jnp.sum(lift(d.log_scale)[0], axis=-1) if isinstance(d, Normal) else d._half_log_det()
 
 
-def _cross_term(q: Any, p: Any) -> jax.Array:
+def _cross_term(q: Gaussian | Laplace | ContinuousBernoulli, p: Gaussian) -> jax.Array:
     """E_q |W_p (x - mean_p)|^2 / 2: the trace term is |W_p A_q|^2 whatever the kind of covariance."""
     spread, mean, p_mean = lift(columns(q), q.mean, p.mean)
     trace = jnp.sum(jnp.square(whiten(p, jnp.moveaxis(spread, -1, 0))), axis=(0, -1))
     return 0.5 * (trace + jnp.sum(jnp.square(whiten(p, mean - p_mean)), axis=-1))
 
 
-def _gaussian_kl(q: Any, p: Any) -> jax.Array:
+def _gaussian_kl(q: Gaussian, p: Gaussian) -> jax.Array:
     return _cross_term(q, p) - 0.5 * q.event_shape[0] + half_log_det(p) - half_log_det(q)
 
 
-def _to_gaussian_kl(q: Any, p: Any) -> jax.Array:
-    """Only the first two moments of q and its entropy enter."""
+def _to_gaussian_kl(q: Laplace | ContinuousBernoulli, p: Gaussian) -> jax.Array:
+    """KL from the first two moments of q and its entropy."""
     return _cross_term(q, p) + half_log_det(p) + 0.5 * q.event_shape[0] * LOG_2PI - q.entropy()
 
 
@@ -138,8 +138,8 @@ def _normal_laplace_kl(q: Normal, p: Laplace) -> jax.Array:
     return sum_trailing(cross - log_scale - _HALF_LOG_2PI_E, q.event_ndims)
 
 
-def _correlated_laplace_kl(q: Any, p: Laplace) -> jax.Array:
-    """The cross term needs q's marginals only."""
+def _correlated_laplace_kl(q: MultivariateNormal | LowRankNormal, p: Laplace) -> jax.Array:
+    """KL whose cross term needs only the marginals of q."""
     (variance,) = lift(q.variance)
     return sum_trailing(_gaussian_to_laplace(q.mean, 0.5 * jnp.log(variance), p), 1) - q.entropy()
 
@@ -149,7 +149,7 @@ for _q in (MultivariateNormal, LowRankNormal):
 
 
 def _gaussian_to_laplace(mean: jax.Array, log_scale: jax.Array, p: Laplace) -> jax.Array:
-    """-E log p under Gaussian marginals, elementwise; E|x - m| is the mean of a folded normal."""
+    """Return -E log p under Gaussian marginals, elementwise; E|x - m| is the mean of a folded normal."""
     mean, log_scale, p_mean, p_log_scale = lift(mean, log_scale, p.mean, p.log_scale)
     scaled = (mean - p_mean) * jnp.exp(-log_scale)
     peak = math.sqrt(2.0 / math.pi) * jnp.exp(-0.5 * jnp.square(scaled))

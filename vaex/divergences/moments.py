@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,7 +32,7 @@ def dip_i_penalty(mean: jax.Array, *, off_diagonal: ArrayLike, diagonal: ArrayLi
 
 
 def dip_ii_penalty(mean: jax.Array, log_scale: jax.Array, *, off_diagonal: ArrayLike, diagonal: ArrayLike) -> jax.Array:
-    r"""DIP-VAE-II: the same for the covariance of the latents, posterior noise included, a scalar over the batch.
+    r"""DIP-VAE-II: squared distance of the covariance of the latents, posterior noise included, from the identity; a scalar.
 
     C is the batch covariance of the means (divided by b) plus the mean over the batch of the posterior variances.
 
@@ -73,7 +71,7 @@ def _covariance(x: jax.Array) -> jax.Array:
     return jnp.matmul(centred.T, centred, precision=jax.lax.Precision.HIGHEST) / x.shape[0]
 
 
-def _penalty(covariance: jax.Array, off_diagonal: Any, diagonal: Any) -> jax.Array:
+def _penalty(covariance: jax.Array, off_diagonal: ArrayLike, diagonal: ArrayLike) -> jax.Array:
     variances = jnp.diagonal(covariance)
     off = jnp.sum(jnp.square(covariance - jnp.diag(variances)))
-    return off_diagonal * off + diagonal * jnp.sum(jnp.square(variances - 1.0))
+    return jnp.asarray(off_diagonal * off + diagonal * jnp.sum(jnp.square(variances - 1.0)))

@@ -1,11 +1,13 @@
-"""Kullback-Leibler divergences by sampling, for anything with ``sample(key, sample_shape)`` and ``log_prob(value)``."""
+"""Kullback-Leibler divergences by sampling, for any ``Distribution``."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
+
+from vaex.distributions import Distribution
 
 _FORMS = ("naive", "k2", "k3")
 _GRADIENTS = ("total", "path", "score")
@@ -14,8 +16,8 @@ _LARGEST_EXPONENT = 80.0  # just below float32's overflow
 
 def monte_carlo_kl(
     key: jax.Array,
-    q: Any,
-    p: Any,
+    q: Distribution,
+    p: Distribution,
     num_samples: int,
     *,
     form: Literal["naive", "k2", "k3"] = "naive",
@@ -73,17 +75,17 @@ def monte_carlo_kl(
     return jax.lax.stop_gradient(value - carrier) + carrier
 
 
-def draw(key: jax.Array, q: Any, p: Any, num_samples: int) -> tuple[jax.Array, jax.Array]:
-    """Samples [k, ...] of q and their log-densities, from one pass where q offers it (a flow need not be inverted)."""
+def draw(key: jax.Array, q: Distribution, p: Distribution, num_samples: int) -> tuple[jax.Array, jax.Array]:
+    """Draw samples [k, ...] of q, with their log-densities: from one pass where q offers it, so no flow is inverted."""
     shape = _sample_shape(q, p, num_samples)
     if hasattr(q, "sample_and_log_prob"):
-        return q.sample_and_log_prob(key, shape)
+        return q.sample_and_log_prob(key, shape)  # type: ignore[attr-defined]
     z = q.sample(key, shape)
     return z, q.log_prob(z)
 
 
-def _sample_shape(q: Any, p: Any, num_samples: int) -> tuple[int, ...]:
-    """(k,), then the leading batch axes that only p has: each of its batch elements gets samples of its own."""
+def _sample_shape(q: Distribution, p: Distribution, num_samples: int) -> tuple[int, ...]:
+    """Return (k,) and the leading batch axes that only p has, so that each of its batch elements gets separate samples."""
     missing = len(getattr(p, "batch_shape", ())) - len(getattr(q, "batch_shape", ()))
     return (num_samples, *p.batch_shape[:missing]) if missing > 0 else (num_samples,)
 
@@ -94,7 +96,7 @@ def capped(log_ratio: jax.Array) -> jax.Array:
 
 
 def check_num_samples(name: str, num_samples: int) -> None:
-    """The number of samples must be a positive int."""
+    """Raise ValueError unless the number of samples is a positive int."""
     if not isinstance(num_samples, int) or num_samples < 1:
         raise ValueError(f"{name}: num_samples is {num_samples}, expected a positive int; it fixes a shape")
 
@@ -106,7 +108,7 @@ def _forms(ratio: jax.Array, form: str) -> jax.Array:
 
 
 def _score(ratio: jax.Array) -> jax.Array:
-    """What multiplies the score: the log ratio less the mean over the other samples, a constant."""
+    """Factor of the score: the log ratio less the mean over the other samples, a constant."""
     k = ratio.shape[0]
     ratio = jax.lax.stop_gradient(ratio)
     return ratio if k == 1 else (ratio - jnp.mean(ratio, axis=0)) * (k / (k - 1))

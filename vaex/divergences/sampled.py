@@ -1,22 +1,22 @@
-"""Other divergences by sampling, for anything with ``sample(key, sample_shape)`` and ``log_prob(value)``.
+"""Other divergences by sampling, for any ``Distribution``.
 
-``monte_carlo_kl(key, q, p, ...)`` is the reverse KL of variational inference; here are the forward one, the symmetric ones, and
-the family of Rényi. All are differentiated as they stand: gradients reach the parameters through samples that carry them.
+``monte_carlo_kl(key, q, p, ...)`` is the reverse KL of variational inference. Here are the forward KL, the symmetric
+divergences and the Rényi family. All are differentiated as they stand: gradients reach the parameters through samples that carry them.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from vaex.distributions import Distribution
 from vaex.divergences.families import check_alpha
 from vaex.divergences.monte_carlo import capped, check_num_samples, draw, monte_carlo_kl
 
 
-def monte_carlo_forward_kl(key: jax.Array, q: Any, p: Any, num_samples: int) -> jax.Array:
+def monte_carlo_forward_kl(key: jax.Array, q: Distribution, p: Distribution, num_samples: int) -> jax.Array:
     r"""Estimate of the forward (inclusive) :math:`\mathrm{KL}(p\,\|\,q)` in nats, from samples of p. Unbiased.
 
     It makes q cover p, where the reverse KL(q || p) makes q sit inside p. Where p can only be weighted, not sampled, use
@@ -68,7 +68,7 @@ def importance_forward_kl(log_weights: jax.Array) -> jax.Array:
     return jnp.sum(jnp.exp(log_normalised) * (log_normalised + math.log(k)), axis=0)
 
 
-def monte_carlo_jeffreys(key: jax.Array, q: Any, p: Any, num_samples: int) -> jax.Array:
+def monte_carlo_jeffreys(key: jax.Array, q: Distribution, p: Distribution, num_samples: int) -> jax.Array:
     r"""Estimate of :math:`\mathrm{KL}(q\|p) + \mathrm{KL}(p\|q)` in nats, from samples of both. Unbiased.
 
     Args:
@@ -91,7 +91,7 @@ def monte_carlo_jeffreys(key: jax.Array, q: Any, p: Any, num_samples: int) -> ja
     return monte_carlo_kl(key_q, q, p, num_samples) + monte_carlo_kl(key_p, p, q, num_samples)
 
 
-def monte_carlo_jensen_shannon(key: jax.Array, q: Any, p: Any, num_samples: int) -> jax.Array:
+def monte_carlo_jensen_shannon(key: jax.Array, q: Distribution, p: Distribution, num_samples: int) -> jax.Array:
     r"""Estimate of the Jensen-Shannon divergence in nats, between 0 and log 2. Unbiased.
 
     :math:`\tfrac12\mathrm{KL}(q\|m) + \tfrac12\mathrm{KL}(p\|m)` with :math:`m = (q + p)/2`. It does not add up over
@@ -121,7 +121,7 @@ def monte_carlo_jensen_shannon(key: jax.Array, q: Any, p: Any, num_samples: int)
     return math.log(2.0) - jnp.mean(jax.nn.softplus(gaps), axis=(0, 1))
 
 
-def monte_carlo_renyi(key: jax.Array, q: Any, p: Any, num_samples: int, alpha: float) -> jax.Array:
+def monte_carlo_renyi(key: jax.Array, q: Distribution, p: Distribution, num_samples: int, alpha: float) -> jax.Array:
     r"""Estimate of the Rényi divergence :math:`D_\alpha(q\|p)` in nats, from samples of q.
 
     :math:`\frac1{\alpha-1}\log\frac1k\sum (q/p)^{\alpha-1}`: consistent, but biased at finite k, as a logarithm of a mean is
@@ -150,7 +150,7 @@ def monte_carlo_renyi(key: jax.Array, q: Any, p: Any, num_samples: int, alpha: f
     return (jax.nn.logsumexp(powers, axis=0) - math.log(num_samples)) / (alpha - 1.0)
 
 
-def monte_carlo_chi_square(key: jax.Array, q: Any, p: Any, num_samples: int) -> jax.Array:
+def monte_carlo_chi_square(key: jax.Array, q: Distribution, p: Distribution, num_samples: int) -> jax.Array:
     r"""Estimate of :math:`\int q^2/p - 1` from samples of q: the mean of q/p - 1. Unbiased, with heavy tails.
 
     The exponent is capped at 80 to stay finite in float32.

@@ -32,11 +32,11 @@ def _uniform(q: UniformSphere, p: UniformSphere) -> jax.Array:
 
 @register_kl(VonMisesFisher, VonMisesFisher)
 def _von_mises_fisher(q: VonMisesFisher, p: VonMisesFisher) -> jax.Array:
-    """With 1 - A c = (1 - A) + A (1 - c), c the cosine between the directions, so that nothing cancels."""
-    q_direction, q_concentration, nu = q.lifted()
-    p_direction, p_concentration, _ = p.lifted()
+    """KL by 1 - A c = (1 - A) + A (1 - c), c the cosine between the directions, so that nothing cancels."""
+    q_loc, q_concentration, nu = q.lifted()
+    p_loc, p_concentration, _ = p.lifted()
     length, complement = mean_length(nu, q_concentration)
-    gap = 0.5 * jnp.sum(jnp.square(q_direction - p_direction), axis=-1)
+    gap = 0.5 * jnp.sum(jnp.square(q_loc - p_loc), axis=-1)
     normalisers = log_scaled_bessel(nu, p_concentration) - log_scaled_bessel(nu, q_concentration)
     return p_concentration * (complement + length * gap) - q_concentration * complement + normalisers
 

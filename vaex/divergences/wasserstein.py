@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.distributions import LowRankNormal, MultivariateNormal, Normal
+from vaex.distributions import Distribution, Normal
 from vaex.distributions.sphere import unit
-from vaex.divergences.gaussian import columns
+from vaex.divergences.gaussian import Gaussian, columns
 from vaex.divergences.registry import check_shapes
 from vaex.ops.arrays import lift, sum_trailing
 
-_GAUSSIANS = (Normal, MultivariateNormal, LowRankNormal)
 
-
-def squared_wasserstein(q: Any, p: Any) -> jax.Array:
+def squared_wasserstein(q: Distribution, p: Distribution) -> jax.Array:
     r"""Squared 2-Wasserstein distance between two Gaussians, in squared units of the latents (not nats).
 
     :math:`|\mu_q-\mu_p|^2 + \mathrm{tr}(\Sigma_q + \Sigma_p - 2(\Sigma_q^{1/2}\Sigma_p\Sigma_q^{1/2})^{1/2})`; the last trace
@@ -36,7 +32,7 @@ def squared_wasserstein(q: Any, p: Any) -> jax.Array:
     References: Dowson & Landau 1982; Givens & Shortt 1984, proposition 7.
     """
     names = f"{type(q).__name__} and {type(p).__name__}"
-    if not isinstance(q, _GAUSSIANS) or not isinstance(p, _GAUSSIANS):
+    if not isinstance(q, Gaussian) or not isinstance(p, Gaussian):
         raise TypeError(
             f"squared_wasserstein: got {names}, expected two Gaussians; use sliced_wasserstein(key, x, y, num_projections) "
             "on samples"
