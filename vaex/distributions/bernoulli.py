@@ -9,7 +9,6 @@ import numpy as np
 from vaex.distributions.family import Elementwise, family, static
 from vaex.ops.arrays import lift, narrow, sum_trailing
 from vaex.ops.scalars import cross_entropy, log_decay, log_sinhc_series, softplus
-from vaex.ops.threefry import unrolled
 
 _LEGENDRE = np.transpose(np.polynomial.legendre.leggauss(6)).tolist()
 _QUADRATURE = [(0.5 + 0.5 * node, 0.5 * weight) for node, weight in _LEGENDRE]  # on [0, 1]
@@ -81,7 +80,7 @@ class Bernoulli(Elementwise):
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         (logits,) = lift(self.logits)
-        return narrow(jax.random.bernoulli(unrolled(key), jax.nn.sigmoid(logits), shape), self.logits)
+        return narrow(jax.random.bernoulli(key, jax.nn.sigmoid(logits), shape), self.logits)
 
     def _log_density(self, value: jax.Array) -> jax.Array:
         logits, value = lift(self.logits, value)
@@ -131,7 +130,7 @@ class ContinuousBernoulli(Elementwise):
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         (logits,) = lift(self.logits)
-        uniform = jax.random.uniform(unrolled(key), shape, logits.dtype, minval=jnp.finfo(logits.dtype).tiny)
+        uniform = jax.random.uniform(key, shape, logits.dtype, minval=jnp.finfo(logits.dtype).tiny)
         return narrow(_quantile(jnp.broadcast_to(logits, shape), uniform), self.logits)
 
     def _log_density(self, value: jax.Array) -> jax.Array:
@@ -143,7 +142,7 @@ class ContinuousBernoulli(Elementwise):
 
 
 def _split(logits: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Where |l| < 1, and a harmless argument for each of the two branches, so that neither poisons a gradient."""
+    """Return a mask |l| < 1, and a harmless argument for each of the two branches, so that neither poisons a gradient."""
     small = jnp.abs(logits) < 1.0
     return small, jnp.where(small, logits, 0.0), jnp.where(small, 1.0, logits)
 

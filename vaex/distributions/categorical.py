@@ -9,7 +9,6 @@ import numpy as np
 from vaex.distributions._shapes import check_event_ndims
 from vaex.distributions.family import BaseDistribution, family, static
 from vaex.ops.arrays import lift, sum_trailing
-from vaex.ops.threefry import unrolled
 
 
 class _Classes(BaseDistribution):
@@ -55,7 +54,7 @@ class _Classes(BaseDistribution):
 
     def _draw(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         (logits,) = lift(self.logits)
-        return jax.random.categorical(unrolled(key), logits, axis=-1, shape=shape)
+        return jax.random.categorical(key, logits, axis=-1, shape=shape)
 
     def _at(self, index: jax.Array) -> jax.Array:
         """Log-probability of class ``index``, summed over the event axes."""

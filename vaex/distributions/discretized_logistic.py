@@ -62,7 +62,7 @@ class DiscretizedLogistic(LocationScale):
 
     @property
     def log_probabilities(self) -> jax.Array:
-        """Of every level, ``[*batch, *event, levels]``, float32 or wider."""
+        """Log-probability of every level, ``[*batch, *event, levels]``, float32 or wider."""
         loc, log_scale = lift(self.loc, self.log_scale)
         return level_log_prob(
             jnp.arange(self.levels, dtype=loc.dtype), loc[..., None], log_scale[..., None], self.levels

@@ -115,9 +115,9 @@ class DiscretizedLogisticMixture(BaseDistribution):
 
     @property
     def mean(self) -> jax.Array:
-        """The picture to show: locations averaged over components, each channel given those before, within [0, 1].
+        """Image to show: locations averaged over components, each channel given those before, within [0, 1].
 
-        Rounding and clipping at 0 and 1 move the exact expectation away from it where a scale is large.
+        The exact expectation differs where a scale is large, by rounding and clipping at 0 and 1.
         """
         logits, loc, _, coupling = self._lifted()
         weights = jax.nn.softmax(logits, axis=-1)

@@ -12,13 +12,12 @@ from vaex.distributions._location_scale import UNSET, LocationScale, Unset, reso
 from vaex.distributions._shapes import match
 from vaex.distributions.family import family, static
 from vaex.ops.arrays import lift, narrow, sum_trailing
-from vaex.ops.threefry import unrolled
 
 LOG_2PI = math.log(2.0 * math.pi)
 
 
 def reparameterize(key: jax.Array, mean: jax.Array, log_scale: jax.Array) -> jax.Array:
-    r"""A sample of N(mean, exp(log_scale)^2) that gradients pass through: :math:`\mu + e^{s}\varepsilon`.
+    r"""Sample N(mean, exp(log_scale)^2) so that gradients pass through: :math:`\mu + e^{s}\varepsilon`.
 
     Args:
       key: a key.
@@ -81,7 +80,7 @@ class Normal(LocationScale):
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         loc, log_scale = lift(self.loc, self.log_scale)
-        noise = jax.random.normal(unrolled(key), shape, loc.dtype)
+        noise = jax.random.normal(key, shape, loc.dtype)
         return narrow(loc + jnp.exp(log_scale) * noise, self.loc, self.log_scale)
 
     def _log_density(self, value: jax.Array) -> jax.Array:

@@ -12,7 +12,6 @@ from vaex.distributions._location_scale import UNSET, LocationScale, Unset, reso
 from vaex.distributions._shapes import match
 from vaex.distributions.family import Elementwise, family, static
 from vaex.ops.arrays import lift, narrow, sum_trailing
-from vaex.ops.threefry import unrolled
 
 
 @family
@@ -60,7 +59,7 @@ class Laplace(LocationScale):
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         loc, log_scale = lift(self.loc, self.log_scale)
-        noise = jax.random.laplace(unrolled(key), shape, loc.dtype)
+        noise = jax.random.laplace(key, shape, loc.dtype)
         return narrow(loc + jnp.exp(log_scale) * noise, self.loc, self.log_scale)
 
     def _log_density(self, value: jax.Array) -> jax.Array:

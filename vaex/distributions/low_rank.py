@@ -12,7 +12,6 @@ from vaex.distributions._shapes import align, match
 from vaex.distributions.family import family
 from vaex.distributions.multivariate import Correlated, common_batch, multiply
 from vaex.ops.arrays import inner, lift, narrow
-from vaex.ops.threefry import unrolled
 
 
 @family
@@ -79,7 +78,7 @@ class LowRankNormal(Correlated):
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         loc, log_scale, factor = lift(self.loc, self.log_scale, self.cov_factor)
-        keys = jax.random.split(unrolled(key))
+        keys = jax.random.split(key)
         noise = jax.random.normal(keys[0], shape, loc.dtype)
         weights = jax.random.normal(keys[1], shape[:-1] + factor.shape[-1:], loc.dtype)
         value = loc + jnp.exp(log_scale) * noise + multiply(factor, weights)

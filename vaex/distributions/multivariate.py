@@ -13,7 +13,6 @@ from vaex.distributions._shapes import align
 from vaex.distributions.family import BaseDistribution, family
 from vaex.distributions.gaussian import LOG_2PI
 from vaex.ops.arrays import lift, narrow
-from vaex.ops.threefry import unrolled
 
 
 class Correlated(BaseDistribution):
@@ -103,7 +102,7 @@ class MultivariateNormal(Correlated):
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         loc, tril = lift(self.loc, self.scale_tril)
-        noise = jax.random.normal(unrolled(key), shape, loc.dtype)
+        noise = jax.random.normal(key, shape, loc.dtype)
         return narrow(loc + multiply(jnp.tril(tril), noise), self.loc, self.scale_tril)
 
     def _whiten(self, x: jax.Array) -> jax.Array:

@@ -16,7 +16,6 @@ from vaex.distributions._shapes import check_leading, match, match_leading
 from vaex.distributions.family import Elementwise, family, static
 from vaex.ops.arrays import lift, narrow, sum_trailing
 from vaex.ops.scalars import softplus
-from vaex.ops.threefry import unrolled
 
 
 class _OneHot(Elementwise):
@@ -41,7 +40,7 @@ class _OneHot(Elementwise):
 
     def _log_sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         logits, temperature = lift(self.logits, self.temperature)
-        noise = jax.random.gumbel(unrolled(key), shape, logits.dtype)
+        noise = jax.random.gumbel(key, shape, logits.dtype)
         return jax.nn.log_softmax((logits + noise) / temperature[..., None], axis=-1)
 
     def _log_space(self, log_value: jax.Array) -> jax.Array:
@@ -120,7 +119,7 @@ class _Binary(Elementwise):
 
     def _logit_sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         logits, temperature = lift(self.logits, self.temperature)
-        return (logits + jax.random.logistic(unrolled(key), shape, logits.dtype)) / temperature
+        return (logits + jax.random.logistic(key, shape, logits.dtype)) / temperature
 
     def _logit_space(self, logit: jax.Array) -> jax.Array:
         """Density of the logit: a logistic with scale 1 / tau."""
@@ -188,5 +187,5 @@ class LogitRelaxedBernoulli(_Binary):
 
 
 def _floor(x: jax.Array) -> float:
-    """The least coordinate that is told apart: about 1e-30 in float32, where the logarithm's gradient is still finite."""
+    """Least coordinate that is distinguished: about 1e-30 in float32, where the gradient of the logarithm is still finite."""
     return float(jnp.finfo(x.dtype).tiny) ** 0.8

@@ -83,7 +83,7 @@ class UniformSphere(BaseDistribution):
         return unit(jax.random.normal(key, shape))
 
     def _log_prob(self, value: jax.Array) -> jax.Array:
-        """Against surface measure; that the value is a unit vector is taken for granted."""
+        """Log-density against surface measure; the value is assumed to be a unit vector."""
         (value,) = lift(value)
         return jnp.full(value.shape[:-1], -sphere_log_area(self.dimension), value.dtype)
 
@@ -178,7 +178,7 @@ class VonMisesFisher(BaseDistribution):
         return narrow(value, self.loc, self.concentration)
 
     def _log_prob(self, value: jax.Array) -> jax.Array:
-        """Against surface measure; that the value is a unit vector is taken for granted."""
+        """Log-density against surface measure; the value is assumed to be a unit vector."""
         direction, concentration, nu = self.lifted()
         value, _ = lift(value, direction)
         gap = 0.5 * jnp.sum(jnp.square(value - direction), axis=-1)  # 1 - mu.x without cancellation
@@ -187,12 +187,12 @@ class VonMisesFisher(BaseDistribution):
 
 
 def _across(direction: jax.Array, x: jax.Array) -> jax.Array:
-    """The part of ``x`` at right angles to ``direction``."""
+    """Return the part of ``x`` at right angles to ``direction``."""
     return x - direction * inner(x, direction)[..., None]
 
 
 def unit(x: jax.Array) -> jax.Array:
-    """``x`` scaled to length 1 along the last axis; a vector of zeros, which has no direction, stays zero, its gradient too."""
+    """Scale ``x`` to length 1 along the last axis; a vector of zeros, which has no direction, stays zero, its gradient too."""
     square = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
     directed = square > float(jnp.finfo(x.dtype).tiny)
     return x * jnp.where(directed, jax.lax.rsqrt(jnp.where(directed, square, 1.0)), 0.0)

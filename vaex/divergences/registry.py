@@ -26,7 +26,7 @@ def register_kl(q_type: type, p_type: type) -> Callable[[F], F]:
       >>> class Point(Delta): pass
       >>> @register_kl(Point, Point)
       ... def _(q, p):
-      ...     return jnp.where(jnp.all(q.loc == p.loc, axis=-1), 0.0, jnp.inf)
+      ...     return jnp.where((q.loc == p.loc).all(-1), jnp.float32(0.0), jnp.inf)
       >>> kl(Point(jnp.ones(2)), Point(jnp.ones(2)))
       Array(0., dtype=float32)
 

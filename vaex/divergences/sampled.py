@@ -1,7 +1,8 @@
 """Other divergences by sampling, for any ``Distribution``.
 
 ``monte_carlo_kl(key, q, p, ...)`` is the reverse KL of variational inference. Here are the forward KL, the symmetric
-divergences and the Rényi family. All are differentiated as they stand: gradients reach the parameters through samples that carry them.
+divergences and the Rényi family. All are differentiated as they stand: gradients reach the parameters
+through samples that carry them.
 """
 
 from __future__ import annotations

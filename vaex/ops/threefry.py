@@ -1,7 +1,8 @@
 """Keys whose random numbers are computed in straight-line code, for compiled steps on CPU.
 
-Use: unroll a key once, where noise is drawn, ``jax.random.normal(unrolled(key), shape)``, and fold in counters with ``fold_in``.
-Keys that are stored, split for others or passed on stay plain keys of JAX.
+Use: unroll the key of a compiled step once, ``key = unrolled(fold_in(key, step))``. Whatever is split off, folded in or drawn
+from it inherits the implementation, so distributions, estimators and models draw from the key that they are given;
+``vaex.training`` unrolls it. Keys that are stored stay plain keys of JAX.
 
 What it buys: on CPU JAX computes threefry in a loop of five turns, each a dozen kernels, at every draw and every fold: a quarter of
 the step of a tiny network that binarises its batch. Straight-line code, which JAX itself uses on accelerators, is one kernel.
