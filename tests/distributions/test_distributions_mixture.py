@@ -22,6 +22,7 @@ def by_hand(z, log_scale):
     return total, np.exp(joint - total[..., None])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1.0, 0.1, 1e-3])
 def test_density_and_gradient_do_not_cancel(width):
     log_scale = np.float32(np.log(width) + 0.3 * RNG.normal(size=MEAN.shape))

@@ -75,6 +75,7 @@ def test_von_mises_fisher_normaliser_equals_quadrature(d, x64):
         np.testing.assert_allclose(found, value, rtol=2e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", DIMENSIONS)
 def test_von_mises_fisher_variance_equals_quadrature(d, x64):
     mu = np.zeros(d)

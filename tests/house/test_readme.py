@@ -47,9 +47,8 @@ def test_pure_functions_print_what_the_readme_shows():
     assert runner.run(examples, out=report.write).failed == 0, report.getvalue()
 
 
-def test_the_codec_example_runs(tmp_path):
-    out = tmp_path / "run"
-    assert cli.main(["--model=beta_vae", "--steps=20", f"--out={out}", "--no-figures", "--eval_samples=2"]) == 0
+def test_the_codec_example_runs(trained_runs):
+    out = trained_runs("--model=beta_vae", "--latent_dim=10", "--no-figures")
     code = re.sub(r'vaex\.load\("[^"]*"\)', f"vaex.load({str(out)!r})", block("codec"))
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
@@ -75,6 +74,7 @@ def test_the_own_model_keeps_the_laws(own_model):
     assert list(testing.check_model(own_model, laws)) == laws
 
 
+@pytest.mark.slow
 def test_the_own_model_trains_by_the_readmes_command(own_model, capsys):
     assert (
         cli.main(
@@ -94,6 +94,7 @@ def test_the_own_model_trains_by_the_readmes_command(own_model, capsys):
     assert importlib.util.find_spec(own_model) is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bare loop", "other bounds"])
 def test_the_pure_layers_page_prints_what_it_shows_without_a_framework(name):
     check = "\nimport sys; print([m for m in ('flax', 'optax', 'orbax', 'matplotlib', 'tyro') if m in sys.modules])"
