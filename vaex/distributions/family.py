@@ -60,12 +60,12 @@ class BaseDistribution:
 
     @property
     def mean(self) -> jax.Array | None:
-        """None: no closed form is known, unless a family gives one."""
+        """Closed form, where a family has one; else None."""
         return None
 
     @property
     def variance(self) -> jax.Array | None:
-        """None: no closed form is known, unless a family gives one."""
+        """Closed form, where a family has one; else None."""
         return None
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
