@@ -486,6 +486,7 @@ CORNERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CORNERS)
 def test_values_and_gradients_are_finite_at_extreme_inputs(name):
     function, arguments = CORNERS[name]

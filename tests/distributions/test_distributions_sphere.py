@@ -44,6 +44,7 @@ def direction(d, k):
     return jnp.broadcast_to(jnp.eye(d, dtype=k.dtype)[0], (*jnp.shape(k), d))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", DIMENSIONS)
 def test_von_mises_fisher_normaliser_equals_quadrature(d, x64):
     """To 1e-9 in float64 and 1e-4 nats in float32, with mean length, its complement, entropy and their slopes."""

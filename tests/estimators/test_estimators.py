@@ -87,6 +87,7 @@ def test_the_bias_test_can_fail():
     assert not within(measure(loss, params, exact | {"log_scale": 1.2 * exact["log_scale"]}), 4.0)
 
 
+@pytest.mark.slow
 def test_baselines_lower_the_variance():
     def variance(estimator, **options):
         loss, params, _ = linear(estimator, 4, **options)
@@ -200,6 +201,7 @@ def test_the_importance_bounds_closed_form_equals_the_derivatives_of_any_bound()
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), *gradients)
 
 
+@pytest.mark.slow
 def test_signal_to_noise_falls_with_k_for_the_plain_encoder_gradient_and_not_for_dreg():
     """The known result (Rainforth et al. 2018; Tucker et al. 2019), on a linear-Gaussian model."""
 
@@ -263,6 +265,7 @@ def enumerated(bound, k: int):
         return jax.tree.map(np.asarray, jax.grad(expected)(params))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", ["elbo", "iwae", "renyi"])
 @pytest.mark.parametrize("estimator", UNBIASED_SCORE, ids=lambda f: f.__name__)
 def test_score_gradients_of_a_discrete_posterior_are_unbiased(estimator, bound):
@@ -278,6 +281,7 @@ def test_a_constant_baseline_keeps_the_mean_and_lowers_the_variance():
     assert float(based.total_variance) < 0.8 * float(plain.total_variance)
 
 
+@pytest.mark.slow
 def test_straight_through_gumbel_has_exact_values_and_a_bias_that_temperature_lowers():
     exact = enumerated(BOUNDS["elbo"]["bound"], 1)
     states = np.stack(np.meshgrid(np.arange(3), np.arange(3), indexing="ij"), -1).reshape(9, 2)
@@ -353,6 +357,7 @@ def test_the_value_is_the_bound_of_the_same_samples(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
 def test_gradients_are_finite_in_every_dtype_and_far_away(name, dtype):

@@ -43,6 +43,7 @@ def test_bounds_by_hand_from_any_chunks(bounds, values):
         np.testing.assert_allclose(row, [w.mean(), *powers], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_at_its_own_alpha(bounds, run, capsys):
     assert bounds.main([run, "--member=0", "--samples=7", "--images=6"]) == 0
     heading, header, *rows = capsys.readouterr().out.splitlines()
@@ -54,6 +55,7 @@ def test_a_run_at_its_own_alpha(bounds, run, capsys):
     assert "Renyi, alpha = 2 " in capsys.readouterr().out.splitlines()[2]  # above 1 it is below the elbo
 
 
+@pytest.mark.slow
 def test_bounds_are_ordered_paired_and_repeatable(bounds, run):
     flags = bounds.argparse.Namespace(
         run=run, member=0, alpha=[0.5, 2.0], samples=3, images=8, split="test", data_dir=None, manual_dir=None
@@ -64,6 +66,7 @@ def test_bounds_are_ordered_paired_and_repeatable(bounds, run):
     np.testing.assert_array_equal(first.values, second.values)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_evaluated_is_refused_in_one_line(bounds, run, tmp_path, capsys):
     assert bounds.main([str(tmp_path)]) == 2
     assert "holds no config.json" in capsys.readouterr().err
@@ -76,6 +79,7 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(bounds, run, tmp_path, 
     capsys.readouterr()
 
 
+@pytest.mark.slow
 def test_data_that_changed_and_models_without_a_density_are_refused(bounds, run, monkeypatch, capsys):
     assemble, load = bounds.experiment.assemble, bounds.codec.load
 

@@ -7,6 +7,7 @@ import pytest
 from helpers.flow_table import both_ways, filled, points
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
 def test_parameters_may_differ_per_example(flow, direction):
     """Leaves [b, ...] beside z [k, b, d]: each example has its own map. And a member of a population its own, by vmap."""
@@ -28,6 +29,7 @@ def test_a_population_vmaps_over_flows_and_points(flow):
     np.testing.assert_allclose(log_det[2], exact_log_det, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
 def test_bfloat16(flow, direction):
     """Out comes bfloat16, near the result in float32; log-determinants keep float32."""

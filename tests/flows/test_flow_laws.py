@@ -24,6 +24,7 @@ def test_round_trip(flow):
     np.testing.assert_allclose(back, -log_det, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_many_points_are_moved_like_few(flow):
     """48,000 numbers: beyond 32,768 some sums of products came out wrong on CPU (see ``inner`` of the distributions)."""
     params, z = filled(flow, batch=(8,), scale=0.5, dtype=np.float32), points((2000, 8, 3), dtype=np.float32)
@@ -44,6 +45,7 @@ def test_extremes_stay_finite_with_their_gradients(flow, params_scale):
         assert finite(both_ways(flow)(params, points((8, 3), scale=z_scale, dtype=np.float32)))
 
 
+@pytest.mark.slow
 def test_initial_parameters_are_gentle_and_learn(flow):
     """Near the identity (up to signs and order), with a gradient in every leaf."""
     params = flow.init(jax.random.key(0))

@@ -118,6 +118,7 @@ def test_householder_is_orthogonal(n):
         np.testing.assert_allclose(many @ many.mT, np.broadcast_to(np.eye(4), (3, 2, 4, 4)), atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("m", "n"), [(1, 1), (2, 2), (3, 0), (4, 3)])
 def test_sylvester_is_the_papers_map_on_orthonormal_columns(m, n):
     flow = vf.Sylvester(4, m, n)

@@ -26,6 +26,7 @@ def kmeans(key, z, num_codes, **settings):
     return vq.kmeans_codebook(key, z, num_codes=num_codes, **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [5, 20])
 def test_inertia_is_that_of_scikit_learn(k):
     """The best of ten runs within 5% of its best of ten, and single runs as good on average as its own."""
@@ -60,6 +61,7 @@ def test_seeds_are_distinct_vectors_of_the_batch_spread_by_distance():
     assert sorted(int(row[0]) // 10 for row in rows) == list(range(12))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_iterations", [0, 3])
 def test_fewer_distinct_vectors_than_codes(num_iterations):
     """All of them become codes, the rest repeat them and are never chosen."""

@@ -27,6 +27,7 @@ def direct(z, temperature):
     return entropy(p), entropy(p.mean(0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [1, 2, 5, 8])
 @pytest.mark.parametrize("temperature", [0.1, 1.0, 30.0])
 def test_entropies_equal_the_sum_over_all_codes(d, temperature):

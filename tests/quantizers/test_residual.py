@@ -46,6 +46,7 @@ def test_vector_quantize_puts_the_parts_together():
     np.testing.assert_array_equal(cosine.indices, vq.nearest_code(codebook, z, distance="cosine"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("gradient", "estimator"), [("straight_through", vq.straight_through), ("rotation", vq.rotation_trick)]
 )
