@@ -11,7 +11,7 @@ TRAIN = ("PIL", "chex", "flax", "matplotlib", "optax", "orbax", "rich", "sklearn
 
 
 class UserError(ValueError):
-    """Something a user can mend: a flag, a value, a file. The message names the remedy.
+    """Invalid input that a user can correct: a flag, a value, a file. The message names the remedy.
 
     The command line prints the message and exits with ``exit_code``; from Python it is an ordinary ``ValueError``.
 

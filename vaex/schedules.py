@@ -172,7 +172,7 @@ def as_schedule(value: Schedule | float | jax.Array | str) -> Schedule:
 
 
 def is_schedule(value: Any) -> bool:
-    """Whether ``value`` is a Schedule; the ``is_leaf`` of every tree walk over hyperparameters."""
+    """Return True for a Schedule; the ``is_leaf`` of every tree walk over hyperparameters."""
     return isinstance(value, Schedule)
 
 

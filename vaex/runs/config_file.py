@@ -106,7 +106,7 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
 
 
 def is_run(content: Any) -> bool:
-    """Whether the content of some config.json describes a run."""
+    """Return True if the content of some config.json describes a run."""
     needed = {"model", "dataset", *DATA, "batch_size", "config", "members"}
     try:
         identified = isinstance(content["data"]["data_hash"], str) and needed <= set(content["identity"])

@@ -20,7 +20,7 @@ OURS = (*FILES, *FOLDERS, "figures")
 
 
 class Standing(enum.IntEnum):
-    """Where a run directory stands: finished, with all that the settings ask for; new; or begun."""
+    """State of a run directory: finished, with all that the settings ask for; new; or begun."""
 
     FINISHED = 0
     NEW = 1
@@ -88,12 +88,12 @@ def finished_summary(path: pathlib.Path) -> dict[str, Any] | None:
 
 
 def is_trained(summary: Mapping[str, Any], experiment: Experiment) -> bool:
-    """Whether every stage of a finished run has been trained as far as the experiment asks for."""
+    """Return True if every stage of a finished run has been trained as far as the experiment asks for."""
     return summary["steps"] == experiment.steps and summary.get("stage_steps", {}) == experiment.later_steps
 
 
 def covers(done: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
-    """Whether an evaluation that was done holds all of one that is asked for; figures that are there need not be asked for.
+    """Return True if an evaluation that was done holds all of one that is asked for; figures that are there need not be asked for.
 
     Example:
       >>> covers({"split": "test", "figures": "mean"}, {"split": "test", "figures": None})

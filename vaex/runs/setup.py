@@ -32,16 +32,16 @@ class Experiment(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Of the first stage."""
+        """Number of steps of the first stage."""
         return self.stage_steps[0]
 
     @property
     def later_steps(self) -> dict[str, int]:
         """Stage -> steps of the stages after the first."""
-        return {one.name: steps for one, steps in list(zip(self.recipe.stages, self.stage_steps, strict=True))[1:]}
+        return {stage.name: steps for stage, steps in list(zip(self.recipe.stages, self.stage_steps, strict=True))[1:]}
 
     def folder(self, stage: int) -> pathlib.Path:
-        """Where a stage, counted from 0, keeps its checkpoints and rows."""
+        """Folder of the checkpoints and rows of a stage, counted from 0."""
         return stage_folder(self.directory, self.recipe, stage)
 
 

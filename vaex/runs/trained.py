@@ -179,7 +179,7 @@ class Run:
         return self._decode(self.variables, z, self._labels("decode", labels, n, optional=True))
 
     def _integers(self) -> bool:
-        """Whether codes are integers."""
+        """True if codes are integers."""
         return any(block.kind == "code" for block in self.recipe.latents)
 
     def _check_codes(self, z: jax.Array) -> None:

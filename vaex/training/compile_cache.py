@@ -149,7 +149,7 @@ def _checked(folder: pathlib.Path) -> dict[str, list[int]]:
 
 
 def _is_whole(path: pathlib.Path) -> bool:
-    """Whether an entry decompresses (zlib's format ends with a checksum) to more than the compile time that leads it."""
+    """Return True if an entry decompresses (zlib's format ends with a checksum) to more than the compile time that leads it."""
     content = path.read_bytes()
     if not content.startswith(ZSTANDARD):
         try:

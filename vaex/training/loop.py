@@ -167,7 +167,7 @@ def _flops(compiled: Any) -> float | None:
 
 
 def _sound(state: TrainState) -> jax.Array:
-    """Whether one member's parameters are finite and its other variables hold no nan (a finite loss may have neither)."""
+    """Return True if one member's parameters are finite and its other variables hold no nan (a finite loss may have neither)."""
 
     def whole(tree: PyTree, spoiled: Callable[[jax.Array], jax.Array]) -> jax.Array:
         leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]

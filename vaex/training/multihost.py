@@ -63,7 +63,7 @@ def leave() -> None:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes files and talks."""
+    """Return True if this process is the one that writes files and talks."""
     return jax.process_index() == 0
 
 

@@ -105,8 +105,8 @@ def gradient_algorithm(
         _check_group(group)
 
     def optimizer_of(name: str) -> Optimizer:
-        own = groups.get(name, ParameterGroup()).optimizer
-        return optimizer if own is None else own
+        chosen = groups.get(name, ParameterGroup()).optimizer
+        return optimizer if chosen is None else chosen
 
     def init(key: jax.Array, hparams: PyTree, batch: Batch) -> TrainState:
         init_key, train_key = jax.random.split(key)
@@ -173,7 +173,7 @@ def _gradients(
 
 
 def _is_on(hparams: PyTree, name: str) -> bool:
-    """Whether a hyperparameter is given, which is static: None is no leaf of a tree."""
+    """Return True for a hyperparameter that is given, which is static: None is no leaf of a tree."""
     return getattr(hparams, name, None) is not None
 
 
