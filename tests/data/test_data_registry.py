@@ -43,7 +43,7 @@ def test_flags_reach_the_spec():
 
 
 def imported(statement):
-    """Which heavy packages a fresh interpreter has imported after the statement."""
+    """Return the heavy packages that a fresh interpreter has imported after the statement."""
     heavy = ("jax", "numpy", "sklearn", "tensorflow_datasets")
     code = f"import sys; from vaex import data; {statement}; print(*[name for name in {heavy} if name in sys.modules])"
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

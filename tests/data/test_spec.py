@@ -1,4 +1,4 @@
-"""Resolving a Spec: what a protocol says, and what data can't have."""
+"""Resolving a Spec: protocols, and treatments that do not suit the data."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def test_protocols(spec, changes, protocol):
     assert hash(resolved) == hash(resolve(spec, **changes))
 
 
-def test_resolving_again_replaces_what_was_decided():
+def test_resolving_again_replaces_the_treatment():
     spec = resolve(resolve(GREY, binarize="dynamic"), dequantize="uniform")
     assert spec == resolve(GREY, dequantize="uniform")
     assert resolve(spec) == GREY
@@ -56,6 +56,6 @@ def test_resolving_again_replaces_what_was_decided():
         (GREY, {"dequantize": "unifrom"}, "did you mean uniform"),
     ],
 )
-def test_what_the_data_cannot_have_is_refused(spec, changes, match):
+def test_unsuitable_treatments_are_refused(spec, changes, match):
     with pytest.raises(UserError, match=match):
         resolve(spec, **changes)

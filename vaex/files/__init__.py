@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and directories that one process claims."""
+"""Atomic writing of files, and locks on directories."""
 
 from vaex.files.atomic import atomic_path, read_json, write_json
 from vaex.files.locks import held, make_writable

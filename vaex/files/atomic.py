@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Atomic writing of files: a file is complete or absent."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}(\..*)?")  # names of files that are 
 
 @contextlib.contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
-    """A temporary path beside ``path``, moved onto it when the block ends well and removed when it does not.
+    """Yield a temporary path beside ``path``, which replaces it when the block succeeds and is removed when it raises.
 
     Example:
       >>> import tempfile
       >>> with tempfile.TemporaryDirectory() as folder:
       ...     with atomic_path(folder + "/a.txt") as temporary:
-      ...         _ = temporary.write_text("whole")
+      ...         _ = temporary.write_text("text")
       ...     pathlib.Path(folder, "a.txt").read_text()
-      'whole'
+      'text'
     """
     path = pathlib.Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,9 +37,9 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically. NaN and infinities are refused: they are not JSON.
+    """Write ``value`` as indented JSON, atomically.
 
-    Raises: ValueError for a value that is not finite.
+    Raises: ValueError for NaN and infinities, which JSON does not have.
     """
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     with atomic_path(path) as temporary:
@@ -47,5 +47,5 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """The value of a JSON file."""
+    """Read the value of a JSON file."""
     return json.loads(pathlib.Path(path).read_text())

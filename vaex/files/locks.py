@@ -1,4 +1,4 @@
-"""A directory claimed by one process: made, tried for writing, locked."""
+"""Directories of one process: created, tested for writing, locked."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from vaex.files.atomic import TEMPORARY
 
 
 def make_writable(directory: pathlib.Path) -> None:
-    """Make ``directory`` where it is missing, and try that a file can be written in it (permissions alone don't tell).
+    """Create ``directory`` if needed, and write a file in it, since permissions alone do not tell whether that is possible.
 
-    Raises: UserError where it can't be.
+    Raises: UserError where no file can be written in it.
     Example:
       >>> make_writable(pathlib.Path(os.devnull))
       Traceback (most recent call last):
@@ -37,14 +37,14 @@ def make_writable(directory: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def held(directory: pathlib.Path, *, wait: bool = False) -> Iterator[bool]:
-    """Hold ``directory`` against other processes that ask for it so, until the block or the process ends.
+    """Lock ``directory`` until the block or the process ends; the lock binds the processes that call this function.
 
-    Left-overs of writes that were killed are removed on entering. Where the file system knows no locks, nothing is held,
-    and left-overs stay, since they may be another process's work.
+    Temporary files of interrupted writes are removed first. Where the file system has no locks, nothing is locked and these
+    files stay, since another process may be writing them.
 
     Args:
       directory: exists.
-      wait: for whoever holds it, instead of raising.
+      wait: wait for another process's lock instead of raising.
     Returns: whether it waited.
     Raises: UserError where another process holds it.
     Example:
@@ -55,7 +55,7 @@ def held(directory: pathlib.Path, *, wait: bool = False) -> Iterator[bool]:
     """
     try:
         import fcntl  # noqa: F401
-    except ImportError:  # no such locks on this platform
+    except ImportError:  # this platform has no such locks
         yield False
         return
     handle = os.open(directory, os.O_RDONLY)
@@ -74,7 +74,7 @@ def held(directory: pathlib.Path, *, wait: bool = False) -> Iterator[bool]:
 
 
 def _lock(handle: int, wait: bool) -> str | None:
-    """One of "held", "waited" (and then held), "unheld" where there are no locks, or None where another process has it."""
+    """Return "held", "waited" (and then held), "unheld" where there are no locks, or None where another process has the lock."""
     import fcntl
 
     try:

@@ -51,7 +51,7 @@ def test_resident_arrays_are_copies():
         (4, -1, "--data_seed=-1"),
     ],
 )
-def test_slips_are_refused(batch_size, data_seed, match):
+def test_invalid_input_is_refused(batch_size, data_seed, match):
     with pytest.raises(UserError, match=match):
         resident_feed(example_arrays(), batch_size, data_seed)
 

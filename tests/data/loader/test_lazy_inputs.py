@@ -56,7 +56,7 @@ def test_reading_in_order_prepares_each_block_once():
 
 @pytest.mark.parametrize("where", [np.asarray, on_the_disk])
 @pytest.mark.parametrize("name", SPECS)
-def test_shown_are_the_intensities(name, where):
+def test_chosen_intensities_are_the_intensities(name, where):
     expected = np.asarray(data.intensities(SPECS[name], STORED))
     for rows in (np.arange(23), np.array([5, 0, 22, 5]), np.array([], int)):
         assert np.array_equal(chosen_intensities(SPECS[name], where(STORED), rows, 4), expected[rows])

@@ -48,7 +48,7 @@ def test_each_batch_begins_with_labelled_examples_in_epochs_of_their_own():
         (lambda: labelled_order(np.arange(4), 200, 16, 8, 0), "there are only 4 labelled examples"),
     ],
 )
-def test_slips_are_refused(call, match):
+def test_invalid_input_is_refused(call, match):
     with pytest.raises(UserError, match=match):
         call()
 

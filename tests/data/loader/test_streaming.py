@@ -75,7 +75,7 @@ def test_memory_is_chosen_by_what_is_free(monkeypatch):
         streaming.choose_memory("disk", 1)
 
 
-def test_slips_are_refused_as_by_the_resident_feed():
+def test_invalid_input_is_refused_as_by_the_resident_feed():
     with pytest.raises(UserError, match="--batch_size=51 is larger than the training data of 50 examples"):
         data.streamed_feed(example_arrays(), 51)
     with pytest.raises(ValueError, match="streamed_feed: arrays have lengths"):

@@ -1,4 +1,4 @@
-"""The embedded digits: the split is fixed, stratified, disjoint and whole."""
+"""The embedded digits: the split is fixed, stratified, disjoint and complete."""
 
 import collections
 import pathlib

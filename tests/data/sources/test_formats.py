@@ -1,4 +1,4 @@
-"""Original files of every format: what the readers make of them, and one clear line for files that are not right.
+"""Original files of every format: what the readers return, and one clear line for invalid files.
 
 Small files of the published formats stand for the real ones, which are read where they are at hand.
 """
@@ -33,7 +33,7 @@ def amat(x):
 
 @pytest.fixture
 def tiny_binarized(tmp_path):
-    """A few binary images as text in files/ and packed in packed/, and their OriginalFiles."""
+    """Write a few binary images as text in files/ and packed in packed/; return their OriginalFiles."""
     splits = {split: RNG.integers(0, 2, [n, 28, 28], dtype=np.uint8) for split, n in
               (("train", 12), ("validation", 5), ("test", 4))}  # fmt: skip
     for folder in ("files", "packed"):

@@ -1,4 +1,4 @@
-"""A user's folder of images: what is read, in which order, and one clear line for everything that can't be used."""
+"""A user's folder of images: what is read, in which order, and one clear line for invalid input."""
 
 import os
 
@@ -31,7 +31,7 @@ def by_bytes(dataset):
     return {x.tobytes(): split for split, part in dataset.splits.items() for x in part["x"]}
 
 
-def test_a_flat_folder_is_unlabelled_and_carved(tmp_path, load):
+def test_a_flat_folder_is_unlabelled_and_split(tmp_path, load):
     dataset = load(write(tmp_path / "own", IMAGES))
     assert dataset.spec.protocol == "own_10_1_1_carved_validation_test 256_levels"
     assert (dataset.spec.shape, dataset.spec.kind, dataset.spec.num_classes) == ((9, 7, 3), "color", 0)
@@ -70,7 +70,7 @@ def test_grey_images_stay_grey_and_one_in_color_makes_all_color(tmp_path, load):
     assert IMAGES[0].tobytes() in by_bytes(dataset)
 
 
-def test_resizing_cuts_about_the_middle(tmp_path, load):
+def test_resizing_crops_about_the_centre(tmp_path, load):
     wide = np.full([6, 10, 10], 0, np.uint8)
     wide[:, :, 3:7] = 200  # a band that fills what is left, 10x4; without the cut its mean would be 80
     folder = write(tmp_path / "own", wide)

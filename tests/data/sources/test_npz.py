@@ -1,4 +1,4 @@
-"""A user's own files: what is recognised, how splits are carved, and one clear line for everything that can't be used."""
+"""A user's own files: what is recognised, how missing splits are split off, and one clear line for invalid input."""
 
 import pathlib
 import zipfile
@@ -102,7 +102,7 @@ def test_given_splits_and_labels_are_kept_in_order(tmp_path):
         (["x", "x_validation"], (27, 30, 3), "own_27_30_3_carved_test"),
     ],
 )
-def test_missing_splits_are_carved(tmp_path, given, sizes, words):
+def test_missing_splits_are_split_off(tmp_path, given, sizes, words):
     x = np.stack([np.full([8], i, np.uint8) for i in range(30)])
     y = np.arange(30) - 1
     arrays = {name: x + 100 * (name not in ("x", "x_train")) for name in given}
@@ -118,12 +118,12 @@ def test_missing_splits_are_carved(tmp_path, given, sizes, words):
 
 
 @pytest.mark.parametrize(("n", "sizes"), [(3, (1, 1, 1)), (9, (7, 1, 1)), (19, (17, 1, 1)), (20, (16, 2, 2))])
-def test_carved_splits_are_a_tenth_and_never_empty(tmp_path, n, sizes):
+def test_splits_that_are_split_off_are_a_tenth_and_never_empty(tmp_path, n, sizes):
     dataset = data.load(save(tmp_path, x=BYTES[:n]))
     assert tuple(len(split["x"]) for split in dataset.splits.values()) == sizes
 
 
-def test_the_carved_split_is_golden(tmp_path):
+def test_the_split_that_is_split_off_is_golden(tmp_path):
     dataset = data.load(save(tmp_path, x=np.arange(30, dtype=np.uint8)[:, None] * 8))
     assert [split["x"][:3, 0].tolist() for split in dataset.splits.values()] == [
         [96, 80, 88],
@@ -193,7 +193,7 @@ NAN[7, 0, 0] = np.inf
         ({"x": BYTES, "y": np.arange(30), "y_test": np.arange(30)}, "y_test but no x_test"),
     ],
 )
-def test_slips_get_one_clear_line(tmp_path, arrays, match):
+def test_invalid_input_gets_one_clear_line(tmp_path, arrays, match):
     path = save(tmp_path, **arrays)
     with pytest.raises(UserError, match=match) as caught:
         data.load(path)

@@ -1,4 +1,4 @@
-"""Data sets in MNIST's format, without TensorFlow: built, read by the stock reader, checked against what they must be.
+"""Data sets in MNIST's format, without TensorFlow: built, read by the stock reader, verified by checksum.
 
 Small files of the same format stand for the real ones, which are read where they are at hand.
 """

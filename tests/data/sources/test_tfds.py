@@ -1,4 +1,4 @@
-"""Data sets that TFDS has prepared: found, decoded, cached, and refused in one clear line where they can't be used."""
+"""Data sets that TFDS has prepared: found, decoded, cached, and refused in one clear line where they are invalid."""
 
 import io
 import json
@@ -75,7 +75,7 @@ def test_splits_labels_and_names(tmp_path):
     )  # fmt: skip
 
 
-def test_missing_splits_are_carved(tmp_path):
+def test_missing_splits_are_split_off(tmp_path):
     prepare(tmp_path, "pets", {"train": examples(IMAGES)})
     dataset = data.load("tfds:pets", data_dir=tmp_path, binarize="dynamic")
     assert dataset.spec.protocol == "tfds_pets_1.0.0_32_4_4_carved_validation_test dynamic_binarisation"
@@ -227,7 +227,7 @@ def sized(rng, n):
     return [rng.integers(0, 256, [20 + index % 5, 16 + index % 7, 3], dtype=np.uint8) for index in range(n)]
 
 
-def test_images_of_many_sizes_are_cut_and_resized_as_those_of_a_folder(tmp_path):
+def test_images_of_many_sizes_are_cropped_and_resized_as_those_of_a_folder(tmp_path):
     images = sized(np.random.default_rng(1), 30)
     prepare(tmp_path, "pets", {"train": examples(images)})
     with pytest.raises(UserError, match=r"train example 1 has shape .*give one as --image_size, or save"):
@@ -290,7 +290,7 @@ def test_images_with_more_channels_are_not_resized(tmp_path):
     assert not list(tmp_path.rglob("vaex_cache_*"))
 
 
-def test_a_disk_that_fills_up_is_said_and_the_data_still_read(tmp_path, full_disk):
+def test_a_disk_that_fills_up_raises_a_warning_and_the_data_is_still_read(tmp_path, full_disk):
     folder = prepare(tmp_path, "pets", {"train": examples(IMAGES)}) / "1.0.0"
     with full_disk(1000), pytest.warns(UserWarning, match=r"File too large\); every start will decode it"):
         dataset = data.load("tfds:pets", data_dir=tmp_path)

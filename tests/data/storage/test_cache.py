@@ -94,7 +94,7 @@ DAMAGES = {
 
 @pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_damage_is_noticed_and_said(folder, damage, large, monkeypatch):
+def test_damage_raises_a_warning(folder, damage, large, monkeypatch):
     monkeypatch.setattr(checksums, "LARGE", 0 if large else 1 << 20)
     DAMAGES[damage](folder)
     with pytest.warns(UserWarning, match="decoded again"):
@@ -114,7 +114,7 @@ def large(tmp_path, monkeypatch):
 
 
 def counted(monkeypatch):
-    """How many pieces are read from now on."""
+    """Return a list that grows by one entry per piece read."""
     read, hashed = [], checksums.hashlib.sha256
     monkeypatch.setattr(checksums.hashlib, "sha256", lambda *content: read.append(content) or hashed(*content))
     return read
@@ -128,7 +128,7 @@ def test_a_large_file_is_mapped_and_a_small_one_loaded(large):
         arrays["train_x"][0] = 0
 
 
-def test_a_large_file_known_to_be_whole_is_not_read_again(large, monkeypatch):
+def test_an_intact_large_file_is_not_read_again(large, monkeypatch):
     read = counted(monkeypatch)
     assert cache.read(large, "v1") is not None
     assert len(read) == 3  # its first and last piece, and the small file
@@ -244,7 +244,7 @@ def start(folder, pause):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def test_a_killed_process_leaves_nothing_that_is_taken_for_whole(tmp_path):
+def test_a_killed_process_leaves_no_valid_cache(tmp_path):
     with start(tmp_path / "cache", 60) as process:
         assert process.stdout.readline() == "filling\n"
         deadline = time.monotonic() + 30

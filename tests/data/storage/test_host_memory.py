@@ -71,7 +71,7 @@ def test_the_limit_of_a_group_around_counts_too(tmp_path, version):
     assert host_memory.free_memory(files(tmp_path, meminfo(20 * GB) | outer | inner)) == 2 * GB
 
 
-def test_where_little_can_be_told(tmp_path):
+def test_without_limits_or_files(tmp_path):
     assert host_memory.free_memory(tmp_path / "nothing") == math.inf
     assert host_memory.free_memory(files(tmp_path / "a", version_2("", 8 * GB, GB))) == 7 * GB  # no meminfo
     odd = meminfo(2048) | {"proc/self/cgroup": "odd\n0::\n\n4:memory\n", "sys/fs/cgroup/memory.max": "none\n"}

@@ -62,7 +62,7 @@ except MemoryError:
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    """The same images as a folder, as two .npz files, and as records made up on the spot; and their hash."""
+    """Images as a folder, as two .npz files, and as generated records; and their hash."""
     if not pathlib.Path("/proc/self/status").exists():
         pytest.skip("this platform does not tell or limit how much memory a process has")
     folder = tmp_path_factory.mktemp("large")
@@ -245,7 +245,7 @@ def test_a_disk_that_refuses(tmp_path, little_memory, full_disk):
     ],
 )
 @pytest.mark.parametrize("compressed", [False, True])
-def test_slips_in_a_large_npz_get_one_clear_line(tmp_path, little_memory, content, match, compressed):
+def test_invalid_input_in_a_large_npz_get_one_clear_line(tmp_path, little_memory, content, match, compressed):
     path = save(tmp_path, compressed, **content)
     with pytest.raises(UserError, match=match) as caught:
         data.load(path, data_dir=tmp_path / "root")

@@ -1,4 +1,4 @@
-"""Colour sprites: the images of the real layers against a plain recipe, and files that can't be used."""
+"""Colour sprites: the images of the real layers equal a plain composition, and invalid files."""
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def test_the_grid_of_the_real_file(source):
 
 
 @pytest.mark.optimised
-def test_images_are_those_of_the_recipe_bit_for_bit(source, path):
+def test_images_are_those_of_a_plain_composition_bit_for_bit(source, path):
     layers = dict(np.load(path))
     factors = np.asarray(source.sample_factors(jax.random.key(0), 400))
     assert all(len(np.unique(factors[:, i])) == size for i, size in enumerate(source.sizes))

@@ -1,4 +1,4 @@
-"""Moving sprites: what moves, what stays, and that the pictures are those of the values."""
+"""Moving sprites: what moves, what stays, and that the images are those of the values."""
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +23,10 @@ def once(values):
 MOTIONS = [(rotating_values, rotating_sprites), (bouncing_values, bouncing_sprites)]
 
 
-@pytest.mark.parametrize(("values", "pictures"), MOTIONS)
-def test_pictures_are_those_of_the_values_and_pure_in_the_key(values, pictures):
+@pytest.mark.parametrize(("values", "images"), MOTIONS)
+def test_images_are_those_of_the_values_and_pure_in_the_key(values, images):
     key = jax.random.key(0)
-    compiled = jax.jit(pictures, static_argnums=(1, 2), static_argnames=("resolution", "antialiased"))
+    compiled = jax.jit(images, static_argnums=(1, 2), static_argnames=("resolution", "antialiased"))
     drawn = compiled(key, 5, 7)
     assert drawn.shape == (5, 7, 64, 64, 1)
     assert drawn.dtype == jnp.uint8
@@ -39,8 +39,8 @@ def test_pictures_are_those_of_the_values_and_pure_in_the_key(values, pictures):
     assert not np.array_equal(grey[:, 0], grey[:, 1])
 
 
-@pytest.mark.parametrize(("values", "pictures"), MOTIONS)
-def test_longer_sequences_begin_like_shorter_ones(values, pictures):
+@pytest.mark.parametrize(("values", "images"), MOTIONS)
+def test_longer_sequences_begin_like_shorter_ones(values, images):
     short, long = once(values)(jax.random.key(2), 4, 3), once(values)(jax.random.key(2), 4, 30)
     for one, other in zip(short, long, strict=True):
         np.testing.assert_allclose(one, other[:, :3], rtol=1e-6)
@@ -88,10 +88,10 @@ def test_bouncing_sprites_fly_straight_and_reflect():
     assert turned.mean() > 0.5  # in 60 frames most sprites meet a border
 
 
-@pytest.mark.parametrize(("values", "pictures"), MOTIONS)
-def test_empty_sequences_are_refused(values, pictures):
+@pytest.mark.parametrize(("values", "images"), MOTIONS)
+def test_empty_sequences_are_refused(values, images):
     with pytest.raises(ValueError, match=f"{values.__name__}: n is 0 and length 3"):
-        pictures(jax.random.key(0), 0, 3)
+        images(jax.random.key(0), 0, 3)
     with pytest.raises(ValueError, match=f"{values.__name__}: n is 2 and length 0"):
         values(jax.random.key(0), 2, 0)
 

@@ -70,18 +70,18 @@ def test_color_sprites_take_the_file_or_its_folder(shared_data):
 def test_a_folder_of_images_is_resized_by_flag(tmp_path, capsys):
     from PIL import Image
 
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     rng = np.random.default_rng(0)
     for number in range(40):
         values = rng.integers(0, 256, (20 + number % 3, 24), np.uint8)
-        Image.fromarray(values).save(tmp_path / "pictures" / f"{number}.png")
-    flags = ["--model=vae", f"--dataset={tmp_path / 'pictures'}", f"--data_dir={tmp_path / 'kept'}", "--hidden=8"]
+        Image.fromarray(values).save(tmp_path / "images" / f"{number}.png")
+    flags = ["--model=vae", f"--dataset={tmp_path / 'images'}", f"--data_dir={tmp_path / 'kept'}", "--hidden=8"]
     flags += ["--steps=2", "--batch_size=8", "--no-figures", "--eval_samples=2", f"--out={tmp_path / 'run'}"]
     assert cli.main(flags) == 2
     assert "--image_size" in capsys.readouterr().err
     assert cli.main([*flags, "--image_size=12x16"]) == 0
     facts = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert facts["data"]["shape"] == [12, 16, 1] and facts["identity"]["dataset"] == "pictures"
+    assert facts["data"]["shape"] == [12, 16, 1] and facts["identity"]["dataset"] == "images"
     assert cli.main([*flags, "--image_size=16"]) == 2
     assert "image_size: [12, 16] -> [16]" in capsys.readouterr().err
     assert cli.main([*flags, "--image_size=1x2x3", "--overwrite"]) == 2
@@ -123,7 +123,7 @@ def test_sequences_are_drawn_anew_in_training_and_fixed_in_evaluation():
     drawn = [np.asarray(feed.batch(feed.resident, row)["x"]) for row in feed.plan(0, 2)]
     everything = [*splits, *drawn]
     firsts = {x.astype(np.uint8).tobytes() for part in everything for x in part}
-    assert len(firsts) > 0.95 * sum(map(len, everything))  # small pictures: a few look the same
+    assert len(firsts) > 0.95 * sum(map(len, everything))  # small images: a few look the same
     assert not any(np.array_equal(a, b) for i, a in enumerate(everything) for b in everything[:i])
     assert (
         one.spec.protocol == "bouncing_sprites_16x16_4_frames_1000_test binary" and one.num_training_examples == 100_000
@@ -132,7 +132,7 @@ def test_sequences_are_drawn_anew_in_training_and_fixed_in_evaluation():
 
 
 @pytest.mark.slow
-def test_a_run_on_sequences_trains_tells_of_predictions_and_resumes_to_the_bit(tmp_path, capsys):
+def test_a_run_on_sequences_trains_reports_predictions_and_resumes_to_the_bit(tmp_path, capsys):
     flags = ["--model=td_vae", "--image_size=8", "--sequence_length=7", "--max_jump=3", "--hidden=8", "--recurrent=4"]
     flags += [
         "--latent_dim=2",

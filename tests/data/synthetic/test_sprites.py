@@ -1,4 +1,4 @@
-"""Sprites: every factor moves what its name says, the grid is a bijection, symmetries are exact, and the feed's pictures are
+"""Sprites: every factor moves what its name says, the grid is a bijection, symmetries are exact, and the feed's images are
 those of the host."""
 
 import itertools
@@ -29,9 +29,9 @@ def every(shape=range(3), scale=range(6), orientation=range(40), x=(16,), y=(16,
     return np.array(list(itertools.product(shape, scale, orientation, x, y)), np.int32)
 
 
-def moments(pictures):
+def moments(images):
     """Areas [n], centroids [n, 2] as (x, y) in pixels from the top left corner, and covariances [n, 2, 2] with y up."""
-    weights = np.asarray(pictures, np.float64)[..., 0]
+    weights = np.asarray(images, np.float64)[..., 0]
     middles = np.arange(weights.shape[-1]) + 0.5
     area = weights.sum((1, 2))
     x, y = (weights.sum(1) @ middles) / area, (weights.sum(2) @ middles) / area
@@ -43,12 +43,12 @@ def moments(pictures):
 
 @pytest.fixture(scope="module")
 def forms():
-    """All 720 pictures at one position, binary and antialiased."""
+    """All 720 images at one position, binary and antialiased."""
     factors = every()
     return factors, np.asarray(draw(factors)), np.asarray(draw(factors, antialiased=True))
 
 
-def test_pictures_are_binary_or_grey(forms):
+def test_images_are_binary_or_grey(forms):
     _, binary, grey = forms
     assert binary.shape == grey.shape == (720, 64, 64, 1)
     assert binary.dtype == np.uint8
@@ -121,10 +121,10 @@ def test_centroid_moves_by_one_pixel_per_step_and_with_nothing_else(forms):
 @pytest.mark.parametrize("antialiased", [False, True])
 def test_nothing_is_cut_off_at_the_border(antialiased):
     """The outermost pixels stay black at the corners of the grid, for all scales and orientations."""
-    pictures = np.asarray(draw(every(x=[0, 31], y=[0, 31]), antialiased=antialiased))
+    images = np.asarray(draw(every(x=[0, 31], y=[0, 31]), antialiased=antialiased))
     frame = np.ones((64, 64, 1), bool)
     frame[1:-1, 1:-1] = False
-    assert pictures[:, frame[..., 0]].max() == 0
+    assert images[:, frame[..., 0]].max() == 0
 
 
 def test_neighbours_on_the_grid_differ(forms):
@@ -138,13 +138,13 @@ def test_neighbours_on_the_grid_differ(forms):
             )
         )
     assert np.all(np.any(grid[:, :, 0] != grid[:, :, -1], -1))  # the last angle is not the first again
-    distinct = [len({picture.tobytes() for picture in grid[shape].reshape(240, -1)}) for shape in range(3)]
+    distinct = [len({image.tobytes() for image in grid[shape].reshape(240, -1)}) for shape in range(3)]
     assert distinct == [6 * 10, 6 * 20, 6 * 40]
 
 
 @pytest.mark.parametrize(("shape", "period"), [(SQUARE, 10), (ELLIPSE, 20)])
 @pytest.mark.parametrize("resolution", [64, 50])
-def test_symmetric_orientations_are_equal_pictures(shape, period, resolution):
+def test_symmetric_orientations_are_equal_images(shape, period, resolution):
     factors = every(shape=[shape], orientation=range(40 - period), x=[16, 3], y=[16, 30])
     turned = factors + np.array([0, 0, period, 0, 0])
     assert np.array_equal(draw(factors, resolution=resolution), draw(turned, resolution=resolution))
@@ -167,7 +167,7 @@ def test_upright_heart_has_one_axis_of_symmetry_and_stands_on_its_tip(forms):
     assert heart[:, 31].argmax() > heart.any(1).argmax()  # the cleft
 
 
-def test_antialiased_pictures_cover_the_same_as_binary_ones_on_average(forms):
+def test_antialiased_images_cover_the_same_as_binary_ones_on_average(forms):
     _, binary, grey = forms
     difference = grey.mean((1, 2, 3)) - binary.mean((1, 2, 3))
     assert abs(difference.mean()) < 0.003 * binary.mean()
@@ -175,7 +175,7 @@ def test_antialiased_pictures_cover_the_same_as_binary_ones_on_average(forms):
 
 
 @pytest.mark.parametrize("resolution", [28, 64, 128, 257])
-def test_the_picture_is_the_same_at_any_resolution(resolution):
+def test_the_image_is_the_same_at_any_resolution(resolution):
     factors = every(scale=[1, 5], orientation=[0, 7, 23], x=[0, 16], y=[5])
     area, centroid, _ = moments(draw(factors, resolution=resolution, antialiased=True))
     expected = np.array([AREAS[shape] for shape in factors[:, 0]]) * (0.5 + 0.1 * factors[:, 1]) ** 2
@@ -183,7 +183,7 @@ def test_the_picture_is_the_same_at_any_resolution(resolution):
     np.testing.assert_allclose(centroid / resolution, (factors[:, 3:] + 16.5) / 64, atol=0.002)
 
 
-def test_antialiased_pictures_are_the_mean_of_finer_binary_ones():
+def test_antialiased_images_are_the_mean_of_finer_binary_ones():
     factors = every(scale=[0, 5], orientation=[0, 1, 13])
     fine = np.asarray(draw(factors, resolution=64 * 8)).reshape(-1, 64, 8, 64, 8, 1).mean((2, 4))
     grey = np.asarray(draw(factors, antialiased=True))
@@ -192,7 +192,7 @@ def test_antialiased_pictures_are_the_mean_of_finer_binary_ones():
     assert np.sqrt(np.mean(error[(fine > 0) & (fine < 1)] ** 2)) < 0.08
 
 
-def test_continuous_values_of_the_grid_give_the_grids_pictures(forms):
+def test_continuous_values_of_the_grid_give_the_grids_images(forms):
     factors, binary, grey = forms
     assert np.array_equal(draw_values(*factor_values(factors)), binary)
     np.testing.assert_allclose(draw_values(*factor_values(factors), antialiased=True), grey, atol=2e-4)
@@ -209,7 +209,7 @@ def test_factor_values_are_those_of_dsprites_but_for_the_angle():
     assert values.shape[:3].tolist() == [0, 1, 2]
 
 
-def test_eager_compiled_and_mapped_pictures_are_equal(forms):
+def test_eager_compiled_and_mapped_images_are_equal(forms):
     factors, binary, grey = forms
     assert np.array_equal(render(factors), binary)
     assert np.array_equal(jax.jit(jax.vmap(render))(factors), binary)
@@ -219,7 +219,7 @@ def test_eager_compiled_and_mapped_pictures_are_equal(forms):
     np.testing.assert_allclose(jax.jit(jax.vmap(lambda f: render(f, antialiased=True)))(factors), grey, atol=2e-5)
 
 
-def test_float64_draws_the_same_pictures(forms):
+def test_float64_draws_the_same_images(forms):
     factors, binary, _ = forms
     with jax.enable_x64(True):
         shape, *values = (np.asarray(value) for value in factor_values(factors))
@@ -230,7 +230,7 @@ def test_float64_draws_the_same_pictures(forms):
         np.testing.assert_allclose(np.stack(values), np.stack(exact), rtol=1e-6)
 
 
-def grey_picture(shape, values):
+def grey_image(shape, values):
     return render_values(shape, *values, antialiased=True)[..., 0]
 
 
@@ -243,15 +243,13 @@ def test_gradients_are_finite_at_extreme_values(dtype):
         weights = jnp.asarray(np.random.default_rng(0).normal(size=(64, 64)), dtype)
 
         def objective(values):
-            pictures = grey_picture(shapes, jnp.moveaxis(values, -1, 0))
-            return jnp.sum(weights * pictures), pictures
+            images = grey_image(shapes, jnp.moveaxis(values, -1, 0))
+            return jnp.sum(weights * images), images
 
-        gradient, pictures = jax.jit(jax.grad(objective, has_aux=True))(
-            jnp.broadcast_to(values, (3, *values.shape[1:]))
-        )
-    assert gradient.dtype == pictures.dtype == dtype
+        gradient, images = jax.jit(jax.grad(objective, has_aux=True))(jnp.broadcast_to(values, (3, *values.shape[1:])))
+    assert gradient.dtype == images.dtype == dtype
     assert np.isfinite(gradient).all()
-    assert np.isfinite(pictures).all()
+    assert np.isfinite(images).all()
     assert np.abs(gradient).max() > 100
 
 
@@ -259,7 +257,7 @@ def test_gradients_move_the_pixels_as_the_values_say():
     """Derivatives of areas and centroids, averaged over positions within a pixel, which pixels can't tell apart."""
     draws = np.random.default_rng(0).uniform(size=(3, 100))
     values = np.stack([np.full(100, 0.8), 2 * np.pi * draws[0], 0.3 + draws[1] / 31, 0.6 + draws[2] / 31], -1)
-    jacobian = jax.jit(jax.vmap(jax.vmap(jax.jacfwd(grey_picture, argnums=1), (None, 0)), (0, None)))
+    jacobian = jax.jit(jax.vmap(jax.vmap(jax.jacfwd(grey_image, argnums=1), (None, 0)), (0, None)))
     change = np.asarray(jacobian(np.arange(3), values.astype(np.float32)), np.float64)  # [shape, draw, h, w, value]
     right = np.arange(64) + 0.5 - 16.5 - 31 * values[:, 2:3]
     down = np.arange(64) + 0.5 - 16.5 - 31 * values[:, 3:]
@@ -277,7 +275,7 @@ def test_gradients_agree_with_finite_differences():
         weights = np.random.default_rng(1).normal(size=(64, 64))
         at, step = jnp.array([0.73, 0.61, 0.37, 0.52]), 1e-7
         near = at + step * jnp.concatenate([jnp.eye(4), -jnp.eye(4)])
-        objective = jax.jit(lambda values: jnp.sum(weights * grey_picture(jnp.arange(3)[:, None], values.T), (-2, -1)))
+        objective = jax.jit(lambda values: jnp.sum(weights * grey_image(jnp.arange(3)[:, None], values.T), (-2, -1)))
         ahead, behind = np.split(np.asarray(objective(near)), 2, axis=1)
         exact = jax.jit(jax.jacfwd(lambda values: objective(values[None])[:, 0]))(at)
         np.testing.assert_allclose(exact, (ahead - behind) / (2 * step), rtol=1e-4, atol=1e-3)
@@ -285,9 +283,9 @@ def test_gradients_agree_with_finite_differences():
 
 def test_low_precision_values_are_drawn_in_float32():
     values = [jnp.bfloat16(value) for value in (1.0, 0.5, 0.25, 0.75)]
-    picture = draw_values(HEART, *values, antialiased=True)
-    assert picture.dtype == jnp.float32
-    assert np.array_equal(picture, draw_values(HEART, 1.0, 0.5, 0.25, 0.75, antialiased=True))
+    image = draw_values(HEART, *values, antialiased=True)
+    assert image.dtype == jnp.float32
+    assert np.array_equal(image, draw_values(HEART, 1.0, 0.5, 0.25, 0.75, antialiased=True))
     many = draw_values(jnp.arange(3), 1.0, jnp.zeros((4, 1)), 0.5, 0.5)
     assert many.shape == (4, 3, 64, 64, 1)
 
@@ -341,7 +339,7 @@ def test_sampled_factors_are_uniform_independent_and_pure_in_the_key():
 
 
 @pytest.mark.parametrize(("antialiased", "dtype"), [(False, "uint8"), (True, "float32")])
-def test_the_source_says_what_it_gives(antialiased, dtype):
+def test_the_source_describes_its_images(antialiased, dtype):
     source = sprites(resolution=16, antialiased=antialiased)
     assert isinstance(source, FactorSource)
     assert source.names == NAMES == source.spec.factor_names
@@ -357,7 +355,7 @@ def test_the_source_says_what_it_gives(antialiased, dtype):
 
 
 @pytest.mark.optimised
-def test_the_feeds_pictures_are_those_of_the_host_bit_for_bit():
+def test_the_feeds_images_are_those_of_the_host_bit_for_bit():
     source = sprites()
     feed = factor_feed(source, batch_size=64, data_seed=3)
     plan = feed.plan(5, 4)

@@ -139,6 +139,18 @@ def decode_split(
     split: str,
     size: tuple[int, int] | None,
 ) -> None:
+    """Decode one split and write its arrays, "{split}_x" and with a label "{split}_y".
+
+    Args:
+      where: named in errors.
+      source: the split.
+      image: name of the image feature.
+      label: name of the class label, or None.
+      writer: takes the arrays.
+      split: "train", "validation" or "test".
+      size: height and width to which images are cropped and resized, or None.
+    Raises: UserError for images of different sizes.
+    """
     first = np.asarray(source[0][image])
     example = fit_pixels(f"{where} example 0", first, size) if size else first
 

@@ -1,7 +1,7 @@
-"""Colour sprites: figures composed from layers (body, bottomwear, topwear, hair, shoes) by six factors, inside the step.
+"""Colour sprites: characters composed from layers (body, bottomwear, topwear, hair, shoes) by six factors, inside the step.
 
-The layers are those of Li & Mandt's (2018) "Sprites", Liberated Pixel Cup art, CC-BY-SA 3.0 and GPL 3.0: name its artists
-when showing images.
+The layers are those of Li & Mandt's (2018) "Sprites", Liberated Pixel Cup art, CC-BY-SA 3.0 and GPL 3.0: credit its artists
+where you publish images.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REMEDY = (
 
 
 def color_sprites(path: str | pathlib.Path) -> FactorSource:
-    r"""The grid of colour sprites from a file of layers.
+    r"""Return the grid of colour sprites, composed from a file of layers.
 
     From back to front every layer replaces :math:`x` by :math:`x (1 - \alpha) + c \alpha`, starting from black; values are
     then rounded to 8 bits.
@@ -39,7 +39,7 @@ def color_sprites(path: str | pathlib.Path) -> FactorSource:
         [1, directions, frames, h, w, 4], RGBA.
     Returns: a source of uint8 images [..., h, w, 3] with factors body, bottom, top, hair, direction, frame, whose layers are
       ``resident`` on the default device.
-    Raises: UserError for a file that can't be used, with the remedy.
+    Raises: UserError for another file, with the remedy.
     Example:
       >>> import tempfile
       >>> layers = {name: np.full([2, 1, 1, 4, 4, 4], 255, np.uint8) for name in LAYERS[:4]}
@@ -71,7 +71,7 @@ def color_sprites(path: str | pathlib.Path) -> FactorSource:
 def _compose(
     sizes: tuple[int, ...], size: tuple[int, int], resident: dict[str, jax.Array], factors: jax.Array
 ) -> jax.Array:
-    """uint8 images [..., h, w, 3] of factors [..., 6]."""
+    """Compose uint8 images [..., h, w, 3] of factors [..., 6]."""
     chosen = check_factors("color_sprites", factors, sizes)
     *options, directions, frames = sizes
     moment = chosen[..., 4] * frames + chosen[..., 5]
@@ -85,7 +85,7 @@ def _compose(
 
 
 def _check(path: pathlib.Path, layers: dict[str, np.ndarray]) -> None:
-    """Every layer RGBA in bytes, and all of the same directions, frames and size."""
+    """Check that all layers are 8-bit RGBA with the same directions, frames and size."""
     expected = layers["body"].shape[1:]
     for name, layer in layers.items():
         if layer.dtype != np.uint8:

@@ -1,4 +1,4 @@
-"""Images with known factors: every combination of a few discrete factors gives one image, made when it is asked for.
+"""Images with known factors: each combination of a few discrete factors determines one image, rendered on demand.
 
 Axes: n or b images, f factors, h w c image.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -20,13 +20,20 @@ from vaex.data.spec import Spec
 from vaex.errors import UserError
 
 
-class FactorSource(NamedTuple):
-    """A full grid of factors and the image of each of its points: what disentanglement metrics draw from.
+class Render(Protocol):
+    """Pure function that renders images of factors."""
 
-    ``spec``: the images' facts, with ``factor_names``. ``sizes``: values per factor, [f]; factor i is an index
-    0..sizes[i]-1. ``resident``: arrays that ``render`` needs, kept on the device. ``render(resident, factors [..., f]) ->
-    stored images [..., h, w, c]``, pure; factors beyond their sizes give an image without meaning. Observations are
-    numbered in mixed radix, the last factor fastest.
+    def __call__(self, resident: PyTree, factors: jax.Array, /) -> jax.Array:
+        """Return stored images [..., h, w, c] of factors [..., f]."""
+        ...
+
+
+class FactorSource(NamedTuple):
+    """Full grid of factors with the image of each combination, from which disentanglement metrics sample.
+
+    ``spec``: of the images, with ``factor_names``. ``sizes``: number of values of each factor, [f]; factor i is an index
+    0..sizes[i]-1. ``resident``: arrays that ``render`` needs, kept on the device. ``render``: pure; the image of factors out
+    of range is undefined. Observations are numbered in mixed radix, the last factor fastest.
 
     Example:
       >>> source = FactorSource(Spec("dots", (1, 1, 1), "grey", 256), (2, 3), (), lambda _, f: f.sum(-1)[..., None, None, None])
@@ -37,34 +44,34 @@ class FactorSource(NamedTuple):
     spec: Spec
     sizes: tuple[int, ...]
     resident: PyTree
-    render: Callable[[PyTree, jax.Array], jax.Array]
+    render: Render
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The factors' names, [f]."""
+        """Names of the factors, [f]."""
         return self.spec.factor_names
 
     @property
     def num_observations(self) -> int:
-        """How many combinations of factors there are: the product of the sizes."""
+        """Number of combinations of factors: the product of the sizes."""
         return math.prod(self.sizes)
 
     def observe(self, factors: ArrayLike) -> jax.Array:
-        """Stored images [n, h, w, c] of factors [n, f].
+        """Render stored images [n, h, w, c] of factors [n, f].
 
-        Where ``resident`` is large, a program that is compiled for long use takes it as an argument and calls ``render``,
-        as ``factor_feed`` does; here it would become a constant of the program.
+        Under jit, ``resident`` becomes a constant of the program. Where it is large, pass it as an argument to ``render``,
+        as ``factor_feed`` does.
 
         Raises: ValueError unless factors are integers with the last axis f.
         """
         return self.render(self.resident, check_factors("observe", factors, self.sizes))
 
     def sample_factors(self, key: jax.Array, n: int) -> jax.Array:
-        """Factors drawn uniformly and independently: int32 [n, f]."""
+        """Draw factors uniformly and independently: int32 [n, f]."""
         return jax.random.randint(key, (n, len(self.sizes)), 0, jnp.array(self.sizes, jnp.int32), jnp.int32)
 
     def index_to_factors(self, index: ArrayLike) -> jax.Array:
-        """Factors int32 [..., f] of observations numbered 0..num_observations-1 [...]."""
+        """Return factors int32 [..., f] of observations numbered 0..num_observations-1 [...]."""
         rest = jnp.asarray(index, jnp.int32)
         digits = []
         for size in reversed(self.sizes):
@@ -73,7 +80,7 @@ class FactorSource(NamedTuple):
         return jnp.stack(digits[::-1], axis=-1)
 
     def factors_to_index(self, factors: ArrayLike) -> jax.Array:
-        """The numbers int32 [...] of the observations with these factors [..., f]; the inverse of ``index_to_factors``.
+        """Return the numbers int32 [...] of the observations with these factors [..., f]; the inverse of ``index_to_factors``.
 
         Raises: ValueError unless factors are integers with the last axis f.
         """
@@ -84,18 +91,18 @@ class FactorSource(NamedTuple):
         return index
 
     def feed(self, batch_size: int, data_seed: int = 0) -> Feed:
-        """``factor_feed`` of this source."""
+        """Return the ``factor_feed`` of this source."""
         return factor_feed(self, batch_size, data_seed)
 
     def grid(self) -> np.ndarray:
-        """All factors in order, int32 [num_observations, f], on the host."""
+        """Return all factors in order, int32 [num_observations, f], on the host."""
         return np.stack(np.unravel_index(np.arange(self.num_observations), self.sizes), axis=-1).astype(np.int32)
 
 
 def check_factors(caller: str, factors: ArrayLike, sizes: tuple[int, ...]) -> jax.Array:
-    """``factors`` as int32 [..., f], where they are integers of that shape.
+    """Check factors and return them as int32 [..., f].
 
-    Raises: ValueError where they are not.
+    Raises: ValueError unless they are integers with the last axis f.
     Example:
       >>> check_factors("observe", jnp.zeros([4, 2], jnp.uint8), (3, 5)).shape
       (4, 2)
@@ -111,7 +118,7 @@ def check_factors(caller: str, factors: ArrayLike, sizes: tuple[int, ...]) -> ja
 
 
 def factor_feed(source: FactorSource, batch_size: int, data_seed: int = 0) -> Feed:
-    """Batches made inside the compiled step: no image is stored, only observations' numbers travel.
+    """Return a feed that renders batches inside the compiled step: only the numbers of observations are transferred.
 
     Args:
       source: any source of fewer than 2**31 observations.
@@ -149,12 +156,14 @@ def factor_feed(source: FactorSource, batch_size: int, data_seed: int = 0) -> Fe
 
 
 def rendered_once(draw: Callable[[], jax.Array], number: jax.Array) -> jax.Array:
-    """``draw()``, made once: XLA's CPU compiler would merge the drawing into the first use of the pixels, whose
-    order of access keeps it from being vectorised (a convolutional step takes 10% longer). It does not merge across a branch.
+    """Return ``draw()``, computed apart from its uses.
+
+    XLA's CPU compiler fuses rendering into the first use of the pixels, whose order of access prevents vectorisation (a
+    convolutional step takes 10% longer). It does not fuse across a branch.
 
     Args:
-      draw: gives images; it takes what it needs from where it stands.
-      number: a signed number of at least 0, which the compiler can't know.
+      draw: returns images.
+      number: a signed integer of at least 0 whose value is unknown at compile time.
     """
 
     def branch() -> jax.Array:

@@ -1,4 +1,4 @@
-"""Moving sprites for models of time series: pictures and the values behind them as pure functions of a key.
+"""Moving sprites for models of time series: images and the values behind them as pure functions of a key.
 
 Axes: n sequences, t frames, h w image.
 """
@@ -21,14 +21,14 @@ from vaex.data.synthetic.factors import rendered_once
 from vaex.data.synthetic.sprites import SHAPES, SpriteValues, render_values
 from vaex.errors import UserError
 
-SPLIT_SEED = 20190507  # of the splits, whose keys are folded twice, training's only once
-VERSION = 1  # of what is drawn; it grows when other sequences come of the same keys
+SPLIT_SEED = 20190507  # of validation and test; their keys are folded twice, those of training once
+VERSION = 1  # of rendering; raise it when the same keys yield other sequences
 
 
 def rotating_values(key: jax.Array, n: int, length: int) -> SpriteValues:
-    """The values of sprites that turn in place at a constant speed of 9 to 36 degrees a frame, either way round.
+    """Draw the values of sprites that turn in place at a constant speed of 9 to 36 degrees per frame, in either direction.
 
-    Shapes, scales in [0.5, 1], first orientations and positions in [0, 1] are drawn uniformly, each sequence its own.
+    Shapes, scales in [0.5, 1], first orientations and positions in [0, 1] are uniform and independent across sequences.
 
     Args:
       key: a key.
@@ -49,9 +49,9 @@ def rotating_values(key: jax.Array, n: int, length: int) -> SpriteValues:
 
 
 def bouncing_values(key: jax.Array, n: int, length: int) -> SpriteValues:
-    """The values of sprites that fly straight at 1 to 4 pixels (of 64) a frame and bounce off the borders of the grid.
+    """Draw the values of sprites that fly straight at 1 to 4 pixels (of 64) per frame and bounce off the borders of the grid.
 
-    Everything else is drawn as in ``rotating_values``, and the direction is uniform. Positions fold back at 0 and 1.
+    The direction is uniform; the rest is as in ``rotating_values``. Positions are reflected at 0 and 1.
 
     Args:
       key: a key.
@@ -75,14 +75,14 @@ def bouncing_values(key: jax.Array, n: int, length: int) -> SpriteValues:
 def rotating_sprites(
     key: jax.Array, n: int, length: int, *, resolution: int = 64, antialiased: bool = False
 ) -> jax.Array:
-    """Pictures of sprites that turn in place; see ``rotating_values`` and ``sprites.render_values``.
+    """Render sprites that turn in place; see ``rotating_values`` and ``sprites.render_values``.
 
     Args:
       key: a key.
       n: number of sequences.
       length: t, number of frames.
       resolution: height and width.
-      antialiased: float32 pictures instead of binary ones.
+      antialiased: float32 images instead of binary ones.
     Returns: [n, t, h, w, 1]: uint8 0 or 1, or float32 in [0, 1] when antialiased.
     Raises: ValueError for n, a length or a resolution below 1.
     Example:
@@ -95,14 +95,14 @@ def rotating_sprites(
 def bouncing_sprites(
     key: jax.Array, n: int, length: int, *, resolution: int = 64, antialiased: bool = False
 ) -> jax.Array:
-    """Pictures of sprites that fly and bounce; see ``bouncing_values`` and ``sprites.render_values``.
+    """Render sprites that fly and bounce; see ``bouncing_values`` and ``sprites.render_values``.
 
     Args:
       key: a key.
       n: number of sequences.
       length: t, number of frames.
       resolution: height and width.
-      antialiased: float32 pictures instead of binary ones.
+      antialiased: float32 images instead of binary ones.
     Returns: [n, t, h, w, 1]: uint8 0 or 1, or float32 in [0, 1] when antialiased.
     Raises: ValueError for n, a length or a resolution below 1.
     Example:
@@ -113,14 +113,14 @@ def bouncing_sprites(
 
 
 class SequenceSource(NamedTuple):
-    """Sequences that are drawn anew at every step of training.
+    """Source of sequences that are new at every step of training.
 
-    ``spec``: their facts. ``render(key, n) -> stored sequences [n, t, h, w, c]``, pure. ``num_observations``: what an epoch is
-    counted as, though no sequence comes twice.
+    ``spec``: of the sequences. ``render(key, n) -> stored sequences [n, t, h, w, c]``, pure. ``num_observations``: nominal
+    size of an epoch; no sequence is repeated.
 
     Example:
       >>> source = moving_sprites("bouncing_sprites", 16, 3)
-      >>> source.feed(4).batch({}, jnp.uint32(0))["x"].shape, source.kept(2, 5).shape
+      >>> source.feed(4).batch({}, jnp.uint32(0))["x"].shape, source.held_out(2, 5).shape
       ((4, 3, 16, 16, 1), (5, 3, 16, 16, 1))
     """
 
@@ -129,17 +129,17 @@ class SequenceSource(NamedTuple):
     num_observations: int = 100_000
 
     def feed(self, batch_size: int, data_seed: int = 0) -> Feed:
-        """``sequence_feed`` of this source."""
+        """Return the ``sequence_feed`` of this source."""
         return sequence_feed(lambda key, n, length: self.render(key, n), self.spec.shape[0], batch_size, data_seed)
 
-    def kept(self, place: int, n: int) -> np.ndarray:
-        """``n`` sequences of the split numbered ``place``, always the same, and none that training draws."""
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(SPLIT_SEED), place), n)
+    def held_out(self, split: int, n: int) -> np.ndarray:
+        """Render the ``n`` fixed sequences of the split with this number; training never draws them."""
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(SPLIT_SEED), split), n)
         return np.asarray(jax.jit(self.render, static_argnums=1)(key, n))
 
 
 def moving_sprites(name: str, resolution: int, length: int) -> SequenceSource:
-    """``bouncing_sprites`` or ``rotating_sprites`` as a source of binary sequences.
+    """Return ``bouncing_sprites`` or ``rotating_sprites`` as a source of binary sequences.
 
     Args:
       name: of the function.
@@ -150,8 +150,8 @@ def moving_sprites(name: str, resolution: int, length: int) -> SequenceSource:
       'rotating_sprites_32x32_16_frames binary'
     """
     draw = {"bouncing_sprites": bouncing_sprites, "rotating_sprites": rotating_sprites}[name]
-    facts = {name: {"drawn_from": np.array([VERSION, SPLIT_SEED, resolution, length], np.float64)}}
-    spec = Spec(name, (length, resolution, resolution, 1), "binary", levels=2, data_hash=data_hash(facts))
+    definition = {name: {"drawn_from": np.array([VERSION, SPLIT_SEED, resolution, length], np.float64)}}
+    spec = Spec(name, (length, resolution, resolution, 1), "binary", levels=2, data_hash=data_hash(definition))
     spec = with_protocol(spec, f"{name}{size_suffix((resolution, resolution))}_{length}_frames")
     return SequenceSource(spec, lambda key, n: draw(key, n, length, resolution=resolution))
 
@@ -159,7 +159,7 @@ def moving_sprites(name: str, resolution: int, length: int) -> SequenceSource:
 def sequence_feed(
     render: Callable[[jax.Array, int, int], jax.Array], length: int, batch_size: int, data_seed: int = 0
 ) -> Feed:
-    """Batches of sequences that are drawn inside the compiled step, new ones at every step.
+    """Return a feed that renders new sequences inside the compiled step, at every step.
 
     Args:
       render: (key, n, length) -> [n, t, h, w, c], such as ``bouncing_sprites``.
@@ -190,7 +190,7 @@ def sequence_feed(
 
 
 def _start(caller: str, key: jax.Array, n: int, length: int) -> tuple[SpriteValues, jax.Array, jax.Array]:
-    """First values, each [n, 1], a key for the motion, and the frames' numbers [t]."""
+    """Draw the first values, each [n, 1]; return them with a key for the motion and the frames' numbers [t]."""
     if n < 1 or length < 1:
         raise ValueError(
             f"{caller}: n is {n} and length {length}, expected at least one sequence of one frame; give both"

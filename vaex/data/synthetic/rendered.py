@@ -1,4 +1,4 @@
-"""Data sets that are rendered: training draws images or sequences inside the compiled step, evaluation uses a few that are kept."""
+"""Rendered data sets: training renders images or sequences inside the compiled step, evaluation uses some that are held out."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from vaex.data.storage.splits import SPLITS, split_order
 from vaex.data.synthetic.factors import FactorSource
 from vaex.errors import UserError
 
-KEPT = 2000  # images of each split
-KEPT_SEQUENCES = 1000
+HELD_OUT = 2000  # images of each split
+HELD_OUT_SEQUENCES = 1000
 SIDE, LENGTH = 32, 16  # of sequences
-LAYERS = "lpc_walk_layers.npz"  # the file of colour sprites that a folder is searched for
+LAYERS = "lpc_walk_layers.npz"  # name of the file of colour sprites in a folder
 
 
 def load_rendered(
     name: str, manual_dir: str | os.PathLike[str] | None = None, image_size: int | Sequence[int] | None = None
 ) -> Dataset:
-    """A data set whose images are rendered from factors.
+    """Load a data set whose images are rendered from factors.
 
-    Training goes through the whole grid, every image once an epoch; "validation" and "test" hold images of it that are fixed
-    for ever, and "train" a sample. Each split has "factors" [n, f] beside "x".
+    Training passes the entire grid, each image once per epoch. "validation" and "test" hold fixed images of it, and "train"
+    a sample. Each split has "factors" [n, f] beside "x".
 
     Args:
       name: sprites or color_sprites.
       manual_dir: for color_sprites, the file of layers, or the folder in which it lies.
-      image_size: for sprites, the side at which they are drawn.
-    Raises: UserError where the layers are missing or can't be used, or for a size that is not square.
+      image_size: for sprites, the side at which they are rendered.
+    Raises: UserError where the layers are missing or invalid, or for a size that is not square.
     Example:
       >>> dataset = load_rendered("sprites")
       >>> dataset.spec.shape, dataset.splits["test"]["factors"].shape, dataset.source.num_observations
@@ -53,18 +53,17 @@ def load_rendered(
     return from_source(color_sprites(path / LAYERS if path.is_dir() else path))
 
 
-def from_source(source: FactorSource, kept: int = KEPT) -> Dataset:
-    """A data set of the images of ``source``, with ``kept`` of them (at most a tenth) in each split.
+def from_source(source: FactorSource, held_out: int = HELD_OUT) -> Dataset:
+    """Return a data set of the images of ``source``, with ``held_out`` of them (at most a tenth) in each split.
 
-    They stay in the order in which they are drawn, so that the first of a split, of which likelihoods and pictures are made,
-    are as good a sample as any.
+    They stay in random order, so that the first examples of a split, which likelihoods and figures use, are a fair sample.
 
     Raises: UserError for a source of fewer than ten images.
     """
     n = source.num_observations
     if n < 10:
         raise UserError(f"{source.spec.name}: {n} images are too few to train and test with; give more factors")
-    size = min(kept, n // 10)
+    size = min(held_out, n // 10)
     observe = jax.jit(lambda resident, factors: source.render(resident, factors))
     splits, order = {}, split_order(n)
     for place, split in enumerate(SPLITS):
@@ -78,11 +77,11 @@ def from_source(source: FactorSource, kept: int = KEPT) -> Dataset:
 def load_moving(
     name: str, image_size: int | Sequence[int] | None = None, sequence_length: int | None = None
 ) -> Dataset:
-    """Sequences of sprites that move: training draws new ones at every step, and the splits hold some that are fixed for ever.
+    """Load sequences of moving sprites: training renders new ones at every step, and the splits hold fixed ones.
 
     Args:
       name: bouncing_sprites or rotating_sprites.
-      image_size: the side at which they are drawn, 32 by default.
+      image_size: the side at which they are rendered, 32 by default.
       sequence_length: frames, 16 by default.
     Raises: UserError for a size that is not square, or no frames.
     Example:
@@ -96,13 +95,13 @@ def load_moving(
     if length < 1:
         raise UserError(f"--sequence_length={length}: give at least 1 frame")
     source = moving_sprites(name, _side(image_size, SIDE), length)
-    splits = {split: {"x": source.kept(place, KEPT_SEQUENCES)} for place, split in enumerate(SPLITS)}
+    splits = {split: {"x": source.held_out(place, HELD_OUT_SEQUENCES)} for place, split in enumerate(SPLITS)}
     protocol = source.spec.protocol.split()[0]
-    return Dataset(splits, with_protocol(source.spec, f"{protocol}_{KEPT_SEQUENCES}_test"), source)
+    return Dataset(splits, with_protocol(source.spec, f"{protocol}_{HELD_OUT_SEQUENCES}_test"), source)
 
 
 def _side(image_size: int | Sequence[int] | None, usual: int) -> int:
-    """The side of square pictures."""
+    """Return the side of square images."""
     height, width = checked_size(image_size) or (usual, usual)
     if height != width:
         raise UserError(f"--image_size={height}x{width}: sprites are square; give one side, such as {height}")

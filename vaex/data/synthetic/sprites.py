@@ -1,9 +1,9 @@
-"""Sprites: one white shape on black, drawn from five factors (shape, scale, orientation, x, y) inside the compiled step.
+"""Sprites: one white shape on black, rendered from five factors (shape, scale, orientation, x, y) inside the compiled step.
 
 The grid is that of dSprites: 3 shapes, 6 scales, 40 orientations, 32 by 32 positions, 737,280 combinations. Two things
 differ. The 40 orientations are distinct angles, 0 to 351 degrees (dSprites counts 0 and 360 degrees as two). And the
-pictures are drawn from formulas, so that any resolution and continuous values can be had. As in dSprites, a square looks
-the same every 90 degrees and an ellipse every 180, so that 430,080 of the pictures are distinct.
+images are rendered from formulas, at any resolution and for continuous values. As in dSprites, a square looks
+the same every 90 degrees and an ellipse every 180, so that 430,080 of the images are distinct.
 
 Axes: ... any leading axes, h w image.
 """
@@ -28,7 +28,7 @@ SHAPES = ("square", "ellipse", "heart")
 NAMES = ("shape", "scale", "orientation", "x", "y")
 SIZES = (3, 6, 40, 32, 32)
 
-# Lengths are fractions of the picture's side, at scale 1. No shape reaches further than 0.24 from its centre, and no centre
+# Lengths are fractions of the image's side, at scale 1. No shape reaches further than 0.24 from its centre, and no centre
 # comes nearer than 16.5/64 to the border. Of the sizes near these, those were taken for which no pixel's centre comes nearer
 # than a thousandth of a pixel to an outline (at 64 x 64, all scales and orientations): rounding can't flip a pixel.
 HALF_SIDE = 0.165  # of the square
@@ -42,7 +42,7 @@ TINY = 1e-24  # under square roots, so that their gradients are finite at 0
 
 
 class SpriteValues(NamedTuple):
-    """What a sprite's factors mean, each [...].
+    """Values of a sprite's factors, each [...].
 
     ``shape``: index into ``SHAPES``. ``scale``: 1 is the largest of the grid. ``orientation``: radians, counter-clockwise;
     at 0 the ellipse lies and the heart stands on its tip. ``x``, ``y``: the centroid's position from left to right and from
@@ -61,7 +61,7 @@ class SpriteValues(NamedTuple):
 
 
 def factor_values(factors: ArrayLike) -> SpriteValues:
-    """The values of factor indices: scales 0.5, 0.6 .. 1, orientations 0, 2 pi/40 .. 2 pi 39/40, positions 0, 1/31 .. 1.
+    """Return the values of factor indices: scales 0.5, 0.6 .. 1, orientations 0, 2 pi/40 .. 2 pi 39/40, positions 0, 1/31 .. 1.
 
     Args:
       factors: integers [..., 5]: shape, scale, orientation, x, y.
@@ -77,12 +77,12 @@ def factor_values(factors: ArrayLike) -> SpriteValues:
 
 
 def render(factors: ArrayLike, *, resolution: int = 64, antialiased: bool = False) -> jax.Array:
-    r"""Pictures of factor indices.
+    r"""Render images of factor indices.
 
     A pixel is white where its centre lies inside the shape. Antialiased it is :math:`\min(1, \max(0, 1/2 - d))`, d the
     distance to the outline in pixels, negative inside: about the part of the pixel that the shape covers.
 
-    At 64 x 64 a step of x or y moves the picture by exactly one pixel, nothing is cut off at the border, and combinations
+    At 64 x 64 a step of x or y moves the image by exactly one pixel, nothing is cut off at the border, and combinations
     one step apart look different; at fewer pixels some look the same. Quarter turns of the square and half turns of the
     ellipse are exact.
 
@@ -124,10 +124,10 @@ def render_values(
     resolution: int = 64,
     antialiased: bool = False,
 ) -> jax.Array:
-    """Pictures of continuous values; see ``SpriteValues`` for what they mean and ``render`` for how they are drawn.
+    """Render images of continuous values; see ``SpriteValues`` for their meaning and ``render`` for the rendering.
 
-    Antialiased pictures are differentiable almost everywhere in all values but the shape. Scales are taken within
-    [0, 64]; 0 leaves at most a faint dot. Positions outside [0, 1] are allowed, and sprites may then leave the picture.
+    Antialiased images are differentiable almost everywhere in all values but the shape. Scales are taken within
+    [0, 64]; 0 leaves at most a faint dot. Positions outside [0, 1] are allowed, and sprites may then leave the image.
 
     Args:
       shape: integers; like all others [...], broadcast together.
@@ -154,7 +154,7 @@ def render_values(
         shapes = ", ".join(str(value.shape) for value in (kind, *values))
         raise ValueError(
             f"render_values: shape, scale, orientation, x, y have shapes {shapes}, expected shapes that broadcast; "
-            "give one value per picture"
+            "give one value per image"
         ) from None
     kind = jnp.broadcast_to(kind, leading)
     scale, angle, x, y = (jnp.broadcast_to(value, leading).astype(dtype) for value in values)
@@ -164,7 +164,7 @@ def render_values(
 
 
 def sprites(resolution: int = 64, antialiased: bool = False) -> FactorSource:
-    """The grid of sprites as a source of images; see ``render``.
+    """Return the grid of sprites as a source of images; see ``render``.
 
     Args:
       resolution: height and width; 64 as in dSprites.
@@ -203,7 +203,7 @@ def _unit(index: jax.Array) -> jax.Array:
 def _check_resolution(caller: str, resolution: int) -> None:
     if resolution < 1:
         raise ValueError(
-            f"{caller}: resolution is {resolution}, expected at least 1; give the picture's height and width"
+            f"{caller}: resolution is {resolution}, expected at least 1; give the height and width of the image"
         )
 
 
@@ -218,7 +218,7 @@ def _draw(
     resolution: int,
     antialiased: bool,
 ) -> jax.Array:
-    """Pictures [..., h, w, 1] of sprites at centres (x, y), fractions of the side; all arrays are [...]."""
+    """Render images [..., h, w, 1] of sprites at centres (x, y), fractions of the side; all arrays are [...]."""
     _check_resolution(caller, resolution)
     # on one flat axis of pixels: XLA's CPU loops over an image's last axis, one channel wide, are not vectorised
     middles = (np.arange(resolution) + 0.5) / resolution
@@ -240,22 +240,22 @@ def _draw(
 
 
 def _square(u: jax.Array, v: jax.Array, half: jax.Array) -> jax.Array:
-    """Signed distance to the outline of a square with this half side, negative inside."""
+    """Return the signed distance to the outline of a square with this half side, negative inside."""
     right, up = jnp.abs(u) - half, jnp.abs(v) - half
     outside = jnp.sqrt(jnp.maximum(right, 0) ** 2 + jnp.maximum(up, 0) ** 2 + TINY)
     return outside + jnp.minimum(jnp.maximum(right, up), 0)
 
 
 def _ellipse(u: jax.Array, v: jax.Array, half: jax.Array) -> jax.Array:
-    """Signed distance to an ellipse's outline to first order: m - half over the length of m's gradient, m = |(u, 2 v)|."""
+    """Return the signed distance to an ellipse's outline, to first order: (m - half) / |grad m| of m = |(u, 2 v)|."""
     m = jnp.sqrt(u**2 + 4 * v**2 + TINY)
     return (m - half) * (m / jnp.sqrt(u**2 + 16 * v**2 + TINY))
 
 
 def _heart(u: jax.Array, v: jax.Array, half: jax.Array) -> jax.Array:
-    """Signed distance to the outline of a square on its tip with half discs on its upper sides, its centroid at 0.
+    """Return the signed distance to the outline of a square on its tip with half discs on its upper sides, its centroid at 0.
 
-    The two discs are mirror images, so the nearer one is reached by ordering the coordinates along the square's sides.
+    The two discs are mirror images, so the nearer one is found by ordering the coordinates along the square's sides.
     """
     first, second = (u + v) * math.sqrt(0.5), (v - u) * math.sqrt(0.5)
     high = jnp.maximum(first, second) + CENTROID * half
