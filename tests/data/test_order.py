@@ -23,7 +23,7 @@ def test_every_epoch_is_a_permutation_and_no_two_are_equal(n):
 
 
 def test_positions_are_uniform():
-    """The position of example 0 is uniform over 4,000 epochs of 10: chi-square with 9 degrees of freedom, within 4 standard deviations."""
+    """The position of example 0 over 4,000 epochs of 10: chi-square, 9 degrees of freedom, within 4 standard deviations."""
     positions = [int(np.flatnonzero(epoch_order(5, epoch, 10) == 0)[0]) for epoch in range(4000)]
     counts = np.bincount(positions, minlength=10)
     chi_square = float(np.sum((counts - 400.0) ** 2 / 400.0))
