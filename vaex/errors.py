@@ -1,4 +1,4 @@
-"""The one exception that the command line turns into a line of text instead of a traceback."""
+"""Errors whose message the command line prints instead of a traceback, and helpers that name the remedy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class UserError(ValueError):
 
 
 class NonFiniteError(UserError):
-    """A loss turned NaN or infinite during training; the message names step, member and term (exit code 3)."""
+    """A loss became NaN or infinite during training; the message names step, member and term (exit code 3)."""
 
     exit_code = 3
 
@@ -49,7 +49,7 @@ def require_train(purpose: str) -> None:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A sentence that points from a misspelt ``name`` to its nearest neighbours among ``known``.
+    """Return a sentence that points from a misspelt ``name`` to the nearest of the ``known`` names.
 
     Example:
       >>> nearest("beta_vea", ["beta_vae", "iwae"])

@@ -1,13 +1,13 @@
 """Schedules of hyperparameters as pytrees: one structure for constants, ramps, cycles and cosines, resolved at the step.
 
-Because a constant is a ramp that stands still, members of a population may mix kinds and lengths: their schedules stack.
+Because a constant is a ramp of slope zero, members of a population may mix kinds and lengths: their schedules stack.
 No schedule depends on the total number of steps, so a run can be extended.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -37,7 +37,7 @@ class Schedule(NamedTuple):
     cosine: ArrayLike
 
     def __call__(self, step: ArrayLike) -> jax.Array:
-        """The value at ``step`` (an integer scalar, may be traced), float32."""
+        """Return the value at ``step`` (an integer scalar, may be traced), float32."""
         start, stop = jnp.asarray(self.start), jnp.asarray(self.stop)
         time = jnp.maximum(jnp.asarray(step, jnp.float32) - self.begin, 0.0)
         time = jnp.where(jnp.asarray(self.period) > 0, jnp.mod(time, jnp.maximum(self.period, 1.0)), time)
@@ -61,9 +61,9 @@ def _schedule(name: str, start: float, stop: float, begin: float, length: float,
 
 
 def constant(value: float | jax.Array) -> Schedule:
-    """The same value at every step; it may be infinite, and it may be a traced scalar.
+    """Return the same value at every step; it may be infinite, and it may be a traced scalar.
 
-    Raises: ValueError for nan, or for an array that is not a scalar.
+    Raises: ValueError for NaN, or for an array that is not a scalar.
     Example:
       >>> float(constant(0.5)(123))
       0.5
@@ -80,7 +80,7 @@ def constant(value: float | jax.Array) -> Schedule:
 
 
 def ramp(start: float, stop: float, length: float, begin: float = 0) -> Schedule:
-    """A straight line from ``start`` to ``stop`` over ``length`` steps, beginning at step ``begin``; constant around it.
+    """Straight line from ``start`` to ``stop`` over ``length`` steps, beginning at step ``begin``; constant around it.
 
     Raises: ValueError if ``length`` is not positive, ``begin`` negative, or a number not finite.
     Example:
@@ -131,7 +131,7 @@ GRAMMAR = (
 
 
 def parse(text: str) -> Schedule:
-    """A schedule from its text: a number, ``ramp:0:4:5000``, ``cosine:1e-3:0:5000`` or ``cycle:0:1:1000:0.5``.
+    """Return the schedule that a text describes: a number, ``ramp:0:4:5000``, ``cosine:1e-3:0:5000`` or ``cycle:0:1:1000:0.5``.
 
     Raises: ValueError that shows the grammar.
     Example:
@@ -160,7 +160,7 @@ def _number(text: str) -> float:
 
 
 def as_schedule(value: Schedule | float | jax.Array | str) -> Schedule:
-    """``value`` as a Schedule: numbers (traced ones, too) become constants, text is parsed.
+    """Return ``value`` as a Schedule: numbers, traced ones too, become constants; text is parsed.
 
     Example:
       >>> float(as_schedule(3)(0))
@@ -171,13 +171,13 @@ def as_schedule(value: Schedule | float | jax.Array | str) -> Schedule:
     return parse(value) if isinstance(value, str) else constant(value)
 
 
-def is_schedule(value: Any) -> bool:
+def is_schedule(value: object) -> bool:
     """Return True for a Schedule; the ``is_leaf`` of every tree walk over hyperparameters."""
     return isinstance(value, Schedule)
 
 
 def resolve(hparams: T, step: ArrayLike) -> T:
-    """The tree ``hparams`` with each Schedule in it replaced by its value at ``step``.
+    """Replace each Schedule in the tree ``hparams`` by its value at ``step``.
 
     Example:
       >>> float(resolve({"beta": ramp(0.0, 4.0, 100)}, 25)["beta"])

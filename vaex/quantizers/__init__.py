@@ -1,12 +1,13 @@
 """Vector quantization: vectors [..., d] to codes [..., d] and indices [...] int32, as pure functions over small records.
 
-Every quantizer gives a ``Quantized``: codes that pass gradients on, indices, and losses per vector, summed over d and never
-averaged. ``vector_quantize`` has one codebook [k, d], ``residual_quantize`` several in a row, ``grouped_quantize`` one per group
-of channels, ``gumbel_quantize`` draws from logits; ``finite_scalar_quantize`` and ``lookup_free_quantize`` have none. Each has
-its lookup, from indices to codes.
+Every function that quantizes returns a ``Quantized``: codes that pass gradients on, indices, and losses per vector, summed over d
+and never averaged. ``vector_quantize`` has one codebook [k, d], ``residual_quantize`` several in a row, ``grouped_quantize`` one
+per group of channels, ``gumbel_quantize`` draws from logits; ``finite_scalar_quantize`` and ``lookup_free_quantize`` have none.
+Each has its lookup, from indices to codes. The Protocol ``Quantizer`` says what models ask of a quantizer.
 
 A codebook is learned by the gradient of its loss, or without one: ``kmeans_codebook``, ``init_codebook``, then in each step
-``update_codebook`` and now and then ``replace_dead_codes``. ``perplexity`` and ``code_usage`` tell how much of it is in use.
+``update_codebook`` and from time to time ``replace_dead_codes``. ``code_perplexity`` and ``code_usage`` measure how much of it is
+used.
 """
 
 from vaex.quantizers._common import Quantized
@@ -23,6 +24,7 @@ from vaex.quantizers.lookup_free import (
     lookup_free_quantize,
 )
 from vaex.quantizers.nearest import lookup, nearest_code, squared_distances, unit_norm
+from vaex.quantizers.protocol import Quantizer
 from vaex.quantizers.usage import code_perplexity, code_usage, entropy, perplexity
 from vaex.quantizers.vector import (
     grouped_lookup,
@@ -37,6 +39,7 @@ __all__ = [
     "CodebookState",
     "LookupFreeEntropy",
     "Quantized",
+    "Quantizer",
     "code_perplexity",
     "code_usage",
     "codebook_loss",

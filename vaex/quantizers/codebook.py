@@ -1,4 +1,4 @@
-"""A codebook that follows its vectors by moving averages instead of gradients, and what to do with codes nobody uses."""
+"""A codebook that follows its vectors by moving averages instead of gradients, and the replacement of unused codes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vaex.quantizers._common import (
 class CodebookState(NamedTuple):
     """A codebook and its moving averages.
 
-    ``codebook``: [k, d], what ``vector_quantize`` takes.
+    ``codebook``: [k, d], the argument of ``vector_quantize``.
     ``counts``: [k], average number of vectors per batch that chose each code.
     ``sums``: [k, d], average sum of those vectors.
     """
@@ -34,10 +34,10 @@ class CodebookState(NamedTuple):
 
 
 def init_codebook(codebook: jax.Array) -> CodebookState:
-    """A state whose codes count as chosen once each, so that the first batches move them without a jump.
+    """Return a state whose codes count as chosen once each, so that the first batches move them without a jump.
 
     Args:
-      codebook: [k, d], from ``kmeans_codebook`` say.
+      codebook: [k, d], for instance from ``kmeans_codebook``.
     Returns: the state; averages are float32 or wider, since steps of 1% are lost in bfloat16.
     Raises: ValueError if the codebook is not [k, d].
     Example:
@@ -60,7 +60,7 @@ def update_codebook(
     mask: jax.Array | None = None,
     axis_name: AxisName | None = None,
 ) -> CodebookState:
-    r"""One step of the moving averages, after which each code is the average of the vectors that chose it.
+    r"""Take one step of the moving averages, after which each code is the average of the vectors that chose it.
 
     :math:`N_i \leftarrow \gamma N_i + (1-\gamma) n_i` and :math:`m_i \leftarrow \gamma m_i + (1-\gamma)\sum_{j: a_j = i} z_j`, then
     :math:`c_i = m_i / \tilde N_i` with the counts smoothed by Laplace's rule,
@@ -110,16 +110,16 @@ def replace_dead_codes(
     mask: jax.Array | None = None,
     axis_name: AxisName | None = None,
 ) -> CodebookState:
-    r"""Codes that are hardly used, put on random vectors of the batch.
+    r"""Move codes that are hardly used to random vectors of the batch.
 
-    A code with :math:`N_i <` threshold is dead. Dead codes get vectors drawn without replacement while there are enough, and
-    start again with the count of an average code (at least the threshold) and the sum to match. All else stays as it is.
+    A code with :math:`N_i <` threshold is dead. They get vectors drawn without replacement while there are enough, and
+    start again with the count of an average code (at least the threshold) and the sum to match. The other codes stay.
 
     Args:
       key: a key; the same on all devices, with ``axis_name``.
       state: the averages.
       z: [..., d], vectors of the batch; constants here.
-      threshold: smallest count of a living code, in vectors per batch; may be traced. 0 replaces none.
+      threshold: smallest count of a code in use, in vectors per batch; may be traced. 0 replaces none.
       mask: [...], 1 for the vectors to draw from. Where it leaves none, nothing is replaced.
       axis_name: as in ``update_codebook``: vectors are drawn from those of all devices, the same on each.
     Returns: the next state, of the same shapes and dtypes.
@@ -147,7 +147,7 @@ def replace_dead_codes(
 def _random_vectors(
     key: jax.Array, flat: jax.Array, weights: jax.Array, num: int, axis_name: AxisName | None
 ) -> tuple[jax.Array, jax.Array]:
-    """Random rows of the batch of all devices without replacement, at most ``num``, valid ones first, and how many are."""
+    """Draw at most ``num`` rows of the batch of all devices without replacement, valid ones first; also count the valid ones."""
     if axis_name is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
     scores = jnp.where(weights > 0, jax.random.uniform(key, weights.shape, weights.dtype), -1)
@@ -161,14 +161,14 @@ def _random_vectors(
 
 
 def _gather(x: jax.Array, axis_name: AxisName) -> jax.Array:
-    """All devices' rows, one after another; by a sum, whose result is known to be the same on all of them."""
+    """Concatenate the rows of all devices, by a sum, whose result is known to be the same on each."""
     slots = jnp.zeros((jax.lax.axis_size(axis_name), *x.shape), x.dtype)
     slots = total(slots.at[jax.lax.axis_index(axis_name)].set(x), axis_name)
     return jnp.reshape(slots, (-1, *x.shape[1:]))
 
 
 def _inputs(name: str, state: CodebookState, z: jax.Array, *scalars: ArrayLike) -> list[jax.Array]:
-    """Vectors and scalars in the dtype of the averages, which the update must keep."""
+    """Check the arguments; return vectors and scalars in the dtype of the averages, which the update must keep."""
     codebook, counts, sums, z = (jnp.asarray(x) for x in (*state, z))
     check_vectors(name, z)
     check_codebook(name, codebook, z.shape[-1])

@@ -16,7 +16,7 @@ from vaex.quantizers.gradients import straight_through
 
 
 def finite_scalar_quantize(z: jax.Array, *, levels: Sequence[int]) -> Quantized:
-    r"""Each dimension squashed by tanh and rounded to one of its levels.
+    r"""Squash each dimension by tanh and round it to one of its levels.
 
     With L levels and :math:`h = (L-1)(1-\epsilon)/2`, rounds :math:`h\tanh(z + s) - o`, where o = 1/2 and s = tan(o/h) for even L
     and both are 0 for odd L, then divides by floor(L/2). Values lie in [-1, 1]: -1, -1/2, 0, 1/2, 1 for five levels and -1,
@@ -26,7 +26,7 @@ def finite_scalar_quantize(z: jax.Array, *, levels: Sequence[int]) -> Quantized:
       z: [..., d], any real numbers.
       levels: d ints, 2 or more each; their product is the number of codes.
     Returns: ``Quantized`` with indices [...], the first dimension counting fastest. Rounding passes gradients straight
-      through, tanh as it is. There is nothing to commit to: both losses are zero.
+      through, tanh as it is. No codebook is learned: both losses are zero.
     Raises: ValueError if the levels are not d ints of 2 or more, or their product exceeds int32.
     Example:
       >>> quantized = finite_scalar_quantize(jnp.array([[-9.0, 0.1], [9.0, 0.6]]), levels=(4, 5))
@@ -51,7 +51,7 @@ def finite_scalar_quantize(z: jax.Array, *, levels: Sequence[int]) -> Quantized:
 
 
 def finite_scalar_indices(codes: jax.Array, *, levels: Sequence[int]) -> jax.Array:
-    """The index of each code, its digits in mixed radix with the first dimension counting fastest.
+    """Return the index of each code, its digits in mixed radix with the first dimension counting fastest.
 
     Args:
       codes: [..., d] in [-1, 1], as ``finite_scalar_quantize`` gives them; rounded to the nearest level.
@@ -71,7 +71,7 @@ def finite_scalar_indices(codes: jax.Array, *, levels: Sequence[int]) -> jax.Arr
 
 
 def finite_scalar_lookup(indices: jax.Array, *, levels: Sequence[int], dtype: DTypeLike = jnp.float32) -> jax.Array:
-    """The code of each index, the inverse of ``finite_scalar_indices``.
+    """Return the code of each index, the inverse of ``finite_scalar_indices``.
 
     Args:
       indices: [...], integers from 0 to prod(levels) - 1.
@@ -95,7 +95,7 @@ def finite_scalar_lookup(indices: jax.Array, *, levels: Sequence[int], dtype: DT
 
 
 def _grid(levels: Sequence[int], dtype: DTypeLike) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of levels and half the width of their grid."""
+    """Return the numbers of levels and half the width of their grid."""
     count = np.asarray(levels)
     return count, (count // 2).astype(dtype)
 

@@ -1,4 +1,4 @@
-"""Ways through a choice that has no gradient, and the losses that pull vectors and codes together."""
+"""Gradient estimators of the choice of a code, and the losses that pull vectors and codes together."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vaex.quantizers._common import check_same_shape, unit
 
 
 def straight_through(z: jax.Array, codes: jax.Array) -> jax.Array:
-    r"""The codes, with the gradient of the identity in z: :math:`z + \mathrm{sg}(c - z)`, without its rounding.
+    r"""Return the codes, with the gradient of the identity in z: :math:`z + \mathrm{sg}(c - z)`, without its rounding.
 
     Args:
       z: [..., d].
@@ -30,7 +30,7 @@ def straight_through(z: jax.Array, codes: jax.Array) -> jax.Array:
 
 
 def rotation_trick(z: jax.Array, codes: jax.Array) -> jax.Array:
-    r"""The codes, with the gradient of the rotation and rescaling that take each vector to its code.
+    r"""Return the codes, with the gradient of the rotation and rescaling that take each vector to its code.
 
     :math:`\frac{|c|}{|z|} R z` with :math:`R = I - 2 r r^T + 2 \hat c \hat z^T` and
     :math:`r = (\hat c + \hat z)/|\hat c + \hat z|`, both R and the scale constants. A gradient reaches z at the angle to z that
@@ -68,7 +68,7 @@ def rotation_trick(z: jax.Array, codes: jax.Array) -> jax.Array:
 
 
 def commitment_loss(z: jax.Array, codes: jax.Array) -> jax.Array:
-    r"""What keeps vectors near their codes: :math:`|z - \mathrm{sg}(c)|^2`, summed over d, with the gradient to z only.
+    r"""Commitment loss :math:`|z - \mathrm{sg}(c)|^2`, summed over d: keeps vectors near their codes, with the gradient to z only.
 
     Args:
       z: [..., d].
@@ -85,7 +85,7 @@ def commitment_loss(z: jax.Array, codes: jax.Array) -> jax.Array:
 
 
 def codebook_loss(z: jax.Array, codes: jax.Array) -> jax.Array:
-    r"""What draws codes to their vectors: :math:`|\mathrm{sg}(z) - c|^2`, summed over d, with the gradient to the codes only.
+    r"""Codebook loss :math:`|\mathrm{sg}(z) - c|^2`, summed over d: pulls codes to their vectors; gradient to the codes only.
 
     Leave it out where ``update_codebook`` moves the codes.
 
@@ -111,7 +111,7 @@ def _squared_error(name: str, z: jax.Array, codes: jax.Array) -> jax.Array:
 
 
 def _zero(x: jax.Array) -> jax.Array:
-    """Exactly zero, with the gradient of x: added to a constant it keeps the constant's last digit."""
+    """Return exactly zero, with the gradient of x: added to a constant it keeps the constant's last digit."""
     return x - jax.lax.stop_gradient(x)
 
 

@@ -13,7 +13,7 @@ from vaex.quantizers._common import EXACT, Quantized, check_codebook, check_vect
 def gumbel_quantize(
     key: jax.Array, codebook: jax.Array, logits: jax.Array, *, temperature: ArrayLike = 1.0, hard: bool = False
 ) -> Quantized:
-    r"""A draw from a categorical over codes, relaxed.
+    r"""Draw from a categorical over codes, relaxed.
 
     :math:`\sum_i w_i c_i` with :math:`w = \mathrm{softmax}((l + g)/\tau)`, g Gumbel noise.
 
@@ -22,9 +22,9 @@ def gumbel_quantize(
       codebook: [k, d].
       logits: [..., k], unnormalised, from the encoder.
       temperature: tau > 0; may be traced, so that a schedule can lower it. The mixture tends to one code as it goes to 0.
-      hard: give exactly the code of largest weight, with the gradient of the mixture (straight-through).
+      hard: return exactly the code of largest weight, with the gradient of the mixture (straight-through).
     Returns: ``Quantized`` with codes [..., d] in the dtype of the logits, gradients to logits, codebook and temperature (to the
-      codebook through the weights that are shown), and indices [...] of the largest weight, which are exact draws from
+      codebook through the weights in the value), and indices [...] of the largest weight, which are exact draws from
       softmax(logits) at any temperature. Both losses are zero; the KL to the uniform prior is that of two categoricals.
     Raises: ValueError if the shapes disagree or temperature is not a scalar.
     Example:

@@ -21,7 +21,7 @@ def kmeans_codebook(
     num_starts: int = 1,
     mask: jax.Array | None = None,
 ) -> jax.Array:
-    r"""A codebook of cluster means, which lowers :math:`\sum_j \min_i |z_j - c_i|^2`.
+    r"""Codebook of cluster means, which lowers :math:`\sum_j \min_i |z_j - c_i|^2`.
 
     Seeds are drawn one after another with probability proportional to the squared distance to the nearest seed so far; of
     2 + ln k draws the one that leaves the smallest sum is kept. A cluster that comes out empty keeps its code. With fewer
@@ -29,14 +29,14 @@ def kmeans_codebook(
 
     Args:
       key: a key.
-      z: [..., d], constants here. All must be on hand: gather a sample of a large data set first.
+      z: [..., d], constants here. All must be in memory: take a sample of a large data set.
       num_codes: k; static.
       num_iterations: Lloyd's steps; static. 0 gives the seeds, vectors of the batch.
       num_starts: static. Of so many runs, one after another, the one with the smallest sum is kept: a single one ends in a
         local minimum more often than not.
       mask: [...], 1 for the vectors that count, 0 for padding.
     Returns: [k, d], in z's dtype.
-    Raises: ValueError if z is empty or has no axis of dimensions, or a number is not a positive int.
+    Raises: ValueError if z is empty or has no axis of dimensions, or a count is not a positive int.
     Example:
       >>> z = jnp.array([[0.0], [1.0], [10.0], [11.0]])
       >>> print(jnp.sort(kmeans_codebook(jax.random.key(0), z, num_codes=2)[:, 0]))

@@ -27,12 +27,12 @@ _MOST_BITS = 31  # of an int32 index
 
 
 def lookup_free_quantize(z: jax.Array) -> Quantized:
-    r"""Each dimension replaced by its sign: a code of :math:`\{-1, 1\}^d`, the nearest of all :math:`2^d`.
+    r"""Replace each dimension by its sign: a code of :math:`\{-1, 1\}^d`, the nearest of all :math:`2^d`.
 
     Args:
       z: [..., d], d <= 31. Zero counts as -1.
     Returns: ``Quantized`` with indices [...], :math:`\sum_i 2^i\,[z_i > 0]`, the first dimension being the lowest bit; gradients
-      pass straight through. The codebook loss is zero. Add the penalty of ``lookup_free_entropy``, or few codes get used.
+      pass straight through. The codebook loss is zero. Without the penalty of ``lookup_free_entropy`` few codes are used.
     Raises: ValueError if z is not [..., d] with 1 <= d <= 31.
     Example:
       >>> print(*lookup_free_quantize(jnp.array([0.5, -2.0, 0.25])))
@@ -49,7 +49,7 @@ def lookup_free_quantize(z: jax.Array) -> Quantized:
 
 
 def lookup_free_indices(codes: jax.Array) -> jax.Array:
-    r"""The index of each code, :math:`\sum_i 2^i\,[c_i > 0]`.
+    r"""Return the index of each code, :math:`\sum_i 2^i\,[c_i > 0]`.
 
     Args:
       codes: [..., d], d <= 31; only signs matter.
@@ -66,7 +66,7 @@ def lookup_free_indices(codes: jax.Array) -> jax.Array:
 
 
 def lookup_free_lookup(indices: jax.Array, *, num_bits: int, dtype: DTypeLike = jnp.float32) -> jax.Array:
-    """The code of each index, the inverse of ``lookup_free_indices``.
+    """Return the code of each index, the inverse of ``lookup_free_indices``.
 
     Args:
       indices: [...], integers from 0 to 2^d - 1.
@@ -104,11 +104,12 @@ def lookup_free_entropy(
     mask: jax.Array | None = None,
     axis_name: AxisName | None = None,
 ) -> LookupFreeEntropy:
-    r"""The two entropies of soft choices :math:`q(c|z) \propto e^{-|z - c|^2/\tau}` among the :math:`2^d` sign codes, in nats.
+    r"""Entropies of soft choices :math:`q(c|z) \propto e^{-|z - c|^2/\tau}` among the :math:`2^d` sign codes, in nats.
 
-    The penalty is ``mean(sample) - batch``: each choice sure, all codes used. Both are exact. The bits of one vector are
-    independent, :math:`q(c_i = 1|z) = \sigma(4 z_i/\tau)`, so ``sample`` is a sum over bits. Those of the average are not; it is a
-    product of two matrices [b, 2^(d/2)], one for each half of the bits, so that no array [b, 2^d] is made.
+    The penalty ``mean(sample) - batch`` makes each choice certain and all codes used. Both entropies are exact. The bits of
+    one vector are independent, :math:`q(c_i = 1|z) = \sigma(4 z_i/\tau)`, so ``sample`` is a sum over bits. Bits under the
+    average choice are not; it is a product of two matrices [b, 2^(d/2)], one for each half of the bits, so that no array
+    [b, 2^d] is made.
 
     Args:
       z: [..., d], d <= 31; memory holds 2^d numbers.
@@ -118,7 +119,7 @@ def lookup_free_entropy(
     Returns: ``LookupFreeEntropy``, float32 or wider; ``sample`` between 0 and d ln 2, not averaged.
     Raises: ValueError if z is not [..., d] with 1 <= d <= 31, or mask is not [...].
     Example:
-      >>> entropy = lookup_free_entropy(jnp.array([[9.0, 9.0], [-9.0, 9.0]]))  # sure, and half of the codes used
+      >>> entropy = lookup_free_entropy(jnp.array([[9.0, 9.0], [-9.0, 9.0]]))  # certain choices, and half of the codes used
       >>> print(jnp.round(entropy.sample, 4), jnp.round(entropy.batch, 4))
       [0. 0.] 0.6931
 

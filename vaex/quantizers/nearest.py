@@ -1,4 +1,4 @@
-"""Which code is nearest, and the code of an index."""
+"""Nearest codes, distances to all codes, and the code of an index."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from vaex.quantizers._common import EXACT, check_choice, check_codebook, check_i
 def nearest_code(
     codebook: jax.Array, z: jax.Array, *, distance: Literal["euclidean", "cosine"] = "euclidean"
 ) -> jax.Array:
-    r"""Index of the nearest code of each vector.
+    r"""Return the index of the nearest code of each vector.
 
-    :math:`\arg\min_i |z - c_i|^2`, or :math:`\arg\max_i z\cdot c_i / (|z||c_i|)`. Of codes equally near the one of lowest
-    index wins, so a repeated code is never chosen twice; distances that differ by less than rounding count as equal or not
-    as rounding will have it. All distances come from one product with the codebook, an array [..., k] and no [..., k, d].
+    :math:`\arg\min_i |z - c_i|^2`, or :math:`\arg\max_i z\cdot c_i / (|z||c_i|)`. Of codes equally near, the first is chosen,
+    so that a repeated code is used once; rounding decides between distances that differ by less. All distances come from one
+    product with the codebook: an array [..., k], and none [..., k, d].
 
     Args:
       codebook: [k, d].
       z: [..., d].
       distance: ``cosine`` compares directions alone; a zero vector is equally far from all.
     Returns: [...] int32, without a gradient.
-    Raises: ValueError if the shapes disagree or ``distance`` is another word.
+    Raises: ValueError if the shapes disagree or for an unknown ``distance``.
     Example:
       >>> nearest_code(jnp.eye(2), jnp.array([[0.9, 0.2], [0.1, 3.0]]))
       Array([0, 1], dtype=int32)
@@ -61,7 +61,7 @@ def squared_distances(codebook: jax.Array, z: jax.Array) -> jax.Array:
 
 
 def lookup(codebook: jax.Array, indices: jax.Array) -> jax.Array:
-    """The codes of indices; gradients pass to the codebook.
+    """Return the codes of indices; gradients pass to the codebook.
 
     Args:
       codebook: [k, d].
@@ -81,7 +81,7 @@ def lookup(codebook: jax.Array, indices: jax.Array) -> jax.Array:
 
 
 def unit_norm(z: jax.Array) -> jax.Array:
-    r"""Vectors put on the unit sphere, :math:`z / |z|`; a zero vector stays zero and passes no gradient.
+    r"""Project vectors onto the unit sphere, :math:`z / |z|`; a zero vector stays zero and passes no gradient.
 
     With vectors and codebook both on the sphere, Euclidean and cosine distance choose the same code.
 
@@ -109,7 +109,7 @@ def _arrays(name: str, z: jax.Array, codebook: jax.Array) -> list[jax.Array]:
 
 
 def _centred(z: jax.Array, codebook: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Both less the mean code: distances stay, and far from the origin the large squares no longer cancel.
+    """Subtract the mean code from both: distances stay, and far from the origin the large squares no longer cancel.
 
     The mean is rounded to eight bits, so that subtracting it from simple numbers is exact and ties between them stay ties.
     """

@@ -29,17 +29,17 @@ _GRADIENTS = {"straight_through": straight_through, "rotation": rotation_trick}
 def vector_quantize(
     codebook: jax.Array, z: jax.Array, *, distance: Distance = "euclidean", gradient: Gradient = "straight_through"
 ) -> Quantized:
-    r"""Each vector replaced by its nearest code.
+    r"""Replace each vector by its nearest code.
 
     Args:
       codebook: [k, d].
       z: [..., d].
-      distance: as in ``nearest_code``. ``cosine`` only chooses: codes and losses are those of the vectors and codes as they
-        stand, so put both through ``unit_norm`` first for the quantizer of Yu et al. 2022.
+      distance: as in ``nearest_code``. ``cosine`` changes the choice alone, not codes and losses: put both arguments through
+        ``unit_norm`` first for the quantizer of Yu et al. 2022.
       gradient: how it passes from the codes to z: ``straight_through`` or by the ``rotation_trick``.
     Returns: ``Quantized`` with indices [...]. The codes pass no gradient to the codebook: ``codebook_loss`` does, or
       ``update_codebook`` moves it.
-    Raises: ValueError if the shapes disagree or a word is unknown.
+    Raises: ValueError if the shapes disagree or an option is unknown.
     Example:
       >>> quantized = vector_quantize(jnp.eye(2), jnp.array([[1.0, 0.5], [0.0, 3.0]]))
       >>> print(quantized.indices, quantized.commitment_loss)
@@ -59,7 +59,7 @@ def vector_quantize(
 def residual_quantize(
     codebooks: jax.Array, z: jax.Array, *, distance: Distance = "euclidean", gradient: Gradient = "straight_through"
 ) -> Quantized:
-    r"""Several codebooks in a row, each for what the ones before left over.
+    r"""Quantize by several codebooks in a row, each for the remainder of the codebooks before.
 
     :math:`r_1 = z,\; r_{s+1} = r_s - c_s`, where :math:`c_s` is the code of the s-th codebook nearest to :math:`r_s`; the result is
     :math:`\sum_s c_s`.
@@ -71,7 +71,7 @@ def residual_quantize(
       gradient: from the sum of the codes to z, as in ``vector_quantize``.
     Returns: ``Quantized`` with indices [..., q]; the losses are summed over the stages, each between the stage's remainder
       and its code. The commitment loss treats earlier codes as constants.
-    Raises: ValueError if the shapes disagree or a word is unknown.
+    Raises: ValueError if the shapes disagree or an option is unknown.
     Example:
       >>> quantized = residual_quantize(jnp.array([[[1.0], [5.0]], [[0.0], [0.25]]]), jnp.array([1.2]))
       >>> print(quantized.codes, quantized.indices)
@@ -98,7 +98,7 @@ def residual_quantize(
 
 
 def residual_lookup(codebooks: jax.Array, indices: jax.Array) -> jax.Array:
-    """The sum of the stages' codes.
+    """Return the sum of the stages' codes.
 
     Args:
       codebooks: [q, k, d]; the first few of a row of codebooks, with as many indices, give a coarser result.
@@ -117,7 +117,7 @@ def residual_lookup(codebooks: jax.Array, indices: jax.Array) -> jax.Array:
 
 
 def residual_inputs(codebooks: jax.Array, z: jax.Array, indices: jax.Array) -> jax.Array:
-    """What each stage of ``residual_quantize`` saw: the vectors that ``update_codebook`` needs for that stage.
+    """Return the remainder that each stage of ``residual_quantize`` quantized, to update its codebook by ``update_codebook``.
 
     Args:
       codebooks: [q, k, d].
@@ -147,7 +147,7 @@ def residual_inputs(codebooks: jax.Array, z: jax.Array, indices: jax.Array) -> j
 def grouped_quantize(
     codebooks: jax.Array, z: jax.Array, *, distance: Distance = "euclidean", gradient: Gradient = "straight_through"
 ) -> Quantized:
-    """Channels split into groups of neighbours, each quantized by a codebook of its own.
+    """Split channels into groups of neighbours, each quantized by a codebook of its own.
 
     Args:
       codebooks: [q, k, d / q].
@@ -155,7 +155,7 @@ def grouped_quantize(
       distance: as in ``nearest_code``, within a group.
       gradient: as in ``vector_quantize``, within a group.
     Returns: ``Quantized`` with indices [..., q]; the losses are summed over the groups.
-    Raises: ValueError if the shapes disagree or a word is unknown.
+    Raises: ValueError if the shapes disagree or an option is unknown.
     Example:
       >>> codebooks = jnp.array([[[0.0], [1.0]], [[0.0], [10.0]]])
       >>> print(*grouped_quantize(codebooks, jnp.array([0.75, 8.0])))
@@ -183,7 +183,7 @@ def grouped_quantize(
 
 
 def grouped_lookup(codebooks: jax.Array, indices: jax.Array) -> jax.Array:
-    """The groups' codes side by side.
+    """Concatenate the groups' codes.
 
     Args:
       codebooks: [q, k, d / q].

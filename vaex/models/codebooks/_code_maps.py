@@ -21,8 +21,7 @@ from vaex.models import latent, likelihoods
 from vaex.models.codebooks import _code_networks as code_networks
 from vaex.models.codebooks import _quantizers as codebooks
 from vaex.models.codebooks._code_networks import Levels, apply, beside, downwards, upwards
-from vaex.models.codebooks._quantizers import Quantizer
-from vaex.quantizers import Quantized, perplexity
+from vaex.quantizers import Quantized, Quantizer, perplexity
 from vaex.training.step import masked_mean
 
 PLAYER = "vae"

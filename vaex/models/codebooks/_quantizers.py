@@ -7,7 +7,6 @@ A quantizer gives ``slots`` codes per vector, each from 0 to ``codes`` - 1: one,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -19,7 +18,7 @@ from vaex.core import PyTree
 from vaex.errors import UserError
 from vaex.models import latent
 from vaex.models.networks import BaseConfig
-from vaex.quantizers import CodebookState, Quantized
+from vaex.quantizers import CodebookState, Quantized, Quantizer, protocol
 from vaex.schedules import Scalar
 
 MEMORY = 0.99  # decay of the tracked shares per step
@@ -87,28 +86,21 @@ class HParams(latent.HParams):
     )
 
 
-class Quantizer(NamedTuple):
-    """A quantizer as pure functions; ``dim``: length of a vector, ``slots``: codes per vector, ``codes``: of each slot.
-
-    ``init(key, z [..., dim]) -> (params, state)``: codebooks made of vectors of the first batch; ``()`` for no parameters.
-    ``quantize(params, state, z) -> Quantized`` with indices [..., slots].
-    ``lookup(params, state, indices [..., slots]) -> [..., dim]``.
-    ``loss(hparams, quantized, z, mask) -> [...]``, per vector, nats.
-    ``update(key, hparams, state, z, indices, mask) -> state``; mask [...], 1 for vectors that count, or None.
-    """
+class _Functions(NamedTuple):
+    """A ``Quantizer`` as a record of functions."""
 
     dim: int
     slots: int
     codes: int
-    init: Callable[[jax.Array, jax.Array], tuple[PyTree, PyTree]]
-    quantize: Callable[[PyTree, PyTree, jax.Array], Quantized]
-    lookup: Callable[[PyTree, PyTree, jax.Array], jax.Array]
-    loss: Callable[[Any, Quantized, jax.Array, jax.Array | None], jax.Array]
-    update: Callable[[jax.Array, Any, PyTree, jax.Array, jax.Array, jax.Array | None], PyTree]
+    init: protocol.Init
+    quantize: protocol.Quantize
+    lookup: protocol.Lookup
+    loss: protocol.Loss
+    update: protocol.Update
 
 
 def quantizer(config: Config) -> Quantizer:
-    """The quantizer that the flags describe."""
+    """Return the quantizer that the configuration describes."""
     return _without_codebook(config) if config.quantizer in SCALAR else _with_codebooks(config)
 
 
@@ -144,7 +136,7 @@ def _without_codebook(config: Config) -> Quantizer:
     ) -> PyTree:
         return {"use": _used(state["use"], indices, mask)}
 
-    return Quantizer(dim, 1, codes, init, quantize, lookup, loss, update)
+    return _Functions(dim, 1, codes, init, quantize, lookup, loss, update)
 
 
 def _with_codebooks(config: Config) -> Quantizer:
@@ -206,7 +198,7 @@ def _with_codebooks(config: Config) -> Quantizer:
             "codebooks": jax.vmap(one)(jax.random.split(key, slots), old, seen, jnp.moveaxis(indices, -1, 0)),
         }
 
-    return Quantizer(dim, slots, codes, init, quantize, lookup, loss, update)
+    return _Functions(dim, slots, codes, init, quantize, lookup, loss, update)
 
 
 def shares(indices: jax.Array, codes: int, mask: jax.Array | None) -> jax.Array:
