@@ -178,7 +178,7 @@ def test_features_are_the_changes_that_are_seen():
             self.mean = jnp.stack([0.2 * z[:, 0], 0.3 - 0.1 * z[:, 1], -0.5 - z[:, 1]], axis=1).reshape(-1, 1, 3, 1)
 
     z = jnp.array([[0.0, 1.0, 5.0], [1.0, 2.0, 5.0]])
-    images = np.asarray(point.features(Decoded, z, columns=2).images)
+    images = np.asarray(point.draw_features(Decoded, z, columns=2).images)
     assert images.shape == (2, 2, 1, 3, 1)
     rows = images.reshape(4, 3)
     np.testing.assert_allclose(rows[:3], [[1.0, 0.5, 0.5], [0.5, 0.0, 0.5], [0.5, 0.5, 0.5]], atol=1e-5)

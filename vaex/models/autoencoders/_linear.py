@@ -1,16 +1,18 @@
-"""What the linear models share: an affine encoder and decoder, a Gaussian likelihood, and a picture of the directions."""
+"""Linear models: options of an affine encoder and decoder with a Gaussian likelihood, and a figure of the principal directions."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 
-from vaex.configuration import hparam, hyperparameters, option, options, with_default
+from vaex.configuration import hyperparameters, option, options, with_default
 from vaex.data.spec import Spec
+from vaex.distributions import Distribution
 from vaex.errors import UserError
+from vaex.models import latent
 from vaex.models.networks import BaseConfig, NetworkConfig
 from vaex.plots.records import Grid
 from vaex.schedules import Scalar, cosine
@@ -22,21 +24,31 @@ DEFAULTS: dict[str, Any] = {"steps": 4000, "batch_size": 2000}  # whole epochs o
 FALLING = cosine(0.03, 0.0, 4000)
 
 
+class DecodeCodes(Protocol):
+    """Returns p(x|z) for z [n, d]."""
+
+    def __call__(self, z: jax.Array, /) -> Distribution: ...
+
+
 @options
 class Config:
-    """Options of ``linear``."""
+    """Options of linear models."""
 
-    latent_dim: int = option(10, low=1, doc="Number of latent variables, fewer than values in an example.")
-    likelihood_scale: Literal["global", "fixed"] = option("global", doc="One learned standard deviation, or sigma.")
+    latent_dim: int = option(
+        10, low=1, doc="Number of latent variables; at least one fewer than an example has values."
+    )
+    likelihood_scale: Literal["global", "fixed"] = option(
+        "global", doc="Standard deviation of x given z: one learned number (global), or sigma (fixed)."
+    )
     optimizer: Optimizer = with_default(BaseConfig, "optimizer", "adam")
 
     def check(self) -> None:
-        self.networked()
+        self.network_config()
 
-    def networked(self) -> NetworkConfig:
-        """The same for the builders of models with networks: an MLP without hidden layers.
+    def network_config(self) -> NetworkConfig:
+        """Return these options as those of a model whose networks are MLPs without hidden layers.
 
-        Raises: UserError for a number of latents or an optimizer that is none.
+        Raises: UserError for a number of latents below 1, or an unknown optimizer.
         """
         return NetworkConfig(
             latent_dim=self.latent_dim,
@@ -48,15 +60,14 @@ class Config:
 
 
 @hyperparameters
-class HParams(TrainingHParams):
-    """Hyperparameters of ``linear``."""
+class HParams(latent.HParams):
+    """Hyperparameters of linear models, with a learning rate that falls to zero."""
 
     learning_rate: Scalar = with_default(TrainingHParams, "learning_rate", FALLING)
-    sigma: Scalar = hparam(1.0, low=1e-06, doc="Standard deviation of the likelihood where likelihood_scale is fixed.")
 
 
 def check(config: Config, spec: Spec) -> None:
-    """Raise UserError where there are as many latents as values, or binarised ones, of which PCA is no model."""
+    """Raise UserError for as many latents as values, and for binarised values, which have no Gaussian likelihood."""
     size = math.prod(spec.shape)
     if config.latent_dim >= size:
         raise UserError(f"--latent_dim={config.latent_dim}: expected fewer than the {size} values of an example")
@@ -64,22 +75,22 @@ def check(config: Config, spec: Spec) -> None:
         raise UserError(f"--binarize={spec.binarize}: a linear model has a Gaussian likelihood; use --binarize=none")
 
 
-def loadings(decode: Any, latent_dim: int) -> jax.Array:
-    """How far the decoder's mean moves with each latent: [d, *shape].
+def loadings(decode: DecodeCodes, latent_dim: int) -> jax.Array:
+    """Return how far the decoder's mean moves with each latent, [d, *shape].
 
     Args:
-      decode: z [n, d] -> a distribution over x, its mean affine in z.
+      decode: p(x|z), with a mean affine in z.
       latent_dim: d.
     """
     means = decode(jnp.concatenate([jnp.zeros((1, latent_dim)), jnp.eye(latent_dim)])).mean
     return means[1:] - means[:1]
 
 
-def directions(decode: Any, covariance: jax.Array) -> Grid:
-    """The principal axes of the decoded codes, the widest first: each an image, 0 as grey, the largest value white.
+def directions(decode: DecodeCodes, covariance: jax.Array) -> Grid:
+    """Draw the principal axes of decoded codes as images, the widest first; 0 is grey, the largest value white.
 
     Args:
-      decode: z [n, d] -> a distribution over x, its mean affine in z.
+      decode: p(x|z), with a mean affine in z.
       covariance: of the codes, [d, d].
     """
     d = len(covariance)

@@ -1,5 +1,4 @@
-"""The shared builder of autoencoders with point codes: what a variant changes is how codes are made, what corrupts its
-inputs or its codes in training, and a penalty.
+"""Autoencoders with point codes: variants differ in how codes are made, what corrupts inputs or codes, and a penalty.
 
 Such models define no density over x. Samples are decoded from a Gaussian with the mean and covariance that the encoder's
 outputs had in training (Ghosh et al. 2020, section 4), which ``Variables.state`` tracks.
@@ -8,37 +7,42 @@ outputs had in training (Ghosh et al. 2020, section 4), which ``Variables.state`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from vaex import distributions
 from vaex.configuration import options
-from vaex.core import Batch, Latents, Model, Outcome, PyTree, Recipe, StepKey, Variables
+from vaex.core import Batch, DrawFigure, Latents, Metrics, Model, Objective, Outcome, PyTree, Recipe, StepKey, Variables
 from vaex.data.spec import Spec
+from vaex.distributions import Distribution
 from vaex.models import latent, likelihoods
 from vaex.models.latent import HParams
 from vaex.models.networks import TINY, NetworkConfig, Networks, networks
 from vaex.plots.records import Grid
 
-__all__ = ["TINY", "Config", "HParams", "Terms", "features", "recipe"]
+__all__ = ["TINY", "Config", "HParams", "Terms", "draw_features", "recipe"]
 
-MEMORY = 0.99  # decay of the tracked moments per step
-PLAYER = "autoencoder"
+DECAY = 0.99  # of the tracked moments, per step
+GROUP = "autoencoder"
 
 
 @options
 class Config(NetworkConfig):
-    """Options of ``point``."""
+    """Options of an autoencoder with point codes."""
 
 
 class Terms(NamedTuple):
-    """What a penalty may look at.
+    """Terms from which penalties are computed.
 
-    ``x`` [b, *shape] and its codes ``z`` [b, d] as the decoder sees them in evaluation; ``encode``, from x to
-    codes; ``moments``: "mean" [d] and "covariance" [d, d] of the encoder's outputs and "activation" [d], the
-    mean of the codes, over the last hundred batches, without a gradient.
+    Attributes:
+      x: inputs as the encoder reads them [b, *shape].
+      z: their codes [b, d], before any corruption.
+      encode: x -> codes.
+      moments: "mean" [d] and "covariance" [d, d] of the encoder's outputs, and "activation" [d], the mean of the codes, over
+        about the last hundred batches; without a gradient.
     """
 
     x: jax.Array
@@ -47,9 +51,22 @@ class Terms(NamedTuple):
     moments: dict[str, jax.Array]
 
 
-Code = Callable[[Any, jax.Array], jax.Array]
-Noise = Callable[[jax.Array, Any, jax.Array], jax.Array]
-Penalty = Callable[[Any, Terms], tuple[jax.Array, dict[str, jax.Array]]]
+class Code(Protocol):
+    """Returns codes [b, d] from the encoder's outputs ``raw`` [b, d]."""
+
+    def __call__(self, hparams: PyTree, raw: jax.Array, /) -> jax.Array: ...
+
+
+class Corruption(Protocol):
+    """Returns values of the shape of ``values``, corrupted at random."""
+
+    def __call__(self, key: jax.Array, hparams: PyTree, values: jax.Array, /) -> jax.Array: ...
+
+
+class Penalty(Protocol):
+    """Returns what the loss adds to -log p(x|z), [b] or [], nats, and metrics, each [b] or []."""
+
+    def __call__(self, hparams: PyTree, terms: Terms, /) -> tuple[jax.Array, Metrics]: ...
 
 
 def recipe(
@@ -57,38 +74,40 @@ def recipe(
     spec: Spec,
     *,
     code: Code = lambda hparams, raw: raw,
-    corrupt: Noise | None = None,
-    corrupt_codes: Noise | None = None,
+    corrupt: Corruption | None = None,
+    corrupt_codes: Corruption | None = None,
     penalty: Penalty | None = None,
-    figures: Mapping[str, Callable[..., Any]] | None = None,
+    figures: Mapping[str, DrawFigure] | None = None,
 ) -> Recipe:
-    """The recipe of an autoencoder whose loss is ``mean(-log p(x|z) + penalty)``.
+    """Return the recipe of an autoencoder whose loss is ``mean(-log p(x|z) + penalty)``.
 
     Args:
       config: gives the networks, the likelihood and the optimizer.
       spec: of the data.
-      code: (hparams, raw [b, d]) -> codes [b, d], of what the encoder gives.
-      corrupt: (key, hparams, x) -> x as the encoder sees it in training; the loss then is called "denoising", and
-        "reconstruction" is that of clean inputs, in evaluation.
-      corrupt_codes: (key, hparams, z) -> codes as the decoder sees them in training.
-      penalty: (hparams, terms) -> ([b] or [] in nats, metrics of its own, [] or [b]).
-      figures: the model's own pictures.
+      code: makes codes of the encoder's outputs.
+      corrupt: corrupts x before it is encoded. The metric of the loss is then "denoising", and "reconstruction" is that of
+        clean inputs, in evaluation only.
+      corrupt_codes: corrupts codes before they are decoded, in training only.
+      penalty: added to the loss.
+      figures: name -> a figure of the model's own.
     """
     likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
     net = networks(config, spec, config.latent_dim, likelihood)
     d = config.latent_dim
 
     def init(key: jax.Array, batch: Batch) -> Variables:
-        start = {"mean": jnp.zeros(d), "covariance": jnp.eye(d), "activation": jnp.zeros(d)}
-        return Variables({PLAYER: net.init(key, batch)}, start)
+        moments = {"mean": jnp.zeros(d), "covariance": jnp.eye(d), "activation": jnp.zeros(d)}
+        return Variables({GROUP: net.init(key, batch)}, moments)
 
-    def encode(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> distributions.Delta:
-        return distributions.Delta(code(hparams, net.encode(variables.params[PLAYER], batch["x"])))
+    def encode(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> distributions.Delta:
+        return distributions.Delta(code(hparams, net.encode(variables.params[GROUP], batch["x"])))
 
-    def decode(variables: Variables, hparams: Any, z: jax.Array, batch: Batch) -> Any:
-        return net.decode(variables.params[PLAYER], hparams.sigma, z)
+    def decode(variables: Variables, hparams: PyTree, z: jax.Array, batch: Batch) -> Distribution:
+        return net.decode(variables.params[GROUP], hparams.sigma, z)
 
-    def sample(key: jax.Array, variables: Variables, hparams: Any, n: int, condition: Any = None) -> Any:
+    def sample(
+        key: jax.Array, variables: Variables, hparams: PyTree, n: int, condition: ArrayLike | None = None
+    ) -> Distribution:
         scale_tril = jnp.linalg.cholesky(variables.state["covariance"] + 1e-6 * jnp.eye(d))
         raw = variables.state["mean"] + jax.random.normal(key, (n, d)) @ scale_tril.T
         return decode(variables, hparams, code(hparams, raw), {})
@@ -99,10 +118,10 @@ def recipe(
     return latent.single_stage(model, config, likelihood, figures, free)
 
 
-def features(decode: Callable[[jax.Array], Any], z: jax.Array, *, columns: int = 16) -> Grid:
-    """What each latent of images draws: the change from its least to its largest code, the others at their means.
+def draw_features(decode: Callable[[jax.Array], Distribution], z: jax.Array, *, columns: int = 16) -> Grid:
+    """Draw what each latent of images changes between its least and its largest code, with the others at their means.
 
-    Grey is no change, white or black the largest of a latent; a latent that is the same in all examples stays grey.
+    Grey is no change, white or black the largest of a latent. A latent that is the same in all examples stays grey.
 
     Args:
       decode: z [n, d] -> a distribution over images in [0, 1].
@@ -111,50 +130,51 @@ def features(decode: Callable[[jax.Array], Any], z: jax.Array, *, columns: int =
     """
     d, mean = z.shape[1], jnp.mean(z, axis=0)
 
-    def drawn(values: jax.Array) -> jax.Array:
-        return jnp.clip(decode(mean + jnp.diag(values - mean)).mean, 0.0, 1.0)  # beyond black, nothing is seen
+    def images_at(values: jax.Array) -> jax.Array:
+        return jnp.clip(decode(mean + jnp.diag(values - mean)).mean, 0.0, 1.0)  # a change beyond black is invisible
 
-    change = drawn(jnp.max(z, axis=0)) - drawn(jnp.min(z, axis=0))
+    change = images_at(jnp.max(z, axis=0)) - images_at(jnp.min(z, axis=0))
     size = jnp.max(jnp.abs(change), axis=range(1, change.ndim), keepdims=True)
     images = 0.5 + 0.5 * change / jnp.maximum(size, 1e-3)
     columns = min(columns, d)
-    nothing = jnp.full((-d % columns, *images.shape[1:]), jnp.nan)
-    grid = jnp.concatenate([images, nothing]).reshape(-1, columns, *images.shape[1:])
+    blank = jnp.full((-d % columns, *images.shape[1:]), jnp.nan)
+    grid = jnp.concatenate([images, blank]).reshape(-1, columns, *images.shape[1:])
     return Grid(grid, title="What each latent draws, from its least to its largest code")
 
 
 def _objective(
-    net: Networks, code: Code, corrupt: Noise | None, corrupt_codes: Noise | None, penalty: Penalty | None
-) -> Callable[..., Outcome]:
-    """As ``Model.objective``; see ``recipe`` for the arguments."""
+    net: Networks, code: Code, corrupt: Corruption | None, corrupt_codes: Corruption | None, penalty: Penalty | None
+) -> Objective:
+    """Return the objective of ``recipe``, which describes the arguments."""
 
-    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
-        x, params = batch["x"], variables.params[PLAYER]
+    def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
+        x, params = batch["x"], variables.params[GROUP]
 
-        def loss_of(z: jax.Array) -> jax.Array:
+        def reconstruction(z: jax.Array) -> jax.Array:
             return -net.decode(params, hparams.sigma, z).log_prob(x)
 
-        seen = x if corrupt is None else corrupt(jax.random.fold_in(key, StepKey.PENALTY), hparams, x)
-        raw = net.encode(params, seen)
+        encoded_x = x if corrupt is None else corrupt(jax.random.fold_in(key, StepKey.PENALTY), hparams, x)
+        raw = net.encode(params, encoded_x)
         z = code(hparams, raw)
         state = jax.lax.stop_gradient(_track(variables.state, raw, z)) if train else variables.state
         drop = corrupt_codes if train else None
-        loss = loss_of(z if drop is None else drop(jax.random.fold_in(key, StepKey.DROPOUT), hparams, z))
+        decoded_z = z if drop is None else drop(jax.random.fold_in(key, StepKey.DROPOUT), hparams, z)
+        loss = reconstruction(decoded_z)
         metrics = {"reconstruction" if corrupt is None else "denoising": loss}
         if corrupt is not None and not train:
-            metrics["reconstruction"] = loss_of(code(hparams, net.encode(params, x)))
+            metrics["reconstruction"] = reconstruction(code(hparams, net.encode(params, x)))
         if penalty is not None:
-            terms = Terms(seen, z, lambda x: code(hparams, net.encode(params, x)), state)
-            value, own = penalty(hparams, terms)
-            loss, metrics = loss + value, metrics | own
-        return Outcome({PLAYER: jnp.mean(loss)}, state, metrics)
+            terms = Terms(encoded_x, z, lambda x: code(hparams, net.encode(params, x)), state)
+            value, diagnostics = penalty(hparams, terms)
+            loss, metrics = loss + value, metrics | diagnostics
+        return Outcome({GROUP: jnp.mean(loss)}, state, metrics)
 
     return objective
 
 
 def _track(moments: PyTree, raw: jax.Array, z: jax.Array) -> PyTree:
-    """Moments with this batch's in them."""
+    """Return exponential averages of the moments, updated with those of this batch."""
     mean = jnp.mean(raw, axis=0)
     centred = raw - mean
-    new = {"mean": mean, "covariance": centred.T @ centred / len(raw), "activation": jnp.mean(z, axis=0)}
-    return jax.tree.map(lambda old, fresh: MEMORY * old + (1.0 - MEMORY) * fresh, moments, new)
+    of_batch = {"mean": mean, "covariance": centred.T @ centred / len(raw), "activation": jnp.mean(z, axis=0)}
+    return jax.tree.map(lambda average, value: DECAY * average + (1.0 - DECAY) * value, moments, of_batch)

@@ -1,4 +1,4 @@
-r"""The plain autoencoder: a point code, no prior, no bound.
+r"""The plain autoencoder: a point code without a prior.
 
 Objective, in nats per example: :math:`-\log p(x|z = f(x))`. It defines no density over x; samples are drawn from a Gaussian
 with the codes' mean and covariance, which training tracks in ``Variables.state``.
@@ -20,5 +20,5 @@ __all__ = ["TINY", "Config", "HParams", "build"]
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec."""
+    """Return the recipe of an autoencoder without a penalty, for data of this spec."""
     return point.recipe(config, spec)

@@ -1,8 +1,8 @@
 r"""Contractive autoencoder: codes that change little where inputs do.
 
 Objective, in nats per example: :math:`-\log p(x|z) + \lambda\,\|\partial f(x)/\partial x\|_F^2`, f the encoder; its Jacobian is
-exact, for any network. ``jacobian_norm`` is the mean Frobenius norm. It falls also where all codes shrink and the decoder
-makes up for it, so ``relative_jacobian_norm`` is held against the codes' own spread, the square root of their total variance.
+exact, for any network. ``jacobian_norm`` is the mean Frobenius norm. It also falls where all codes shrink and the decoder
+makes up for it, so ``relative_jacobian_norm`` is normalised by the spread of the codes, the square root of their total variance.
 
 Source: Rifai et al. 2011, Contractive auto-encoders, eqs. 1 and 2.
 Command: ``python experiments/run.py --model=contractive_autoencoder --contraction=0,1 --seeds=0:3``
@@ -12,13 +12,13 @@ experiments/autoencoders.py.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from vaex.configuration import hparam, hyperparameters
-from vaex.core import Recipe
+from vaex.core import Metrics, PyTree, Recipe
 from vaex.data.spec import Spec
 from vaex.models.autoencoders import _point as point
 from vaex.models.autoencoders._point import TINY, Config
@@ -29,16 +29,16 @@ __all__ = ["TINY", "Config", "HParams", "build", "squared_jacobian_norm"]
 
 @hyperparameters
 class HParams(point.HParams):
-    """Hyperparameters of ``contractive_autoencoder``."""
+    """Hyperparameters of an autoencoder, and the weight of the contraction."""
 
     contraction: Scalar = hparam(1.0, low=0.0, doc="Weight of the squared norm of the encoder's Jacobian.")
 
 
-def squared_jacobian_norm(encode: Any, x: jax.Array) -> jax.Array:
+def squared_jacobian_norm(encode: Callable[[jax.Array], jax.Array], x: jax.Array) -> jax.Array:
     """Squared Frobenius norm of the Jacobian of ``encode`` at each example: [b].
 
-    Examples don't see each other, so one pullback of the whole batch gives a row of every example's Jacobian: as many passes
-    as there are latents, which are fewer than the inputs.
+    Examples do not interact, so one pullback of the batch gives one row of the Jacobian of each example. As many passes are
+    needed as there are latents, which are fewer than the inputs.
 
     Args:
       encode: x [b, *shape] -> codes [b, d], each example on its own.
@@ -54,9 +54,9 @@ def squared_jacobian_norm(encode: Any, x: jax.Array) -> jax.Array:
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec."""
+    """Return the recipe of an autoencoder with the penalty of eq. 2, by an exact Jacobian."""
 
-    def penalty(hparams: Any, terms: point.Terms) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def penalty(hparams: PyTree, terms: point.Terms) -> tuple[jax.Array, Metrics]:
         squared = squared_jacobian_norm(terms.encode, terms.x)
         norm, spread = jnp.sqrt(squared), jnp.sqrt(jnp.trace(terms.moments["covariance"]))
         return hparams.contraction * squared, {"jacobian_norm": norm, "relative_jacobian_norm": norm / spread}

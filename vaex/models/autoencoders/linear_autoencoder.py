@@ -10,11 +10,9 @@ Result: digits, test: reconstruction -35.9 nats; its subspace is PCA's within 0.
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 
-from vaex.core import Batch, Recipe, Variables
+from vaex.core import Batch, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models.autoencoders import _linear as linear
 from vaex.models.autoencoders import _point as point
@@ -25,16 +23,16 @@ __all__ = ["DEFAULTS", "TINY", "Config", "HParams", "build"]
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec.
+    """Return the recipe of an affine encoder and decoder without a penalty.
 
     Raises: UserError for as many latents as values, or binarised data.
     """
     linear.check(config, spec)
 
-    def directions(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
+    def draw_directions(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> Grid:
         return linear.directions(
             lambda z: recipe.model.decode(variables, hparams, z, {}), variables.state["covariance"]
         )
 
-    recipe = point.recipe(config.networked(), spec, figures={"directions": directions})
+    recipe = point.recipe(config.network_config(), spec, figures={"directions": draw_directions})
     return recipe

@@ -1,11 +1,11 @@
 r"""The variational autoencoder.
 
-Objective, in nats per example: :math:`-\mathbb E_{q(z|x)}\log p(x|z) + \mathrm{KL}(q(z|x)\,\|\,p(z))`, the negative elbo.
+Objective, in nats per example: :math:`-\mathbb E_{q(z|x)}\log p(x|z) + \mathrm{KL}(q(z|x)\,\|\,p(z))`, the negative ELBO.
 
 Source: Kingma & Welling 2014, Auto-Encoding Variational Bayes; Rezende et al. 2014.
 Command: ``python experiments/run.py --model=vae``
 Result: digits, test: elbo -108.5, log-likelihood -99.9 (K = 100), KL 21.7; 4,000 steps overfit the 1,397 digits, which a larger
-``beta`` or fewer steps mend (see ``beta_vae``, ``iwae``).
+``beta`` or fewer steps prevent (see ``beta_vae``, ``iwae``).
 """
 
 from __future__ import annotations
@@ -19,5 +19,5 @@ __all__ = ["TINY", "Config", "HParams", "build"]
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec."""
+    """Return the recipe of a Gaussian VAE trained on the negative ELBO."""
     return gaussian.recipe(config, spec, lambda hparams, terms: terms.kl)

@@ -10,14 +10,12 @@ Result: digits, test: KL 25.1, drawn to 25; elbo -107.6, log-likelihood -102.8 (
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
 from vaex import bounds
 from vaex.configuration import hparam, hyperparameters
-from vaex.core import Recipe
+from vaex.core import PyTree, Recipe
 from vaex.data.spec import Spec
 from vaex.models import gaussian
 from vaex.models.gaussian import TINY, Config
@@ -30,16 +28,18 @@ CAPACITY = ramp(0.0, 25.0, 2000)
 
 @hyperparameters
 class HParams(gaussian.HParams):
-    """Hyperparameters of ``annealed_vae``."""
+    """Hyperparameters of a Gaussian VAE, and the capacity of its KL divergence."""
 
-    capacity: Scalar = hparam(CAPACITY, low=0.0, doc="The KL aimed at, nats.")
-    gamma: Scalar = hparam(10.0, low=0.0, doc="Weight of the distance to the capacity.")
+    capacity: Scalar = hparam(
+        CAPACITY, low=0.0, doc="Target of the mean KL divergence of a batch, in nats; a ramp lets it grow."
+    )
+    gamma: Scalar = hparam(10.0, low=0.0, doc="Weight of the distance between the KL divergence and the capacity.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec."""
+    """Return the recipe of a Gaussian VAE whose penalty is the distance of its KL from the capacity (eq. 8)."""
 
-    def penalty(hparams: Any, terms: gaussian.Terms) -> jax.Array:
+    def penalty(hparams: PyTree, terms: gaussian.Terms) -> jax.Array:
         return bounds.capacity_penalty(jnp.mean(terms.kl), capacity=hparams.capacity, gamma=hparams.gamma)
 
     return gaussian.recipe(config, spec, penalty)

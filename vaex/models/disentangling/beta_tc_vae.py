@@ -1,4 +1,4 @@
-r"""beta-TC-VAE: of the three parts of the average KL, the total correlation is weighted by itself.
+r"""beta-TC-VAE: the three terms of the average KL divergence weighted apart, above all the total correlation.
 
 Objective, in nats per example, with :math:`q(z) = \frac1N\sum_n q(z|x_n)` over the N training examples:
 :math:`-\mathbb E_{q(z|x)}\log p(x|z) + \alpha\,\mathrm{KL}(q(z,n)\,\|\,q(z)p(n)) + \beta\,\mathrm{KL}(q(z)\,\|\,\prod_j q(z_j))
@@ -12,14 +12,14 @@ dimension-wise KL 0.37 nats.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from vaex import divergences
 from vaex.configuration import hparam, hyperparameters, option, options
-from vaex.core import Recipe
+from vaex.core import Metrics, PyTree, Recipe
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import gaussian, latent
@@ -31,31 +31,32 @@ __all__ = ["TINY", "Config", "HParams", "build"]
 
 @options
 class Config(gaussian.Config):
-    """Options of ``beta_tc_vae``."""
+    """Options of a Gaussian VAE with independent latents, and how q(z) is estimated from a batch."""
 
     posterior: Literal["diagonal", "fixed"] = option(
         "diagonal", doc="Gaussian with a diagonal covariance, or of a fixed variance (posterior_scale)."
     )
     sampling: Literal["weighted", "stratified"] = option(
         "stratified",
-        doc="How examples of the batch stand for the data, weighted (biased, little noise) or stratified (unbiased "
-        "for q(z)).",
+        doc="Minibatch estimate of q(z): weighted (biased, little noise) or stratified (unbiased).",
     )
 
 
 @hyperparameters
 class HParams(gaussian.HParams):
-    """Hyperparameters of ``beta_tc_vae``."""
+    """Hyperparameters of a Gaussian VAE, and one weight for each term of the average KL divergence."""
 
-    alpha: Scalar = hparam(1.0, low=0.0, doc="Weight of the mutual information of example and latents.")
+    alpha: Scalar = hparam(
+        1.0, low=0.0, doc="Weight of the mutual information between an example's index and its latents."
+    )
     beta: Scalar = hparam(6.0, low=0.0, doc="Weight of the total correlation.")
-    gamma: Scalar = hparam(1.0, low=0.0, doc="Weight of the dimension-wise KL.")
+    gamma: Scalar = hparam(1.0, low=0.0, doc="Weight of the dimension-wise KL divergence.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec.
+    """Return the recipe of a Gaussian VAE with the decomposed KL divergence of eq. 4.
 
-    Raises: UserError where the spec does not tell how many training examples there are.
+    Raises: UserError where the spec does not say how many training examples there are.
     """
     examples = spec.num_training_examples
     if examples < 1:
@@ -64,20 +65,20 @@ def build(config: Config, spec: Spec) -> Recipe:
             "data, by which a minibatch is weighted; take the spec from vaex.data.load, or set it with spec._replace"
         )
 
-    def parts_of_kl(z: jax.Array, terms: gaussian.Terms) -> divergences.KLDecomposition:
-        # evaluation may look at more examples at once than a small training set has
+    def decompose(z: jax.Array, terms: gaussian.Terms) -> divergences.KLDecomposition:
+        # a batch of evaluation may be larger than a small training set
         size = max(examples, z.shape[0])
         q = terms.posterior
         return divergences.decompose_kl(z, q.mean, q.log_scale, size, prior=terms.prior, sampling=config.sampling)
 
-    def penalty(hparams: Any, terms: gaussian.Terms) -> tuple[jax.Array, dict[str, jax.Array]]:
+    def penalty(hparams: PyTree, terms: gaussian.Terms) -> tuple[jax.Array, Metrics]:
         if config.num_samples == 1:  # half the time of a leading axis of one
-            parts = parts_of_kl(terms.z[0], terms)
+            kl = decompose(terms.z[0], terms)
         else:
-            each = jax.vmap(lambda z: parts_of_kl(z, terms))(terms.z)
-            parts = jax.tree.map(lambda values: jnp.mean(values, axis=0), each)
-        weighted = hparams.alpha * parts.index_code_mi + hparams.beta * parts.total_correlation
-        return weighted + hparams.gamma * parts.dimension_wise_kl, parts._asdict()
+            each = jax.vmap(lambda z: decompose(z, terms))(terms.z)
+            kl = jax.tree.map(lambda values: jnp.mean(values, axis=0), each)
+        weighted = hparams.alpha * kl.index_code_mi + hparams.beta * kl.total_correlation
+        return weighted + hparams.gamma * kl.dimension_wise_kl, kl._asdict()
 
     model, likelihood = gaussian.gaussian_vae(config, spec, penalty)
     return latent.single_stage(latent.refuse_single_examples(model), config, likelihood)

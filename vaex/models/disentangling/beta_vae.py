@@ -1,4 +1,4 @@
-r"""beta-VAE: the KL weighted by beta, constant or warmed up.
+r"""beta-VAE: the KL divergence weighted by beta, constant or warmed up.
 
 Objective, in nats per example: :math:`-\mathbb E_{q(z|x)}\log p(x|z) + \beta\,\mathrm{KL}(q(z|x)\,\|\,p(z))`.
 beta > 1 trades reconstruction for latents that are closer to independent; a ramp such as ``--beta=ramp:0:4:2000`` warms up.
@@ -23,11 +23,11 @@ __all__ = ["TINY", "Config", "HParams", "build"]
 
 @hyperparameters
 class HParams(gaussian.HParams):
-    """Hyperparameters of ``beta_vae``."""
+    """Hyperparameters of a Gaussian VAE, and the weight of its KL divergence."""
 
-    beta: Scalar = hparam(2.0, low=0.0, doc="Weight of the KL.")
+    beta: Scalar = hparam(2.0, low=0.0, doc="Weight of the KL divergence.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec."""
+    """Return the recipe of a Gaussian VAE whose penalty is beta times the KL divergence (eq. 4)."""
     return gaussian.recipe(config, spec, lambda hparams, terms: hparams.beta * terms.kl)

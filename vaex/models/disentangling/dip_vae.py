@@ -1,4 +1,4 @@
-r"""DIP-VAE: the covariance of the aggregate posterior is drawn to the prior's.
+r"""DIP-VAE: a penalty on the distance between the covariances of aggregate posterior and prior.
 
 Objective, in nats per example: :math:`-\mathbb E_{q(z|x)}\log p(x|z) + \mathrm{KL}(q(z|x)\,\|\,p(z))
 + \lambda_{od}\sum_{i\ne j}C_{ij}^2 + \lambda_d\sum_i(C_{ii}-1)^2`. C is over the batch: in DIP-VAE-I the covariance of the
@@ -11,14 +11,14 @@ Result: digits, test, 200 images: elbo -102.5, log-likelihood -93.9 (K = 100); s
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from vaex import divergences
 from vaex.configuration import hparam, hyperparameters, option, options
-from vaex.core import Recipe
+from vaex.core import Metrics, PyTree, Recipe
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import gaussian, latent
@@ -30,9 +30,11 @@ __all__ = ["TINY", "Config", "HParams", "build"]
 
 @options
 class Config(gaussian.Config):
-    """Options of ``dip_vae``."""
+    """Options of a Gaussian VAE, and the covariance that is penalised."""
 
-    dip: Literal["i", "ii"] = option("i", doc="Whose covariance, i (of the posterior means) or ii (of the latents).")
+    dip: Literal["i", "ii"] = option(
+        "i", doc="Penalised covariance: i, that of the posterior means, or ii, that of the latents."
+    )
 
     def check(self) -> None:
         super().check()
@@ -42,35 +44,36 @@ class Config(gaussian.Config):
 
 @hyperparameters
 class HParams(gaussian.HParams):
-    """Hyperparameters of ``dip_vae``."""
+    """Hyperparameters of a Gaussian VAE, and the weights of the covariance penalty."""
 
-    off_diagonal: Scalar = hparam(10.0, low=0.0, doc="Weight of the covariances.")
+    off_diagonal: Scalar = hparam(10.0, low=0.0, doc="Weight of the squared covariances of different latents.")
     diagonal: Scalar = hparam(
         100.0,
         low=0.0,
-        doc="Weight of the variances' distance from 1; the paper takes 10 times off_diagonal for i, the same for ii.",
+        doc="Weight of the squared distance of each variance from 1; in the paper 10 times off_diagonal for i, the same for ii.",
     )
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec."""
+    """Return the recipe of a Gaussian VAE with the penalty of eq. 6 or 7."""
 
     def moments(terms: gaussian.Terms) -> list[jax.Array]:
         q = terms.posterior
         return [q.mean] if config.dip == "i" else [q.mean, q.log_scale]
 
-    def part(terms: gaussian.Terms, off_diagonal: float, diagonal: float) -> jax.Array:
+    def covariance_penalty(terms: gaussian.Terms, *, off_diagonal: float, diagonal: float) -> jax.Array:
         weights = {"off_diagonal": off_diagonal, "diagonal": diagonal}
-        # an example alone, in evaluation, counts twice, which is the same covariance
+        # the estimate needs two examples; one alone, in evaluation, is repeated, which keeps its covariance of zero
         mean, *log_scale = jax.tree.map(lambda x: jnp.repeat(x, 2, axis=0) if len(x) == 1 else x, moments(terms))
         if config.dip == "i":
             return divergences.dip_i_penalty(mean, **weights)
         return divergences.dip_ii_penalty(mean, *log_scale, **weights)
 
-    def penalty(hparams: Any, terms: gaussian.Terms) -> tuple[jax.Array, dict[str, jax.Array]]:
-        off, on = part(terms, 1.0, 0.0), part(terms, 0.0, 1.0)
-        own = {"squared_covariances": off, "squared_variance_errors": on}
-        return terms.kl + hparams.off_diagonal * off + hparams.diagonal * on, own
+    def penalty(hparams: PyTree, terms: gaussian.Terms) -> tuple[jax.Array, Metrics]:
+        covariances = covariance_penalty(terms, off_diagonal=1.0, diagonal=0.0)
+        variances = covariance_penalty(terms, off_diagonal=0.0, diagonal=1.0)
+        loss = terms.kl + hparams.off_diagonal * covariances + hparams.diagonal * variances
+        return loss, {"squared_covariances": covariances, "squared_variance_errors": variances}
 
     model, likelihood = gaussian.gaussian_vae(config, spec, penalty)
     return latent.single_stage(latent.refuse_single_examples(model), config, likelihood)

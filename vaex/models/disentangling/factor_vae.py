@@ -1,9 +1,10 @@
-r"""FactorVAE: the total correlation of the aggregate posterior is penalised, as a critic estimates it.
+r"""FactorVAE: a penalty on the total correlation of the aggregate posterior, as a critic estimates it.
 
 Objective, in nats per example: :math:`-\mathbb E_{q(z|x)}\log p(x|z) + \mathrm{KL}(q(z|x)\,\|\,p(z)) + \gamma\,D(z)`. The critic
-D, the second player, learns to tell latents z from latents :math:`\bar z` of which each dimension was permuted over the batch:
-:math:`-\tfrac12[\log\sigma(D(z)) + \log(1-\sigma(D(\bar z)))]`; D(z) then is the log density ratio, its mean the total correlation.
-The permuted latents are those of the batch itself; a second minibatch has the same expectation and costs as much again.
+D, a parameter group of its own, learns to tell latents z from latents :math:`\bar z` of which each dimension was permuted over the
+batch: :math:`-\tfrac12[\log\sigma(D(z)) + \log(1-\sigma(D(\bar z)))]`. D(z) then is the log density ratio, and its mean the total
+correlation. Unlike in the paper, the permuted latents are those of the batch itself: a second minibatch has the same expectation
+and costs as much again.
 
 Source: Kim & Mnih 2018, Disentangling by factorising, eq. 2-3 and algorithm 2.
 Command: ``python experiments/run.py --model=factor_vae``
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 
 from vaex import divergences, nets
 from vaex.configuration import hparam, hyperparameters, option, options
-from vaex.core import Batch, InitKey, Outcome, Recipe, Variables
+from vaex.core import Batch, InitKey, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models import gaussian, latent
 from vaex.schedules import Scalar
@@ -32,7 +33,7 @@ TINY = {**gaussian.TINY, "critic_hidden": (8,)}
 
 @options
 class Config(gaussian.Config):
-    """Options of ``factor_vae``."""
+    """Options of a Gaussian VAE, and of the critic."""
 
     critic_hidden: tuple[int, ...] = option(
         (256, 256, 256), low=1, doc="Widths of the critic's hidden layers (leaky ReLU)."
@@ -41,49 +42,48 @@ class Config(gaussian.Config):
 
 @hyperparameters
 class HParams(gaussian.HParams):
-    """Hyperparameters of ``factor_vae``."""
+    """Hyperparameters of a Gaussian VAE, the weight of the total correlation, and the critic's learning rate."""
 
     gamma: Scalar = hparam(10.0, low=0.0, doc="Weight of the total correlation.")
     critic_learning_rate: Scalar = hparam(0.001, low=0.0, doc="Step size of the critic's optimizer.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec."""
-    it = gaussian.build_components(config, spec)
+    """Return the recipe of a Gaussian VAE and a critic, each trained on a loss of its own."""
+    components = gaussian.build_components(config, spec)
     critic = nets.MLP(config.critic_hidden, 1, "leaky_relu")
 
     def init(key: jax.Array, batch: Batch) -> Variables:
         params = critic.init(jax.random.fold_in(key, InitKey.AUXILIARY), jnp.zeros((1, config.latent_dim)))["params"]
-        return Variables({"vae": it.init(key, batch), "critic": params})
+        return Variables({"vae": components.init(key, batch), "critic": params})
 
-    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
-        closed_form = config.kl == "closed_form"
+    def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
+        params, closed_form = variables.params, config.kl == "closed_form"
         terms = latent.draw_terms(
-            key, it, variables.params["vae"], hparams, batch, num_samples=config.num_samples, closed_form=closed_form
+            key, components, params["vae"], hparams, batch, num_samples=config.num_samples, closed_form=closed_form
         )
 
-        def logits(z: jax.Array) -> jax.Array:
-            found: Any = critic.apply({"params": variables.params["critic"]}, z)
-            return found[..., 0]
+        def log_ratio(z: jax.Array) -> jax.Array:  # D(z)
+            logits: Any = critic.apply({"params": params["critic"]}, z)
+            return logits[..., 0]
 
         def per_example(values: jax.Array) -> jax.Array:
             return jnp.mean(values.reshape(config.num_samples, -1), axis=0)
 
         z = terms.z.reshape(-1, config.latent_dim)
-        joint = logits(z)
+        total_correlation = per_example(divergences.density_ratio_total_correlation(log_ratio(z)))
         # without stop_gradient the critic's loss would still not reach the encoder, but its gradient would be computed
         fixed = jax.lax.stop_gradient(z)
-        seen, permuted = logits(fixed), logits(divergences.permute_latents(terms.key, fixed))
-        total_correlation = per_example(divergences.density_ratio_total_correlation(joint))
+        joint, permuted = log_ratio(fixed), log_ratio(divergences.permute_latents(terms.key, fixed))
         losses = {
             "vae": jnp.mean(-terms.log_px + terms.kl + hparams.gamma * total_correlation),
-            "critic": jnp.mean(divergences.density_ratio_loss(seen, permuted)),
+            "critic": jnp.mean(divergences.density_ratio_loss(joint, permuted)),
         }
-        own = {
+        metrics = latent.metrics(components.likelihood, terms.log_px, terms.kl) | {
             "total_correlation": total_correlation,
-            "critic_accuracy": per_example(0.5 * (seen > 0) + 0.5 * (permuted < 0)),
+            "critic_accuracy": per_example(0.5 * (joint > 0) + 0.5 * (permuted < 0)),
         }
-        return Outcome(losses, variables.state, latent.metrics(it.likelihood, terms.log_px, terms.kl) | own)
+        return Outcome(losses, variables.state, metrics)
 
-    model = latent.model(it, objective)._replace(init=init)
-    return latent.single_stage(latent.refuse_single_examples(model), config, it.likelihood)
+    model = latent.model(components, objective)._replace(init=init)
+    return latent.single_stage(latent.refuse_single_examples(model), config, components.likelihood)

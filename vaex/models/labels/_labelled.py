@@ -1,4 +1,4 @@
-r"""Models whose label is a latent variable too (model M2), over pixels or over the codes of another model.
+r"""Components of models whose label is a latent variable too (M2), over data or over the codes of another model.
 
 :math:`p(x, y, z) = p(y)\,p(z)\,p(x|y, z)` with a uniform p(y), and the posterior :math:`q(y|x)\,q(z|x, y)`. The label of an
 unlabelled example is marginalised exactly: every class is enumerated, in one product per layer.
@@ -7,27 +7,24 @@ unlabelled example is marginalised exactly: every class is enumerated, in one pr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from vaex import distributions, divergences
 from vaex.configuration import hparam, hyperparameters
-from vaex.core import Batch, InitKey, PyTree
+from vaex.core import Batch, ClassLogWeights, InitKey, LogWeights, PyTree, Variables
 from vaex.data.spec import Spec
 from vaex.models import gaussian, latent
 from vaex.models.networks import NetworkConfig, encoder_module, require_labels
 from vaex.schedules import Scalar
-from vaex.training.hyperparameters import TrainingHParams
 
 
 @hyperparameters
-class HParams(TrainingHParams):
-    """Hyperparameters of ``labelled``."""
+class HParams(latent.HParams):
+    """Hyperparameters of a model with a likelihood, and the weight of the classification loss."""
 
-    sigma: Scalar = hparam(1.0, low=1e-06, doc="Scale of the likelihood where likelihood_scale is fixed.")
     alpha: Scalar = hparam(
         10.0,
         low=0.0,
@@ -35,23 +32,38 @@ class HParams(TrainingHParams):
     )
 
 
-class LabelledParts(NamedTuple):
-    """Parts that read labels, and a classifier: ``init(key, batch) -> params`` of both, ``classify(params, batch) -> q(y|x)``.
+class Classify(Protocol):
+    """Returns q(y|x), of batch shape [b]."""
 
-    ``shape``: of one example.
+    def __call__(self, params: PyTree, batch: Batch, /) -> distributions.Categorical: ...
+
+
+class LabelledComponents(NamedTuple):
+    """Components that read labels, and a classifier.
+
+    Attributes:
+      shape: of one example.
+      conditional: q(z|x, y), p(z) and p(x|y, z).
+      init: the parameters of both.
+      classify: q(y|x).
     """
 
     shape: tuple[int, ...]
-    parts: latent.Components
-    init: Callable[[jax.Array, Batch], PyTree]
-    classify: Callable[[PyTree, Batch], distributions.Categorical]
+    conditional: latent.Components
+    init: latent.InitParams
+    classify: Classify
 
 
 class Terms(NamedTuple):
-    """Terms of the bound on log p(x), the label marginalised, in nats, [b] each, and of the training loss.
+    """Terms of a bound on log p(x), the label marginalised, and of the training loss; nats.
 
-    ``log_px``: expected log p(x|y,z). ``kl``: of z and y together. ``entropy``: of q(y|x). ``loss`` [] to be minimised.
-    ``classification_loss`` []: mean of -log q(y|x) over labelled examples; ``accuracy`` []: the share that q(y|x) gets right.
+    Attributes:
+      log_px: expected log p(x|y, z), [b].
+      kl: of z and y together, [b].
+      entropy: of q(y|x), [b].
+      loss: to be minimised, [].
+      classification_loss: mean of -log q(y|x) over labelled examples, [].
+      accuracy: share of labelled examples whose label is the most probable one, [].
     """
 
     log_px: jax.Array
@@ -62,77 +74,85 @@ class Terms(NamedTuple):
     accuracy: jax.Array
 
 
-def labelled_parts(config: NetworkConfig, spec: Spec) -> LabelledParts:
-    """Networks of ``config`` for labelled data of this spec, and a classifier like its encoder.
+def build_components(config: NetworkConfig, spec: Spec) -> LabelledComponents:
+    """Return networks of ``config`` for labelled data of this spec, and a classifier like the encoder.
 
     Raises: UserError for data without labels, and where network or likelihood do not fit the data.
     """
     classes = require_labels(spec)
     posterior = gaussian.gaussian_posterior("diagonal", config.latent_dim)
-    it = latent.build_components(config, spec, posterior, latent.standard_prior(config.latent_dim), classes)
+    conditional = latent.build_components(config, spec, posterior, latent.standard_prior(config.latent_dim), classes)
     classifier = encoder_module(config, spec, classes)
 
     def init(key: jax.Array, batch: Batch) -> PyTree:
-        mine = classifier.init(jax.random.fold_in(key, InitKey.AUXILIARY), batch["x"][:1])["params"]
-        return it.init(key, batch) | {"classifier": mine}
+        params = classifier.init(jax.random.fold_in(key, InitKey.AUXILIARY), batch["x"][:1])["params"]
+        return conditional.init(key, batch) | {"classifier": params}
 
     def classify(params: PyTree, batch: Batch) -> distributions.Categorical:
-        logits: Any = classifier.apply({"params": params["classifier"]}, batch["x"])
+        logits = classifier.apply({"params": params["classifier"]}, batch["x"])
         return distributions.Categorical(logits, event_ndims=0)
 
-    return LabelledParts(spec.shape, it, init, classify)
+    return LabelledComponents(spec.shape, conditional, init, classify)
 
 
 def every_class(batch: Batch, classes: int) -> Batch:
-    """The batch with labels [c, 1], so that what is computed of it has leading axes [c, b]."""
+    """Replace the labels by all classes, [c, 1]: what is computed from the batch has leading axes [c, b]."""
     return batch | {"y": jnp.arange(classes)[:, None]}
 
 
-def terms(it: LabelledParts, key: jax.Array, params: PyTree, hparams: Any, batch: Batch) -> Terms:
-    """The bound of each example with its label marginalised, and the loss, in which known labels (0 or more) are used."""
-    classes, every = it.parts.classes, every_class(batch, it.parts.classes)
-    posterior = it.parts.posterior(params, hparams, every)
-    # all classes with the same noise: expectations stay as they are, their differences, which train q(y|x), lose most noise
+def terms(key: jax.Array, components: LabelledComponents, params: PyTree, hparams: PyTree, batch: Batch) -> Terms:
+    """Return the bound of each example with its label marginalised, and the loss, in which labels of 0 or more are known."""
+    classes, conditional = components.conditional.classes, components.conditional
+    enumerated = every_class(batch, classes)
+    posterior = conditional.posterior(params, hparams, enumerated)
+    # one noise for all classes: expectations are the same, and differences between classes, which train q(y|x), vary less
     z = jax.vmap(lambda of_class: of_class.sample(key))(posterior)
-    log_px = it.parts.decode(params, hparams, z, every).log_prob(batch["x"])
-    kl = divergences.kl(posterior, it.parts.prior(params, hparams))
-    q = it.classify(params, batch)
+    log_px = conditional.decode(params, hparams, z, enumerated).log_prob(batch["x"])
+    kl = divergences.kl(posterior, conditional.prior(params, hparams))
+    q = components.classify(params, batch)
     log_q = q.log_probabilities.T
-    guess, entropy = jnp.exp(log_q), q.entropy()
-    expected = jnp.sum(guess * log_px, axis=0), jnp.sum(guess * kl, axis=0) + math.log(classes) - entropy
+    probabilities, entropy = jnp.exp(log_q), q.entropy()
+    expected_log_px = jnp.sum(probabilities * log_px, axis=0)
+    expected_kl = jnp.sum(probabilities * kl, axis=0) + math.log(classes) - entropy
     label = batch.get("y", jnp.full(len(batch["x"]), -1))
-    known, truth = label >= 0, jax.nn.one_hot(label, classes, axis=0)
-    joint = jnp.sum(truth * (log_px - kl), axis=0) - math.log(classes)  # bounds log p(x, y)
-    bound = jnp.where(known, joint, expected[0] - expected[1])
+    known, one_hot = label >= 0, jax.nn.one_hot(label, classes, axis=0)
+    joint = jnp.sum(one_hot * (log_px - kl), axis=0) - math.log(classes)  # L(x, y), eq. 6: bounds log p(x, y)
+    bound = jnp.where(known, joint, expected_log_px - expected_kl)  # U(x), eq. 7
     count = jnp.maximum(jnp.sum(known), 1)
-    classification_loss = -jnp.sum(truth * log_q) / count
+    classification_loss = -jnp.sum(one_hot * log_q) / count
     accuracy = jnp.sum(q.mode == label) / count
-    loss = -jnp.mean(bound) + hparams.alpha * classification_loss
-    return Terms(*expected, entropy, loss, classification_loss, accuracy)
+    loss = -jnp.mean(bound) + hparams.alpha * classification_loss  # eq. 9
+    return Terms(expected_log_px, expected_kl, entropy, loss, classification_loss, accuracy)
 
 
 def class_log_weights(
-    it: LabelledParts, key: jax.Array, params: PyTree, hparams: Any, batch: Batch, num_samples: int
+    key: jax.Array,
+    components: LabelledComponents,
+    params: PyTree,
+    hparams: PyTree,
+    batch: Batch,
+    num_samples: int,
 ) -> jax.Array:
-    """log p(x, z|y) - log q(z|x, y) for every class, [k, b, c]."""
-    every = every_class(batch, it.parts.classes)
-    # the same noise for all classes
+    """Draw z and return log p(x, z|y) - log q(z|x, y) of every class, [k, b, c], with one noise for all classes."""
+    conditional = components.conditional
+    enumerated = every_class(batch, conditional.classes)
     draw = jax.vmap(lambda of_class: latent.sample_and_log_prob(key, of_class, num_samples), out_axes=1)
-    z, log_q = draw(it.parts.posterior(params, hparams, every))
-    log_px = it.parts.decode(params, hparams, z, every).log_prob(batch["x"])
-    return jnp.moveaxis(log_px + it.parts.prior(params, hparams).log_prob(z) - log_q, 1, -1)
+    z, log_q = draw(conditional.posterior(params, hparams, enumerated))
+    log_px = conditional.decode(params, hparams, z, enumerated).log_prob(batch["x"])
+    return jnp.moveaxis(log_px + conditional.prior(params, hparams).log_prob(z) - log_q, 1, -1)
 
 
-def marginal(class_log_weights: Callable[..., jax.Array], classes: int) -> Callable[..., jax.Array]:
-    """``Model.log_weights`` of x alone: [k, b], the label summed out of ``class_log_weights`` under the uniform prior."""
+def marginal(class_log_weights: ClassLogWeights, classes: int) -> LogWeights:
+    """Return log weights of x alone, in which the label is summed out under the uniform prior."""
 
-    def log_weights(*args: Any) -> jax.Array:
-        return jax.nn.logsumexp(class_log_weights(*args), axis=-1) - math.log(classes)
+    def log_weights(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, num_samples: int) -> jax.Array:
+        of_classes = class_log_weights(key, variables, hparams, batch, num_samples)
+        return jax.nn.logsumexp(of_classes, axis=-1) - math.log(classes)
 
     return log_weights
 
 
-def with_label(it: LabelledParts, params: PyTree, batch: Batch) -> Batch:
-    """The batch with the most probable label where it has none, or -1."""
-    inferred = it.classify(params, batch).mode
+def with_label(components: LabelledComponents, params: PyTree, batch: Batch) -> Batch:
+    """Give examples without a label (none, or -1) the most probable one."""
+    inferred = components.classify(params, batch).mode
     return batch | {"y": jnp.where(batch["y"] >= 0, batch["y"], inferred) if "y" in batch else inferred}

@@ -1,9 +1,9 @@
-r"""Conditional VAE: encoder and decoder see the label.
+r"""Conditional VAE: encoder and decoder read the label.
 
 Objective, in nats per example: :math:`-\mathbb E_{q(z|x,y)}\log p(x|z,y) + \mathrm{KL}(q(z|x,y)\,\|\,p(z))`, the negative of
 a lower bound on :math:`\log p(x|y)`; y is one-hot. It enters the first layers of an MLP, and the dense layers of a convolutional
 encoder and decoder. An unlabelled example (label -1) has a condition of its own, the zero vector: where training data holds such
-examples (``--labels=100``) the model also learns p(x), and z then holds the class too; else -1 means nothing to it.
+examples (``--labels=100``) the model also learns p(x), and z then holds the class too; otherwise label -1 has no meaning.
 
 Source: Sohn et al. 2015, eq. 4, with a prior that does not depend on the label; Kingma et al. 2014, eq. 6.
 Command: ``python experiments/run.py --model=conditional_vae``
@@ -21,12 +21,12 @@ __all__ = ["TINY", "Config", "HParams", "build"]
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for labelled data of this spec."""
+    """Return the recipe of a Gaussian VAE that reads labels, trained on the ELBO given the label."""
     classes = networks.require_labels(spec)
-    it = gaussian.build_components(config, spec, classes=classes)
+    components = gaussian.build_components(config, spec, classes=classes)
     closed_form = config.kl == "closed_form"
     objective = latent.negative_elbo(
-        it, lambda hparams, terms: terms.kl, num_samples=config.num_samples, closed_form=closed_form
+        components, lambda hparams, terms: terms.kl, num_samples=config.num_samples, closed_form=closed_form
     )
-    recipe = latent.single_stage(latent.model(it, objective), config, it.likelihood)
+    recipe = latent.single_stage(latent.model(components, objective), config, components.likelihood)
     return recipe._replace(labels=Labels(classes))

@@ -13,13 +13,12 @@ Result: digits, 100 labels, test: the classifier is right for 93% of images, the
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 
 from vaex.configuration import options
-from vaex.core import Batch, Labels, Model, Outcome, Recipe, Variables
+from vaex.core import Batch, Labels, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
+from vaex.distributions import Distribution
 from vaex.models import latent
 from vaex.models.labels import _labelled as labelled
 from vaex.models.labels._labelled import HParams
@@ -30,32 +29,36 @@ __all__ = ["TINY", "Config", "HParams", "build"]
 
 @options
 class Config(NetworkConfig):
-    """Options of ``m2_vae``."""
+    """Options of M2, whose classifier has the size of its encoder."""
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for labelled data of this spec."""
-    it = labelled.labelled_parts(config, spec)
-    classes, parts = it.parts.classes, it.parts
+    """Return the recipe of M2 for labelled data of this spec."""
+    components = labelled.build_components(config, spec)
+    conditional = components.conditional
 
-    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
-        found = labelled.terms(it, key, variables.params["vae"], hparams, batch)
-        metrics = latent.metrics(parts.likelihood, found.log_px, found.kl) | {"label_entropy": found.entropy}
+    def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
+        terms = labelled.terms(key, components, variables.params["vae"], hparams, batch)
+        metrics = latent.metrics(conditional.likelihood, terms.log_px, terms.kl) | {"label_entropy": terms.entropy}
         if train:
-            metrics |= {"classification_loss": found.classification_loss, "training_accuracy": found.accuracy}
-        return Outcome({"vae": found.loss}, variables.state, metrics)
+            metrics |= {"classification_loss": terms.classification_loss, "training_accuracy": terms.accuracy}
+        return Outcome({"vae": terms.loss}, variables.state, metrics)
 
-    def encode(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Any:
+    def encode(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> Distribution:
         params = variables.params["vae"]
-        return parts.posterior(params, hparams, labelled.with_label(it, params, batch))
+        return conditional.posterior(params, hparams, labelled.with_label(components, params, batch))
 
-    def classify(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Any:
-        return it.classify(variables.params["vae"], batch)
+    def classify(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> Distribution:
+        return components.classify(variables.params["vae"], batch)
 
-    def class_log_weights(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, k: int) -> jax.Array:
-        return labelled.class_log_weights(it, key, variables.params["vae"], hparams, batch, k)
+    def class_log_weights(
+        key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, num_samples: int
+    ) -> jax.Array:
+        return labelled.class_log_weights(key, components, variables.params["vae"], hparams, batch, num_samples)
 
-    log_weights = labelled.marginal(class_log_weights, classes) if parts.likelihood.density else None
-    base: Model = latent.model(parts._replace(init=it.init), objective)
-    recipe = latent.single_stage(base._replace(encode=encode, log_weights=log_weights), config, parts.likelihood)
-    return recipe._replace(labels=Labels(classes, classify, class_log_weights))
+    density = conditional.likelihood.density
+    log_weights = labelled.marginal(class_log_weights, conditional.classes) if density else None
+    model = latent.model(conditional._replace(init=components.init), objective)
+    model = model._replace(encode=encode, log_weights=log_weights)
+    recipe = latent.single_stage(model, config, conditional.likelihood)
+    return recipe._replace(labels=Labels(conditional.classes, classify, class_log_weights))

@@ -1,12 +1,12 @@
 r"""M1+M2: a classifier from few labels, over the codes of a VAE that is trained first, without labels.
 
-Stage "model" (M1): a VAE of x with latents :math:`z_1`, trained on its elbo. Stage "m2" (M2, with M1 fixed):
+Stage "model" (M1): a VAE of x with latents :math:`z_1`, trained on its ELBO. Stage "m2" (M2, with M1 fixed):
 :math:`z_1\sim q(z_1|x)`, drawn afresh in every step, is modelled by :math:`p(y)\,p(z_2)\,p(z_1|y,z_2)` and classified by
 :math:`q(y|z_1)`. Objective, in nats per example (see ``m2_vae``): :math:`-\mathcal L(z_1,y)` of labelled and
 :math:`-\mathcal U(z_1)` of unlabelled examples, summed over all classes, plus :math:`\alpha` times the mean of
-:math:`-\log q(y|z_1)` over labelled ones. The whole is a model of x: its elbo is
-:math:`\mathbb E_{q(z_1|x)}[\log p(x|z_1) + \mathcal U(z_1)] + \mathcal H(q(z_1|x))`. Its code is :math:`z_2`, and :math:`z_1`
-is set to its mean, so reconstructions show what class and style keep of an image.
+:math:`-\log q(y|z_1)` over labelled ones. Both together are a model of x, with the ELBO
+:math:`\mathbb E_{q(z_1|x)}[\log p(x|z_1) + \mathcal U(z_1)] + \mathcal H(q(z_1|x))`. The code is :math:`z_2`, and :math:`z_1`
+is set to its mean, so reconstructions show how much of an image class and style keep.
 
 Source: Kingma et al. 2014, sections 2.1, 2.2 and 3; settings: section 4 and the authors' code.
 Command: ``python experiments/run.py --model=semi_supervised_vae --labels=100``
@@ -21,13 +21,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
+from vaex import distributions
 from vaex.configuration import hparam, hyperparameters, option, options
-from vaex.core import Batch, Labels, Model, Outcome, Recipe, Variables
+from vaex.core import Batch, Labels, Model, Objective, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
+from vaex.distributions import Distribution
 from vaex.models import gaussian, latent, networks
 from vaex.models.labels import _labelled as labelled
-from vaex.models.labels._labelled import LabelledParts
+from vaex.models.labels._labelled import LabelledComponents
 from vaex.models.latent import Components
 from vaex.models.networks import NetworkConfig
 from vaex.schedules import Scalar
@@ -41,9 +44,9 @@ TINY: dict[str, Any] = networks.TINY | {"m2_latent_dim": 2, "m2_hidden": (16,)}
 
 @options
 class Config(NetworkConfig):
-    """Options of ``semi_supervised_vae``; ``latent_dim``, ``hidden`` and what else is shared describe M1."""
+    """Options of M1, and of M2 over its codes."""
 
-    m2_latent_dim: int = option(10, low=1, doc="Number of M2's latent variables.")
+    m2_latent_dim: int = option(10, low=1, doc="Number of latent variables of M2.")
     m2_hidden: tuple[int, ...] = option(
         (256,), low=1, doc="Widths of the hidden layers of M2's networks, which are MLPs."
     )
@@ -51,39 +54,38 @@ class Config(NetworkConfig):
 
 @hyperparameters
 class HParams(labelled.HParams):
-    """Hyperparameters of ``semi_supervised_vae``."""
+    """Hyperparameters of M1 and M2."""
 
     m2_learning_rate: Scalar = hparam(0.001, low=0.0, doc="Step size of the optimizer in the second stage.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for labelled data of this spec."""
+    """Return the recipe of M1, then M2 over its codes, for labelled data of this spec."""
     classes = networks.require_labels(spec)
     posterior = gaussian.gaussian_posterior("diagonal", config.latent_dim)
-    it = latent.build_components(config, spec, posterior, latent.standard_prior(config.latent_dim))
-    first = latent.model(it, _m1_objective(it))
-    mlps: dict[str, Any] = {"network": "mlp", "hidden": config.m2_hidden, "latent_dim": config.m2_latent_dim}
-    of_codes = dataclasses.replace(config, likelihood="gaussian", likelihood_scale="per_pixel", **mlps)
+    m1 = latent.build_components(config, spec, posterior, latent.standard_prior(config.latent_dim))
+    m2_sizes: dict[str, Any] = {"network": "mlp", "hidden": config.m2_hidden, "latent_dim": config.m2_latent_dim}
+    m2_config = dataclasses.replace(config, likelihood="gaussian", likelihood_scale="per_pixel", **m2_sizes)
     codes = Spec("the codes of M1", (config.latent_dim,), "real", num_classes=classes)
-    second, labels = _m2(it, labelled.labelled_parts(of_codes, codes))
+    second, labels = _m2(m1, labelled.build_components(m2_config, codes))
 
     stages = (
-        latent.stage("model", first, config),
+        latent.stage("model", latent.model(m1, _m1_objective(m1)), config),
         latent.stage("m2", second, config, lambda finished: finished["model"].params),
     )
-    return Recipe(stages, it.likelihood.summary, labels=labels)
+    return Recipe(stages, m1.likelihood.summary, labels=labels)
 
 
-def _m1_objective(it: Components) -> latent.Objective:
-    """The negative elbo, averaged over a batch's unlabelled examples, or over all where every one is labelled.
+def _m1_objective(m1: Components) -> Objective:
+    """Return the negative ELBO, averaged over a batch's unlabelled examples, or over all where every one is labelled.
 
     Batches may hold the few labelled images far more often than others (``--labelled_per_batch``). A VAE that saw them so often
-    would learn them by heart, and encode them unlike images that it has not seen.
+    would memorise them, and encode them unlike other images.
     """
-    of_all = latent.negative_elbo(it, lambda hparams, terms: terms.kl)
+    mean_over_all = latent.negative_elbo(m1, lambda hparams, terms: terms.kl)
 
-    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
-        outcome = of_all(key, variables, hparams, batch, train=train)
+    def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
+        outcome = mean_over_all(key, variables, hparams, batch, train=train)
         unlabelled = batch.get("y", jnp.full(len(batch["x"]), -1)) < 0
         counted = jnp.where(jnp.any(unlabelled), unlabelled, True)
         negative_elbo = sum(outcome.metrics[name] for name in outcome.metrics if name != "elbo")
@@ -93,60 +95,66 @@ def _m1_objective(it: Components) -> latent.Objective:
     return objective
 
 
-def _m2(it: Components, over: LabelledParts) -> tuple[Model, Labels]:
-    """M2 of the codes of M1, whose parts are ``it`` and whose parameters are ``Variables.state["vae"]``, as a model of x."""
-    classes = over.parts.classes
+def _m2(m1: Components, m2: LabelledComponents) -> tuple[Model, Labels]:
+    """Return M2 over the codes of M1, whose parameters are ``Variables.state["vae"]``, as a model of x."""
+    classes = m2.conditional.classes
 
-    def codes(variables: Variables, hparams: Any, batch: Batch) -> Any:
-        return it.posterior(variables.state["vae"], hparams, batch)
+    def codes(variables: Variables, hparams: PyTree, batch: Batch) -> distributions.Normal:
+        return m1.posterior(variables.state["vae"], hparams, batch)
 
-    def at_mean(variables: Variables, hparams: Any, batch: Batch) -> Batch:
+    def at_mean(variables: Variables, hparams: PyTree, batch: Batch) -> Batch:
         return batch | {"x": codes(variables, hparams, batch).mean}
 
-    def init(key: jax.Array, batch: Batch) -> Variables:
-        return Variables({"m2": over.init(key, {"x": jnp.zeros((1, *over.shape))})})
+    def decode_codes(variables: Variables, hparams: PyTree, z: jax.Array) -> Distribution:
+        return m1.decode(variables.state["vae"], hparams, z, {})
 
-    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
+    def init(key: jax.Array, batch: Batch) -> Variables:
+        return Variables({"m2": m2.init(key, {"x": jnp.zeros((1, *m2.shape))})})
+
+    def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
         q, (z_key, m2_key) = codes(variables, hparams, batch), jax.random.split(key)
         z = q.sample(z_key)
-        found = labelled.terms(over, m2_key, variables.params["m2"], hparams, batch | {"x": z})
+        terms = labelled.terms(m2_key, m2, variables.params["m2"], hparams, batch | {"x": z})
         if train:  # M1 is fixed: its decoder has no part in the gradient
-            metrics = {"code_elbo": found.log_px - found.kl, "classification_loss": found.classification_loss}
-            metrics["training_accuracy"] = found.accuracy
+            metrics = {"code_elbo": terms.log_px - terms.kl, "classification_loss": terms.classification_loss}
+            metrics["training_accuracy"] = terms.accuracy
         else:
-            log_px = it.decode(variables.state["vae"], hparams, z, {}).log_prob(batch["x"])
-            metrics = latent.metrics(it.likelihood, log_px, found.kl - found.log_px - q.entropy())
-        return Outcome({"m2": found.loss}, variables.state, metrics | {"label_entropy": found.entropy})
+            log_px = decode_codes(variables, hparams, z).log_prob(batch["x"])
+            metrics = latent.metrics(m1.likelihood, log_px, terms.kl - terms.log_px - q.entropy())
+        return Outcome({"m2": terms.loss}, variables.state, metrics | {"label_entropy": terms.entropy})
 
-    def encode(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Any:
+    def encode(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> Distribution:
         params = variables.params["m2"]
-        batch = labelled.with_label(over, params, at_mean(variables, hparams, batch))
-        return over.parts.posterior(params, hparams, batch)
+        batch = labelled.with_label(m2, params, at_mean(variables, hparams, batch))
+        return m2.conditional.posterior(params, hparams, batch)
 
-    def decode(variables: Variables, hparams: Any, z: jax.Array, batch: Batch) -> Any:
-        mean = over.parts.decode(variables.params["m2"], hparams, z, batch).mean
-        return it.decode(variables.state["vae"], hparams, mean, {})
+    def decode(variables: Variables, hparams: PyTree, z: jax.Array, batch: Batch) -> Distribution:
+        mean = m2.conditional.decode(variables.params["m2"], hparams, z, batch).mean
+        return decode_codes(variables, hparams, mean)
 
-    def classify(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Any:
-        return over.classify(variables.params["m2"], at_mean(variables, hparams, batch))
+    def classify(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> Distribution:
+        return m2.classify(variables.params["m2"], at_mean(variables, hparams, batch))
 
-    def class_log_weights(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, k: int) -> jax.Array:
+    def class_log_weights(
+        key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, num_samples: int
+    ) -> jax.Array:
         z_key, m2_key = jax.random.split(key)
-        z, log_q = latent.sample_and_log_prob(
-            z_key, codes(variables, hparams, batch), k
-        )  # [k, b, d], the same for every class
-        log_px = it.decode(variables.state["vae"], hparams, z, {}).log_prob(batch["x"])
+        # z [k, b, d], the same for every class
+        z, log_q = latent.sample_and_log_prob(z_key, codes(variables, hparams, batch), num_samples)
+        log_px = decode_codes(variables, hparams, z).log_prob(batch["x"])
         flat = {"x": z.reshape(-1, z.shape[-1])}
-        of_codes = labelled.class_log_weights(over, m2_key, variables.params["m2"], hparams, flat, 1)
+        of_codes = labelled.class_log_weights(m2_key, m2, variables.params["m2"], hparams, flat, 1)
         return (log_px - log_q)[..., None] + of_codes.reshape(*log_px.shape, classes)
 
-    def sample(key: jax.Array, variables: Variables, hparams: Any, n: int, condition: Any = None) -> Any:
+    def sample(
+        key: jax.Array, variables: Variables, hparams: PyTree, n: int, condition: ArrayLike | None = None
+    ) -> Distribution:
         params, keys = variables.params["m2"], jax.random.split(key)
-        top = over.parts.prior(params, hparams).sample(keys[0], (n,))
+        z2 = m2.conditional.prior(params, hparams).sample(keys[0], (n,))
         batch = latent.condition_batch(key, classes, n, condition)
-        z = over.parts.decode(params, hparams, top, batch).sample(keys[1])
-        return it.decode(variables.state["vae"], hparams, z, {})
+        z1 = m2.conditional.decode(params, hparams, z2, batch).sample(keys[1])
+        return decode_codes(variables, hparams, z1)
 
-    log_weights = labelled.marginal(class_log_weights, classes) if it.likelihood.density else None
+    log_weights = labelled.marginal(class_log_weights, classes) if m1.likelihood.density else None
     model = Model(init, objective, encode, decode, log_weights, sample)
     return model, Labels(classes, classify, class_log_weights)

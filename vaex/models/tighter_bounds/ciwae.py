@@ -1,6 +1,6 @@
-r"""CIWAE: a combination of the elbo and the importance bound of the same k samples.
+r"""CIWAE: a combination of the ELBO and the importance bound of the same k samples.
 
-Objective, in nats per example: :math:`-\beta\,\mathrm{ELBO} - (1-\beta)\,\mathrm{IWAE}_k`; the elbo's share beta is ``--mix``.
+Objective, in nats per example: :math:`-\beta\,\mathrm{ELBO} - (1-\beta)\,\mathrm{IWAE}_k`; beta is ``--mix``.
 
 Source: Rainforth et al. 2018, Tighter variational bounds are not necessarily better, eq. 15.
 Command: ``python experiments/run.py --model=ciwae --mix=0,0.5,1 --steps=1000``
@@ -23,16 +23,18 @@ __all__ = ["TINY", "Config", "HParams", "build"]
 
 @hyperparameters
 class HParams(gaussian.HParams):
-    """Hyperparameters of ``ciwae``."""
+    """Hyperparameters of a Gaussian VAE, and how its two bounds are mixed."""
 
-    mix: Scalar = hparam(0.5, low=0.0, high=1.0, doc="Share of the elbo; the rest is the importance bound's.")
+    mix: Scalar = hparam(
+        0.5, low=0.0, high=1.0, doc="Weight of the ELBO; the weight of the importance bound is 1 - mix."
+    )
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec."""
+    """Return the recipe of a VAE trained on a convex combination of ELBO and importance bound (eq. 15)."""
     return importance.recipe(
         config,
         spec,
         "ciwae_bound",
-        lambda hparams, weights: bounds.combined_importance_bound(weights, mix=hparams.mix),
+        lambda hparams, log_weights: bounds.combined_importance_bound(log_weights, mix=hparams.mix),
     )

@@ -1,4 +1,4 @@
-r"""Importance-weighted autoencoder: the bound of k samples, tighter than the elbo.
+r"""Importance-weighted autoencoder: a bound of k samples, tighter than the ELBO.
 
 Objective, in nats per example: :math:`-\mathbb E_{z_1..z_k\sim q(z|x)}\log\frac1k\sum_i \frac{p(x, z_i)}{q(z_i|x)}`. The
 generative network always gets its plain gradient; ``--estimator`` chooses the encoder's.
@@ -22,7 +22,7 @@ __all__ = ["TINY", "Config", "HParams", "build"]
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec."""
+    """Return the recipe of a VAE trained on the importance bound of k samples (Burda et al., eq. 8)."""
     return importance.recipe(
-        config, spec, "importance_bound", lambda hparams, weights: bounds.importance_bound(weights)
+        config, spec, "importance_bound", lambda hparams, log_weights: bounds.importance_bound(log_weights)
     )

@@ -1,4 +1,4 @@
-r"""PIWAE: the encoder is trained by MIWAE, the decoder by the importance bound of all its samples: two players.
+r"""PIWAE: the encoder is trained on the MIWAE bound, the decoder on the importance bound of all its samples: two parameter groups.
 
 Objectives, in nats per example: the encoder's :math:`-\frac1m\sum_{j=1}^m\log\frac1k\sum_{i=1}^k w_{ij}`, the decoder's
 :math:`-\log\frac1{mk}\sum_{ij} w_{ij}`, where :math:`w_{ij} = p(x, z_{ij})/q(z_{ij}|x)`.
@@ -10,8 +10,6 @@ Result: digits, test: importance bound -85.8, MIWAE bound -87.5, log-likelihood 
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,33 +25,40 @@ from vaex.models.tighter_bounds.miwae import TINY
 
 __all__ = ["TINY", "Config", "HParams", "build"]
 
-INFERENCE = ("encoder", "posterior")  # what the encoder's bound trains; the rest is the generative network's
+INFERENCE = ("encoder", "posterior")  # names in the tree of parameters that the encoder's bound trains
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec."""
-    it, m = importance.build_components(config, spec), config.num_groups
+    """Return the recipe of a VAE whose encoder and decoder are parameter groups with a bound each (section 5)."""
+    components, num_groups = importance.build_components(config, spec), config.num_groups
 
-    def params(variables: Variables) -> PyTree:
+    def params_of(variables: Variables) -> PyTree:
         return variables.params["encoder"] | variables.params["decoder"]
 
     def init(key: jax.Array, batch: Batch) -> Variables:
-        generative = it.init(key, batch)
-        inference = {name: generative.pop(name) for name in INFERENCE if name in generative}
-        return Variables({"encoder": inference, "decoder": generative})
+        decoder = components.init(key, batch)
+        encoder = {name: decoder.pop(name) for name in INFERENCE if name in decoder}
+        return Variables({"encoder": encoder, "decoder": decoder})
 
-    def both(log_weights: jax.Array) -> bounds.PartialImportanceBounds:
-        return bounds.partial_importance_bounds(log_weights.reshape(m, -1, *log_weights.shape[1:]))
+    def partial_bounds(log_weights: jax.Array) -> bounds.PartialImportanceBounds:
+        return bounds.partial_importance_bounds(log_weights.reshape(num_groups, -1, *log_weights.shape[1:]))
 
-    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
-        log_weights, facts = importance.weigh(
-            it, config, key, params(variables), hparams, batch, lambda w: both(w).encoder, m * config.num_samples
+    def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
+        log_weights, metrics = importance.draw_log_weights(
+            key,
+            components,
+            params_of(variables),
+            hparams,
+            batch,
+            num_samples=num_groups * config.num_samples,
+            estimator=config.estimator,
+            bound=lambda w: partial_bounds(w).encoder,
         )
-        found = both(log_weights)
-        losses = {"encoder": -jnp.mean(found.encoder), "decoder": -jnp.mean(found.decoder)}
-        metrics = {"importance_bound": found.decoder, "miwae_bound": found.encoder, **facts}
-        return Outcome(losses, variables.state, metrics)
+        bound = partial_bounds(log_weights)
+        losses = {"encoder": -jnp.mean(bound.encoder), "decoder": -jnp.mean(bound.decoder)}
+        bound_metrics = {"importance_bound": bound.decoder, "miwae_bound": bound.encoder}
+        return Outcome(losses, variables.state, bound_metrics | metrics)
 
-    model = latent.model(it, objective, params_of=params)._replace(init=init)
+    model = latent.model(components, objective, params_of=params_of)._replace(init=init)
     figures = importance.figures(model.log_weights, spec)
-    return latent.single_stage(model, config, it.likelihood, figures)
+    return latent.single_stage(model, config, components.likelihood, figures)

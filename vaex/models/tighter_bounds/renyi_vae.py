@@ -1,4 +1,4 @@
-r"""Renyi VAE: the variational Renyi bound of order alpha, between the elbo (1) and the importance bound (0).
+r"""Renyi VAE: the variational Renyi bound of order alpha, between the ELBO (1) and the importance bound (0).
 
 Objective, in nats per example: :math:`-\frac1{1-\alpha}\log\frac1k\sum_i\left(\frac{p(x, z_i)}{q(z_i|x)}\right)^{1-\alpha}`.
 It falls as alpha grows; below 0 it is no longer a bound on log p(x) with infinitely many samples.
@@ -10,13 +10,11 @@ Result: digits, test: log-likelihood (K = 100) -84.4, -84.4 and -85.1; the bound
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 
 from vaex import bounds
 from vaex.configuration import hparam, hyperparameters
-from vaex.core import Recipe
+from vaex.core import PyTree, Recipe
 from vaex.data.spec import Spec
 from vaex.models import gaussian
 from vaex.models.tighter_bounds import _importance as importance
@@ -28,15 +26,15 @@ __all__ = ["TINY", "Config", "HParams", "build"]
 
 @hyperparameters
 class HParams(gaussian.HParams):
-    """Hyperparameters of ``renyi_vae``."""
+    """Hyperparameters of a Gaussian VAE, and the order of its bound."""
 
-    alpha: Scalar = hparam(0.5, doc="Order of the divergence.")
+    alpha: Scalar = hparam(0.5, doc="Order of the Renyi divergence: 1 gives the ELBO, 0 the importance bound.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec."""
+    """Return the recipe of a VAE trained on the Renyi bound of order ``hparams.alpha`` (eq. 7)."""
 
-    def bound(hparams: Any, log_weights: jax.Array) -> jax.Array:
+    def bound(hparams: PyTree, log_weights: jax.Array) -> jax.Array:
         return bounds.renyi_bound(log_weights, alpha=hparams.alpha)
 
     recipe = importance.recipe(config, spec, "renyi_bound", bound)
