@@ -1,4 +1,4 @@
-"""The registry's table: what it reads off the recipes, and that a bound it names is the one that is trained."""
+"""Table of the registry: what it reads off the recipes, and that a bound it names is the one that is trained."""
 
 import doctest
 import importlib
@@ -21,8 +21,8 @@ TRAINED = {"elbo": "elbo", "importance": "importance_bound"}  # bound of the reg
 
 @pytest.fixture(scope="module")
 def rows() -> dict[str, dict[str, str]]:
-    found = [table.row(family, name) for family, entries in FAMILIES.items() for name in entries]
-    return {one.name: one._asdict() for one in found}
+    table_rows = [table.row(family, name) for family, entries in FAMILIES.items() for name in entries]
+    return {row.name: row._asdict() for row in table_rows}
 
 
 def test_every_model_has_a_row(capsys):
@@ -36,34 +36,34 @@ def test_every_model_has_a_row(capsys):
 
 
 def test_what_is_read_off_the_recipes(rows):
-    assert rows["piwae"]["players"] == "decoder, encoder" and rows["iwae"]["players"] == "vae"
+    assert rows["piwae"]["groups"] == "decoder, encoder" and rows["iwae"]["groups"] == "vae"
     assert rows["vae"]["state"] == "-" and rows["autoencoder"]["state"] != "-"
     assert rows["vae"]["stages"] == "model"
-    for name, one in rows.items():
+    for name, row in rows.items():
         path = pathlib.Path(str(models.module(name).__file__))
-        assert int(one["lines"]) == path.read_text().count("\n") and path.stem == name
+        assert int(row["lines"]) == path.read_text().count("\n") and path.stem == name
 
 
-def test_state_of_later_stages_is_what_their_prepare_gives(monkeypatch):
+def test_state_of_later_stages_is_what_they_carry_over(monkeypatch):
     from helpers import two_stages
 
     monkeypatch.setattr(table, "module", lambda name: two_stages)
-    monkeypatch.setitem(FAMILIES["labels"], "mine", models.Entry("", "no", ""))
-    found = table.row("labels", "mine")
-    assert len(found.stages.split(", ")) == 2 and len(found.players.split(", ")) == 2
-    assert found.state != "-"
+    monkeypatch.setitem(FAMILIES["labels"], "two_stages", models.Entry("", "no", ""))
+    row = table.row("labels", "two_stages")
+    assert len(row.stages.split(", ")) == 2 and len(row.groups.split(", ")) == 2
+    assert row.state != "-"
 
 
-def test_its_examples():
-    """pytest collects no doctests from a ``__main__``."""
+def test_examples_of_the_table():
+    """Run its doctests, which pytest does not collect from a ``__main__``."""
     assert doctest.testmod(table) == (0, 2)
 
 
-def test_no_model_stands_in_two_families():
+def test_no_model_is_in_two_families():
     assert sum(map(len, FAMILIES.values())) == len(MODELS)
 
 
-def test_other_words_are_refused(capsys):
+def test_arguments_are_refused(capsys):
     with pytest.raises(SystemExit) as stop:
         table.main(["vae"])
     assert stop.value.code == 2 and "unrecognized arguments: vae" in capsys.readouterr().err
@@ -72,9 +72,9 @@ def test_other_words_are_refused(capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name, entry in MODELS.items() if entry.bound in TRAINED])
 def test_the_bound_that_the_registry_names_is_the_one_trained(name):
-    found = models.module(name)
-    spec = table.spec_for(found)
-    recipe = found.build(found.Config(**getattr(found, "TINY", {})), spec)
+    module = models.module(name)
+    spec = table.spec_for(module)
+    recipe = module.build(module.Config(**getattr(module, "TINY", {})), spec)
     batch = {
         "x": jnp.asarray(np.random.default_rng(0).integers(0, 17, (8, *spec.shape)) / 16, jnp.float32),
         "y": jnp.arange(8),
@@ -84,7 +84,7 @@ def test_the_bound_that_the_registry_names_is_the_one_trained(name):
     @jax.jit
     def outcome(key):
         variables = stage.model.init(key, batch)
-        hparams = resolve(as_schedules(found.HParams()), 0)
+        hparams = resolve(as_schedules(module.HParams()), 0)
         return stage.model.objective(key, variables, hparams, batch, train=True)
 
     result = outcome(jax.random.key(0))

@@ -1,4 +1,4 @@
-"""The registry as a table: ``python -m vaex.models``. Players, state and stages are read off the recipes; nothing is compiled."""
+"""Registry as a table: ``python -m vaex.models``. Groups, state and stages are read off the recipes; nothing is compiled."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import argparse
 import pathlib
 import sys
 from collections.abc import Iterable
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from vaex.core import Recipe, Variables
+from vaex.core import PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.errors import MissingPackageError, require_train
 from vaex.models import FAMILIES, frames, module
@@ -19,18 +20,29 @@ from vaex.models import FAMILIES, frames, module
 SPEC = Spec("digits", (8, 8, 1), "grey", levels=17, num_classes=10, num_training_examples=1397)
 
 
-def spec_for(found: Any) -> Spec:
-    """``SPEC``, of sequences where the module reads these."""
-    count = frames(found)
+def spec_for(model: ModuleType) -> Spec:
+    """Return ``SPEC``, or that of sequences for a model of sequences."""
+    count = frames(model)
     return SPEC if count is None else SPEC._replace(shape=(count, *SPEC.shape))
 
 
 class Row(NamedTuple):
-    """What the table says of a model. ``players`` and ``state`` are of all stages; ``lines`` are those of its own file."""
+    """Row of the table.
+
+    Attributes:
+      name: of the model.
+      family: its folder.
+      groups: parameter groups of all stages.
+      state: names in the state of all stages.
+      stages: their names.
+      bound: as of ``Entry``.
+      lines: of its own file.
+      source: paper that introduced it.
+    """
 
     name: str
     family: str
-    players: str
+    groups: str
     state: str
     stages: str
     bound: str
@@ -39,44 +51,44 @@ class Row(NamedTuple):
 
 
 def row(family: str, name: str) -> Row:
-    """The facts of one model of the registry, on its TINY config.
+    """Return the row of a model of the registry, with its TINY config.
 
     Example:
       >>> row("autoencoders", "vae")[2:6]
       ('vae', '-', 'model', 'elbo')
     """
-    found, entry = module(name), FAMILIES[family][name]
-    spec = spec_for(found)
-    recipe = found.build(found.Config(**getattr(found, "TINY", {})), spec)
+    model, entry = module(name), FAMILIES[family][name]
+    spec = spec_for(model)
+    recipe = model.build(model.Config(**getattr(model, "TINY", {})), spec)
     variables = shapes(recipe, spec)
-    players = [player for one in variables.values() for player in one.params]
-    state = [field for one in variables.values() for field in fields(one.state)]
-    lines = len(pathlib.Path(str(found.__file__)).read_text().splitlines())
-    return Row(name, family, joined(players), joined(state), joined(variables), entry.bound, str(lines), entry.source)
+    groups = [group for of_stage in variables.values() for group in of_stage.params]
+    state = [name for of_stage in variables.values() for name in names_in_state(of_stage.state)]
+    lines = len(pathlib.Path(str(model.__file__)).read_text().splitlines())
+    return Row(name, family, joined(groups), joined(state), joined(variables), entry.bound, str(lines), entry.source)
 
 
 def joined(names: Iterable[str]) -> str:
-    """Different names in their order; a dash for none."""
+    """Join different names in their order; a dash for none."""
     return ", ".join(dict.fromkeys(names)) or "-"
 
 
 def shapes(recipe: Recipe, spec: Spec) -> dict[str, Variables]:
-    """Stage -> the shapes of its variables as training begins."""
+    """Return the shapes of each stage's variables as training begins, by the name of the stage."""
     batch = {"x": jnp.zeros((8, *spec.shape)), "y": jnp.zeros(8, jnp.int32)}
-    found: dict[str, Variables] = {}
+    variables: dict[str, Variables] = {}
     for stage in recipe.stages:
-        one = jax.eval_shape(stage.model.init, jax.random.key(0), batch)
-        found[stage.name] = (
-            one if stage.carry_over is None else one._replace(state=jax.eval_shape(stage.carry_over, found))
-        )
-    return found
+        of_stage = jax.eval_shape(stage.model.init, jax.random.key(0), batch)
+        if stage.carry_over is not None:
+            of_stage = of_stage._replace(state=jax.eval_shape(stage.carry_over, variables))
+        variables[stage.name] = of_stage
+    return variables
 
 
-def fields(state: Any) -> list[str]:
-    """The names in ``Variables.state``; one word for a state without names, none for an empty one.
+def names_in_state(state: PyTree) -> list[str]:
+    """Return the names in ``Variables.state``; "unnamed" for a state without names, none for an empty one.
 
     Example:
-      >>> fields({"mean": 1, "covariance": 2}), fields((1, 2)), fields(())
+      >>> names_in_state({"mean": 1, "covariance": 2}), names_in_state((1, 2)), names_in_state(())
       (['mean', 'covariance'], ['unnamed'], [])
     """
     if not jax.tree.leaves(state):
@@ -85,7 +97,7 @@ def fields(state: Any) -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table, the models of a family together."""
+    """Print the table, family by family."""
     argparse.ArgumentParser(prog="python -m vaex.models", description=__doc__).parse_args(arguments)
     require_train("python -m vaex.models")
     table = [row(family, name) for family, entries in FAMILIES.items() for name in entries]

@@ -23,7 +23,6 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from vaex import distributions
 from vaex.configuration import hparam, hyperparameters, option, options
 from vaex.core import Batch, Labels, Model, Objective, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
@@ -95,33 +94,34 @@ def _m1_objective(m1: Components) -> Objective:
     return objective
 
 
-def _m2(m1: Components, m2: LabelledComponents) -> tuple[Model, Labels]:
-    """Return M2 over the codes of M1, whose parameters are ``Variables.state["vae"]``, as a model of x."""
-    classes = m2.conditional.classes
-
-    def codes(variables: Variables, hparams: PyTree, batch: Batch) -> distributions.Normal:
-        return m1.posterior(variables.state["vae"], hparams, batch)
-
-    def at_mean(variables: Variables, hparams: PyTree, batch: Batch) -> Batch:
-        return batch | {"x": codes(variables, hparams, batch).mean}
-
-    def decode_codes(variables: Variables, hparams: PyTree, z: jax.Array) -> Distribution:
-        return m1.decode(variables.state["vae"], hparams, z, {})
-
-    def init(key: jax.Array, batch: Batch) -> Variables:
-        return Variables({"m2": m2.init(key, {"x": jnp.zeros((1, *m2.shape))})})
+def _m2_objective(m1: Components, m2: LabelledComponents) -> Objective:
+    """Return the loss of M2 on codes of M1, which are drawn afresh in every step; in evaluation with metrics of x."""
 
     def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
-        q, (z_key, m2_key) = codes(variables, hparams, batch), jax.random.split(key)
-        z = q.sample(z_key)
+        codes = m1.posterior(variables.state["vae"], hparams, batch)
+        z_key, m2_key = jax.random.split(key)
+        z = codes.sample(z_key)
         terms = labelled.terms(m2_key, m2, variables.params["m2"], hparams, batch | {"x": z})
         if train:  # M1 is fixed: its decoder has no part in the gradient
             metrics = {"code_elbo": terms.log_px - terms.kl, "classification_loss": terms.classification_loss}
             metrics["training_accuracy"] = terms.accuracy
         else:
-            log_px = decode_codes(variables, hparams, z).log_prob(batch["x"])
-            metrics = latent.metrics(m1.likelihood, log_px, terms.kl - terms.log_px - q.entropy())
+            log_px = m1.decode(variables.state["vae"], hparams, z, {}).log_prob(batch["x"])
+            metrics = latent.metrics(m1.likelihood, log_px, terms.kl - terms.log_px - codes.entropy())
         return Outcome({"m2": terms.loss}, variables.state, metrics | {"label_entropy": terms.entropy})
+
+    return objective
+
+
+def _m2(m1: Components, m2: LabelledComponents) -> tuple[Model, Labels]:
+    """Return M2 over the codes of M1, whose parameters are ``Variables.state["vae"]``, as a model of x."""
+    classes = m2.conditional.classes
+
+    def at_mean(variables: Variables, hparams: PyTree, batch: Batch) -> Batch:
+        return batch | {"x": m1.posterior(variables.state["vae"], hparams, batch).mean}
+
+    def init(key: jax.Array, batch: Batch) -> Variables:
+        return Variables({"m2": m2.init(key, {"x": jnp.zeros((1, *m2.shape))})})
 
     def encode(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> Distribution:
         params = variables.params["m2"]
@@ -130,7 +130,7 @@ def _m2(m1: Components, m2: LabelledComponents) -> tuple[Model, Labels]:
 
     def decode(variables: Variables, hparams: PyTree, z: jax.Array, batch: Batch) -> Distribution:
         mean = m2.conditional.decode(variables.params["m2"], hparams, z, batch).mean
-        return decode_codes(variables, hparams, mean)
+        return m1.decode(variables.state["vae"], hparams, mean, {})
 
     def classify(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> Distribution:
         return m2.classify(variables.params["m2"], at_mean(variables, hparams, batch))
@@ -139,9 +139,9 @@ def _m2(m1: Components, m2: LabelledComponents) -> tuple[Model, Labels]:
         key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, num_samples: int
     ) -> jax.Array:
         z_key, m2_key = jax.random.split(key)
-        # z [k, b, d], the same for every class
-        z, log_q = latent.sample_and_log_prob(z_key, codes(variables, hparams, batch), num_samples)
-        log_px = decode_codes(variables, hparams, z).log_prob(batch["x"])
+        codes = m1.posterior(variables.state["vae"], hparams, batch)
+        z, log_q = latent.sample_and_log_prob(z_key, codes, num_samples)  # [k, b, d], the same for every class
+        log_px = m1.decode(variables.state["vae"], hparams, z, {}).log_prob(batch["x"])
         flat = {"x": z.reshape(-1, z.shape[-1])}
         of_codes = labelled.class_log_weights(m2_key, m2, variables.params["m2"], hparams, flat, 1)
         return (log_px - log_q)[..., None] + of_codes.reshape(*log_px.shape, classes)
@@ -153,8 +153,8 @@ def _m2(m1: Components, m2: LabelledComponents) -> tuple[Model, Labels]:
         z2 = m2.conditional.prior(params, hparams).sample(keys[0], (n,))
         batch = latent.condition_batch(key, classes, n, condition)
         z1 = m2.conditional.decode(params, hparams, z2, batch).sample(keys[1])
-        return decode_codes(variables, hparams, z1)
+        return m1.decode(variables.state["vae"], hparams, z1, {})
 
     log_weights = labelled.marginal(class_log_weights, classes) if m1.likelihood.density else None
-    model = Model(init, objective, encode, decode, log_weights, sample)
+    model = Model(init, _m2_objective(m1, m2), encode, decode, log_weights, sample)
     return model, Labels(classes, classify, class_log_weights)
