@@ -1,4 +1,4 @@
-"""FactorVAE, beta-TC-VAE, DIP-VAE, InfoVAE and WAE against values computed by hand; what their flags change, and refuse."""
+"""FactorVAE, beta-TC-VAE, DIP-VAE, InfoVAE and WAE against values computed by hand; flags out of range."""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,7 @@ KEY = jax.random.key(0)
 
 
 class Evaluated:
-    """A model's objective at its first parameters, with the recipe and all that it was computed from."""
+    """Objective of a model at its first parameters, with all that it was computed from."""
 
     def __init__(self, module, hparams=None, batch=X, spec=SPEC, train=True, **changes):
         self.recipe = module.build(module.Config(**{**module.TINY, "latent_dim": 3, **changes}), spec)
@@ -39,7 +39,7 @@ class Evaluated:
         self.metrics = {name: np.asarray(value, np.float64) for name, value in self.outcome.metrics.items()}
 
     def z(self, num_samples=1):
-        """The samples that the objective drew, [k, b, d]."""
+        """Return the samples that the objective drew, [k, b, d]."""
         return np.asarray(self.posterior.sample(KEY, (num_samples,)), np.float64)
 
     @property
@@ -55,27 +55,30 @@ def normal(key, shape):
 
 
 @pytest.mark.parametrize(("sampling", "num_samples"), [("weighted", 1), ("stratified", 1), ("weighted", 3)])
-def test_the_parts_of_the_kl_are_weighted_as_the_formula_says(sampling, num_samples):
+def test_the_terms_of_the_kl_are_weighted_as_in_the_formula(sampling, num_samples):
     hparams = beta_tc_vae.HParams(alpha=0.5, beta=7.0, gamma=2.0)
-    it = Evaluated(beta_tc_vae, hparams, sampling=sampling, num_samples=num_samples)
-    mean, scale = np.asarray(it.posterior.mean, np.float64), np.exp(np.asarray(it.posterior.log_scale, np.float64))
+    evaluated = Evaluated(beta_tc_vae, hparams, sampling=sampling, num_samples=num_samples)
+    mean, scale = (
+        np.asarray(evaluated.posterior.mean, np.float64),
+        np.exp(np.asarray(evaluated.posterior.log_scale, np.float64)),
+    )
     weights = np.full((B, B), 1 / (100 * B))
     if sampling == "stratified":
         weights = np.where(np.eye(B), 1 / 100, 99 / (100 * (B - 1)))
     expected = 0.0
-    for z in it.z(num_samples):
+    for z in evaluated.z(num_samples):
         pairs = stats.norm.logpdf(z[:, None], mean, scale)
         joint = logsumexp(pairs.sum(-1), axis=1, b=weights)
         marginals = logsumexp(pairs, axis=1, b=weights[..., None]).sum(-1)
-        own, prior = np.diagonal(pairs.sum(-1)), stats.norm.logpdf(z).sum(-1)
-        expected += 0.5 * (own - joint) + 7.0 * (joint - marginals) + 2.0 * (marginals - prior)
-    expected = np.mean(it.metrics["reconstruction"] + expected / num_samples)
-    np.testing.assert_allclose(it.loss, expected, rtol=1e-4)
-    parts = sum(it.metrics[name] for name in ("index_code_mi", "total_correlation", "dimension_wise_kl"))
+        posterior, prior = np.diagonal(pairs.sum(-1)), stats.norm.logpdf(z).sum(-1)
+        expected += 0.5 * (posterior - joint) + 7.0 * (joint - marginals) + 2.0 * (marginals - prior)
+    expected = np.mean(evaluated.metrics["reconstruction"] + expected / num_samples)
+    np.testing.assert_allclose(evaluated.loss, expected, rtol=1e-4)
+    kl = sum(evaluated.metrics[name] for name in ("index_code_mi", "total_correlation", "dimension_wise_kl"))
     by_sampling = Evaluated(vae, kl="monte_carlo", num_samples=num_samples).metrics[
         "kl"
     ]  # the same parameters and draws
-    np.testing.assert_allclose(parts, by_sampling, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(kl, by_sampling, rtol=1e-3, atol=1e-3)
 
 
 def test_the_number_of_examples_comes_from_the_data():
@@ -97,51 +100,51 @@ def test_a_batch_that_is_larger_than_the_training_data_can_be_evaluated():
 
 
 @pytest.mark.parametrize("num_samples", [1, 3])
-def test_the_losses_of_both_players(num_samples):
-    it = Evaluated(factor_vae, factor_vae.HParams(gamma=5.0), num_samples=num_samples, critic_hidden=(8, 4))
+def test_the_losses_of_both_parameter_groups(num_samples):
+    evaluated = Evaluated(factor_vae, factor_vae.HParams(gamma=5.0), num_samples=num_samples, critic_hidden=(8, 4))
     critic = nets.MLP((8, 4), 1, "leaky_relu")
 
     def logits(z):
-        return np.asarray(critic.apply({"params": it.variables.params["critic"]}, z), np.float64)[:, 0]
+        return np.asarray(critic.apply({"params": evaluated.variables.params["critic"]}, z), np.float64)[:, 0]
 
-    z = it.z(num_samples).reshape(-1, 3).astype(np.float32)
+    z = evaluated.z(num_samples).reshape(-1, 3).astype(np.float32)
     permuted = np.asarray(jax.random.permutation(jax.random.fold_in(KEY, 1), z, axis=0, independent=True))
     joint, product = logits(z), logits(permuted)
-    expected = np.mean(it.metrics["reconstruction"]) + np.mean(it.metrics["kl"]) + 5.0 * np.mean(joint)
-    np.testing.assert_allclose(it.loss, expected, rtol=1e-5)
+    expected = np.mean(evaluated.metrics["reconstruction"]) + np.mean(evaluated.metrics["kl"]) + 5.0 * np.mean(joint)
+    np.testing.assert_allclose(evaluated.loss, expected, rtol=1e-5)
     critic_loss = 0.5 * np.mean(np.log1p(np.exp(-joint))) + 0.5 * np.mean(np.log1p(np.exp(product)))
-    np.testing.assert_allclose(it.outcome.losses["critic"], critic_loss, rtol=1e-5)
+    np.testing.assert_allclose(evaluated.outcome.losses["critic"], critic_loss, rtol=1e-5)
     right = 0.5 * np.mean(joint > 0) + 0.5 * np.mean(product < 0)
-    np.testing.assert_allclose(np.mean(it.metrics["critic_accuracy"]), right, rtol=1e-6)
-    np.testing.assert_allclose(np.mean(it.metrics["total_correlation"]), np.mean(joint), rtol=1e-5, atol=1e-7)
-    assert it.metrics["total_correlation"].shape == (B,)
+    np.testing.assert_allclose(np.mean(evaluated.metrics["critic_accuracy"]), right, rtol=1e-6)
+    np.testing.assert_allclose(np.mean(evaluated.metrics["total_correlation"]), np.mean(joint), rtol=1e-5, atol=1e-7)
+    assert evaluated.metrics["total_correlation"].shape == (B,)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("moving", "hparams"), [("critic", (0.0, 0.01)), ("vae", (0.01, 0.0))])
-def test_each_player_has_its_own_learning_rate(moving, hparams):
+def test_each_parameter_group_has_a_learning_rate(moving, hparams):
     recipe = factor_vae.build(factor_vae.Config(**factor_vae.TINY), SPEC)
-    stepper = recipe.stages[0].algorithm
+    algorithm = recipe.stages[0].algorithm
     rates = factor_vae.HParams(learning_rate=hparams[0], critic_learning_rate=hparams[1])
-    before = stepper.init(KEY, rates, X)
-    after, _ = jax.jit(stepper.step)(before, X)
+    before = algorithm.init(KEY, rates, X)
+    after, _ = jax.jit(algorithm.step)(before, X)
     changed = {
-        player: any(
+        group: any(
             not np.array_equal(*pair)
             for pair in zip(
-                jax.tree.leaves(before.variables.params[player]),
-                jax.tree.leaves(after.variables.params[player]),
+                jax.tree.leaves(before.variables.params[group]),
+                jax.tree.leaves(after.variables.params[group]),
                 strict=True,
             )
         )
-        for player in ("vae", "critic")
+        for group in ("vae", "critic")
     }
     assert changed == {"vae": moving == "vae", "critic": moving == "critic"}
 
 
 @pytest.mark.slow
 def test_the_critic_finds_the_total_correlation_of_latents_that_depend_on_each_other():
-    """Encoder fixed and made to give z0 = z1 + noise; the critic, trained alone, estimates the Gaussian's value."""
+    """Train the critic alone behind a fixed encoder whose latents are correlated; compare with the value for a Gaussian."""
     correlation = 0.9
     exact = -0.5 * np.log(1 - correlation**2)
     recipe = factor_vae.build(factor_vae.Config(latent_dim=2, hidden=(), critic_hidden=(32, 32)), SPEC)
@@ -161,10 +164,10 @@ def test_the_critic_finds_the_total_correlation_of_latents_that_depend_on_each_o
     state = jax.jit(lambda state: jax.lax.fori_loop(0, 1500, body, state))(state)
     x = jax.random.normal(jax.random.key(2), (4000, 8, 8, 1))
     hparams = resolve(state.hparams, 0)
-    found = np.asarray(
+    estimates = np.asarray(
         stage.model.objective(KEY, state.variables, hparams, {"x": x}, train=False).metrics["total_correlation"]
     )
-    assert abs(found.mean() - exact) < 0.1 + 4 * found.std() / np.sqrt(4000)
+    assert abs(estimates.mean() - exact) < 0.1 + 4 * estimates.std() / np.sqrt(4000)
 
 
 # --- DIP-VAE ------------------------------------------------------------------------------------------------------
@@ -172,16 +175,16 @@ def test_the_critic_finds_the_total_correlation_of_latents_that_depend_on_each_o
 
 @pytest.mark.parametrize("dip", ["i", "ii"])
 def test_dip_draws_its_covariance_to_the_identity(dip):
-    it = Evaluated(dip_vae, dip_vae.HParams(off_diagonal=3.0, diagonal=20.0), dip=dip)
-    covariance = np.cov(np.asarray(it.posterior.mean, np.float64).T, bias=True)
+    evaluated = Evaluated(dip_vae, dip_vae.HParams(off_diagonal=3.0, diagonal=20.0), dip=dip)
+    covariance = np.cov(np.asarray(evaluated.posterior.mean, np.float64).T, bias=True)
     if dip == "ii":
-        covariance += np.diag(np.asarray(it.posterior.variance, np.float64).mean(0))
+        covariance += np.diag(np.asarray(evaluated.posterior.variance, np.float64).mean(0))
     off = np.sum(covariance**2) - np.sum(np.diag(covariance) ** 2)
     on = np.sum((np.diag(covariance) - 1) ** 2)
-    np.testing.assert_allclose(it.metrics["squared_covariances"], off, rtol=1e-3)
-    np.testing.assert_allclose(it.metrics["squared_variance_errors"], on, rtol=1e-3)
-    expected = np.mean(it.metrics["reconstruction"] + it.metrics["kl"]) + 3.0 * off + 20.0 * on
-    np.testing.assert_allclose(it.loss, expected, rtol=1e-4)
+    np.testing.assert_allclose(evaluated.metrics["squared_covariances"], off, rtol=1e-3)
+    np.testing.assert_allclose(evaluated.metrics["squared_variance_errors"], on, rtol=1e-3)
+    expected = np.mean(evaluated.metrics["reconstruction"] + evaluated.metrics["kl"]) + 3.0 * off + 20.0 * on
+    np.testing.assert_allclose(evaluated.loss, expected, rtol=1e-4)
 
 
 def test_dip_ii_needs_variances_of_the_latents_alone():
@@ -194,7 +197,7 @@ def test_dip_ii_needs_variances_of_the_latents_alone():
 
 
 def mmd_by_hand(z, prior, kernel, kernel_scale):
-    """The U-statistic, pair by pair."""
+    """Compute the U-statistic pair by pair."""
 
     def k(a, b):
         r = np.sum((a - b) ** 2)
@@ -216,12 +219,14 @@ def mmd_by_hand(z, prior, kernel, kernel_scale):
 def test_the_losses_with_mmd(module, changes, kernel):
     weights = {"mmd_weight": 30.0, "kernel_scale": 0.7}
     weights |= {"kl_weight": 0.25} if module is info_vae else {}
-    it = Evaluated(module, module.HParams(**weights), kernel=kernel, **changes)
-    z = np.asarray(it.posterior.sample(KEY), np.float64) if module is wae else it.z()[0]
+    evaluated = Evaluated(module, module.HParams(**weights), kernel=kernel, **changes)
+    z = np.asarray(evaluated.posterior.sample(KEY), np.float64) if module is wae else evaluated.z()[0]
     mmd = mmd_by_hand(z, normal(jax.random.fold_in(KEY, 1), (B, 3)), kernel, 0.7)
-    np.testing.assert_allclose(it.metrics["mmd"], mmd, rtol=1e-3, atol=1e-5)
-    kl = 0.25 * np.mean(it.metrics["kl"]) if module is info_vae else 0.0
-    np.testing.assert_allclose(it.loss, np.mean(it.metrics["reconstruction"]) + kl + 30.0 * mmd, rtol=1e-4)
+    np.testing.assert_allclose(evaluated.metrics["mmd"], mmd, rtol=1e-3, atol=1e-5)
+    kl = 0.25 * np.mean(evaluated.metrics["kl"]) if module is info_vae else 0.0
+    np.testing.assert_allclose(
+        evaluated.loss, np.mean(evaluated.metrics["reconstruction"]) + kl + 30.0 * mmd, rtol=1e-4
+    )
 
 
 def test_info_vae_without_its_penalty_is_the_vae():
@@ -230,18 +235,18 @@ def test_info_vae_without_its_penalty_is_the_vae():
 
 
 def test_a_point_has_no_density_and_a_gaussian_encoder_has():
-    point, random = (Evaluated(wae, encoder=encoder) for encoder in ("deterministic", "gaussian"))
-    assert point.recipe.model.log_weights is None and not np.any(point.posterior.variance)
-    assert random.recipe.model.log_weights is not None and np.all(np.asarray(random.posterior.variance) > 0)
+    deterministic, gaussian = (Evaluated(wae, encoder=encoder) for encoder in ("deterministic", "gaussian"))
+    assert deterministic.recipe.model.log_weights is None and not np.any(deterministic.posterior.variance)
+    assert gaussian.recipe.model.log_weights is not None and np.all(np.asarray(gaussian.posterior.variance) > 0)
 
 
-def test_the_discrepancy_tells_latents_of_the_prior_from_others():
+def test_the_discrepancy_is_unbiased_and_grows_with_a_shift():
     prior = latent.standard_prior(2).distribution((), None, lambda x: None)
     draws = {shift: [] for shift in (0.0, 1.0)}
-    for shift, found in draws.items():
+    for shift, values in draws.items():
         for seed in range(100):
             z = shift + jax.random.normal(jax.random.key(seed), (1, 50, 2))
-            found.append(
+            values.append(
                 float(discrepancy.prior_discrepancy(jax.random.key(1000 + seed), z, prior, "imq", jnp.ones(())))
             )
     fair = np.array(draws[0.0])
@@ -249,7 +254,7 @@ def test_the_discrepancy_tells_latents_of_the_prior_from_others():
     assert np.mean(draws[1.0]) > 10 * fair.std()
 
 
-# --- what is refused ----------------------------------------------------------------------------------------------
+# --- invalid input ----------------------------------------------------------------------------------------------
 
 NAMES = ("factor_vae", "beta_tc_vae", "dip_vae", "info_vae", "wae")
 
@@ -264,13 +269,13 @@ def test_batches_of_one_are_refused_before_anything_is_written(name, tmp_path, c
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", [factor_vae, beta_tc_vae, dip_vae, info_vae, wae])
-def test_one_example_alone_can_be_evaluated(module):
-    one = {"x": X["x"][:1]}
-    assert np.isfinite(Evaluated(module, batch=one, train=False).loss)
+def test_a_single_example_can_be_evaluated(module):
+    single = {"x": X["x"][:1]}
+    assert np.isfinite(Evaluated(module, batch=single, train=False).loss)
 
 
 @pytest.mark.parametrize(
-    ("flags", "words"),
+    ("flags", "message"),
     [
         ("--model=beta_tc_vae --posterior=full", "--posterior=full: .*Known: diagonal, fixed"),
         ("--model=beta_tc_vae --sampling=stratifed", "did you mean stratified"),
@@ -284,6 +289,6 @@ def test_one_example_alone_can_be_evaluated(module):
         ("--model=wae --kl=closed_form", "--kl is not a flag of wae"),
     ],
 )
-def test_flags_out_of_range(flags, words):
-    with pytest.raises(UserError, match=words):
+def test_flags_out_of_range_are_refused(flags, message):
+    with pytest.raises(UserError, match=message):
         parse(flags.split())

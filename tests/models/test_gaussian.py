@@ -1,4 +1,4 @@
-"""The shared builder against closed forms: posteriors, KL by both ways, losses of the variants."""
+"""Gaussian VAEs against closed forms: posteriors, both estimates of the KL divergence, losses of the variants."""
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +19,10 @@ KEY = jax.random.key(0)
 
 
 def outcome(module, hparams=None, **changes):
-    """The objective of a model at its first parameters, with the hyperparameters at step 10."""
+    """Evaluate a model's objective at its first parameters, with the hyperparameters of step 10."""
     recipe = module.build(module.Config(**{**gaussian.TINY, **changes}), SPEC)
     stage = recipe.stages[0]
-    values = resolve(as_schedules(hparams or stage.hparams), 10)
+    values = resolve(as_schedules(hparams or module.HParams()), 10)
     variables = stage.model.init(KEY, X)
     return recipe, variables, values, stage.model.objective(KEY, variables, values, X, train=True)
 
@@ -58,9 +58,9 @@ def test_monte_carlo_kl_agrees_with_the_closed_form(posterior):
 
 def test_posteriors_have_the_covariance_they_are_named_for():
     for posterior in ("diagonal", "full", "fixed"):
-        part = gaussian.gaussian_posterior(posterior, 3)
-        raw = jax.random.normal(KEY, (1, part.features))
-        q = part.distribution((), beta_vae.HParams(posterior_scale=0.5), raw)
+        family = gaussian.gaussian_posterior(posterior, 3)
+        raw = jax.random.normal(KEY, (1, family.features))
+        q = family.distribution((), beta_vae.HParams(posterior_scale=0.5), raw)
         z = np.asarray(q.sample(jax.random.key(1), (200_000,)))[:, 0]
         covariance = np.cov(z.T)
         off = np.abs(covariance - np.diag(np.diag(covariance))).max()
@@ -83,23 +83,23 @@ def test_log_weights_are_the_joint_minus_the_posterior():
     np.testing.assert_allclose(recipe.model.log_weights(KEY, variables, hparams, X, 5), by_hand, rtol=1e-4, atol=1e-4)
 
 
-def test_training_makes_the_bound_better_and_beta_lowers_the_kl():
-    found = {}
+def test_training_raises_the_bound_and_beta_lowers_the_kl():
+    last_metrics = {}
     for beta in (0.5, 8.0):
         recipe = beta_vae.build(beta_vae.Config(**gaussian.TINY), SPEC)
-        stepper = recipe.stages[0].algorithm
-        state = stepper.init(KEY, beta_vae.HParams(beta=beta, learning_rate=0.01), X)
-        step = jax.jit(stepper.step)
+        algorithm = recipe.stages[0].algorithm
+        state = algorithm.init(KEY, beta_vae.HParams(beta=beta, learning_rate=0.01), X)
+        step = jax.jit(algorithm.step)
         first = step(state, X)[1]
         for _ in range(150):
             state, metrics = step(state, X)
-        found[beta] = metrics
+        last_metrics[beta] = metrics
         assert metrics["loss"] < first["loss"]
-    assert found[8.0]["kl"] < found[0.5]["kl"] - 0.5
+    assert last_metrics[8.0]["kl"] < last_metrics[0.5]["kl"] - 0.5
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"latent_dim": 0}, "latent_dim=0"),
         ({"num_samples": 0}, "num_samples=0"),
@@ -109,8 +109,8 @@ def test_training_makes_the_bound_better_and_beta_lowers_the_kl():
         ({"optimizer": "adan"}, "did you mean adam"),
     ],
 )
-def test_configs_out_of_range_are_refused(changes, words):
-    with pytest.raises(UserError, match=words):
+def test_configs_out_of_range_are_refused(changes, message):
+    with pytest.raises(UserError, match=message):
         gaussian.Config(**changes)
 
 

@@ -1,4 +1,4 @@
-"""Models that are trained by a bound over importance weights: objectives by hand, limits, gradients of each estimator."""
+"""Models trained on a bound of importance weights: objectives by hand, gradients of each estimator, figures, errors."""
 
 import functools
 
@@ -25,7 +25,7 @@ NAMES = ("iwae", "miwae", "ciwae", "piwae", "renyi_vae")
 
 
 def built(name, hparams=None, **changes):
-    """The recipe, its first variables, hyperparameters, and losses of one key as a function of the parameters."""
+    """Return the recipe, its first variables, hyperparameters, and the losses of one key as a function of the parameters."""
     file = module(name)
     recipe = file.build(file.Config(**{**file.TINY, **changes}), SPEC)
     values = resolve(as_schedules(file.HParams(**(hparams or {}))), 0)
@@ -41,7 +41,7 @@ def built(name, hparams=None, **changes):
 
 
 def weights(recipe, variables, hparams, k):
-    """Log weights [k, b] of the objective's own samples, from the recipe's functions."""
+    """Compute log weights [k, b] of the samples that the objective draws, from the functions of the recipe."""
     posterior = recipe.model.encode(KEY, variables, hparams, X)
     z = posterior.sample(KEY, (k,))
     log_px = recipe.model.decode(variables, hparams, z, X).log_prob(X["x"])
@@ -71,10 +71,10 @@ BY_HAND = [
 def test_losses_and_metrics_by_hand(name, hparams, changes, bounds):
     recipe, variables, values, losses = built(name, hparams, **changes)
     w, log_px = weights(recipe, variables, values, changes["num_samples"] * changes.get("num_groups", 1))
-    found, metrics = losses(variables.params)
-    assert found.keys() == bounds.keys()
-    for player, bound in bounds.items():
-        np.testing.assert_allclose(found[player], -np.mean(bound(w)), rtol=1e-5)
+    values_of_losses, metrics = losses(variables.params)
+    assert values_of_losses.keys() == bounds.keys()
+    for group, bound in bounds.items():
+        np.testing.assert_allclose(values_of_losses[group], -np.mean(bound(w)), rtol=1e-5)
         assert any(np.allclose(metric, bound(w), rtol=1e-5) for n, metric in metrics.items() if n.endswith("_bound"))
     np.testing.assert_allclose(metrics["elbo"], w.mean(0), rtol=1e-5)
     np.testing.assert_allclose(metrics["reconstruction"], -log_px.mean(0), rtol=1e-5)
@@ -96,29 +96,29 @@ ORACLES = [
 
 
 @pytest.mark.parametrize(("name", "flag", "changes", "bounds"), ORACLES, ids=[f"{c[0]}-{c[1]}" for c in ORACLES])
-def test_each_players_gradient_is_the_named_estimators(name, flag, changes, bounds):
+def test_the_gradient_of_each_group_is_that_of_the_named_estimator(name, flag, changes, bounds):
     _, variables, hparams, losses = built(name, estimator=flag, **changes)
     config = module(name).Config(**{**module(name).TINY, **changes})
-    it = importance.build_components(config, SPEC)
+    components = importance.build_components(config, SPEC)
     estimator = getattr(estimators, importance.ESTIMATORS[flag])
 
     def oracle(params, bound):
         merged = params["vae"] if "vae" in params else params["encoder"] | params["decoder"]
-        log_joint = latent.log_joint(it, merged, hparams, X)
-        return -jnp.mean(estimator(KEY, it.posterior(merged, hparams, X), log_joint, 4, bound=bound))
+        log_joint = latent.log_joint(components, merged, hparams, X)
+        return -jnp.mean(estimator(KEY, components.posterior(merged, hparams, X), log_joint, 4, bound=bound))
 
     @jax.jit
     def both(params):
-        mine = {player: jax.grad(lambda p, who=player: losses(p)[0][who])(params)[player] for player in bounds}
-        wanted = {player: jax.grad(oracle)(params, bound)[player] for player, bound in bounds.items()}
-        return mine, wanted
+        gradients = {group: jax.grad(lambda p, of=group: losses(p)[0][of])(params)[group] for group in bounds}
+        expected = {group: jax.grad(oracle)(params, bound)[group] for group, bound in bounds.items()}
+        return gradients, expected
 
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), *both(variables.params))
 
 
 @pytest.mark.slow
 def test_dreg_costs_no_second_pass():
-    """Its weights are needed before the pass that carries gradients; compiled, the two passes are one."""
+    """The estimator needs weights before the pass that carries gradients; compiled, the two passes are one."""
     flops = {}
     for flag in ("reparameterized", "dreg"):
         _, variables, _, losses = built("iwae", estimator=flag, hidden=(64,), num_samples=8)
@@ -128,12 +128,12 @@ def test_dreg_costs_no_second_pass():
     assert flops["dreg"] < 1.1 * flops["reparameterized"]
 
 
-# --- pictures and errors -------------------------------------------------------------------------------------------------
+# --- figures and errors --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["iwae", "renyi_vae"])
-def test_the_picture_shows_bounds_that_tighten(name):
+def test_the_figure_shows_bounds_that_tighten(name):
     recipe, variables, hparams, _ = built(name)
     curves = recipe.figures["bounds_by_samples"](KEY, variables, hparams, X)
     line = np.asarray(curves.lines["importance bound"])
@@ -145,8 +145,8 @@ def test_the_picture_shows_bounds_that_tighten(name):
         assert np.all(renyi[1:] <= line[1:]) and renyi[-1] > renyi[0]
 
 
-def test_grey_values_are_binarised_in_the_picture():
-    """Under dynamic binarisation the weights of grey values would be of no density; black and white ones stay as they are."""
+def test_grey_values_are_binarised_in_the_figure():
+    """Grey values have no density under dynamic binarisation; black and white ones stay as they are."""
     recipe, variables, hparams, _ = built("iwae")
     file = module("iwae")
     grey = file.build(file.Config(**file.TINY), Spec("r", (4, 4, 1), "grey", levels=256, binarize="dynamic"))
@@ -160,14 +160,14 @@ def test_grey_values_are_binarised_in_the_picture():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_what_is_no_density_is_refused(name):
+def test_likelihoods_without_a_density_are_refused(name):
     file = module(name)
     with pytest.raises(UserError, match="has no importance weights; use --binarize=dynamic"):
         file.build(file.Config(likelihood="bernoulli"), Spec("grey", (8, 8, 1), "grey", levels=256))
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("flags", "message"),
     [
         (["--model=iwae", "--num_samples=0"], "--num_samples=0: expected at least 1"),
         (["--model=miwae", "--num_groups=0"], "--num_groups=0: expected at least 1"),
@@ -179,9 +179,9 @@ def test_what_is_no_density_is_refused(name):
         (["--model=iwae", "--alpha=0.5"], "--alpha is not a flag of iwae; models that have it: .*renyi_vae"),
     ],
 )
-def test_flags_out_of_range_are_refused(words, says):
-    with pytest.raises(UserError, match=says):
-        parse(words)
+def test_flags_out_of_range_are_refused(flags, message):
+    with pytest.raises(UserError, match=message):
+        parse(flags)
 
 
 def test_alpha_and_mix_take_several_values_and_schedules():

@@ -1,4 +1,4 @@
-"""The likelihood heads: what auto chooses, what each computes from raw numbers, and what it refuses."""
+"""Likelihoods: what auto chooses, what each computes from the decoder's outputs, and what is refused."""
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ REAL = Spec("real", (4,), "real")
         (REAL, "gaussian", "none"),
     ],
 )
-def test_auto_follows_the_data(spec, name, binarize):
+def test_auto_chooses_by_the_data(spec, name, binarize):
     assert likelihoods.choose("auto", spec) == name
     assert likelihoods.binarization(name, spec) == binarize
     assert likelihoods.choose("laplace", spec) == "laplace"
@@ -41,11 +41,11 @@ def raw(spec: Spec, channels: int) -> jnp.ndarray:
 
 
 def test_gaussian_of_fixed_sigma_is_squared_error():
-    head = likelihoods.build("gaussian", GREY, scale="fixed")
+    likelihood = likelihoods.build("gaussian", GREY, scale="fixed")
     values, x = raw(GREY, 1), np.random.default_rng(1).random((5, 2, 3, 1)).astype(np.float32)
-    found = head.distribution({}, jnp.float32(1.0), values).log_prob(x)
+    log_px = likelihood.distribution({}, jnp.float32(1.0), values).log_prob(x)
     squared = np.sum((np.asarray(values)[..., 0] + 0.5 - x) ** 2, axis=(1, 2, 3))
-    np.testing.assert_allclose(found, -0.5 * squared - 6 * 0.5 * np.log(2 * np.pi), rtol=1e-5)
+    np.testing.assert_allclose(log_px, -0.5 * squared - 6 * 0.5 * np.log(2 * np.pi), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("name", "family"), [("gaussian", scipy.stats.norm), ("laplace", scipy.stats.laplace)])
@@ -66,13 +66,13 @@ def test_scales_global_and_per_pixel(name, family):
 
 
 @pytest.mark.parametrize("name", ["categorical", "discretized_logistic"])
-def test_discrete_heads_sum_to_one_over_the_levels(name):
+def test_discrete_likelihoods_sum_to_one_over_the_levels(name):
     spec = Spec("one", (1,), "grey", levels=17)
-    head = likelihoods.build(name, spec, scale="global")
-    values = raw(spec, head.channels)[:1]
+    likelihood = likelihoods.build(name, spec, scale="global")
+    values = raw(spec, likelihood.channels)[:1]
     grid = np.arange(17, dtype=np.float32)[:, None] / 16
-    logs = head.distribution(head.init(), jnp.float32(1.0), jnp.repeat(values, 17, axis=0)).log_prob(grid)
-    assert head.discrete and head.density
+    logs = likelihood.distribution(likelihood.init(), jnp.float32(1.0), jnp.repeat(values, 17, axis=0)).log_prob(grid)
+    assert likelihood.discrete and likelihood.density
     np.testing.assert_allclose(np.exp(logs).sum(), 1.0, rtol=1e-5)
 
 
@@ -84,7 +84,7 @@ def test_bernoulli_on_grey_is_a_cross_entropy_and_no_density():
 
 
 @pytest.mark.parametrize(
-    ("name", "spec", "words"),
+    ("name", "spec", "message"),
     [
         ("bernoulli", REAL, "real numbers"),
         ("categorical", FLOATS, "use --likelihood=gaussian"),
@@ -93,8 +93,8 @@ def test_bernoulli_on_grey_is_a_cross_entropy_and_no_density():
         ("discretized_logistic_mixture", Spec("flat", (4,), "grey", levels=17), "needs images"),
     ],
 )
-def test_heads_that_do_not_fit_are_refused(name, spec, words):
-    with pytest.raises(UserError, match=words):
+def test_likelihoods_that_do_not_fit_are_refused(name, spec, message):
+    with pytest.raises(UserError, match=message):
         likelihoods.build(name, spec)
 
 
@@ -107,17 +107,17 @@ def test_soft_clip_is_odd_smooth_and_bounded():
 
 @pytest.mark.parametrize("spec", [DIGITS, COLOR])
 def test_mixture_reads_its_numbers_by_pixel(spec):
-    """Ten components; what a raw output holds beyond their numbers changes nothing."""
-    head = likelihoods.build("discretized_logistic_mixture", spec)
+    """Read ten components; outputs beyond their parameters change nothing."""
+    likelihood = likelihoods.build("discretized_logistic_mixture", spec)
     channels = spec.shape[-1]
-    wanted = 10 * {1: 3, 3: 10}[channels]
-    assert 0 <= head.channels * channels - wanted < channels and head.discrete and head.density
-    values = raw(spec, head.channels)
+    parameters = 10 * {1: 3, 3: 10}[channels]
+    assert 0 <= likelihood.channels * channels - parameters < channels and likelihood.discrete and likelihood.density
+    values = raw(spec, likelihood.channels)
     flat = values.reshape(5, 2, 3, -1)
-    expected = DiscretizedLogisticMixture.from_parameters(flat[..., :wanted], channels=channels, levels=spec.levels)
+    expected = DiscretizedLogisticMixture.from_parameters(flat[..., :parameters], channels=channels, levels=spec.levels)
     x = jnp.asarray(
         np.random.default_rng(1).integers(0, spec.levels, (5, *spec.shape)) / (spec.levels - 1), jnp.float32
     )
-    found = head.distribution(head.init(), jnp.float32(1.0), values)
-    np.testing.assert_allclose(found.log_prob(x), expected.log_prob(x), rtol=1e-6)
-    assert found.mean.shape == found.sample(jax.random.key(0)).shape == (5, *spec.shape)
+    px = likelihood.distribution(likelihood.init(), jnp.float32(1.0), values)
+    np.testing.assert_allclose(px.log_prob(x), expected.log_prob(x), rtol=1e-6)
+    assert px.mean.shape == px.sample(jax.random.key(0)).shape == (5, *spec.shape)

@@ -1,4 +1,4 @@
-"""The linear models against what is known of them exactly: PCA's subspace, probabilistic PCA's maximum likelihood."""
+"""Linear models against closed forms: the subspace of PCA, the maximum likelihood of probabilistic PCA."""
 
 import jax
 import jax.numpy as jnp
@@ -25,24 +25,24 @@ KEY = jax.random.key(0)
 
 
 def model(module, **changes):
-    """The recipe of two latents, its first variables and its hyperparameters."""
+    """Build a model of two latents: its recipe, first variables and hyperparameters."""
     recipe = module.build(module.Config(**{"latent_dim": 2, **changes}), SPEC)
     values = resolve(as_schedules(module.HParams()), 0)
     return recipe, recipe.stages[0].model.init(KEY, BATCH), values
 
 
 def trained(module, steps=1000, **changes):
-    """After full-batch training, with the loss falling to its minimum."""
+    """Train a model on full batches until its loss is at the minimum."""
     recipe, _, _ = model(module, **changes)
-    stepper = recipe.stages[0].algorithm
-    state = stepper.init(KEY, module.HParams(learning_rate=cosine(0.05, 0.0, steps)), BATCH)
-    run = jax.jit(lambda state: jax.lax.fori_loop(0, steps, lambda _, s: stepper.step(s, BATCH)[0], state))
+    algorithm = recipe.stages[0].algorithm
+    state = algorithm.init(KEY, module.HParams(learning_rate=cosine(0.05, 0.0, steps)), BATCH)
+    run = jax.jit(lambda state: jax.lax.fori_loop(0, steps, lambda _, s: algorithm.step(s, BATCH)[0], state))
     state = run(state)
     return recipe, state.variables, resolve(state.hparams, steps)
 
 
 def affine(recipe, variables, hparams):
-    """W [values, d], m [values] and the variance of the likelihood."""
+    """Return W [values, d], m [values] and the variance of the likelihood."""
     means = recipe.model.decode(variables, hparams, jnp.concatenate([jnp.zeros((1, 2)), jnp.eye(2)]), {})
     mean = np.asarray(means.mean, np.float64)
     return (mean[1:] - mean[0]).T, mean[0], float(means.variance[0, 0])
@@ -57,28 +57,28 @@ def test_the_linear_vae_reaches_probabilistic_pca():
     np.testing.assert_allclose(
         metrics["elbo"].mean(), best.mean(), atol=0.002
     )  # tight at the maximum, D diagonal or not
-    found, offset, noise = affine(recipe, variables, hparams)
-    assert np.degrees(linalg.subspace_angles(found, weights)).max() < 0.1
+    loadings, offset, noise = affine(recipe, variables, hparams)
+    assert np.degrees(linalg.subspace_angles(loadings, weights)).max() < 0.1
     np.testing.assert_allclose(noise, variance, rtol=1e-3)
     np.testing.assert_allclose(offset, mean, atol=0.01)
-    gram = found.T @ found  # the latents are the principal components
+    gram = loadings.T @ loadings  # the latents are the principal components
     assert abs(gram[0, 1]) < 0.05 * np.diag(gram).min()
 
 
 @pytest.mark.parametrize(("scale", "steps"), [("global", 1000), ("fixed", 4000)])
 def test_the_linear_autoencoder_spans_the_principal_subspace(scale, steps):
     recipe, variables, hparams = trained(linear_autoencoder, steps, likelihood_scale=scale)
-    found, _, _ = affine(recipe, variables, hparams)
-    assert np.degrees(linalg.subspace_angles(found, probabilistic_pca(X, 2)[0])).max() < 0.1
+    loadings, _, _ = affine(recipe, variables, hparams)
+    assert np.degrees(linalg.subspace_angles(loadings, probabilistic_pca(X, 2)[0])).max() < 0.1
     centred = X - X.mean(axis=0)
-    left = np.linalg.svd(centred, compute_uv=False)[2:]
-    rebuilt = recipe.model.decode(
+    discarded = np.linalg.svd(centred, compute_uv=False)[2:]
+    reconstructed = recipe.model.decode(
         variables, hparams, recipe.model.encode(KEY, variables, hparams, BATCH).mean, BATCH
     ).mean
-    np.testing.assert_allclose(np.sum((rebuilt - X) ** 2), np.sum(left**2), rtol=1e-3)
+    np.testing.assert_allclose(np.sum((reconstructed - X) ** 2), np.sum(discarded**2), rtol=1e-3)
 
 
-def test_the_exact_log_likelihood_is_the_marginal_s():
+def test_the_exact_log_likelihood_is_the_marginal_density():
     recipe, variables, hparams = model(linear_vae)
     weights, mean, variance = affine(recipe, variables, hparams)
     expected = stats.multivariate_normal(mean, weights @ weights.T + variance * np.eye(6)).logpdf(X)
@@ -140,7 +140,7 @@ def test_directions_are_the_principal_axes_of_what_is_decoded():
 
 @pytest.mark.parametrize("module", [linear_autoencoder, linear_vae])
 @pytest.mark.parametrize(
-    ("changes", "spec", "words"),
+    ("changes", "spec", "message"),
     [
         ({"latent_dim": 6}, SPEC, "--latent_dim=6: expected fewer than the 6 values"),
         ({"latent_dim": 0}, SPEC, "--latent_dim=0"),
@@ -148,6 +148,6 @@ def test_directions_are_the_principal_axes_of_what_is_decoded():
         ({}, Spec("grey", (9,), "grey", levels=17, binarize="dynamic"), "use --binarize=none"),
     ],
 )
-def test_what_is_no_linear_model_is_refused(module, changes, spec, words):
-    with pytest.raises(UserError, match=words):
+def test_invalid_options_and_data_are_refused(module, changes, spec, message):
+    with pytest.raises(UserError, match=message):
         module.build(module.Config(**{"latent_dim": 2, **changes}), spec)

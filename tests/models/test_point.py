@@ -1,4 +1,4 @@
-"""Autoencoders with point codes: what each adds to the plain one, against values computed by hand."""
+"""Autoencoders with point codes: what each adds to a plain autoencoder, against values computed by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -25,8 +25,8 @@ KEY = jax.random.key(0)
 TINY = {"latent_dim": 4, "hidden": (8,), "likelihood": "gaussian"}
 
 
-class Made:
-    """A model at its first parameters, with its hyperparameters at step 10."""
+class Untrained:
+    """Model at its first parameters, with its hyperparameters at step 10."""
 
     def __init__(self, module, hparams=None, spec=SPEC, **changes):
         self.recipe = module.build(module.Config(**{**TINY, **changes}), spec)
@@ -46,32 +46,34 @@ class Made:
         return -self.recipe.model.decode(self.variables, self.hparams, z, {}).log_prob(x)
 
 
-# --- what all share ---------------------------------------------------------------------------------------------------
+# --- common to all ---------------------------------------------------------------------------------------------------
 
 
 def test_the_plain_loss_and_the_tracked_moments():
-    it = Made(autoencoder)
-    found = it.outcome()
-    z = np.asarray(it.codes())
-    np.testing.assert_allclose(found.losses["autoencoder"], np.mean(it.loss(z)), rtol=1e-6)
-    np.testing.assert_allclose(found.metrics["reconstruction"], it.loss(z), rtol=1e-6)
-    np.testing.assert_allclose(found.state["mean"], 0.01 * z.mean(0), rtol=1e-4, atol=1e-6)
+    model = Untrained(autoencoder)
+    outcome = model.outcome()
+    z = np.asarray(model.codes())
+    np.testing.assert_allclose(outcome.losses["autoencoder"], np.mean(model.loss(z)), rtol=1e-6)
+    np.testing.assert_allclose(outcome.metrics["reconstruction"], model.loss(z), rtol=1e-6)
+    np.testing.assert_allclose(outcome.state["mean"], 0.01 * z.mean(0), rtol=1e-4, atol=1e-6)
     covariance = 0.99 * np.eye(4) + 0.01 * np.cov(z.T, bias=True)
-    np.testing.assert_allclose(found.state["covariance"], covariance, rtol=1e-5, atol=1e-6)
-    unchanged = it.outcome(train=False).state
-    assert all(np.array_equal(unchanged[name], it.variables.state[name]) for name in unchanged)
+    np.testing.assert_allclose(outcome.state["covariance"], covariance, rtol=1e-5, atol=1e-6)
+    unchanged = model.outcome(train=False).state
+    assert all(np.array_equal(unchanged[name], model.variables.state[name]) for name in unchanged)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module", [autoencoder, k_sparse_autoencoder, sparse_autoencoder])
 def test_samples_are_decoded_from_codes_made_of_the_tracked_gaussian(module):
-    it = Made(module, **({} if module is not k_sparse_autoencoder else {"hparams": module.HParams(num_active=2)}))
+    model = Untrained(
+        module, **({} if module is not k_sparse_autoencoder else {"hparams": module.HParams(num_active=2)})
+    )
     raw = jnp.array([0.5, -0.3, 1.0, 0.1])
-    state = it.variables.state | {"mean": raw, "covariance": jnp.zeros((4, 4))}
-    drawn = it.recipe.model.sample(KEY, it.variables._replace(state=state), it.hparams, 3).mean
+    state = model.variables.state | {"mean": raw, "covariance": jnp.zeros((4, 4))}
+    drawn = model.recipe.model.sample(KEY, model.variables._replace(state=state), model.hparams, 3).mean
     z = {"autoencoder": raw, "k_sparse_autoencoder": raw * jnp.array([1, 0, 1, 0])}
     code = z.get(module.__name__.split(".")[-1], jax.nn.sigmoid(raw))
-    expected = it.recipe.model.decode(it.variables, it.hparams, jnp.tile(code, (3, 1)), {}).mean
+    expected = model.recipe.model.decode(model.variables, model.hparams, jnp.tile(code, (3, 1)), {}).mean
     np.testing.assert_allclose(drawn, expected, atol=0.02)  # a millionth is added to the covariance
 
 
@@ -81,35 +83,35 @@ def test_samples_are_decoded_from_codes_made_of_the_tracked_gaussian(module):
 def test_corruptions_are_what_they_are_called():
     x = jnp.full((40, 8, 8, 1), 0.25)
     hparams = denoising_autoencoder.HParams(noise_scale=0.5, corruption_rate=0.3)
-    found = {
+    corrupted = {
         kind: np.asarray(denoising_autoencoder.corruption(kind)(KEY, hparams, x)).ravel()
         for kind in ("gaussian", "masking", "salt_and_pepper")
     }
     n = x.size
     tolerance = 4.5 * np.sqrt(0.25 / n)  # of shares, over four standard errors
-    np.testing.assert_allclose(found["gaussian"].mean(), 0.25, atol=4.5 * 0.5 / np.sqrt(n))
-    np.testing.assert_allclose(found["gaussian"].std(), 0.5, rtol=4.5 / np.sqrt(2 * n))
-    shares = {kind: {value: np.mean(found[kind] == value) for value in (0.0, 0.25, 1.0)} for kind in found}
+    np.testing.assert_allclose(corrupted["gaussian"].mean(), 0.25, atol=4.5 * 0.5 / np.sqrt(n))
+    np.testing.assert_allclose(corrupted["gaussian"].std(), 0.5, rtol=4.5 / np.sqrt(2 * n))
+    shares = {kind: {value: np.mean(corrupted[kind] == value) for value in (0.0, 0.25, 1.0)} for kind in corrupted}
     np.testing.assert_allclose(list(shares["masking"].values()), [0.3, 0.7, 0.0], atol=tolerance)
     np.testing.assert_allclose(list(shares["salt_and_pepper"].values()), [0.15, 0.7, 0.15], atol=tolerance)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gaussian", "masking", "salt_and_pepper"])
-def test_denoising_asks_for_the_clean_image(kind):
-    it = Made(denoising_autoencoder, corruption=kind)
-    trained, evaluated = it.outcome(), it.outcome(train=False)
-    noisy = denoising_autoencoder.corruption(kind)(jax.random.fold_in(KEY, 1), it.hparams, X["x"])
-    np.testing.assert_allclose(trained.metrics["denoising"], it.loss(it.codes(noisy)), rtol=1e-5)
+def test_denoising_reconstructs_the_clean_image(kind):
+    model = Untrained(denoising_autoencoder, corruption=kind)
+    trained, evaluated = model.outcome(), model.outcome(train=False)
+    noisy = denoising_autoencoder.corruption(kind)(jax.random.fold_in(KEY, 1), model.hparams, X["x"])
+    np.testing.assert_allclose(trained.metrics["denoising"], model.loss(model.codes(noisy)), rtol=1e-5)
     np.testing.assert_allclose(trained.losses["autoencoder"], np.mean(trained.metrics["denoising"]), rtol=1e-6)
-    np.testing.assert_allclose(evaluated.metrics["reconstruction"], it.loss(it.codes()), rtol=1e-5)
+    np.testing.assert_allclose(evaluated.metrics["reconstruction"], model.loss(model.codes()), rtol=1e-5)
     assert set(trained.metrics) == {"denoising"} and set(evaluated.metrics) == {"denoising", "reconstruction"}
-    still = Made(
+    still = Untrained(
         denoising_autoencoder, denoising_autoencoder.HParams(noise_scale=0.0, corruption_rate=0.0), corruption=kind
     )
     clean = still.outcome(train=False).metrics
     np.testing.assert_allclose(clean["denoising"], clean["reconstruction"], rtol=1e-6)
-    rows = it.recipe.figures["denoised"](KEY, it.variables, it.hparams, X)
+    rows = model.recipe.figures["denoised"](KEY, model.variables, model.hparams, X)
     assert rows.images.shape == (3, 10, 8, 8, 1) and rows.row_labels == ("original", "corrupted", "denoised")
 
 
@@ -124,44 +126,46 @@ def test_real_numbers_have_no_salt_and_pepper():
 
 def test_the_sparsity_penalties():
     hparams = sparse_autoencoder.HParams(kl_weight=7.0, l1_weight=3.0, target_activation=0.2)
-    it = Made(sparse_autoencoder, hparams)
-    z = np.asarray(it.codes(), np.float64)
+    model = Untrained(sparse_autoencoder, hparams)
+    z = np.asarray(model.codes(), np.float64)
     assert np.all((z > 0) & (z < 1))
     mean = z.mean(axis=0)
     kl = np.sum(special.rel_entr(0.2, mean) + special.rel_entr(0.8, 1 - mean))
-    found = it.outcome()
-    np.testing.assert_allclose(found.metrics["sparsity_kl"], kl, rtol=1e-4)
-    np.testing.assert_allclose(found.losses["autoencoder"], np.mean(it.loss(z)) + 7.0 * kl, rtol=1e-5)
-    np.testing.assert_allclose(found.metrics["mean_activation"], z.mean(axis=1), rtol=1e-5)
-    it = Made(sparse_autoencoder, hparams, sparsity="l1")
-    z, found = np.asarray(it.codes()), it.outcome()
+    outcome = model.outcome()
+    np.testing.assert_allclose(outcome.metrics["sparsity_kl"], kl, rtol=1e-4)
+    np.testing.assert_allclose(outcome.losses["autoencoder"], np.mean(model.loss(z)) + 7.0 * kl, rtol=1e-5)
+    np.testing.assert_allclose(outcome.metrics["mean_activation"], z.mean(axis=1), rtol=1e-5)
+    model = Untrained(sparse_autoencoder, hparams, sparsity="l1")
+    z, outcome = np.asarray(model.codes()), model.outcome()
     assert np.all(z >= 0) and np.any(z == 0)
-    np.testing.assert_allclose(found.metrics["l1"], z.sum(axis=1), rtol=1e-5)
-    np.testing.assert_allclose(found.metrics["zeros"], np.mean(z == 0, axis=1), rtol=1e-5)
-    np.testing.assert_allclose(found.losses["autoencoder"], np.mean(it.loss(z) + 3.0 * z.sum(axis=1)), rtol=1e-5)
-    none = Made(sparse_autoencoder, hparams, sparsity="none").outcome()
+    np.testing.assert_allclose(outcome.metrics["l1"], z.sum(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(outcome.metrics["zeros"], np.mean(z == 0, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(outcome.losses["autoencoder"], np.mean(model.loss(z) + 3.0 * z.sum(axis=1)), rtol=1e-5)
+    none = Untrained(sparse_autoencoder, hparams, sparsity="none").outcome()
     np.testing.assert_allclose(none.losses["autoencoder"], np.mean(none.metrics["reconstruction"]), rtol=1e-6)
 
 
 def test_dropout_zeroes_codes_in_training_only_and_keeps_their_mean():
     hparams = sparse_autoencoder.HParams(dropout_rate=0.25)
-    it = Made(sparse_autoencoder, hparams, sparsity="none", dropout=True)
-    plain = Made(sparse_autoencoder, hparams, sparsity="none")
-    np.testing.assert_array_equal(it.outcome(train=False).losses["autoencoder"], plain.outcome().losses["autoencoder"])
-    assert abs(it.outcome().losses["autoencoder"] - plain.outcome().losses["autoencoder"]) > 1e-4
+    model = Untrained(sparse_autoencoder, hparams, sparsity="none", dropout=True)
+    plain = Untrained(sparse_autoencoder, hparams, sparsity="none")
+    np.testing.assert_array_equal(
+        model.outcome(train=False).losses["autoencoder"], plain.outcome().losses["autoencoder"]
+    )
+    assert abs(model.outcome().losses["autoencoder"] - plain.outcome().losses["autoencoder"]) > 1e-4
     kept = np.asarray(jax.random.uniform(jax.random.fold_in(KEY, 2), (16, 4)) >= 0.25)
-    expected = it.loss(jnp.where(kept, it.codes() / 0.75, 0.0))
-    np.testing.assert_allclose(it.outcome().metrics["reconstruction"], expected, rtol=1e-5)
+    expected = model.loss(jnp.where(kept, model.codes() / 0.75, 0.0))
+    np.testing.assert_allclose(model.outcome().metrics["reconstruction"], expected, rtol=1e-5)
     assert 0.5 < kept.mean() < 0.95
 
 
 @pytest.mark.slow
 def test_training_brings_the_mean_activations_to_their_target():
     recipe = sparse_autoencoder.build(sparse_autoencoder.Config(**TINY), SPEC)
-    stepper = recipe.stages[0].algorithm
+    algorithm = recipe.stages[0].algorithm
     hparams = sparse_autoencoder.HParams(target_activation=0.2, learning_rate=0.01, kl_weight=300.0)
-    state = jax.jit(lambda s: jax.lax.fori_loop(0, 600, lambda _, one: stepper.step(one, X)[0], s))(
-        stepper.init(KEY, hparams, X)
+    state = jax.jit(lambda s: jax.lax.fori_loop(0, 600, lambda _, state: algorithm.step(state, X)[0], s))(
+        algorithm.init(KEY, hparams, X)
     )
     z = recipe.model.encode(KEY, state.variables, hparams, X).mean
     np.testing.assert_allclose(np.mean(z, axis=0), 0.2, rtol=0.1)
@@ -170,8 +174,8 @@ def test_training_brings_the_mean_activations_to_their_target():
     assert np.all(np.diff(bars) <= 0)
 
 
-def test_features_are_the_changes_that_are_seen():
-    """Two latents that move one pixel each, one of them beyond black, where nothing changes."""
+def test_features_are_the_visible_changes():
+    """Draw two latents that move one pixel each, one of them beyond black, where nothing changes."""
 
     class Decoded:
         def __init__(self, z):
@@ -191,20 +195,20 @@ def test_features_are_the_changes_that_are_seen():
 @pytest.mark.parametrize(("k", "kept"), [(1, 1), (3, 3), (2.4, 2), (4, 4), (9, 4)])
 def test_only_the_k_largest_codes_are_kept(k, kept):
     raw = jnp.asarray(np.random.default_rng(1).normal(size=(16, 4)), jnp.float32)
-    found = np.asarray(k_sparse_autoencoder.keep_largest(k_sparse_autoencoder.HParams(num_active=k), raw))
-    for row, codes in zip(np.asarray(raw), found, strict=True):
+    kept_codes = np.asarray(k_sparse_autoencoder.keep_largest(k_sparse_autoencoder.HParams(num_active=k), raw))
+    for row, codes in zip(np.asarray(raw), kept_codes, strict=True):
         largest = np.argsort(-row)[:kept]
         assert set(np.flatnonzero(codes)) == set(largest)
         np.testing.assert_array_equal(codes[largest], row[largest])
 
 
 def test_equal_codes_are_not_kept_together_and_the_number_narrows():
-    found = k_sparse_autoencoder.keep_largest(k_sparse_autoencoder.HParams(num_active=2), jnp.ones((1, 4)))
-    np.testing.assert_array_equal(found, [[1.0, 1.0, 0.0, 0.0]])
-    it = Made(k_sparse_autoencoder, k_sparse_autoencoder.HParams(num_active=ramp(4.0, 2.0, 20)))  # 3 at step 10
-    metrics = it.outcome().metrics
+    kept_codes = k_sparse_autoencoder.keep_largest(k_sparse_autoencoder.HParams(num_active=2), jnp.ones((1, 4)))
+    np.testing.assert_array_equal(kept_codes, [[1.0, 1.0, 0.0, 0.0]])
+    model = Untrained(k_sparse_autoencoder, k_sparse_autoencoder.HParams(num_active=ramp(4.0, 2.0, 20)))  # 3 at step 10
+    metrics = model.outcome().metrics
     np.testing.assert_array_equal(metrics["active_codes"], np.full(16, 3.0))
-    np.testing.assert_allclose(metrics["reconstruction"], it.loss(it.codes()), rtol=1e-6)
+    np.testing.assert_allclose(metrics["reconstruction"], model.loss(model.codes()), rtol=1e-6)
 
 
 # --- contractive ------------------------------------------------------------------------------------------------------
@@ -213,48 +217,54 @@ def test_equal_codes_are_not_kept_together_and_the_number_narrows():
 @pytest.mark.slow
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 def test_the_jacobian_is_exact(network):
-    it = Made(contractive_autoencoder, contractive_autoencoder.HParams(contraction=0.7), network=network, channels=(3,))
+    model = Untrained(
+        contractive_autoencoder, contractive_autoencoder.HParams(contraction=0.7), network=network, channels=(3,)
+    )
     x = X["x"][:3]
 
-    rows = np.stack([np.asarray(jax.jacrev(lambda one: it.codes(one[None])[0])(image)).ravel() for image in x])
+    rows = np.stack([np.asarray(jax.jacrev(lambda image: model.codes(image[None])[0])(image)).ravel() for image in x])
     squared = np.sum(np.square(rows), axis=1)
-    found = it.outcome(x)
-    np.testing.assert_allclose(found.metrics["jacobian_norm"], np.sqrt(squared), rtol=1e-4)
-    np.testing.assert_allclose(found.losses["autoencoder"], np.mean(it.loss(it.codes(x), x) + 0.7 * squared), rtol=1e-5)
-    spread = np.sqrt(np.trace(found.state["covariance"]))
-    np.testing.assert_allclose(found.metrics["relative_jacobian_norm"], np.sqrt(squared) / spread, rtol=1e-4)
-    stepped = jax.jit(it.recipe.stages[0].algorithm.step)(
-        it.recipe.stages[0].algorithm.init(KEY, contractive_autoencoder.HParams(), {"x": x}), {"x": x}
+    outcome = model.outcome(x)
+    np.testing.assert_allclose(outcome.metrics["jacobian_norm"], np.sqrt(squared), rtol=1e-4)
+    np.testing.assert_allclose(
+        outcome.losses["autoencoder"], np.mean(model.loss(model.codes(x), x) + 0.7 * squared), rtol=1e-5
+    )
+    spread = np.sqrt(np.trace(outcome.state["covariance"]))
+    np.testing.assert_allclose(outcome.metrics["relative_jacobian_norm"], np.sqrt(squared) / spread, rtol=1e-4)
+    stepped = jax.jit(model.recipe.stages[0].algorithm.step)(
+        model.recipe.stages[0].algorithm.init(KEY, contractive_autoencoder.HParams(), {"x": x}), {"x": x}
     )
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(stepped[0].variables))
 
 
-def test_the_jacobian_of_a_sigmoid_layer_is_the_paper_s():
+def test_the_jacobian_of_a_sigmoid_layer_is_that_of_the_paper():
     generator = np.random.default_rng(2)
     weights, bias, x = (generator.normal(size=shape).astype(np.float32) for shape in ((5, 3), (3,), (4, 5)))
     h = special.expit(x @ weights + bias)
     expected = np.sum((h * (1 - h)) ** 2 * np.sum(weights**2, axis=0), axis=1)  # Rifai et al. 2011, eq. 7
-    found = contractive_autoencoder.squared_jacobian_norm(lambda x: jax.nn.sigmoid(x @ weights + bias), jnp.asarray(x))
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    squared_norm = contractive_autoencoder.squared_jacobian_norm(
+        lambda x: jax.nn.sigmoid(x @ weights + bias), jnp.asarray(x)
+    )
+    np.testing.assert_allclose(squared_norm, expected, rtol=1e-4)
 
 
 @pytest.mark.slow
 def test_contraction_lowers_the_jacobian_norm():
-    found = {}
+    metrics = {}
     recipe = contractive_autoencoder.build(contractive_autoencoder.Config(**TINY, activation="tanh"), SPEC)
-    stepper = recipe.stages[0].algorithm
+    algorithm = recipe.stages[0].algorithm
 
     @jax.jit
     def train(state):
-        return jax.lax.fori_loop(0, 200, lambda _, one: stepper.step(one, X)[0], state)
+        return jax.lax.fori_loop(0, 200, lambda _, state: algorithm.step(state, X)[0], state)
 
     for contraction in (0.0, 1.0):
         hparams = contractive_autoencoder.HParams(contraction=contraction, learning_rate=0.01)
-        found[contraction] = stepper.step(train(stepper.init(KEY, hparams, X)), X)[1]
-    assert 0.0 < found[1.0]["jacobian_norm"] < 0.7 * found[0.0]["jacobian_norm"]
-    assert found[0.0]["reconstruction"] <= found[1.0]["reconstruction"]  # and it has a price on what is trained on
+        metrics[contraction] = algorithm.step(train(algorithm.init(KEY, hparams, X)), X)[1]
+    assert 0.0 < metrics[1.0]["jacobian_norm"] < 0.7 * metrics[0.0]["jacobian_norm"]
+    assert metrics[0.0]["reconstruction"] <= metrics[1.0]["reconstruction"]  # at a price on the training data
 
 
-def test_unknown_choices_name_the_remedy():
+def test_a_code_without_latents_is_refused():
     with pytest.raises(UserError, match="latent_dim=0"):
         point.Config(latent_dim=0)
