@@ -1,4 +1,4 @@
-"""A model as it is before training, on small random images: what tests of several models look at."""
+"""Models before training, on small random data, for tests of several models."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ KEY = jax.random.key(0)
 
 
 class Fresh:
-    """A model's recipe on its TINY config (with ``changes``), its first variables, and hyperparameters at step 0."""
+    """Recipe of a model on its TINY config (with ``changes``), its first variables, and hyperparameters at step 0."""
 
     def __init__(self, module, hparams=None, batch=X, spec=SPEC, **changes):
         self.config = module.Config(**{**module.TINY, **changes})
@@ -32,13 +32,13 @@ class Fresh:
     def params(self):
         return self.variables.params["vae"]
 
-    def replace(self, **parts):
-        """Other parameters, such as ``prior=...``."""
-        self.variables = self.variables._replace(params={"vae": {**self.params, **parts}})
+    def replace(self, **params):
+        """Replace parameters, such as ``prior=...``."""
+        self.variables = self.variables._replace(params={"vae": {**self.params, **params}})
         return self
 
     def jitter(self, scale=0.3):
-        """Parameters moved at random, so that nothing is at a special value."""
+        """Move all parameters at random, so that none has a special value."""
         leaves, tree = jax.tree.flatten(self.params)
         keys = jax.random.split(jax.random.key(5), len(leaves))
         moved = [leaf + scale * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
@@ -53,7 +53,7 @@ class Fresh:
         return jax.jit(self.recipe.model.encode)(KEY, self.variables, self.hparams, batch)
 
     def log_px(self, z):
-        """log p(x|z) [k, b] at z [k, b, d]."""
+        """Return log p(x|z) [k, b] at z [k, b, d]."""
         return self._log_px(self.variables, self.hparams, z, self.batch)
 
     def log_weights(self, k, key=KEY):
@@ -64,7 +64,7 @@ class Fresh:
         return self.recipe.figures[name](jax.random.key(3), self.variables, self.hparams, {**self.batch, **batch})
 
     def gradients(self):
-        """Of the loss in training, by the parameters of the group."""
+        """Return the gradients of the training loss with respect to the parameters."""
 
         def loss(params):
             variables = self.variables._replace(params={"vae": params})

@@ -1,4 +1,4 @@
-"""A model of two stages: a VAE, then a Gaussian fitted to its codes, which are drawn afresh in every step."""
+"""Model of two stages: a VAE, then a Gaussian fitted to its codes, which are drawn afresh in every step."""
 
 import jax.numpy as jnp
 
@@ -22,8 +22,8 @@ class HParams(gaussian.HParams):
 
 
 def build(config, spec):
-    it = gaussian.build_components(config, spec)
-    first = latent.model(it, latent.negative_elbo(it, lambda hparams, terms: terms.kl))
+    components = gaussian.build_components(config, spec)
+    first = latent.model(components, latent.negative_elbo(components, lambda hparams, terms: terms.kl))
 
     def init(key, batch):
         return Variables({"prior": {"mean": jnp.zeros(config.latent_dim), "log_scale": jnp.zeros(config.latent_dim)}})
@@ -33,10 +33,10 @@ def build(config, spec):
         return distributions.Normal(params["mean"], log_scale=params["log_scale"])
 
     def encode(key, variables, hparams, batch):
-        return it.posterior(variables.state["vae"], hparams, batch)
+        return components.posterior(variables.state["vae"], hparams, batch)
 
     def decode(variables, hparams, z, batch):
-        return it.decode(variables.state["vae"], hparams, z, batch)
+        return components.decode(variables.state["vae"], hparams, z, batch)
 
     def objective(key, variables, hparams, batch, *, train):
         z = encode(key, variables, hparams, batch).sample(key)
@@ -54,7 +54,7 @@ def build(config, spec):
 
     second = Model(init, objective, encode, decode, log_weights, sample)
     stages = latent.stage("model", first, config), latent.stage("prior", second, config, trained_vae)
-    return Recipe(stages, it.likelihood.summary)
+    return Recipe(stages, components.likelihood.summary)
 
 
 def trained_vae(finished):

@@ -280,7 +280,7 @@ def test_a_single_example_can_be_evaluated(module):
         ("--model=beta_tc_vae --posterior=full", "--posterior=full: .*Known: diagonal, fixed"),
         ("--model=beta_tc_vae --sampling=stratifed", "did you mean stratified"),
         ("--model=beta_tc_vae --beta=-1", "--beta=-1: expected values of at least 0"),
-        ("--model=factor_vae --critic_hidden=8x0", "--critic_hidden=8x0: expected positive widths"),
+        ("--model=factor_vae --critic_hidden=8x0", "--critic_hidden=8x0: expected numbers of at least 1"),
         ("--model=factor_vae --critic_learning_rate=-1", "--critic_learning_rate=-1: expected values"),
         ("--model=dip_vae --dip=iii", "--dip=iii: .*Known: i, ii"),
         ("--model=info_vae --kernel=rfb", "did you mean rbf"),

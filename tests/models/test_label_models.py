@@ -24,7 +24,7 @@ CLASSES = ("m2_vae", "semi_supervised_vae")
 
 
 def filled(shapes, seed, size):
-    """Parameters of these shapes, drawn in NumPy, which compiles nothing: kernels of variance ``size``^2 / fan-in, small biases."""
+    """Draw parameters of these shapes in NumPy, which compiles nothing: kernels of variance ``size``^2 / fan-in, small biases."""
     rng = np.random.default_rng(seed)
 
     def leaf(struct):
@@ -36,7 +36,7 @@ def filled(shapes, seed, size):
 
 @functools.cache
 def built(name, size=1.0, **changes):
-    """The recipe, its functions compiled, and variables of its last stage."""
+    """Return the recipe, with the functions of its last model compiled, and variables of its last stage."""
     file = module(name)
     recipe = file.build(file.Config(**{**file.TINY, **changes}), SPEC)
     finished = {}
@@ -49,14 +49,14 @@ def built(name, size=1.0, **changes):
         labels = labels._replace(
             classify=jax.jit(labels.classify), class_log_weights=jax.jit(labels.class_log_weights, static_argnums=4)
         )
-    compiled = recipe._replace(
+    model = recipe.model._replace(
         encode=jax.jit(recipe.model.encode),
         decode=jax.jit(recipe.model.decode),
         log_weights=jax.jit(recipe.model.log_weights, static_argnums=4),
         sample=jax.jit(recipe.model.sample, static_argnums=3),
-        labels=labels,
     )
-    return compiled, variables
+    stages = (*recipe.stages[:-1], recipe.stages[-1]._replace(model=model))
+    return recipe._replace(stages=stages, labels=labels), variables
 
 
 @functools.cache
@@ -69,17 +69,18 @@ def hparams_of(name, **given):
 
 
 def outcome(name, y, **given):
-    """The loss in training with these labels, and the metrics."""
+    """Return the loss in training with these labels, and the metrics."""
     batch = {"x": X, "y": jnp.broadcast_to(jnp.asarray(y), (6,))}
-    found = objective(name)(KEY, built(name)[1], hparams_of(name, **given), batch, train=True)
-    return float(next(iter(found.losses.values()))), {k: np.asarray(v) for k, v in found.metrics.items()}
+    evaluated = objective(name)(KEY, built(name)[1], hparams_of(name, **given), batch, train=True)
+    [loss] = evaluated.losses.values()
+    return float(loss), {name: np.asarray(values) for name, values in evaluated.metrics.items()}
 
 
 # --- conditional ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("network", ["mlp", "conv"])
-def test_encoder_and_decoder_see_the_label_and_unlabelled_is_a_condition_of_its_own(network):
+def test_encoder_and_decoder_read_the_label_and_unlabelled_is_a_condition_of_its_own(network):
     recipe, variables = built("conditional_vae", network=network)
     hparams = hparams_of("conditional_vae")
     means, images = [], []
@@ -87,11 +88,12 @@ def test_encoder_and_decoder_see_the_label_and_unlabelled_is_a_condition_of_its_
         batch = {"x": X[:2], "y": jnp.full(2, label)}
         means.append(np.asarray(recipe.model.encode(KEY, variables, hparams, batch).mean))
         images.append(np.asarray(recipe.model.decode(variables, hparams, jnp.ones((2, 2)), batch).mean))
-    for found in (means, images):
-        assert all(np.abs(a - b).max() > 1e-3 for i, a in enumerate(found) for b in found[:i])
+    for by_label in (means, images):
+        assert all(np.abs(a - b).max() > 1e-3 for i, a in enumerate(by_label) for b in by_label[:i])
     without = dict(variables.params["vae"])
-    for part in ("encoder", "decoder"):
-        without[part] = {**without[part], "condition": jax.tree.map(jnp.zeros_like, without[part]["condition"])}
+    for network_name in ("encoder", "decoder"):
+        params = without[network_name]
+        without[network_name] = {**params, "condition": jax.tree.map(jnp.zeros_like, params["condition"])}
     blind = Variables({"vae": without})
     for label in (-1, 2):
         batch = {"x": X[:2], "y": jnp.full(2, label)}
@@ -106,7 +108,7 @@ def test_the_conditional_bound_is_the_elbo_given_the_label():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["conditional_vae", *CLASSES])
-def test_samples_of_one_key_share_their_latents_and_are_of_any_class_where_none_is_said(name):
+def test_samples_of_one_key_share_their_latents_and_are_of_any_class_without_a_condition(name):
     recipe, variables = built(name)
     hparams = hparams_of(name)
     of = [
@@ -140,11 +142,11 @@ def test_a_missing_label_is_no_label_by_default():
 
 @pytest.mark.parametrize("name", CLASSES)
 def test_the_loss_is_the_papers_objective(name):
-    """Equations 7 and 9. Labelling one row moves the mean loss by (U(x) - L(x, y)) / 6, whose mean under q(y|x) is H(q) / 6."""
+    """Compare with eqs. 7 and 9: labelling a row moves the mean loss by (U(x) - L(x, y)) / 6, with mean H(q) / 6 under q(y|x)."""
     unlabelled, metrics = outcome(name, -1, alpha=0.0)
     assert metrics["classification_loss"] == 0
     moves = [outcome(name, np.where(np.arange(6) == 4, y, -1), alpha=0.0) for y in range(3)]
-    log_q = [-found["classification_loss"] for _, found in moves]
+    log_q = [-row["classification_loss"] for _, row in moves]
     np.testing.assert_allclose(np.sum(np.exp(log_q)), 1.0, rtol=1e-5)
     moved = np.asarray([loss - unlabelled for loss, _ in moves], np.float64)
     np.testing.assert_allclose(6 * np.exp(log_q) @ moved, metrics["label_entropy"][4], atol=6 * 4e-6 * abs(unlabelled))
@@ -166,7 +168,7 @@ def test_the_classification_loss_and_accuracy_are_of_labelled_examples():
 
 
 def exact(recipe, variables, hparams, points=2001):
-    """log p(x|y) [6, 3] of a model with one latent, by quadrature over it."""
+    """Compute log p(x|y) [6, 3] of a model with one latent, by quadrature over it."""
     grid = np.linspace(-8, 8, points)
     log_prior = -0.5 * grid**2 - 0.5 * np.log(2 * np.pi) + np.log(grid[1] - grid[0])
     table = []
@@ -180,17 +182,17 @@ def exact(recipe, variables, hparams, points=2001):
 
 
 def test_the_label_is_marginalised_exactly():
-    """Weights of x, and of x given each class, have the mean that quadrature over z and a sum over y give; the elbo is below."""
+    """Compare mean weights of x, and of x given each class, with quadrature over z and a sum over y; the ELBO is below."""
     recipe, variables = built("m2_vae", latent_dim=1)
     hparams, batch = hparams_of("m2_vae"), {"x": X}
     truth = exact(recipe, variables, hparams)
     marginal = logsumexp(truth, axis=1) - np.log(3)
     k = 20_000
-    for found, wanted in (
+    for log_weights, expected in (
         (recipe.model.log_weights(KEY, variables, hparams, batch, k), marginal),
         (recipe.labels.class_log_weights(KEY, variables, hparams, batch, k), truth),
     ):
-        weights = np.exp(np.asarray(found, np.float64) - wanted)
+        weights = np.exp(np.asarray(log_weights, np.float64) - expected)
         error = np.std(weights, axis=0) / np.sqrt(k)
         assert np.all(error < 0.1), "too few samples to tell anything"
         assert np.all(np.abs(np.mean(weights, axis=0) - 1) < 4 * error + 1e-4)
@@ -202,19 +204,19 @@ def test_the_label_is_marginalised_exactly():
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_log_weights_sum_the_classes_and_never_see_the_label(name):
+def test_log_weights_sum_over_classes_and_never_read_the_label(name):
     recipe, variables = built(name)
     hparams = hparams_of(name)
     of_all = recipe.labels.class_log_weights(KEY, variables, hparams, {"x": X}, 5)
     assert of_all.shape == (5, 6, 3)
     for batch in ({"x": X}, {"x": X, "y": Y}):
-        whole = recipe.model.log_weights(KEY, variables, hparams, batch, 5)
-        np.testing.assert_allclose(whole, logsumexp(of_all, axis=-1) - np.log(3), rtol=1e-5)
+        log_weights = recipe.model.log_weights(KEY, variables, hparams, batch, 5)
+        np.testing.assert_allclose(log_weights, logsumexp(of_all, axis=-1) - np.log(3), rtol=1e-5)
 
 
 @pytest.mark.slow
 def test_two_stages_are_one_model_of_x():
-    """Weights of x average to what the two parts give when z1 is drawn from the prior's side: E_p[p(x|z1)], by plain sampling."""
+    """Compare mean weights of x with E_p[p(x|z1)], estimated by sampling z1 from both priors."""
     recipe, variables = built(
         "semi_supervised_vae", size=0.5, latent_dim=1, m2_latent_dim=1
     )  # no weight is far from the mean
@@ -237,30 +239,30 @@ def test_unlabelled_examples_are_encoded_with_their_most_probable_label():
         hparams = hparams_of(name)
         best = recipe.labels.classify(KEY, variables, hparams, {"x": X}).mode
         mixed = jnp.where(jnp.arange(6) < 3, best, -1)
-        wanted = recipe.model.encode(KEY, variables, hparams, {"x": X, "y": best}).mean
+        expected = recipe.model.encode(KEY, variables, hparams, {"x": X, "y": best}).mean
         other = recipe.model.encode(KEY, variables, hparams, {"x": X, "y": (best + 1) % 3}).mean
         for batch in ({"x": X}, {"x": X, "y": jnp.full(6, -1)}, {"x": X, "y": mixed}):
             np.testing.assert_allclose(
-                recipe.model.encode(KEY, variables, hparams, batch).mean, wanted, rtol=1e-5, atol=1e-6
+                recipe.model.encode(KEY, variables, hparams, batch).mean, expected, rtol=1e-5, atol=1e-6
             )
-        assert np.abs(np.asarray(wanted - other)).max() > 1e-3
+        assert np.abs(np.asarray(expected - other)).max() > 1e-3
 
 
 def test_the_second_stage_leaves_the_first_as_it_is():
     recipe, variables = built("semi_supervised_vae")
     batch = {"x": X, "y": Y}
-    stepper = recipe.stages[1].algorithm
-    state = stepper.init(KEY, as_schedules(module("semi_supervised_vae").HParams()), batch)
+    algorithm = recipe.stages[1].algorithm
+    state = algorithm.init(KEY, as_schedules(module("semi_supervised_vae").HParams()), batch)
     state = state._replace(variables=state.variables._replace(state=variables.state))
-    after, _ = jax.jit(stepper.step)(state, batch)
+    after, _ = jax.jit(algorithm.step)(state, batch)
     for old, new in zip(jax.tree.leaves(variables.state), jax.tree.leaves(after.variables.state), strict=True):
         np.testing.assert_array_equal(old, new)
     assert set(after.variables.params) == {"m2"}
 
 
 @pytest.mark.slow
-def test_few_labels_teach_what_the_clusters_are_called():
-    """Three clusters of images and one label each: nearly all unlabelled images are given their own."""
+def test_one_label_for_each_cluster_classifies_unlabelled_examples():
+    """Train on three clusters of images with one label each: nearly all unlabelled images get the label of their cluster."""
     rng = np.random.default_rng(3)
     prototypes, truth = rng.integers(0, 2, (3, 8, 8, 1)), rng.integers(0, 3, 96)
     x = np.abs(prototypes[truth] - (rng.random((96, 8, 8, 1)) < 0.1))
@@ -268,35 +270,35 @@ def test_few_labels_teach_what_the_clusters_are_called():
     y[[np.flatnonzero(truth == label)[0] for label in range(3)]] = np.arange(3)
     file = module("m2_vae")
     recipe = file.build(file.Config(latent_dim=1, hidden=()), SPEC)
-    stepper, batch = recipe.stages[0].algorithm, {"x": jnp.asarray(x, jnp.float32), "y": jnp.asarray(y)}
+    algorithm, batch = recipe.stages[0].algorithm, {"x": jnp.asarray(x, jnp.float32), "y": jnp.asarray(y)}
     hparams = as_schedules(file.HParams(learning_rate=0.01, alpha=10.0))
-    state, step = jax.jit(stepper.init)(KEY, hparams, batch), jax.jit(stepper.step)
+    state, step = jax.jit(algorithm.init)(KEY, hparams, batch), jax.jit(algorithm.step)
     for _ in range(100):
         state, _ = step(state, batch)
-    found = recipe.labels.classify(KEY, state.variables, resolve(hparams, 0), batch).mode
-    assert np.mean(np.asarray(found) == truth) > 0.97
+    predicted = recipe.labels.classify(KEY, state.variables, resolve(hparams, 0), batch).mode
+    assert np.mean(np.asarray(predicted) == truth) > 0.97
 
 
-def test_the_first_stage_does_not_learn_labelled_images_by_heart():
-    """Its loss is the mean over unlabelled rows; over all of them where every one is labelled."""
+def test_the_first_stage_does_not_memorise_labelled_images():
+    """Compare its loss with the mean over unlabelled rows, or over all where every row is labelled."""
     recipe, variables = built("semi_supervised_vae")
     first = jax.jit(recipe.stages[0].model.objective, static_argnames="train")
     m1 = Variables({"vae": variables.state["vae"]})
     rows = None
     for y, counted in ((Y, [3, 4]), (jnp.arange(6) % 3, range(6)), (jnp.full(6, -1), range(6)), (None, range(6))):
         batch = {"x": X} if y is None else {"x": X, "y": y}
-        found = first(KEY, m1, hparams_of("semi_supervised_vae"), batch, train=True)
-        rows = np.asarray(found.metrics["elbo"])
-        np.testing.assert_allclose(found.losses["vae"], -np.mean(rows[list(counted)]), rtol=1e-5)
+        evaluated = first(KEY, m1, hparams_of("semi_supervised_vae"), batch, train=True)
+        rows = np.asarray(evaluated.metrics["elbo"])
+        np.testing.assert_allclose(evaluated.losses["vae"], -np.mean(rows[list(counted)]), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"m2_latent_dim": 0}, "m2_latent_dim=0: expected at least 1"),
         ({"m2_hidden": (4, 0)}, "m2_hidden=4x0"),
     ],
 )
-def test_configs_out_of_range_are_refused(changes, words):
-    with pytest.raises(UserError, match=words):
+def test_configs_out_of_range_are_refused(changes, message):
+    with pytest.raises(UserError, match=message):
         module("semi_supervised_vae").Config(**changes)
