@@ -14,7 +14,9 @@ import os
 import pathlib
 from collections.abc import Callable, Iterator
 
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8 --xla_cpu_use_fusion_emitters=false")
+from helpers.compiler import OLDER_EMITTERS
+
+os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count=8 {OLDER_EMITTERS}".strip())
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import pytest

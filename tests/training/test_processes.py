@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from helpers import ROOT
+from helpers.compiler import OLDER_EMITTERS
 from helpers.synthetic import ARRAYS, MODEL, HParams
 from helpers.worker import BATCH_SIZE, STEPS, flat
 
@@ -28,7 +29,7 @@ def free_port() -> int:
 def together(commands: list[list[str]]) -> list[subprocess.CompletedProcess]:
     """Run two commands at once, each with two virtual devices."""
     # the second flag: compiling as this process does
-    flags = "--xla_force_host_platform_device_count=2 --xla_cpu_use_fusion_emitters=false"
+    flags = f"--xla_force_host_platform_device_count=2 {OLDER_EMITTERS}"
     env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     started = [
         subprocess.Popen([sys.executable, *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
