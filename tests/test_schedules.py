@@ -47,12 +47,12 @@ CASES = [
 MAKE = {"constant": constant, "ramp": ramp, "cosine": cosine, "cycle": cycle}
 
 
-def made(case):
+def schedule_of(case):
     return MAKE[case[0]](*case[1:])
 
 
 def text(case):
-    """The words of the command line for a case."""
+    """Text of a case on the command line."""
     return repr(case[1]) if case[0] == "constant" else ":".join(map(str, case))
 
 
@@ -60,22 +60,22 @@ def text(case):
 def test_each_kind_follows_its_formula(case):
     expected = by_numpy(*case)
     scale = np.abs(expected).max() * 1e-6
-    values = jax.jit(jax.vmap(made(case)))(STEPS)
+    values = jax.jit(jax.vmap(schedule_of(case)))(STEPS)
     assert values.dtype == jnp.float32
     np.testing.assert_allclose(values, expected, rtol=1e-6, atol=scale)
-    np.testing.assert_allclose(made(case)(STEPS[17]), expected[17], rtol=1e-6, atol=scale)
+    np.testing.assert_allclose(schedule_of(case)(STEPS[17]), expected[17], rtol=1e-6, atol=scale)
 
 
 @pytest.mark.parametrize("case", CASES, ids=text)
 def test_text_gives_the_same_schedule(case):
-    assert parse(text(case)) == made(case)
-    assert as_schedule(text(case)) == as_schedule(made(case)) == made(case)
+    assert parse(text(case)) == schedule_of(case)
+    assert as_schedule(text(case)) == as_schedule(schedule_of(case)) == schedule_of(case)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case[0] in ("ramp", "cosine")], ids=text)
 def test_ends_are_exact(case):
     _, start, stop, length, begin = case
-    schedule = jax.jit(made(case).__call__)
+    schedule = jax.jit(schedule_of(case).__call__)
     for step in (0, begin):
         assert schedule(step) == np.float32(start)
     for step in (begin + length, begin + length + 1, 10**9):
@@ -84,7 +84,7 @@ def test_ends_are_exact(case):
 
 def test_all_kinds_stack_and_resolve_under_vmap():
     """Members of different kinds and lengths are one structure: one compiled function serves them all."""
-    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(made(case) for case in CASES))
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *(schedule_of(case) for case in CASES))
     assert all(leaf.shape == (len(CASES),) and leaf.dtype == np.float32 for leaf in stacked)
     traces = []
 
@@ -95,8 +95,8 @@ def test_all_kinds_stack_and_resolve_under_vmap():
     resolved = jax.jit(jax.vmap(value, in_axes=(0, None)))
     table = np.stack([resolved(stacked, step)["beta"] for step in STEPS], axis=1)
     expected = np.stack([by_numpy(*case) for case in CASES])
-    for row, wanted in zip(table, expected, strict=True):
-        np.testing.assert_allclose(row, wanted, rtol=1e-6, atol=1e-6 * np.abs(wanted).max())
+    for row, values in zip(table, expected, strict=True):
+        np.testing.assert_allclose(row, values, rtol=1e-6, atol=1e-6 * np.abs(values).max())
     assert len(traces) == 1
 
 

@@ -429,6 +429,6 @@ def test_dtypes_jit_and_vmap(name, dtype):
         ),
     ],
 )
-def test_wrong_input_is_refused_in_words(call, message):
+def test_wrong_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -21,21 +21,23 @@ UNBIASED_PATHWISE = (estimators.reparameterized, estimators.doubly_reparameteriz
 UNBIASED_SCORE = (estimators.score_function, estimators.leave_one_out, estimators.vimco)
 
 
-def within(found: estimators.GradientStatistics, errors: float) -> bool:
-    """Whether every coordinate's bias is within so many standard errors (or rounding)."""
+def within(statistics: estimators.GradientStatistics, errors: float) -> bool:
+    """Return whether the bias of every coordinate is within so many standard errors (or rounding)."""
     return all(
         bool(jnp.all(jnp.abs(bias) <= errors * error + 2e-5))
-        for bias, error in zip(jax.tree.leaves(found.bias), jax.tree.leaves(found.standard_error), strict=True)
+        for bias, error in zip(
+            jax.tree.leaves(statistics.bias), jax.tree.leaves(statistics.standard_error), strict=True
+        )
     )
 
 
 def measure(loss, params, exact=None, draws: int = DRAWS, seed: int = 0) -> estimators.GradientStatistics:
-    statistics = jax.jit(
+    measured = jax.jit(
         lambda key, params: estimators.gradient_statistics(
-            key, lambda one: jax.grad(loss)(params, one), draws, exact=exact, draws_per_chunk=2000
+            key, lambda draw_key: jax.grad(loss)(params, draw_key), draws, exact=exact, draws_per_chunk=2000
         )
     )
-    return statistics(jax.random.key(seed), params)
+    return measured(jax.random.key(seed), params)
 
 
 # --- the elbo of probabilistic PCA -----------------------------------------------------------------------------------
@@ -119,8 +121,8 @@ def test_no_variance_is_left_at_the_exact_posterior(estimator, options):
 
             return estimator(key, dataclasses.replace(posterior, loc=mean), log_joint, 5, **options)
 
-        found = measure(loss, posterior.mean, draws=200)
-        assert float(found.total_variance) < 1e-20
+        statistics = measure(loss, posterior.mean, draws=200)
+        assert float(statistics.total_variance) < 1e-20
         plain = measure(
             lambda m, key: estimators.reparameterized(
                 key,
@@ -187,9 +189,11 @@ def test_gradients_of_two_samples_are_unbiased(estimator, bound):
 
 def test_sticking_the_landing_is_biased_for_several_samples():
     """As documented: the encoder's gradient is off, the generative network's is not."""
-    found = measure(nonlinear(estimators.sticking_the_landing, 2, **IWAE), NONLINEAR, exact_of_two(importance_bound))
-    assert abs(float(found.bias["log_scale"][0])) > 8 * float(found.standard_error["log_scale"][0])
-    assert abs(float(found.bias["slope"])) < 4 * float(found.standard_error["slope"])
+    statistics = measure(
+        nonlinear(estimators.sticking_the_landing, 2, **IWAE), NONLINEAR, exact_of_two(importance_bound)
+    )
+    assert abs(float(statistics.bias["log_scale"][0])) > 8 * float(statistics.standard_error["log_scale"][0])
+    assert abs(float(statistics.bias["slope"])) < 4 * float(statistics.standard_error["slope"])
 
 
 def test_the_importance_bounds_closed_form_equals_the_derivatives_of_any_bound():
@@ -292,9 +296,9 @@ def test_straight_through_gumbel_has_exact_values_and_a_bias_that_temperature_lo
     assert abs(values.mean() - elbo) < 4 * values.std() / 200
 
     def bias(temperature):
-        found = measure(discrete(estimators.straight_through_gumbel, 1, temperature=temperature), DISCRETE, exact)
-        relative = float(jnp.linalg.norm(found.bias["logits"]) / jnp.linalg.norm(exact["logits"]))
-        return relative, float(found.total_variance)
+        statistics = measure(discrete(estimators.straight_through_gumbel, 1, temperature=temperature), DISCRETE, exact)
+        relative = float(jnp.linalg.norm(statistics.bias["logits"]) / jnp.linalg.norm(exact["logits"]))
+        return relative, float(statistics.total_variance)
 
     (cold, cold_variance), (warm, warm_variance) = bias(0.3), bias(2.0)
     assert 0.02 < cold < warm < 1.0
@@ -310,23 +314,25 @@ def test_gradient_statistics_match_numpy_for_any_chunk():
 
     draws = jax.vmap(lambda i: gradient(jax.random.fold_in(jax.random.key(5), i)))(jnp.arange(100))
     for chunk in (1, 7, 64, 1000):
-        found = estimators.gradient_statistics(
+        statistics = estimators.gradient_statistics(
             jax.random.key(5), gradient, 100, exact={"a": jnp.full(3, 1e3), "b": 0.5}, draws_per_chunk=chunk
         )
         for name, values in draws.items():
             values = np.asarray(values, np.float64)
-            np.testing.assert_allclose(found.mean[name], values.mean(0), rtol=1e-6)
-            np.testing.assert_allclose(found.variance[name], values.var(0, ddof=1), rtol=2e-3)
-            np.testing.assert_allclose(found.standard_error[name], values.std(0, ddof=1) / 10, rtol=1e-3)
-            np.testing.assert_allclose(found.bias[name], values.mean(0) - (1e3 if name == "a" else 0.5), atol=3e-4)
+            np.testing.assert_allclose(statistics.mean[name], values.mean(0), rtol=1e-6)
+            np.testing.assert_allclose(statistics.variance[name], values.var(0, ddof=1), rtol=2e-3)
+            np.testing.assert_allclose(statistics.standard_error[name], values.std(0, ddof=1) / 10, rtol=1e-3)
+            np.testing.assert_allclose(statistics.bias[name], values.mean(0) - (1e3 if name == "a" else 0.5), atol=3e-4)
     flat = np.concatenate([np.asarray(draws["a"], np.float64), np.asarray(draws["b"], np.float64)[:, None]], 1)
-    np.testing.assert_allclose(found.signal_to_noise, np.mean(np.abs(flat.mean(0)) / flat.std(0, ddof=1)), rtol=1e-3)
+    np.testing.assert_allclose(
+        statistics.signal_to_noise, np.mean(np.abs(flat.mean(0)) / flat.std(0, ddof=1)), rtol=1e-3
+    )
     assert np.isnan(estimators.gradient_statistics(jax.random.key(0), gradient, 2).bias["b"])
 
 
 def test_the_noise_floor_is_what_pure_noise_shows():
-    found = estimators.gradient_statistics(jax.random.key(0), lambda key: jax.random.normal(key, (2000,)), 400)
-    np.testing.assert_allclose(found.signal_to_noise, found.noise_floor, rtol=0.06)
+    statistics = estimators.gradient_statistics(jax.random.key(0), lambda key: jax.random.normal(key, (2000,)), 400)
+    np.testing.assert_allclose(statistics.signal_to_noise, statistics.noise_floor, rtol=0.06)
 
 
 # --- laws ------------------------------------------------------------------------------------------------------------
@@ -414,6 +420,6 @@ def test_gradients_are_finite_in_every_dtype_and_far_away(name, dtype):
         ),
     ],
 )
-def test_wrong_input_is_refused_in_words(call, error, message):
+def test_wrong_input_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call(Normal(jnp.ones((4, 2)), 1.0), Normal(jnp.zeros(2), 1.0))

@@ -10,13 +10,13 @@ from helpers.flow_table import both_ways, filled, points
 @pytest.mark.slow
 @pytest.mark.parametrize("direction", ["forward", "inverse"])
 def test_parameters_may_differ_per_example(flow, direction):
-    """Leaves [b, ...] beside z [k, b, d]: each example has its own map. And a member of a population its own, by vmap."""
+    """Leaves [b, ...] beside z [k, b, d]: each example has its own map."""
     params, z = filled(flow, batch=(4,), dtype=np.float32), points((8, 4, 3), dtype=np.float32)
     value, log_det = jax.jit(getattr(flow, direction))(params, z)
     assert value.shape == z.shape and log_det.shape == (8, 4)
     for i in (0, 3):
-        own = jax.tree.map(lambda x, i=i: x[i], params)
-        exact, exact_log_det = both_ways(flow)(own, z[:, i])[direction][0][1]
+        example = jax.tree.map(lambda x, i=i: x[i], params)
+        exact, exact_log_det = both_ways(flow)(example, z[:, i])[direction][0][1]
         np.testing.assert_allclose(value[:, i], exact, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(log_det[:, i], exact_log_det, rtol=1e-4, atol=1e-4)
 

@@ -1,4 +1,4 @@
-"""The densities that ``Transformed`` makes of the flows: equal to the samples', integrating to one."""
+"""Densities of ``Transformed`` distributions: those of their samples, and they integrate to one."""
 
 import jax
 import numpy as np
@@ -16,9 +16,11 @@ def test_the_density_is_that_of_the_samples(name):
 
     @jax.jit
     def program(key, params):
-        law = Transformed(Normal(np.zeros((2, 3), np.float32), log_scale=np.zeros((2, 3), np.float32)), flow, params)
-        value, log_prob = law.sample_and_log_prob(key, (5,))
-        return value, log_prob, law.log_prob(value)
+        distribution = Transformed(
+            Normal(np.zeros((2, 3), np.float32), log_scale=np.zeros((2, 3), np.float32)), flow, params
+        )
+        value, log_prob = distribution.sample_and_log_prob(key, (5,))
+        return value, log_prob, distribution.log_prob(value)
 
     value, log_prob, again = program(jax.random.key(0), filled(flow, batch=(2,), dtype=np.float32, scale=0.5))
     assert value.shape == (5, 2, 3) and log_prob.shape == (5, 2)
@@ -47,8 +49,8 @@ def test_the_density_integrates_to_one_and_its_moments_are_those_of_the_samples(
 
     @jax.jit
     def program(key, params):
-        law = Transformed(Normal(np.zeros(2, np.float32), log_scale=np.zeros(2, np.float32)), flow, params)
-        return law.log_prob(grid), law.sample(key, (20_000,))
+        distribution = Transformed(Normal(np.zeros(2, np.float32), log_scale=np.zeros(2, np.float32)), flow, params)
+        return distribution.log_prob(grid), distribution.sample(key, (20_000,))
 
     log_prob, sample = program(jax.random.key(0), filled(flow, scale=0.5, dtype=np.float32))
     mass = np.exp(np.asarray(log_prob, np.float64)) * step**2

@@ -1,4 +1,4 @@
-"""In float32, over every flow: round trips, extremes, initial parameters, hashing, words for wrong shapes."""
+"""In float32, over every flow: round trips, extremes, initial parameters, hashing, errors for wrong shapes."""
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +86,7 @@ def test_parameters_from_an_encoders_output(flow):
         vf.params_from_vector(flow, jnp.zeros((2, size + 1)))
 
 
-def test_wrong_points_and_structures_are_refused_in_words(flow):
+def test_wrong_points_and_structures_are_refused(flow):
     params, name = filled(flow, dtype=np.float32), type(flow).__name__
     with pytest.raises(ValueError, match=rf"{name}.forward: z has shape \(4, 2\), expected \[..., 3\]"):
         jax.eval_shape(flow.forward, params, np.zeros((4, 2)))
@@ -96,8 +96,37 @@ def test_wrong_points_and_structures_are_refused_in_words(flow):
         flow.forward([np.zeros(3)], np.zeros(3))
 
 
+class Shift:
+    """A flow without the base class: z -> z + 1."""
+
+    dimension, context_dim = 3, 0
+
+    def init(self, key):
+        return ()
+
+    def forward(self, params, z):
+        return z + 1.0, jnp.zeros(z.shape[:-1])
+
+    def inverse(self, params, value):
+        return value - 1.0, jnp.zeros(value.shape[:-1])
+
+    def with_context(self, params, context):
+        raise ValueError("Shift takes no context")
+
+
+def test_a_chain_takes_any_flow_that_offers_the_protocol():
+    assert all(isinstance(flow, vf.Flow) for flow in FLOWS.values())
+    flow, z = vf.chain(Shift(), vf.reverse(3)), jnp.arange(6.0).reshape(2, 3)
+    value, log_det = flow.forward(flow.init(jax.random.key(0)), z)
+    np.testing.assert_array_equal(value, z[:, ::-1] + 1)
+    np.testing.assert_array_equal(flow.inverse(((), ()), value)[0], z)
+    np.testing.assert_array_equal(log_det, np.zeros(2))
+    with pytest.raises(ValueError, match="expected one or more flows"):
+        vf.chain(Shift(), object())
+
+
 @pytest.mark.parametrize("name", [name for name in FLOWS if name != "permutation"])
-def test_wrong_parameters_are_refused_in_words(name):
+def test_wrong_parameters_are_refused(name):
     flow = FLOWS[name]
     params = filled(flow, dtype=np.float32)
     with pytest.raises(ValueError, match=r"has shape \(7,.*expected .*one for each example"):
@@ -139,6 +168,6 @@ def test_wrong_parameters_are_refused_in_words(name):
         (lambda: vf.chain(vf.Planar(2)).with_context(({},), np.zeros(2)), "no flow of the chain takes a context"),
     ],
 )
-def test_wrong_sizes_are_refused_in_words(make, message):
+def test_wrong_sizes_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -122,6 +122,6 @@ def test_extremes_stay_finite_with_their_gradients(inverse):
         ((4, 4, 3), -1.0, "bound is -1.0, expected a positive number"),
     ],
 )
-def test_wrong_settings_are_refused_in_words(sizes, bound, message):
+def test_wrong_settings_are_refused(sizes, bound, message):
     with pytest.raises(ValueError, match=message):
         rational_quadratic_spline(*map(np.zeros, sizes), np.zeros(7), bound=bound)

@@ -1,4 +1,4 @@
-"""Relaxed draws: their law, their limit, and what the straight-through gradient is."""
+"""Relaxed draws: their distribution, their limit, and the straight-through gradient."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What holds for every quantizer: shapes, dtypes, jit, vmap, finite values and gradients anywhere, refusals in words."""
+"""What holds for every quantizer: shapes, dtypes, jit, vmap, finite values and gradients anywhere, errors for invalid input."""
 
 import jax
 import jax.numpy as jnp
@@ -59,9 +59,9 @@ def test_leading_axes_and_vmap_do_not_matter(name):
         split = jax.tree.map(lambda x: x.reshape(6, *x.shape[2:]), quantize(codebook, z.reshape(2, 3, D)))
         return quantize(codebook, z), split, jax.vmap(quantize, in_axes=(None, 0))(codebook, z)
 
-    whole, *others = program(z, codebook)
+    expected, *others = program(z, codebook)
     for other in others:
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), whole, other)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), expected, other)
 
 
 @each
@@ -158,7 +158,7 @@ STATE, INDICES = vq.CodebookState(BOOK, np.ones(7, np.float32), BOOK), np.zeros(
         (lambda: vq.code_perplexity(INDICES, num_codes=4.0), "num_codes is 4.0"),
     ],
 )  # fmt: skip
-def test_wrong_arguments_are_refused_in_words(call, message):
+def test_wrong_arguments_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
