@@ -99,14 +99,20 @@ def gradient_statistics(
     variance = jax.tree.map(lambda s: s / (num_draws - 1), squares)
     error = jax.tree.map(lambda v: jnp.sqrt(v / num_draws), variance)
     bias = jax.tree.map(lambda m, e: m - e, mean, jax.tree.map(lambda m: m * jnp.nan, mean) if exact is None else exact)
+    floor = jnp.sqrt(jnp.asarray(2.0 / (jnp.pi * num_draws), wide))
+    ratio, total_variance = _signal_to_noise(mean, variance)
+    return GradientStatistics(mean, variance, error, bias, ratio, floor, total_variance)
+
+
+def _signal_to_noise(mean: Gradient, variance: Gradient) -> tuple[jax.Array, jax.Array]:
+    """Return the mean over coordinates of |mean| / standard deviation, and the summed variance."""
     flat_mean, flat_variance = (
         jnp.concatenate([jnp.ravel(leaf) for leaf in jax.tree.leaves(t)]) for t in (mean, variance)
     )
     deviation = jnp.sqrt(flat_variance)
     ratio = jnp.where(deviation > 0, jnp.abs(flat_mean) / jnp.where(deviation > 0, deviation, 1.0), jnp.inf)
     ratio = jnp.where((deviation == 0) & (flat_mean == 0), 0.0, ratio)  # neither signal nor noise
-    floor = jnp.sqrt(jnp.asarray(2.0 / (jnp.pi * num_draws), wide))
-    return GradientStatistics(mean, variance, error, bias, jnp.mean(ratio), floor, jnp.sum(flat_variance))
+    return jnp.mean(ratio), jnp.sum(flat_variance)
 
 
 def _check_exact(exact: Gradient, shapes: Gradient) -> None:

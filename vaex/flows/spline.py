@@ -83,8 +83,8 @@ def _knots(logits: jax.Array, bound: float) -> jax.Array:
 
 def _piece(x: jax.Array, along: jax.Array, up: jax.Array, log_slopes: jax.Array, *, by_value: bool) -> _Piece:
     slopes = jnp.exp(bounded(log_slopes))
-    one = jnp.ones((*slopes.shape[:-1], 1), slopes.dtype)
-    slopes = jnp.concatenate([one, slopes, one], axis=-1)
+    end = jnp.ones((*slopes.shape[:-1], 1), slopes.dtype)
+    slopes = jnp.concatenate([end, slopes, end], axis=-1)
     inner = (up if by_value else along)[..., 1:-1]
     place = jnp.sum(x[..., None] >= inner, axis=-1, keepdims=True)
 
