@@ -55,11 +55,11 @@ def test_softened_codes_go_to_one_hot_as_it_cools_and_hardening_passes_gradients
         def value(logits, hard=hard):
             one = OneHotCodes(logits, NORMAL)
             z = one.relaxed(KEY, 1.0)[0]
-            return jnp.sum(weights * (one.hardened(z) if hard else z))
+            return jnp.sum(weights * (one.discretized(z) if hard else z))
 
         gradients.append(jax.grad(value)(LOGITS))
     np.testing.assert_allclose(gradients[0], gradients[1], rtol=1e-6)
-    hard = np.asarray(codes.hardened(codes.relaxed(KEY, 1.0)[0]))[:, 2:].reshape(4, 2, 3)
+    hard = np.asarray(codes.discretized(codes.relaxed(KEY, 1.0)[0]))[:, 2:].reshape(4, 2, 3)
     np.testing.assert_allclose(np.sort(hard, axis=-1), np.tile([0.0, 0.0, 1.0], (4, 2, 1)), atol=1e-6)
 
 

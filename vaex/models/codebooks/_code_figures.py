@@ -1,4 +1,4 @@
-"""Pictures of models with maps of codes: what is used, what maps look like, and what the prior makes of them."""
+"""Figures of models with maps of codes: what is used, what maps look like, and what the prior makes of them."""
 
 from __future__ import annotations
 
@@ -8,64 +8,67 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from vaex.core import Batch, Variables
+from vaex.core import Batch, PyTree, Variables
 from vaex.models.codebooks._code_maps import CodeMaps
 from vaex.plots.records import Bars, Grid
 from vaex.quantizers import perplexity
 
 TEMPERATURES = (0.5, 0.8, 1.0, 1.2)
-SHOWN = 8  # images in the pictures
+SHOWN = 8  # images in a figure
 COMPLETED = 4  # draws for each of them
 
 Figure = Callable[[jax.Array, Variables, Any, Batch], Any]
 
 
-def figures(it: CodeMaps, draw: Callable[..., jax.Array]) -> Mapping[str, Figure]:
-    """The pictures of a model whose second stage draws codes by ``draw`` (see ``code_prior``)."""
+def figures(vq: CodeMaps, draw: Callable[..., jax.Array]) -> Mapping[str, Figure]:
+    """The figures of a model whose second stage draws codes by ``draw`` (see ``_code_prior``)."""
 
     def used(index: int) -> Figure:
-        return lambda key, variables, hparams, batch: draw_use(it, variables, index)
+        return lambda key, variables, hparams, batch: draw_use(vq, variables, index)
 
-    return {name: used(index) for index, name in enumerate(it.names("code_usage"))} | {
-        "code_maps": lambda key, variables, hparams, batch: draw_maps(it, variables, hparams, batch),
-        "temperatures": lambda *args: draw_temperatures(it, draw, *args),
-        "completions": lambda *args: draw_completions(it, draw, it.n // 2, "First half of the codes kept", *args),
+    return {name: used(index) for index, name in enumerate(vq.names("code_usage"))} | {
+        "code_maps": lambda key, variables, hparams, batch: draw_maps(vq, variables, hparams, batch),
+        "temperatures": lambda *args: draw_temperatures(vq, draw, *args),
+        "completions": lambda *args: draw_completions(vq, draw, vq.n // 2, "First half of the codes kept", *args),
     }
 
 
-def level_figures(it: CodeMaps, draw: Callable[..., jax.Array]) -> Mapping[str, Figure]:
+def level_figures(vq: CodeMaps, draw: Callable[..., jax.Array]) -> Mapping[str, Figure]:
     """The same for several levels, and what the top one decides."""
-    top, title = it.levels[-1].stop, "Codes of the top level kept"
-    found = {**figures(it, draw), "lower_levels": lambda *args: draw_completions(it, draw, top, title, *args)}
-    return {**found, "top_edits": lambda key, variables, hparams, batch: draw_edits(it, variables, hparams, batch)}
+    top, title = vq.levels[-1].stop, "Codes of the top level kept"
+    drawn_figures = {**figures(vq, draw), "lower_levels": lambda *args: draw_completions(vq, draw, top, title, *args)}
+    return {
+        **drawn_figures,
+        "top_edits": lambda key, variables, hparams, batch: draw_edits(vq, variables, hparams, batch),
+    }
 
 
-def draw_edits(it: CodeMaps, variables: Variables, hparams: Any, batch: Batch) -> Grid:
+def draw_edits(vq: CodeMaps, variables: Variables, hparams: PyTree, batch: Batch) -> Grid:
     """Images with the top level's codes of another one, and with all but these of another one."""
-    x, top = batch["x"][:SHOWN], it.levels[-1].stop
-    codes = jax.jit(it.encode)(variables.state["params"], variables.state["state"], hparams, x).codes()
+    x, top = batch["x"][:SHOWN], vq.levels[-1].stop
+    codes = jax.jit(vq.encode)(variables.state["params"], variables.state["state"], hparams, x).codes()
     other = jnp.roll(codes, -1, axis=0)
     swapped = [jnp.concatenate([a[:, :top], b[:, top:]], axis=1) for a, b in ((other, codes), (codes, other))]
-    images = pictured(it, variables, hparams, jnp.concatenate([codes, *swapped])).reshape(3, *x.shape)
+    images = pictured(vq, variables, hparams, jnp.concatenate([codes, *swapped])).reshape(3, *x.shape)
     names = ("original", "another", "reconstruction", "top level of the other", "lower levels of the other")
     return Grid(jnp.stack([x, jnp.roll(x, -1, axis=0), *images]), names, title="What each level decides")
 
 
-def draw_use(it: CodeMaps, variables: Variables, index: int) -> Bars:
+def draw_use(vq: CodeMaps, variables: Variables, index: int) -> Bars:
     """The shares of a level's codes over the last hundred batches of training, the largest first; the mean over codebooks."""
     use = variables.state["state"][f"level_{index}"]["use"]
     heights = jnp.mean(-jnp.sort(-use, axis=-1), axis=0)
-    title = f"Use of the codes: perplexity {float(jnp.mean(perplexity(use))):.1f} of {it.quantizer.codes}"
+    title = f"Use of the codes: perplexity {float(jnp.mean(perplexity(use))):.1f} of {vq.quantizer.codes}"
     return Bars(heights, (), "codes, the most used first", "share", title)
 
 
-def draw_maps(it: CodeMaps, variables: Variables, hparams: Any, batch: Batch) -> Grid:
+def draw_maps(vq: CodeMaps, variables: Variables, hparams: PyTree, batch: Batch) -> Grid:
     """Images over their maps; colours are the three principal components of the codes' vectors, so like codes look alike."""
     x = batch["x"][:SHOWN]
-    chosen = jax.jit(it.encode)(variables.state["params"], variables.state["state"], hparams, x)
+    chosen = jax.jit(vq.encode)(variables.state["params"], variables.state["state"], hparams, x)
     shape = (*x.shape[:3], 3)
     rows, names = [jnp.broadcast_to(x, shape)], ["original"]
-    for index in reversed(range(len(it.levels))):
+    for index in reversed(range(len(vq.levels))):
         codes = chosen.quantized[index].codes
         rows.append(jax.image.resize(colors(codes), shape, "nearest"))
         names.append("codes, {}x{}".format(*codes.shape[1:3]))
@@ -87,38 +90,38 @@ def colors(vectors: jax.Array) -> jax.Array:
     return ((parts - least) / jnp.maximum(most - least, 1e-6)).reshape(*vectors.shape[:-1], 3)
 
 
-def pictured(it: CodeMaps, variables: Variables, hparams: Any, codes: jax.Array) -> jax.Array:
+def pictured(vq: CodeMaps, variables: Variables, hparams: PyTree, codes: jax.Array) -> jax.Array:
     """Mean images of codes [n, all], in [0, 1]."""
-    px = jax.jit(it.decode)(variables.state["params"], variables.state["state"], hparams, codes)
+    px = jax.jit(vq.decode)(variables.state["params"], variables.state["state"], hparams, codes)
     return jnp.clip(px.mean, 0.0, 1.0)
 
 
 def draw_temperatures(
-    it: CodeMaps, draw: Callable[..., jax.Array], key: jax.Array, variables: Variables, hparams: Any, batch: Batch
+    vq: CodeMaps, draw: Callable[..., jax.Array], key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch
 ) -> Grid:
     """Samples of the prior, the same noise at each temperature."""
     drawn = [draw(key, variables, SHOWN, temperature, None, None) for temperature in TEMPERATURES]
-    images = [pictured(it, variables, hparams, codes) for codes in drawn]
+    images = [pictured(vq, variables, hparams, codes) for codes in drawn]
     return Grid(jnp.stack(images), tuple(f"{t:g}" for t in TEMPERATURES), title="Samples by temperature")
 
 
 def draw_completions(
-    it: CodeMaps,
+    vq: CodeMaps,
     draw: Callable[..., jax.Array],
     kept: int,
     what: str,
     key: jax.Array,
     variables: Variables,
-    hparams: Any,
+    hparams: PyTree,
     batch: Batch,
 ) -> Grid:
     """Images whose first ``kept`` codes stay, the rest drawn from the prior; with their own label, if it reads these."""
     few = {name: values[:SHOWN] for name, values in batch.items()}
     x, n = few["x"], len(few["x"])
-    codes = jax.jit(it.encode)(variables.state["params"], variables.state["state"], hparams, x).codes()
+    codes = jax.jit(vq.encode)(variables.state["params"], variables.state["state"], hparams, x).codes()
     given, label = jnp.tile(codes[:, :kept], (COMPLETED, 1)), few.get("y")
     label = None if label is None else jnp.tile(jnp.asarray(label), COMPLETED)
     drawn = draw(key, variables, COMPLETED * n, hparams.sample_temperature, label, given)
-    images = pictured(it, variables, hparams, jnp.concatenate([codes, drawn])).reshape(COMPLETED + 1, n, *x.shape[1:])
+    images = pictured(vq, variables, hparams, jnp.concatenate([codes, drawn])).reshape(COMPLETED + 1, n, *x.shape[1:])
     names = ("original", "reconstruction", *["completion"] * COMPLETED)
     return Grid(jnp.concatenate([x[None], images]), names, title=f"{what}, the rest drawn")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from vaex import distributions, nets
 from vaex.configuration import option, options
@@ -24,7 +25,7 @@ from vaex.models.codebooks._code_networks import Levels, apply, beside, downward
 from vaex.quantizers import Quantized, Quantizer, perplexity
 from vaex.training.step import masked_mean
 
-PLAYER = "vae"
+GROUP = "vae"
 
 
 @options
@@ -49,7 +50,7 @@ class Chosen(NamedTuple):
 
     def codes(self) -> jax.Array:
         """All codes in a row, [b, n]."""
-        maps = (one.indices for one in reversed(self.quantized))
+        maps = (quantized.indices for quantized in reversed(self.quantized))
         return jnp.concatenate([indices.reshape(len(indices), -1) for indices in maps], axis=1)
 
 
@@ -74,13 +75,13 @@ class CodeMaps(NamedTuple):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of an image's codes: [h', w'], with several codebooks [h', w', q]; of several levels [n]."""
+        """Shape of an image's codes: [h', w'], with several codebooks [h', w', q]; of several levels [n]."""
         slots = self.quantizer.slots
         return (*self.levels[0].size, *([slots] if slots > 1 else [])) if len(self.levels) == 1 else (self.n,)
 
     @property
     def kinds(self) -> tuple[int, ...]:
-        """Of each code its codebook, counted from 0."""
+        """Codebook of each code, counted from 0."""
         slots, sizes = self.quantizer.slots, [level.stop - level.start for level in reversed(self.levels)]
         return tuple(index * slots + place % slots for index, size in enumerate(sizes) for place in range(size))
 
@@ -110,67 +111,67 @@ def code_maps(config: Config, spec: Spec, factors: tuple[int, ...]) -> CodeMaps:
     likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
     kind = codebooks.quantizer(config)
     sizing: dict[str, Any] = {name: getattr(config, name) for name in ("channels", "blocks", "activation")}
-    them = code_networks.levels(spec, factors, dim=kind.dim, slots=kind.slots, raw=likelihood.channels, **sizing)
+    networks = code_networks.levels(spec, factors, dim=kind.dim, slots=kind.slots, raw=likelihood.channels, **sizing)
 
     def books(params: PyTree, index: int) -> PyTree:
         return params[f"level_{index}"].get("codebooks", ())
 
-    def likelihood_of(params: PyTree, hparams: Any, raw: jax.Array, leading: tuple[int, ...]) -> Any:
+    def likelihood_of(params: PyTree, hparams: PyTree, raw: jax.Array, leading: tuple[int, ...]) -> Any:
         shaped = raw.reshape(*leading, *spec.shape, likelihood.channels)
         return likelihood.distribution(params["likelihood"], hparams.sigma, shaped)
 
-    def encode(params: PyTree, state: PyTree, hparams: Any, x: jax.Array) -> Chosen:
+    def encode(params: PyTree, state: PyTree, hparams: PyTree, x: jax.Array) -> Chosen:
         if x.shape[1:] != spec.shape:
             raise ValueError(f"encode: x has shape {x.shape}, expected [b, {', '.join(map(str, spec.shape))}]")
-        features, found = upwards(them, params, x), []
+        features, levels = upwards(networks, params, x), []
 
         def choose(index: int, above: Any) -> jax.Array:
-            z = apply(them, params, index, "head", beside(features[index], above))
-            found.insert(0, (z, kind.quantize(books(params, index), state[f"level_{index}"], z)))
-            return found[0][1].codes
+            z = apply(networks, params, index, "head", beside(features[index], above))
+            levels.insert(0, (z, kind.quantize(books(params, index), state[f"level_{index}"], z)))
+            return levels[0][1].codes
 
-        px = likelihood_of(params, hparams, downwards(them, params, choose), x.shape[:1])
-        z, quantized = zip(*found, strict=True)
+        px = likelihood_of(params, hparams, downwards(networks, params, choose), x.shape[:1])
+        z, quantized = zip(*levels, strict=True)
         return Chosen(z, quantized, px)
 
-    def decode(params: PyTree, state: PyTree, hparams: Any, codes: jax.Array) -> Any:
+    def decode(params: PyTree, state: PyTree, hparams: PyTree, codes: jax.Array) -> Any:
         rows = codes.reshape(-1, codes.shape[-1])
 
         def choose(index: int, above: Any) -> jax.Array:
-            level = them[index]
+            level = networks[index]
             indices = rows[:, level.start : level.stop].reshape(-1, *level.size, kind.slots)
             return kind.lookup(books(params, index), state[f"level_{index}"], indices)
 
-        return likelihood_of(params, hparams, downwards(them, params, choose), codes.shape[:-1])
+        return likelihood_of(params, hparams, downwards(networks, params, choose), codes.shape[:-1])
 
     def init(key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
-        params, state = _first(them, kind, key, batch["x"])
+        params, state = _first(networks, kind, key, batch["x"])
         return params | {"likelihood": likelihood.init()}, state
 
-    return CodeMaps(them, kind, likelihood, init, encode, decode)
+    return CodeMaps(networks, kind, likelihood, init, encode, decode)
 
 
-def _first(them: Levels, kind: Quantizer, key: jax.Array, x: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
+def _first(networks: Levels, kind: Quantizer, key: jax.Array, x: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
     """First parameters and state; codebooks are made of what the first encoders give."""
     params, state, features = {}, {}, [x]
-    for index, level in enumerate(them):
-        own = level.encoder.init(jax.random.fold_in(key, 4 * index), features[-1][:1])["params"]
-        params[f"level_{index}"] = {"encoder": own}
-        features.append(apply(them, params, index, "encoder", features[-1]))
+    for index, level in enumerate(networks):
+        encoder_params = level.encoder.init(jax.random.fold_in(key, 4 * index), features[-1][:1])["params"]
+        params[f"level_{index}"] = {"encoder": encoder_params}
+        features.append(apply(networks, params, index, "encoder", features[-1]))
 
     def choose(index: int, above: Any) -> jax.Array:
-        mine, name, seen = params[f"level_{index}"], f"level_{index}", beside(features[index + 1], above)
+        of_level, name, inputs = params[f"level_{index}"], f"level_{index}", beside(features[index + 1], above)
         keys = [jax.random.fold_in(key, 4 * index + part) for part in (1, 2, 3)]
-        mine["head"] = them[index].head.init(keys[0], seen[:1])["params"]
-        z = apply(them, params, index, "head", seen)
+        of_level["head"] = networks[index].head.init(keys[0], inputs[:1])["params"]
+        z = apply(networks, params, index, "head", inputs)
         books, state[name] = kind.init(keys[1], z)
         if jax.tree.leaves(books):
-            mine["codebooks"] = books
+            of_level["codebooks"] = books
         codes = kind.quantize(books, state[name], z).codes
-        mine["decoder"] = them[index].decoder.init(keys[2], beside(codes, above)[:1])["params"]
+        of_level["decoder"] = networks[index].decoder.init(keys[2], beside(codes, above)[:1])["params"]
         return codes
 
-    downwards(them, params, choose)
+    downwards(networks, params, choose)
     return params, state
 
 
@@ -179,35 +180,35 @@ def per_vector(mask: jax.Array | None, z: jax.Array) -> jax.Array | None:
     return None if mask is None else jnp.broadcast_to(mask[:, None, None], z.shape[:-1])
 
 
-def diagnostics(it: CodeMaps, chosen: Chosen, mask: jax.Array | None) -> dict[str, jax.Array]:
+def diagnostics(vq: CodeMaps, chosen: Chosen, mask: jax.Array | None) -> dict[str, jax.Array]:
     """ "perplexity" [] and "usage" [] of each level's codes in the batch, the latter a share; and "commitment" [b], the squared
     distances of vectors to their codes, summed."""
-    distances = [jnp.sum(one.commitment_loss, axis=(1, 2)) for one in chosen.quantized]
-    found = {"commitment": jnp.sum(jnp.stack(distances), axis=0)}
-    for index, (z, one) in enumerate(zip(chosen.z, chosen.quantized, strict=True)):
-        share = codebooks.shares(one.indices, it.quantizer.codes, per_vector(mask, z))
-        found[it.names("perplexity")[index]] = jnp.mean(perplexity(share))
-        found[it.names("usage")[index]] = jnp.mean(share > 0, dtype=jnp.float32)
-    return found
+    distances = [jnp.sum(quantized.commitment_loss, axis=(1, 2)) for quantized in chosen.quantized]
+    metrics = {"commitment": jnp.sum(jnp.stack(distances), axis=0)}
+    for index, (z, quantized) in enumerate(zip(chosen.z, chosen.quantized, strict=True)):
+        share = codebooks.shares(quantized.indices, vq.quantizer.codes, per_vector(mask, z))
+        metrics[vq.names("perplexity")[index]] = jnp.mean(perplexity(share))
+        metrics[vq.names("usage")[index]] = jnp.mean(share > 0, dtype=jnp.float32)
+    return metrics
 
 
-def objective(it: CodeMaps) -> Objective:
+def objective(vq: CodeMaps) -> Objective:
     """The loss of the autoencoder by itself: -log p(x|codes) and the quantizer's losses, all per example."""
 
-    def outcome(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
+    def outcome(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
         state, mask = variables.state, batch.get("mask")
-        chosen = it.encode(variables.params[PLAYER], state, hparams, batch["x"])
+        chosen = vq.encode(variables.params[GROUP], state, hparams, batch["x"])
         log_px = chosen.px.log_prob(batch["x"])
         loss, after = -log_px, dict(state)
-        for index, (z, one) in enumerate(zip(chosen.z, chosen.quantized, strict=True)):
+        for index, (z, quantized) in enumerate(zip(chosen.z, chosen.quantized, strict=True)):
             counted, name = per_vector(mask, z), f"level_{index}"
-            loss = loss + jnp.sum(it.quantizer.loss(hparams, one, z, counted), axis=(1, 2))
-            own = jax.random.fold_in(key, index)
-            after[name] = it.quantizer.update(own, hparams, state[name], z, one.indices, counted)
-        kl = jnp.full_like(log_px, it.n * math.log(it.quantizer.codes))
-        metrics = latent.metrics(it.likelihood, log_px, kl) | diagnostics(it, chosen, mask)
+            loss = loss + jnp.sum(vq.quantizer.loss(hparams, quantized, z, counted), axis=(1, 2))
+            level_key = jax.random.fold_in(key, index)
+            after[name] = vq.quantizer.update(level_key, hparams, state[name], z, quantized.indices, counted)
+        kl = jnp.full_like(log_px, vq.n * math.log(vq.quantizer.codes))
+        metrics = latent.metrics(vq.likelihood, log_px, kl) | diagnostics(vq, chosen, mask)
         after = jax.lax.stop_gradient(after) if train else state
-        return Outcome({PLAYER: masked_mean(loss, mask)}, after, metrics)
+        return Outcome({GROUP: masked_mean(loss, mask)}, after, metrics)
 
     return outcome
 
@@ -219,17 +220,17 @@ class CodePrior(NamedTuple):
     sample: Callable[[jax.Array, Variables, Any, int, Any], jax.Array]
 
 
-def uniform(it: CodeMaps) -> CodePrior:
+def uniform(vq: CodeMaps) -> CodePrior:
     """All codes equally probable."""
-    nats, codes = it.n * math.log(it.quantizer.codes), it.quantizer.codes
+    nats, codes = vq.n * math.log(vq.quantizer.codes), vq.quantizer.codes
     return CodePrior(
         lambda variables, rows, batch: jnp.full(len(rows), -nats),
-        lambda key, variables, hparams, m, condition: jax.random.randint(key, (m, it.n), 0, codes),
+        lambda key, variables, hparams, m, condition: jax.random.randint(key, (m, vq.n), 0, codes),
     )
 
 
 def model(
-    it: CodeMaps,
+    vq: CodeMaps,
     prior: CodePrior,
     init: Callable[[jax.Array, Batch], Variables],
     objective: Objective,
@@ -243,19 +244,23 @@ def model(
       unpacked: variables -> the parameters and the state of the autoencoder.
     """
 
-    def encode(key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> distributions.Delta:
-        codes = it.encode(*unpacked(variables), hparams, batch["x"]).codes()
-        return distributions.Delta(codes.reshape(-1, *it.shape), len(it.shape))
+    def encode(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> distributions.Delta:
+        codes = vq.encode(*unpacked(variables), hparams, batch["x"]).codes()
+        return distributions.Delta(codes.reshape(-1, *vq.shape), len(vq.shape))
 
-    def decode(variables: Variables, hparams: Any, z: jax.Array, batch: Batch) -> Any:
-        return it.decode(*unpacked(variables), hparams, it.flat(z))
+    def decode(variables: Variables, hparams: PyTree, z: jax.Array, batch: Batch) -> Any:
+        return vq.decode(*unpacked(variables), hparams, vq.flat(z))
 
-    def log_weights(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, num_samples: int) -> jax.Array:
-        chosen = it.encode(*unpacked(variables), hparams, batch["x"])
-        found = chosen.px.log_prob(batch["x"]) + prior.log_prob(variables, chosen.codes(), batch)
-        return jnp.broadcast_to(found, (num_samples, *found.shape))  # the posterior is a point: all samples are one
+    def log_weights(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, num_samples: int) -> jax.Array:
+        chosen = vq.encode(*unpacked(variables), hparams, batch["x"])
+        log_joint = chosen.px.log_prob(batch["x"]) + prior.log_prob(variables, chosen.codes(), batch)
+        return jnp.broadcast_to(
+            log_joint, (num_samples, *log_joint.shape)
+        )  # the posterior is a point: all samples are one
 
-    def sample(key: jax.Array, variables: Variables, hparams: Any, n: int, condition: Any = None) -> Any:
-        return it.decode(*unpacked(variables), hparams, prior.sample(key, variables, hparams, n, condition))
+    def sample(
+        key: jax.Array, variables: Variables, hparams: PyTree, n: int, condition: ArrayLike | None = None
+    ) -> Any:
+        return vq.decode(*unpacked(variables), hparams, prior.sample(key, variables, hparams, n, condition))
 
-    return Model(init, objective, encode, decode, log_weights if it.likelihood.density else None, sample)
+    return Model(init, objective, encode, decode, log_weights if vq.likelihood.density else None, sample)

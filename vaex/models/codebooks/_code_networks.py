@@ -49,52 +49,52 @@ def levels(
       channels, blocks, activation: of the networks.
     Raises: UserError where the data are no images or too small, or a factor is no power of two.
     """
-    words = "x".join(map(str, factors))
+    text = "x".join(map(str, factors))
     if len(spec.shape) != 3:
         raise UserError(
             f"maps of codes are made of images, but {spec.name} has examples of shape {spec.shape}; gumbel_vae takes any"
         )
     if not factors or any(factor < 2 or factor & (factor - 1) for factor in factors):
-        raise UserError(f"--downsampling={words}: expected powers of two, such as 4")
+        raise UserError(f"--downsampling={text}: expected powers of two, such as 4")
     height, width, colors = spec.shape
     stages = [factor.bit_length() - 1 for factor in factors]
     sizes = stage_sizes(height, width, sum(stages)) if min(height, width) >= 4 else ((height, width),)
     if len(sizes) <= sum(stages):
         raise UserError(
-            f"--downsampling={words}: images of {height}x{width} can be made smaller {2 ** (len(sizes) - 1)} times at most, "
+            f"--downsampling={text}: images of {height}x{width} can be made smaller {2 ** (len(sizes) - 1)} times at most, "
             "as a map has at least 2 codes on a side; give less"
         )
-    found, before, stop = [], 0, 0
-    for index, one in enumerate(stages):
+    levels, before, stop = [], 0, 0
+    for index, halvings in enumerate(stages):
         shape = (*sizes[before], channels if index else colors * raw)
-        sizing: dict[str, Any] = {"channels": channels, "stages": one, "blocks": blocks, "activation": activation}
+        sizing: dict[str, Any] = {"channels": channels, "stages": halvings, "blocks": blocks, "activation": activation}
         networks = nets.ResidualEncoder(**sizing), nets.MLP((), dim), nets.ResidualDecoder(shape=shape, **sizing)
-        before += one
-        found.append(Level(sizes[before], *networks, 0, math.prod(sizes[before]) * slots))
-    for index in reversed(range(len(found))):  # the top map's codes come first
-        found[index] = found[index]._replace(start=stop, stop=stop + found[index].stop)
-        stop = found[index].stop
-    return tuple(found)
+        before += halvings
+        levels.append(Level(sizes[before], *networks, 0, math.prod(sizes[before]) * slots))
+    for index in reversed(range(len(levels))):  # the top map's codes come first
+        levels[index] = levels[index]._replace(start=stop, stop=stop + levels[index].stop)
+        stop = levels[index].stop
+    return tuple(levels)
 
 
-def apply(them: Levels, params: PyTree, index: int, name: str, x: jax.Array) -> jax.Array:
+def apply(networks: Levels, params: PyTree, index: int, name: str, x: jax.Array) -> jax.Array:
     """What a level's encoder, head or decoder makes of x."""
-    return getattr(them[index], name).apply({"params": params[f"level_{index}"][name]}, x)
+    return getattr(networks[index], name).apply({"params": params[f"level_{index}"][name]}, x)
 
 
-def upwards(them: Levels, params: PyTree, x: jax.Array) -> list[jax.Array]:
+def upwards(networks: Levels, params: PyTree, x: jax.Array) -> list[jax.Array]:
     """Features of each level, from the image up."""
     features = [x]
-    for index in range(len(them)):
-        features.append(apply(them, params, index, "encoder", features[-1]))
+    for index in range(len(networks)):
+        features.append(apply(networks, params, index, "encoder", features[-1]))
     return features[1:]
 
 
-def downwards(them: Levels, params: PyTree, choose: Choose) -> jax.Array:
+def downwards(networks: Levels, params: PyTree, choose: Choose) -> jax.Array:
     """The decoders from the top down, on the codes chosen at each level: u_0 [b, h, w, raw numbers]."""
     above = None
-    for index in reversed(range(len(them))):
-        above = apply(them, params, index, "decoder", beside(choose(index, above), above))
+    for index in reversed(range(len(networks))):
+        above = apply(networks, params, index, "decoder", beside(choose(index, above), above))
     assert above is not None  # there is at least one level
     return above
 

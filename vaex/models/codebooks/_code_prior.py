@@ -23,11 +23,11 @@ from vaex.errors import UserError
 from vaex.models import latent, networks
 from vaex.models.codebooks import _code_maps as code_maps
 from vaex.models.codebooks import _quantizers as codebooks
-from vaex.models.codebooks._code_maps import PLAYER, CodeMaps, CodePrior
+from vaex.models.codebooks._code_maps import GROUP, CodeMaps, CodePrior
 from vaex.schedules import Scalar
 from vaex.training.step import masked_mean
 
-DEFAULTS = {"prior_steps": 300}  # of the 1,397 digits; with 2,000 the prior learns them by heart
+DEFAULTS = {"prior_steps": 300}  # of the 1,397 digits; with 2,000 the prior memorises them
 TINY: dict[str, Any] = {
     "channels": 2,
     "blocks": 0,
@@ -44,9 +44,9 @@ TINY: dict[str, Any] = {
 class Config(code_maps.Config):
     """Static choices of every model with maps of codes and a prior over them."""
 
-    prior_width: int = option(64, low=1, doc="Of the transformer's features.")
+    prior_width: int = option(64, low=1, doc="Width of the transformer's features.")
     prior_layers: int = option(3, low=1, doc="Blocks of the transformer.")
-    prior_heads: int = option(4, low=1, doc="Of its attention; they divide the width.")
+    prior_heads: int = option(4, low=1, doc="Number of attention heads; divides the width.")
     class_conditional: bool = option(
         False, doc="The prior sees the label, and samples have the class that is asked for."
     )
@@ -69,7 +69,9 @@ class HParams(codebooks.HParams):
         0.1, low=0.0, high=0.9, doc="Share of the transformer's features that is left out in training."
     )
     sample_temperature: Scalar = hparam(
-        1.0, low=0.001, doc="Of samples, whose logits it divides; below 1 likelier codes are drawn more often."
+        1.0,
+        low=0.001,
+        doc="Temperature of samples, which divides their logits; below 1 likelier codes are drawn more often.",
     )
 
 
@@ -77,10 +79,10 @@ class HParams(codebooks.HParams):
 Draw = Callable[..., jax.Array]
 
 
-def transformer(config: Config, it: CodeMaps) -> nets.CausalTransformer:
+def transformer(config: Config, vq: CodeMaps) -> nets.CausalTransformer:
     """The prior's network."""
     sizes = config.prior_width, config.prior_layers, config.prior_heads
-    return nets.CausalTransformer(it.kinds, it.quantizer.codes, *sizes)
+    return nets.CausalTransformer(vq.kinds, vq.quantizer.codes, *sizes)
 
 
 def drawing(net: nets.CausalTransformer, classes: int) -> Draw:
@@ -102,7 +104,7 @@ def unpacked(variables: Variables) -> tuple[PyTree, PyTree]:
     return variables.state["params"], variables.state["state"]
 
 
-def prior_model(it: CodeMaps, net: nets.CausalTransformer, classes: int, draw: Draw) -> Model:
+def prior_model(vq: CodeMaps, net: nets.CausalTransformer, classes: int, draw: Draw) -> Model:
     """The second stage: the finished autoencoder, with the prior that is trained on its codes."""
 
     def log_probs(variables: Variables, codes: jax.Array, batch: Batch, dropout: Any = None) -> jax.Array:
@@ -114,34 +116,34 @@ def prior_model(it: CodeMaps, net: nets.CausalTransformer, classes: int, draw: D
 
     def init(key: jax.Array, batch: Batch) -> Variables:
         condition = jnp.zeros((1, classes)) if classes else None
-        return Variables({"prior": net.init(key, jnp.zeros((1, it.n), jnp.int32), condition)["params"]})
+        return Variables({"prior": net.init(key, jnp.zeros((1, vq.n), jnp.int32), condition)["params"]})
 
-    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
-        chosen, mask = it.encode(*unpacked(variables), hparams, batch["x"]), batch.get("mask")
+    def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
+        chosen, mask = vq.encode(*unpacked(variables), hparams, batch["x"]), batch.get("mask")
         dropout = nets.Dropout(key, hparams.prior_dropout) if train else None
         nats = -log_probs(variables, chosen.codes(), batch, dropout)
         kl = jnp.sum(nats, axis=1)
-        metrics = {"kl": kl, "bits_per_code": kl / (it.n * math.log(2))}
-        for name, level in zip(it.names("kl"), it.levels, strict=True):
+        metrics = {"kl": kl, "bits_per_code": kl / (vq.n * math.log(2))}
+        for name, level in zip(vq.names("kl"), vq.levels, strict=True):
             metrics[name] = jnp.sum(nats[:, level.start : level.stop], axis=1)
         if not train:  # the autoencoder is fixed: its decoder has no part in the gradient
-            metrics |= latent.metrics(it.likelihood, chosen.px.log_prob(batch["x"]), kl)
-            metrics |= code_maps.diagnostics(it, chosen, mask)
+            metrics |= latent.metrics(vq.likelihood, chosen.px.log_prob(batch["x"]), kl)
+            metrics |= code_maps.diagnostics(vq, chosen, mask)
         return Outcome({"prior": masked_mean(kl, mask)}, variables.state, metrics)
 
     def log_prob(variables: Variables, codes: jax.Array, batch: Batch) -> jax.Array:
         return jnp.sum(log_probs(variables, codes, batch), axis=1)
 
-    def sample(key: jax.Array, variables: Variables, hparams: Any, n: int, condition: Any) -> jax.Array:
+    def sample(key: jax.Array, variables: Variables, hparams: PyTree, n: int, condition: Any) -> jax.Array:
         return draw(key, variables, n, hparams.sample_temperature, condition, None)
 
-    return code_maps.model(it, CodePrior(log_prob, sample), init, objective, unpacked)
+    return code_maps.model(vq, CodePrior(log_prob, sample), init, objective, unpacked)
 
 
 def two_stages(
     config: Config,
     spec: Spec,
-    it: CodeMaps,
+    vq: CodeMaps,
     figures: Callable[[CodeMaps, Draw], Mapping[str, Callable[..., Any]]],
 ) -> Recipe:
     """The recipe of this autoencoder and a prior over its codes.
@@ -150,27 +152,27 @@ def two_stages(
       config: of both stages.
       spec: of the data.
       it: the autoencoder.
-      figures: the autoencoder, and how codes are drawn -> the model's own pictures.
+      figures: the autoencoder, and how codes are drawn -> the model's own figures.
     Raises: UserError where the prior is to see labels that the data lacks.
     """
     classes = networks.require_labels(spec) if config.class_conditional else 0
-    net = transformer(config, it)
+    net = transformer(config, vq)
     draw = drawing(net, classes)
 
     def init(key: jax.Array, batch: Batch) -> Variables:
-        params, state = it.init(key, batch)
-        return Variables({PLAYER: params}, state)
+        params, state = vq.init(key, batch)
+        return Variables({GROUP: params}, state)
 
     def alone(variables: Variables) -> tuple[PyTree, PyTree]:
-        return variables.params[PLAYER], variables.state
+        return variables.params[GROUP], variables.state
 
-    first = code_maps.model(it, code_maps.uniform(it), init, code_maps.objective(it), alone)
-    second = prior_model(it, net, classes, draw)
+    first = code_maps.model(vq, code_maps.uniform(vq), init, code_maps.objective(vq), alone)
+    second = prior_model(vq, net, classes, draw)
     stages = latent.stage("model", first, config), latent.stage("prior", second, config, autoencoder_state)
     labels = Labels(classes, prior_only=True) if classes else None
-    return Recipe(stages, it.likelihood.summary, figures(it, draw), it.latents, labels)
+    return Recipe(stages, vq.likelihood.summary, figures(vq, draw), vq.latents, labels)
 
 
 def autoencoder_state(finished: Mapping[str, Variables]) -> PyTree:
     """The finished autoencoder, as the state of the second stage."""
-    return {"params": finished["model"].params[PLAYER], "state": finished["model"].state}
+    return {"params": finished["model"].params[GROUP], "state": finished["model"].state}

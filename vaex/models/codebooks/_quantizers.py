@@ -7,7 +7,7 @@ A quantizer gives ``slots`` codes per vector, each from 0 to ``codes`` - 1: one,
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,11 +33,13 @@ class Config(BaseConfig):
         "vector", doc="Vector (one codebook), residual or grouped (several), finite_scalar (FSQ) or lookup_free (LFQ)."
     )
     codes: int = option(
-        128, low=2, doc="Of each codebook; of lookup_free a power of two; finite_scalar has the product of its levels."
+        128,
+        low=2,
+        doc="Number of codes in each codebook; a power of two for lookup_free; finite_scalar has the product of levels.",
     )
     code_dim: int = option(16, low=1, doc="Length of a code of a codebook.")
-    codebooks: int = option(2, low=1, doc="Of residual and grouped.")
-    levels: tuple[int, ...] = option((8, 4, 4), low=1, doc="Of each dimension of finite_scalar.")
+    codebooks: int = option(2, low=1, doc="Number of codebooks of residual and grouped.")
+    levels: tuple[int, ...] = option((8, 4, 4), low=1, doc="Number of levels of each dimension of finite_scalar.")
     codebook: Literal["ema", "gradient"] = option(
         "ema", doc="Moved by moving averages (ema) or by the gradient of its loss."
     )
@@ -58,9 +60,9 @@ class Config(BaseConfig):
         if self.quantizer == "lookup_free" and self.codes & (self.codes - 1):
             raise UserError(f"--codes={self.codes}: expected a power of two, since lookup_free codes are made of bits")
         if not self.levels or min(self.levels) < 2 or math.prod(self.levels) > 2**20:
-            words = "x".join(map(str, self.levels))
+            text = "x".join(map(str, self.levels))
             raise UserError(
-                f"--levels={words}: expected at least two for each dimension, such as 8x4x4, 2^20 codes at most"
+                f"--levels={text}: expected at least two for each dimension, such as 8x4x4, 2^20 codes at most"
             )
         if self.quantizer in SCALAR and self.gradient == "rotation":
             raise UserError(
@@ -73,7 +75,9 @@ class HParams(latent.HParams):
     """Hyperparameters of ``quantizers``."""
 
     commitment: Scalar = hparam(0.25, low=0.0, doc="Weight of the squared distances of vectors to their codes.")
-    ema_decay: Scalar = hparam(0.99, low=0.0, high=1.0, doc="Of the moving averages that move ema codebooks, per step.")
+    ema_decay: Scalar = hparam(
+        0.99, low=0.0, high=1.0, doc="Decay per step of the moving averages that move ema codebooks."
+    )
     dead_share: Scalar = hparam(
         0.1,
         low=0.0,
@@ -114,8 +118,10 @@ def _without_codebook(config: Config) -> Quantizer:
         return (), {"use": _even(1, codes)}
 
     def quantize(params: PyTree, state: PyTree, z: jax.Array) -> Quantized:
-        found = quantizers.finite_scalar_quantize(z, levels=levels) if finite else quantizers.lookup_free_quantize(z)
-        return found._replace(indices=found.indices[..., None])
+        quantized = (
+            quantizers.finite_scalar_quantize(z, levels=levels) if finite else quantizers.lookup_free_quantize(z)
+        )
+        return quantized._replace(indices=quantized.indices[..., None])
 
     def lookup(params: PyTree, state: PyTree, indices: jax.Array) -> jax.Array:
         flat = indices[..., 0]
@@ -125,14 +131,14 @@ def _without_codebook(config: Config) -> Quantizer:
             else quantizers.lookup_free_lookup(flat, num_bits=dim)
         )
 
-    def loss(hparams: Any, quantized: Quantized, z: jax.Array, mask: jax.Array | None) -> jax.Array:
+    def loss(hparams: PyTree, quantized: Quantized, z: jax.Array, mask: jax.Array | None) -> jax.Array:
         if finite:
             return quantized.commitment_loss
         entropy = quantizers.lookup_free_entropy(z, mask=mask)
         return hparams.commitment * quantized.commitment_loss + hparams.entropy * (entropy.sample - entropy.batch)
 
     def update(
-        key: jax.Array, hparams: Any, state: PyTree, z: jax.Array, indices: jax.Array, mask: jax.Array | None
+        key: jax.Array, hparams: PyTree, state: PyTree, z: jax.Array, indices: jax.Array, mask: jax.Array | None
     ) -> PyTree:
         return {"use": _used(state["use"], indices, mask)}
 
@@ -154,11 +160,11 @@ def _with_codebooks(config: Config) -> Quantizer:
     def init(key: jax.Array, z: jax.Array) -> tuple[PyTree, PyTree]:
         start, left = [], parted(z) if grouped else jnp.broadcast_to(z, (slots, *z.shape))
         for slot in range(slots):
-            own = jax.random.fold_in(key, slot)
+            slot_key = jax.random.fold_in(key, slot)
             if config.codebook_init == "normal":
-                start.append(jax.random.normal(own, (codes, left.shape[-1])))
+                start.append(jax.random.normal(slot_key, (codes, left.shape[-1])))
                 continue
-            start.append(quantizers.kmeans_codebook(own, left[slot], num_codes=codes, num_iterations=5))
+            start.append(quantizers.kmeans_codebook(slot_key, left[slot], num_codes=codes, num_iterations=5))
             if not grouped:  # the next one begins with what this one leaves
                 left = left - quantizers.lookup(start[-1], quantizers.nearest_code(start[-1], left[slot]))
         stack, use = jnp.stack(start), {"use": _even(slots, codes)}
@@ -175,27 +181,27 @@ def _with_codebooks(config: Config) -> Quantizer:
     def lookup(params: PyTree, state: PyTree, indices: jax.Array) -> jax.Array:
         return (quantizers.grouped_lookup if grouped else quantizers.residual_lookup)(books(params, state), indices)
 
-    def loss(hparams: Any, quantized: Quantized, z: jax.Array, mask: jax.Array | None) -> jax.Array:
+    def loss(hparams: PyTree, quantized: Quantized, z: jax.Array, mask: jax.Array | None) -> jax.Array:
         commitment = hparams.commitment * quantized.commitment_loss
         return commitment if ema else quantized.codebook_loss + commitment
 
     def update(
-        key: jax.Array, hparams: Any, state: PyTree, z: jax.Array, indices: jax.Array, mask: jax.Array | None
+        key: jax.Array, hparams: PyTree, state: PyTree, z: jax.Array, indices: jax.Array, mask: jax.Array | None
     ) -> PyTree:
         use = {"use": _used(state["use"], indices, mask)}
         if not ema:
             return use
         old: CodebookState = state["codebooks"]
-        seen = parted(z) if grouped else quantizers.residual_inputs(old.codebook, z, indices)
+        inputs = parted(z) if grouped else quantizers.residual_inputs(old.codebook, z, indices)
 
-        def one(key: jax.Array, old: CodebookState, z: jax.Array, indices: jax.Array) -> CodebookState:
+        def update_slot(key: jax.Array, old: CodebookState, z: jax.Array, indices: jax.Array) -> CodebookState:
             new = quantizers.update_codebook(old, z, indices, decay=hparams.ema_decay, mask=mask)
             threshold = hparams.dead_share * jnp.mean(new.counts)
             return quantizers.replace_dead_codes(key, new, z, threshold=threshold, mask=mask)
 
         return {
             **use,
-            "codebooks": jax.vmap(one)(jax.random.split(key, slots), old, seen, jnp.moveaxis(indices, -1, 0)),
+            "codebooks": jax.vmap(update_slot)(jax.random.split(key, slots), old, inputs, jnp.moveaxis(indices, -1, 0)),
         }
 
     return _Functions(dim, slots, codes, init, quantize, lookup, loss, update)

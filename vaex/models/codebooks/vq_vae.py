@@ -35,7 +35,7 @@ TINY: dict[str, Any] = {**code_prior.TINY, "downsampling": 2}
 
 @options
 class Config(code_prior.Config):
-    """Options of ``vq_vae``."""
+    """Options of the VQ-VAE."""
 
     downsampling: int = option(
         2, low=1, doc="How many times smaller than the image the map is on each side: a power of two."
@@ -43,9 +43,9 @@ class Config(code_prior.Config):
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for images of this spec.
+    """Return the recipe of the VQ-VAE for images of this spec.
 
     Raises: UserError where the data are no images or too small, or lack the labels that the prior is to see.
     """
-    it = code_maps.code_maps(config, spec, (config.downsampling,))
-    return code_prior.two_stages(config, spec, it, code_pictures.figures)
+    vq = code_maps.code_maps(config, spec, (config.downsampling,))
+    return code_prior.two_stages(config, spec, vq, code_pictures.figures)

@@ -35,7 +35,7 @@ TINY: dict[str, Any] = {**code_prior.TINY, "downsampling": (2, 2)}
 
 @options
 class Config(code_prior.Config):
-    """Options of ``vq_vae2``."""
+    """Options of the VQ-VAE-2."""
 
     downsampling: tuple[int, ...] = option(
         (2, 2),
@@ -47,14 +47,14 @@ class Config(code_prior.Config):
     def check(self) -> None:
         super().check()
         if len(self.downsampling) < 2:
-            words = "x".join(map(str, self.downsampling))
-            raise UserError(f"--downsampling={words}: expected a factor for each of two levels or more, such as 4x2")
+            text = "x".join(map(str, self.downsampling))
+            raise UserError(f"--downsampling={text}: expected a factor for each of two levels or more, such as 4x2")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for images of this spec.
+    """Return the recipe of the VQ-VAE-2 for images of this spec.
 
     Raises: UserError where the data are no images or too small, or lack the labels that the prior is to see.
     """
-    it = code_maps.code_maps(config, spec, config.downsampling)
-    return code_prior.two_stages(config, spec, it, code_pictures.level_figures)
+    vq = code_maps.code_maps(config, spec, config.downsampling)
+    return code_prior.two_stages(config, spec, vq, code_pictures.level_figures)

@@ -16,7 +16,7 @@ import numpy as np
 
 from vaex import distributions, divergences
 from vaex.configuration import hparam, hyperparameters, options
-from vaex.core import Batch, Latents, Model, Outcome, Recipe, Variables
+from vaex.core import Batch, Latents, Model, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.data.transforms import binarize
 from vaex.distributions.family import BaseDistribution, family, static
@@ -24,11 +24,12 @@ from vaex.models import latent
 from vaex.models.latent import Components
 from vaex.models.likelihoods import Likelihood
 from vaex.models.networks import BaseConfig
+from vaex.nets import HierarchicalNetwork, Source, TopDownPass
 from vaex.ops.threefry import unrolled
 from vaex.plots.records import Bars, Grid
 from vaex.schedules import Scalar
 
-COLUMNS, ROWS = 10, 8  # of the pictures, at most
+COLUMNS, ROWS = 10, 8  # of a figure, at most
 TEMPERATURES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.4)
 
 
@@ -42,7 +43,9 @@ class HParams(latent.HParams):
     """Hyperparameters of ``hierarchy``."""
 
     beta: Scalar = hparam(1.0, low=0.0, doc="Weight of the KL; a ramp warms it up.")
-    sample_temperature: Scalar = hparam(1.0, low=0.0, doc="Of samples; scales of the prior are multiplied by it.")
+    sample_temperature: Scalar = hparam(
+        1.0, low=0.0, doc="Temperature of samples, which multiplies the prior's scales."
+    )
     skip_norm: Scalar | None = hparam(
         None,
         low=1e-12,
@@ -57,17 +60,17 @@ class TopDownPosterior(BaseDistribution):
 
     Args:
       params: of the network.
-      activations: of x at each level, from the network's way up, [b, ...] each.
+      activations: of x at each level, from the network's bottom-up pass, [b, ...] each.
       network: static.
     """
 
-    params: Any
+    params: PyTree
     activations: Any
-    network: Any = static()
+    network: HierarchicalNetwork = static()
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """The examples'."""
+        """Batch shape of the examples."""
         return np.shape(self.activations[0])[:1]
 
     @property
@@ -83,14 +86,14 @@ class TopDownPosterior(BaseDistribution):
     @property
     def variance(self) -> jax.Array:
         """Conditional variances where the layers above are at their means, [b, d]."""
-        found = self._down(jnp.zeros(self.batch_shape + self.event_shape), "posterior")
-        return jnp.exp(2.0 * found.posterior_log_scale)
+        top_down = self._down(jnp.zeros(self.batch_shape + self.event_shape), "posterior")
+        return jnp.exp(2.0 * top_down.posterior_log_scale)
 
     def sample_and_log_prob(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> tuple[jax.Array, jax.Array]:
-        """A sample and its log-density in one way down."""
+        """A sample and its log-density in one top-down pass."""
         noise = jax.random.normal(unrolled(key), sample_shape + self.batch_shape + self.event_shape)
-        found = self._down(noise, "posterior")
-        return found.z, posterior_at(found).log_prob(found.z)
+        top_down = self._down(noise, "posterior")
+        return top_down.z, posterior_at(top_down).log_prob(top_down.z)
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         return self._down(jax.random.normal(unrolled(key), shape), "posterior").z
@@ -98,7 +101,7 @@ class TopDownPosterior(BaseDistribution):
     def _log_prob(self, value: jax.Array) -> jax.Array:
         return posterior_at(self._down(value, "given")).log_prob(value)
 
-    def _down(self, code: jax.Array, source: str) -> Any:
+    def _down(self, code: jax.Array, source: Source) -> Any:
         return self.network.top_down(self.params, code, self.activations, source)
 
 
@@ -112,13 +115,13 @@ class TopDownPrior(BaseDistribution):
       network: static.
     """
 
-    params: Any
+    params: PyTree
     temperature: Any
-    network: Any = static()
+    network: HierarchicalNetwork = static()
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """None: codes are independent."""
+        """Empty: codes are independent."""
         return ()
 
     @property
@@ -135,111 +138,127 @@ class TopDownPrior(BaseDistribution):
         return prior_at(self.network.top_down(self.params, code, None, "given")).log_prob(value)
 
 
-def prior_at(found: Any) -> distributions.Normal:
-    """The priors of all layers given the layers above, at the z of one way down."""
-    return distributions.Normal(found.prior_mean, log_scale=found.prior_log_scale)
+def prior_at(top_down: TopDownPass) -> distributions.Normal:
+    """The priors of all layers given the layers above, at the z of one top-down pass."""
+    return distributions.Normal(top_down.prior_mean, log_scale=top_down.prior_log_scale)
 
 
-def posterior_at(found: Any) -> distributions.Normal:
-    """The posteriors of all layers given the layers above, at the z of one way down."""
-    return distributions.Normal(found.posterior_mean, log_scale=found.posterior_log_scale)
+def posterior_at(top_down: TopDownPass) -> distributions.Normal:
+    """The posteriors of all layers given the layers above, at the z of one top-down pass."""
+    assert top_down.posterior_mean is not None and top_down.posterior_log_scale is not None  # the pass saw activations
+    return distributions.Normal(top_down.posterior_mean, log_scale=top_down.posterior_log_scale)
 
 
-def kl_by_layer(network: Any, found: Any) -> list[jax.Array]:
+def kl_by_layer(network: HierarchicalNetwork, top_down: TopDownPass) -> list[jax.Array]:
     """KL of each layer's posterior to its prior in closed form, given the layers above as they were drawn; [...] each, nats."""
-    moments = found.posterior_mean, found.posterior_log_scale, found.prior_mean, found.prior_log_scale
+    posterior, prior = posterior_at(top_down), prior_at(top_down)
+    moments = posterior.loc, posterior.log_scale, prior.loc, prior.log_scale
     stops = itertools.accumulate(network.sizes)
     spans = [slice(stop - size, stop) for stop, size in zip(stops, network.sizes, strict=True)]
-    return [divergences.gaussian_kl(*(one[..., span] for one in moments)) for span in spans]
+    return [divergences.gaussian_kl(*(moment[..., span] for moment in moments)) for span in spans]
 
 
-def whole(variables: Variables) -> Any:
-    """The tree that the parts take: the player's parameters, and the statistics of batches that evaluation uses."""
+def all_params(variables: Variables) -> Any:
+    """The tree that the parts take: the group's parameters, and the statistics of batches that evaluation uses."""
     return {**variables.params["vae"], "statistics": variables.state}
 
 
-def build_components(network: Any, likelihood: Likelihood) -> Components:
+def build_components(network: HierarchicalNetwork, likelihood: Likelihood) -> Components:
     """The parts of a model with this network; their parameters are ``whole``."""
 
     def init(key: jax.Array, batch: Batch) -> Any:
         params, statistics = network.init(key)
         return {"network": params, "likelihood": likelihood.init(), "statistics": statistics}
 
-    def posterior(params: Any, hparams: Any, batch: Batch) -> TopDownPosterior:
+    def posterior(params: PyTree, hparams: PyTree, batch: Batch) -> TopDownPosterior:
         activations, _ = network.bottom_up(params["network"], params["statistics"], batch["x"])
         return TopDownPosterior(params["network"], activations, network)
 
-    def prior(params: Any, hparams: Any) -> TopDownPrior:
+    def prior(params: PyTree, hparams: PyTree) -> TopDownPrior:
         return TopDownPrior(params["network"], hparams.sample_temperature, network)
 
-    def decode(params: Any, hparams: Any, z: jax.Array, batch: Batch) -> Any:
-        found = network.top_down(params["network"], z if z.ndim > 1 else z[None], None, "given")
-        likely = decoded(network, likelihood, params, hparams, found)
+    def decode(params: PyTree, hparams: PyTree, z: jax.Array, batch: Batch) -> Any:
+        top_down = network.top_down(params["network"], z if z.ndim > 1 else z[None], None, "given")
+        likely = decoded(network, likelihood, params, hparams, top_down)
         return likely if z.ndim > 1 else jax.tree.map(lambda leaf: leaf[0], likely)
 
     return Components(init, posterior, prior, decode, likelihood)
 
 
-def decoded(network: Any, likelihood: Likelihood, params: Any, hparams: Any, found: Any) -> Any:
-    """p(x|z) of what a way down gave."""
-    raw = network.output(params["network"], found.features)
+def decoded(
+    network: HierarchicalNetwork,
+    likelihood: Likelihood,
+    params: PyTree,
+    hparams: PyTree,
+    top_down: TopDownPass,
+) -> Any:
+    """Return p(x|z) of a top-down pass."""
+    raw = network.output(params["network"], top_down.features)
     raw = raw.reshape(*raw.shape[:-1], -1, likelihood.channels)
     return likelihood.distribution(params["likelihood"], hparams.sigma, raw)
 
 
-def model(network: Any, it: Components) -> Model:
+def model(network: HierarchicalNetwork, components: Components) -> Model:
     """The model of these parts, trained on the negative elbo with the KL of each layer in closed form, weighted by beta."""
 
     def init(key: jax.Array, batch: Batch) -> Variables:
-        params = it.init(key, batch)
+        params = components.init(key, batch)
         return Variables(
-            {"vae": {name: one for name, one in params.items() if name != "statistics"}}, params["statistics"]
+            {"vae": {name: value for name, value in params.items() if name != "statistics"}}, params["statistics"]
         )
 
-    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
-        params, x = whole(variables), batch["x"]
+    def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
+        params, x = all_params(variables), batch["x"]
         activations, statistics = network.bottom_up(params["network"], params["statistics"], x, train=train)
         noise = jax.random.normal(unrolled(key), (len(x), sum(network.sizes)))
-        found = network.top_down(params["network"], noise, activations, "posterior")
-        log_px = decoded(network, it.likelihood, params, hparams, found).log_prob(x)
-        layers = kl_by_layer(network, found)
+        top_down = network.top_down(params["network"], noise, activations, "posterior")
+        log_px = decoded(network, components.likelihood, params, hparams, top_down).log_prob(x)
+        layers = kl_by_layer(network, top_down)
         kl = jnp.sum(jnp.stack(layers), axis=0)
-        metrics = latent.metrics(it.likelihood, log_px, kl) | dict(zip(layer_names(network), layers, strict=True))
+        metrics = latent.metrics(components.likelihood, log_px, kl) | dict(
+            zip(layer_names(network), layers, strict=True)
+        )
         return Outcome({"vae": jnp.mean(hparams.beta * kl - log_px)}, statistics, metrics)
 
-    def log_weights(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, num_samples: int) -> jax.Array:
-        """In one way down, where posterior, prior and decoder alone would take three."""
-        params, x = whole(variables), batch["x"]
+    def log_weights(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, num_samples: int) -> jax.Array:
+        """Log weights in one top-down pass, where posterior, prior and decoder alone would take three."""
+        params, x = all_params(variables), batch["x"]
         activations, _ = network.bottom_up(params["network"], params["statistics"], x)
         noise = jax.random.normal(unrolled(key), (num_samples, len(x), sum(network.sizes)))
-        found = network.top_down(params["network"], noise, activations, "posterior")
-        log_px = decoded(network, it.likelihood, params, hparams, found).log_prob(x)
-        return log_px + prior_at(found).log_prob(found.z) - posterior_at(found).log_prob(found.z)
+        top_down = network.top_down(params["network"], noise, activations, "posterior")
+        log_px = decoded(network, components.likelihood, params, hparams, top_down).log_prob(x)
+        return log_px + prior_at(top_down).log_prob(top_down.z) - posterior_at(top_down).log_prob(top_down.z)
 
-    made = latent.model(it, objective, params_of=whole)._replace(init=init)
-    return made._replace(log_weights=log_weights) if it.likelihood.density else made
+    hierarchy = latent.model(components, objective, params_of=all_params)._replace(init=init)
+    return hierarchy._replace(log_weights=log_weights) if components.likelihood.density else hierarchy
 
 
-def layer_names(network: Any) -> list[str]:
-    """Of the metrics: layer_1_kl is that of the top layer."""
+def layer_names(network: HierarchicalNetwork) -> list[str]:
+    """Names of the metrics: layer_1_kl is that of the top layer."""
     digits = len(str(len(network.sizes)))
     return [f"layer_{index + 1:0{digits}d}_kl" for index in range(len(network.sizes))]
 
 
-def recipe(network: Any, config: Config, spec: Spec, likelihood: Likelihood) -> Recipe:
-    """The recipe of a model with this network, and its pictures."""
-    it = build_components(network, likelihood)
+def recipe(network: HierarchicalNetwork, config: Config, spec: Spec, likelihood: Likelihood) -> Recipe:
+    """The recipe of a model with this network, and its figures."""
+    components = build_components(network, likelihood)
     figures = {
-        "kl_by_layer": lambda *args: draw_kl(network, it, spec, *args),
-        "temperatures": lambda *args: draw_temperatures(network, it, *args),
-        "layers_at_mean": lambda *args: draw_layers_at_mean(network, it, *args),
+        "kl_by_layer": lambda *args: draw_kl(network, components, spec, *args),
+        "temperatures": lambda *args: draw_temperatures(network, components, *args),
+        "layers_at_mean": lambda *args: draw_layers_at_mean(network, components, *args),
     }
     blocks = (Latents("free", sum(network.sizes)),)
-    return latent.single_stage(model(network, it), config, likelihood, figures, blocks)
+    return latent.single_stage(model(network, components), config, likelihood, figures, blocks)
 
 
 def draw_kl(
-    network: Any, it: Components, spec: Spec, key: jax.Array, variables: Variables, hparams: Any, batch: Batch
+    network: HierarchicalNetwork,
+    components: Components,
+    spec: Spec,
+    key: jax.Array,
+    variables: Variables,
+    hparams: PyTree,
+    batch: Batch,
 ) -> Bars:
     """The KL of each layer, from the top."""
     x = batch["x"]
@@ -247,47 +266,64 @@ def draw_kl(
         x = binarize(key, x)
 
     @jax.jit
-    def layers_of(params: Any, x: jax.Array) -> list[jax.Array]:
-        posterior = it.posterior(params, hparams, {"x": x})
+    def layers_of(params: PyTree, x: jax.Array) -> list[jax.Array]:
+        posterior = components.posterior(params, hparams, {"x": x})
         noise = jax.random.normal(jax.random.fold_in(key, 1), posterior.batch_shape + posterior.event_shape)
         return kl_by_layer(network, posterior._down(noise, "posterior"))
 
-    layers = layers_of(whole(variables), x)
+    layers = layers_of(all_params(variables), x)
     heights = [float(jnp.mean(layer)) for layer in layers]
     labels = tuple(f"{index + 1}: {name}" for index, name in enumerate(network.names))
     return Bars(heights, labels, "layer, from the top", "nats", f"KL by layer, mean of {len(x)} examples")
 
 
 def draw_temperatures(
-    network: Any, it: Components, key: jax.Array, variables: Variables, hparams: Any, batch: Batch
+    network: HierarchicalNetwork,
+    components: Components,
+    key: jax.Array,
+    variables: Variables,
+    hparams: PyTree,
+    batch: Batch,
 ) -> Grid:
     """Samples at falling temperatures, a column sharing its noise."""
-    rows = tuple(f"temperature {one:g}" for one in TEMPERATURES)
-    images = _samples(network, it, key, variables, hparams, [jnp.full((), one) for one in TEMPERATURES])
+    rows = tuple(f"temperature {temperature:g}" for temperature in TEMPERATURES)
+    images = _samples(
+        network, components, key, variables, hparams, [jnp.full((), temperature) for temperature in TEMPERATURES]
+    )
     return Grid(images, rows, (), "Samples by temperature: the same noise in each column")
 
 
 def draw_layers_at_mean(
-    network: Any, it: Components, key: jax.Array, variables: Variables, hparams: Any, batch: Batch
+    network: HierarchicalNetwork,
+    components: Components,
+    key: jax.Array,
+    variables: Variables,
+    hparams: PyTree,
+    batch: Batch,
 ) -> Grid:
     """Samples whose upper layers are drawn and whose lower ones are at their mean; from row to row fewer are."""
     count = len(network.sizes)
     drawn = sorted({round(index * count / (ROWS - 1)) for index in range(ROWS)})
     scales = [jnp.repeat(jnp.arange(count) < top, jnp.array(network.sizes), total_repeat_length=sum(network.sizes))
               for top in drawn]  # fmt: skip
-    images = _samples(network, it, key, variables, hparams, scales)
+    images = _samples(network, components, key, variables, hparams, scales)
     rows = tuple(f"{top} of {count} layers drawn" for top in drawn)
     return Grid(images, rows, (), "Samples with the lower layers at their mean: the same noise in each column")
 
 
 def _samples(
-    network: Any, it: Components, key: jax.Array, variables: Variables, hparams: Any, temperatures: list[jax.Array]
+    network: HierarchicalNetwork,
+    components: Components,
+    key: jax.Array,
+    variables: Variables,
+    hparams: PyTree,
+    temperatures: list[jax.Array],
 ) -> jax.Array:
-    """Pictures [temperatures, columns, h, w, c] of samples, each row at its temperature, all of the same noise."""
+    """Images [temperatures, columns, h, w, c] of samples, each row at its temperature, all of the same noise."""
 
     @jax.jit
-    def row(params: Any, temperature: jax.Array) -> jax.Array:
+    def row(params: PyTree, temperature: jax.Array) -> jax.Array:
         prior = TopDownPrior(params["network"], temperature, network)
-        return it.decode(params, hparams, prior.sample(key, (COLUMNS,)), {}).mean
+        return components.decode(params, hparams, prior.sample(key, (COLUMNS,)), {}).mean
 
-    return jnp.stack([row(whole(variables), one.astype(jnp.float32)) for one in temperatures])
+    return jnp.stack([row(all_params(variables), temperature.astype(jnp.float32)) for temperature in temperatures])

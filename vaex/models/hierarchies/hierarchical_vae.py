@@ -34,7 +34,7 @@ EXAMPLE = "such as 14x2,7x3:64,1x1: two layers at 14x14, three at 7x7 with 64 ch
 
 @options
 class Config(hierarchy.Config):
-    """Options of ``hierarchical_vae``."""
+    """Options of the hierarchical VAE."""
 
     blocks: str = option(
         "auto",
@@ -79,16 +79,16 @@ def parse_blocks(blocks: str, width: int, side: int | None) -> list[tuple[int, i
     """
     if blocks == "auto":
         sides = [] if side is None else [side >> power for power in range(1, side.bit_length())] or [1]
-        return [(one, 2, width) for one in sides]
-    found = []
+        return [(side_of_level, 2, width) for side_of_level in sides]
+    parsed = []
     for part in blocks.split(","):
         match = re.fullmatch(r"(\d+)x(\d+)(?::(\d+))?", part.strip())
         numbers = [int(number) for number in match.groups(str(width))] if match else [0]
         if min(numbers) < 1:
             raise UserError(f"--blocks={blocks}: {part.strip()!r} is not SIDExCOUNT or SIDExCOUNT:WIDTH of numbers from 1; "
                             f"write {EXAMPLE}")  # fmt: skip
-        found.append((numbers[0], numbers[1], numbers[2]))
-    sides = [one[0] for one in found]
+        parsed.append((numbers[0], numbers[1], numbers[2]))
+    sides = [block[0] for block in parsed]
     if any(fine <= coarse for fine, coarse in itertools.pairwise(sides)):
         raise UserError(f"--blocks={blocks}: expected sides that fall from fine to coarse, each once; write {EXAMPLE}")
     if side is not None and sides[0] > side:
@@ -96,11 +96,11 @@ def parse_blocks(blocks: str, width: int, side: int | None) -> list[tuple[int, i
             f"--blocks={blocks}: the images' shorter side is {side}, so a resolution of {sides[0]} is finer than they are; "
             f"begin with at most {side}, or use --blocks=auto"
         )
-    return found
+    return parsed
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec.
+    """Return the recipe of the hierarchical VAE for data of this spec.
 
     Raises: UserError for data other than images, or blocks that don't fit them.
     """
@@ -111,8 +111,8 @@ def build(config: Config, spec: Spec) -> Recipe:
     likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
     side = min(height, width)
     levels = tuple(
-        nets.Level((max(1, round(height * one / side)), max(1, round(width * one / side))), count, wide)
-        for one, count, wide in parse_blocks(config.blocks, config.width, side)
+        nets.Level((max(1, round(height * level_side / side)), max(1, round(width * level_side / side))), count, wide)
+        for level_side, count, wide in parse_blocks(config.blocks, config.width, side)
     )
     network = nets.TopDownNetwork(
         spec.shape,  # type: ignore[arg-type]

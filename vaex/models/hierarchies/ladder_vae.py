@@ -29,7 +29,7 @@ WARM_UP = ramp(0.0, 1.0, 1000)
 
 @options
 class Config(hierarchy.Config):
-    """Options of ``ladder_vae``."""
+    """Options of the ladder VAE."""
 
     hidden: tuple[int, ...] = option(
         (256, 128, 64),
@@ -57,13 +57,13 @@ class Config(hierarchy.Config):
 
 @hyperparameters
 class HParams(hierarchy.HParams):
-    """Hyperparameters of ``ladder_vae``."""
+    """Hyperparameters of the ladder VAE."""
 
     beta: Scalar = with_default(hierarchy.HParams, "beta", WARM_UP)
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec."""
+    """Return the recipe of the ladder VAE for data of this spec."""
     likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
     network = nets.LadderNetwork(
         spec.shape, config.hidden, config.latents, likelihood.channels, config.activation, config.batch_norm

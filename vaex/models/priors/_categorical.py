@@ -15,7 +15,7 @@ import numpy as np
 
 from vaex import distributions, divergences
 from vaex.configuration import hparam, hyperparameters, option, options
-from vaex.core import Batch, Latents
+from vaex.core import Batch, Latents, PyTree
 from vaex.data.spec import Spec
 from vaex.distributions.family import BaseDistribution, family
 from vaex.models import latent
@@ -32,10 +32,10 @@ COOLING = ramp(1.0, 0.5, 2000)
 class Config(NetworkConfig):
     """Static choices of every model with categorical latents."""
 
-    classes: int = option(10, low=2, doc="Of each categorical variable.")
+    classes: int = option(10, low=2, doc="Number of classes of each categorical variable.")
     straight_through: bool = option(
         False,
-        doc="In training the decoder sees the nearest one-hot vectors instead of softened ones, whose gradients it "
+        doc="In training the decoder sees the nearest one-hot vectors instead of relaxed ones, whose gradients it "
         "passes on.",
     )
 
@@ -47,7 +47,7 @@ class HParams(latent.HParams):
     temperature: Scalar = hparam(
         COOLING,
         low=0.01,
-        doc="Of the softened one-hot vectors in training; near 0 they are one-hot, and gradients vary much.",
+        doc="Temperature of the relaxed one-hot vectors in training; near 0 they are one-hot, and gradients vary much.",
     )
 
 
@@ -96,14 +96,14 @@ class OneHotCodes(BaseDistribution):
         return self._joined(None if self.normal is None else self.normal.variance, share * (1.0 - share))
 
     def relaxed(self, key: jax.Array, temperature: Any) -> tuple[jax.Array, jax.Array]:
-        """A sample [*batch, entries] whose one-hot vectors are softened to the temperature, and the logarithms of these,
+        """A sample [*batch, entries] whose one-hot vectors are relaxed to the temperature, and the logarithms of these,
         [*batch, variables, classes]."""
         normal_key, class_key = jax.random.split(key)
         logs = distributions.LogRelaxedOneHot(self.logits, temperature, event_ndims=2).sample(class_key)
         return self._joined(None if self.normal is None else self.normal.sample(normal_key), jnp.exp(logs)), logs
 
-    def hardened(self, code: jax.Array) -> jax.Array:
-        """``code`` with each softened vector at its nearest one-hot, which passes gradients on as if nothing had changed."""
+    def discretized(self, code: jax.Array) -> jax.Array:
+        """``code`` with each relaxed vector at its nearest one-hot, which passes gradients on as if nothing had changed."""
         continuous, soft = self._parted(code)
         hard = jax.nn.one_hot(jnp.argmax(soft, axis=-1), soft.shape[-1])
         return self._joined(continuous, soft + jax.lax.stop_gradient(hard - soft))
@@ -116,7 +116,7 @@ class OneHotCodes(BaseDistribution):
         return self._joined(continuous, jax.nn.one_hot(index, np.shape(self.logits)[-1]))
 
     def _log_prob(self, value: jax.Array) -> jax.Array:
-        """Of a code whose last entries are one-hot vectors, which is taken for granted."""
+        """Log-density of a code whose last entries are one-hot vectors, which is taken for granted."""
         continuous, one_hot = self._parted(value)
         total = jnp.sum(one_hot * self.categorical.log_probabilities, axis=(-2, -1))
         return total if self.normal is None else total + self.normal.log_prob(continuous)
@@ -134,7 +134,7 @@ class Terms(NamedTuple):
     """What a loss is made of.
 
     ``log_px`` [b], ``continuous_kl`` [b] and ``categorical_kl`` [b] in nats, both in closed form; the posterior and the prior;
-    ``logs`` [b, variables, classes], the logarithms of the softened one-hot vectors, or None where the decoder sees exact
+    ``logs`` [b, variables, classes], the logarithms of the relaxed one-hot vectors, or None where the decoder sees exact
     samples. ``exact``: whether it does, so that log_px less both KLs is an elbo of the discrete model.
     """
 
@@ -148,23 +148,26 @@ class Terms(NamedTuple):
 
     def metrics(self, likelihood: Likelihood, kl: jax.Array) -> dict[str, jax.Array]:
         """The loss by its parts, [b] in nats; an elbo is so called only where it is one."""
-        found = latent.metrics(likelihood, self.log_px, kl)
-        if not self.exact and "elbo" in found:
-            found = {"relaxed_elbo" if name == "elbo" else name: values for name, values in found.items()}
-        return {**found, "classes_used": classes_used(self.posterior)}
+        terms = latent.metrics(likelihood, self.log_px, kl)
+        if not self.exact and "elbo" in terms:
+            terms = {"relaxed_elbo" if name == "elbo" else name: values for name, values in terms.items()}
+        return {**terms, "classes_used": classes_used(self.posterior)}
 
 
 def draw_terms(
-    it: Components, key: jax.Array, params: Any, hparams: Any, batch: Batch, *, train: bool, hard: bool
+    key: jax.Array, components: Components, params: PyTree, hparams: PyTree, batch: Batch, *, train: bool, hard: bool
 ) -> Terms:
-    """In training a softened sample goes through the decoder, or with ``hard`` its one-hot vectors; else an exact one."""
-    posterior, prior = it.posterior(params, hparams, batch), it.prior(params, hparams)
+    """Return the terms of a batch.
+
+    In training a relaxed sample goes through the decoder, or with ``hard`` its one-hot vectors; else an exact one.
+    """
+    posterior, prior = components.posterior(params, hparams, batch), components.prior(params, hparams)
     if train:
         z, logs = posterior.relaxed(key, hparams.temperature)
-        z = posterior.hardened(z) if hard else z
+        z = posterior.discretized(z) if hard else z
     else:
         z, logs = posterior.sample(key), None
-    log_px = it.decode(params, hparams, z, batch).log_prob(batch["x"])
+    log_px = components.decode(params, hparams, z, batch).log_prob(batch["x"])
     categorical = divergences.kl(posterior.categorical, prior.categorical)
     no_normal = posterior.normal is None
     continuous = jnp.zeros_like(categorical) if no_normal else divergences.kl(posterior.normal, prior.normal)
@@ -187,15 +190,15 @@ def build_components(
     normal = None if continuous is None else distributions.Normal(jnp.zeros(d), 1.0)
     uniform = OneHotCodes(jnp.zeros((variables, classes)), normal)
 
-    def distribution(params: Any, hparams: Any, raw: jax.Array) -> OneHotCodes:
+    def distribution(params: PyTree, hparams: PyTree, raw: jax.Array) -> OneHotCodes:
         logits = raw[..., features:].reshape(*raw.shape[:-1], variables, classes)
         first = None if continuous is None else continuous.distribution((), hparams, raw[..., :features])
         return OneHotCodes(logits, first)
 
     posterior = Posterior(features + variables * classes, distribution)
     wide = dataclasses.replace(config, latent_dim=d + variables * classes)  # so wide is the decoder's input
-    it = latent.build_components(wide, spec, posterior, Prior(lambda params, hparams, posterior: uniform))
-    return it, (*[Latents("normal", d)] * (d > 0), *[Latents("categorical", classes)] * variables)
+    components = latent.build_components(wide, spec, posterior, Prior(lambda params, hparams, posterior: uniform))
+    return components, (*[Latents("normal", d)] * (d > 0), *[Latents("categorical", classes)] * variables)
 
 
 def classes_used(posterior: OneHotCodes) -> jax.Array:

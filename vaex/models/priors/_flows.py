@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from vaex import distributions, flows
-from vaex.core import Batch
+from vaex.core import Batch, PyTree
 from vaex.distributions.family import family
 from vaex.models.latent import Posterior, Prior
 
@@ -17,7 +17,7 @@ DRAWS = 256  # of which the moments of a posterior by a flow are taken
 
 @family
 class FlowPosterior(distributions.Transformed):
-    """The law of a flow's output, with the mean and variance of ``DRAWS`` samples, the same ones each time."""
+    """Distribution of a flow's output, with the mean and variance of ``DRAWS`` samples, the same ones each time."""
 
     @property
     def _draws(self) -> jax.Array:
@@ -39,16 +39,16 @@ def flow_posterior(base: Posterior, flow: flows.Flow) -> Posterior:
 
     The encoder's numbers are added to learned ones, since around zero alone some flows have no gradient.
     """
-    own = flow.context_dim or flows.params_size(flow)
+    num_params = flow.context_dim or flows.params_size(flow)
 
-    def distribution(params: Any, hparams: Any, raw: jax.Array) -> FlowPosterior:
+    def distribution(params: PyTree, hparams: PyTree, raw: jax.Array) -> FlowPosterior:
         start = base.distribution((), hparams, raw[..., : base.features])
         rest = raw[..., base.features :]
         if flow.context_dim:
             return FlowPosterior(start, flow, flow.with_context(params, rest))
         return FlowPosterior(start, flow, jax.tree.map(jnp.add, params, flows.params_from_vector(flow, rest)))
 
-    return Posterior(base.features + own, distribution, flow.init)
+    return Posterior(base.features + num_params, distribution, flow.init)
 
 
 def flow_prior(flow: flows.Flow) -> Prior:

@@ -14,14 +14,14 @@ Result: digits, test: elbo -98.4, log-likelihood -90.5 (K = 100; ``vae``: -99.9)
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vaex.configuration import option, options
-from vaex.core import Batch, Recipe, Variables
+from vaex.core import Batch, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import gaussian, latent
@@ -33,12 +33,12 @@ from vaex.plots.records import Grid, Scatter
 __all__ = ["TINY", "Config", "HParams", "build"]
 
 TINY = {**gaussian.TINY, "flow_hidden": (4,), "posterior_layers": 1, "prior_layers": 1}
-SAMPLES = 8  # in the picture of the prior
+SAMPLES = 8  # in the figure of the prior
 
 
 @options
 class Config(gaussian.PosteriorConfig):
-    """Options of ``flow_vae``."""
+    """Options of the flow VAE."""
 
     posterior_flow: Literal["none", "iaf", "householder", "sylvester", "planar"] = option(
         "iaf", doc="What the Gaussian posterior passes through, with parameters from the encoder."
@@ -72,7 +72,7 @@ class Config(gaussian.PosteriorConfig):
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec."""
+    """Return the recipe of the flow VAE for data of this spec."""
     d, hidden = config.latent_dim, config.flow_hidden
     posterior, prior = gaussian.gaussian_posterior(config.posterior, d), latent.standard_prior(d)
     figures = {}
@@ -81,12 +81,12 @@ def build(config: Config, spec: Spec) -> Recipe:
             config.posterior_flow, d, config.posterior_layers, hidden, config.sylvester_units
         )
         posterior = flow_parts.flow_posterior(posterior, flow)
-        figures["posterior_flow"] = lambda *args: draw_posterior(it, *args)
+        figures["posterior_flow"] = lambda *args: draw_posterior(components, *args)
     if config.prior_flow != "none":
         prior = flow_parts.flow_prior(flow_parts.prior_chain(config.prior_flow, d, config.prior_layers, hidden))
-        figures["prior_flow"] = lambda *args: draw_prior(it, *args)
-    it = latent.build_components(config, spec, posterior, prior)
-    return gaussian.monte_carlo_recipe(config, it, diagnostics, figures)
+        figures["prior_flow"] = lambda *args: draw_prior(components, *args)
+    components = latent.build_components(config, spec, posterior, prior)
+    return gaussian.monte_carlo_recipe(config, components, diagnostics, figures)
 
 
 def diagnostics(terms: Terms) -> dict[str, jax.Array]:
@@ -95,9 +95,11 @@ def diagnostics(terms: Terms) -> dict[str, jax.Array]:
     return {"prior_cross_entropy": cross_entropy, "posterior_entropy": cross_entropy - terms.kl}
 
 
-def draw_posterior(it: Components, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> list[Scatter]:
+def draw_posterior(
+    components: Components, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch
+) -> list[Scatter]:
     """Draws of one example's posterior before and after its flow, in the two latents that depend most on each other."""
-    posterior = it.posterior(variables.params["vae"], hparams, {"x": batch["x"][:1]})
+    posterior = components.posterior(variables.params["vae"], hparams, {"x": batch["x"][:1]})
     start = posterior.base.sample(key, (1000,))
     points = {"before": start[:, 0], "after": posterior.flow.forward(posterior.params, start)[0][:, 0]}
     d = start.shape[-1]
@@ -106,17 +108,17 @@ def draw_posterior(it: Components, key: jax.Array, variables: Variables, hparams
     else:
         dependence = np.abs(np.corrcoef(np.asarray(points["after"]).T)) * (1.0 - np.eye(d))
         pair = np.array(np.unravel_index(np.argmax(dependence), (d, d)))
-    words = "One posterior {} its flow"
-    return [Scatter(z[:, pair], None, f"z{pair[0]}", f"z{pair[1]}", words.format(name)) for name, z in points.items()]
+    title = "One posterior {} its flow"
+    return [Scatter(z[:, pair], None, f"z{pair[0]}", f"z{pair[1]}", title.format(name)) for name, z in points.items()]
 
 
-def draw_prior(it: Components, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
+def draw_prior(components: Components, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> Grid:
     """Samples of the prior on their way through its flow: a column for each layer, the first one before all."""
     params = variables.params["vae"]
-    prior = it.prior(params, hparams)
+    prior = components.prior(params, hparams)
     ways = [prior.base.sample(key, (SAMPLES,))]
-    for flow, own in zip(prior.flow.flows, prior.params, strict=True):
-        ways.append(flow.forward(own, ways[-1])[0])
-    images = it.decode(params, hparams, jnp.stack(ways, axis=1), batch).mean
+    for flow, params_of_flow in zip(prior.flow.flows, prior.params, strict=True):
+        ways.append(flow.forward(params_of_flow, ways[-1])[0])
+    images = components.decode(params, hparams, jnp.stack(ways, axis=1), batch).mean
     columns = tuple(str(layer) for layer in range(len(ways)))
     return Grid(images, (), columns, "Samples of the prior after so many layers of its flow")

@@ -1,8 +1,8 @@
-r"""Gumbel-softmax VAE: all latents are categorical, and gradients pass through softened samples of them.
+r"""Gumbel-softmax VAE: all latents are categorical, and gradients pass through relaxed samples of them.
 
 Objective, in nats per example: :math:`-\mathbb E\log p(x|\mathrm{softmax}((l(x) + g)/\tau)) + \mathrm{KL}(q(c|x)\,\|\,p(c))`, with
 Gumbel noise g, a temperature :math:`\tau` that falls, a uniform p(c) and the KL exact; with ``--kl=relaxed`` it is instead the
-softened samples' own, between Concrete densities. Neither bounds log p(x) of the discrete model, so training reports it as
+relaxed samples' own, between Concrete densities. Neither bounds log p(x) of the discrete model, so training reports it as
 ``relaxed_elbo``, except where ``--straight_through`` shows the decoder one-hot vectors; the elbo and the log-likelihood of the
 evaluation are of the discrete model, from exact samples.
 
@@ -13,14 +13,14 @@ Result: digits, test: elbo -96.5, log-likelihood -84.6 (K = 100); 18 of 20 varia
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from vaex import distributions
 from vaex.configuration import hparam, hyperparameters, option, options
-from vaex.core import Batch, Outcome, Recipe, Variables
+from vaex.core import Batch, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models import latent, networks
 from vaex.models.priors import _categorical as discrete
@@ -30,53 +30,55 @@ from vaex.schedules import Scalar
 __all__ = ["TINY", "Config", "HParams", "build"]
 
 TINY = {**networks.TINY, "classes": 3}
-SHOWN = 10  # examples in the picture
+SHOWN = 10  # examples in the figure
 
 
 @options
 class Config(discrete.Config):
-    """Options of ``gumbel_vae``."""
+    """Options of the Gumbel-softmax VAE."""
 
     latent_dim: int = option(20, low=1, doc="Number of categorical variables.")
     kl: Literal["exact", "relaxed"] = option(
         "exact",
-        doc="Exact, of the categorical variables; or estimated from the softened samples, of their Concrete densities.",
+        doc="Exact, of the categorical variables; or estimated from the relaxed samples, of their Concrete densities.",
     )
 
 
 @hyperparameters
 class HParams(discrete.HParams):
-    """Hyperparameters of ``gumbel_vae``."""
+    """Hyperparameters of the Gumbel-softmax VAE."""
 
     prior_temperature: Scalar = hparam(0.5, low=0.01, doc="Of the prior's density where kl is relaxed.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec."""
-    it, blocks = discrete.build_components(config, spec, config.latent_dim, config.classes)
+    """Return the recipe of the Gumbel-softmax VAE for data of this spec."""
+    components, blocks = discrete.build_components(config, spec, config.latent_dim, config.classes)
 
-    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
+    def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
         params = variables.params["vae"]
-        terms = discrete.draw_terms(it, key, params, hparams, batch, train=train, hard=config.straight_through)
+        terms = discrete.draw_terms(key, components, params, hparams, batch, train=train, hard=config.straight_through)
         kl = terms.categorical_kl
         if config.kl == "relaxed" and train:
             kl, terms = relaxed_kl(terms, hparams), terms._replace(exact=False)
-        return Outcome({"vae": jnp.mean(kl - terms.log_px)}, variables.state, terms.metrics(it.likelihood, kl))
+        return Outcome({"vae": jnp.mean(kl - terms.log_px)}, variables.state, terms.metrics(components.likelihood, kl))
 
-    figures = {"codes": lambda *args: draw_codes(it, *args)}
-    return latent.single_stage(latent.model(it, objective), config, it.likelihood, figures, blocks)
+    figures = {"codes": lambda *args: draw_codes(components, *args)}
+    return latent.single_stage(latent.model(components, objective), config, components.likelihood, figures, blocks)
 
 
-def relaxed_kl(terms: discrete.Terms, hparams: Any) -> jax.Array:
-    """log q - log p of the softened samples, [b]; in logarithms, where nothing rounds to 0."""
-    assert terms.logs is not None  # a relaxed KL is only asked for of softened samples
+def relaxed_kl(terms: discrete.Terms, hparams: PyTree) -> jax.Array:
+    """log q - log p of the relaxed samples, [b]; in logarithms, where nothing rounds to 0."""
+    assert terms.logs is not None  # a relaxed KL is only asked for of relaxed samples
     q = distributions.LogRelaxedOneHot(terms.posterior.logits, hparams.temperature, event_ndims=2)
     p = distributions.LogRelaxedOneHot(terms.prior.logits, hparams.prior_temperature, event_ndims=2)
     return q.log_prob(terms.logs) - p.log_prob(terms.logs)
 
 
-def draw_codes(it: discrete.Components, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
-    """The class probabilities of some examples as pictures: a row of pixels for each variable, a column for each class."""
-    shares = it.posterior(variables.params["vae"], hparams, {"x": batch["x"][:SHOWN]}).categorical.probabilities
+def draw_codes(
+    components: discrete.Components, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch
+) -> Grid:
+    """The class probabilities of some examples as images: a row of pixels for each variable, a column for each class."""
+    shares = components.posterior(variables.params["vae"], hparams, {"x": batch["x"][:SHOWN]}).categorical.probabilities
     names = tuple(str(label) for label in batch["y"][:SHOWN]) if "y" in batch else ()
     return Grid(shares[None, ..., None], (), names, "Codes of some examples: variables down, classes across")

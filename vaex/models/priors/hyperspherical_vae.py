@@ -10,15 +10,13 @@ Result: digits, test: elbo -98.7, log-likelihood -90.6 (K = 100), mean concentra
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vaex import distributions
 from vaex.configuration import option, options
-from vaex.core import Batch, Latents, Recipe, Variables
+from vaex.core import Batch, Latents, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.distributions.sphere import unit
 from vaex.errors import UserError
@@ -36,7 +34,7 @@ LATITUDES, LONGITUDES = range(75, -90, -15), range(-180, 180, 15)
 
 @options
 class Config(networks.NetworkConfig):
-    """Options of ``hyperspherical_vae``."""
+    """Options of the hyperspherical VAE."""
 
     num_samples: int = option(1, low=1, doc="Posterior samples per example in training.")
 
@@ -47,14 +45,14 @@ class Config(networks.NetworkConfig):
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec."""
-    it = build_components(config, spec)
-    objective = latent.negative_elbo(it, penalty, num_samples=config.num_samples)
-    figures = {"great_circles": lambda *args: draw_ways(it, *args)}
+    """Return the recipe of the hyperspherical VAE for data of this spec."""
+    components = build_components(config, spec)
+    objective = latent.negative_elbo(components, penalty, num_samples=config.num_samples)
+    figures = {"great_circles": lambda *args: draw_ways(components, *args)}
     if config.latent_dim == 3:
-        figures["sphere"] = lambda *args: draw_sphere(it, *args)
+        figures["sphere"] = lambda *args: draw_sphere(components, *args)
     blocks = (Latents("sphere", config.latent_dim),)
-    return latent.single_stage(latent.model(it, objective), config, it.likelihood, figures, blocks)
+    return latent.single_stage(latent.model(components, objective), config, components.likelihood, figures, blocks)
 
 
 def build_components(config: Config, spec: Spec) -> Components:
@@ -62,36 +60,38 @@ def build_components(config: Config, spec: Spec) -> Components:
     the posterior's mean, which lies within the sphere, is decoded like the point above it."""
     d, uniform = config.latent_dim, distributions.UniformSphere(config.latent_dim)
 
-    def distribution(params: Any, hparams: Any, raw: jax.Array) -> distributions.VonMisesFisher:
+    def distribution(params: PyTree, hparams: PyTree, raw: jax.Array) -> distributions.VonMisesFisher:
         return distributions.VonMisesFisher(raw[..., :d], 1.0 + jax.nn.softplus(raw[..., d]))
 
-    it = latent.build_components(
+    components = latent.build_components(
         config, spec, Posterior(d + 1, distribution), Prior(lambda params, hparams, posterior: uniform)
     )
-    return it._replace(decode=lambda params, hparams, z, batch: it.decode(params, hparams, unit(z), batch))
+    return components._replace(
+        decode=lambda params, hparams, z, batch: components.decode(params, hparams, unit(z), batch)
+    )
 
 
-def penalty(hparams: Any, terms: Terms) -> tuple[jax.Array, dict[str, jax.Array]]:
+def penalty(hparams: PyTree, terms: Terms) -> tuple[jax.Array, dict[str, jax.Array]]:
     """The KL; and as a metric the concentration, [b]."""
     return terms.kl, {"concentration": terms.posterior.concentration}
 
 
-def draw_ways(it: Components, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
+def draw_ways(components: Components, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> Grid:
     """Between pairs of examples: what is decoded along the shorter arc of the great circle through their codes."""
     params, x = variables.params["vae"], batch["x"][: len(batch["x"]) // 2 * 2]
-    mean = np.asarray(it.posterior(params, hparams, {"x": x}).mode)
+    mean = np.asarray(components.posterior(params, hparams, {"x": x}).mode)
     z = interpolate(lambda z: z, mean[::2], mean[1::2], STEPS, spherical=True)
-    images = np.asarray(it.decode(params, hparams, jnp.asarray(z), batch).mean)
+    images = np.asarray(components.decode(params, hparams, jnp.asarray(z), batch).mean)
     images = np.concatenate([x[::2, None], images, x[1::2, None]], axis=1)
     columns = ("from", *[""] * STEPS, "to")
     return Grid(images, (), columns, "Examples, and the arcs of great circles between their codes")
 
 
-def draw_sphere(it: Components, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
+def draw_sphere(components: Components, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> Grid:
     """A map of the sphere in three dimensions: longitudes to the right, latitudes upwards."""
     latitude, longitude = np.meshgrid(np.deg2rad(LATITUDES), np.deg2rad(LONGITUDES), indexing="ij")
     level = np.cos(latitude)
     z = np.stack([level * np.cos(longitude), level * np.sin(longitude), np.sin(latitude)], axis=-1)
-    images = it.decode(variables.params["vae"], hparams, jnp.asarray(z, jnp.float32), batch).mean
+    images = components.decode(variables.params["vae"], hparams, jnp.asarray(z, jnp.float32), batch).mean
     names = [tuple(f"{angle}°".replace("-", "−") for angle in angles) for angles in (LATITUDES, LONGITUDES)]
     return Grid(images, names[0], names[1], "The sphere as a map: longitude to the right, latitude upwards")

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from vaex import distributions
 from vaex.configuration import option, options
-from vaex.core import Batch, Recipe, Variables
+from vaex.core import Batch, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models import gaussian
 from vaex.models.gaussian import HParams
@@ -29,41 +29,43 @@ from vaex.plots.records import Grid
 __all__ = ["TINY", "Config", "HParams", "build"]
 
 TINY = {**gaussian.TINY, "components": 3}
-SHOWN, DRAWS = 12, 8  # components in the picture, and samples of each
+SHOWN, DRAWS = 12, 8  # components in the figure, and samples of each
 
 
 @options
 class Config(gaussian.PosteriorConfig):
-    """Options of ``mixture_vae``."""
+    """Options of the mixture VAE."""
 
     components: int = option(20, low=1, doc="Gaussians of the prior.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec."""
+    """Return the recipe of the mixture VAE for data of this spec."""
     shape = (config.components, config.latent_dim)
 
     def init(key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         means = jax.random.normal(key, shape)
         return {"logits": jnp.zeros(config.components), "means": means, "log_scales": jnp.zeros(shape)}
 
-    def distribution(params: Any, hparams: Any, posterior: Any) -> distributions.Mixture:
+    def distribution(params: PyTree, hparams: PyTree, posterior: Any) -> distributions.Mixture:
         components = distributions.Normal(params["means"], log_scale=soft_clip(params["log_scales"]))
         return distributions.Mixture(params["logits"], components)
 
-    it = gaussian.build_components(config, spec, Prior(distribution, init))
-    figures = {"components": lambda *args: draw_components(it, *args)}
-    return gaussian.monte_carlo_recipe(config, it, gaussian.mixture_components_used, figures)
+    components = gaussian.build_components(config, spec, Prior(distribution, init))
+    figures = {"components": lambda *args: draw_components(components, *args)}
+    return gaussian.monte_carlo_recipe(config, components, gaussian.mixture_components_used, figures)
 
 
-def draw_components(it: Components, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
+def draw_components(
+    components: Components, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch
+) -> Grid:
     """A row of samples for each component of the prior, the heaviest first; the first image is that of its mean."""
     params = variables.params["vae"]
-    mixture = it.prior(params, hparams)
+    mixture = components.prior(params, hparams)
     weights = jax.nn.softmax(mixture.logits)
     order = jnp.argsort(-weights)[:SHOWN]
     drawn = mixture.components.sample(key, (DRAWS,))[:, order]
     z = jnp.concatenate([mixture.components.mean[None, order], drawn])
-    images = jnp.swapaxes(it.decode(params, hparams, z, batch).mean, 0, 1)
+    images = jnp.swapaxes(components.decode(params, hparams, z, batch).mean, 0, 1)
     rows = tuple(f"weight {weights[k]:.3f}" for k in order)
     return Grid(images, rows, ("mean", *("",) * DRAWS), "Components of the prior: their means and samples")

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from vaex import distributions
 from vaex.configuration import option, options
-from vaex.core import Batch, Recipe, Variables
+from vaex.core import Batch, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models import gaussian
 from vaex.models.gaussian import HParams
@@ -28,12 +28,12 @@ from vaex.plots.records import Grid
 __all__ = ["TINY", "Config", "HParams", "build"]
 
 TINY = {**gaussian.TINY, "components": 4}
-SHOWN, DRAWS = 12, 4  # pseudo-inputs in the picture, and samples of each
+SHOWN, DRAWS = 12, 4  # pseudo-inputs in the figure, and samples of each
 
 
 @options
 class Config(gaussian.PosteriorConfig):
-    """Options of ``vamp_vae``."""
+    """Options of the VampPrior VAE."""
 
     components: int = option(
         100, low=1, doc="Pseudo-inputs, each the posterior of which is one component of the prior."
@@ -44,21 +44,21 @@ class Config(gaussian.PosteriorConfig):
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec."""
+    """Return the recipe of the VampPrior VAE for data of this spec."""
 
-    def inputs(params: Any) -> jax.Array:
+    def inputs(params: PyTree) -> jax.Array:
         """Values of images are kept in [0, 1]."""
         return params["inputs"] if spec.kind == "real" else jnp.clip(params["inputs"], 0.0, 1.0)
 
     def init(key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         return {"inputs": starts(key, batch["x"], config.components, config.pseudo_inputs)}
 
-    def distribution(params: Any, hparams: Any, posterior: Any) -> distributions.Mixture:
+    def distribution(params: PyTree, hparams: PyTree, posterior: Any) -> distributions.Mixture:
         return distributions.Mixture(jnp.zeros(config.components), posterior(inputs(params)))
 
-    it = gaussian.build_components(config, spec, Prior(distribution, init))
-    figures = {"pseudo_inputs": lambda *args: draw_inputs(it, inputs, *args)}
-    return gaussian.monte_carlo_recipe(config, it, gaussian.mixture_components_used, figures)
+    components = gaussian.build_components(config, spec, Prior(distribution, init))
+    figures = {"pseudo_inputs": lambda *args: draw_inputs(components, inputs, *args)}
+    return gaussian.monte_carlo_recipe(config, components, gaussian.mixture_components_used, figures)
 
 
 def starts(key: jax.Array, x: jax.Array, count: int, kind: str) -> jax.Array:
@@ -76,12 +76,14 @@ def starts(key: jax.Array, x: jax.Array, count: int, kind: str) -> jax.Array:
     return jnp.concatenate([x[:count], share * x[first] + (1.0 - share) * x[second]])
 
 
-def draw_inputs(it: Components, inputs: Any, key: jax.Array, variables: Variables, hparams: Any, batch: Batch) -> Grid:
+def draw_inputs(
+    components: Components, inputs: Any, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch
+) -> Grid:
     """Some pseudo-inputs, and below each what the decoder makes of samples of its component of the prior."""
     params = variables.params["vae"]
     every = max(1, len(params["prior"]["inputs"]) // SHOWN)
     shown = inputs(params["prior"])[::every][:SHOWN]
-    z = it.posterior(params, hparams, {"x": shown}).sample(key, (DRAWS,))
-    images = jnp.concatenate([shown[None], it.decode(params, hparams, z, batch).mean])
+    z = components.posterior(params, hparams, {"x": shown}).sample(key, (DRAWS,))
+    images = jnp.concatenate([shown[None], components.decode(params, hparams, z, batch).mean])
     rows = ("pseudo-input", *("sample",) * DRAWS)
     return Grid(images, rows, title="Pseudo-inputs and samples of their components of the prior")

@@ -1,4 +1,4 @@
-"""Pictures of models of sequences: predictions beside the truth, roll-outs, and beliefs as evidence comes in."""
+"""Figures of models of sequences: predictions beside the truth, roll-outs, and beliefs as evidence comes in."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.core import Batch, Variables
+from vaex.core import Batch, PyTree, Variables
 from vaex.evaluation.prediction import SAMPLES, context_frames, horizons
 from vaex.plots.records import Grid
 
-PREDICTED, FOLLOWED, WAYS = 6, 3, 3  # sequences of each picture, and ways that are drawn from where evidence ends
+PREDICTED, FOLLOWED, WAYS = 6, 3, 3  # sequences of each figure, and paths that are drawn from where evidence ends
 
 
 def draw_predictions(
-    predict: Callable[..., Any], key: jax.Array, variables: Variables, hparams: Any, batch: Batch
+    predict: Callable[..., Any], key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch
 ) -> Grid:
-    """For each horizon the truth, what two samples of the latents give, and the mean of many; a row for each sequence."""
+    """Draw for each horizon the truth, what two samples of the latents give, and the mean of many; a row for each sequence."""
     x = jnp.asarray(batch["x"])[:PREDICTED]
     start = context_frames(x.shape[1])
     columns, labels = [x[:, start - 1]], ["last seen"]
@@ -32,7 +32,7 @@ def draw_predictions(
 
 
 def draw_roll_outs(
-    follow: Callable[..., jax.Array], key: jax.Array, variables: Variables, hparams: Any, batch: Batch
+    follow: Callable[..., jax.Array], key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch
 ) -> Grid:
     """Some sequences, each above several ways on from where its evidence ends, one frame after the other."""
     x = jnp.asarray(batch["x"])[:FOLLOWED]
@@ -42,16 +42,16 @@ def draw_roll_outs(
         return Grid(_images(x), title="Sequences of one frame, which nothing follows")
     ways = jax.jit(lambda key, v, h, x: follow(key, v, h, {"x": x}, length - start))
     rows, labels = [], []
-    found = [ways(jax.random.fold_in(key, way), variables, hparams, x[:, :start]) for way in range(WAYS)]
+    samples = [ways(jax.random.fold_in(key, way), variables, hparams, x[:, :start]) for way in range(WAYS)]
     for index in range(len(x)):
-        rows += [x[index], *(jnp.concatenate([x[index, :start], way[index]]) for way in found)]
+        rows += [x[index], *(jnp.concatenate([x[index, :start], way[index]]) for way in samples)]
         labels += ["truth", *(f"way {way + 1}" for way in range(WAYS))]
     columns = tuple(str(time + 1) if time < start else f"+{time + 1 - start}" for time in range(length))
     return Grid(_images(jnp.stack(rows)), tuple(labels), columns, f"Ways on after {start} frames")
 
 
 def draw_beliefs(
-    reconstruct: Callable[..., jax.Array], key: jax.Array, variables: Variables, hparams: Any, batch: Batch
+    reconstruct: Callable[..., jax.Array], key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch
 ) -> Grid:
     """Some sequences, each above frames decoded of what is believed at each time, drawn twice.
 
@@ -59,8 +59,8 @@ def draw_beliefs(
     """
     x = jnp.asarray(batch["x"])[:FOLLOWED]
     decoded = jax.jit(lambda key, v, h, x: reconstruct(key, v, h, {"x": x}))
-    found = [decoded(jax.random.fold_in(key, draw), variables, hparams, x) for draw in range(2)]
-    rows = [row for index in range(len(x)) for row in (x[index], *(one[index] for one in found))]
+    samples = [decoded(jax.random.fold_in(key, draw), variables, hparams, x) for draw in range(2)]
+    rows = [row for index in range(len(x)) for row in (x[index], *(sample[index] for sample in samples))]
     columns = tuple(str(time + 1) for time in range(x.shape[1]))
     labels = ("seen", "believed", "believed") * len(x)
     return Grid(_images(jnp.stack(rows)), labels, columns, "Beliefs as evidence comes in")

@@ -64,25 +64,25 @@ def frames(config: Config, spec: Spec, inputs: int) -> Frames:
     if len(spec.shape) != 4:
         raise UserError(f"{spec.name} has examples of shape {spec.shape}, and this model reads sequences of images; use "
                         "--dataset=bouncing_sprites, or a model of images")  # fmt: skip
-    one = spec._replace(shape=spec.shape[1:])
+    frame_spec = spec._replace(shape=spec.shape[1:])
     likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
-    of_frame = likelihoods.build(config.likelihood, one, scale=config.likelihood_scale)
+    of_frame = likelihoods.build(config.likelihood, frame_spec, scale=config.likelihood_scale)
     wide, features = dataclasses.replace(config, latent_dim=inputs), config.hidden[0]
-    single, all_of_them = (networks(wide, one, features, some) for some in (of_frame, likelihood))
+    single, all_of_them = (networks(wide, frame_spec, features, some) for some in (of_frame, likelihood))
 
     def init(key: jax.Array, batch: Batch) -> PyTree:
         return single.init(key, {"x": batch["x"][:, 0]})
 
     def encode(params: PyTree, x: jax.Array) -> jax.Array:
-        if x.shape[-3:] != one.shape or x.ndim < 5:
-            raise ValueError(f"encode: x has shape {x.shape}, expected [b, t, {', '.join(map(str, one.shape))}]")
-        found = single.encode(params, x.reshape(-1, *one.shape))
-        return nets.activation_function(config.activation)(found).reshape(*x.shape[:-3], features)
+        if x.shape[-3:] != frame_spec.shape or x.ndim < 5:
+            raise ValueError(f"encode: x has shape {x.shape}, expected [b, t, {', '.join(map(str, frame_spec.shape))}]")
+        result = single.encode(params, x.reshape(-1, *frame_spec.shape))
+        return nets.activation_function(config.activation)(result).reshape(*x.shape[:-3], features)
 
-    def decode(params: PyTree, inputs: jax.Array, hparams: Any) -> Any:
+    def decode(params: PyTree, inputs: jax.Array, hparams: PyTree) -> Any:
         return single.decode(params, hparams.sigma, inputs)
 
-    def decode_all(params: PyTree, inputs: jax.Array, hparams: Any) -> Any:
+    def decode_all(params: PyTree, inputs: jax.Array, hparams: PyTree) -> Any:
         return all_of_them.decode(params, hparams.sigma, inputs)
 
     return Frames(init, encode, decode, decode_all, likelihood)
@@ -117,7 +117,7 @@ def recipe(
     predict: Callable[..., Any],
     follow: Follow,
 ) -> Recipe:
-    """The recipe of a model of sequences, with pictures of what it foretells.
+    """The recipe of a model of sequences, with figures of what it predicts.
 
     Args:
       model: trained in one run by gradients.
@@ -132,5 +132,5 @@ def recipe(
         "roll_outs": lambda *args: sequence_pictures.draw_roll_outs(follow, *args),
     }
     blocks = (Latents("free", spec.shape[0] * config.latent_dim),)
-    found = latent.single_stage(model, config, likelihood, figures, blocks)
-    return found._replace(sequences=Sequences(predict))
+    result = latent.single_stage(model, config, likelihood, figures, blocks)
+    return result._replace(sequences=Sequences(predict))

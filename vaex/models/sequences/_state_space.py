@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex import distributions, divergences
+from vaex.core import PyTree
 from vaex.distributions.family import BaseDistribution, family, static
 
 Moments = tuple[jax.Array, jax.Array]  # means and log scales
@@ -75,9 +76,13 @@ def draw_path(cell: Cell, noise: jax.Array, evidence: jax.Array | None = None, s
         z = moments[0] + jnp.exp(moments[1]) * now[0]
         return cell.advance(h, z), (z, h, moments)
 
-    end, (z, h, found) = jax.lax.scan(step, first, _time_first((noise, evidence)))
-    z, h, found = _time_last((z, h, found))
-    return Path(z, h, end, found, None) if evidence is None else Path(z, h, end, cell.prior(h), found)
+    end, (z, h, posterior_moments) = jax.lax.scan(step, first, _time_first((noise, evidence)))
+    z, h, posterior_moments = _time_last((z, h, posterior_moments))
+    return (
+        Path(z, h, end, posterior_moments, None)
+        if evidence is None
+        else Path(z, h, end, cell.prior(h), posterior_moments)
+    )
 
 
 def follow_path(cell: Cell, z: jax.Array, evidence: jax.Array | None = None) -> Path:
@@ -99,7 +104,7 @@ def _time_last(tree: Any) -> Any:
 class _Codes(BaseDistribution):
     """Codes [..., t * d] of paths; a subclass tells its cell and its evidence."""
 
-    params: Any
+    params: PyTree
     cell: Callable[[Any], Cell]
     size: tuple[int, int]
 
@@ -130,14 +135,14 @@ class PathPosterior(_Codes):
       size: (t, d); static.
     """
 
-    params: Any
+    params: PyTree
     evidence: jax.Array
     cell: Any = static()
     size: Any = static()
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """The examples'."""
+        """Batch shape of the examples."""
         return np.shape(self.evidence)[:-2]
 
     @property
@@ -147,10 +152,10 @@ class PathPosterior(_Codes):
 
     @property
     def variance(self) -> jax.Array:
-        """Of each step, the steps before being at their means, [b, t * d]."""
-        found = self.path(jnp.zeros(self.batch_shape + self.event_shape)).posterior
-        assert found is not None
-        return jnp.exp(2.0 * found[1]).reshape(*self.batch_shape, -1)
+        """Variance of each step, the steps before being at their means, [b, t * d]."""
+        posterior_moments = self.path(jnp.zeros(self.batch_shape + self.event_shape)).posterior
+        assert posterior_moments is not None
+        return jnp.exp(2.0 * posterior_moments[1]).reshape(*self.batch_shape, -1)
 
     def _evidence(self) -> jax.Array:
         return self.evidence
@@ -170,13 +175,13 @@ class PathPrior(_Codes):
       size: (t, d); static.
     """
 
-    params: Any
+    params: PyTree
     cell: Any = static()
     size: Any = static()
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """None: codes are independent."""
+        """Empty: codes are independent."""
         return ()
 
     def _log_prob(self, value: jax.Array) -> jax.Array:

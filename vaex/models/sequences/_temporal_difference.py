@@ -71,19 +71,21 @@ def draw_pairs(key: jax.Array, states: jax.Array, x: jax.Array, count: int, max_
     return Pairs(jump, states[rows, start], states[rows, start + jump], x[rows, start + jump - 1])
 
 
-def pair_terms(key: jax.Array, it: Conditionals, pairs: Pairs) -> Terms:
+def pair_terms(key: jax.Array, conditionals: Conditionals, pairs: Pairs) -> Terms:
     """The terms of one sample of the latents, [b, j] each."""
     later_key, earlier_key = jax.random.split(key)
-    belief = it.belief(pairs.after)
+    belief = conditionals.belief(pairs.after)
     z2 = belief.sample(later_key)
-    smoothed = it.smoothing(z2, pairs.before, pairs.after, pairs.jump)
+    smoothed = conditionals.smoothing(z2, pairs.before, pairs.after, pairs.jump)
     z1 = smoothed.sample(earlier_key)
-    surprise = belief.log_prob(z2) - it.transition(z1, pairs.jump).log_prob(z2)
-    kl = divergences.kl(smoothed, it.belief(pairs.before))
-    return Terms(-it.decode(z2).log_prob(pairs.frame), surprise, kl)
+    surprise = belief.log_prob(z2) - conditionals.transition(z1, pairs.jump).log_prob(z2)
+    kl = divergences.kl(smoothed, conditionals.belief(pairs.before))
+    return Terms(-conditionals.decode(z2).log_prob(pairs.frame), surprise, kl)
 
 
-def log_weights(key: jax.Array, it: Conditionals, states: jax.Array, x: jax.Array, num_samples: int) -> jax.Array:
+def log_weights(
+    key: jax.Array, conditionals: Conditionals, states: jax.Array, x: jax.Array, num_samples: int
+) -> jax.Array:
     r"""Importance weights of whole sequences, [k, b] nats: with p(x_t|x_<t) that of a jump of one step.
 
     :math:`\sum_t \log p_B(z_1|b_{t-1}) + \log p_T(z_2|z_1, 1) + \log p(x_t|z_2) - \log p_B(z_2|b_t)
@@ -91,11 +93,15 @@ def log_weights(key: jax.Array, it: Conditionals, states: jax.Array, x: jax.Arra
     """
     later_key, earlier_key = jax.random.split(key)
     before, after, jump = states[:, :-1], states[:, 1:], jnp.ones(x.shape[:2], jnp.int32)
-    belief = it.belief(after)
+    belief = conditionals.belief(after)
     z2 = belief.sample(later_key, (num_samples,))
-    smoothed = it.smoothing(z2, before, after, jump)
+    smoothed = conditionals.smoothing(z2, before, after, jump)
     z1 = smoothed.sample(earlier_key)
-    log_p = it.belief(before).log_prob(z1) + it.transition(z1, jump).log_prob(z2) + it.decode(z2).log_prob(x)
+    log_p = (
+        conditionals.belief(before).log_prob(z1)
+        + conditionals.transition(z1, jump).log_prob(z2)
+        + conditionals.decode(z2).log_prob(x)
+    )
     return jnp.sum(log_p - belief.log_prob(z2) - smoothed.log_prob(z1), axis=-1)
 
 
@@ -109,18 +115,18 @@ def jumps(steps: int, max_jump: int) -> list[int]:
     return [max_jump] * (steps // max_jump) + [steps % max_jump] * (steps % max_jump > 0)
 
 
-def jump_ahead(key: jax.Array, it: Conditionals, z: jax.Array, steps: int, max_jump: int) -> jax.Array:
+def jump_ahead(key: jax.Array, conditionals: Conditionals, z: jax.Array, steps: int, max_jump: int) -> jax.Array:
     """z [..., d] of ``steps`` later, in as few jumps as there may be."""
     for index, jump in enumerate(jumps(steps, max_jump)):
-        z = it.transition(z, jnp.full(z.shape[:-1], jump)).sample(jax.random.fold_in(key, index))
+        z = conditionals.transition(z, jnp.full(z.shape[:-1], jump)).sample(jax.random.fold_in(key, index))
     return z
 
 
-def roll_out(key: jax.Array, it: Conditionals, z: jax.Array, steps: int) -> jax.Array:
+def roll_out(key: jax.Array, conditionals: Conditionals, z: jax.Array, steps: int) -> jax.Array:
     """Latents of the next ``steps`` frames [..., t, d], from z [..., d], one step at a time."""
 
     def step(z: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        after = it.transition(z, jnp.ones(z.shape[:-1], jnp.int32)).sample(key)
+        after = conditionals.transition(z, jnp.ones(z.shape[:-1], jnp.int32)).sample(key)
         return after, after
 
     return jnp.moveaxis(jax.lax.scan(step, z, jax.random.split(key, steps))[1], 0, -2)

@@ -3,7 +3,7 @@ r"""Sequence VAE: latents of each frame behind a recurrent network that remember
 Objective, in nats per sequence: the negative elbo, summed over time,
 :math:`\sum_t -\mathbb E\log p(x_t|h_t, z_t) + \beta\,\mathbb E\,\mathrm{KL}(q(z_t|h_t, x_t)\,\|\,p(z_t|h_t))`, with
 :math:`h_{t+1} = \mathrm{GRU}(h_t, z_t)`. As the state remembers latents and not frames, p(x|z) is a decoder of all latents, and
-what is foretold needs no frames that were made up.
+predictions need no generated frames.
 
 Source: Chung et al. 2015, A recurrent latent variable model for sequential data, eqs. 5 to 11, with the state of Hafner et al. 2019
 (PlaNet), section 3.
@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from vaex import nets
 from vaex.configuration import hparam, hyperparameters
-from vaex.core import Batch, Outcome, Recipe, Variables
+from vaex.core import Batch, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models import latent
 from vaex.models.sequences import _sequences as sequences
@@ -36,7 +36,7 @@ __all__ = ["DEFAULTS", "FRAMES", "TINY", "Config", "HParams", "build"]
 
 @hyperparameters
 class HParams(latent.HParams):
-    """Hyperparameters of ``sequence_vae``."""
+    """Hyperparameters of the sequence VAE."""
 
     beta: Scalar = hparam(1.0, low=0.0, doc="Weight of the KL.")
 
@@ -48,7 +48,7 @@ def networks(
     d, r = config.latent_dim, config.recurrent
     gru, gaussian = nets.GRU(r), sequences.gaussian_map(config)
 
-    def cell(params: Any) -> Cell:
+    def cell(params: PyTree) -> Cell:
         def at(name: str, module: Any, *args: Any) -> Any:
             return module.apply({"params": params[name]}, *args)
 
@@ -72,58 +72,60 @@ def networks(
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec."""
+    """Return the recipe of the sequence VAE for data of this spec."""
     d, r = config.latent_dim, config.recurrent
     frames, size = sequences.frames(config, spec, r + d), (spec.shape[0], d)
     init_params, cell = networks(config, frames)
 
-    def posterior(params: Any, hparams: Any, batch: Batch) -> PathPosterior:
+    def posterior(params: PyTree, hparams: PyTree, batch: Batch) -> PathPosterior:
         return PathPosterior(params, frames.encode(params, batch["x"]), cell, size)
 
-    def decode(params: Any, hparams: Any, z: jax.Array, batch: Batch) -> Any:
+    def decode(params: PyTree, hparams: PyTree, z: jax.Array, batch: Batch) -> Any:
         path = follow_path(cell(params), z.reshape(*z.shape[:-1], *size))
         return frames.decode_all(params, inputs(path), hparams)
 
     def inputs(path: Any) -> jax.Array:
         return jnp.concatenate([path.h, path.z], axis=-1)
 
-    def drawn(key: jax.Array, params: Any, x: jax.Array, shape: tuple[int, ...]) -> Any:
+    def drawn(key: jax.Array, params: PyTree, x: jax.Array, shape: tuple[int, ...]) -> Any:
         noise = jax.random.normal(unrolled(key), (*shape, len(x), x.shape[1], d))
         return draw_path(cell(params), noise, frames.encode(params, x))
 
-    def objective(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, *, train: bool) -> Outcome:
+    def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
         params = variables.params["vae"]
         path = drawn(key, params, batch["x"], ())
         log_px, kl = frames.decode_all(params, inputs(path), hparams).log_prob(batch["x"]), jnp.sum(path.kl(), axis=-1)
         loss = jnp.mean(hparams.beta * kl - log_px)
         return Outcome({"vae": loss}, variables.state, latent.metrics(frames.likelihood, log_px, kl))
 
-    def log_weights(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, num_samples: int) -> jax.Array:
-        """In one path, where posterior, prior and decoder alone would take three."""
+    def log_weights(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, num_samples: int) -> jax.Array:
+        """Log weights in one path, where posterior, prior and decoder alone would take three."""
         params = variables.params["vae"]
         path = drawn(key, params, batch["x"], (num_samples,))
         log_px = frames.decode_all(params, inputs(path), hparams).log_prob(batch["x"])
         return log_px + path.log_p() - path.log_q()
 
-    def beyond(key: jax.Array, params: Any, x: jax.Array, steps: int, shape: tuple[int, ...]) -> jax.Array:
+    def beyond(key: jax.Array, params: PyTree, x: jax.Array, steps: int, shape: tuple[int, ...]) -> jax.Array:
         """What the decoder reads of the frames after x, [*shape, b, steps, r + d]."""
         seen_key, key = jax.random.split(key)
         now = drawn(seen_key, params, x, shape).end
         noise = jax.random.normal(unrolled(key), (*shape, len(x), steps, d))
         return inputs(draw_path(cell(params), noise, start=now))
 
-    def predict(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, steps: int, num_samples: int) -> Any:
+    def predict(
+        key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, steps: int, num_samples: int
+    ) -> Any:
         params = variables.params["vae"]
         last = beyond(key, params, batch["x"], steps, (num_samples,))[..., -1, :]
         return frames.decode(params, last, hparams)
 
-    def follow(key: jax.Array, variables: Variables, hparams: Any, batch: Batch, steps: int) -> jax.Array:
+    def follow(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, steps: int) -> jax.Array:
         params = variables.params["vae"]
         return frames.decode(params, beyond(key, params, batch["x"], steps, ()), hparams).mean
 
-    it = latent.Components(
+    components = latent.Components(
         init_params, posterior, lambda params, hparams: PathPrior(params, cell, size), decode, frames.likelihood
     )
-    model = latent.model(it, objective)
+    model = latent.model(components, objective)
     model = model._replace(log_weights=log_weights) if frames.likelihood.density else model
     return sequences.recipe(model, config, spec, frames.likelihood, predict, follow)

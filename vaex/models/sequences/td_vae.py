@@ -28,7 +28,7 @@ import jax.numpy as jnp
 
 from vaex import distributions, nets
 from vaex.configuration import hparam, hyperparameters, option, options
-from vaex.core import Batch, Recipe
+from vaex.core import Batch, PyTree, Recipe
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import latent
@@ -45,21 +45,21 @@ TINY: dict[str, Any] = sequences.TINY | {"max_jump": 2, "pairs": 2}
 
 @hyperparameters
 class HParams(latent.HParams):
-    """Hyperparameters of ``td_vae``."""
+    """Hyperparameters of the TD-VAE."""
 
     beta: Scalar = hparam(5.0, low=0.0, doc="Weight of KL(q_S || p_B).")
 
 
 @options
 class Config(sequences.Config):
-    """Options of ``td_vae``."""
+    """Options of the TD-VAE."""
 
     max_jump: int = option(10, low=1, doc="Training's jumps are 1 to so many frames long.")
     pairs: int = option(4, low=1, doc="Of times that are drawn of each sequence.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """The recipe for data of this spec.
+    """Return the recipe of the TD-VAE for data of this spec.
 
     Raises: UserError for sequences that are shorter than a jump.
     """
@@ -75,19 +75,19 @@ def build(config: Config, spec: Spec) -> Recipe:
     def init_params(key: jax.Array, batch: Batch) -> Any:
         frames_key, gru_key, *keys = jax.random.split(key, 5)
         maps = {
-            name: dense.init(one, jnp.zeros((1, width)))["params"]
-            for one, (name, width) in zip(keys, inputs.items(), strict=True)
+            name: dense.init(array, jnp.zeros((1, width)))["params"]
+            for array, (name, width) in zip(keys, inputs.items(), strict=True)
         }
         state, evidence = jnp.zeros((1, r)), jnp.zeros((1, config.hidden[0]))
         return frames.init(frames_key, batch) | maps | {"gru": gru.init(gru_key, state, evidence)["params"]}
 
-    def states(params: Any, x: jax.Array) -> jax.Array:
+    def states(params: PyTree, x: jax.Array) -> jax.Array:
         return nets.hidden_states(gru, params["gru"], frames.encode(params, x))
 
-    def conditionals(params: Any, hparams: Any) -> td.Conditionals:
+    def conditionals(params: PyTree, hparams: PyTree) -> td.Conditionals:
         def normal(name: str, *given: jax.Array) -> Any:
-            shape = jnp.broadcast_shapes(*(one.shape[:-1] for one in given))
-            joined = [jnp.broadcast_to(one, (*shape, one.shape[-1])) for one in given]
+            shape = jnp.broadcast_shapes(*(array.shape[:-1] for array in given))
+            joined = [jnp.broadcast_to(array, (*shape, array.shape[-1])) for array in given]
             return sequences.normal(dense.apply({"params": params[name]}, jnp.concatenate(joined, axis=-1)))
 
         def moved(z1: jax.Array, jump: jax.Array) -> distributions.Normal:
