@@ -136,8 +136,8 @@ def restore_settings(identified: Mapping[str, Any]) -> Settings:
     given = {*identified["config"], *(name for member in identified["members"] for name in member["hparams"])}
     if unknown := given - {*options, *hparams}:
         raise UserError(
-            f"{identified['model']}: this version lacks {', '.join(sorted(unknown))}, which the run was made with; load it with the "
-            f"vaex that made it (config.json names its version; this one is {vaex.__version__})"
+            f"{identified['model']}: this version lacks {', '.join(sorted(unknown))}, which the run was made with; load it with "
+            f"the vaex that made it (config.json names its version; this one is {vaex.__version__})"
         )
     values = {
         name: tuple(value) if typing.get_origin(options[name].kind) is tuple else value
