@@ -122,7 +122,7 @@ def test_pictures_of_flows():
     ("changes", "words"),
     [
         ({"flow_hidden": (8,)}, "--flow_hidden=8: --posterior_flow=iaf needs widths of at least --latent_dim=10"),
-        ({"flow_hidden": (64, 0)}, "--flow_hidden=64x0: expected positive widths"),
+        ({"flow_hidden": (64, 0)}, "--flow_hidden=64x0: expected numbers of at least 1"),
         ({"posterior_layers": 0}, "--posterior_layers=0"),
         ({"prior_layers": -1}, "--prior_layers=-1"),
         ({"posterior_flow": "sylvester", "sylvester_units": 11}, "expected at most --latent_dim=10"),

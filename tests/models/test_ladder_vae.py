@@ -116,7 +116,7 @@ def test_real_vectors():
     [
         ({"hidden": (8,)}, "2 layers and --hidden=8 1 widths"),
         ({"hidden": (), "latents": ()}, "give equally many"),
-        ({"latents": (2, 0)}, "expected positive widths"),
+        ({"latents": (2, 0)}, "expected numbers of at least 1"),
         ({"activation": "rely"}, "did you mean relu"),
     ],
 )

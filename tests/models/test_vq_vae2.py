@@ -19,7 +19,7 @@ KEY = jax.random.key(0)
 HPARAMS = resolve(as_schedules(vq_vae2.HParams()), 0)
 CONFIG = vq_vae2.Config(**vq_vae2.TINY, likelihood="bernoulli")
 RECIPE = vq_vae2.build(CONFIG, SPEC)
-ENCODE, DECODE = jax.jit(RECIPE.encode), jax.jit(RECIPE.decode)
+ENCODE, DECODE = jax.jit(RECIPE.model.encode), jax.jit(RECIPE.model.decode)
 IT = code_maps.code_maps(CONFIG, SPEC, (2, 2))
 CHOOSE = jax.jit(IT.encode)
 
