@@ -52,10 +52,11 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     def shares_programs(test: pytest.Item) -> tuple:
         return test.path, getattr(test, "callspec", None) and test.callspec.params.get("subject")
 
-    if nextitem is None or shares_programs(item) == shares_programs(nextitem) or resident() < kept + MEMORY:
-        return
     import jax
 
+    jax.config.update("jax_disable_most_optimizations", True)  # doctests of the package have no conftest that sets it
+    if nextitem is None or shares_programs(item) == shares_programs(nextitem) or resident() < kept + MEMORY:
+        return
     jax.clear_caches()
     gc.collect()
     with contextlib.suppress(OSError, AttributeError):  # a C library that is not glibc

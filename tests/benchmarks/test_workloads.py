@@ -13,6 +13,7 @@ vaex_loop = importlib.import_module("vaex_loop")
 workloads = importlib.import_module("workloads")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", workloads.NETWORKS)
 def test_xla_counts_the_products_that_we_count(name):
     workload = workloads.find(name)

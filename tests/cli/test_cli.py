@@ -407,6 +407,7 @@ def test_a_strategy_may_not_change_when_a_population_goes_on(population):
 # --- other models, likelihoods and data ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_autoencoder_claims_no_bound(tmp_path):
     done = train(tmp_path / "run", "--steps=5", model="autoencoder", figures=True)
     [member] = done.summary["members"]
@@ -527,6 +528,7 @@ def test_what_killed_writes_left_is_swept(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == [".mine"]
 
 
+@pytest.mark.slow
 def test_results_survive_a_terminal_that_knows_no_unicode(solo):
     """The table's plus-minus and an accent in the path must not end a finished run in a traceback."""
     quick = [f"--{name}={value}" for name, value in QUICK.items()]

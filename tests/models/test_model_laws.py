@@ -9,8 +9,8 @@ from vaex import testing
 from vaex.models import MODELS
 
 pytestmark = pytest.mark.optimised
-# one of each kind: a plain VAE, two parameter groups, a tighter bound, stages and codes, a hierarchy, a sequence, labels
-REPRESENTATIVE = ("beta_vae", "factor_vae", "iwae", "vq_vae", "ladder_vae", "td_vae", "m2_vae")
+# one of each kind: a plain VAE, two parameter groups, a tighter bound, stages and codes, a hierarchy, labels
+REPRESENTATIVE = ("beta_vae", "factor_vae", "iwae", "vq_vae", "ladder_vae", "m2_vae")
 
 
 def marks(name: str) -> list[pytest.MarkDecorator]:

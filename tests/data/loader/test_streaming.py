@@ -41,6 +41,7 @@ def test_plans_hold_the_batches_of_the_resident_feed(tmp_path, monkeypatch):
             np.testing.assert_array_equal(found[name], expected[name])
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 def test_a_streamed_run_equals_a_resident_one_to_the_bit(tmp_path, monkeypatch, capsys):
     written = {}
