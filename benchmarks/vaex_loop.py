@@ -21,8 +21,7 @@ from vaex.core import Algorithm, Feed, Model, Outcome, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
-from vaex.training import loop, population
-from vaex.training import sharding as mesh
+from vaex.training import loop, population, sharding
 from vaex.training.hyperparameters import as_schedules
 from vaex.training.step import gradient_algorithm, with_inputs
 
@@ -115,7 +114,7 @@ class Loop:
             raise UserError(f"--devices={devices}: there are {jax.device_count()} here; give at most that many")
         if strategy == "auto":
             strategy = population.choose_strategy(members, size, jax.default_backend())
-        placement = mesh.choose(members, batch_size, devices) if devices > 1 else None
+        placement = sharding.choose(members, batch_size, devices) if devices > 1 else None
         work = jax.jit(stepper.step, donate_argnums=0).lower(population.member(state, 0), example)
         self._program, self._carry = loop.compile_program(
             stepper, feed, state, log_every=100, strategy=strategy, placement=placement

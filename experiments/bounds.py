@@ -21,7 +21,7 @@ from vaex.bounds import renyi_bound
 from vaex.configuration.run_options import EvaluationOptions
 from vaex.errors import UserError
 from vaex.evaluation.likelihood import estimate
-from vaex.runs import setup as experiment
+from vaex.runs import setup
 from vaex.runs import trained as codec
 from vaex.runs.compare import aligned, paired_difference
 from vaex.runs.config_file import read_config, restore_settings
@@ -58,7 +58,7 @@ def evaluate(flags: argparse.Namespace) -> Bounds:
         data=dataclasses.replace(settings.data, **source),
         evaluation=EvaluationOptions(eval_split=flags.split, eval_images=flags.images),
     )
-    assembled = experiment.assemble(settings)
+    assembled = setup.assemble(settings)
     if assembled.spec.data_hash != run.spec.data_hash:
         raise UserError(
             f"{source['dataset']}: is not the data that the run was trained on ({run.spec.data_hash}, now "

@@ -31,7 +31,7 @@ from vaex.errors import UserError
 from vaex.evaluation.likelihood import bits_per_dimension
 from vaex.files import read_json
 from vaex.plots.records import Grid
-from vaex.runs import setup as experiment
+from vaex.runs import setup
 from vaex.runs.compare import aligned, cell
 from vaex.runs.trained import Run
 
@@ -182,7 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
             folder = flags.out or pathlib.Path(temporary)
             run, summary = trained(flags, folder / "0")
             options = (f"--model={flags.model}", *flags.options)
-            dataset = experiment.assemble(parse(options)).dataset
+            dataset = setup.assemble(parse(options)).dataset
             if not flags.skip_variants:
                 print(codebooks(flags, folder, summary), end="\n\n")
             table, grid = prior(flags, run, summary, dataset)

@@ -1,4 +1,4 @@
-"""One of two processes that train together; run by test_processes.py as ``python -m helpers.worker PORT PROCESS FOLDER``.
+"""One of two processes that train together; run by test_multihost.py as ``python -m helpers.worker PORT PROCESS FOLDER``.
 
 Each has two virtual devices. What it found goes to FOLDER/PROCESS.npz.
 """
@@ -6,10 +6,10 @@ Each has two virtual devices. What it found goes to FOLDER/PROCESS.npz.
 import pathlib
 import sys
 
-from vaex.training import multihost as processes
+from vaex.training import multihost
 
 if __name__ == "__main__":  # before anything else uses jax
-    processes.join(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
+    multihost.join(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
 
 import jax
 import numpy as np
@@ -17,8 +17,7 @@ import numpy as np
 from helpers.synthetic import ARRAYS, MODEL, HParams
 from vaex.data import resident_feed, streamed_feed
 from vaex.errors import NonFiniteError
-from vaex.training import loop, population
-from vaex.training import sharding as mesh
+from vaex.training import loop, population, sharding
 from vaex.training.checkpoint import Checkpoints
 from vaex.training.hyperparameters import as_schedules
 from vaex.training.step import gradient_algorithm
@@ -41,17 +40,17 @@ def train(members, strategy, feed, folder=None, **hparams):
     values = population.stack([as_schedules(HParams(**hparams)) for _ in range(members)])
     stepper = gradient_algorithm(MODEL)
     states = population.init(stepper, range(members), values, {"x": ARRAYS["x"][:BATCH_SIZE]})
-    placement = mesh.choose(members, BATCH_SIZE, jax.device_count())
+    placement = sharding.choose(members, BATCH_SIZE, jax.device_count())
     assert placement is not None and placement.mesh.size == 4
     program, carry = loop.compile_program(stepper, feed, states, log_every=5, strategy=strategy, placement=placement)
     if folder is None:
-        return processes.fetch(loop.fit(program, carry, 0, STEPS).state)
+        return multihost.fetch(loop.fit(program, carry, 0, STEPS).state)
     checkpoints = Checkpoints(folder)
     carry = loop.fit(program, carry, 0, STEPS // 2)
     checkpoints.save(STEPS // 2, carry)
     restored = checkpoints.restore(carry)
     checkpoints.close()
-    return processes.fetch(loop.fit(program, restored, STEPS // 2, STEPS).state)
+    return multihost.fetch(loop.fit(program, restored, STEPS // 2, STEPS).state)
 
 
 def flat(name, state):
@@ -60,8 +59,8 @@ def flat(name, state):
 
 
 def main(process: int, folder: pathlib.Path) -> None:
-    assert processes.agree(10 + process, process) == (10, 0)
-    assert processes.decide(lambda: 5 + process) == 5
+    assert multihost.agree(10 + process, process) == (10, 0)
+    assert multihost.decide(lambda: 5 + process) == 5
     arrays = {"x": ARRAYS["x"].view(Watched)}
     found = flat("divided", train(1, "solo", streamed_feed(arrays, BATCH_SIZE, 1)))
     found["taken"] = np.array(Watched.taken)
@@ -72,7 +71,7 @@ def main(process: int, folder: pathlib.Path) -> None:
         train(4, "vmap", resident, learning_rate="ramp:0:3e38:3", noise=1e38)
     except NonFiniteError as error:
         found["error"] = np.array(str(error))
-    processes.leave()
+    multihost.leave()
     np.savez(folder / f"{process}.npz", **found)
 
 

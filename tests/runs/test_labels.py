@@ -17,7 +17,7 @@ from vaex.cli.parse import parse
 from vaex.data.spec import Spec
 from vaex.evaluation import classification
 from vaex.plots.records import Grid
-from vaex.runs import setup as experiment
+from vaex.runs import setup
 from vaex.runs import trained as codec
 from vaex.schedules import resolve
 from vaex.training import population
@@ -150,10 +150,10 @@ def test_data_without_labels_is_refused_in_a_line(tmp_path):
 def untrained(model):
     """A run as it starts, without a run directory."""
     settings = parse([f"--model={model}", "--hidden=8", "--latent_dim=2"])
-    recipe = experiment.build_recipe(settings, SPEC)
+    recipe = setup.build_recipe(settings, SPEC)
     finished = {}
     batch = {"x": jnp.zeros((1, 8, 8, 1)), "y": jnp.zeros(1, jnp.int32)}
-    hparams = experiment.stack_hparams(settings)
+    hparams = setup.stack_hparams(settings)
     for index, stage in enumerate(recipe.stages):
         made = {"stage": index, "carry_over": stage.carry_over, "finished": finished}
         state = population.init(stage.algorithm, [0], hparams, batch, **made)

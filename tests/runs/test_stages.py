@@ -14,7 +14,7 @@ from vaex import files, testing
 from vaex.cli import main as cli
 from vaex.cli.parse import parse
 from vaex.errors import UserError
-from vaex.runs import setup as experiment
+from vaex.runs import setup
 
 SMALL = (
     "--model=helpers.two_stages",
@@ -143,11 +143,11 @@ def test_stages_must_have_names_of_their_own():
         return recipe._replace(stages=(recipe.stages[0], recipe.stages[0]))
 
     settings = parse(["--model=helpers.two_stages"])
-    spec = experiment.resolve_spec(settings, vaex.data.spec.Spec("digits", (8, 8, 1), "grey", levels=17))
+    spec = setup.resolve_spec(settings, vaex.data.spec.Spec("digits", (8, 8, 1), "grey", levels=17))
     for module, words in ((types.SimpleNamespace(build=build), "different names"), (two_stages, "names none of them")):
         changed = settings._replace(module=module, stage_steps={} if module is not two_stages else {"critic": 3})
         with pytest.raises(UserError, match=words):
-            experiment.build_recipe(changed, spec)
+            setup.build_recipe(changed, spec)
 
 
 def test_stages_draw_from_keys_of_their_own():

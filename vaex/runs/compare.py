@@ -24,7 +24,7 @@ def read_runs(directories: Sequence[str | os.PathLike[str]]) -> dict[str, dict[s
 
     Raises: UserError for a directory that holds no finished run.
     """
-    found = {}
+    summaries = {}
     for directory in map(pathlib.Path, directories):
         try:
             summary = read_json(directory.expanduser() / "summary.json")
@@ -34,8 +34,8 @@ def read_runs(directories: Sequence[str | os.PathLike[str]]) -> dict[str, dict[s
             summary
         ):
             raise UserError(f"{directory}: its summary.json is not that of a run")
-        found[str(directory)] = summary
-    return found
+        summaries[str(directory)] = summary
+    return summaries
 
 
 def read_log_likelihoods(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
@@ -45,7 +45,7 @@ def read_log_likelihoods(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str
     """
     import numpy as np
 
-    found = {}
+    log_likelihoods = {}
     for directory, summary in summaries.items():
         try:
             with (pathlib.Path(directory).expanduser() / LOG_LIKELIHOODS).open("rb") as file:
@@ -59,8 +59,8 @@ def read_log_likelihoods(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str
             and values.shape == shape
             and np.allclose(values.mean(axis=1), means, rtol=1e-6, atol=1e-6)
         ):
-            found[directory] = values
-    return found
+            log_likelihoods[directory] = values
+    return log_likelihoods
 
 
 def compare(summaries: dict[str, dict[str, Any]], log_likelihoods: Mapping[str, np.ndarray] | None = None) -> str:
@@ -145,8 +145,8 @@ def _paired_tables(summaries: Mapping[str, dict[str, Any]], log_likelihoods: Map
 def _of_record(summary: Mapping[str, Any], record: Mapping[str, Any], values: np.ndarray) -> np.ndarray:
     """The log-likelihood of each example, averaged over the seeds of a record."""
     varied = {key: value for key, value in record.items() if isinstance(value, str)}
-    mine = [varied.items() <= member["hparams"].items() for member in summary["members"]]
-    return values[mine].mean(axis=0)
+    belongs = [varied.items() <= member["hparams"].items() for member in summary["members"]]
+    return values[belongs].mean(axis=0)
 
 
 def _paired(column: str, rows: Sequence[tuple[str, Mapping[str, Any], np.ndarray]]) -> str:
@@ -172,8 +172,8 @@ def _paired(column: str, rows: Sequence[tuple[str, Mapping[str, Any], np.ndarray
 def _column(summary: Mapping[str, Any], metric: str) -> str:
     if metric not in ("log_likelihood", "bits_per_dimension"):
         return metric
-    facts = summary["evaluation"]
-    return f"{metric} (K={facts['importance_samples']}, n={facts['log_likelihood_examples']})"
+    evaluation = summary["evaluation"]
+    return f"{metric} (K={evaluation['importance_samples']}, n={evaluation['log_likelihood_examples']})"
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:

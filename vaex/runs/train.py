@@ -19,10 +19,7 @@ from vaex.errors import NonFiniteError, UserError
 from vaex.files import read_json
 from vaex.runs.config_file import write_config
 from vaex.runs.setup import Experiment
-from vaex.training import loop, population, profiling
-from vaex.training import metrics as reporting
-from vaex.training import multihost as processes
-from vaex.training import sharding as mesh
+from vaex.training import loop, metrics, multihost, population, profiling, sharding
 from vaex.training.checkpoint import Checkpoints
 from vaex.training.step import averaged_variables, with_inputs
 
@@ -86,16 +83,16 @@ def initial_state(experiment: Experiment, stage: int, finished: Mapping[str, Var
 def strategy_for(experiment: Experiment, state: Any, recorded: str | None) -> str:
     """The recorded strategy of a run that continues, else the flag's, else the measured rule's."""
     members = len(experiment.settings.members)
-    wanted = experiment.settings.run.population_strategy
+    asked = experiment.settings.run.population_strategy
     if recorded is not None:
-        if wanted not in ("auto", recorded) and members > 1:
+        if asked not in ("auto", recorded) and members > 1:
             raise UserError(
-                f"--population_strategy={wanted}: this run began as {recorded}, and a change would change its "
+                f"--population_strategy={asked}: this run began as {recorded}, and a change would change its "
                 "numbers; leave the flag out"
             )
         return recorded
-    if wanted != "auto" and members > 1:
-        return wanted
+    if asked != "auto" and members > 1:
+        return asked
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(state.variables.params)) // members
     return population.choose_strategy(members, size, jax.default_backend())
 
@@ -165,8 +162,10 @@ def _train_stage(
     run, directory, stop = experiment.settings.run, experiment.folder(stage), experiment.stage_steps[stage]
     stepper, state = initial_state(experiment, stage, finished)
     strategy = strategy_for(experiment, state, recorded)
-    placement = mesh.choose(len(experiment.settings.members), run.batch_size or 0, run.devices or jax.device_count())
-    if not resumed and processes.is_first():
+    placement = sharding.choose(
+        len(experiment.settings.members), run.batch_size or 0, run.devices or jax.device_count()
+    )
+    if not resumed and multihost.is_first():
         write_config(experiment.directory / "config.json", experiment.settings, experiment.spec, strategy)
     program, carry = loop.compile_program(
         stepper, feed, state, log_every=run.log_every, strategy=strategy, placement=placement
@@ -183,7 +182,7 @@ def _train_stage(
             )
         profiler = None
         if run.profile:
-            profiler = profiling.Profiler(directory / "profile", start, stop, writes=processes.is_first())
+            profiler = profiling.Profiler(directory / "profile", start, stop, writes=multihost.is_first())
         if latest is None:
             if resumed and not stage:
                 say(f"{directory} holds no checkpoint: starting again at step 0")
@@ -203,7 +202,7 @@ def _train_stage(
         "population_strategy": strategy,
         "devices_used": 1 if placement is None else placement.mesh.size,
     }
-    return Trained(processes.fetch(carry.state), measured)
+    return Trained(multihost.fetch(carry.state), measured)
 
 
 def _fit(
@@ -217,7 +216,7 @@ def _fit(
 ) -> tuple[Any, float]:
     """The loop with its files and progress; returns the last carry and the seconds spent in steps."""
     run, directory, stop = experiment.settings.run, experiment.folder(stage), experiment.stage_steps[stage]
-    writer = _writer(experiment, stage, program, start) if processes.is_first() else None
+    writer = _writer(experiment, stage, program, start) if multihost.is_first() else None
     spent, last_save = [0.0], [time.monotonic()]
 
     def report(first: int, end: int, chunk: loop.Chunk, seconds: float) -> None:
@@ -229,7 +228,7 @@ def _fit(
 
     def save(step: int, now: loop.Carry) -> None:
         due = step % run.checkpoint_every == 0 if run.checkpoint_every else time.monotonic() - last_save[0] > 60.0
-        if processes.agree(int(due)) == (1,) or step == stop:
+        if multihost.agree(int(due)) == (1,) or step == stop:
             checkpoints.save(step, now)
             last_save[0] = time.monotonic()
         if profiler is not None:
@@ -255,10 +254,10 @@ def _fit(
     return carry, spent[0]
 
 
-def _writer(experiment: Experiment, stage: int, program: loop.Program, start: int) -> reporting.Writer:
+def _writer(experiment: Experiment, stage: int, program: loop.Program, start: int) -> metrics.Writer:
     settings, stages = experiment.settings, experiment.recipe.stages
     shown = [name for name in SHOWN if name in program.metric_names] or ["loss"]
     title = settings.model if len(stages) == 1 else f"{settings.model}, {stages[stage].name}"
     stop = experiment.stage_steps[stage]
-    progress = reporting.Progress(title, start, stop, settings.run.batch_size or 0, shown)
-    return reporting.Writer(experiment.folder(stage), program.metric_names, program.log_every, start, progress)
+    progress = metrics.Progress(title, start, stop, settings.run.batch_size or 0, shown)
+    return metrics.Writer(experiment.folder(stage), program.metric_names, program.log_every, start, progress)

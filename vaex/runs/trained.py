@@ -23,7 +23,7 @@ from vaex.data.loader import user_examples
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.evaluation import classification, likelihood
-from vaex.runs import setup as experiment
+from vaex.runs import setup
 from vaex.runs.config_file import read_config, read_spec, restore_settings
 from vaex.runs.evaluate import DRAWN_VALUES
 from vaex.schedules import resolve
@@ -53,13 +53,13 @@ def load(directory: str | os.PathLike[str], *, member: int = 0) -> Run:
         spec = read_spec(content)
     except KeyError as error:
         raise UserError(f"load: {path} lacks data.{error.args[0]}; it was written by another version of vaex") from None
-    recipe = experiment.build_recipe(settings, spec)
+    recipe = setup.build_recipe(settings, spec)
     for index, stage in enumerate(recipe.stages):
-        if not (experiment.stage_folder(folder, recipe, index) / "checkpoints").is_dir():
+        if not (setup.stage_folder(folder, recipe, index) / "checkpoints").is_dir():
             which = f" of the stage {stage.name}" if len(recipe.stages) > 1 else ""
             raise UserError(f"load: {folder} holds no checkpoint{which} yet; train the run first")
-    mine = _member_state(folder, settings, recipe, spec, member)
-    return Run(recipe, spec, averaged_variables(mine), resolve(mine.hparams, mine.step), int(mine.step))
+    state = _member_state(folder, settings, recipe, spec, member)
+    return Run(recipe, spec, averaged_variables(state), resolve(state.hparams, state.step), int(state.step))
 
 
 def _member_state(folder: pathlib.Path, settings: Settings, recipe: Recipe, spec: Spec, member: int) -> TrainState:
@@ -67,14 +67,14 @@ def _member_state(folder: pathlib.Path, settings: Settings, recipe: Recipe, spec
     batch = {"x": jnp.zeros((settings.run.batch_size or 1, *spec.shape), jnp.float32)}
     if spec.num_classes:
         batch["y"] = jnp.zeros(len(batch["x"]), jnp.int32)
-    seeds = [one.seed for one in settings.members]
-    hparams = experiment.stack_hparams(settings)
+    seeds = [member.seed for member in settings.members]
+    hparams = setup.stack_hparams(settings)
 
     def first(hparams: Any) -> TrainState:
         finished: dict[str, Variables] = {}
         for index, stage in enumerate(recipe.stages):
-            made: dict[str, Any] = {"stage": index, "carry_over": stage.carry_over, "finished": finished}
-            state = population.init(stage.algorithm, seeds, hparams, batch, **made)
+            arguments: dict[str, Any] = {"stage": index, "carry_over": stage.carry_over, "finished": finished}
+            state = population.init(stage.algorithm, seeds, hparams, batch, **arguments)
             finished[stage.name] = averaged_variables(state)
         return state
 
@@ -82,7 +82,7 @@ def _member_state(folder: pathlib.Path, settings: Settings, recipe: Recipe, spec
     _, metrics = jax.eval_shape(recipe.stages[last].algorithm.step, population.member_shapes(state), batch)
     window: Any = jax.ShapeDtypeStruct((len(seeds), len(metrics)), jnp.float32)
     template = loop.Carry(state, window)
-    checkpoints = Checkpoints(experiment.stage_folder(folder, recipe, last) / "checkpoints")
+    checkpoints = Checkpoints(setup.stage_folder(folder, recipe, last) / "checkpoints")
     try:
         return population.member(checkpoints.restore(template).state, member)
     finally:
@@ -118,10 +118,10 @@ class Run:
             lambda k, v, batch, *sizes: recipe.sequences.predict(k, v, hparams, batch, *sizes), static_argnums=(3, 4)
         )
         self._bounds: dict[Any, Any] = {}
-        one: dict[str, Any] = {"x": jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)}
+        example: dict[str, Any] = {"x": jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)}
         if recipe.labels is not None:
-            one["y"] = jax.ShapeDtypeStruct((1,), jnp.int32)
-        codes = jax.eval_shape(lambda v, batch: recipe.model.encode(key, v, hparams, batch).mean, variables, one)
+            example["y"] = jax.ShapeDtypeStruct((1,), jnp.int32)
+        codes = jax.eval_shape(lambda v, batch: recipe.model.encode(key, v, hparams, batch).mean, variables, example)
         self.latent_shape: tuple[int, ...] = codes.shape[1:]
 
     def __repr__(self) -> str:
@@ -168,11 +168,11 @@ class Run:
         return self._encode(self.variables, {"x": inputs, **given})
 
     def decode(self, z: ArrayLike, labels: ArrayLike | None = None) -> Any:
-        """The distribution over x given z [b, d], or integer codes: ``.mean`` is the picture, ``.sample(key)`` draws pixels."""
+        """The distribution over x given z [b, d], or integer codes: ``.mean`` is the image, ``.sample(key)`` draws pixels."""
         z = jnp.asarray(z)
         if z.ndim < 1 + len(self.latent_shape) or z.shape[z.ndim - len(self.latent_shape) :] != self.latent_shape:
-            wanted = ", ".join(map(str, self.latent_shape))
-            raise ValueError(f"decode: z has shape {z.shape}, expected [b, {wanted}]; one code is z[None]")
+            expected = ", ".join(map(str, self.latent_shape))
+            raise ValueError(f"decode: z has shape {z.shape}, expected [b, {expected}]; one code is z[None]")
         self._check_codes(z)
         z = z if self._integers() else z.astype(jnp.float32)
         n = z.shape[z.ndim - len(self.latent_shape) - 1]
@@ -193,10 +193,10 @@ class Run:
         classes = np.concatenate([np.full(block.size, block.classes) for block in self.recipe.latents])
         if isinstance(z, Tracer):
             return
-        found = np.asarray(z).reshape(-1, len(classes))
-        if np.any((found < 0) | (found >= classes)):
+        codes = np.asarray(z).reshape(-1, len(classes))
+        if np.any((codes < 0) | (codes >= classes)):
             raise ValueError(
-                f"decode: z holds integers from {found.min()} to {found.max()}, expected codes 0 to {classes.max() - 1}"
+                f"decode: z holds integers from {codes.min()} to {codes.max()}, expected codes 0 to {classes.max() - 1}"
             )
 
     def reconstruct(self, x: ArrayLike, labels: ArrayLike | None = None) -> jax.Array:
@@ -246,8 +246,8 @@ class Run:
     def predict(self, key: jax.Array, x: ArrayLike, steps: int, num_samples: int = 1) -> Any:
         """The distribution over the frame ``steps`` after the last of x, of batch shape [num_samples, b].
 
-        Each sample of the latents gives one way on; ``.mean[0]`` is a picture of one, ``.mean.mean(0)`` of all. The likelihood of a
-        frame is the mean of theirs.
+        Each sample of the latents gives one continuation; ``.mean[0]`` is the image of one, ``.mean.mean(0)`` of all. The
+        likelihood of a frame is the mean of theirs.
 
         Args:
           key: of the latents.

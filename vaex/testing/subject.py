@@ -15,11 +15,9 @@ import numpy as np
 from vaex import data, models
 from vaex.configuration.settings import Member, Settings, settings
 from vaex.data.spec import Spec
-from vaex.runs import setup as experiment
-from vaex.runs import train as trainer
+from vaex.runs import setup, train
 from vaex.schedules import ramp, resolve
-from vaex.training import loop, population
-from vaex.training import sharding as mesh
+from vaex.training import loop, population, sharding
 from vaex.training.step import averaged_variables
 
 if TYPE_CHECKING:
@@ -172,7 +170,7 @@ class Subject:
     def _program(self, members: tuple[int, ...], strategy: str, devices: int) -> tuple[loop.Program, loop.Carry]:
         """Return the program for so many members, compiled once, and the first carry."""
         name = ("program", len(members), strategy, devices)
-        placement = mesh.choose(len(members), BATCH, devices)
+        placement = sharding.choose(len(members), BATCH, devices)
         states = self.first_states(members)
         if name not in self.cache:
             # compiled as users do where bits are compared; what is divided is compared within a tolerance only
@@ -182,7 +180,7 @@ class Subject:
                 )
             return self.cache[name], carry
         window = jnp.zeros((len(members), len(self.cache[name].metric_names)), jnp.float32)
-        return self.cache[name], mesh.place(loop.Carry(states, window), placement, members=True)
+        return self.cache[name], sharding.place(loop.Carry(states, window), placement, members=True)
 
 
 def random_images(shape: tuple[int, ...], count: int = EXAMPLES) -> dict[str, np.ndarray]:
@@ -213,15 +211,15 @@ def build_subjects(
     shape = shape if length is None else (length, *shape)
     kind = "grey" if shape[-1] == 1 else "color"
     raw = Spec("random", shape, kind, levels=256, num_classes=10, num_training_examples=EXAMPLES)
-    spec = experiment.resolve_spec(tiny, raw)
-    recipe = experiment.build_recipe(tiny, spec)
+    spec = setup.resolve_spec(tiny, raw)
+    recipe = setup.build_recipe(tiny, spec)
     arrays = random_images(shape)
     feed = data.resident_feed(arrays, BATCH, 0)
-    hparams = experiment.stack_hparams(tiny)
+    hparams = setup.stack_hparams(tiny)
     finished: dict[str, Variables] = {}
     subjects = []
     for index, stage in enumerate(recipe.stages):
-        algorithm = trainer.stage_algorithm(stage, spec)
+        algorithm = train.stage_algorithm(stage, spec)
         subject = Subject(tiny, recipe, spec, algorithm, arrays, feed, hparams, index, dict(finished))
         subjects.append(subject)
         if index + 1 < len(recipe.stages):

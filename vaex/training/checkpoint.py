@@ -13,7 +13,7 @@ import numpy as np
 
 from vaex.core import PyTree
 from vaex.errors import UserError
-from vaex.training import multihost as processes
+from vaex.training import multihost
 
 KEEP = 2
 ITEM = "state"  # the one item of each checkpoint
@@ -70,13 +70,13 @@ class Checkpoints:
         latest = self.latest()
         if latest is not None and step <= latest:
             raise ValueError(f"Checkpoints.save: step {step} is not newer than the latest, {latest}")
-        torn = [one for one, readable in self._readable.items() if not readable]
-        for one in torn:
-            if processes.is_first():
-                (self.folder / str(one)).replace(self.folder / f"{one}.torn")
-            del self._readable[one]
+        torn = [step for step, readable in self._readable.items() if not readable]
+        for step in torn:
+            if multihost.is_first():
+                (self.folder / str(step)).replace(self.folder / f"{step}.torn")
+            del self._readable[step]
         if torn:
-            processes.agree(0)  # all wait for the first
+            multihost.agree(0)  # all wait for the first
             self._manager.reload()
         if not self._manager.save(step, args=self._ocp.args.Composite(**{ITEM: self._ocp.args.StandardSave(tree)})):
             raise ValueError(f"Checkpoints.save: orbax did not write step {step} in {self.folder}")
@@ -129,8 +129,8 @@ class Checkpoints:
 
 
 def _sharding(leaf: Any) -> jax.sharding.Sharding:
-    found = getattr(leaf, "sharding", None)
-    return found if found is not None else jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = getattr(leaf, "sharding", None)
+    return sharding if sharding is not None else jax.sharding.SingleDeviceSharding(jax.devices()[0])
 
 
 def _names(tree: PyTree) -> dict[str, Any]:
@@ -144,14 +144,14 @@ def _names(tree: PyTree) -> dict[str, Any]:
 
 def _check(where: pathlib.Path, template: PyTree, stored: PyTree) -> None:
     """Raise UserError unless ``stored`` has the names, shapes and dtypes of ``template``; in metadata, keys are words."""
-    expected, found = _names(template), _names(stored)
-    for name in sorted(expected.keys() | found.keys()):
-        if name not in found or name not in expected:
-            lacks = "checkpoint" if name not in found else "model"
+    expected, given = _names(template), _names(stored)
+    for name in sorted(expected.keys() | given.keys()):
+        if name not in given or name not in expected:
+            lacks = "checkpoint" if name not in given else "model"
             raise UserError(
                 f"{where}: the {lacks} lacks {name}; it was saved by another configuration or version of the model"
             )
-        want, have = expected[name], found[name]
+        want, have = expected[name], given[name]
         held = want
         if _is_key(want) and not isinstance(have, jax.Array):
             held = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct(want.shape, want.dtype))

@@ -121,17 +121,17 @@ def clean(folder: pathlib.Path, limit: int = LIMIT) -> None:
     with contextlib.suppress(OSError):
         for path in sorted(folder.glob("*-cache")):
             with contextlib.suppress(OSError):  # another process may have removed it
-                found = path.stat()
-                facts = [found.st_size, found.st_mtime_ns]
-                if known.get(path.name) == facts or _is_whole(path):
-                    sound.append((max(found.st_atime_ns, found.st_mtime_ns), path, facts))
+                status = path.stat()
+                record = [status.st_size, status.st_mtime_ns]
+                if known.get(path.name) == record or _is_whole(path):
+                    sound.append((max(status.st_atime_ns, status.st_mtime_ns), path, record))
                 else:
                     path.unlink()
     kept, total = {}, 0
-    for _, path, facts in sorted(sound, reverse=True):
-        total += facts[0]
+    for _, path, record in sorted(sound, reverse=True):
+        total += record[0]
         if total <= limit:
-            kept[path.name] = facts
+            kept[path.name] = record
         else:
             with contextlib.suppress(OSError):
                 path.unlink()

@@ -20,8 +20,7 @@ import numpy as np
 
 from vaex.core import Algorithm, Feed, PyTree, TrainState
 from vaex.errors import NonFiniteError
-from vaex.training import multihost as processes
-from vaex.training import sharding as mesh
+from vaex.training import multihost, sharding
 
 CHUNK_SECONDS = 0.5
 MOST_SECONDS = 4.0  # of a chunk in which members follow one another: each is copied in and out, which must not count
@@ -80,7 +79,7 @@ def compile_program(
     *,
     log_every: int,
     strategy: str,
-    placement: mesh.Placement | None = None,
+    placement: sharding.Placement | None = None,
 ) -> tuple[Program, Carry]:
     """Compile the loop for a stacked ``state`` ahead of time.
 
@@ -105,19 +104,19 @@ def compile_program(
     row = jax.tree.map(np.asarray, feed.plan(0, 1))
     one_state = jax.eval_shape(lambda s: jax.tree.map(lambda leaf: leaf[0], s), state)
     batch = jax.eval_shape(lambda r, w: feed.batch(r, jax.tree.map(lambda leaf: leaf[0], w)), feed.resident, row)
-    with mesh.divided(placement):
+    with sharding.divided(placement):
         traced, names = _traced(step, one_state, batch)
     capacity = _capacity(row)
 
     def get_batch(resident: PyTree, plan: PyTree, index: jax.Array):
-        return mesh.divide_batch(feed.batch(resident, jax.tree.map(lambda leaf: leaf[index], plan)), placement)
+        return sharding.divide_batch(feed.batch(resident, jax.tree.map(lambda leaf: leaf[index], plan)), placement)
 
     most_rows = (capacity - 1) // log_every + 2  # windows that capacity steps can touch
     chunk = _chunk(traced, get_batch, names, most_rows, strategy, placement)
     members = state.step.shape[0]
     carry = Carry(state, jnp.zeros((members, len(names)), jnp.float32))
-    carry = mesh.place(carry, placement, members=True)
-    resident = mesh.place(feed.resident, placement, members=False)
+    carry = sharding.place(carry, placement, members=True)
+    resident = sharding.place(feed.resident, placement, members=False)
 
     def window(first: int, stop: int) -> Window:
         stop = min(stop, first + capacity)
@@ -128,8 +127,8 @@ def compile_program(
     compiled = jax.jit(chunk, donate_argnums=0).lower(carry, resident, plan, *bounds).compile()
     seconds = time.perf_counter() - started
     in_turn = members // (placement.mesh.shape["population"] if placement else 1) if strategy == "members" else 1
-    facts = (log_every, seconds, traces[0], _flops(compiled), min(MOST_SECONDS, CHUNK_SECONDS * in_turn))
-    return Program(compiled, names, capacity, window, resident, *facts), carry
+    measures = (log_every, seconds, traces[0], _flops(compiled), min(MOST_SECONDS, CHUNK_SECONDS * in_turn))
+    return Program(compiled, names, capacity, window, resident, *measures), carry
 
 
 def _capacity(row: PyTree) -> int:
@@ -139,15 +138,15 @@ def _capacity(row: PyTree) -> int:
 
 
 def _placed_plan(
-    feed: Feed, row: PyTree, first: int, stop: int, capacity: int, placement: mesh.Placement | None
+    feed: Feed, row: PyTree, first: int, stop: int, capacity: int, placement: sharding.Placement | None
 ) -> PyTree:
     """The plan of the steps on the devices, padded to the capacity; ``row``: that of one step, for shapes."""
     if feed.share is None or placement is None or placement.axis != "data":
         plan = _padded(jax.tree.map(np.asarray, feed.plan(first, stop - first)), capacity)
-        return mesh.place(jax.tree.map(jnp.asarray, plan), placement, members=False)
+        return sharding.place(jax.tree.map(jnp.asarray, plan), placement, members=False)
     share = feed.share
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((capacity, *leaf.shape[1:]), leaf.dtype), row)
-    return mesh.place_shares(lambda rows: _padded(share(first, stop - first, rows), capacity), shapes, placement)
+    return sharding.place_shares(lambda rows: _padded(share(first, stop - first, rows), capacity), shapes, placement)
 
 
 def _padded(plan: PyTree, capacity: int) -> PyTree:
@@ -186,8 +185,8 @@ def _traced(step, state: PyTree, batch: PyTree) -> tuple[Callable[..., Any], tup
 
     def opaque(state: TrainState, batch: PyTree):
         constants = [
-            jax.lax.optimization_barrier(one) if jnp.issubdtype(one.dtype, jnp.inexact) else one
-            for one in closed.consts
+            jax.lax.optimization_barrier(constant) if jnp.issubdtype(constant.dtype, jnp.inexact) else constant
+            for constant in closed.consts
         ]
         call = jax.extend.core.jaxpr_as_fun(jax.extend.core.ClosedJaxpr(closed.jaxpr, constants))
         return jax.tree.unflatten(jax.tree.structure(shapes), call(*jax.tree.leaves((state, batch))))
@@ -195,7 +194,9 @@ def _traced(step, state: PyTree, batch: PyTree) -> tuple[Callable[..., Any], tup
     return opaque, tuple(sorted(shapes[1]))
 
 
-def _chunk(step, get_batch, names: tuple[str, ...], most_rows: int, strategy: str, placement: mesh.Placement | None):
+def _chunk(
+    step, get_batch, names: tuple[str, ...], most_rows: int, strategy: str, placement: sharding.Placement | None
+):
     finite_index = names.index("finite")
 
     def run(advance, check, carry: Carry, resident, plan, first, start, stop, log_every):
@@ -212,7 +213,7 @@ def _chunk(step, get_batch, names: tuple[str, ...], most_rows: int, strategy: st
             return index + 1, state, window + vector, vector
 
         def one_row(loop):
-            """To the end of the row's window, or of the chunk: rows are no work of the steps, of which tiny ones would feel it."""
+            """Advance to the end of the row's window, or of the chunk; making rows within a step would slow tiny ones."""
             index, state, window, rows, last = loop
             row = index // log_every
             end = jnp.minimum((row + 1) * log_every, stop)
@@ -238,7 +239,7 @@ def _chunk(step, get_batch, names: tuple[str, ...], most_rows: int, strategy: st
         return out, jnp.swapaxes(rows, 0, 1), last, sound
 
     def members(carry, *args):
-        return jax.lax.map(lambda one: run(step, _sound, one, *args), carry)
+        return jax.lax.map(lambda member: run(step, _sound, member, *args), carry)
 
     chunk = {"solo": solo, "vmap": vmapped, "members": members}[strategy]
     if placement is None or placement.axis != "population":
@@ -269,7 +270,7 @@ def run_chunk(
     bounds = (np.int32(window.first), np.int32(start), np.int32(stop), np.int32(program.log_every))
     carry, rows, last, sound = program.call(carry, program.resident, window.plan, *bounds)
     finished = stop // program.log_every - start // program.log_every
-    rows, last, sound = (np.asarray(one) for one in processes.fetch((rows, last, sound)))
+    rows, last, sound = (np.asarray(array) for array in multihost.fetch((rows, last, sound)))
     finite = (last[:, program.metric_names.index("finite")] > 0) & sound
     return carry, Chunk(rows[:, :finished], last, finite)  # cut on the host: each length would compile
 
@@ -335,7 +336,7 @@ def fit(
             report(step, end, chunk, seconds)
             save(end, carry)
             per_step = seconds / (end - step)
-            (length,) = processes.agree(max(1, min(int(program.seconds / max(per_step, 1e-9)), 8 * (end - step))))
+            (length,) = multihost.agree(max(1, min(int(program.seconds / max(per_step, 1e-9)), 8 * (end - step))))
             step = end
     finally:
         ahead.close()
@@ -343,7 +344,7 @@ def fit(
 
 
 def _explain(program: Program, carry: Carry, chunk: Chunk) -> str:
-    carry = processes.fetch(carry)
+    carry = multihost.fetch(carry)
     steps = np.asarray(carry.state.step)
     parts = []
     for index in np.flatnonzero(~chunk.finite):

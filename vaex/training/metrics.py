@@ -106,11 +106,11 @@ class Progress:
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=None),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[facts]}"),
+                TextColumn("{task.fields[status]}"),
                 TimeRemainingColumn(),
             )
             self._bar = Progress(*columns, console=console)
-            self._task = self._bar.add_task(title, total=stop, completed=start, facts="")
+            self._task = self._bar.add_task(title, total=stop, completed=start, status="")
             self._bar.start()
         self._title = title
 
@@ -119,13 +119,15 @@ class Progress:
         now = steps / max(seconds, 1e-9)
         self._speed = now if not self._speed else 0.7 * self._speed + 0.3 * now
         values = "  ".join(f"{name} {metrics[name]:.2f}" for name in self._shown if name in metrics)
-        facts = f"{self._speed:,.0f} steps/s  {self._speed * self._batch_size:,.0f} examples/s  {values}"
+        status = f"{self._speed:,.0f} steps/s  {self._speed * self._batch_size:,.0f} examples/s  {values}"
         if self._bar is not None:
-            self._bar.update(self._task, completed=step, facts=facts)
+            self._bar.update(self._task, completed=step, status=status)
         elif time.monotonic() - self._last_line >= self.LINE_SECONDS or step >= self._stop:
             self._last_line = time.monotonic()
             left = (self._stop - step) / max(self._speed, 1e-9)
-            print(f"{self._title}: step {step}/{self._stop}  {facts}  {left:.0f} s left", file=self._stream, flush=True)
+            print(
+                f"{self._title}: step {step}/{self._stop}  {status}  {left:.0f} s left", file=self._stream, flush=True
+            )
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -100,28 +100,28 @@ def op_times(profile: Any) -> list[Op]:
     """
     planes = list(profile.planes)
     devices = [plane for plane in planes if plane.name.startswith("/device:") and list(plane.lines)]
-    found: dict[str, tuple[float, int]] = {}
+    totals: dict[str, tuple[float, int]] = {}
     for plane in devices or planes:
         lines = list(plane.lines)
         for line in [line for line in lines if line.name == "XLA Ops"] or lines:
             for name, nanoseconds in _own_times(_ops_of(line)):
                 if not CONTROL.fullmatch(name):
-                    seconds, count = found.get(name, (0.0, 0))
-                    found[name] = seconds + nanoseconds * 1e-9, count + 1
-    ops = [Op(name, seconds, count) for name, (seconds, count) in found.items()]
+                    seconds, count = totals.get(name, (0.0, 0))
+                    totals[name] = seconds + nanoseconds * 1e-9, count + 1
+    ops = [Op(name, seconds, count) for name, (seconds, count) in totals.items()]
     return sorted(ops, key=lambda op: (-op.seconds, op.name))
 
 
 def _ops_of(line: Any) -> list[tuple[float, float, str]]:
     """(start, duration, op) of a line's events that are ops."""
-    found = []
+    events = []
     for event in line.events:
         name = next((str(value) for key, value in event.stats if key == "hlo_op"), None)
         if name is None and line.name.startswith(("XLA Ops", "Stream")):  # an op by its text, or a kernel of no op's
             name = event.name
         if name is not None:
-            found.append((event.start_ns, event.duration_ns, name.split(" = ")[0].lstrip("%")))
-    return found
+            events.append((event.start_ns, event.duration_ns, name.split(" = ")[0].lstrip("%")))
+    return events
 
 
 def _own_times(events: Sequence[tuple[float, float, str]]) -> Iterator[tuple[str, float]]:
@@ -129,13 +129,13 @@ def _own_times(events: Sequence[tuple[float, float, str]]) -> Iterator[tuple[str
     running: list[list[Any]] = []  # [end, name, own duration], outermost first
     for start, duration, name in sorted(events, key=lambda event: (event[0], -event[1])):
         while running and running[-1][0] <= start:
-            _, ended, own = running.pop()
-            yield ended, own
+            _, ended, duration = running.pop()
+            yield ended, duration
         if running:
             running[-1][2] -= duration
         running.append([start + duration, name, duration])
-    for _, name, own in reversed(running):
-        yield name, own
+    for _, name, duration in reversed(running):
+        yield name, duration
 
 
 def origins(text: str) -> dict[str, str]:

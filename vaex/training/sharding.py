@@ -1,4 +1,4 @@
-"""Where a population's arrays live: members over devices where they divide, else the batch over devices."""
+"""Placement of a population's arrays: members over devices where they divide, else the batch over devices."""
 
 from __future__ import annotations
 
@@ -68,9 +68,9 @@ def place(tree: PyTree, placement: Placement | None, *, members: bool) -> PyTree
 
 def _place_own(leaf: jax.Array | np.ndarray, sharding: NamedSharding) -> jax.Array:
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        words = _place_own(jax.random.key_data(leaf), sharding)
+        key_data = _place_own(jax.random.key_data(leaf), sharding)
         kind = jax.random.key_impl(leaf)
-        return jax.jit(lambda data: jax.random.wrap_key_data(data, impl=kind), out_shardings=sharding)(words)
+        return jax.jit(lambda data: jax.random.wrap_key_data(data, impl=kind), out_shardings=sharding)(key_data)
     values = np.asarray(leaf)
     return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
 

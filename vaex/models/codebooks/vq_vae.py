@@ -23,7 +23,7 @@ from typing import Any
 from vaex.configuration import option, options
 from vaex.core import Recipe
 from vaex.data.spec import Spec
-from vaex.models.codebooks import _code_figures as code_pictures
+from vaex.models.codebooks import _code_figures as code_figures
 from vaex.models.codebooks import _code_maps as code_maps
 from vaex.models.codebooks import _code_prior as code_prior
 from vaex.models.codebooks._code_prior import DEFAULTS, HParams
@@ -48,4 +48,4 @@ def build(config: Config, spec: Spec) -> Recipe:
     Raises: UserError where the data are no images or too small, or lack the labels that the prior is to see.
     """
     vq = code_maps.code_maps(config, spec, (config.downsampling,))
-    return code_prior.two_stages(config, spec, vq, code_pictures.figures)
+    return code_prior.two_stages(config, spec, vq, code_figures.figures)

@@ -23,7 +23,7 @@ from vaex.configuration import hparam, hyperparameters, option, options
 from vaex.core import Batch, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.models import latent, networks
-from vaex.models.priors import _categorical as discrete
+from vaex.models.priors import _categorical
 from vaex.plots.records import Grid
 from vaex.schedules import Scalar
 
@@ -34,7 +34,7 @@ SHOWN = 10  # examples in the figure
 
 
 @options
-class Config(discrete.Config):
+class Config(_categorical.Config):
     """Options of the Gumbel-softmax VAE."""
 
     latent_dim: int = option(20, low=1, doc="Number of categorical variables.")
@@ -45,7 +45,7 @@ class Config(discrete.Config):
 
 
 @hyperparameters
-class HParams(discrete.HParams):
+class HParams(_categorical.HParams):
     """Hyperparameters of the Gumbel-softmax VAE."""
 
     prior_temperature: Scalar = hparam(0.5, low=0.01, doc="Of the prior's density where kl is relaxed.")
@@ -53,11 +53,13 @@ class HParams(discrete.HParams):
 
 def build(config: Config, spec: Spec) -> Recipe:
     """Return the recipe of the Gumbel-softmax VAE for data of this spec."""
-    components, blocks = discrete.build_components(config, spec, config.latent_dim, config.classes)
+    components, blocks = _categorical.build_components(config, spec, config.latent_dim, config.classes)
 
     def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
         params = variables.params["vae"]
-        terms = discrete.draw_terms(key, components, params, hparams, batch, train=train, hard=config.straight_through)
+        terms = _categorical.draw_terms(
+            key, components, params, hparams, batch, train=train, hard=config.straight_through
+        )
         kl = terms.categorical_kl
         if config.kl == "relaxed" and train:
             kl, terms = relaxed_kl(terms, hparams), terms._replace(exact=False)
@@ -67,7 +69,7 @@ def build(config: Config, spec: Spec) -> Recipe:
     return latent.single_stage(latent.model(components, objective), config, components.likelihood, figures, blocks)
 
 
-def relaxed_kl(terms: discrete.Terms, hparams: PyTree) -> jax.Array:
+def relaxed_kl(terms: _categorical.Terms, hparams: PyTree) -> jax.Array:
     """log q - log p of the relaxed samples, [b]; in logarithms, where nothing rounds to 0."""
     assert terms.logs is not None  # a relaxed KL is only asked for of relaxed samples
     q = distributions.LogRelaxedOneHot(terms.posterior.logits, hparams.temperature, event_ndims=2)
@@ -76,7 +78,7 @@ def relaxed_kl(terms: discrete.Terms, hparams: PyTree) -> jax.Array:
 
 
 def draw_codes(
-    components: discrete.Components, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch
+    components: _categorical.Components, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch
 ) -> Grid:
     """The class probabilities of some examples as images: a row of pixels for each variable, a column for each class."""
     shares = components.posterior(variables.params["vae"], hparams, {"x": batch["x"][:SHOWN]}).categorical.probabilities

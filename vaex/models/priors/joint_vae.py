@@ -23,7 +23,7 @@ from vaex.core import Batch, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import gaussian, latent, networks
-from vaex.models.priors import _categorical as discrete
+from vaex.models.priors import _categorical
 from vaex.plots.records import Grid
 from vaex.schedules import Scalar, ramp
 
@@ -36,7 +36,7 @@ DISCRETE_CAPACITY, CONTINUOUS_CAPACITY = ramp(0.0, 2.3, 2000), ramp(0.0, 12.0, 2
 
 
 @options
-class Config(discrete.Config):
+class Config(_categorical.Config):
     """Options of the JointVAE."""
 
     variables: int = option(1, low=1, doc="Number of categorical latents.")
@@ -53,7 +53,7 @@ class Config(discrete.Config):
 
 
 @hyperparameters
-class HParams(discrete.HParams):
+class HParams(_categorical.HParams):
     """Hyperparameters of the JointVAE."""
 
     continuous_capacity: Scalar = hparam(
@@ -65,18 +65,20 @@ class HParams(discrete.HParams):
         doc="The same of the categorical ones; at most variables times log(classes) is used.",
     )
     gamma: Scalar = hparam(10.0, low=0.0, doc="Weight of the distance to the capacities.")
-    temperature: Scalar = with_default(discrete.HParams, "temperature", 0.67)
+    temperature: Scalar = with_default(_categorical.HParams, "temperature", 0.67)
 
 
 def build(config: Config, spec: Spec) -> Recipe:
     """Return the recipe of the JointVAE for data of this spec."""
     posterior = gaussian.gaussian_posterior(config.posterior, config.latent_dim)
-    components, blocks = discrete.build_components(config, spec, config.variables, config.classes, posterior)
+    components, blocks = _categorical.build_components(config, spec, config.variables, config.classes, posterior)
     most = config.variables * math.log(config.classes)
 
     def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
         params = variables.params["vae"]
-        terms = discrete.draw_terms(key, components, params, hparams, batch, train=train, hard=config.straight_through)
+        terms = _categorical.draw_terms(
+            key, components, params, hparams, batch, train=train, hard=config.straight_through
+        )
         continuous, categorical = terms.continuous_kl, terms.categorical_kl
         capacities = hparams.continuous_capacity, jnp.minimum(hparams.discrete_capacity, most)
         penalty = sum(

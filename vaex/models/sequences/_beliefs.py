@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from vaex import distributions
 from vaex.core import Batch, Model, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
-from vaex.models.sequences import _sequence_figures as sequence_pictures
+from vaex.models.sequences import _sequence_figures as sequence_figures
 from vaex.models.sequences import _sequences as sequences
 from vaex.models.sequences import _temporal_difference as td
 
@@ -113,5 +113,5 @@ def recipe(components: Parts, config: sequences.Config, spec: Spec) -> Recipe:
         return sequence_model.decode(variables, hparams, z, batch).mean
 
     built = sequences.recipe(sequence_model, config, spec, components.frames.likelihood, predict, follow)
-    beliefs = {"beliefs": lambda *args: sequence_pictures.draw_beliefs(reconstruct, *args)}
+    beliefs = {"beliefs": lambda *args: sequence_figures.draw_beliefs(reconstruct, *args)}
     return built._replace(figures={**built.figures, **beliefs})

@@ -19,7 +19,7 @@ from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import latent, likelihoods
 from vaex.models.networks import NetworkConfig, networks
-from vaex.models.sequences import _sequence_figures as sequence_pictures
+from vaex.models.sequences import _sequence_figures as sequence_figures
 from vaex.nets.activations import soft_clip
 
 FRAMES = 3  # of the sequences that the laws give to a model
@@ -128,8 +128,8 @@ def recipe(
         along one way of the latents that is drawn.
     """
     figures = {
-        "predictions": lambda *args: sequence_pictures.draw_predictions(predict, *args),
-        "roll_outs": lambda *args: sequence_pictures.draw_roll_outs(follow, *args),
+        "predictions": lambda *args: sequence_figures.draw_predictions(predict, *args),
+        "roll_outs": lambda *args: sequence_figures.draw_roll_outs(follow, *args),
     }
     blocks = (Latents("free", spec.shape[0] * config.latent_dim),)
     result = latent.single_stage(model, config, likelihood, figures, blocks)

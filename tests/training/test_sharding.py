@@ -9,8 +9,7 @@ from jax.sharding import PartitionSpec
 
 from vaex.data import streamed_feed
 from vaex.errors import NonFiniteError
-from vaex.training import loop, population
-from vaex.training import sharding as mesh
+from vaex.training import loop, population, sharding
 from vaex.training.hyperparameters import as_schedules
 from vaex.training.step import gradient_algorithm
 
@@ -39,7 +38,7 @@ ROWS_PER_BATCH = 8
     ],
 )
 def test_choice(members, batch_size, devices, expected):
-    chosen = mesh.choose(members, batch_size, devices)
+    chosen = sharding.choose(members, batch_size, devices)
     if expected is None:
         assert chosen is None
         return
@@ -49,24 +48,24 @@ def test_choice(members, batch_size, devices, expected):
 
 
 def test_place_divides_members_and_copies_the_rest():
-    placement = mesh.choose(4, 8, 8)
+    placement = sharding.choose(4, 8, 8)
     tree = {"w": jnp.arange(8.0).reshape(4, 2), "key": jax.random.split(jax.random.key(0), 4)}
-    divided = mesh.place(tree, placement, members=True)
+    divided = sharding.place(tree, placement, members=True)
     assert_equal(divided, tree)
     for leaf in divided.values():
         assert leaf.sharding.spec == PartitionSpec("population")
         assert {shard.data.shape[0] for shard in leaf.addressable_shards} == {1}
-    copied = mesh.place(tree, placement, members=False)
+    copied = sharding.place(tree, placement, members=False)
     assert all(leaf.sharding.is_fully_replicated and len(leaf.devices()) == 4 for leaf in copied.values())
-    assert mesh.place(tree, None, members=True) is tree
+    assert sharding.place(tree, None, members=True) is tree
 
 
 def test_divide_batch_divides_where_the_placement_says_so():
-    by_data, by_member = mesh.choose(1, 8, 4), mesh.choose(4, 8, 4)
-    divided = jax.jit(lambda batch: mesh.divide_batch(batch, by_data))(BATCH)["x"]
+    by_data, by_member = sharding.choose(1, 8, 4), sharding.choose(4, 8, 4)
+    divided = jax.jit(lambda batch: sharding.divide_batch(batch, by_data))(BATCH)["x"]
     assert {shard.data.shape for shard in divided.addressable_shards} == {(2, 3)}
     np.testing.assert_array_equal(divided, BATCH["x"])
-    assert mesh.divide_batch(BATCH, by_member) is BATCH and mesh.divide_batch(BATCH, None) is BATCH
+    assert sharding.divide_batch(BATCH, by_member) is BATCH and sharding.divide_batch(BATCH, None) is BATCH
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +76,7 @@ def stepper():
 def trained(stepper, members, strategy, devices, values=None):
     values = values or [HParams(learning_rate=0.01 * (index + 1), noise=0.1 * index) for index in range(members)]
     states = population.init(stepper, range(members), population.stack([as_schedules(one) for one in values]), BATCH)
-    placement = mesh.choose(members, ROWS_PER_BATCH, devices)
+    placement = sharding.choose(members, ROWS_PER_BATCH, devices)
     program, carry = loop.compile_program(
         stepper, feed(ROWS_PER_BATCH), states, log_every=5, strategy=strategy, placement=placement
     )
@@ -130,7 +129,7 @@ def test_devices_that_divide_a_streamed_batch_ask_for_their_own_rows_once(steppe
         asked.append((first, count, rows.start, rows.stop))
         return streamed.share(first, count, rows)
 
-    placement = mesh.choose(1, ROWS_PER_BATCH, 4)
+    placement = sharding.choose(1, ROWS_PER_BATCH, 4)
     states = population.init(stepper, [0], population.stack([as_schedules(HParams(learning_rate=0.01))]), BATCH)
     program, carry = loop.compile_program(
         stepper, streamed._replace(share=share), states, log_every=5, strategy="solo", placement=placement

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from vaex.training import metrics as reporting
+from vaex.training import metrics
 from vaex.training.metrics import Progress, Rows, metric_rows, read_rows
 
 
@@ -94,7 +94,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     made = Clock()
-    monkeypatch.setattr(reporting, "time", made)
+    monkeypatch.setattr(metrics, "time", made)
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")

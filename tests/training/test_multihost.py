@@ -14,8 +14,7 @@ from helpers.worker import BATCH_SIZE, STEPS, flat
 
 from vaex.data import resident_feed
 from vaex.errors import UserError
-from vaex.training import loop, population
-from vaex.training import multihost as processes
+from vaex.training import loop, multihost, population
 from vaex.training.hyperparameters import as_schedules
 from vaex.training.step import gradient_algorithm
 
@@ -133,14 +132,14 @@ def test_the_command_line_trains_continues_and_finishes(tmp_path):
 )
 def test_flags_that_do_not_fit_are_refused(flags, message):
     with pytest.raises(UserError, match=message):
-        processes.join(*flags)
+        multihost.join(*flags)
 
 
 def test_one_process_decides_alone_and_its_errors_pass():
-    assert processes.is_first() and processes.agree(1, 2) == (1, 2) and processes.decide(lambda: 1) == 1
+    assert multihost.is_first() and multihost.agree(1, 2) == (1, 2) and multihost.decide(lambda: 1) == 1
 
     def fail():
         raise UserError("no")
 
     with pytest.raises(UserError, match="no"):
-        processes.decide(fail)
+        multihost.decide(fail)
