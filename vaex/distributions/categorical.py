@@ -19,7 +19,6 @@ class _Classes(BaseDistribution):
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """Axes over independent distributions."""
         shape = self._value_shape
         return shape[: len(shape) - self.event_ndims]
 

@@ -53,7 +53,6 @@ class LowRankNormal(Correlated):
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """Axes over independent distributions."""
         d, shape = self.event_shape[0], np.shape(self.cov_factor)
         if len(shape) < 2 or shape[-2] != d:
             raise ValueError(

@@ -78,7 +78,6 @@ class MultivariateNormal(Correlated):
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """Axes over independent distributions."""
         d, shape = self.event_shape[0], np.shape(self.scale_tril)
         if shape[-2:] != (d, d):
             raise ValueError(

@@ -115,7 +115,6 @@ class VonMisesFisher(BaseDistribution):
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """Axes over independent distributions."""
         check_leading(self, "loc", "concentration")
         return np.shape(self.loc)[:-1]
 
