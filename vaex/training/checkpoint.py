@@ -70,11 +70,11 @@ class Checkpoints:
         latest = self.latest()
         if latest is not None and step <= latest:
             raise ValueError(f"Checkpoints.save: step {step} is not newer than the latest, {latest}")
-        torn = [step for step, readable in self._readable.items() if not readable]
-        for step in torn:
+        torn = [saved for saved, readable in self._readable.items() if not readable]
+        for saved in torn:
             if multihost.is_first():
-                (self.folder / str(step)).replace(self.folder / f"{step}.torn")
-            del self._readable[step]
+                (self.folder / str(saved)).replace(self.folder / f"{saved}.torn")
+            del self._readable[saved]
         if torn:
             multihost.agree(0)  # all wait for the first
             self._manager.reload()

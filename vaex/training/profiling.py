@@ -129,13 +129,13 @@ def _own_times(events: Sequence[tuple[float, float, str]]) -> Iterator[tuple[str
     running: list[list[Any]] = []  # [end, name, own duration], outermost first
     for start, duration, name in sorted(events, key=lambda event: (event[0], -event[1])):
         while running and running[-1][0] <= start:
-            _, ended, duration = running.pop()
-            yield ended, duration
+            _, ended, remaining = running.pop()
+            yield ended, remaining
         if running:
             running[-1][2] -= duration
         running.append([start + duration, name, duration])
-    for _, name, duration in reversed(running):
-        yield name, duration
+    for _, ended, remaining in reversed(running):
+        yield ended, remaining
 
 
 def origins(text: str) -> dict[str, str]:
