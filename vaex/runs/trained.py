@@ -1,4 +1,4 @@
-"""A trained run as a codec in Python: ``run = vaex.load("runs/...")``."""
+"""Trained runs as functions of raw arrays: ``run = vaex.load("runs/...")``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 
 from vaex import data
 from vaex.configuration.settings import Settings
-from vaex.core import Recipe, TrainState, Variables
+from vaex.core import Batch, ClassLogWeights, Distribution, LogWeights, PyTree, Recipe, TrainState, Variables
 from vaex.data.loader import user_examples
 from vaex.data.spec import Spec
 from vaex.errors import UserError
@@ -33,13 +33,13 @@ from vaex.training.step import averaged_variables
 
 
 def load(directory: str | os.PathLike[str], *, member: int = 0) -> Run:
-    """One member of a trained run, from its newest checkpoint (the averaged parameters where averaging was on).
+    """Load one member of a trained run from its newest checkpoint, with averaged parameters where averaging was on.
 
     Args:
-      directory: the run directory.
-      member: which member of a population, in the order of summary.json.
-    Returns: a ``Run``.
-    Raises: UserError where there is no such run or member, or no checkpoint yet.
+      directory: the run directory, which training prints.
+      member: index of the member in the population, counted from 0 in the order of summary.json.
+    Returns: the member as a ``Run``.
+    Raises: UserError where the directory holds no run, no such member or no checkpoint yet, or a run of another version.
     """
     folder = pathlib.Path(directory).expanduser()
     path = folder / "config.json"
@@ -63,18 +63,19 @@ def load(directory: str | os.PathLike[str], *, member: int = 0) -> Run:
 
 
 def _member_state(folder: pathlib.Path, settings: Settings, recipe: Recipe, spec: Spec, member: int) -> TrainState:
-    """The newest train state of one member, in the last stage."""
+    """Return the newest train state of one member in the last stage."""
     batch = {"x": jnp.zeros((settings.run.batch_size or 1, *spec.shape), jnp.float32)}
     if spec.num_classes:
         batch["y"] = jnp.zeros(len(batch["x"]), jnp.int32)
     seeds = [member.seed for member in settings.members]
     hparams = setup.stack_hparams(settings)
 
-    def first(hparams: Any) -> TrainState:
+    def first(hparams: PyTree) -> TrainState:
         finished: dict[str, Variables] = {}
         for index, stage in enumerate(recipe.stages):
-            arguments: dict[str, Any] = {"stage": index, "carry_over": stage.carry_over, "finished": finished}
-            state = population.init(stage.algorithm, seeds, hparams, batch, **arguments)
+            state = population.init(
+                stage.algorithm, seeds, hparams, batch, stage=index, carry_over=stage.carry_over, finished=finished
+            )
             finished[stage.name] = averaged_variables(state)
         return state
 
@@ -90,24 +91,24 @@ def _member_state(folder: pathlib.Path, settings: Settings, recipe: Recipe, spec
 
 
 class Run:
-    """A trained model as jitted functions of raw arrays.
+    """A trained model whose methods are compiled functions of raw arrays.
 
-    Images are integers in the data's own levels (0..255; 0..16 for digits) or floats in [0, 1], ``[b, *spec.shape]``; real
-    vectors are floats. Grey values go to the encoder as they are, also where training binarised them dynamically.
+    Images x are integers in the data's own levels (0..255; 0..16 for digits) or floats in [0, 1], of shape [b, *spec.shape]. Real
+    vectors are floats. The encoder receives grey values unchanged, even if training binarised them dynamically.
 
-    Models that read labels (``recipe.labels``) take ``labels``, integers [b] or one for all: classes, or -1 where the model learned
-    from unlabelled examples what that means.
+    A model that reads labels (``recipe.labels`` is not None) takes ``labels``: integers of shape [b], or one integer for all
+    examples. -1 means unlabelled, for a model that was trained with unlabelled examples.
 
     Attributes:
       recipe: the model's functions.
-      spec: what the data looked like.
-      variables: parameters and state.
-      hparams: hyperparameters at the last step.
-      step: how many steps it was trained.
-      latent_shape: of the code of one example.
+      spec: shape and kind of the training data.
+      variables: parameters, averaged where averaging was on, and state of the last stage.
+      hparams: values of the hyperparameters at the last step.
+      step: number of training steps of the last stage.
+      latent_shape: shape of the code of one example, without the batch axis.
     """
 
-    def __init__(self, recipe: Any, spec: Any, variables: Any, hparams: Any, step: int) -> None:
+    def __init__(self, recipe: Recipe, spec: Spec, variables: Variables, hparams: PyTree, step: int) -> None:
         self.recipe, self.spec, self.variables, self.hparams, self.step = recipe, spec, variables, hparams, step
         key = jax.random.key(0)  # encoders that draw (none of the Gaussian ones) draw the same each time
         self._encode = jax.jit(lambda v, batch: recipe.model.encode(key, v, hparams, batch))
@@ -117,8 +118,8 @@ class Run:
         self._predict = jax.jit(
             lambda k, v, batch, *sizes: recipe.sequences.predict(k, v, hparams, batch, *sizes), static_argnums=(3, 4)
         )
-        self._bounds: dict[Any, Any] = {}
-        example: dict[str, Any] = {"x": jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)}
+        self._bounds: dict[tuple[str, int], Callable[..., jax.Array]] = {}
+        example: Batch = {"x": jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)}
         if recipe.labels is not None:
             example["y"] = jax.ShapeDtypeStruct((1,), jnp.int32)
         codes = jax.eval_shape(lambda v, batch: recipe.model.encode(key, v, hparams, batch).mean, variables, example)
@@ -130,8 +131,15 @@ class Run:
     def _labels(
         self, caller: str, labels: ArrayLike | None, n: int, *, inferred: bool = False, optional: bool = False
     ) -> dict[str, jax.Array]:
-        """``labels`` of n examples as a part of a batch. ``inferred``: whether the model finds out those that are missing;
-        ``optional``: whether it does without, where only its prior reads them."""
+        """Return the labels of n examples as a part of a batch.
+
+        Args:
+          caller: name of the method, for errors.
+          labels: integers, [n] or one for all, or None.
+          n: number of examples.
+          inferred: whether missing labels are allowed for a model with a classifier.
+          optional: whether missing labels are allowed for a model whose prior alone reads them.
+        """
         reads = self.recipe.labels
         if reads is None:
             if labels is not None:
@@ -157,18 +165,31 @@ class Run:
             )
         return {"y": jnp.broadcast_to(jnp.asarray(array, jnp.int32), (n,))}
 
-    def encode(self, x: ArrayLike, labels: ArrayLike | None = None) -> Any:
-        """The posterior of each example, a distribution over z [b, d] with sample, mean, log_prob; where codes are integers its
-        ``.mean`` holds them, [b, *latent_shape].
+    def encode(self, x: ArrayLike, labels: ArrayLike | None = None) -> Distribution:
+        """Return the posterior q(z|x) of each example, a distribution of batch shape [b].
 
-        Models with a classifier of their own take its most probable label where none (or -1) is given.
+        Where codes are integers, ``.mean`` holds them.
+
+        Args:
+          x: examples, [b, *spec.shape].
+          labels: integers, [b] or one for all. A model with its own classifier infers those that are missing or -1, and takes
+            the most probable class.
+        Returns: a distribution over z whose ``.mean`` and ``.sample(key)`` have shape [b, *latent_shape].
+        Raises: ValueError for x of another shape, dtype or range, and for labels that are missing or that the model cannot read.
         """
         inputs = user_examples.model_inputs(self.spec, "encode", x)
         given = self._labels("encode", labels, len(inputs), inferred=True, optional=True)
         return self._encode(self.variables, {"x": inputs, **given})
 
-    def decode(self, z: ArrayLike, labels: ArrayLike | None = None) -> Any:
-        """The distribution over x given z [b, d], or integer codes: ``.mean`` is the image, ``.sample(key)`` draws pixels."""
+    def decode(self, z: ArrayLike, labels: ArrayLike | None = None) -> Distribution:
+        """Return the likelihood p(x|z) of each code: ``.mean`` is the image, ``.sample(key)`` draws its pixels.
+
+        Args:
+          z: codes, [..., b, *latent_shape]: floats, or integers where the model's codes are.
+          labels: integers, [b] or one for all, for a model whose decoder reads them.
+        Returns: a distribution over x of batch shape [..., b].
+        Raises: ValueError for z of another shape or dtype, for integers that are no codes, and for labels as in ``encode``.
+        """
         z = jnp.asarray(z)
         if z.ndim < 1 + len(self.latent_shape) or z.shape[z.ndim - len(self.latent_shape) :] != self.latent_shape:
             expected = ", ".join(map(str, self.latent_shape))
@@ -179,11 +200,11 @@ class Run:
         return self._decode(self.variables, z, self._labels("decode", labels, n, optional=True))
 
     def _integers(self) -> bool:
-        """True if codes are integers."""
+        """Return True if codes are integers."""
         return any(block.kind == "code" for block in self.recipe.latents)
 
     def _check_codes(self, z: jax.Array) -> None:
-        """Raise ValueError where codes ought to be integers of some range and z is something else."""
+        """Raise ValueError where the model's codes are integers and z holds other values; traced z is checked by dtype alone."""
         if not self._integers():
             return
         if not jnp.issubdtype(z.dtype, jnp.integer):
@@ -200,7 +221,13 @@ class Run:
             )
 
     def reconstruct(self, x: ArrayLike, labels: ArrayLike | None = None) -> jax.Array:
-        """The mean image of the posterior mean, [b, *shape]; labels as in ``encode``."""
+        """Return the mean of p(x|z) at the posterior mean of z, [b, *spec.shape].
+
+        Args:
+          x: examples, [b, *spec.shape].
+          labels: as in ``encode``. Inferred labels condition the decoder, too.
+        Raises: ValueError as in ``encode``.
+        """
         inputs = user_examples.model_inputs(self.spec, "reconstruct", x)
         given = self._labels("reconstruct", labels, len(inputs), inferred=True, optional=True)
         codes = self._encode(self.variables, {"x": inputs, **given}).mean
@@ -218,11 +245,17 @@ class Run:
         show: str = "mean",
         temperature: float | None = None,
     ) -> jax.Array:
-        """n new images [n, *shape] with z from the prior: the likelihood's mean, or with show="sample" a draw from it.
+        """Generate n examples from z of the prior, [n, *spec.shape].
 
-        The same key gives the same z whatever the labels, or the same random numbers where z depends on them; where a model reads
-        labels and none are given, they are drawn. ``temperature``: of the prior, where it has one (``sample_temperature``); by
-        default the run's own.
+        The same key gives the same z for all labels; where the prior of z depends on labels, the same underlying noise.
+
+        Args:
+          key: of the samples.
+          n: number of examples, at least 1.
+          labels: integers, [n] or one for all, for a model that reads labels; drawn uniformly where left out.
+          show: "mean" for the mean of p(x|z), "sample" for a draw from it.
+          temperature: of the prior, in a model with the hyperparameter ``sample_temperature``; by default that of the run.
+        Raises: ValueError for another ``show``, n or temperature, and for labels that the model cannot read.
         """
         if show not in ("mean", "sample"):
             raise ValueError(f"sample: show={show!r}, expected 'mean' or 'sample'")
@@ -233,8 +266,8 @@ class Run:
         drawn = self._sample(z_key, self.variables, self._at_temperature(temperature), operator.index(n), given)
         return drawn.mean if show == "mean" else drawn.sample(x_key)
 
-    def _at_temperature(self, temperature: float | None) -> Any:
-        """The hyperparameters, with this temperature of samples."""
+    def _at_temperature(self, temperature: float | None) -> PyTree:
+        """Return the hyperparameters with this temperature of samples, or unchanged for None."""
         if temperature is None:
             return self.hparams
         if not hasattr(self.hparams, "sample_temperature"):
@@ -243,18 +276,18 @@ class Run:
             raise ValueError(f"sample: temperature={temperature}, expected at least 0.001, and finite")
         return dataclasses.replace(self.hparams, sample_temperature=jnp.asarray(temperature, jnp.float32))
 
-    def predict(self, key: jax.Array, x: ArrayLike, steps: int, num_samples: int = 1) -> Any:
-        """The distribution over the frame ``steps`` after the last of x, of batch shape [num_samples, b].
+    def predict(self, key: jax.Array, x: ArrayLike, steps: int, num_samples: int = 1) -> Distribution:
+        """Return the distribution of the frame ``steps`` after the last of x, of batch shape [num_samples, b].
 
-        Each sample of the latents gives one continuation; ``.mean[0]`` is the image of one, ``.mean.mean(0)`` of all. The
-        likelihood of a frame is the mean of theirs.
+        Each sample of the latents gives one continuation: ``.mean[0]`` is the image of the first, ``.mean.mean(0)`` their average.
+        The likelihood of a frame is the mean of the continuations' likelihoods.
 
         Args:
           key: of the latents.
-          x: frames seen so far, [b, t, *frame], t any number from 1 on.
-          steps: frames ahead, from 1 on.
-          num_samples: ways on of each sequence.
-        Raises: ValueError for a model of single examples, and for x, steps or num_samples that can't be used.
+          x: observed frames, [b, t, *frame], t at least 1.
+          steps: frames ahead, at least 1.
+          num_samples: continuations of each sequence, at least 1.
+        Raises: ValueError for a model of single examples, and for invalid x, steps or num_samples.
         """
         if self.recipe.sequences is None:
             raise ValueError("predict: this model reads single examples; train one of sequences, such as td_vae")
@@ -263,10 +296,11 @@ class Run:
         inputs = user_examples.model_inputs(self.spec, "predict", x, any_length=True)
         return self._predict(key, self.variables, {"x": inputs}, operator.index(steps), operator.index(num_samples))
 
-    def classify(self, x: ArrayLike) -> Any:
-        """q(y|x) of each example by the model's own classifier: a distribution over classes with mode, probabilities.
+    def classify(self, x: ArrayLike) -> Distribution:
+        """Return q(y|x) of the model's own classifier: ``.mode`` has shape [b], ``.probabilities`` [b, classes].
 
-        Raises: ValueError for a model without one; ``class_log_likelihoods`` gives a generative one of any that reads labels.
+        Raises: ValueError for a model without a classifier, and for x as in ``encode``. ``class_log_likelihoods`` yields a
+          generative classifier from any model that reads labels and has a density.
         """
         if self.recipe.labels is None or self.recipe.labels.classify is None:
             raise ValueError(
@@ -278,17 +312,18 @@ class Run:
     def log_likelihood(
         self, key: jax.Array, x: ArrayLike, num_samples: int = 100, labels: ArrayLike | None = None
     ) -> jax.Array:
-        """Importance-weighted estimate of log p(x) in nats, [b]: a lower bound in expectation, tighter with more samples.
+        """Estimate log p(x) in nats by importance weighting: in expectation a lower bound, tighter with more samples.
 
-        Where training binarised grey values, so does this, with ``key``.
+        The data are binarised or dequantised as in training, with randomness from ``key``.
 
         Args:
           key: of the importance samples, and of binarisation or dequantisation.
-          x: as for ``encode``; floats must lie on the data's levels, where it has such.
-          num_samples: K.
-          labels: for a model that needs them, the estimate is of log p(x|y); one that infers them sums them out.
-        Returns: [b], nats per example, float32.
-        Raises: ValueError for a model that defines no density, or for x, labels or num_samples that can't be used.
+          x: examples as in ``encode``; floats must lie on the data's levels, if it has levels.
+          num_samples: K, importance samples of each example, at least 1.
+          labels: for a model that is given labels, which makes this an estimate of log p(x|y). A model that infers labels sums
+            over them and takes none.
+        Returns: estimates, [b], nats per example, float32.
+        Raises: ValueError for a model that defines no density, and for invalid x, labels or num_samples.
         """
         reads = self.recipe.labels
         if labels is not None and reads is not None and reads.classify is not None:
@@ -300,9 +335,9 @@ class Run:
         return self._bound("log_likelihood", self.recipe.model.log_weights, key, x, num_samples, given)
 
     def class_log_likelihoods(self, key: jax.Array, x: ArrayLike, num_samples: int = 100) -> jax.Array:
-        """Importance-weighted estimates of log p(x|y) for every class, [b, classes] nats; arguments as in ``log_likelihood``.
+        """Estimate log p(x|y) of every class by importance weighting, [b, classes], nats; arguments as in ``log_likelihood``.
 
-        ``vaex.evaluation.classification.log_posterior`` of them is a generative classifier.
+        ``vaex.evaluation.classification.log_posterior`` turns the estimates into a generative classifier.
 
         Raises: ValueError for a model that reads no labels, and as ``log_likelihood``.
         """
@@ -316,15 +351,15 @@ class Run:
     def _bound(
         self,
         caller: str,
-        log_weights: Any,
+        log_weights: LogWeights | ClassLogWeights | None,
         key: jax.Array,
         x: ArrayLike,
         num_samples: int,
         given: Callable[[int], dict[str, jax.Array]],
     ) -> jax.Array:
-        """The importance bound of ``log_weights``, compiled once for each caller and number of samples.
+        """Return the importance-weighted bound of ``log_weights``, compiled once for each caller and number of samples.
 
-        ``given``: number of examples -> their labels as a part of a batch.
+        ``given`` maps the number of examples to their labels as a part of a batch.
         """
         if log_weights is None:
             raise ValueError(
