@@ -114,10 +114,14 @@ class Run:
         self._encode = jax.jit(lambda v, batch: recipe.model.encode(key, v, hparams, batch))
         self._decode = jax.jit(lambda v, z, labels: recipe.model.decode(v, hparams, z, labels))
         self._sample = jax.jit(lambda k, v, h, n, labels: recipe.model.sample(k, v, h, n, labels), static_argnums=3)
-        self._classify = jax.jit(lambda v, x: recipe.labels.classify(key, v, hparams, {"x": x}))
-        self._predict = jax.jit(
-            lambda k, v, batch, *sizes: recipe.sequences.predict(k, v, hparams, batch, *sizes), static_argnums=(3, 4)
-        )
+        if recipe.labels is not None and recipe.labels.classify is not None:
+            classify = recipe.labels.classify
+            self._classify = jax.jit(lambda v, x: classify(key, v, hparams, {"x": x}))
+        if recipe.sequences is not None:
+            predict = recipe.sequences.predict
+            self._predict = jax.jit(
+                lambda k, v, batch, steps, samples: predict(k, v, hparams, batch, steps, samples), static_argnums=(3, 4)
+            )
         self._bounds: dict[tuple[str, int], Callable[..., jax.Array]] = {}
         example: Batch = {"x": jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)}
         if recipe.labels is not None:
