@@ -6,9 +6,10 @@ import os
 import pathlib
 
 import pytest
-from xdist.scheduler import LoadGroupScheduling
+from xdist.scheduler import LoadScopeScheduling
 
 MOST_PROCESSES = 8
+LAWS = "test_model_laws.py"  # its tests are named [MODEL-LAW]
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -22,16 +23,16 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if option.numprocesses is None and not in_this_process and all(pathlib.Path(name).is_dir() for name in config.args):
         option.numprocesses, option.maxprocesses = "auto", option.maxprocesses or MOST_PROCESSES
     if option.numprocesses and option.dist == "no":
-        option.dist = "loadgroup"
+        option.dist = "loadscope"
 
 
-class KeepFilesTogether(LoadGroupScheduling):
-    """One process runs all tests of a file, which share fixtures and compiled programs, or of an ``xdist_group`` in it."""
+class KeepFilesTogether(LoadScopeScheduling):
+    """One process runs all tests of a file, which share fixtures and compiled programs; of the laws, all of a model."""
 
     def _split_scope(self, nodeid: str) -> str:
-        group = super()._split_scope(nodeid)
-        return group if group != nodeid else nodeid.split("::")[0]
+        file, _, test = nodeid.partition("::")
+        return f"{file}[{test.partition('[')[2].partition('-')[0]}]" if file.endswith(LAWS) else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log) -> KeepFilesTogether | None:
-    return KeepFilesTogether(config, log) if config.option.dist == "loadgroup" else None
+    return KeepFilesTogether(config, log) if config.option.dist == "loadscope" else None

@@ -1,4 +1,5 @@
-"""The laws of ``vaex.testing`` over the whole registry. A model's laws share its compiled programs, so they stay together."""
+"""The laws of ``vaex.testing`` over the whole registry. A model's laws share its compiled programs, so one process runs them
+(``helpers.parallel``)."""
 
 import sys
 import time
@@ -14,9 +15,8 @@ REPRESENTATIVE = ("beta_vae", "factor_vae", "iwae", "vq_vae", "ladder_vae", "m2_
 
 
 def marks(name: str) -> list[pytest.MarkDecorator]:
-    """The laws of a model stay in one process; those of all models but a few are slow."""
-    group = pytest.mark.xdist_group(f"laws of {name}")
-    return [group] if name in REPRESENTATIVE else [group, pytest.mark.slow]
+    """The laws of all models but a few are slow."""
+    return [] if name in REPRESENTATIVE else [pytest.mark.slow]
 
 
 @pytest.fixture(scope="module", params=[pytest.param(name, marks=marks(name)) for name in MODELS])
