@@ -81,7 +81,7 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(bounds, run, tmp_path, 
 
 @pytest.mark.slow
 def test_data_that_changed_and_models_without_a_density_are_refused(bounds, run, monkeypatch, capsys):
-    assemble, load = bounds.experiment.assemble, bounds.codec.load
+    assemble, load = bounds.setup.assemble, bounds.codec.load
 
     def of_other_data(settings):
         assembled = assemble(settings)
@@ -94,7 +94,7 @@ def test_data_that_changed_and_models_without_a_density_are_refused(bounds, run,
         loaded.recipe = loaded.recipe._replace(stages=(stage,))
         return loaded
 
-    monkeypatch.setattr(bounds.experiment, "assemble", of_other_data)
+    monkeypatch.setattr(bounds.setup, "assemble", of_other_data)
     assert bounds.main([run]) == 2
     assert "is not the data that the run was trained on" in capsys.readouterr().err
     monkeypatch.undo()
