@@ -31,7 +31,7 @@ from vaex.files import read_json
 from vaex.models.autoencoders import denoising_autoencoder
 from vaex.plots.records import Grid
 from vaex.runs.compare import aligned, cell
-from vaex.runs.trained import Run
+from vaex.runs.trained_model import TrainedModel
 
 CORRUPTIONS = ("gaussian", "masking", "salt_and_pepper")
 TARGETS = ("0.05", "0.1", "0.2")
@@ -39,7 +39,9 @@ CONTRACTIONS = ("0", "0.03", "1")
 SHOWN = 10  # images in the figure
 
 
-def trained(flags: argparse.Namespace, folder: pathlib.Path, name: str, *options: str) -> tuple[list[Run], Any]:
+def trained(
+    flags: argparse.Namespace, folder: pathlib.Path, name: str, *options: str
+) -> tuple[list[TrainedModel], Any]:
     """Train a model through the command line, which reports on standard error; return the members and the summary."""
     folder = folder / name
     options = (f"--model={name.partition('.')[0]}", *options, f"--steps={flags.steps}", f"--seeds={flags.seeds}")
@@ -55,7 +57,7 @@ def over_seeds(values: list[float]) -> str:
     return cell(mean, error if len(values) > 1 else None)
 
 
-def reconstructed(run: Run, x: jax.Array) -> jax.Array:
+def reconstructed(run: TrainedModel, x: jax.Array) -> jax.Array:
     """Reconstruct x, which may lie outside the data's range; the reconstructions are clipped to it."""
     z = run.recipe.model.encode(jax.random.key(0), run.variables, run.hparams, {"x": x}).mean
     return jnp.clip(run.recipe.model.decode(run.variables, run.hparams, z, {}).mean, 0.0, 1.0)

@@ -21,8 +21,7 @@ from vaex.bounds import renyi_bound
 from vaex.configuration.run_options import EvaluationOptions
 from vaex.errors import UserError
 from vaex.evaluation.likelihood import estimate
-from vaex.runs import setup
-from vaex.runs import trained as codec
+from vaex.runs import loading, setup
 from vaex.runs.compare import aligned, paired_difference
 from vaex.runs.config_file import read_config, restore_settings
 from vaex.runs.evaluate import DRAWN_VALUES, LIKELIHOOD_BATCH, Evaluator, over_batches
@@ -50,7 +49,7 @@ def evaluate(flags: argparse.Namespace) -> Bounds:
 
     Raises: UserError where there is no such run, its data has changed, or it defines no density.
     """
-    run = codec.load(flags.run, member=flags.member)
+    run = loading.load(flags.run, member=flags.member)
     record = read_config(pathlib.Path(flags.run).expanduser() / "config.json")
     settings = restore_settings(record["identity"])
     source = {"dataset": record["data"]["path"], "data_dir": flags.data_dir, "manual_dir": flags.manual_dir}

@@ -33,7 +33,7 @@ from vaex.files import read_json
 from vaex.plots.records import Grid
 from vaex.runs import setup
 from vaex.runs.compare import aligned, cell
-from vaex.runs.trained import Run
+from vaex.runs.trained_model import TrainedModel
 
 SURE = 0.9  # probability from which the classifier counts as sure
 SHOWN = 12  # samples in the figure
@@ -64,7 +64,7 @@ class Looks(NamedTuple):
         return [f"{self.sure:.1%}", str(self.classes), f"{np.median(self.distances):.3f}"]
 
 
-def trained(flags: argparse.Namespace, folder: pathlib.Path, *options: str) -> tuple[Run, dict[str, Any]]:
+def trained(flags: argparse.Namespace, folder: pathlib.Path, *options: str) -> tuple[TrainedModel, dict[str, Any]]:
     """Train a model through the command line, which reports on standard error; return the first member and the summary.
 
     ``options`` replace the same flags of this script's command line.
@@ -126,7 +126,7 @@ class Judge:
         return Looks(float(sure.mean()), len(np.unique(shares.argmax(axis=1)[sure])), distances[:, 0], nearest[:, 0])
 
 
-def prior(flags: argparse.Namespace, run: Run, summary: dict[str, Any], dataset: Dataset) -> tuple[str, Grid]:
+def prior(flags: argparse.Namespace, run: TrainedModel, summary: dict[str, Any], dataset: Dataset) -> tuple[str, Grid]:
     """Return the second table, and a figure of samples above their nearest training images."""
     train, labels = images(dataset, run.spec, "train", flags.train)
     unseen, truth = images(dataset, run.spec, flags.split, flags.samples)
@@ -147,7 +147,7 @@ def prior(flags: argparse.Namespace, run: Run, summary: dict[str, Any], dataset:
     return f"{aligned(lines)}\n{note}", grid
 
 
-def bound(run: Run, summary: dict[str, Any]) -> str:
+def bound(run: TrainedModel, summary: dict[str, Any]) -> str:
     """Describe the bound on the log-likelihood, in nats and, where the levels of the data are known, in bits per dimension."""
     nats = summary["members"][0]["log_likelihood"]
     if nats is None:

@@ -27,7 +27,7 @@ from vaex.data.spec import Dataset
 from vaex.errors import UserError
 from vaex.evaluation.likelihood import estimate
 from vaex.runs.compare import aligned, cell
-from vaex.runs.trained import Run
+from vaex.runs.trained_model import TrainedModel
 
 MODELS = ("linear_autoencoder", "linear_vae")
 
@@ -65,7 +65,7 @@ def maximum(x: np.ndarray, latents: int) -> Affine:
     return Affine(weights, np.asarray(pca.mean_), variance)
 
 
-def learned(run: Run) -> Affine:
+def learned(run: TrainedModel) -> Affine:
     """Return the affine map of a trained linear decoder, with its likelihood's variance."""
     (latents,) = run.latent_shape
     decoded = run.decode(np.concatenate([np.zeros((1, latents)), np.eye(latents)]))
@@ -79,7 +79,7 @@ def examples(dataset: Dataset, split: str) -> np.ndarray:
     return np.asarray(data.intensities(dataset.spec, x), np.float64).reshape(len(x), -1)
 
 
-def trained(folder: pathlib.Path, options: list[str], seeds: tuple[int, ...]) -> list[Run]:
+def trained(folder: pathlib.Path, options: list[str], seeds: tuple[int, ...]) -> list[TrainedModel]:
     """Train a model per seed through the command line, which reports on standard error."""
     options = [
         *options,

@@ -38,7 +38,11 @@ _EXPORTS = {
         "reparameterize",
     ),
     "vaex.divergences": ("gaussian_kl", "kl", "monte_carlo_kl"),
-    "vaex.runs.trained": ("load",),
+    "vaex.data.spec": ("Dataset",),
+    "vaex.runs.api": ("build", "train"),
+    "vaex.runs.loading": ("load",),
+    "vaex.runs.run": ("Run",),
+    "vaex.training.callbacks": ("Callback",),
 }
 _MODULES = (
     "bounds",

@@ -23,6 +23,7 @@ from vaex.bounds import effective_sample_size as effective_sample_size
 from vaex.bounds import elbo as elbo
 from vaex.bounds import estimate_elbo as estimate_elbo
 from vaex.bounds import importance_bound as importance_bound
+from vaex.data.spec import Dataset as Dataset
 from vaex.distributions import Bernoulli as Bernoulli
 from vaex.distributions import Categorical as Categorical
 from vaex.distributions import ContinuousBernoulli as ContinuousBernoulli
@@ -50,6 +51,10 @@ from vaex.distributions import reparameterize as reparameterize
 from vaex.divergences import gaussian_kl as gaussian_kl
 from vaex.divergences import kl as kl
 from vaex.divergences import monte_carlo_kl as monte_carlo_kl
-from vaex.runs.trained import load as load
+from vaex.runs.api import build as build
+from vaex.runs.api import train as train
+from vaex.runs.loading import load as load
+from vaex.runs.run import Run as Run
+from vaex.training.callbacks import Callback as Callback
 
 __version__: str

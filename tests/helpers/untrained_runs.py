@@ -9,7 +9,7 @@ import numpy as np
 from vaex.cli.parse import parse
 from vaex.data.spec import Spec
 from vaex.runs import setup
-from vaex.runs.trained import Run
+from vaex.runs.trained_model import TrainedModel
 from vaex.schedules import resolve
 from vaex.training import population
 
@@ -22,11 +22,11 @@ REAL = Spec("real", (5,), "real", levels=None)
 
 
 @functools.cache
-def untrained(spec: Spec, *flags: str, model: str = "beta_vae") -> Run:
+def untrained(spec: Spec, *flags: str, model: str = "beta_vae") -> TrainedModel:
     """Return a run of these flags on data of this spec, before its first step."""
     settings = parse([f"--model={model}", "--hidden=8", "--latent_dim=2", *flags])
     spec = setup.resolve_spec(settings, spec)
     recipe = setup.build_recipe(settings, spec)
     variables = jax.jit(recipe.stages[0].model.init)(jax.random.key(0), {"x": jnp.zeros((1, *spec.shape))})
     hparams = resolve(population.member(setup.stack_hparams(settings), 0), np.int32(0))
-    return Run(recipe, spec, variables, hparams, 0)
+    return TrainedModel(recipe, spec, variables, hparams, 0)

@@ -12,7 +12,7 @@ from vaex.distributions import Normal
 from vaex.models.sequences import _state_space as state_space
 from vaex.models.sequences import _temporal_difference as td
 from vaex.models.sequences._sequence_figures import draw_predictions
-from vaex.runs import trained as codec
+from vaex.runs.trained_model import TrainedModel
 
 # z_1 ~ N(0, 1), z_t = A z_{t-1} + N(0, Q), x_t = z_t + N(0, R)
 A, Q, R, LENGTH = 0.8, 0.3, 0.5, 4
@@ -223,7 +223,7 @@ def test_predictions_are_of_one_frame_for_each_sample_and_any_number_of_frames_s
 
 def test_a_run_foretells_frames_of_any_number_seen_and_refuses_what_it_cannot(subject):
     model, variables, hparams, batch = subject
-    run, key = codec.Run(model.recipe, model.spec, variables, hparams, 0), jax.random.key(0)
+    run, key = TrainedModel(model.recipe, model.spec, variables, hparams, 0), jax.random.key(0)
     seen = np.asarray(batch["x"][:, :2])
     found = run.predict(key, seen, 3, num_samples=4)
     direct = jax.jit(

@@ -8,7 +8,7 @@ from helpers.trained_runs import TWO_MEMBERS
 
 import vaex
 from vaex import data
-from vaex.runs.trained import Run
+from vaex.runs.trained_model import TrainedModel
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +18,7 @@ def trained(trained_runs) -> pathlib.Path:
 
 
 @pytest.fixture(scope="module")
-def run(trained) -> Run:
+def run(trained) -> TrainedModel:
     """Its second member."""
     return vaex.load(trained, member=1)
 

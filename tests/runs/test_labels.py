@@ -18,7 +18,7 @@ from vaex.data.spec import Spec
 from vaex.evaluation import classification
 from vaex.plots.records import Grid
 from vaex.runs import setup
-from vaex.runs import trained as codec
+from vaex.runs.trained_model import TrainedModel
 from vaex.schedules import resolve
 from vaex.training import population
 from vaex.training.step import averaged_variables
@@ -159,7 +159,7 @@ def untrained(model):
         state = population.init(stage.algorithm, [0], hparams, batch, **made)
         finished[stage.name] = averaged_variables(state)
     variables = population.member(finished[recipe.stages[-1].name], 0)
-    return codec.Run(recipe, SPEC, variables, resolve(population.member(hparams, 0), np.int32(0)), 0)
+    return TrainedModel(recipe, SPEC, variables, resolve(population.member(hparams, 0), np.int32(0)), 0)
 
 
 @pytest.mark.slow

@@ -14,7 +14,7 @@ from vaex.cli.parse import parse
 from vaex.data.loader import user_examples
 from vaex.evaluation import latents
 from vaex.runs import trained as trained_module
-from vaex.runs.trained import Run
+from vaex.runs.trained_model import TrainedModel
 
 KEY = jax.random.key(0)
 
@@ -101,7 +101,7 @@ def test_a_model_without_a_density(digits):
         run.log_likelihood(KEY, digits)
 
 
-def exact_log_likelihood(run: Run, x: np.ndarray) -> np.ndarray:
+def exact_log_likelihood(run: TrainedModel, x: np.ndarray) -> np.ndarray:
     """log p(x) [b] of a run with two latents, by quadrature on a grid that leaves out 1e-8 of the prior's mass."""
     axis = np.linspace(-6, 6, 241)
     grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)

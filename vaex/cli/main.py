@@ -53,18 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(settings: Settings) -> int:
     """Run checked settings; returns the exit code 0."""
-    from vaex.runs import lifecycle
+    from vaex.runs import console, lifecycle
 
-    lifecycle.run(settings, print_line)
+    lifecycle.show(lifecycle.run(settings, console.command_line()))
     return 0
-
-
-def print_line(text: str) -> None:
-    """Print one line on standard error."""
-    print(f"vaex: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
 def complain(text: str, code: int) -> int:
     """Print one line on standard error; returns ``code``."""
-    print_line(text)
+    print(f"vaex: {' '.join(text.split())}", file=sys.stderr, flush=True)
     return code

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from vaex.data.spec import BINARIZE, DEQUANTIZE, Dataset, resolve
 from vaex.data.storage.image_size import checked_size
 from vaex.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 ORIGINALS = ("binarized_mnist", "cifar10", "fashion_mnist", "freyfaces", "mnist", "omniglot")
 STOCK = ("celeb_a", "dsprites", "shapes3d")  # prepared by TFDS's stock builders only
@@ -64,6 +68,14 @@ def load(
         raise UserError(f"--dataset={name}: {error}; check that the path exists and may be read") from None
     spec = resolve(dataset.spec, binarize="none" if binarize == "auto" else binarize, dequantize=dequantize)
     return dataset._replace(spec=spec._replace(num_training_examples=dataset.num_training_examples))
+
+
+def from_arrays(arrays: Mapping[str, ArrayLike], *, name: str = "arrays") -> Dataset:
+    """Return arrays in memory as a data set; see ``sources.arrays.from_arrays``."""
+    from vaex.data.sources import arrays as source
+
+    dataset = source.from_arrays(arrays, name=name)
+    return dataset._replace(spec=dataset.spec._replace(num_training_examples=dataset.num_training_examples))
 
 
 def _find(

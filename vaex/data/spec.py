@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from vaex.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
     from vaex.core import Feed
 
 BINARIZE = ("none", "dynamic", "threshold")
@@ -77,6 +80,39 @@ class Dataset(NamedTuple):
     splits: dict[str, dict[str, np.ndarray]]
     spec: Spec
     source: Source | None = None
+
+    @classmethod
+    def from_arrays(
+        cls,
+        x: ArrayLike | Mapping[str, ArrayLike],
+        y: ArrayLike | None = None,
+        *,
+        name: str = "arrays",
+        **splits: ArrayLike,
+    ) -> Dataset:
+        """Return arrays in memory as a data set.
+
+        Args:
+          x: training examples, [n, h, w], [n, h, w, c] or [n, d]; or a mapping with "x" and the names below.
+          y: labels of x, integers [n]; -1 for unlabelled.
+          name: of the data in reports.
+          **splits: x_validation, y_validation, x_test, y_test; what is missing is split off x, a tenth each.
+        Raises: UserError for arrays that vaex cannot use, with the remedy.
+        """
+        from vaex.data import registry
+
+        arrays = dict(x) if isinstance(x, Mapping) else {"x": x}
+        more = ({} if y is None else {"y": y}) | splits
+        if twice := sorted(set(arrays) & set(more)):
+            raise UserError(f"{name}: {twice[0]} is given twice; give it once")
+        return registry.from_arrays({**arrays, **more}, name=name)
+
+    @classmethod
+    def load(cls, name: str, **options: Any) -> Dataset:
+        """Return the data set of this name or path; see ``vaex.data.load``."""
+        from vaex.data import registry
+
+        return registry.load(name, **options)
 
     @property
     def num_training_examples(self) -> int:

@@ -25,7 +25,7 @@ from vaex.configuration.run_options import DataOptions, EvaluationOptions, RunOp
 from vaex.configuration.settings import Member, Settings, varied
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.files import read_json, write_json
+from vaex.files import read_json
 
 DATA = ("data_seed", "binarize", "dequantize")
 WHERE_SET = (  # data options that count where they are set
@@ -73,22 +73,21 @@ def run_directory(settings: Settings) -> pathlib.Path:
     return pathlib.Path("runs") / f"{identified['model']}-{dataset}-{digest(identified)}"
 
 
-def write_config(path: pathlib.Path, settings: Settings, spec: Spec, strategy: str) -> None:
-    """Write config.json.
+def config_content(settings: Settings, spec: Spec, strategy: str, path: str | None) -> dict[str, Any]:
+    """Return the content of config.json.
 
     Args:
-      path: of the file.
       settings: of the run, resolved.
       spec: of its data.
       strategy: how its population runs, which may not change either.
+      path: name or path by which the data can be loaded again; None for arrays that were in memory.
     """
-    content = {
+    return {
         "vaex": vaex.__version__,
         "identity": identity(settings),
-        "data": {"path": settings.data.dataset, **spec._asdict()},
+        "data": {"path": path, **spec._asdict()},
         "population_strategy": strategy,
     }
-    write_json(path, content)
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:

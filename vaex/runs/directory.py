@@ -27,20 +27,21 @@ class Standing(enum.IntEnum):
     BEGUN = 2
 
 
-def claim(experiment: Experiment, evaluation: Mapping[str, Any]) -> Standing:
+def claim(directory: pathlib.Path, experiment: Experiment, evaluation: Mapping[str, Any]) -> Standing:
     """Claim the run directory, and tell where it stands.
 
     Args:
-      experiment: whose directory is claimed.
+      directory: of the run.
+      experiment: that is to be run there.
       evaluation: which evaluation the settings ask for, as ``summary.json`` records it.
     Raises: UserError for a directory that cannot be written, holds something else or another configuration, or is trained
       beyond the settings' steps.
     """
-    has_run = _claim_files(experiment)
-    summary = finished_summary(experiment.directory / "summary.json")
+    has_run = _claim_files(directory, experiment)
+    summary = finished_summary(directory / "summary.json")
     if summary is not None and summary["steps"] > experiment.steps:
         raise UserError(
-            f"{experiment.directory} is trained to step {summary['steps']} already, beyond --steps={experiment.steps}; give at "
+            f"{directory} is trained to step {summary['steps']} already, beyond --steps={experiment.steps}; give at "
             "least that many steps, another --out, or --overwrite to start again"
         )
     if summary is None or experiment.settings.run.profile or not is_trained(summary, experiment):
@@ -50,9 +51,9 @@ def claim(experiment: Experiment, evaluation: Mapping[str, Any]) -> Standing:
     return Standing.BEGUN if has_run else Standing.NEW
 
 
-def _claim_files(experiment: Experiment) -> bool:
+def _claim_files(directory: pathlib.Path, experiment: Experiment) -> bool:
     """Return whether the directory holds a run of this configuration; it is cleared first where the settings say so."""
-    directory, path = experiment.directory, experiment.directory / "config.json"
+    path = directory / "config.json"
     make_writable(directory)
     if experiment.settings.run.overwrite and path.exists():
         clear(directory)

@@ -3,40 +3,37 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
 
-from vaex import plots
 from vaex.configuration.settings import describe_member
 from vaex.core import EvaluationKey, PyTree, Variables
 from vaex.evaluation import figures, generation, latents, traversals
 from vaex.evaluation.training_curves import training_curves
-from vaex.plots.records import Bars, Curves, Grid, Scatter
+from vaex.plots.records import Curves, FigureRecord, Grid
 from vaex.runs.evaluate import Evaluator
 from vaex.runs.setup import Experiment
-from vaex.training.metrics import read_rows
 
 EXAMPLES = 20  # to reconstruct; three times as many samples are drawn
 
 
 @dataclasses.dataclass(frozen=True)
 class MemberFigures:
-    """Draws the figures of one member into its folder.
+    """Makes the figures of one member.
 
     Attributes:
       evaluator: of the run.
       variables: the member's, averaged where there is an average.
       hparams: the member's, at the last step.
-      folder: of its PNG files.
+      save: takes the name of a figure and its record.
     """
 
     evaluator: Evaluator
     variables: Variables
     hparams: PyTree
-    folder: pathlib.Path
+    save: Callable[[str, FigureRecord], None]
 
     def draw(self, kl: Sequence[float] | None) -> None:
         """Draw reconstructions, samples, traversals, the KL per latent, and the manifold of a two-dimensional latent space.
@@ -54,7 +51,7 @@ class MemberFigures:
         else:
             latent_variables = self.evaluator.latent_variables(mean)
             if kl is not None:
-                self._save("kl_per_latent", figures.kl_bars(kl, [variable.name for variable in latent_variables]))
+                self.save("kl_per_latent", figures.kl_bars(kl, [variable.name for variable in latent_variables]))
             if len(spec.shape) != 3:
                 self._draw_vectors(examples, mean)
                 return
@@ -64,9 +61,6 @@ class MemberFigures:
     def _shown(self, most: int) -> dict[str, np.ndarray]:
         """The first examples of the split, as they are shown."""
         return self.evaluator.shown(np.arange(min(most, len(self.evaluator.arrays["x"]))))
-
-    def _save(self, name: str, figure: Grid | Bars | Curves | Scatter) -> None:
-        plots.save(figure, self.folder / f"{name}.png")
 
     def _decode(self, z: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
         """Images in [0, 1]; one label serves all codes where there are not as many."""
@@ -97,9 +91,9 @@ class MemberFigures:
         def decode(z: np.ndarray) -> np.ndarray:
             return self._decode(z, labels)
 
-        self._save("reconstructions", figures.reconstruction_grid(examples["x"], decode(mean)))
+        self.save("reconstructions", figures.reconstruction_grid(examples["x"], decode(mean)))
         if labels is None:
-            self._save("samples", figures.sample_grid(self._samples(3 * EXAMPLES)))
+            self.save("samples", figures.sample_grid(self._samples(3 * EXAMPLES)))
         else:
             self._draw_classes(examples["x"], mean)
         moments = self.evaluator.posterior(self.variables, self.hparams, self._shown(self.evaluator.batch))
@@ -108,7 +102,7 @@ class MemberFigures:
             places = [latents.location_and_scale(variable, **moments) for variable in latent_variables]
             location, scale = np.array(places).T
             grid = generation.manifold(lambda z: decode(location + scale * z))
-            self._save("manifold", figures.manifold_grid(grid))
+            self.save("manifold", figures.manifold_grid(grid))
 
     def _draw_traversals(
         self,
@@ -121,20 +115,20 @@ class MemberFigures:
         images = traversals.decode_paths(decode, paths.codes)
         most, count = traversals.MOST_PATHS, len(latent_variables)
         title = "Latent traversals" + (f": {most} latents of {count}" if count > most else "")
-        self._save("traversals", figures.traversal_grid(images, paths.names, paths.kl, paths.columns, title=title))
+        self.save("traversals", figures.traversal_grid(images, paths.names, paths.kl, paths.columns, title=title))
 
     def _draw_models_own(self, examples: Mapping[str, np.ndarray]) -> None:
         key = jax.random.fold_in(self.evaluator.key, EvaluationKey.FIGURES)
         for name, figure in self.evaluator.run.recipe.figures.items():
-            self._save(name, figure(key, self.variables, self.hparams, dict(examples)))
+            self.save(name, figure(key, self.variables, self.hparams, dict(examples)))
 
     def _draw_sequences(self, examples: Mapping[str, np.ndarray], mean: np.ndarray) -> None:
         """Sequences over their reconstructions, and samples in a row each."""
         some = slice(EXAMPLES // 4)
         reconstructions = self._decode(mean, None)
-        self._save("reconstructions", figures.sequence_grid(examples["x"][some], reconstructions[some]))
+        self.save("reconstructions", figures.sequence_grid(examples["x"][some], reconstructions[some]))
         samples = self._samples(EXAMPLES // 2)
-        self._save("samples", Grid(samples, (), tuple(map(str, range(1, 1 + samples.shape[1]))), "Samples"))
+        self.save("samples", Grid(samples, (), tuple(map(str, range(1, 1 + samples.shape[1]))), "Samples"))
 
     def _draw_classes(self, originals: np.ndarray, mean: np.ndarray) -> None:
         """Samples with a class in each row and the same z (or noise) in each column; and the codes of some examples decoded
@@ -145,14 +139,14 @@ class MemberFigures:
         samples = np.stack([self._samples(EXAMPLES // 2, label) for label in classes])
         prior_only = recipe.labels is not None and recipe.labels.prior_only
         shared = "random numbers" if prior_only else "z"
-        self._save("samples", Grid(samples, names, title=f"Samples: the same {shared} in each column"))
+        self.save("samples", Grid(samples, names, title=f"Samples: the same {shared} in each column"))
         if prior_only:
             return
         few = len(originals[: EXAMPLES // 2])
         z, labels = np.repeat(mean[:few], len(names), axis=0), np.tile(np.asarray(classes, np.int32), few)
         changed = self._decode(z, labels).reshape(few, len(names), *spec.shape)
         images = np.concatenate([originals[:few, None], changed], axis=1)
-        self._save("classes", Grid(images, (), ("original", *names), "Each original's z in every class"))
+        self.save("classes", Grid(images, (), ("original", *names), "Each original's z in every class"))
 
     def _draw_vectors(self, examples: Mapping[str, np.ndarray], mean: np.ndarray) -> None:
         """Vectors that are not images: the first one and its reconstruction as curves over the dimensions."""
@@ -164,15 +158,16 @@ class MemberFigures:
         lines = {"original": examples["x"][0], "reconstruction": reconstruction}
         dimensions = np.arange(run.spec.shape[0])
         title = "A test example and its reconstruction"
-        self._save("reconstructions", Curves(dimensions, lines, "dimension", "value", title))
+        self.save("reconstructions", Curves(dimensions, lines, "dimension", "value", title))
 
 
-def draw_training_curves(experiment: Experiment) -> None:
-    """Draw the training curves of each stage: one panel per metric, all members in each."""
+def training_curve_panels(experiment: Experiment) -> dict[str, list[Curves]]:
+    """Return the training curves of each stage that has rows: one panel per metric, all members in each."""
     labels = [describe_member(experiment.settings, member) for member in experiment.settings.members]
+    figures_of_stages = {}
     for index, stage in enumerate(experiment.recipe.stages):
-        name = f"training_curves_{stage.name}.png" if index else "training_curves.png"
-        rows = read_rows(experiment.folder(index) / "metrics.jsonl")
+        rows = experiment.store.read_rows(experiment.place(index), "metrics")
         if rows:
-            panels = list(training_curves(rows, members=labels).values())
-            plots.save(panels, experiment.directory / "figures" / name)
+            name = f"training_curves_{stage.name}" if index else "training_curves"
+            figures_of_stages[name] = list(training_curves(rows, members=labels).values())
+    return figures_of_stages

@@ -1,88 +1,130 @@
-"""The life of a run: joined by all its processes, taken from where its directory stands to where its settings ask for."""
+"""The life of a run: joined by all its processes, taken from where it stands to where its settings ask for."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sys
-from collections.abc import Callable
-from typing import TextIO
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from vaex import files
 from vaex.configuration.settings import Settings
+from vaex.data.spec import Dataset
 from vaex.runs import report
+from vaex.runs.console import Console
 from vaex.runs.directory import Standing, claim, finished_summary, is_trained
 from vaex.runs.setup import Experiment, assemble
+from vaex.runs.store import Store
 from vaex.runs.summary import evaluation_record, summarize
-from vaex.runs.train import train
+from vaex.runs.train import Trained, train
 from vaex.training import compile_cache, multihost, population
+from vaex.training.callbacks import Callback
 
 
-def run(settings: Settings, warn: Callable[[str], None]) -> None:
+class Completed(NamedTuple):
+    """A run that is trained as far as its settings ask for.
+
+    Attributes:
+      experiment: what was run.
+      trained: the last stage's state; None where the run directory held a finished run already.
+      summary: the evaluation, None where there was none.
+    """
+
+    experiment: Experiment
+    trained: Trained | None
+    summary: dict[str, Any] | None
+
+
+def run(
+    settings: Settings,
+    console: Console,
+    *,
+    dataset: Dataset | None = None,
+    store: Store | None = None,
+    evaluate: bool = True,
+    callbacks: Sequence[Callback] = (),
+) -> Completed:
     """Train what is left to train, evaluate and draw; a finished run says so.
 
     Args:
       settings: checked.
-      warn: prints one line that is no result.
+      console: reports.
+      dataset: the data where it is at hand; by default that of the settings is loaded.
+      store: where the run is kept; by default the run directory of the settings.
+      evaluate: whether the run is evaluated and drawn.
+      callbacks: called as training goes on.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     options = settings.run
     if options.devices is None and options.coordinator_address is None:
         population.use_all_cores(len(settings.members))
-    with compile_cache.cache(options.compile_cache, warn):
+    with compile_cache.cache(options.compile_cache, console.warn):
         multihost.join(options.coordinator_address, options.num_processes, options.process_id)
-        experiment = assemble(settings)
+        experiment = assemble(settings, dataset, store)
         if multihost.is_first():
-            lead(experiment)
-        else:
-            follow(experiment)
+            return lead(experiment, console, evaluate=evaluate, callbacks=callbacks)
+        return follow(experiment, console)
 
 
-def follow(experiment: Experiment) -> None:
+def follow(experiment: Experiment, console: Console) -> Completed:
     """Train beside the first process, which alone writes, evaluates and draws."""
     standing = multihost.decide(lambda: Standing.NEW)
+    trained = None
     if standing != Standing.FINISHED:
-        train(experiment, resumed=standing == Standing.BEGUN, say=lambda text: None)
+        quiet = console._replace(say=lambda text: None, progress=False)
+        trained = train(experiment, resumed=standing == Standing.BEGUN, console=quiet)
     multihost.leave()
+    return Completed(experiment, trained, None)
 
 
-def lead(experiment: Experiment) -> None:
-    """Take the run, whose directory no other process may hold, to where its settings ask for."""
-    settings, path = experiment.settings, experiment.directory / "summary.json"
+def lead(experiment: Experiment, console: Console, *, evaluate: bool, callbacks: Sequence[Callback]) -> Completed:
+    """Take the run, which no other process may hold, to where its settings ask for."""
+    directory = experiment.store.directory
     with contextlib.ExitStack() as stack:
 
         def stand() -> int:
-            files.make_writable(experiment.directory)
-            stack.enter_context(files.held(experiment.directory))
-            return claim(experiment, evaluation_record(experiment))
+            if directory is None:
+                return Standing.BEGUN if experiment.store.read_config() else Standing.NEW
+            files.make_writable(directory)
+            stack.enter_context(files.held(directory))
+            return claim(directory, experiment, evaluation_record(experiment))
 
         standing = multihost.decide(stand)
-        done = finished_summary(path)
+        done = None if directory is None else finished_summary(directory / "summary.json")
         if standing == Standing.FINISHED and done is not None:
             multihost.leave()
-            print(
-                f"{experiment.directory} is finished at step {done['steps']}; a larger --steps goes on, --overwrite starts again"
+            console.say(
+                f"{directory} is finished at step {done['steps']}; a larger --steps goes on, --overwrite starts again"
             )
-            report.show(experiment.directory, done)
-            return
-        size = f"{len(settings.members)} members, " if len(settings.members) > 1 else ""
-        later = (f"{steps} of {stage}" for stage, steps in experiment.later_steps.items())
-        steps = " + ".join([f"{experiment.steps} steps", *later])
-        print(f"{settings.model} on {experiment.spec.name}: {size}{steps}, in {experiment.directory}")
-        trained = train(experiment, resumed=standing == Standing.BEGUN, say=print)
+            return Completed(experiment, None, done)
+        console.say(_announcement(experiment))
+        trained = train(experiment, resumed=standing == Standing.BEGUN, console=console, callbacks=callbacks)
         multihost.leave()
         if done is not None and is_trained(done, experiment):  # only the evaluation is new: keep how it was trained
             trained = trained._replace(measured={name: done.get(name) for name in trained.measured})
-        summary = summarize(experiment, trained, rewriting_line(sys.stderr))
-        files.write_json(path, summary)
-        report.show(experiment.directory, summary)
+        summary = evaluated(experiment, trained, console) if evaluate else None
+        return Completed(experiment, trained, summary)
 
 
-def rewriting_line(stream: TextIO) -> Callable[[str], None]:
-    """A function that prints a line over the last one on a terminal, and nothing elsewhere."""
+def evaluated(experiment: Experiment, trained: Trained, console: Console) -> dict[str, Any]:
+    """Evaluate and draw a trained run, whose directory is held; return the summary, which is also written there."""
+    summary = summarize(experiment, trained, console.tell)
+    if experiment.store.directory is not None:
+        files.write_json(experiment.store.directory / "summary.json", summary)
+    return summary
 
-    def tell(text: str) -> None:
-        if stream.isatty():
-            print(f"\r\x1b[K{text}", end="", file=stream, flush=True)
 
-    return tell
+def _announcement(experiment: Experiment) -> str:
+    """Return the line that says what is about to be trained."""
+    settings, directory = experiment.settings, experiment.store.directory
+    size = f"{len(settings.members)} members, " if len(settings.members) > 1 else ""
+    later = (f"{steps} of {stage}" for stage, steps in experiment.later_steps.items())
+    steps = " + ".join([f"{experiment.steps} steps", *later])
+    place = "" if directory is None else f", in {directory}"
+    return f"{settings.model} on {experiment.spec.name}: {size}{steps}{place}"
+
+
+def show(completed: Completed) -> None:
+    """Print the results of a run, and where its files are."""
+    if completed.summary is not None:
+        report.show(completed.experiment.store.directory, completed.summary)

@@ -80,7 +80,7 @@ def protocol_line(summary: dict[str, Any]) -> str:
     return "; ".join(parts)
 
 
-def show(directory: pathlib.Path, summary: dict[str, Any]) -> None:
+def show(directory: pathlib.Path | None, summary: dict[str, Any]) -> None:
     """Print the results of a run, and where its files are."""
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
@@ -88,6 +88,8 @@ def show(directory: pathlib.Path, summary: dict[str, Any]) -> None:
     print(protocol_line(summary))
     if summary.get("steps_per_second"):
         print(speed(summary))
+    if directory is None:
+        return
     if (directory / "figures").is_dir():
         print(f"figures: {directory / 'figures'}")
     print(f"in Python: run = vaex.load({str(directory)!r})")

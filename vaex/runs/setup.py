@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-import pathlib
+import os
 from typing import Any, NamedTuple
 
 import jax
 
 from vaex import data, models
+from vaex.configuration.run_options import DataOptions, RunOptions
 from vaex.configuration.settings import Settings, common_structure, replace_run
 from vaex.core import Recipe
 from vaex.data.spec import Dataset, Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
 from vaex.runs.config_file import run_directory
+from vaex.runs.store import DirectoryStore, Store
 from vaex.training import population, profiling
 from vaex.training.hyperparameters import as_schedules
 
@@ -23,12 +25,13 @@ class Experiment(NamedTuple):
     """Settings with their data and functions. ``hparams`` are stacked over members; ``stage_steps``: where each stage ends."""
 
     settings: Settings
-    directory: pathlib.Path
+    store: Store
     dataset: Dataset
     spec: Spec
     recipe: Recipe
     hparams: Any
     stage_steps: tuple[int, ...]
+    data_path: str | None = None  # name or path by which the data can be loaded again
 
     @property
     def steps(self) -> int:
@@ -40,14 +43,14 @@ class Experiment(NamedTuple):
         """Stage -> steps of the stages after the first."""
         return {stage.name: steps for stage, steps in list(zip(self.recipe.stages, self.stage_steps, strict=True))[1:]}
 
-    def folder(self, stage: int) -> pathlib.Path:
-        """Folder of the checkpoints and rows of a stage, counted from 0."""
-        return stage_folder(self.directory, self.recipe, stage)
+    def place(self, stage: int) -> str:
+        """Return the name by which the store knows a stage, counted from 0."""
+        return stage_place(self.recipe, stage)
 
 
-def stage_folder(directory: pathlib.Path, recipe: Recipe, stage: int) -> pathlib.Path:
-    """The run directory itself for the first stage, ``stages/NAME`` in it for later ones."""
-    return directory / "stages" / recipe.stages[stage].name if stage else directory
+def stage_place(recipe: Recipe, stage: int) -> str:
+    """Return the name by which a store knows a stage: "" for the first one, its own for later ones."""
+    return recipe.stages[stage].name if stage else ""
 
 
 def resolve_spec(settings: Settings, spec: Spec) -> Spec:
@@ -88,16 +91,18 @@ def stack_hparams(settings: Settings) -> Any:
     return population.stack([as_schedules(hparams) for hparams in members])
 
 
-def assemble(settings: Settings) -> Experiment:
-    """Load the data and build the recipe; all that a user can get wrong is found here, before anything is compiled."""
+def assemble(settings: Settings, dataset: Dataset | None = None, store: Store | None = None) -> Experiment:
+    """Load the data and build the recipe; all that a user can get wrong is found here, before anything is compiled.
+
+    Args:
+      settings: checked.
+      dataset: the data where it is at hand; by default that of the settings is loaded.
+      store: where the run is kept; by default the run directory of the settings.
+    Raises: UserError.
+    """
     flags = settings.data
-    dataset = data.load(
-        flags.dataset or "",
-        data_dir=flags.data_dir,
-        manual_dir=flags.manual_dir,
-        image_size=flags.image_size,
-        sequence_length=flags.sequence_length,
-    )
+    path = flags.dataset if dataset is None else None
+    dataset = load_dataset(flags) if dataset is None else dataset
     spec = resolve_spec(settings, dataset.spec)
     examples = dataset.num_training_examples
     batch_size = settings.run.batch_size or min(settings.defaults["batch_size"], examples)
@@ -106,23 +111,55 @@ def assemble(settings: Settings) -> Experiment:
             f"--batch_size={batch_size} is larger than the training data of {examples} examples; give at most {examples}"
         )
     settings = replace_run(settings, batch_size=batch_size)
-    run, directory = settings.run, run_directory(settings)
+    steps = _steps(settings.run, examples, batch_size)
+    if settings.run.profile:
+        profiling.check_steps(steps)
+    _check_augmentation(flags, spec)
+    available = jax.device_count()
+    if settings.run.devices is not None and settings.run.devices > available:
+        raise UserError(f"--devices={settings.run.devices}: this machine has {available}")
+    recipe = build_recipe(settings, spec)
+    later = (settings.stage_steps.get(stage.name, steps) for stage in recipe.stages[1:])
+    store = DirectoryStore(run_directory(settings)) if store is None else store
+    return Experiment(settings, store, dataset, spec, recipe, stack_hparams(settings), (steps, *later), path)
+
+
+def load_dataset(options: DataOptions) -> Dataset:
+    """Load the data set that the options name."""
+    return data.load(
+        options.dataset or "",
+        data_dir=options.data_dir,
+        manual_dir=options.manual_dir,
+        image_size=options.image_size,
+        sequence_length=options.sequence_length,
+    )
+
+
+def as_dataset(source: object) -> Dataset:
+    """Return a data set from what a user passes as data: a ``Dataset``, an array, a mapping of arrays, a name or a path."""
+    if isinstance(source, Dataset):
+        return source
+    if isinstance(source, str | os.PathLike):
+        return data.load(os.fspath(source))
+    if isinstance(source, tuple) and len(source) == 2:
+        return Dataset.from_arrays(*source)
+    return Dataset.from_arrays(source)  # pyright: ignore[reportArgumentType]: whatever numpy.asarray takes
+
+
+def _steps(run: RunOptions, examples: int, batch_size: int) -> int:
+    """Return the number of steps of the first stage."""
     steps = run.steps or math.ceil(min((run.epochs or 0) * examples / batch_size, 2.0**31))
     if steps >= 2**31:
         raise UserError(
             f"--epochs={run.epochs:g}: expected at most {2**31 * batch_size // examples} epochs (2^31 steps)"
         )
-    if run.profile:
-        profiling.check_steps(steps)
-    if (settings.data.flip or settings.data.crop) and len(spec.shape) != 3:
+    return steps
+
+
+def _check_augmentation(options: DataOptions, spec: Spec) -> None:
+    if (options.flip or options.crop) and len(spec.shape) != 3:
         raise UserError(
             f"--flip and --crop are for images, and {spec.name} has examples of shape {spec.shape}; leave them out"
         )
-    if settings.data.crop and settings.data.crop >= min(spec.shape[:2]):
-        raise UserError(f"--crop={settings.data.crop}: expected less than the side of the images, {spec.shape}")
-    available = jax.device_count()
-    if run.devices is not None and run.devices > available:
-        raise UserError(f"--devices={run.devices}: this machine has {available}")
-    recipe = build_recipe(settings, spec)
-    later = (settings.stage_steps.get(stage.name, steps) for stage in recipe.stages[1:])
-    return Experiment(settings, directory, dataset, spec, recipe, stack_hparams(settings), (steps, *later))
+    if options.crop and options.crop >= min(spec.shape[:2]):
+        raise UserError(f"--crop={options.crop}: expected less than the side of the images, {spec.shape}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import pathlib
 import resource
 import sys
 from collections.abc import Callable, Sequence
@@ -11,14 +13,16 @@ import jax
 import numpy as np
 
 import vaex
+from vaex import plots
 from vaex.configuration.grammar import hyperparameter_texts
 from vaex.configuration.settings import Settings, describe_member
 from vaex.core import Variables
 from vaex.evaluation import likelihood
 from vaex.files import atomic_path
+from vaex.plots.records import FigureRecord
 from vaex.runs.compare import LOG_LIKELIHOODS
 from vaex.runs.evaluate import Evaluator, finite
-from vaex.runs.figures import MemberFigures, draw_training_curves
+from vaex.runs.figures import MemberFigures, training_curve_panels
 from vaex.runs.report import TABLE, diagnostics
 from vaex.runs.setup import Experiment
 from vaex.runs.train import Trained
@@ -30,7 +34,7 @@ from vaex.training.step import averaged_variables
 def summarize(experiment: Experiment, trained: Trained, tell: Callable[[str], None]) -> dict[str, Any]:
     """Evaluate every member and return the content of summary.json.
 
-    On the way, the log-likelihood of each example is kept in the run directory, and figures are drawn.
+    On the way, the log-likelihood of each example is kept in the run directory, and figures are drawn, where there is one.
 
     Args:
       experiment: of the run.
@@ -40,10 +44,12 @@ def summarize(experiment: Experiment, trained: Trained, tell: Callable[[str], No
     settings = experiment.settings
     averaged = averaged_variables(trained.state)
     members, log_likelihoods = _evaluate_members(experiment, averaged, tell)
-    if settings.evaluation.figures:
-        draw_training_curves(experiment)
-    if log_likelihoods:
-        with atomic_path(experiment.directory / LOG_LIKELIHOODS) as temporary:
+    directory = experiment.store.directory
+    if settings.evaluation.figures and directory is not None:
+        for name, panels in training_curve_panels(experiment).items():
+            plots.save(panels, directory / "figures" / f"{name}.png")
+    if log_likelihoods and directory is not None:
+        with atomic_path(directory / LOG_LIKELIHOODS) as temporary:
             np.savez(temporary, log_likelihood=np.stack(log_likelihoods))
     recipe, device = experiment.recipe, jax.devices()[0]
     conditional = recipe.labels is not None and recipe.labels.classify is None
@@ -87,10 +93,16 @@ def _evaluate_members(
         record = {"seed": member.seed, "hparams": hyperparameter_texts(member.hparams), **numbers}
         members.append(record)
         log_likelihoods += [] if values is None else [values.astype(np.float32)]
-        if settings.evaluation.figures:
-            folder = experiment.directory / "figures" / (title if len(settings.members) > 1 else "")
-            MemberFigures(evaluator, variables, hparams, folder).draw(numbers.get("kl_per_latent"))
+        directory = experiment.store.directory
+        if settings.evaluation.figures and directory is not None:
+            folder = directory / "figures" / (title if len(settings.members) > 1 else "")
+            save = functools.partial(_save_figure, folder)
+            MemberFigures(evaluator, variables, hparams, save).draw(numbers.get("kl_per_latent"))
     return members, log_likelihoods
+
+
+def _save_figure(folder: pathlib.Path, name: str, figure: FigureRecord) -> None:
+    plots.save(figure, folder / f"{name}.png")
 
 
 def evaluation_record(experiment: Experiment) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""An experiment trained from where its directory stands."""
+"""An experiment trained from where its checkpoints stand."""
 
 from __future__ import annotations
 
-import pathlib
+import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,11 +16,12 @@ from vaex.core import Algorithm, DataKey, Feed, Stage, Variables
 from vaex.data.loader.semi_supervised import choose_labelled, hide_labels, labelled_order
 from vaex.data.spec import Spec
 from vaex.errors import NonFiniteError, UserError
-from vaex.files import read_json
-from vaex.runs.config_file import write_config
+from vaex.runs.config_file import config_content
+from vaex.runs.console import Console
 from vaex.runs.setup import Experiment
+from vaex.runs.store import CheckpointStore, DirectoryStore
 from vaex.training import loop, metrics, multihost, population, profiling, sharding
-from vaex.training.checkpoint import Checkpoints
+from vaex.training.callbacks import Callback
 from vaex.training.step import averaged_variables, with_inputs
 
 SHOWN = ("elbo", "reconstruction", "cross_entropy", "kl")
@@ -97,25 +98,28 @@ def strategy_for(experiment: Experiment, state: Any, recorded: str | None) -> st
     return population.choose_strategy(members, size, jax.default_backend())
 
 
-def train(experiment: Experiment, *, resumed: bool, say: Any) -> Trained:
+def train(experiment: Experiment, *, resumed: bool, console: Console, callbacks: Sequence[Callback] = ()) -> Trained:
     """Train each stage to its number of steps from its latest checkpoint, or from the start.
 
     Args:
       experiment: assembled, its directory claimed.
-      resumed: whether the directory holds a run of this configuration.
-      say: prints one line.
+      resumed: whether the store holds a run of this configuration.
+      console: reports.
+      callbacks: called as training goes on.
     Returns: the last stage's state, and what was measured; with several stages also that of each, by name.
     Raises: NonFiniteError where a loss stops being finite; the last good checkpoint stays. UserError where a stage has gone
       beyond its steps, or would go on though a later one was trained on what it was.
     """
     feed, stages = training_feed(experiment), experiment.recipe.stages
     _check_order(experiment)
-    recorded = read_json(experiment.directory / "config.json").get("population_strategy") if resumed else None
+    recorded = experiment.store.read_config().get("population_strategy") if resumed else None
     finished: dict[str, Variables] = {}
     of_stages: dict[str, dict[str, Any]] = {}
     trained = None
     for index, stage in enumerate(stages):
-        trained = _train_stage(experiment, index, feed, finished, recorded, resumed=resumed, say=say)
+        trained = _train_stage(
+            experiment, index, feed, finished, recorded, resumed=resumed, console=console, callbacks=callbacks
+        )
         finished[stage.name] = averaged_variables(trained.state)
         of_stages[stage.name] = {"steps": experiment.stage_steps[index], **trained.measured}
         recorded, resumed = trained.measured["population_strategy"], True
@@ -126,26 +130,16 @@ def train(experiment: Experiment, *, resumed: bool, say: Any) -> Trained:
 def _check_order(experiment: Experiment) -> None:
     """Raise UserError where a stage would be trained on although a later one has begun, which saw it as it is now."""
     stages = experiment.recipe.stages
-    reached = [trained_steps(experiment.folder(index)) for index in range(len(stages))] if len(stages) > 1 else []
+    store = experiment.store
+    reached = [store.latest_step(experiment.place(index)) for index in range(len(stages))] if len(stages) > 1 else []
     for index, step in enumerate(reached):
         begun = [stages[later].name for later in range(index + 1, len(stages)) if reached[later] is not None]
         if begun and (step or 0) < experiment.stage_steps[index]:
             raise UserError(
-                f"{experiment.directory}: the stage {begun[0]} was trained on {stages[index].name} as it was at step {step}, so "
+                f"{store}: the stage {begun[0]} was trained on {stages[index].name} as it was at step {step}, so "
                 f"that one can't go on to step {experiment.stage_steps[index]}; choose another --out, or --overwrite to "
                 "start again"
             )
-
-
-def trained_steps(folder: pathlib.Path) -> int | None:
-    """The step of the newest checkpoint in a stage's folder, None where there is none."""
-    if not (folder / "checkpoints").is_dir():
-        return None
-    checkpoints = Checkpoints(folder / "checkpoints")
-    try:
-        return checkpoints.latest()
-    finally:
-        checkpoints.close()
 
 
 def _train_stage(
@@ -156,45 +150,53 @@ def _train_stage(
     recorded: str | None,
     *,
     resumed: bool,
-    say: Any,
+    console: Console,
+    callbacks: Sequence[Callback],
 ) -> Trained:
-    """One stage from where its folder stands; ``recorded``: the population strategy that the run began with."""
-    run, directory, stop = experiment.settings.run, experiment.folder(stage), experiment.stage_steps[stage]
+    """One stage from where its checkpoints stand; ``recorded``: the population strategy that the run began with."""
+    run, store, stop = experiment.settings.run, experiment.store, experiment.stage_steps[stage]
+    name = experiment.recipe.stages[stage].name
     stepper, state = initial_state(experiment, stage, finished)
     strategy = strategy_for(experiment, state, recorded)
     placement = sharding.choose(
         len(experiment.settings.members), run.batch_size or 0, run.devices or jax.device_count()
     )
     if not resumed and multihost.is_first():
-        write_config(experiment.directory / "config.json", experiment.settings, experiment.spec, strategy)
+        content = config_content(experiment.settings, experiment.spec, strategy, experiment.data_path)
+        store.write_config(content)
     program, carry = loop.compile_program(
         stepper, feed, state, log_every=run.log_every, strategy=strategy, placement=placement
     )
-    checkpoints = Checkpoints(directory / "checkpoints")
+    checkpoints = store.checkpoints(experiment.place(stage))
     try:
         latest = checkpoints.latest()
         start = latest or 0
         if start > stop:
-            flag = f"--{experiment.recipe.stages[stage].name}_steps" if stage else "--steps"
+            flag = f"--{name}_steps" if stage else "--steps"
             raise UserError(
-                f"{directory} is trained to step {start} already, beyond step {stop}; give at least "
+                f"{store} is trained to step {start} already, beyond step {stop}; give at least "
                 f"{flag}={start}, another --out, or --overwrite to start again"
             )
         profiler = None
         if run.profile:
-            profiler = profiling.Profiler(directory / "profile", start, stop, writes=multihost.is_first())
+            if not isinstance(store, DirectoryStore):
+                raise UserError("--profile writes into the run directory; give out=")
+            folder = store.folder(experiment.place(stage)) / "profile"
+            profiler = profiling.Profiler(folder, start, stop, writes=multihost.is_first())
         if latest is None:
             if resumed and not stage:
-                say(f"{directory} holds no checkpoint: starting again at step 0")
+                console.say(f"{store} holds no checkpoint: starting again at step 0")
             checkpoints.save(0, carry)  # so that there is a last good state from the first step on
+            _call_checkpoint(callbacks, 0, carry, name)
         else:
             carry = checkpoints.restore(carry)
-            say(f"continuing {directory} at step {start} of {stop}")
-        carry, seconds = _fit(experiment, stage, program, carry, checkpoints, start, profiler)
+            console.say(f"continuing {store} at step {start} of {stop}")
+        writer = _writer(experiment, stage, program, start, console, callbacks) if multihost.is_first() else None
+        carry, seconds = _fit(experiment, stage, program, carry, checkpoints, start, profiler, writer, callbacks)
     finally:
         checkpoints.close()
     if profiler is not None:
-        profiler.summarize(program.call, say)
+        profiler.summarize(program.call, console.say)
     measured = {
         "step_traces": program.step_traces,
         "compile_seconds": round(program.compile_seconds, 3),
@@ -210,13 +212,14 @@ def _fit(
     stage: int,
     program: loop.Program,
     carry: Any,
-    checkpoints: Checkpoints,
+    checkpoints: CheckpointStore,
     start: int,
     profiler: profiling.Profiler | None,
+    writer: metrics.Writer | None,
+    callbacks: Sequence[Callback],
 ) -> tuple[Any, float]:
     """The loop with its files and progress; returns the last carry and the seconds spent in steps."""
-    run, directory, stop = experiment.settings.run, experiment.folder(stage), experiment.stage_steps[stage]
-    writer = _writer(experiment, stage, program, start) if multihost.is_first() else None
+    run, stop, name = experiment.settings.run, experiment.stage_steps[stage], experiment.recipe.stages[stage].name
     spent, last_save = [0.0], [time.monotonic()]
 
     def report(first: int, end: int, chunk: loop.Chunk, seconds: float) -> None:
@@ -231,6 +234,7 @@ def _fit(
         if multihost.agree(int(due)) == (1,) or step == stop:
             checkpoints.save(step, now)
             last_save[0] = time.monotonic()
+            _call_checkpoint(callbacks, step, now, name)
         if profiler is not None:
             profiler.before(step)
 
@@ -243,7 +247,7 @@ def _fit(
         carry = loop.fit(program, carry, start, stop, report=report, save=save, boundary=boundary)
     except NonFiniteError as error:
         raise NonFiniteError(
-            f"training stopped: {error}; the checkpoint of step {checkpoints.latest()} is kept in {directory}. "
+            f"training stopped: {error}; the checkpoint of step {checkpoints.latest()} is kept in {experiment.store}. "
             "Try a lower --learning_rate or --clip_norm=1"
         ) from None
     finally:
@@ -254,10 +258,33 @@ def _fit(
     return carry, spent[0]
 
 
-def _writer(experiment: Experiment, stage: int, program: loop.Program, start: int) -> metrics.Writer:
-    settings, stages = experiment.settings, experiment.recipe.stages
-    shown = [name for name in SHOWN if name in program.metric_names] or ["loss"]
-    title = settings.model if len(stages) == 1 else f"{settings.model}, {stages[stage].name}"
-    stop = experiment.stage_steps[stage]
-    progress = metrics.Progress(title, start, stop, settings.run.batch_size or 0, shown)
-    return metrics.Writer(experiment.folder(stage), program.metric_names, program.log_every, start, progress)
+def _call_checkpoint(callbacks: Sequence[Callback], step: int, carry: loop.Carry, stage: str) -> None:
+    if callbacks:
+        state = multihost.fetch(carry.state)
+        for callback in callbacks if multihost.is_first() else ():
+            callback.on_checkpoint(step, state, stage)
+
+
+def _writer(
+    experiment: Experiment,
+    stage: int,
+    program: loop.Program,
+    start: int,
+    console: Console,
+    callbacks: Sequence[Callback],
+) -> metrics.Writer:
+    settings, stages, place = experiment.settings, experiment.recipe.stages, experiment.place(stage)
+    progress = None
+    if console.progress:
+        shown = [name for name in SHOWN if name in program.metric_names] or ["loss"]
+        title = settings.model if len(stages) == 1 else f"{settings.model}, {stages[stage].name}"
+        stop, batch_size = experiment.stage_steps[stage], settings.run.batch_size or 0
+        progress = metrics.Progress(title, start, stop, batch_size, shown)
+    name = stages[stage].name
+    calls = [functools.partial(_call_rows, callback, name) for callback in callbacks]
+    rows, timings = (experiment.store.rows(place, kind, start) for kind in ("metrics", "timings"))
+    return metrics.Writer(rows, timings, program.metric_names, program.log_every, progress, calls)
+
+
+def _call_rows(callback: Callback, stage: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    callback.on_rows(rows, stage)

@@ -16,16 +16,17 @@ import numpy as np
 
 from vaex.data.spec import Dataset
 from vaex.runs import report
-from vaex.runs.config_file import write_config
+from vaex.runs.config_file import config_content
+from vaex.runs.loading import load
 from vaex.runs.setup import Experiment
+from vaex.runs.store import DirectoryStore
 from vaex.runs.summary import summarize
 from vaex.runs.train import Trained
-from vaex.runs.trained import Run, load
+from vaex.runs.trained_model import TrainedModel
 from vaex.schedules import resolve
 from vaex.testing.assertions import assert_equal, assert_finite
 from vaex.testing.subject import BATCH, STEPS, build_subjects, quickly
 from vaex.training import metrics, population
-from vaex.training.checkpoint import Checkpoints
 from vaex.training.step import averaged_variables
 
 if TYPE_CHECKING:
@@ -167,8 +168,7 @@ def evaluation_completes(subject: Subject) -> None:
         experiment = _experiment(subject, pathlib.Path(folder))
         rows = metrics.metric_rows(run.program.metric_names, run.rows, 0, run.program.log_every)
         for stage in range(len(subject.recipe.stages)):
-            experiment.folder(stage).mkdir(parents=True, exist_ok=True)
-            metrics.Rows(experiment.folder(stage) / "metrics.jsonl", keep_until=0).append(rows)
+            experiment.store.rows(experiment.place(stage), "metrics", 0).append(rows)
         speed = {"compile_seconds": 0.0, "steps_per_second": 1.0}
         summary = summarize(experiment, Trained(run.carry.state, speed), lambda message: None)
         json.dumps(summary, allow_nan=False)
@@ -176,7 +176,7 @@ def evaluation_completes(subject: Subject) -> None:
         optional = {"log_likelihood"} if subject.recipe.model.log_weights is None else set()
         absent = {name for name, value in summary["members"][0].items() if value is None} - optional
         assert not absent, f"evaluation finds no finite value of {', '.join(sorted(absent))}"
-        drawn = {path.stem for path in (experiment.directory / "figures").rglob("*.png")}
+        drawn = {path.stem for path in (pathlib.Path(folder) / "figures").rglob("*.png")}
         missing = {"reconstructions", "samples", "training_curves", *subject.recipe.figures} - drawn
         assert not missing, f"evaluation draws no figure of {', '.join(sorted(missing))}"
 
@@ -194,7 +194,7 @@ def _experiment(subject: Subject, directory: pathlib.Path) -> Experiment:
     hparams = jax.tree.map(lambda leaf: leaf[:1], subject.hparams)
     stage_steps = (STEPS,) * len(subject.recipe.stages)
     dataset = Dataset(splits, subject.spec)
-    return Experiment(settings, directory, dataset, subject.spec, subject.recipe, hparams, stage_steps)
+    return Experiment(settings, DirectoryStore(directory), dataset, subject.spec, subject.recipe, hparams, stage_steps)
 
 
 # --- the trained run --------------------------------------------------------------------------------------------------
@@ -233,24 +233,25 @@ def trained_run_is_usable(subject: Subject) -> None:
         assert np.isfinite(np.asarray(value, np.float64)).all(), f"{name} gives values that are not finite"
 
 
-def _loaded_run(subject: Subject) -> Run:
+def _loaded_run(subject: Subject) -> TrainedModel:
     """Return the trained subject as ``vaex.load`` finds it in a run directory, or from memory where its module has no name by which
     it can be imported again."""
     carry = subject.trained((0,), "solo").carry
     state = population.member(carry.state, 0)
     hparams = resolve(state.hparams, state.step)
-    run = Run(subject.recipe, subject.spec, averaged_variables(state), hparams, STEPS)
+    run = TrainedModel(subject.recipe, subject.spec, averaged_variables(state), hparams, STEPS)
     module = subject.settings.module
     if sys.modules.get(module.__name__) is not module:
         return run
     with tempfile.TemporaryDirectory() as folder:
         experiment = _experiment(subject, pathlib.Path(folder))
-        write_config(experiment.directory / "config.json", experiment.settings, subject.spec, "solo")
+        store = DirectoryStore(pathlib.Path(folder))
+        store.write_config(config_content(experiment.settings, subject.spec, "solo", None))
         for stage in range(len(subject.recipe.stages)):
-            (experiment.folder(stage) / "checkpoints").mkdir(parents=True)
-        checkpoints = Checkpoints(experiment.folder(subject.stage) / "checkpoints")
+            (store.folder(experiment.place(stage)) / "checkpoints").mkdir(parents=True)
+        checkpoints = store.checkpoints(experiment.place(subject.stage))
         checkpoints.save(STEPS, carry)
         checkpoints.close()
-        loaded = load(experiment.directory)
+        loaded = load(folder)[0]
     assert_equal((loaded.variables, loaded.hparams), (run.variables, run.hparams))
     return loaded

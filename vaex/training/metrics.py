@@ -6,8 +6,8 @@ import json
 import pathlib
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TextIO
 
 import numpy as np
 
@@ -135,31 +135,49 @@ class Progress:
             self._bar.stop()
 
 
+class RowSink(Protocol):
+    """Takes rows, each with its "step"."""
+
+    def append(self, rows: Sequence[Mapping[str, Any]]) -> None: ...
+
+
 class Writer:
-    """What a run writes and shows while it trains: metrics.jsonl, timings.jsonl and the progress.
+    """What a run writes and shows while it trains: rows of metrics, timings and the progress.
 
     Args:
-      directory: of the run.
+      rows: takes the rows of metrics.
+      timings: takes a row for each chunk of steps.
       names, log_every: of the metrics and their rows.
-      start: the step from which the run continues; rows of later steps are removed.
-      progress: shown.
+      progress: shown, unless it is None.
+      callbacks: called with the rows of each chunk that finished some.
     """
 
     def __init__(
-        self, directory: pathlib.Path, names: Sequence[str], log_every: int, start: int, progress: Progress
+        self,
+        rows: RowSink,
+        timings: RowSink,
+        names: Sequence[str],
+        log_every: int,
+        progress: Progress | None,
+        callbacks: Sequence[Callable[[Sequence[Mapping[str, Any]]], None]] = (),
     ) -> None:
+        self._rows, self._timings = rows, timings
         self._names, self._log_every, self._progress = tuple(names), log_every, progress
-        self._rows = Rows(directory / "metrics.jsonl", keep_until=start)
-        self._timings = Rows(directory / "timings.jsonl", keep_until=start)
+        self._callbacks = tuple(callbacks)
 
     def report(self, first: int, stop: int, rows: np.ndarray, last: np.ndarray, seconds: float) -> None:
         """After the steps ``first`` to ``stop``: means of finished windows ``rows`` [p, r, m], ``last`` metrics [p, m]."""
-        self._rows.append(metric_rows(self._names, rows, first // self._log_every, self._log_every))
+        records = metric_rows(self._names, rows, first // self._log_every, self._log_every)
+        self._rows.append(records)
         timing = {"step": stop, "steps": stop - first, "seconds": round(seconds, 6), "time": round(time.time(), 3)}
         self._timings.append([timing])
-        means = dict(zip(self._names, np.mean(last, axis=0), strict=True))
-        self._progress.update(stop, stop - first, seconds, means)
+        if self._progress is not None:
+            means = dict(zip(self._names, np.mean(last, axis=0), strict=True))
+            self._progress.update(stop, stop - first, seconds, means)
+        for callback in self._callbacks if records else ():
+            callback(records)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
-        self._progress.close()
+        if self._progress is not None:
+            self._progress.close()

@@ -1,14 +1,11 @@
-"""Trained runs as functions of raw arrays: ``run = vaex.load("runs/...")``."""
+"""A trained member of a run as functions of raw arrays."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import operator
-import os
-import pathlib
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,80 +14,14 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from vaex import data
-from vaex.configuration.settings import Settings
-from vaex.core import Batch, ClassLogWeights, Distribution, LogWeights, PyTree, Recipe, TrainState, Variables
+from vaex.core import Batch, ClassLogWeights, Distribution, LogWeights, PyTree, Recipe, Variables
 from vaex.data.loader import user_examples
 from vaex.data.spec import Spec
-from vaex.errors import UserError
 from vaex.evaluation import classification, likelihood
-from vaex.runs import setup
-from vaex.runs.config_file import read_config, read_spec, restore_settings
 from vaex.runs.evaluate import DRAWN_VALUES
-from vaex.schedules import resolve
-from vaex.training import loop, population
-from vaex.training.checkpoint import Checkpoints
-from vaex.training.step import averaged_variables
 
 
-def load(directory: str | os.PathLike[str], *, member: int = 0) -> Run:
-    """Load one member of a trained run from its newest checkpoint, with averaged parameters where averaging was on.
-
-    Args:
-      directory: the run directory, which training prints.
-      member: index of the member in the population, counted from 0 in the order of summary.json.
-    Returns: the member as a ``Run``.
-    Raises: UserError where the directory holds no run, no such member or no checkpoint yet, or a run of another version.
-    """
-    folder = pathlib.Path(directory).expanduser()
-    path = folder / "config.json"
-    if not path.is_file():
-        raise UserError(f"load: {folder} holds no config.json; give the run directory that training printed")
-    content = read_config(path)
-    settings = restore_settings(content["identity"])
-    if not 0 <= operator.index(member) < len(settings.members):
-        raise UserError(f"load: member={member}, but {folder} has {len(settings.members)} member(s), counted from 0")
-    try:
-        spec = read_spec(content)
-    except KeyError as error:
-        raise UserError(f"load: {path} lacks data.{error.args[0]}; it was written by another version of vaex") from None
-    recipe = setup.build_recipe(settings, spec)
-    for index, stage in enumerate(recipe.stages):
-        if not (setup.stage_folder(folder, recipe, index) / "checkpoints").is_dir():
-            which = f" of the stage {stage.name}" if len(recipe.stages) > 1 else ""
-            raise UserError(f"load: {folder} holds no checkpoint{which} yet; train the run first")
-    state = _member_state(folder, settings, recipe, spec, member)
-    return Run(recipe, spec, averaged_variables(state), resolve(state.hparams, state.step), int(state.step))
-
-
-def _member_state(folder: pathlib.Path, settings: Settings, recipe: Recipe, spec: Spec, member: int) -> TrainState:
-    """Return the newest train state of one member in the last stage."""
-    batch = {"x": jnp.zeros((settings.run.batch_size or 1, *spec.shape), jnp.float32)}
-    if spec.num_classes:
-        batch["y"] = jnp.zeros(len(batch["x"]), jnp.int32)
-    seeds = [member.seed for member in settings.members]
-    hparams = setup.stack_hparams(settings)
-
-    def first(hparams: PyTree) -> TrainState:
-        finished: dict[str, Variables] = {}
-        for index, stage in enumerate(recipe.stages):
-            state = population.init(
-                stage.algorithm, seeds, hparams, batch, stage=index, carry_over=stage.carry_over, finished=finished
-            )
-            finished[stage.name] = averaged_variables(state)
-        return state
-
-    state, last = jax.eval_shape(first, hparams), len(recipe.stages) - 1
-    _, metrics = jax.eval_shape(recipe.stages[last].algorithm.step, population.member_shapes(state), batch)
-    window: Any = jax.ShapeDtypeStruct((len(seeds), len(metrics)), jnp.float32)
-    template = loop.Carry(state, window)
-    checkpoints = Checkpoints(setup.stage_folder(folder, recipe, last) / "checkpoints")
-    try:
-        return population.member(checkpoints.restore(template).state, member)
-    finally:
-        checkpoints.close()
-
-
-class Run:
+class TrainedModel:
     """A trained model whose methods are compiled functions of raw arrays.
 
     Images x are integers in the data's own levels (0..255; 0..16 for digits) or floats in [0, 1], of shape [b, *spec.shape]. Real
@@ -130,7 +61,8 @@ class Run:
         self.latent_shape: tuple[int, ...] = codes.shape[1:]
 
     def __repr__(self) -> str:
-        return f"Run({self.spec.name}, shape={self.spec.shape}, likelihood={self.recipe.likelihood.title!r}, step={self.step})"
+        likelihood = self.recipe.likelihood.title
+        return f"TrainedModel({self.spec.name}, shape={self.spec.shape}, likelihood={likelihood!r}, step={self.step})"
 
     def _labels(
         self, caller: str, labels: ArrayLike | None, n: int, *, inferred: bool = False, optional: bool = False

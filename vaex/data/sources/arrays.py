@@ -1,0 +1,68 @@
+"""Arrays in memory as a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from vaex.data.spec import Dataset
+from vaex.data.storage.assemble import RawSplit, assemble
+from vaex.data.storage.splits import SPLITS
+from vaex.errors import UserError, nearest
+
+NAMES = tuple(f"{letter}{suffix}" for letter in "xy" for suffix in ("", *(f"_{split}" for split in SPLITS)))
+
+
+def from_arrays(arrays: Mapping[str, Any], *, name: str = "arrays", label_names: Sequence[str] = ()) -> Dataset:
+    """Return arrays as a data set, read as those of an .npz file are.
+
+    Args:
+      arrays: "x", or "x_train" and perhaps "x_validation" and "x_test": [n, h, w], [n, h, w, c] or [n, d], of any kind that
+        ``numpy.asarray`` takes; labels "y", "y_train", ...: integers [n], -1 for unlabelled. A missing validation or test split
+        is split off the training examples, a tenth each.
+      name: of the data in reports.
+      label_names: names of the classes.
+    Raises: UserError for arrays that vaex cannot use, with the remedy.
+    Example:
+      >>> from_arrays({"x": np.tile(np.eye(8), [5, 1, 1]).reshape(5, 8, 8)}, name="stripes").spec.protocol
+      'stripes_3_1_1_carved_validation_test binary'
+    """
+    unknown = [key for key in arrays if key not in NAMES]
+    if unknown:
+        raise UserError(f"{name}: has an array called {unknown[0]!r}; {nearest(str(unknown[0]), NAMES)}. Rename it")
+    by_name = {_split(key): key for key in arrays if key.startswith("x")}
+    for key in arrays:
+        if key in ("x", "y") and f"{key}_train" in arrays:
+            raise UserError(f"{name}: has both {key} and {key}_train, which mean the same; keep one")
+        if key.startswith("y") and _split(key) not in by_name:
+            raise UserError(f"{name}: has {key} but no x{key[1:]}; give both or neither")
+    if "train" not in by_name:
+        raise UserError(f"{name}: has no array x or x_train; give x of shape [n, h, w], [n, h, w, c] or [n, d]")
+    raw = {split: RawSplit(key, _array(name, key, arrays[key])) for split, key in by_name.items()}
+    for key in arrays:
+        if key.startswith("y"):
+            raw[_split(key)] = raw[_split(key)]._replace(y_name=key, y=_array(name, key, arrays[key]))
+    return assemble(name, name, raw, protocol=name, label_names=tuple(label_names))
+
+
+def _split(key: str) -> str:
+    """Return the split of an array's name; "x" stands for "x_train".
+
+    Example:
+      >>> _split("y"), _split("x_test")
+      ('train', 'test')
+    """
+    return key.partition("_")[2] or "train"
+
+
+def _array(name: str, key: str, values: Any) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except Exception as error:
+        raise UserError(f"{name}: {key} is no array ({type(values).__name__}: {error}); give a NumPy array") from None
+    if array.dtype == object:
+        raise UserError(f"{name}: {key} is a {type(values).__name__} of objects of different shapes; give one array")
+    # a copy, so that changing the caller's array later does not change the run
+    return array.copy() if array is values or array.base is not None else array

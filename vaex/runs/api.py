@@ -1,0 +1,135 @@
+"""The front door in Python: ``vaex.train`` and ``vaex.build``."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import types
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vaex.core import PyTree, Recipe
+from vaex.data.spec import Spec
+from vaex.errors import UserError
+from vaex.runs import console, lifecycle, setup
+from vaex.runs.arguments import settings_of
+from vaex.runs.run import Run, completed_run
+from vaex.runs.store import DirectoryStore, MemoryStore
+from vaex.schedules import resolve
+from vaex.training import population
+from vaex.training.callbacks import Callback
+
+LOADING = ("data_dir", "manual_dir", "image_size", "sequence_length")  # options of data that is loaded by name
+
+
+def train(
+    model: str | types.ModuleType,
+    data: Any = None,
+    *,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    seeds: int | Iterable[int] = 0,
+    out: str | os.PathLike[str] | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = True,
+    evaluate: bool = False,
+    **options: Any,
+) -> Run:
+    """Train a model, or a population of it: the engine of the command line.
+
+    The run stays in memory unless ``out`` is given. Compiled programs are kept in the user's cache folder, unless
+    ``compile_cache="off"``.
+
+    Args:
+      model: name in the registry (``vaex.models.MODELS``), dotted path of a module of your own, or that module.
+      data: array [n, h, w], [n, h, w, c] or [n, d]; (x, y) with labels y [n]; mapping with "x", "y", or "x_train", "x_test" and so
+        on; ``vaex.Dataset``; name or path as for ``--dataset``. By default the model's own choice.
+      steps: training steps in all; by default the model's own choice.
+      batch_size: examples per step; by default the model's own choice.
+      seeds: seed of initialisation and noise; several make a population.
+      out: run directory, which ``vaex.load`` and the command line read; the same call continues a stopped run in it.
+      callbacks: called as training goes on.
+      progress: whether to report on standard error.
+      evaluate: whether to evaluate the run and, with ``out``, to draw its figures; else ``run.evaluate()`` does.
+      **options: options and hyperparameters of the model, and other options of the command line, by name. Several values of a
+        hyperparameter make a population: all combinations, each with every seed.
+    Returns: the trained run.
+    Raises: UserError, before anything is compiled, for what a user can fix; NonFiniteError where a loss stops being finite.
+    Example::
+
+      run = vaex.train("beta_vae", x, beta=[1, 4], seeds=range(3), steps=2000)
+      z = run[0].encode(x).mean
+    """
+    values: dict[str, Any] = dict(options, seeds=seeds)
+    values |= {name: value for name, value in (("steps", steps), ("batch_size", batch_size)) if value is not None}
+    wrong = [callback for callback in callbacks if not isinstance(callback, Callback)]
+    if wrong:
+        raise UserError(f"train: callbacks has a {type(wrong[0]).__name__}; give vaex.Callback(on_rows=...)")
+    dataset = None
+    if isinstance(data, str | os.PathLike):
+        values["dataset"] = os.fspath(data)
+    elif data is not None:
+        if useless := [name for name in (*LOADING, "dataset") if values.get(name) is not None]:
+            raise UserError(
+                f"train: {useless[0]} is for data that is loaded by name; leave it out, or give the name as data"
+            )
+        dataset = setup.as_dataset(data)
+        values["dataset"] = dataset.spec.name
+    settings = settings_of(model, values)
+    if out is None and settings.run.coordinator_address is not None:
+        raise UserError(
+            "train: several processes train a run together only in a directory that all can read; give out="
+        )
+    store = MemoryStore() if out is None else DirectoryStore(pathlib.Path(out).expanduser())
+    completed = lifecycle.run(
+        settings,
+        console.in_python(progress=progress),
+        dataset=dataset,
+        store=store,
+        evaluate=evaluate,
+        callbacks=callbacks,
+    )
+    return completed_run(completed, callbacks)
+
+
+class Built(NamedTuple):
+    """A model for certain data, as pure functions for a training loop of your own.
+
+    Attributes:
+      recipe: stages whose ``model`` has init, objective, encode, decode, log_weights and sample.
+      hparams: values of the hyperparameters, which these functions take.
+      spec: description of the data; ``vaex.data.prepare(spec, key, x)`` makes model inputs of stored values.
+    """
+
+    recipe: Recipe
+    hparams: PyTree
+    spec: Spec
+
+
+def build(model: str | types.ModuleType, like: Any, **options: Any) -> Built:
+    """Build a model for data, without training it.
+
+    Args:
+      model: as for ``train``.
+      like: data or a ``Spec`` that says its shape and kind.
+      **options: options and hyperparameters of the model, by name.
+    Raises: UserError for what a user can fix.
+    Example:
+      >>> import jax, jax.numpy as jnp
+      >>> recipe, hparams, spec = build("beta_vae", np.eye(16).reshape(16, 4, 4), latent_dim=2, beta=4.0)
+      >>> variables = recipe.model.init(jax.random.key(0), {"x": jnp.zeros((1, *spec.shape))})
+      >>> outcome = recipe.model.objective(jax.random.key(1), variables, hparams, {"x": jnp.ones((3, 4, 4, 1))}, train=True)
+      >>> sorted(outcome.metrics)
+      ['elbo', 'kl', 'reconstruction']
+    """
+    settings = settings_of(model, options)
+    if len(settings.members) > 1:
+        raise UserError(
+            "build: several values of a hyperparameter or seeds; give one of each, a population is yours to stack"
+        )
+    spec = like if isinstance(like, Spec) else setup.as_dataset(like).spec
+    spec = setup.resolve_spec(settings, spec)
+    hparams = resolve(population.member(setup.stack_hparams(settings), 0), np.int32(0))
+    return Built(setup.build_recipe(settings, spec), hparams, spec)

@@ -1,0 +1,62 @@
+"""Trained runs from their directories: ``run = vaex.load("runs/...")``."""
+
+from __future__ import annotations
+
+import operator
+import os
+import pathlib
+from typing import Any, overload
+
+from vaex.errors import UserError
+from vaex.runs import setup
+from vaex.runs.config_file import read_config, read_spec, restore_settings
+from vaex.runs.directory import finished_summary
+from vaex.runs.run import Run, stored_state
+from vaex.runs.store import DirectoryStore
+from vaex.runs.trained_model import TrainedModel
+
+
+@overload
+def load(directory: str | os.PathLike[str], *, member: None = None) -> Run: ...
+
+
+@overload
+def load(directory: str | os.PathLike[str], *, member: int) -> TrainedModel: ...
+
+
+def load(directory: str | os.PathLike[str], *, member: int | None = None) -> Run | TrainedModel:
+    """Load a trained run from its newest checkpoint, with averaged parameters where averaging was on.
+
+    Args:
+      directory: the run directory, which training prints.
+      member: index of a member in the population, counted from 0 in the order of summary.json; by default the whole run.
+    Returns: the run, or the member.
+    Raises: UserError where the directory holds no run, no such member or no checkpoint yet, or a run of another version.
+    """
+    folder = pathlib.Path(directory).expanduser()
+    path = folder / "config.json"
+    if not path.is_file():
+        raise UserError(f"load: {folder} holds no config.json; give the run directory that training printed")
+    content = read_config(path)
+    settings = restore_settings(content["identity"])
+    if member is not None and not 0 <= operator.index(member) < len(settings.members):
+        raise UserError(f"load: member={member}, but {folder} has {len(settings.members)} member(s), counted from 0")
+    try:
+        spec = read_spec(content)
+    except KeyError as error:
+        raise UserError(f"load: {path} lacks data.{error.args[0]}; it was written by another version of vaex") from None
+    recipe, store = setup.build_recipe(settings, spec), DirectoryStore(folder)
+    for index, stage in enumerate(recipe.stages):
+        if not (store.folder(setup.stage_place(recipe, index)) / "checkpoints").is_dir():
+            which = f" of the stage {stage.name}" if len(recipe.stages) > 1 else ""
+            raise UserError(f"load: {folder} holds no checkpoint{which} yet; train the run first")
+    state = stored_state(store, settings, recipe, spec)
+    summary = finished_summary(folder / "summary.json")
+    run = Run(settings, spec, recipe, state, store, summary=summary, measured=_measured(summary))
+    return run if member is None else run[member]
+
+
+def _measured(summary: dict[str, Any] | None) -> dict[str, Any]:
+    """Return how the run was trained, as far as its summary says."""
+    names = ("step_traces", "compile_seconds", "steps_per_second", "population_strategy", "devices_used", "stages")
+    return {name: summary[name] for name in names if summary is not None and name in summary}

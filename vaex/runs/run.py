@@ -1,0 +1,353 @@
+"""A trained run: its members as functions, its evaluation and figures, and how it goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import operator
+import os
+import pathlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from vaex import files, plots
+from vaex.configuration.run_options import EvaluationOptions
+from vaex.configuration.settings import Settings, describe_member, replace_run
+from vaex.core import PyTree, Recipe, TrainState, Variables
+from vaex.data.spec import Dataset, Spec
+from vaex.errors import UserError
+from vaex.runs import console as consoles
+from vaex.runs import lifecycle, report, setup
+from vaex.runs.directory import OURS
+from vaex.runs.evaluate import Evaluator
+from vaex.runs.figures import MemberFigures, training_curve_panels
+from vaex.runs.store import DirectoryStore, MemoryStore, Store
+from vaex.runs.train import Trained
+from vaex.runs.trained_model import TrainedModel
+from vaex.schedules import resolve
+from vaex.training import loop, multihost, population
+from vaex.training.callbacks import Callback
+from vaex.training.step import averaged_variables
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+
+
+class Run(TrainedModel):
+    """A trained run, which ``vaex.train`` and ``vaex.load`` return: a sequence of its members, each a ``TrainedModel``.
+
+    A run of one member has all methods of ``TrainedModel`` itself. In a population, choose a member first: ``run[2].encode(x)``.
+
+    Attributes:
+      recipe: the model's functions.
+      spec: shape and kind of the training data.
+      settings: what was trained, and how.
+      summary: the newest evaluation, None before there is one; see ``evaluate``.
+
+    Example::
+
+      run = vaex.train("beta_vae", x, beta=[1, 4], seeds=range(3), steps=2000)
+      print(run.table())
+      z = run[0].encode(x).mean
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        spec: Spec,
+        recipe: Recipe,
+        state: TrainState,
+        store: Store,
+        *,
+        dataset: Dataset | None = None,
+        measured: Mapping[str, Any] | None = None,
+        summary: dict[str, Any] | None = None,
+    ) -> None:
+        self.recipe, self.spec, self.settings, self.summary = recipe, spec, settings, summary
+        self._state, self._store, self._dataset = state, store, dataset
+        self._measured = dict(measured or {})
+        self._members: dict[int, TrainedModel] = {}
+        if len(settings.members) == 1:
+            member = self._member(0)
+            super().__init__(recipe, spec, member.variables, member.hparams, member.step)
+
+    def __getattr__(self, name: str) -> Any:
+        # reached only for what a run of several members does not have: the attributes of a single one
+        members = len(self.__dict__["settings"].members) if "settings" in self.__dict__ else 1
+        if members > 1 and not name.startswith("__"):
+            raise AttributeError(
+                f"this run has {members} members: choose one of them first, as in run[0].encode(x) ({name!r} belongs to a member)"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __len__(self) -> int:
+        """Return the number of members."""
+        return len(self.settings.members)
+
+    def __getitem__(self, index: int) -> TrainedModel:
+        """Return a member, counted from 0 in the order of ``run.settings.members``."""
+        position = operator.index(index)
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"run[{index}]: this run has {len(self)} member(s), counted from 0")
+        return self._member(position % len(self))
+
+    def __iter__(self) -> Iterator[TrainedModel]:
+        return (self[index] for index in range(len(self)))
+
+    def __repr__(self) -> str:
+        members = f", {len(self)} members" if len(self) > 1 else ""
+        place = f", in {self.directory}" if self.directory else ""
+        return (
+            f"Run({self.settings.model} on {self.spec.name}{members}, shape={self.spec.shape}, "
+            f"likelihood={self.recipe.likelihood.title!r}, step={self.steps}{place})"
+        )
+
+    @property
+    def directory(self) -> pathlib.Path | None:
+        """The run directory, None for a run in memory."""
+        return self._store.directory
+
+    @property
+    def steps(self) -> int:
+        """Number of training steps of the last stage."""
+        return int(np.asarray(self._state.step)[0])
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the members: the hyperparameters that vary, and the seed."""
+        return [describe_member(self.settings, member) for member in self.settings.members]
+
+    @property
+    def state(self) -> TrainState:
+        """The train states of all members of the last stage, each array with a leading member axis."""
+        return self._state
+
+    def rows(self, stage: str | None = None) -> list[dict[str, Any]]:
+        """Return the rows of metrics of a stage: {"step": t, metric: [p]}, one number for each member.
+
+        Args:
+          stage: its name; by default the last one.
+        Raises: ValueError for an unknown stage.
+        """
+        names = [known.name for known in self.recipe.stages]
+        if stage is not None and stage not in names:
+            raise ValueError(f"rows: stage={stage!r}, expected one of {', '.join(names)}")
+        index = len(names) - 1 if stage is None else names.index(stage)
+        return self._store.read_rows(setup.stage_place(self.recipe, index), "metrics")
+
+    def evaluate(
+        self,
+        data: Any = None,
+        *,
+        data_dir: str | None = None,
+        manual_dir: str | None = None,
+        progress: bool = True,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """Evaluate every member, and draw the figures of a run that has a directory.
+
+        Args:
+          data: other data than the run's, as for ``vaex.train``; its evaluation is returned and not kept.
+          data_dir, manual_dir: where the run's own data lies, as for ``vaex.train``.
+          progress: whether to say how far the evaluation is.
+          **options: eval_split, eval_images, eval_samples, show, figures, as ``--help`` of the command line describes them.
+        Returns: the summary, as summary.json holds it; ``run.table()`` shows it.
+        Raises: UserError for data that is not there or does not fit.
+        """
+        settings = self.settings._replace(evaluation=_replaced(self.settings.evaluation, options))
+        other = data is not None
+        dataset = setup.as_dataset(data) if other else self._own_data(data_dir, manual_dir)
+        store: Store = MemoryStore() if other else self._store
+        experiment = self._experiment(settings, dataset, store)
+        console = consoles.in_python(progress=progress)
+        with files.held(store.directory) if store.directory is not None else contextlib.nullcontext():
+            summary = lifecycle.evaluated(experiment, Trained(self._state, self._measured), console)
+        if not other:
+            self.summary, self.settings = summary, settings
+        return summary
+
+    def table(self) -> str:
+        """Return the evaluation as text, evaluating the run first where that has not been done."""
+        summary = self.summary if self.summary is not None else self.evaluate()
+        return f"{report.table(summary)}\n{report.protocol_line(summary)}"
+
+    def figures(
+        self, member: int = 0, *, data_dir: str | None = None, manual_dir: str | None = None
+    ) -> dict[str, matplotlib.figure.Figure]:
+        """Draw the figures of a member, as matplotlib figures by name; notebooks show them."""
+        evaluator = Evaluator(self._experiment(self.settings, self._own_data(data_dir, manual_dir), self._store))
+        drawn: dict[str, matplotlib.figure.Figure] = {}
+
+        def keep(name: str, figure: plots.FigureRecord) -> None:
+            drawn[name] = plots.draw(figure)
+
+        model = self[member]
+        kl = None if self.summary is None else self.summary["members"][member].get("kl_per_latent")
+        MemberFigures(evaluator, model.variables, model.hparams, keep).draw(kl)
+        for name, panels in training_curve_panels(evaluator.run).items():
+            keep(name, panels)
+        return drawn
+
+    def save(self, directory: str | os.PathLike[str]) -> pathlib.Path:
+        """Keep the run in a directory, from which ``vaex.load`` reads it.
+
+        Raises: UserError where the directory holds something already.
+        """
+        folder = pathlib.Path(directory).expanduser()
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise UserError(f"save: {folder} is not empty; choose another directory")
+        files.make_writable(folder)
+        if self.directory is not None:
+            for name in OURS:
+                source = self.directory / name
+                if source.is_dir():
+                    shutil.copytree(source, folder / name)
+                elif source.exists():
+                    shutil.copy2(source, folder / name)
+            return folder
+        if isinstance(self._store, MemoryStore):
+            self._store.copy_to(DirectoryStore(folder))
+        if self.summary is not None:
+            files.write_json(folder / "summary.json", self.summary)
+        return folder
+
+    def continue_to(
+        self,
+        steps: int,
+        data: Any = None,
+        *,
+        callbacks: Sequence[Callback] = (),
+        progress: bool = True,
+        data_dir: str | None = None,
+        manual_dir: str | None = None,
+        **stage_steps: int,
+    ) -> Run:
+        """Train on, to ``steps`` in all: the same bits as a run that never stopped.
+
+        Args:
+          steps: of the first stage, in all.
+          data: the run's data where it has no path, as for ``vaex.train``.
+          callbacks, progress: as for ``vaex.train``.
+          data_dir, manual_dir: where the run's own data lies.
+          **stage_steps: steps of later stages, such as prior_steps=2000.
+        Returns: the run at its new step.
+        Raises: UserError for fewer steps than the run has, or other data.
+        """
+        dataset = self._own_data(data_dir, manual_dir) if data is None else setup.as_dataset(data)
+        if dataset.spec.data_hash != self.spec.data_hash:
+            raise UserError(
+                "continue_to: is not the data that the run was trained on; give the same data, or train a new run"
+            )
+        later = {stage.name: count for stage, count in zip(self.recipe.stages, self._stage_steps(), strict=True)}
+        later |= {name.removesuffix("_steps"): count for name, count in stage_steps.items()}
+        settings = replace_run(self.settings, steps=operator.index(steps), epochs=None, overwrite=False)
+        settings = settings._replace(stage_steps={name: later[name] for name in list(later)[1:]})
+        completed = lifecycle.run(
+            settings,
+            consoles.in_python(progress=progress),
+            dataset=dataset,
+            store=self._store,
+            evaluate=False,
+            callbacks=callbacks,
+        )
+        return completed_run(completed, callbacks)
+
+    def _member(self, index: int) -> TrainedModel:
+        if index not in self._members:
+            state = population.member(self._state, index)
+            hparams = resolve(state.hparams, state.step)
+            model = TrainedModel(self.recipe, self.spec, averaged_variables(state), hparams, int(state.step))
+            self._members[index] = model
+        return self._members[index]
+
+    def _own_data(self, data_dir: str | None, manual_dir: str | None) -> Dataset:
+        """Return the data that the run was trained on, loaded again where it is not at hand."""
+        if self._dataset is not None:
+            return self._dataset
+        path = self._store.read_config().get("data", {}).get("path")
+        if path is None:
+            raise UserError("this run was trained on arrays, which are not kept with it; give data=")
+        places = {name: value for name, value in {"data_dir": data_dir, "manual_dir": manual_dir}.items() if value}
+        dataset = setup.load_dataset(dataclasses.replace(self.settings.data, dataset=path, **places))
+        if dataset.spec.data_hash != self.spec.data_hash:
+            raise UserError(
+                f"{path}: is not the data that the run was trained on ({self.spec.data_hash}, now {dataset.spec.data_hash}); "
+                "give the same files"
+            )
+        self._dataset = dataset
+        return dataset
+
+    def _stage_steps(self) -> tuple[int, ...]:
+        places = [setup.stage_place(self.recipe, index) for index in range(len(self.recipe.stages))]
+        return (*(self._store.latest_step(place) or 0 for place in places[:-1]), self.steps)
+
+    def _experiment(self, settings: Settings, dataset: Dataset, store: Store) -> setup.Experiment:
+        spec = setup.resolve_spec(settings, dataset.spec)
+        if (spec.shape, spec.kind, spec.levels) != (self.spec.shape, self.spec.kind, self.spec.levels):
+            raise UserError(
+                f"{spec.name} has {spec.kind} examples of shape {spec.shape} and {spec.levels} levels, but the run was trained on "
+                f"{self.spec.kind} ones of shape {self.spec.shape} and {self.spec.levels} levels; give data of that kind"
+            )
+        hparams = setup.stack_hparams(settings)
+        return setup.Experiment(settings, store, dataset, spec, self.recipe, hparams, self._stage_steps())
+
+
+def completed_run(completed: lifecycle.Completed, callbacks: Sequence[Callback] = ()) -> Run:
+    """Return what training has completed as a ``Run``, after calling the callbacks' ``on_end`` with it."""
+    experiment, trained = completed.experiment, completed.trained
+    if trained is None:
+        state, measured = stored_state(experiment.store, experiment.settings, experiment.recipe, experiment.spec), {}
+    else:
+        state, measured = trained.state, trained.measured
+    run = Run(
+        experiment.settings,
+        experiment.spec,
+        experiment.recipe,
+        state,
+        experiment.store,
+        dataset=experiment.dataset,
+        measured=measured,
+        summary=completed.summary,
+    )
+    for callback in callbacks if multihost.is_first() else ():
+        callback.on_end(run)
+    return run
+
+
+def stored_state(store: Store, settings: Settings, recipe: Recipe, spec: Spec) -> TrainState:
+    """Return the newest train states of all members in the last stage, from their checkpoint."""
+    batch = {"x": jnp.zeros((settings.run.batch_size or 1, *spec.shape), jnp.float32)}
+    if spec.num_classes:
+        batch["y"] = jnp.zeros(len(batch["x"]), jnp.int32)
+    seeds = [member.seed for member in settings.members]
+    hparams = setup.stack_hparams(settings)
+
+    def first(hparams: PyTree) -> TrainState:
+        finished: dict[str, Variables] = {}
+        for index, stage in enumerate(recipe.stages):
+            state = population.init(
+                stage.algorithm, seeds, hparams, batch, stage=index, carry_over=stage.carry_over, finished=finished
+            )
+            finished[stage.name] = averaged_variables(state)
+        return state
+
+    state, last = jax.eval_shape(first, hparams), len(recipe.stages) - 1
+    _, metrics = jax.eval_shape(recipe.stages[last].algorithm.step, population.member_shapes(state), batch)
+    window: Any = jax.ShapeDtypeStruct((len(seeds), len(metrics)), jnp.float32)
+    checkpoints = store.checkpoints(setup.stage_place(recipe, last))
+    try:
+        return checkpoints.restore(loop.Carry(state, window)).state
+    finally:
+        checkpoints.close()
+
+
+def _replaced(options: EvaluationOptions, changes: Mapping[str, Any]) -> EvaluationOptions:
+    known = [field.name for field in dataclasses.fields(options)]
+    if unknown := [name for name in changes if name not in known]:
+        raise UserError(f"evaluate: no option is called {unknown[0]!r}; there are {', '.join(known)}")
+    return dataclasses.replace(options, **changes)
