@@ -21,7 +21,7 @@ from jax.experimental.compilation_cache import compilation_cache
 from vaex import files
 from vaex.cli import main as cli
 from vaex.runs import lifecycle
-from vaex.runs.config_file import write_config
+from vaex.runs.config_file import config_content
 from vaex.runs.directory import finished_summary
 
 QUICK = {
@@ -350,8 +350,8 @@ def test_data_that_changed_between_runs_is_refused(tmp_path, untrained, monkeypa
     path = tmp_path / "my data.npz"
     np.savez(path, x=np.linspace(0, 1, 640, dtype=np.float32).reshape(10, 8, 8))
 
-    def configured(experiment, *, resumed, say):
-        write_config(experiment.directory / "config.json", experiment.settings, experiment.spec, "solo")
+    def configured(experiment, **others):
+        experiment.store.write_config(config_content(experiment.settings, experiment.spec, "solo", str(path)))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(lifecycle, "train", configured)

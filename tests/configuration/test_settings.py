@@ -258,9 +258,9 @@ def test_one_line_names_the_remedy(capsys, monkeypatch, tmp_path, files, words, 
         (["--model"], "--model=NAME is missing"),
         (["--model="], "beta_vae"),
         (["--model=beta_vea"], "did you mean beta_vae"),
-        (["--model=no_package.model"], "there is no module 'no_package'"),
-        (["--model=vaex.models.nothing"], "there is no module 'vaex.models.nothing'"),
-        (["--model=.relative"], "no model is called"),
+        (["--model=no_package.model"], "no_package.model: there is no such module"),
+        (["--model=vaex.models.nothing"], "vaex.models.nothing: there is no such module"),
+        (["--model=.relative"], "there is no such module"),
         (["--model=a b"], "no model is called"),
         (["--model=os.path"], "lacks Config, HParams, build"),
         (["--model=vaex.models.gaussian"], "lacks build"),
@@ -397,7 +397,7 @@ MAY_NOT = {
     "likelihood_scale": "fixed", "optimizer": "sgd", "posterior": "full", "kl": "monte_carlo", "num_samples": "7",
     "learning_rate": "7", "weight_decay": "7", "clip_norm": "7", "average_decay": "0.7", "sigma": "7",
     "posterior_scale": "7", "beta": "7", "image_size": "7", "sequence_length": "7", "labels": "7", "labelled_per_batch": "7",
-    "flip": "true", "crop": "7",
+    "flip": "true", "crop": "7", "encoder": "my_nets:Encoder", "decoder": "my_nets.py:Decoder",
 }  # fmt: skip
 
 

@@ -235,7 +235,7 @@ def test_info_vae_without_its_penalty_is_the_vae():
 
 
 def test_a_point_has_no_density_and_a_gaussian_encoder_has():
-    deterministic, gaussian = (Evaluated(wae, encoder=encoder) for encoder in ("deterministic", "gaussian"))
+    deterministic, gaussian = (Evaluated(wae, posterior=posterior) for posterior in ("deterministic", "gaussian"))
     assert deterministic.recipe.model.log_weights is None and not np.any(deterministic.posterior.variance)
     assert gaussian.recipe.model.log_weights is not None and np.all(np.asarray(gaussian.posterior.variance) > 0)
 
@@ -285,7 +285,7 @@ def test_a_single_example_can_be_evaluated(module):
         ("--model=dip_vae --dip=iii", "--dip=iii: .*Known: i, ii"),
         ("--model=info_vae --kernel=rfb", "did you mean rbf"),
         ("--model=info_vae --kernel_scale=0", "--kernel_scale=0: expected values"),
-        ("--model=wae --encoder=none", "Known: deterministic, gaussian"),
+        ("--model=wae --posterior=none", "Known: deterministic, gaussian"),
         ("--model=wae --kl=closed_form", "--kl is not a flag of wae"),
     ],
 )

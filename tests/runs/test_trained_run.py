@@ -6,15 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.trained_runs import QUICK, TWO_MEMBERS
 from helpers.untrained_runs import BINARY, DIGITS, untrained
 
 import vaex
-from vaex.cli.parse import parse
 from vaex.data.loader import user_examples
 from vaex.evaluation import latents
-from vaex.runs import trained as trained_module
 from vaex.runs.trained_model import TrainedModel
+from vaex.training import population
 
 KEY = jax.random.key(0)
 
@@ -81,12 +79,14 @@ def test_members_are_told_apart(trained, digits):
     one, other = (vaex.load(trained, member=index) for index in (0, 1))
     assert (float(one.hparams.beta), float(other.hparams.beta)) == (1.0, 4.0)
     assert not np.array_equal(one.encode(digits).mean, other.encode(digits).mean)
-    np.testing.assert_array_equal(vaex.load(trained).encode(digits).mean, one.encode(digits).mean)
+    run = vaex.load(trained)
+    np.testing.assert_array_equal(run[0].encode(digits).mean, one.encode(digits).mean)
+    with pytest.raises(AttributeError, match=r"choose one of them first, as in run\[0\]"):
+        run.encode(digits)
 
 
 def test_averaged_parameters_are_used(trained, run):
-    settings = parse([*TWO_MEMBERS, *(f"--{name}={value}" for name, value in QUICK.items()), "--batch_size=128"])
-    state = trained_module._member_state(trained, settings, run.recipe, run.spec, 1)
+    state = population.member(vaex.load(trained).state, 1)
     used, averaged, last = (jax.tree.leaves(it) for it in (run.variables.params, state.average, state.variables.params))
     for ours, mean, final in zip(used, averaged, last, strict=True):
         np.testing.assert_array_equal(ours, mean)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from vaex.configuration.declare import Field, check_option, plain_kind
+from vaex.configuration.importing import object_name
 from vaex.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -29,13 +30,13 @@ def write(value: Any) -> str:
     """
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return _write_schedule(value)  # type: ignore[arg-type]
-    if isinstance(value, tuple):
+    if isinstance(value, tuple) and not any(map(callable, value)):
         return "x".join(map(str, value))
     if value is None:
         return "none"
-    if callable(value):
-        return dotted_name(value)
-    return _write_number(value) if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return _write_number(value)
+    return str(value) if isinstance(value, bool | int | str) else object_name(value)
 
 
 def write_hyperparameter(field: Field, value: Any) -> str:
@@ -75,11 +76,6 @@ def _write_number(value: float) -> str:
     import numpy as np
 
     return str(np.float32(value)).removesuffix(".0")
-
-
-def dotted_name(function: Any) -> str:
-    """Module and name of a function, by which config.json records it."""
-    return f"{function.__module__}.{function.__qualname__}"
 
 
 def read_option(field: Field, text: str) -> Any:
@@ -196,10 +192,12 @@ def _read_value(field: Field, part: str, text: str) -> Any:
 
 
 def option_to_json(value: Any) -> Any:
-    """An option's value as JSON: tuples as lists, functions by their dotted names."""
-    if isinstance(value, tuple):
+    """An option's value as JSON: tuples of numbers as lists, a user's objects by their names."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple) and not any(callable(entry) for entry in value):
         return list(value)
-    return dotted_name(value) if callable(value) else value
+    return object_name(value)
 
 
 def hyperparameter_to_json(value: Any) -> Any:

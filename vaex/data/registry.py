@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from vaex.data.spec import BINARIZE, DEQUANTIZE, Dataset, resolve
 from vaex.data.storage.image_size import checked_size
@@ -76,6 +76,13 @@ def from_arrays(arrays: Mapping[str, ArrayLike], *, name: str = "arrays") -> Dat
 
     dataset = source.from_arrays(arrays, name=name)
     return dataset._replace(spec=dataset.spec._replace(num_training_examples=dataset.num_training_examples))
+
+
+def from_batches(batches: Callable[[int], Any] | Iterable[Any], **arguments: Any) -> Dataset:
+    """Return batches as a data set; see ``Dataset.from_batches``."""
+    from vaex.data.loader import batch_stream
+
+    return batch_stream.from_batches(batches, **arguments)
 
 
 def _find(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -57,7 +57,12 @@ class Source(Protocol):
 
     @property
     def num_observations(self) -> int:
-        """Number of examples per epoch."""
+        """Number of examples per epoch, 0 where unknown."""
+        ...
+
+    @property
+    def batch_size(self) -> int | None:
+        """Number of examples per batch where the source fixes it."""
         ...
 
     def feed(self, batch_size: int, data_seed: int = 0) -> Feed:
@@ -106,6 +111,41 @@ class Dataset(NamedTuple):
         if twice := sorted(set(arrays) & set(more)):
             raise UserError(f"{name}: {twice[0]} is given twice; give it once")
         return registry.from_arrays({**arrays, **more}, name=name)
+
+    @classmethod
+    def from_batches(
+        cls,
+        batches: Callable[[int], Any] | Iterable[Any],
+        *,
+        x: str = "x",
+        y: str | None = None,
+        validation: Any = None,
+        test: Any = None,
+        name: str = "batches",
+        examples_per_epoch: int = 0,
+    ) -> Dataset:
+        """Return a data set whose training examples come as batches of one shape.
+
+        A batch is x, (x, y), or a mapping of columns; tensors of other libraries are converted by ``numpy.asarray``. Training
+        starts again exactly where it stopped if ``batches`` is a function of the step. An iterable, such as a data loader, is
+        iterated over again from its beginning up to the step: exact if it yields the same batches each time. An iterator, such
+        as a generator, passes once: the run continues within the process only.
+
+        Args:
+          batches: function of the step that returns a batch, or an iterable or iterator of batches.
+          x: name of the examples' column.
+          y: name of the labels' column, None without labels.
+          validation, test: arrays to evaluate on, as a batch is written. Where they are left out, the first batches, at least 500
+            examples for each, are held out; an iterable that repeats needs them.
+          name: of the data in reports.
+          examples_per_epoch: number of training examples, where there is one; epochs and some objectives need it.
+        Raises: UserError for batches that vaex cannot use, when they are first seen.
+        """
+        from vaex.data import registry
+
+        return registry.from_batches(
+            batches, x=x, y=y, validation=validation, test=test, name=name, examples_per_epoch=examples_per_epoch
+        )
 
     @classmethod
     def load(cls, name: str, **options: Any) -> Dataset:

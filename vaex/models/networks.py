@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from vaex import nets
-from vaex.configuration import option, options
+from vaex.configuration import fields, option, options
+from vaex.configuration.importing import import_object
 from vaex.core import Batch, PyTree
 from vaex.data.spec import Spec
 from vaex.distributions import Distribution
 from vaex.errors import UserError
 from vaex.models import likelihoods
 from vaex.training.optimizers import Optimizer, check_optimizer
+
+UserNetwork: TypeAlias = str | Any  # its name, or what ``nets.UserNetwork`` says
 
 
 @options
@@ -63,12 +66,30 @@ class NetworkConfig(BaseConfig):
     activation: str = option(
         "relu", doc="Activation function: relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid."
     )
+    encoder: UserNetwork | None = option(
+        None,
+        doc="Encoder of your own, MODULE:NAME or FILE.py:NAME: a Flax module or (init, apply) that maps x [b, *shape] to [b, ...]; "
+        "a dense layer follows.",
+    )
+    decoder: UserNetwork | None = option(
+        None,
+        doc="Decoder of your own, as encoder: it maps z [b, d] to [b, ...], as many numbers a row as the likelihood takes.",
+    )
 
     def check(self) -> None:
         super().check()
         if self.network == "conv" and not (self.channels and self.hidden):
             raise UserError("--network=conv needs at least one width in --channels and in --hidden")
         nets.activation_function(self.activation)
+        if self.encoder is not None and self.decoder is not None:
+            declared = fields(type(self))
+            useless = [name for name in self.unused_beside_own() if getattr(self, name) != declared[name].default]
+            if useless:
+                raise UserError(f"--{useless[0]} does nothing beside --encoder and --decoder; leave it out")
+
+    def unused_beside_own(self) -> tuple[str, ...]:
+        """Return the options that do nothing where both encoder and decoder are the user's own."""
+        return ("network", "hidden", "channels", "activation")
 
 
 TINY: dict[str, Any] = {"latent_dim": 2, "hidden": (16,), "channels": (4, 4)}
@@ -128,6 +149,29 @@ def encoder_module(config: NetworkConfig, spec: Spec, features: int) -> nets.Net
     return nets.ConvEncoder(features, config.channels, config.hidden[0], config.activation)
 
 
+def _modules(
+    config: NetworkConfig, spec: Spec, features: int, likelihood: likelihoods.Likelihood, classes: int
+) -> tuple[nets.Network, nets.Network]:
+    """Return the networks that encode and decode: those of ``config.network``, or the user's own."""
+    size = math.prod(spec.shape) * likelihood.channels
+    if config.encoder is not None:
+        encoder = nets.AdaptedEncoder(_own("encoder", config.encoder), spec.shape, features, classes)
+    else:
+        encoder = encoder_module(config, spec, features)
+    if config.decoder is not None:
+        return encoder, nets.AdaptedDecoder(_own("decoder", config.decoder), config.latent_dim, size, classes)
+    if config.network == "mlp":
+        return encoder, nets.MLP(config.hidden[::-1], size, config.activation)
+    encoder_module(config, spec, features)  # refuses data that convolutions do not fit
+    height, width, channels = spec.shape
+    shape = (height, width, channels * likelihood.channels)
+    return encoder, nets.ConvDecoder(shape, config.channels, config.hidden[0], config.activation)
+
+
+def _own(flag: str, network: str | nets.UserNetwork) -> nets.UserNetwork:
+    return import_object(flag, network) if isinstance(network, str) else network
+
+
 def networks(
     config: NetworkConfig, spec: Spec, features: int, likelihood: likelihoods.Likelihood, classes: int = 0
 ) -> Networks:
@@ -139,14 +183,7 @@ def networks(
 
     Raises: UserError where the convolutional network does not fit the data.
     """
-    size = math.prod(spec.shape) * likelihood.channels
-    encoder = encoder_module(config, spec, features)
-    if config.network == "mlp":
-        decoder = nets.MLP(config.hidden[::-1], size, config.activation)
-    else:
-        height, width, channels = spec.shape
-        shape = (height, width, channels * likelihood.channels)
-        decoder = nets.ConvDecoder(shape, config.channels, config.hidden[0], config.activation)
+    encoder, decoder = _modules(config, spec, features, likelihood, classes)
 
     def one_hot(caller: str, label: jax.Array | None) -> jax.Array | None:
         if classes and label is None:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import os
-import sys
 from types import ModuleType
 from typing import NamedTuple
 
+from vaex.configuration.importing import import_module
 from vaex.errors import UserError, nearest
 
 
@@ -110,32 +107,41 @@ def frames(module: ModuleType) -> int | None:
 
 
 def module(name: str) -> ModuleType:
-    """Return the module of a model: ``name`` is in the registry, or is the dotted path of a module of your own.
+    """Return the module of a model: ``name`` is in the registry, or is the dotted path, or the .py file, of a module of your own.
 
-    Raises: UserError for a name that is neither, or a module without Config, HParams and build.
+    Raises: UserError for a name that is none of these, or a module without Config, HParams and build.
     Example:
       >>> module("beta_vae").__name__
       'vaex.models.disentangling.beta_vae'
     """
-    if name not in MODELS and os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a model file of your own is in the folder where you work
-    importable = all(part.isidentifier() for part in name.split("."))  # ".b" and "-b" are no modules
-    if name not in MODELS and not (importable and ("." in name or importlib.util.find_spec(name) is not None)):
-        raise UserError(
-            f"no model is called {name!r}; {nearest(name, MODELS)}; or give a module of your own, as my_package.my_module"
-        )
     path = f"vaex.models.{FAMILY_OF[name]}.{name}" if name in MODELS else name
     try:
-        imported = importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (path == error.name or path.startswith(error.name + ".")):
+        imported = import_module(path)
+    except (ModuleNotFoundError, TypeError, ValueError) as error:  # ".b" and "" are no modules
+        missing = getattr(error, "name", None)
+        if (
+            isinstance(error, ModuleNotFoundError)
+            and missing
+            and not (path == missing or path.startswith(missing + "."))
+        ):
             raise  # the module exists but lacks something it imports: its author wants the traceback
-        raise UserError(
-            f"--model={name}: there is no module {error.name!r}; check the spelling and that it is on PYTHONPATH"
-        ) from None
+        raise UserError(_unknown(name)) from None
     missing = [attribute for attribute in REQUIRED if not hasattr(imported, attribute)]
     if missing:
         raise UserError(
             f"--model={name}: the module lacks {', '.join(missing)}; a model file defines {', '.join(REQUIRED)}"
         )
     return imported
+
+
+def _unknown(name: str) -> str:
+    """Return what to say of a name that is no model."""
+    if name.lower().replace("-", "_") in MODELS:
+        return f"no model is called {name!r}; did you mean {name.lower().replace('-', '_')}?"
+    if "." in name:
+        return (
+            f"--model={name}: there is no such module; check the spelling and PYTHONPATH, or give the path of the file, as "
+            "my_models/my_vae.py"
+        )
+    own = "or give a module of your own, as my_package.my_module or my_vae.py"
+    return f"no model is called {name!r}; {nearest(name, MODELS)}; {own}"

@@ -14,11 +14,14 @@ from vaex.nets.recurrent import GRU, hidden_states
 from vaex.nets.resnet import ResidualDecoder, ResidualEncoder
 from vaex.nets.top_down import Level, TopDownNetwork
 from vaex.nets.transformer import CausalTransformer, Dropout, sample_codes
+from vaex.nets.user_networks import AdaptedDecoder, AdaptedEncoder, UserNetwork
 
 __all__ = [
     "ACTIVATIONS",
     "GRU",
     "MLP",
+    "AdaptedDecoder",
+    "AdaptedEncoder",
     "CausalTransformer",
     "Conv",
     "ConvDecoder",
@@ -34,6 +37,7 @@ __all__ = [
     "Source",
     "TopDownNetwork",
     "TopDownPass",
+    "UserNetwork",
     "activation_function",
     "hidden_states",
     "sample_codes",

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import pathlib
+import sys
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,6 +23,7 @@ from vaex.configuration.grammar import (
     option_to_json,
     write,
 )
+from vaex.configuration.importing import import_object, is_importable
 from vaex.configuration.run_options import DataOptions, EvaluationOptions, RunOptions
 from vaex.configuration.settings import Member, Settings, varied
 from vaex.data.spec import Spec
@@ -46,7 +49,7 @@ def identity(settings: Settings) -> dict[str, Any]:
         **{key: getattr(settings.data, key) for key in DATA},
         **{key: value for key, value in where_set.items() if value},
         "batch_size": settings.run.batch_size,
-        "config": {name: option_to_json(getattr(settings.config, name)) for name in fields(type(settings.config))},
+        "config": {name: value for name, value in _config(settings).items() if value is not None},
         "members": [
             {
                 "seed": member.seed,
@@ -57,6 +60,10 @@ def identity(settings: Settings) -> dict[str, Any]:
             for member in settings.members
         ],
     }
+
+
+def _config(settings: Settings) -> dict[str, Any]:
+    return {name: option_to_json(getattr(settings.config, name)) for name in fields(type(settings.config))}
 
 
 def digest(value: Any) -> str:
@@ -70,7 +77,8 @@ def run_directory(settings: Settings) -> pathlib.Path:
         return pathlib.Path(settings.run.out).expanduser()
     identified = identity(settings)
     dataset = identified["dataset"].replace(":", "_").replace("/", "_")
-    return pathlib.Path("runs") / f"{identified['model']}-{dataset}-{digest(identified)}"
+    model = pathlib.Path(settings.model).stem if settings.model.endswith(".py") else settings.model
+    return pathlib.Path("runs") / f"{model}-{dataset}-{digest(identified)}"
 
 
 def config_content(settings: Settings, spec: Spec, strategy: str, path: str | None) -> dict[str, Any]:
@@ -125,12 +133,18 @@ def read_spec(content: Mapping[str, Any]) -> Spec:
     return Spec(**values)
 
 
-def restore_settings(identified: Mapping[str, Any]) -> Settings:
+def restore_settings(
+    identified: Mapping[str, Any], own: Mapping[str, Any] | None = None, *, trust: bool = False
+) -> Settings:
     """Settings from the ``identity`` in a config.json, for loading the run.
 
-    Raises: UserError for a run whose model has fields that this version of it lacks.
+    Args:
+      identified: what may not change when the run continues.
+      own: option -> the object that a run was trained with, such as its encoder, where that has no name to import it by.
+      trust: whether modules that the config.json names, and that are not imported yet, may be imported, which runs their code.
+    Raises: UserError for a run whose model has fields that this version of it lacks, or whose objects are not at hand.
     """
-    module = models.module(identified["model"])
+    module, own = _model(identified["model"], trust=trust), dict(own or {})
     options, hparams = fields(module.Config), fields(module.HParams)
     given = {*identified["config"], *(name for member in identified["members"] for name in member["hparams"])}
     if unknown := given - {*options, *hparams}:
@@ -138,8 +152,10 @@ def restore_settings(identified: Mapping[str, Any]) -> Settings:
             f"{identified['model']}: this version lacks {', '.join(sorted(unknown))}, which the run was made with; load it with "
             f"the vaex that made it (config.json names its version; this one is {vaex.__version__})"
         )
+    if useless := [name for name in own if not _is_own(identified["config"].get(name))]:
+        raise UserError(f"load: {useless[0]}= is given, but the run was trained without one of your own; leave it out")
     values = {
-        name: tuple(value) if typing.get_origin(options[name].kind) is tuple else value
+        name: tuple(value) if typing.get_origin(options[name].kind) is tuple else _object(name, value, own, trust=trust)
         for name, value in identified["config"].items()
     }
     members = tuple(
@@ -156,6 +172,36 @@ def restore_settings(identified: Mapping[str, Any]) -> Settings:
     data = DataOptions(identified["dataset"], **stored)
     config = module.Config(**values)
     return Settings(identified["model"], module, run, data, EvaluationOptions(), config, members, varied(members), {})
+
+
+def _is_own(value: Any) -> bool:
+    """Return True if an option's recorded value stands for an object of a user's own."""
+    return isinstance(value, str) and ":" in value
+
+
+def _object(name: str, value: Any, own: Mapping[str, Any], *, trust: bool) -> Any:
+    """Return an option's value: the user's own object where one is recorded."""
+    if not _is_own(value):
+        return value
+    if name in own:
+        return own[name]
+    if not is_importable(value):
+        raise UserError(f"load: the run's {name} is {value}, which cannot be imported; pass it, as {name}=...")
+    if not trust and value.rpartition(":")[0] not in sys.modules:
+        raise UserError(
+            f"load: the run's {name} is {value}, and importing it runs code; import that module yourself, pass {name}=..., or say "
+            "trust=True"
+        )
+    return import_object(name, value)
+
+
+def _model(name: str, *, trust: bool) -> types.ModuleType:
+    if name not in models.MODELS and not trust and name not in sys.modules:
+        raise UserError(
+            f"load: the run's model is {name}, a module that is not vaex's, and importing it runs code; import it yourself, or say "
+            "trust=True"
+        )
+    return models.module(name)
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

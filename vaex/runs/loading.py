@@ -17,19 +17,24 @@ from vaex.runs.trained_model import TrainedModel
 
 
 @overload
-def load(directory: str | os.PathLike[str], *, member: None = None) -> Run: ...
+def load(directory: str | os.PathLike[str], *, member: None = None, trust: bool = False, **own: Any) -> Run: ...
 
 
 @overload
-def load(directory: str | os.PathLike[str], *, member: int) -> TrainedModel: ...
+def load(directory: str | os.PathLike[str], *, member: int, trust: bool = False, **own: Any) -> TrainedModel: ...
 
 
-def load(directory: str | os.PathLike[str], *, member: int | None = None) -> Run | TrainedModel:
+def load(
+    directory: str | os.PathLike[str], *, member: int | None = None, trust: bool = False, **own: Any
+) -> Run | TrainedModel:
     """Load a trained run from its newest checkpoint, with averaged parameters where averaging was on.
 
     Args:
       directory: the run directory, which training prints.
       member: index of a member in the population, counted from 0 in the order of summary.json; by default the whole run.
+      trust: whether modules of your own that the run names may be imported, which runs their code. Without it they must have been
+        imported before.
+      **own: encoder, decoder, optimizer: what the run was trained with, where it has no name by which it could be imported.
     Returns: the run, or the member.
     Raises: UserError where the directory holds no run, no such member or no checkpoint yet, or a run of another version.
     """
@@ -38,7 +43,7 @@ def load(directory: str | os.PathLike[str], *, member: int | None = None) -> Run
     if not path.is_file():
         raise UserError(f"load: {folder} holds no config.json; give the run directory that training printed")
     content = read_config(path)
-    settings = restore_settings(content["identity"])
+    settings = restore_settings(content["identity"], own, trust=trust)
     if member is not None and not 0 <= operator.index(member) < len(settings.members):
         raise UserError(f"load: member={member}, but {folder} has {len(settings.members)} member(s), counted from 0")
     try:

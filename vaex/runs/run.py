@@ -48,6 +48,7 @@ class Run(TrainedModel):
       spec: shape and kind of the training data.
       settings: what was trained, and how.
       summary: the newest evaluation, None before there is one; see ``evaluate``.
+      step: number of training steps of the last stage.
 
     Example::
 
@@ -71,6 +72,7 @@ class Run(TrainedModel):
         self.recipe, self.spec, self.settings, self.summary = recipe, spec, settings, summary
         self._state, self._store, self._dataset = state, store, dataset
         self._measured = dict(measured or {})
+        self.step = int(np.asarray(state.step)[0])
         self._members: dict[int, TrainedModel] = {}
         if len(settings.members) == 1:
             member = self._member(0)
@@ -101,21 +103,15 @@ class Run(TrainedModel):
 
     def __repr__(self) -> str:
         members = f", {len(self)} members" if len(self) > 1 else ""
-        place = f", in {self.directory}" if self.directory else ""
         return (
             f"Run({self.settings.model} on {self.spec.name}{members}, shape={self.spec.shape}, "
-            f"likelihood={self.recipe.likelihood.title!r}, step={self.steps}{place})"
+            f"likelihood={self.recipe.likelihood.title!r}, step={self.step})"
         )
 
     @property
     def directory(self) -> pathlib.Path | None:
         """The run directory, None for a run in memory."""
         return self._store.directory
-
-    @property
-    def steps(self) -> int:
-        """Number of training steps of the last stage."""
-        return int(np.asarray(self._state.step)[0])
 
     @property
     def names(self) -> list[str]:
@@ -284,7 +280,7 @@ class Run(TrainedModel):
 
     def _stage_steps(self) -> tuple[int, ...]:
         places = [setup.stage_place(self.recipe, index) for index in range(len(self.recipe.stages))]
-        return (*(self._store.latest_step(place) or 0 for place in places[:-1]), self.steps)
+        return (*(self._store.latest_step(place) or 0 for place in places[:-1]), self.step)
 
     def _experiment(self, settings: Settings, dataset: Dataset, store: Store) -> setup.Experiment:
         spec = setup.resolve_spec(settings, dataset.spec)

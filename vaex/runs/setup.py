@@ -105,8 +105,8 @@ def assemble(settings: Settings, dataset: Dataset | None = None, store: Store | 
     dataset = load_dataset(flags) if dataset is None else dataset
     spec = resolve_spec(settings, dataset.spec)
     examples = dataset.num_training_examples
-    batch_size = settings.run.batch_size or min(settings.defaults["batch_size"], examples)
-    if batch_size > examples:
+    batch_size = settings.run.batch_size or _default_batch_size(settings, dataset)
+    if 0 < examples < batch_size:
         raise UserError(
             f"--batch_size={batch_size} is larger than the training data of {examples} examples; give at most {examples}"
         )
@@ -122,6 +122,12 @@ def assemble(settings: Settings, dataset: Dataset | None = None, store: Store | 
     later = (settings.stage_steps.get(stage.name, steps) for stage in recipe.stages[1:])
     store = DirectoryStore(run_directory(settings)) if store is None else store
     return Experiment(settings, store, dataset, spec, recipe, stack_hparams(settings), (steps, *later), path)
+
+
+def _default_batch_size(settings: Settings, dataset: Dataset) -> int:
+    if dataset.source is not None and dataset.source.batch_size is not None:
+        return dataset.source.batch_size
+    return min(settings.defaults["batch_size"], dataset.num_training_examples)
 
 
 def load_dataset(options: DataOptions) -> Dataset:
@@ -148,6 +154,10 @@ def as_dataset(source: object) -> Dataset:
 
 def _steps(run: RunOptions, examples: int, batch_size: int) -> int:
     """Return the number of steps of the first stage."""
+    if run.epochs and not examples:
+        raise UserError(
+            "--epochs: the number of examples of these batches is not known; give --steps, or examples_per_epoch"
+        )
     steps = run.steps or math.ceil(min((run.epochs or 0) * examples / batch_size, 2.0**31))
     if steps >= 2**31:
         raise UserError(

@@ -177,12 +177,7 @@ def _train_stage(
                 f"{store} is trained to step {start} already, beyond step {stop}; give at least "
                 f"{flag}={start}, another --out, or --overwrite to start again"
             )
-        profiler = None
-        if run.profile:
-            if not isinstance(store, DirectoryStore):
-                raise UserError("--profile writes into the run directory; give out=")
-            folder = store.folder(experiment.place(stage)) / "profile"
-            profiler = profiling.Profiler(folder, start, stop, writes=multihost.is_first())
+        profiler = _profiler(experiment, stage, start)
         if latest is None:
             if resumed and not stage:
                 console.say(f"{store} holds no checkpoint: starting again at step 0")
@@ -256,6 +251,15 @@ def _fit(
         if profiler is not None:
             profiler.close()
     return carry, spent[0]
+
+
+def _profiler(experiment: Experiment, stage: int, start: int) -> profiling.Profiler | None:
+    if not experiment.settings.run.profile:
+        return None
+    if not isinstance(experiment.store, DirectoryStore):
+        raise UserError("--profile writes into the run directory; give out=")
+    folder = experiment.store.folder(experiment.place(stage)) / "profile"
+    return profiling.Profiler(folder, start, experiment.stage_steps[stage], writes=multihost.is_first())
 
 
 def _call_checkpoint(callbacks: Sequence[Callback], step: int, carry: loop.Carry, stage: str) -> None:

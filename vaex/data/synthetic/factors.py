@@ -52,6 +52,10 @@ class FactorSource(NamedTuple):
         return self.spec.factor_names
 
     @property
+    def batch_size(self) -> None:
+        """None: batches may have any size."""
+
+    @property
     def num_observations(self) -> int:
         """Number of combinations of factors: the product of the sizes."""
         return math.prod(self.sizes)

@@ -128,6 +128,10 @@ class SequenceSource(NamedTuple):
     render: Callable[[jax.Array, int], jax.Array]
     num_observations: int = 100_000
 
+    @property
+    def batch_size(self) -> None:
+        """None: batches may have any size."""
+
     def feed(self, batch_size: int, data_seed: int = 0) -> Feed:
         """Return the ``sequence_feed`` of this source."""
         return sequence_feed(lambda key, n, length: self.render(key, n), self.spec.shape[0], batch_size, data_seed)

@@ -6,8 +6,8 @@ error over 2 sigma^2. A deterministic encoder leaves no bound on log p(x).
 
 Source: Tolstikhin et al. 2018, Wasserstein auto-encoders, algorithm 2 (WAE-MMD).
 Command: ``python experiments/run.py --model=wae``
-Result: digits, test, 200 images: reconstruction 110.8 nats, squared MMD within 0.0003 of 0; ``--encoder=gaussian``: reconstruction
-78.2, log-likelihood -99.0 (K = 100).
+Result: digits, test, 200 images: reconstruction 110.8 nats, squared MMD within 0.0003 of 0; ``--posterior=gaussian``:
+reconstruction 78.2, log-likelihood -99.0 (K = 100).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = ["TINY", "Config", "HParams", "build"]
 class Config(NetworkConfig):
     """Options of an autoencoder, the kind of its encoder, and the kernel of the MMD."""
 
-    encoder: Literal["deterministic", "gaussian"] = option(
+    posterior: Literal["deterministic", "gaussian"] = option(
         "deterministic", doc="Posterior: deterministic (a point) or gaussian (with a diagonal covariance)."
     )
     kernel: discrepancy.Kernel = option("imq", doc="Kernel of the MMD: imq (inverse multiquadric) or rbf (Gaussian).")
@@ -56,7 +56,7 @@ class HParams(latent.HParams):
 def build(config: Config, spec: Spec) -> Recipe:
     """Return the recipe of a Wasserstein autoencoder for data of this spec."""
     point = latent.Posterior(config.latent_dim, lambda params, hparams, raw: distributions.Delta(raw))
-    has_density = config.encoder == "gaussian"
+    has_density = config.posterior == "gaussian"
     posterior = gaussian.gaussian_posterior("diagonal", config.latent_dim) if has_density else point
     components = latent.build_components(config, spec, posterior, latent.standard_prior(config.latent_dim))
 

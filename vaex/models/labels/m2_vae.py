@@ -31,6 +31,9 @@ __all__ = ["TINY", "Config", "HParams", "build"]
 class Config(NetworkConfig):
     """Options of M2, whose classifier has the size of its encoder."""
 
+    def unused_beside_own(self) -> tuple[str, ...]:
+        return ()  # the classifier uses them
+
 
 def build(config: Config, spec: Spec) -> Recipe:
     """Return the recipe of M2 for labelled data of this spec."""
