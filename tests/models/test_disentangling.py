@@ -213,7 +213,7 @@ def mmd_by_hand(z, prior, kernel, kernel_scale):
 @pytest.mark.parametrize("kernel", ["imq", "rbf"])
 @pytest.mark.parametrize(
     ("module", "changes"),
-    [(info_vae, {}), (wae, {"encoder": "deterministic"}), (wae, {"encoder": "gaussian"})],
+    [(info_vae, {}), (wae, {"posterior": "deterministic"}), (wae, {"posterior": "gaussian"})],
     ids=["info_vae", "wae", "wae_gaussian"],
 )
 def test_the_losses_with_mmd(module, changes, kernel):

@@ -150,6 +150,11 @@ class Terms(NamedTuple):
       z: posterior samples [k, b, d].
       prior: p(z), a Distribution.
       key: for the penalty's own draws.
+      x: model inputs [b, *shape].
+      likelihood: p(x|z) at z, a Distribution of batch shape [b] for one sample, [k, b] for several; ``.mean`` is the
+        reconstruction.
+      decode: z [..., b, d] -> p(x|z), with the parameters of this step.
+      params: of the components.
     """
 
     log_px: jax.Array
@@ -158,6 +163,10 @@ class Terms(NamedTuple):
     z: jax.Array
     prior: Any
     key: jax.Array
+    x: jax.Array
+    likelihood: Any
+    decode: Callable[[jax.Array], Any]
+    params: PyTree
 
 
 class Penalty(Protocol):
@@ -241,11 +250,18 @@ def draw_terms(
     else:
         z, log_q = sample_and_log_prob(key, posterior, num_samples)
         kl = jnp.mean(log_q - prior.log_prob(z), axis=0)
+
+    def decode(z: jax.Array) -> Distribution:
+        return components.decode(params, hparams, z, batch)
+
     if num_samples == 1:  # XLA's CPU compiler cannot divide a leading axis of one over cores
-        log_px = components.decode(params, hparams, z[0], batch).log_prob(batch["x"])
+        px = decode(z[0])
+        log_px = px.log_prob(batch["x"])
     else:
-        log_px = jnp.mean(components.decode(params, hparams, z, batch).log_prob(batch["x"]), axis=0)
-    return Terms(log_px, kl, posterior, z, prior, fold_in(key, StepKey.PENALTY))
+        px = decode(z)
+        log_px = jnp.mean(px.log_prob(batch["x"]), axis=0)
+    penalty_key = fold_in(key, StepKey.PENALTY)
+    return Terms(log_px, kl, posterior, z, prior, penalty_key, batch["x"], px, decode, params)
 
 
 def metrics(likelihood: likelihoods.Likelihood, log_px: jax.Array, kl: jax.Array) -> Metrics:
