@@ -22,9 +22,10 @@ from vaex.configuration.run_options import EvaluationOptions
 from vaex.errors import UserError
 from vaex.evaluation.likelihood import estimate
 from vaex.runs import loading, setup
+from vaex.runs.batches import over_batches
 from vaex.runs.compare import aligned, paired_difference
 from vaex.runs.config_file import read_config, restore_settings
-from vaex.runs.evaluate import DRAWN_VALUES, LIKELIHOOD_BATCH, Evaluator, over_batches
+from vaex.runs.evaluate import DRAWN_VALUES, LIKELIHOOD_BATCH, Evaluator
 
 BOUNDS_KEY = 9  # of the evaluation's key, for the draws of this script
 NAMES = {0.0: "importance bound", 1.0: "elbo"}
@@ -74,7 +75,7 @@ def evaluate(flags: argparse.Namespace) -> Bounds:
         run.variables,
         run.hparams,
         size=min(LIKELIHOOD_BATCH, evaluator.batch),
-        count=flags.images,
+        rows=evaluator.rows,
     )
     heading = (
         f"{settings.model} on {run.spec.name}, step {run.step}, {flags.split} split, {len(values)} examples, K = {flags.samples} "
@@ -89,18 +90,18 @@ def default_alpha(settings: Any, hparams: Any) -> float:
 
 
 def bounds_of(log_weights: Any, alphas: tuple[float, ...], samples: int, values: int) -> Any:
-    """Return a jitted (key, variables, hparams, batch) -> [b, orders], which takes one example after the other."""
+    """Return a jitted (keys [b], variables, hparams, batch) -> [b, orders], which takes one example after the other."""
     chunk = min(samples, max(1, DRAWN_VALUES // values))
 
     @jax.jit
-    def bounds(key: jax.Array, variables: Any, hparams: Any, batch: dict[str, jax.Array]) -> jax.Array:
+    def bounds(keys: jax.Array, variables: Any, hparams: Any, batch: dict[str, jax.Array]) -> jax.Array:
         def of_example(args: tuple[jax.Array, dict[str, jax.Array]]) -> jax.Array:
             keys = jax.random.split(args[0], -(-samples // chunk))
             example = {name: value[None] for name, value in args[1].items()}
             draws = jax.lax.map(lambda part: log_weights(part, variables, hparams, example, chunk), keys)
             return jnp.stack([renyi_bound(draws.ravel()[:samples], alpha=alpha) for alpha in alphas])
 
-        return jax.lax.map(of_example, (jax.random.split(key, len(batch["x"])), batch))
+        return jax.lax.map(of_example, (keys, batch))
 
     return bounds
 

@@ -28,6 +28,7 @@ from vaex.cli.parse import parse
 from vaex.data.loader.lazy_inputs import chosen_intensities
 from vaex.data.spec import Dataset
 from vaex.errors import UserError
+from vaex.evaluation.examples import chosen_examples
 from vaex.evaluation.likelihood import bits_per_dimension
 from vaex.files import read_json
 from vaex.plots.records import Grid
@@ -92,13 +93,14 @@ def codebooks(flags: argparse.Namespace, folder: pathlib.Path, complete: dict[st
 
 
 def images(dataset: Dataset, spec: Any, split: str, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first labelled images of a split as figures show them, [n, values], and their labels."""
+    """Return some labelled images of a split, chosen at random, as figures show them, [n, values], and their labels."""
     arrays = dataset.splits[split]
     if "y" not in arrays:
         raise UserError(
             f"--dataset={spec.name}: a classifier needs labels, and this data set has none; choose a labelled one"
         )
-    rows = np.flatnonzero(arrays["y"] >= 0)[:most]
+    labelled = np.flatnonzero(arrays["y"] >= 0)
+    rows = labelled[np.sort(chosen_examples(len(labelled), most))]
     return chosen_intensities(spec, arrays["x"], rows, 500).reshape(len(rows), -1), arrays["y"][rows]
 
 

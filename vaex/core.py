@@ -68,6 +68,8 @@ class EvaluationKey(enum.IntEnum):
     CLASSIFICATION = 8
     BASELINES = 9
     PREDICTIONS = 10
+    TRAINING_EXAMPLES = 11
+    AGGREGATE = 12
 
 
 # --- models -------------------------------------------------------------------------------------------------------
@@ -91,7 +93,9 @@ class Outcome(NamedTuple):
     Attributes:
       losses: parameter group -> its loss, a scalar, nats per example, lower is better.
       state: the next ``Variables.state``.
-      metrics: name -> [] or [b]; a [b] metric is averaged over its axis under ``batch["mask"]``.
+      metrics: name -> [] or [b]. A [b] metric has a value for each example, which depends on that example and its draws alone;
+        what compares the examples of a batch, such as a covariance, is a statistic of the batch, []. Evaluation gives the former
+        a standard error over examples, the latter one over batches.
     """
 
     losses: dict[str, jax.Array]

@@ -71,12 +71,22 @@ def test_kl_per_latent_is_exact_where_it_is_known():
 
 def test_a_categorical_variable_is_one_active_latent():
     means = np.tile([0.5, 0.1, 0.2, 0.2, 0.6, 0.5, 0.5], (50, 1))
-    assert count_active(latent_variables(MIXED, 7), means) == 0
+    assert count_active(latent_variables(MIXED, 7), means, VARIANCE) == 0
     means[::2, 1:5] = [2.0, 0.6, 0.2, 0.2]
-    assert count_active(latent_variables(MIXED, 7), means) == 2
-    assert (
-        count_active(latent_variables((Latents("sphere", 7),), 7), means) == 3
-    )  # coordinates: z1 and two probabilities
+    assert count_active(latent_variables(MIXED, 7), means, VARIANCE) == 2
+    sphere = latent_variables((Latents("sphere", 7),), 7)
+    assert count_active(sphere, means, VARIANCE) == 3  # coordinates: z1 and two probabilities
+
+
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_codes_without_a_prior_are_active_whatever_their_scale(scale):
+    """Activations of a sparse autoencoder lie near 0.1, and their variance below the threshold of a standard normal prior."""
+    spread = np.array([1.0, 1.2, 0.8, 0.02, 0.0])  # variances: 1, 1.44, 0.64, 0.0004, 0; their mean 0.62
+    codes = scale * (0.1 + 0.05 * spread * RNG.choice([-1.0, 1.0], (200, 5)))
+    free = latent_variables((Latents("free", 5),), 5)
+    assert count_active(free, codes, np.zeros_like(codes)) == 3
+    # with a posterior of some width the threshold is the paper's
+    assert count_active(free, codes, np.ones_like(codes)) == {1e-4: 0, 1.0: 0, 1e4: 4}[scale]
 
 
 @pytest.mark.parametrize(

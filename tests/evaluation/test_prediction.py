@@ -19,15 +19,27 @@ def test_the_estimate_approaches_the_exact_likelihood_from_below():
 
     x, frame = jnp.zeros((2, 3, 1)), jnp.array([[0.5], [2.0]])
     exact = Normal(jnp.zeros((2, 1)), log_scale=jnp.full((2, 1), 0.5 * np.log(3.0))).log_prob(frame)
-    keys = jax.random.split(jax.random.key(0), 300)
+    keys = jax.random.split(jax.random.key(0), (300, 2))
     means = []
     for samples in (1, 10, 1000):
         estimate = prediction.predictive_log_likelihood(predict, steps=2, num_samples=samples)
-        estimates = np.asarray(jax.vmap(lambda key, f=estimate: f(key, None, None, x, frame))(keys))
+        estimates = np.asarray(jax.vmap(lambda two, f=estimate: f(two, None, None, x, frame))(keys))
         means.append(estimates.mean(0))
         error = estimates.std(0) / np.sqrt(300)
     assert np.all(means[0] < means[1]) and np.all(means[1] < means[2])
     assert np.all(np.abs(means[2] - exact) < 4 * error + 1e-3)
+
+
+def test_a_sequence_draws_by_its_key_alone():
+    def predict(key, variables, hparams, batch, steps, num_samples):
+        last = batch["x"][:, -1]
+        return Normal(last + jax.random.normal(key, (num_samples, *last.shape)), 1.0, event_ndims=1)
+
+    estimate = prediction.predictive_log_likelihood(predict, steps=1, num_samples=3)
+    keys, x, frame = jax.random.split(jax.random.key(0), 5), jnp.arange(30.0).reshape(5, 3, 2), jnp.ones((5, 2))
+    together = estimate(keys, None, None, x, frame)
+    for rows in (np.array([3]), np.array([4, 0, 2])):
+        np.testing.assert_allclose(estimate(keys[rows], None, None, x[rows], frame[rows]), together[rows], rtol=1e-6)
 
 
 def test_baselines_by_hand():

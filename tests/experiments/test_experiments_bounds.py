@@ -33,10 +33,11 @@ def test_bounds_by_hand_from_any_chunks(bounds, values):
         return jnp.broadcast_to(variables * batch["x"], (k, len(batch["x"]))) + jax.random.normal(key, (k, 1))
 
     batch, key = {"x": jnp.array([1.0, 2.0, 5.0])}, jax.random.key(0)
-    found = bounds.bounds_of(log_weights, alphas, 5, values)(key, 3.0, (), batch)
+    keys = jax.random.split(key, 3)
+    found = bounds.bounds_of(log_weights, alphas, 5, values)(keys, 3.0, (), batch)
     assert found.shape == (3, 4)
     chunk = min(5, max(1, 2**23 // values))
-    for row, x, one in zip(found, batch["x"], jax.random.split(key, 3), strict=True):
+    for row, x, one in zip(found, batch["x"], keys, strict=True):
         parts = [jax.random.normal(part, (chunk,)) for part in jax.random.split(one, -(-5 // chunk))]
         w = np.concatenate(parts)[:5] + 3.0 * float(x)
         powers = [scipy.special.logsumexp(s * w, b=1 / 5) / s for s in (0.6, 1.0, 2.0)]

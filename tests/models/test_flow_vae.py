@@ -85,9 +85,12 @@ def test_householder_turns_the_gaussian_and_keeps_its_kl_to_the_standard_normal(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["iaf", "householder"])
-def test_moments_are_those_of_many_draws(kind):
-    q = bent(posterior_flow=kind).encode()
+@pytest.mark.parametrize(
+    ("kind", "posterior"),
+    [("iaf", "diagonal"), ("householder", "full"), ("sylvester", "fixed"), ("planar", "diagonal")],
+)
+def test_moments_are_those_of_many_draws(kind, posterior):
+    q = bent(posterior_flow=kind, posterior=posterior).encode()
     z = np.asarray(q.sample(jax.random.key(9), (20_000,)))
     deviation = z.std(0)
     assert np.all(np.abs(q.mean - z.mean(0)) < 5 * deviation / 16)  # 256 draws

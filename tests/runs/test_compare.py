@@ -14,7 +14,7 @@ from vaex.runs.compare import LOG_LIKELIHOODS, compare, paired_difference, read_
 RNG = np.random.default_rng(0)
 
 
-def write(folder, values, members=({},), varied=(), **changes):
+def write(folder, values, members=({},), varied=(), rows=None, **changes):
     """A run directory of these log-likelihoods [p, n], a member for each row; returns its name."""
     folder.mkdir()
     values = np.asarray(values, np.float32)
@@ -39,7 +39,7 @@ def write(folder, values, members=({},), varied=(), **changes):
         **changes,
     }
     (folder / "summary.json").write_text(json.dumps(summary))
-    np.savez(folder / LOG_LIKELIHOODS, log_likelihood=values)
+    np.savez(folder / LOG_LIKELIHOODS, log_likelihood=values, **({} if rows is None else {"rows": np.asarray(rows)}))
     return str(folder)
 
 
@@ -112,6 +112,39 @@ def test_other_numbers_of_examples_are_not_paired(tmp_path):
     assert "paired" not in text_of(first, second)
 
 
+def test_other_examples_are_not_paired_and_that_is_told(tmp_path):
+    """Of as many examples, but others: chosen at random since version 2 of the evaluation, the first before."""
+    values = RNG.normal(size=(1, 3))
+    new = {"evaluation": {"examples_version": 2}}
+    first = write(tmp_path / "a", values, rows=[4, 0, 9], **new)
+    same = write(tmp_path / "b", RNG.normal(size=(1, 3)), rows=[4, 0, 9], **new)
+    other = write(tmp_path / "c", values, rows=[4, 0, 8], **new)
+    old = write(tmp_path / "d", values)
+    text = text_of(first, same, other, old)
+    assert paired_rows(text).keys() == {("b", "-")}
+    assert "not paired with a: c, d (evaluated on other examples, or other draws of them)" in text
+    assert "log_likelihood (K=50, n=3)" in text and "log_likelihood (K=50, n=first 3)" in text
+    assert "not paired" not in text_of(first, same)
+    # version 1 binarised with other draws, so its log-likelihoods of all examples are not paired either
+    entire = write(tmp_path / "e", values, rows=[0, 1, 2], **new)
+    assert "not paired with e: d" in text_of(entire, old)
+
+
+def test_settings_that_differ_are_shown(tmp_path):
+    """Hyperparameters, options of the model and the batch size; not what all rows have, nor what one alone has."""
+    first = write(tmp_path / "first", [[-1.0, -2.0]], [{"beta": "1", "learning_rate": "0.001"}], batch_size=64)
+    second = write(tmp_path / "second", [[-1.5, -3.5]], [{"beta": "4", "learning_rate": "0.001"}], batch_size=128)
+    third = write(tmp_path / "third", [[-1.5, -3.0]], [{"learning_rate": "0.001", "alpha": "2"}], batch_size=64)
+    for name, hidden in (("first", [64]), ("second", [64, 32]), ("third", [64])):
+        config = {"identity": {"config": {"hidden": hidden, "network": "mlp"}}}
+        (tmp_path / name / "config.json").write_text(json.dumps(config))
+    rows = [line.split() for line in text_of(first, second, third).splitlines()]
+    shown = {row[0]: set(row[1:4]) for row in rows if row and row[0] in ("first", "second", "third")}
+    assert shown["second"] == {"beta=4", "hidden=64x32", "batch_size=128"}
+    assert {"hidden=64", "batch_size=64"} <= shown["third"]
+    assert "learning_rate" not in text_of(first, second, third) and "alpha" not in text_of(first, second, third)
+
+
 DAMAGES = {
     "missing": lambda path: path.unlink(),
     "empty": lambda path: path.write_bytes(b""),
@@ -150,7 +183,7 @@ def test_runs_without_a_density_are_no_matter(tmp_path):
 def test_a_run_keeps_the_log_likelihood_of_each_example(trained_runs, tmp_path):
     folder = trained_runs.copied(tmp_path / "run", *TWO_MEMBERS)
     summaries = read_runs([folder])
-    assert read_log_likelihoods(summaries)[str(folder)].shape == (2, 20)
+    assert read_log_likelihoods(summaries)[str(folder)].values.shape == (2, 20)
     (folder / LOG_LIKELIHOODS).unlink()
     for entry in summaries[str(folder)]["members"]:
         assert math.isfinite(entry["log_likelihood"])
@@ -158,7 +191,7 @@ def test_a_run_keeps_the_log_likelihood_of_each_example(trained_runs, tmp_path):
     del summary["evaluation"]["log_likelihood_file"]  # as earlier versions wrote it
     (folder / "summary.json").write_text(json.dumps(summary))
     assert vaex(folder, *TWO_MEMBERS).code == 0
-    assert comparison.read_log_likelihoods(read_runs([folder]))[str(folder)].shape == (2, 20)
+    assert comparison.read_log_likelihoods(read_runs([folder]))[str(folder)].values.shape == (2, 20)
     run_directory.clear(folder)
     assert list(folder.iterdir()) == []
 

@@ -279,6 +279,35 @@ def reports_nan(model):
     return model._replace(objective=objective)
 
 
+def reports_shares_of_the_batch(model):
+    def objective(*args, **kwargs):
+        outcome = model.objective(*args, **kwargs)
+        elbo = outcome.metrics["elbo"]
+        return outcome._replace(metrics={"elbo": elbo, "above_mean": elbo - jnp.mean(elbo)})
+
+    return model._replace(objective=objective)
+
+
+def centres_codes_in_the_batch(model):
+    """Normalisation by the statistics of a batch, in evaluation too."""
+
+    def encode(*args):
+        posterior = model.encode(*args)
+        return dataclasses.replace(posterior, loc=posterior.loc - jnp.mean(posterior.loc, axis=0))
+
+    return model._replace(encode=encode)
+
+
+def counts_padding(model):
+    """Log weights of single examples that depend on how many there are."""
+
+    def decode(variables, hparams, z, batch):
+        drawn = model.decode(variables, hparams, z, batch)
+        return dataclasses.replace(drawn, loc=drawn.loc + 0.1 * z.shape[-2])
+
+    return model._replace(decode=decode)
+
+
 class NoVariance(NamedTuple):
     """A posterior that training is content with, but evaluation is not."""
 
@@ -379,6 +408,24 @@ BROKEN = [
         "nan metrics",
         "evaluation finds no finite value of elbo, elbo_standard_error",
         module(reports_nan),
+    ),
+    (
+        "metrics_per_example_are_of_one",
+        "a metric that sees the batch",
+        "the metric above_mean of an example is .* beside other examples; report its mean over the batch, a scalar",
+        module(reports_shares_of_the_batch),
+    ),
+    (
+        "evaluation_ignores_division",
+        "codes that see the batch",
+        "the mean of posteriors: depends on how the split is divided",
+        module(centres_codes_in_the_batch),
+    ),
+    (
+        "evaluation_ignores_division",
+        "decoding that counts the batch",
+        "what is decoded: depends on how the split is divided",
+        module(counts_padding),
     ),
     (
         "trained_run_is_usable",

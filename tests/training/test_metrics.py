@@ -113,7 +113,8 @@ def test_without_a_terminal_there_are_plain_lines(clock):
     progress.close()
     lines = stream.getvalue().splitlines()
     assert [line.split()[2] for line in lines] == ["100/1000", "400/1000", "700/1000", "1000/1000"]
-    assert lines[0] == "beta_vae: step 100/1000  25 steps/s  3,200 examples/s  elbo -10.00  kl 2.35  36 s left"
+    assert lines[0] == "beta_vae: step 100/1000  elbo -10.00  kl 2.35"
+    assert lines[1] == "beta_vae: step 400/1000  25 steps/s  3,200 examples/s  elbo -40.00  kl 2.35  24 s left"
     assert lines[-1].endswith("0 s left")
     assert "\x1b" not in stream.getvalue() and "\r" not in stream.getvalue()
 
@@ -143,9 +144,21 @@ def test_a_dumb_terminal_gets_lines(clock, monkeypatch):
 def test_speed_is_smoothed(clock):
     stream = io.StringIO()
     progress = Progress("vae", 0, 30, 2, [], stream)
+    progress.update(1, 1, 5.0, {})  # says nothing of the speed
     progress.update(10, 10, 1.0, {})
     progress.update(30, 20, 1.0, {})  # 0.7 * 10 + 0.3 * 20
     assert "13 steps/s  26 examples/s" in stream.getvalue().splitlines()[-1]
+
+
+def test_a_first_chunk_that_loads_the_program_foretells_nothing(clock):
+    """One step in 0.8 s, then 400 steps a second: of 2,000 steps 5 s are left, not 27 minutes."""
+    stream = io.StringIO()
+    progress = Progress("vae", 0, 2000, 1, [], stream)
+    progress.update(1, 1, 0.8, {})
+    clock.now += 10.0
+    progress.update(9, 8, 0.02, {})
+    first, second = stream.getvalue().splitlines()
+    assert "left" not in first and "steps/s" not in first and second.endswith("  5 s left")
 
 
 def test_a_chunk_without_duration_does_not_divide_by_zero(clock):

@@ -122,7 +122,10 @@ class EvaluationOptions:
         "test", doc="Which examples; choose settings on validation, read test once."
     )
     eval_images: int = option(
-        1000, low=1, high=MOST_STEPS, doc="How many of them the importance-weighted log-likelihood uses."
+        1000,
+        low=1,
+        high=MOST_STEPS,
+        doc="How many of them, chosen at random, the importance-weighted log-likelihood uses.",
     )
     eval_samples: int = option(100, low=1, high=MOST_STEPS, doc="Importance samples K per example.")
     show: Literal["mean", "sample"] = option("mean", doc="Draw the likelihood's mean, or a sample from it.")

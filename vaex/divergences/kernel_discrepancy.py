@@ -62,7 +62,8 @@ def mmd(
     is the number of scales times this one at the square roots of those.)
 
     Args:
-      x: [n, d], for instance encoded latents.
+      x: [n, d], independent rows, for instance one latent of each example; several of one example depend on each other, and their
+        pairs would make the estimate positive where the distributions agree.
       y: [m, d], for instance draws from the prior.
       kernel: "rbf" or "imq".
       scales: one or several length scales; several make the test sensitive to more than one size of difference.

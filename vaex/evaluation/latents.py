@@ -159,21 +159,27 @@ def kl_per_latent(variables: Sequence[LatentVariable], mean: ArrayLike, variance
     return np.array(kl)
 
 
-def count_active(variables: Sequence[LatentVariable], means: ArrayLike) -> int:
+def count_active(variables: Sequence[LatentVariable], mean: ArrayLike, variance: ArrayLike) -> int:
     """Count the latents that move with the data, by ``active_units``.
 
     A categorical variable is one latent, active where the probability of some class is. On a sphere coordinates are counted,
-    and of integer codes the entries that are not the same for all examples.
+    and of integer codes the entries that are not the same for all examples. Points without a prior have no scale to compare with
+    (the codes of an autoencoder): there a latent is active whose variance exceeds a hundredth of the latents' mean variance.
 
     Args:
       variables: from ``latent_variables``.
-      means: [n, d].
+      mean, variance: [n, d], of the posteriors.
     Example:
       >>> mixed = latent_variables((Latents("categorical", 2), Latents("normal", 1)), 3)
-      >>> count_active(mixed, [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+      >>> count_active(mixed, [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], np.zeros((2, 3)))
       1
     """
-    active = active_units(means).active
+    active, variances = active_units(mean)
+    free = [variable for variable in variables if variable.kind == "free"]
+    if free and not np.any(np.concatenate([variable.select(np.asarray(variance)) for variable in free], axis=-1)):
+        scale = np.mean(np.concatenate([variable.select(variances) for variable in free]))
+        for variable in free:
+            active[variable.start : variable.stop] = variable.select(variances) > 0.01 * scale
     counts = [
         int(np.any(variable.select(active)) if variable.kind == "categorical" else np.sum(variable.select(active)))
         for variable in variables

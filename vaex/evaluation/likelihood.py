@@ -36,6 +36,24 @@ def estimate(values: np.ndarray) -> Estimate:
     return Estimate(float(np.mean(values)), error, values)
 
 
+def estimate_over_batches(values: np.ndarray, sizes: np.ndarray) -> Estimate:
+    """Mean of a statistic of batches [m], weighted by their sizes, and its standard error over batches; NaN for a single one.
+
+    Batches are taken for independent and of nearly equal size. The mean estimates the statistic of a batch of that size: where
+    it depends on the size, as a biased estimate or a perplexity does, so does the mean.
+
+    Args:
+      values: [m], of each batch.
+      sizes: [m], examples of each.
+    Returns: an ``Estimate`` whose ``values`` are those of the batches.
+    Example:
+      >>> estimate_over_batches(np.array([1.0, 3.0]), np.array([500, 500]))[:2]
+      (2.0, 1.0)
+    """
+    over_batches = estimate(values)
+    return over_batches._replace(mean=float(np.average(over_batches.values, weights=sizes)))
+
+
 def streaming_importance_bound(
     log_weights: Callable[[jax.Array, int], jax.Array],
     key: jax.Array,
@@ -80,7 +98,10 @@ def streaming_importance_bound(
 
 
 class LogLikelihood(Protocol):
-    """Returns an importance bound of each example, [b] nats; of log weights [k, b, classes], [b, classes]."""
+    """Returns an importance bound of each example, [b] nats; of log weights [k, b, classes], [b, classes].
+
+    ``key`` is one for the batch, or one for each example, [b].
+    """
 
     def __call__(self, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, /) -> jax.Array: ...
 
@@ -89,6 +110,8 @@ def log_likelihood(
     log_weights: LogWeights | ClassLogWeights, *, num_samples: int, samples_per_chunk: int = SAMPLES_PER_CHUNK
 ) -> LogLikelihood:
     """Return a jitted (key, variables, hparams, batch) -> [b] nats: the K-sample importance bound of each example, in turn.
+
+    The bound of an example depends on its key and on itself alone.
 
     Args:
       log_weights: as in ``vaex.core.Model``.
@@ -107,7 +130,7 @@ def log_likelihood(
 
             return streaming_importance_bound(weights, example_key, num_samples, samples_per_chunk=samples_per_chunk)[0]
 
-        keys = jax.random.split(key, batch["x"].shape[0])
+        keys = key if key.ndim else jax.random.split(key, batch["x"].shape[0])
         return jax.lax.map(bound_of_example, (keys, batch))
 
     return bound

@@ -43,18 +43,18 @@ def context_frames(length: int) -> int:
 
 
 class PredictiveLogLikelihood(Protocol):
-    """Returns the log-likelihoods, [b] nats, of frames [b, ...] that follow sequences x [b, t, ...]."""
+    """Returns the log-likelihoods, [b] nats, of frames [b, ...] that follow sequences x [b, t, ...]; ``keys`` are [b]."""
 
     def __call__(
-        self, key: jax.Array, variables: Variables, hparams: PyTree, x: jax.Array, frame: jax.Array, /
+        self, keys: jax.Array, variables: Variables, hparams: PyTree, x: jax.Array, frame: jax.Array, /
     ) -> jax.Array: ...
 
 
 def predictive_log_likelihood(predict: Predict, *, steps: int, num_samples: int = SAMPLES) -> PredictiveLogLikelihood:
-    r"""Return a jitted (key, variables, hparams, x [b, t, ...], frame [b, ...]) -> [b]: log-likelihoods of frames, in nats.
+    r"""Return a jitted (keys [b], variables, hparams, x [b, t, ...], frame [b, ...]) -> [b]: log-likelihoods of frames, in nats.
 
     :math:`\log \frac1K \sum_i p(x_{t+k} | z^{(i)})` with :math:`z^{(i)}` from the model's prediction: in expectation a lower
-    bound on log p(x_{t+k} | x_{<=t}), tighter as K grows.
+    bound on log p(x_{t+k} | x_{<=t}), tighter as K grows. Each sequence draws with its own key.
 
     Args:
       predict: as in ``vaex.core.Sequences``.
@@ -64,10 +64,13 @@ def predictive_log_likelihood(predict: Predict, *, steps: int, num_samples: int 
 
     @jax.jit
     def log_likelihood(
-        key: jax.Array, variables: Variables, hparams: PyTree, x: jax.Array, frame: jax.Array
+        keys: jax.Array, variables: Variables, hparams: PyTree, x: jax.Array, frame: jax.Array
     ) -> jax.Array:
-        predicted = predict(key, variables, hparams, {"x": x}, steps, num_samples)
-        return jax.nn.logsumexp(predicted.log_prob(frame), axis=0) - jnp.log(float(num_samples))
+        def of_sequence(key: jax.Array, x: jax.Array, frame: jax.Array) -> jax.Array:
+            predicted = predict(key, variables, hparams, {"x": x[None]}, steps, num_samples)
+            return jax.nn.logsumexp(predicted.log_prob(frame[None]), axis=0)[0] - jnp.log(float(num_samples))
+
+        return jax.vmap(of_sequence)(keys, x, frame)
 
     return log_likelihood
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import os
 import pathlib
 import zipfile
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vaex.errors import UserError
 from vaex.files import read_json
@@ -15,12 +17,29 @@ from vaex.files import read_json
 if TYPE_CHECKING:
     import numpy as np
 
-METRICS = ("elbo", "reconstruction", "cross_entropy", "kl", "log_likelihood", "bits_per_dimension", "active_units")
-LOG_LIKELIHOODS = "log_likelihood.npz"  # of a run directory: "log_likelihood" [p, n], of each member and example
+METRICS = (
+    "elbo",
+    "reconstruction",
+    "cross_entropy",
+    "kl",
+    "elbo_same_examples",
+    "log_likelihood",
+    "bits_per_dimension",
+    "active_units",
+)
+# of a run directory: "log_likelihood" [p, n], of each member and example, and "rows" [n], the examples' numbers in the split
+LOG_LIKELIHOODS = "log_likelihood.npz"
+
+
+class LogLikelihoods(NamedTuple):
+    """Log-likelihood of each member and example, ``values`` [p, n], float64, nats; ``rows`` [n], the examples' numbers."""
+
+    values: np.ndarray
+    rows: np.ndarray
 
 
 def read_runs(directories: Sequence[str | os.PathLike[str]]) -> dict[str, dict[str, Any]]:
-    """Directory -> its summary.json.
+    """Directory -> its summary.json, with the model's "options" from config.json where that can be read.
 
     Raises: UserError for a directory that holds no finished run.
     """
@@ -34,12 +53,14 @@ def read_runs(directories: Sequence[str | os.PathLike[str]]) -> dict[str, dict[s
             summary
         ):
             raise UserError(f"{directory}: its summary.json is not that of a run")
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            summary["options"] = dict(read_json(directory.expanduser() / "config.json")["identity"]["config"])
         summaries[str(directory)] = summary
     return summaries
 
 
-def read_log_likelihoods(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """Directory -> the log-likelihood of each member and example, [p, n], float64, nats.
+def read_log_likelihoods(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str, LogLikelihoods]:
+    """Directory -> the log-likelihood of each member and example.
 
     Runs are left out whose model has no density, or whose file is missing, damaged, or not that of their summary.
     """
@@ -49,7 +70,10 @@ def read_log_likelihoods(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str
     for directory, summary in summaries.items():
         try:
             with (pathlib.Path(directory).expanduser() / LOG_LIKELIHOODS).open("rb") as file:
-                values = np.load(file, allow_pickle=False)["log_likelihood"].astype(np.float64)
+                arrays = np.load(file, allow_pickle=False)
+                values = arrays["log_likelihood"].astype(np.float64)
+                # version 1 of the evaluation took the first examples
+                rows = arrays["rows"] if "rows" in arrays else np.arange(values.shape[-1])
         except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
             continue
         means = [member.get("log_likelihood") for member in summary["members"]]
@@ -57,21 +81,23 @@ def read_log_likelihoods(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str
         if (
             None not in means
             and values.shape == shape
+            and rows.shape == shape[1:]
             and np.allclose(values.mean(axis=1), means, rtol=1e-6, atol=1e-6)
         ):
-            log_likelihoods[directory] = values
+            log_likelihoods[directory] = LogLikelihoods(values, rows)
     return log_likelihoods
 
 
-def compare(summaries: dict[str, dict[str, Any]], log_likelihoods: Mapping[str, np.ndarray] | None = None) -> str:
+def compare(summaries: dict[str, dict[str, Any]], log_likelihoods: Mapping[str, LogLikelihoods] | None = None) -> str:
     """Tables of runs, a row for each run and each value of what it varies: means and standard errors over its seeds.
 
     Runs share a table only where data set, protocol, split and likelihood are the same. Log-likelihoods share a column only
-    where also the number of importance samples and of images are, and then their paired differences stand below.
+    where also the number of importance samples and of images are, and then their paired differences stand below, of runs that
+    were evaluated on the same images. Hyperparameters and options that differ between rows are shown.
 
     Args:
       summaries: name -> summary, from ``read_runs``.
-      log_likelihoods: name -> [p, n], from ``read_log_likelihoods``; without them nothing is paired.
+      log_likelihoods: name -> those of its examples, from ``read_log_likelihoods``; without them nothing is paired.
     Returns: text, one table after the other under a line that says what its numbers are.
     """
     groups: dict[tuple[str, ...], list[str]] = {}
@@ -103,14 +129,14 @@ def paired_difference(values: np.ndarray, reference: np.ndarray) -> tuple[float,
 def _table(summaries: dict[str, dict[str, Any]]) -> str:
     records = _records(summaries)
     columns = list(dict.fromkeys(_column(summary, m) for _, summary, record in records for m in METRICS if m in record))
-    lines = [["run", "varied", "steps", "seeds", *columns]]
-    for name, summary, record in records:
+    lines = [["run", "differs", "steps", "seeds", *columns]]
+    for (name, summary, record), differing in zip(records, _differing(summaries), strict=True):
         cells = {
             _column(summary, metric): cell(record[metric]["mean"], record[metric]["standard_error"], digits=5)
             for metric in METRICS
             if metric in record
         }
-        row = [pathlib.Path(name).name, _varied(record) or "-", str(summary["steps"]), str(record["seeds"])]
+        row = [pathlib.Path(name).name, differing or "-", str(summary["steps"]), str(record["seeds"])]
         lines.append([*row, *(cells.get(column, "-") for column in columns)])
     return aligned(lines)
 
@@ -120,21 +146,77 @@ def _records(summaries: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapp
     return [(name, summary, record) for name, summary in summaries.items() for record in summary["results"]]
 
 
-def _varied(record: Mapping[str, Any]) -> str:
-    return " ".join(f"{key}={value}" for key, value in record.items() if isinstance(value, str))
+def _differing(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The settings of each row that differ from those of another row which has them, and what its run varies."""
+    records = _records(summaries)
+    settings = [_settings(summary, record) for _, summary, record in records]
+    varied = {name for _, _, record in records for name, value in record.items() if isinstance(value, str)}
+    values: dict[str, set[str]] = {}
+    for row in settings:
+        for name, value in row.items():
+            values.setdefault(name, set()).add(value)
+    shown = [name for name in values if name in varied or len(values[name]) > 1]
+    return [" ".join(f"{name}={row[name]}" for name in shown if name in row) for row in settings]
 
 
-def _paired_tables(summaries: Mapping[str, dict[str, Any]], log_likelihoods: Mapping[str, np.ndarray]) -> list[str]:
+def _settings(summary: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:
+    """What the numbers of a record depend on: hyperparameters, options of the model, batch size, data seed."""
+    member = next(member for member in summary["members"] if _belongs(record, member))
+    options = {name: _text(value) for name, value in summary.get("options", {}).items()}
+    run = {name: str(summary[name]) for name in ("batch_size", "data_seed") if name in summary}
+    return {**member["hparams"], **options, **run}
+
+
+def _text(value: Any) -> str:
+    """A JSON value as the command line has it, where that is simple.
+
+    Example:
+      >>> _text([64, 32]), _text("mlp"), _text(True)
+      ('64x32', 'mlp', 'true')
+    """
+    if isinstance(value, list):
+        return "x".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _belongs(record: Mapping[str, Any], member: Mapping[str, Any]) -> bool:
+    """Return True if a member is one of the seeds of a record."""
+    return {key: value for key, value in record.items() if isinstance(value, str)}.items() <= member["hparams"].items()
+
+
+class _Row(NamedTuple):
+    """Row of a paired table: log-likelihoods [n], averaged over the seeds of a record."""
+
+    name: str
+    differing: str
+    seeds: int
+    column: str
+    values: np.ndarray
+
+
+def _paired_tables(summaries: Mapping[str, dict[str, Any]], log_likelihoods: Mapping[str, LogLikelihoods]) -> list[str]:
     """A table of differences for each set of rows with the same examples and number of importance samples."""
-    groups: dict[tuple[Any, ...], list[tuple[str, Mapping[str, Any], np.ndarray]]] = {}
-    for name, summary, record in _records(summaries):
+    sets: dict[tuple[Any, ...], dict[tuple[Any, ...], list[_Row]]] = {}
+    for (name, summary, record), differing in zip(_records(summaries), _differing(summaries), strict=True):
         if name in log_likelihoods:
-            key = summary.get("data_hash"), _column(summary, "log_likelihood")
-            groups.setdefault(key, []).append((name, record, _of_record(summary, record, log_likelihoods[name])))
+            values, rows = log_likelihoods[name]
+            column, seeds = _column(summary, "log_likelihood"), record["seeds"]
+            row = _Row(pathlib.Path(name).name, differing, seeds, column, _of_record(summary, record, values))
+            data = summary.get("data_hash"), summary["evaluation"]["importance_samples"], len(rows)
+            examples = _version(summary), tuple(rows.tolist())
+            sets.setdefault(data, {}).setdefault(examples, []).append(row)
+    tables = []
+    for of_data in sets.values():
+        tables += [_paired(rows) for rows in of_data.values() if len(rows) > 1]
+        ordered = sorted(of_data.values(), key=len, reverse=True)
+        others = ", ".join(dict.fromkeys(row.name for rows in ordered[1:] for row in rows))
+        if others:
+            tables.append(
+                f"not paired with {ordered[0][0].name}: {others} (evaluated on other examples, or other draws of them)"
+            )
     missing = [name for name, summary, record in _records(summaries) if "log_likelihood" in record]
     missing = [pathlib.Path(name).name for name in dict.fromkeys(missing) if name not in log_likelihoods]
-    tables = [_paired(column, rows) for (_, column), rows in groups.items() if len(rows) > 1]
-    if missing and groups:
+    if missing and sets:
         tables.append(
             f"not paired: {', '.join(missing)} (no {LOG_LIKELIHOODS} that belongs to the summary; the run's own command "
             "evaluates it again)"
@@ -144,36 +226,42 @@ def _paired_tables(summaries: Mapping[str, dict[str, Any]], log_likelihoods: Map
 
 def _of_record(summary: Mapping[str, Any], record: Mapping[str, Any], values: np.ndarray) -> np.ndarray:
     """The log-likelihood of each example, averaged over the seeds of a record."""
-    varied = {key: value for key, value in record.items() if isinstance(value, str)}
-    belongs = [varied.items() <= member["hparams"].items() for member in summary["members"]]
-    return values[belongs].mean(axis=0)
+    return values[[_belongs(record, member) for member in summary["members"]]].mean(axis=0)
 
 
-def _paired(column: str, rows: Sequence[tuple[str, Mapping[str, Any], np.ndarray]]) -> str:
-    name, record, reference = rows[0]
-    first = " ".join([pathlib.Path(name).name, _varied(record)]).strip()
-    lines = [["run", "varied", "seeds", "difference", "in standard errors"]]
-    for name, record, values in rows[1:]:
-        mean, error = paired_difference(values, reference)
+def _paired(rows: Sequence[_Row]) -> str:
+    reference = rows[0]
+    first = f"{reference.name} {reference.differing}".strip()
+    lines = [["run", "differs", "seeds", "difference", "in standard errors"]]
+    for row in rows[1:]:
+        mean, error = paired_difference(row.values, reference.values)
         known = math.isfinite(mean) and math.isfinite(error)
         ratio = f"{mean / error:+.1f}" if known and error > 0 else "-"
         difference = f"{mean:+.3g}" + (f" ± {error:.2g}" if known else "")
-        lines.append([pathlib.Path(name).name, _varied(record) or "-", str(record["seeds"]), difference, ratio])
+        lines.append([row.name, row.differing or "-", str(row.seeds), difference, ratio])
+    count = len(reference.values)
     sentences = [
         f"Above 0 is better than {first}. Differences are taken example by example, of the same values; ± is the standard error",
-        f"of their mean over the {len(reference)} examples: what other such examples would change, not other training seeds.",
+        f"of their mean over the {count} examples: what other such examples would change, not other training seeds.",
     ]
-    if any(record["seeds"] > 1 for _, record, _ in rows):
+    if any(row.seeds > 1 for row in rows):
         sentences.append("Of several seeds, the log-likelihood of each example is averaged over the seeds first.")
-    heading = f"{column}, paired: each row minus {first}, nats per example"
+    heading = f"{reference.column}, paired: each row minus {first}, nats per example"
     return "\n".join([heading, aligned(lines), *sentences])
 
 
 def _column(summary: Mapping[str, Any], metric: str) -> str:
-    if metric not in ("log_likelihood", "bits_per_dimension"):
+    if metric not in ("elbo_same_examples", "log_likelihood", "bits_per_dimension"):
         return metric
     evaluation = summary["evaluation"]
-    return f"{metric} (K={evaluation['importance_samples']}, n={evaluation['log_likelihood_examples']})"
+    samples = "" if metric.startswith("elbo") else f"K={evaluation['importance_samples']}, "
+    first = "first " if _version(summary) == 1 else ""  # so other examples have another column
+    return f"{metric} ({samples}n={first}{evaluation['log_likelihood_examples']})"
+
+
+def _version(summary: Mapping[str, Any]) -> int:
+    """Version of the choice of examples and of the draws that go with them."""
+    return summary["evaluation"].get("examples_version", 1)
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:

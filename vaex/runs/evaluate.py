@@ -1,4 +1,4 @@
-"""The evaluation of each member on one split: the objective's terms, log-likelihood, latents, labels kept."""
+"""The compiled functions that evaluate the members of a run, and the split that they look at."""
 
 from __future__ import annotations
 
@@ -8,52 +8,24 @@ from typing import Any, TypeAlias, cast
 
 import jax
 import numpy as np
-from jax.typing import ArrayLike
 
-from vaex import data
 from vaex.core import Batch, EvaluationKey, LogWeights, PyTree, Variables
 from vaex.data.loader.lazy_inputs import LazyInputs, chosen_intensities
-from vaex.evaluation import classification, generation, latents, likelihood, objective, prediction
+from vaex.evaluation import classification, latents, likelihood, objective, prediction
+from vaex.evaluation.examples import chosen_examples, divided_examples, random_order
+from vaex.evaluation.objective import ObjectiveValues
+from vaex.runs.batches import BatchedValues, over_batches, over_divisions
 from vaex.runs.setup import Experiment
 
-BATCH = 500
-BATCH_VALUES = 2**27  # of the images of a batch, at most: 0.5 GB; larger images come in smaller batches
+BATCH = 500  # examples of a batch; where its statistics are taken, at least so many and less than twice as many
+BATCH_VALUES = 2**28  # of the images of a batch, at most: 1 GB; larger images come in smaller batches
+TRAINING_EXAMPLES = 1000  # by which the objective is evaluated on training data
 LIKELIHOOD_BATCH = 100  # per call of the compiled importance bound, so that progress can be told
 DRAWN_VALUES = 2**23  # samples decoded at once times values per example, at most
-NEIGHBOURS = 10_000  # examples on either side of the nearest-neighbour classifier: enough, and quick
-NEIGHBOUR_VALUES = 2**27  # and values on either side: the first labelled examples that make up 0.5 GB
+NEIGHBOURS = 10_000  # training sequences to which predictions without a model are fitted
 
-
-Numbers: TypeAlias = dict[str, Any]  # name -> a number, None where it is not finite
 Bound: TypeAlias = Callable[[jax.Array, Variables, PyTree, Batch], jax.Array]
 Progress: TypeAlias = Callable[[int, int], None]  # how many examples are done, of how many
-
-
-def over_batches(
-    function: Callable[..., Any],
-    key: Any,
-    arrays: Mapping[str, np.ndarray],
-    *args: Any,
-    size: int = BATCH,
-    count: int | None = None,
-) -> Any:
-    """Return ``function(key_i, *args, batch)`` over the first ``count`` examples, [b, ...] joined to [n, ...] on the host.
-
-    Batches have a "mask", 1 for rows that count. Arrays are read a batch at a time; what comes back, of all examples, is to be
-    small. ``key`` may be a tuple of keys.
-    """
-    n = len(arrays["x"]) if count is None else min(count, len(arrays["x"]))
-    size = min(size, n)
-    joined: list[np.ndarray] = []
-    tree: Any = None
-    for index, batch in enumerate(data.padded_batches(arrays, size, n)):
-        rows = int(np.sum(batch["mask"]))
-        keys = jax.tree.map(lambda batch_key, i=index: jax.random.fold_in(batch_key, i), key)
-        leaves, tree = jax.tree.flatten(function(keys, *args, batch))
-        joined = joined or [np.empty((n, *leaf.shape[1:]), leaf.dtype) for leaf in leaves]
-        for into, leaf in zip(joined, leaves, strict=True):
-            into[index * size : index * size + rows] = np.asarray(leaf)[:rows]
-    return jax.tree.unflatten(tree, joined)
 
 
 class Evaluator:
@@ -64,25 +36,36 @@ class Evaluator:
     batch, and only codes and numbers of all its examples are kept, never their values. Models with a classifier of their own
     (``Labels.classify``) see no label of the split.
 
+    Which examples are chosen and how they are divided into batches is random but fixed, see ``vaex.evaluation.examples``. The
+    draws that belong to an example (its binarisation, its importance samples) depend on its number in the split alone.
+
+    Args:
+      run: data, recipe and settings.
+      batch: examples at a time, fewer where they are large.
+
     Attributes:
       arrays: the split as stored; inputs: the same as model inputs, made as they are read; batch: examples at a time.
+      rows: numbers of the examples whose log-likelihood is estimated, [n].
+      divisions: numbers of the examples of each batch whose statistics are taken.
+      predictive: horizon -> log-likelihoods of frames, for models of sequences that have a density.
+      baselines: predictions without a model, where they are fitted.
     """
 
-    def __init__(self, run: Experiment) -> None:
+    def __init__(self, run: Experiment, *, batch: int = BATCH) -> None:
         spec, recipe, flags = run.spec, run.recipe, run.settings.evaluation
         self.run, self.key = run, jax.random.key(20131220)
         self.arrays = run.dataset.splits[flags.eval_split]
-        self.batch = max(1, min(BATCH, BATCH_VALUES // math.prod(spec.shape)))
-        prepared = LazyInputs(spec, jax.random.fold_in(self.key, EvaluationKey.INPUTS), self.arrays["x"], self.batch)
-        self.inputs = {**self._visible(self.arrays), "x": cast(np.ndarray, prepared)}
+        self.batch = max(1, min(batch, BATCH_VALUES // (2 * math.prod(spec.shape))))
+        total = len(self.arrays["x"])
+        self.rows = np.sort(chosen_examples(total, flags.eval_images))
+        self.divisions = divided_examples(random_order(total), self.batch)
+        self.inputs = self._prepared(self.arrays, EvaluationKey.INPUTS)
         self._objective = objective.objective_values(recipe.stages[-1].model.objective)
         self._posterior = jax.jit(self._moments)
         self._decode = jax.jit(
             lambda variables, hparams, z, labels: recipe.model.decode(variables, hparams, z, labels).mean
         )
-        self._draw = jax.jit(
-            lambda key, variables, hparams, z, labels: recipe.model.decode(variables, hparams, z, labels).sample(key)
-        )
+        self._draw = jax.jit(jax.vmap(self._drawn, in_axes=(0, None, None, 0, 0)))
         self._bound = self._class_bound = None
         if recipe.model.log_weights is not None:
             self._bound = self._compiled_bound(recipe.model.log_weights, math.prod(spec.shape))
@@ -94,12 +77,13 @@ class Evaluator:
             self._class_bound = self._compiled_bound(of_all, classes * math.prod(spec.shape))
         if recipe.labels is not None and recipe.labels.classify is not None:
             classify = recipe.labels.classify
-            self._classify = jax.jit(lambda *args: classify(*args).log_probabilities)
-        self._predictive: dict[int, Callable[..., Any]] = {}
+            self._classify = jax.jit(lambda keys, *args: classify(keys[0], *args).log_probabilities)
+        self.predictive: dict[int, Callable[..., Any]] = {}
+        self.baselines: prediction.Baselines | None = None
         if recipe.sequences is not None and recipe.model.log_weights is not None:
             predict, ahead = recipe.sequences.predict, prediction.horizons(spec.shape[0])
-            self._predictive = {k: prediction.predictive_log_likelihood(predict, steps=k) for k in ahead}
-            self._baselines = self._fitted_baselines(tuple(ahead))
+            self.predictive = {k: prediction.predictive_log_likelihood(predict, steps=k) for k in ahead}
+            self.baselines = self._fitted_baselines(tuple(ahead))
 
     def _compiled_bound(self, log_weights: LogWeights, values: int) -> Bound:
         """The importance bound of each example; ``values``: how many numbers a sample is."""
@@ -113,8 +97,18 @@ class Evaluator:
         hidden = labels is not None and labels.classify is not None
         return {name: column for name, column in columns.items() if not (hidden and name == "y")}
 
-    def _moments(self, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> dict[str, jax.Array]:
-        posterior = self.run.recipe.model.encode(key, variables, hparams, batch)
+    def _prepared(self, arrays: Mapping[str, np.ndarray], purpose: EvaluationKey) -> dict[str, np.ndarray]:
+        """Columns of a split as the model reads them, x as inputs that are made as they are read."""
+        prepared = LazyInputs(self.run.spec, jax.random.fold_in(self.key, purpose), arrays["x"], self.batch)
+        return {**self._visible(arrays), "x": cast(np.ndarray, prepared)}
+
+    def _drawn(self, key: jax.Array, variables: Variables, hparams: PyTree, z: jax.Array, labels: Batch) -> jax.Array:
+        """A draw from the likelihood of one code [d]."""
+        single = {name: label[None] for name, label in labels.items()}
+        return self.run.recipe.model.decode(variables, hparams, z[None], single).sample(key)[0]
+
+    def _moments(self, keys: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> dict[str, jax.Array]:
+        posterior = self.run.recipe.model.encode(keys if keys.ndim == 0 else keys[0], variables, hparams, batch)
         rows = len(batch["x"])
         return {"mean": posterior.mean.reshape(rows, -1), "variance": posterior.variance.reshape(rows, -1)}
 
@@ -133,6 +127,36 @@ class Evaluator:
         if self.run.recipe.labels.classify is None:
             return inputs["y"]
         return np.argmax(self.class_scores(variables, hparams, inputs), axis=1).astype(np.int32)
+
+    def terms_and_moments(self, variables: Variables, hparams: PyTree) -> tuple[BatchedValues, dict[str, np.ndarray]]:
+        """Metrics of the objective on the split, and "mean" and "variance" of the posteriors [n, d]; in one pass, as reading is
+        slow."""
+        moments = ("mean", "variance")
+        posterior_key = jax.random.fold_in(self.key, EvaluationKey.POSTERIOR)
+
+        def terms(key: jax.Array, batch: Batch) -> ObjectiveValues:
+            values = self._objective(key, variables, hparams, batch)
+            posterior = self._posterior(posterior_key, variables, hparams, batch)
+            return values._replace(
+                examples=values.examples | {f"posterior {name}": posterior[name] for name in moments}
+            )
+
+        key = jax.random.fold_in(self.key, EvaluationKey.OBJECTIVE)
+        values = over_divisions(terms, key, self.inputs, self.divisions)
+        return values, {name: values.examples.pop(f"posterior {name}") for name in moments}
+
+    def training_terms(self, variables: Variables, hparams: PyTree) -> BatchedValues:
+        """Metrics of the objective on some training examples, chosen at random."""
+        arrays = self.run.dataset.splits["train"]
+        size = len(self.divisions[0])  # that of a batch of the split: its program is compiled already
+        rows = chosen_examples(len(arrays["x"]), max(1, TRAINING_EXAMPLES // size) * size)
+        key = jax.random.fold_in(self.key, EvaluationKey.TRAINING_EXAMPLES)
+        return over_divisions(
+            lambda batch_key, batch: self._objective(batch_key, variables, hparams, batch),
+            jax.random.fold_in(key, EvaluationKey.OBJECTIVE),
+            self._prepared(arrays, EvaluationKey.TRAINING_EXAMPLES),
+            divided_examples(rows, size),
+        )
 
     def class_scores(self, variables: Variables, hparams: PyTree, inputs: Mapping[str, np.ndarray]) -> np.ndarray:
         """log q(y|x) of each example by the model's own classifier, [n, classes]."""
@@ -160,10 +184,10 @@ class Evaluator:
         """Examples of ``z`` [n, d] and, for a model that reads them, ``labels`` [n]: the likelihood's mean, or with
         show="sample" a draw from it."""
 
-        def decode(key: jax.Array, batch: Batch) -> jax.Array:
+        def decode(keys: jax.Array, batch: Batch) -> jax.Array:
             z = batch.pop("x")
             if show == "sample":
-                return self._draw(key, variables, hparams, z, batch)
+                return self._draw(keys, variables, hparams, z, batch)
             return self._decode(variables, hparams, z, batch)
 
         columns = {"x": np.asarray(z, np.float32)} | ({} if labels is None else {"y": labels})
@@ -171,156 +195,34 @@ class Evaluator:
             decode, jax.random.fold_in(self.key, EvaluationKey.LIKELIHOOD_SAMPLES), columns, size=self.batch
         )
 
-    def log_likelihood(self, variables: Variables, hparams: PyTree, tell: Progress) -> likelihood.Estimate | None:
-        """Importance-weighted log-likelihood of the first ``eval_images`` examples, or None without a density."""
-        if self._bound is None:
-            return None
-        return likelihood.estimate(self._bounds(self._bound, variables, hparams, tell))
+    def log_likelihoods(self, variables: Variables, hparams: PyTree, tell: Progress) -> np.ndarray | None:
+        """Importance-weighted log-likelihood of each of ``rows`` [n], nats, or None without a density."""
+        return None if self._bound is None else self._bounds(self._bound, variables, hparams, tell)
+
+    def class_log_likelihoods(self, variables: Variables, hparams: PyTree, tell: Progress) -> np.ndarray | None:
+        """The same given each class, [n, classes], or None for a model that reads no labels."""
+        return None if self._class_bound is None else self._bounds(self._class_bound, variables, hparams, tell)
 
     def _bounds(self, bound: Bound, variables: Variables, hparams: PyTree, tell: Progress) -> np.ndarray:
-        """A compiled bound of the first ``eval_images`` examples."""
-        count = min(self.run.settings.evaluation.eval_images, len(self.inputs["x"]))
+        """A compiled bound of the chosen examples."""
         done = 0
 
-        def bound_of(key: jax.Array, batch: Batch) -> jax.Array:
+        def bound_of(keys: jax.Array, batch: Batch) -> jax.Array:
             nonlocal done
-            tell(done, count)
+            tell(done, len(self.rows))
             done += len(batch["x"])
-            return bound(key, variables, hparams, batch)
+            return bound(keys, variables, hparams, batch)
 
         size = min(LIKELIHOOD_BATCH, self.batch)
-        values = over_batches(
-            bound_of, jax.random.fold_in(self.key, EvaluationKey.LOG_LIKELIHOOD), self.inputs, size=size, count=count
-        )
-        tell(count, count)
+        key = jax.random.fold_in(self.key, EvaluationKey.LOG_LIKELIHOOD)
+        values = over_batches(bound_of, key, self.inputs, size=size, rows=self.rows)
+        tell(len(self.rows), len(self.rows))
         return values
 
-    def member(self, variables: Variables, hparams: PyTree, tell: Progress) -> tuple[dict[str, Any], np.ndarray | None]:
-        """Return all numbers of one member, in nats per example unless named otherwise, None where one is not finite; and the
-        log-likelihood of each example that has one, [n], or None without a density.
-        """
-        numbers: Numbers = {}
-
-        def terms_and_moments(keys: tuple[jax.Array, jax.Array], batch: Batch) -> PyTree:
-            terms = self._objective(keys[0], variables, hparams, batch)
-            return terms, self._posterior(keys[1], variables, hparams, batch)
-
-        keys = (
-            jax.random.fold_in(self.key, EvaluationKey.OBJECTIVE),
-            jax.random.fold_in(self.key, EvaluationKey.POSTERIOR),
-        )
-        terms, moments = over_batches(
-            terms_and_moments, keys, self.inputs, size=self.batch
-        )  # together: reading is slow
-        for name, values in terms.items():
-            _put(numbers, name, likelihood.estimate(values))
-        weighted = self.log_likelihood(variables, hparams, tell)
-        numbers["log_likelihood"] = None
-        if weighted is not None:
-            _put(numbers, "log_likelihood", weighted)
-            numbers |= self._bits(weighted)
-        sound = all(np.isfinite(values).all() for values in moments.values())
-        latent_variables = self.latent_variables(moments["mean"])
-        many = sound and len(moments["mean"]) > 1
-        numbers["active_units"] = latents.count_active(latent_variables, moments["mean"]) if many else None
-        kl = latents.kl_per_latent(latent_variables, **moments) if sound else None
-        if kl is not None:
-            numbers["kl_per_latent"] = [round(float(nats), 6) for nats in kl]
-        if "y" in self.arrays and len(self.run.spec.shape) == 3:
-            numbers |= self._agreement(variables, hparams)
-        if self.run.recipe.labels is not None:
-            self._classify_split(numbers, variables, hparams, tell)
-        for steps in self._predictive:
-            self._predictions(numbers, variables, hparams, steps)
-        return numbers, None if weighted is None else weighted.values
-
-    def _classify_split(self, numbers: Numbers, variables: Variables, hparams: PyTree, tell: Progress) -> None:
-        """Accuracies of the model's own classifier on the split's values as they are shown, and of the generative classifier
-        on the first ``eval_images`` examples."""
-        y, accuracies = self.arrays["y"], {}
-        if self.run.recipe.labels is not None and self.run.recipe.labels.classify is not None:
-            pieces = np.array_split(np.arange(len(y)), -(-len(y) // self.batch))
-            scores = [self.class_scores(variables, hparams, self.shown(rows)) for rows in pieces]
-            accuracies["accuracy"] = classification.accuracy(np.concatenate(scores), y)
-        if self._class_bound is not None:
-            log_px = self._bounds(self._class_bound, variables, hparams, tell)
-            accuracies["generative_accuracy"] = classification.accuracy(
-                classification.log_posterior(log_px), y[: len(log_px)]
-            )
-        for name, estimate in accuracies.items():
-            if estimate is not None:
-                _put(numbers, name, estimate)
-
     def _fitted_baselines(self, ahead: tuple[int, ...]) -> prediction.Baselines | None:
-        """Predictions without a model, of the training sequences that are kept; None where values are not binary."""
-        spec, stored = self.run.spec, self.run.dataset.splits["train"]["x"][:NEIGHBOURS]
+        """Predictions without a model, of some training sequences; None where values are not binary."""
+        spec, train = self.run.spec, self.run.dataset.splits["train"]
         if spec.kind != "binary" and spec.binarize == "none":
             return None
-        prepared = LazyInputs(spec, jax.random.fold_in(self.key, EvaluationKey.BASELINES), stored, self.batch)
-        return prediction.fit_baselines(prepared[np.arange(len(stored))], ahead)
-
-    def _predictions(self, numbers: Numbers, variables: Variables, hparams: PyTree, steps: int) -> None:
-        """log p(x_{t+k} | x_{<=t}) of the first ``eval_images`` sequences, all with the same t, and of the baselines."""
-        start, frame_values = prediction.context_frames(self.run.spec.shape[0]), math.prod(self.run.spec.shape[1:])
-
-        def log_probabilities(key: jax.Array, batch: Batch) -> dict[str, ArrayLike]:
-            x, frame = batch["x"][:, :start], batch["x"][:, start - 1 + steps]
-            log_probs = {"log_p": self._predictive[steps](key, variables, hparams, x, frame)}
-            if self._baselines is None:
-                return log_probs
-            copied = self._baselines.copy_last(x[:, -1], frame, steps)
-            return {**log_probs, "copy_last": copied, "mean_frame": self._baselines.independent(frame)}
-
-        size = max(1, min(self.batch, DRAWN_VALUES // (prediction.SAMPLES * frame_values)))
-        count = self.run.settings.evaluation.eval_images
-        key = jax.random.fold_in(jax.random.fold_in(self.key, EvaluationKey.PREDICTIONS), steps)
-        for name, values in over_batches(
-            log_probabilities, key, {"x": self.inputs["x"]}, size=size, count=count
-        ).items():
-            _put(numbers, f"{name}_{steps}_ahead", likelihood.estimate(values))
-
-    def _bits(self, weighted: likelihood.Estimate) -> dict[str, float]:
-        """Bits per dimension, where the likelihood bounds the probability of the data's own levels."""
-        spec, discrete = self.run.spec, self.run.recipe.likelihood.discrete
-        if spec.levels in (None, 2) or spec.binarize != "none" or not (discrete or spec.dequantize == "uniform"):
-            return {}
-        size = math.prod(spec.shape)
-        bits = likelihood.bits_per_dimension(weighted.mean, size, levels=spec.levels, density=not discrete)
-        return {"bits_per_dimension": bits} if math.isfinite(bits) else {}
-
-    def _agreement(self, variables: Variables, hparams: PyTree) -> Numbers:
-        """The share of reconstructions that keep their original's label, according to a classifier of the training images."""
-        train, spec = self.run.dataset.splits["train"], self.run.spec
-        most = min(NEIGHBOURS, NEIGHBOUR_VALUES // math.prod(spec.shape))
-        known, labelled = (np.flatnonzero(labels >= 0)[:most] for labels in (train["y"], self.arrays["y"]))
-        if len(known) < 1 or len(labelled) < 1:  # -1 is unlabelled
-            return {}
-        originals = self.shown(labelled)
-        codes = self.posterior(variables, hparams, originals)["mean"]
-        reconstructions = self.decode(variables, hparams, codes, self.labels(variables, hparams, originals))
-        if not np.isfinite(reconstructions).all():
-            return {}
-        result = generation.knn_label_agreement(
-            chosen_intensities(spec, train["x"], known, self.batch),
-            train["y"][known],
-            reconstructions,
-            originals["y"],
-            k=min(5, len(known)),
-            originals=originals["x"],
-        )
-        return {"knn_label_agreement": result.agreement, "knn_accuracy_on_originals": result.accuracy}
-
-
-def _put(numbers: Numbers, name: str, estimate: likelihood.Estimate) -> None:
-    numbers[name] = finite(estimate.mean)
-    numbers[f"{name}_standard_error"] = finite(estimate.standard_error)
-
-
-def finite(value: float) -> float | None:
-    """Return ``value``, or None (JSON's null) where it is NaN or infinite.
-
-    Example:
-      >>> finite(1.5), finite(math.nan)
-      (1.5, None)
-    """
-    return float(value) if math.isfinite(value) else None
+        inputs = self._prepared(train, EvaluationKey.BASELINES)["x"]
+        return prediction.fit_baselines(inputs[np.sort(chosen_examples(len(inputs), NEIGHBOURS))], ahead)

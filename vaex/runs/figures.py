@@ -11,6 +11,7 @@ import numpy as np
 from vaex.configuration.settings import describe_member
 from vaex.core import EvaluationKey, PyTree, Variables
 from vaex.evaluation import figures, generation, latents, traversals
+from vaex.evaluation.examples import chosen_examples
 from vaex.evaluation.training_curves import training_curves
 from vaex.plots.records import Curves, FigureRecord, Grid
 from vaex.runs.evaluate import Evaluator
@@ -59,8 +60,13 @@ class MemberFigures:
         self._draw_models_own(examples)
 
     def _shown(self, most: int) -> dict[str, np.ndarray]:
-        """The first examples of the split, as they are shown."""
-        return self.evaluator.shown(np.arange(min(most, len(self.evaluator.arrays["x"]))))
+        """Some examples of the split, chosen at random, as they are shown."""
+        return self.evaluator.shown(chosen_examples(len(self.evaluator.arrays["x"]), most))
+
+    @property
+    def _means(self) -> str:
+        """What titles of samples add where they are no draws of x."""
+        return " (means of p(x|z))" if self.evaluator.run.settings.evaluation.show == "mean" else ""
 
     def _decode(self, z: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
         """Images in [0, 1]; one label serves all codes where there are not as many."""
@@ -93,7 +99,7 @@ class MemberFigures:
 
         self.save("reconstructions", figures.reconstruction_grid(examples["x"], decode(mean)))
         if labels is None:
-            self.save("samples", figures.sample_grid(self._samples(3 * EXAMPLES)))
+            self.save("samples", figures.sample_grid(self._samples(3 * EXAMPLES), title=f"Samples{self._means}"))
         else:
             self._draw_classes(examples["x"], mean)
         moments = self.evaluator.posterior(self.variables, self.hparams, self._shown(self.evaluator.batch))
@@ -128,7 +134,9 @@ class MemberFigures:
         reconstructions = self._decode(mean, None)
         self.save("reconstructions", figures.sequence_grid(examples["x"][some], reconstructions[some]))
         samples = self._samples(EXAMPLES // 2)
-        self.save("samples", Grid(samples, (), tuple(map(str, range(1, 1 + samples.shape[1]))), "Samples"))
+        self.save(
+            "samples", Grid(samples, (), tuple(map(str, range(1, 1 + samples.shape[1]))), f"Samples{self._means}")
+        )
 
     def _draw_classes(self, originals: np.ndarray, mean: np.ndarray) -> None:
         """Samples with a class in each row and the same z (or noise) in each column; and the codes of some examples decoded
@@ -139,7 +147,7 @@ class MemberFigures:
         samples = np.stack([self._samples(EXAMPLES // 2, label) for label in classes])
         prior_only = recipe.labels is not None and recipe.labels.prior_only
         shared = "random numbers" if prior_only else "z"
-        self.save("samples", Grid(samples, names, title=f"Samples: the same {shared} in each column"))
+        self.save("samples", Grid(samples, names, title=f"Samples{self._means}: the same {shared} in each column"))
         if prior_only:
             return
         few = len(originals[: EXAMPLES // 2])

@@ -14,6 +14,7 @@ TABLE = (
     "reconstruction",
     "cross_entropy",
     "kl",
+    "elbo_same_examples",
     "log_likelihood",
     "bits_per_dimension",
     "active_units",
@@ -23,37 +24,54 @@ TABLE = (
 )
 
 
-def diagnostics(members: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the names of the metrics that the model adds to ``TABLE``: those of which a member has standard errors.
+MEANS = " (reconstructions and samples are means of p(x|z); --show=sample draws from it)"
+NOTED = ("training_elbo", "training_prediction_bound", "training_cross_entropy", "training_reconstruction",
+         "log_likelihood_above_elbo")  # fmt: skip
 
+
+def diagnostics(members: Sequence[dict[str, Any]], statistics: Sequence[str] = ()) -> list[str]:
+    """Return the names of the metrics that the model adds to ``TABLE``: those of which a member has standard errors, and statistics
+    of batches.
+
+    Args:
+      members: numbers of each.
+      statistics: names of those that are statistics of a batch.
     Example:
       >>> diagnostics([{"kl": 3.0, "kl_standard_error": 0.1, "jacobian_norm": 2.0, "jacobian_norm_standard_error": 0.2}])
       ['jacobian_norm']
     """
     names = dict.fromkeys(name for member in members for name in member)
-    return [name for name in names if f"{name}_standard_error" in names and name not in TABLE]
+    added = (name for name in names if f"{name}_standard_error" in names or name in statistics)
+    return [name for name in added if name not in (*TABLE, *NOTED)]
 
 
 def table(summary: dict[str, Any]) -> str:
-    """Return the results as a plain table: a row per member, and below several seeds their mean ± its standard error.
+    """Return the results as a plain table: a row per member, ± the standard error over examples (of statistics of batches, over
+    batches), and below several seeds their mean ± its standard error over seeds.
 
     The last columns are the model's own diagnostics.
     """
     records = summary["results"]
     varied = [name for name, value in records[0].items() if isinstance(value, str)]
     known = set().union(*records)
-    shown = [name for name in (*TABLE, *diagnostics(summary["members"])) if name in known]
+    statistics = summary.get("batch_statistics", {}).get("names", ())
+    shown = [name for name in (*TABLE, *diagnostics(summary["members"], statistics)) if name in known]
     lines = [[*varied, "seed", *shown]]
     for record in records:
         values = [str(record[name]) for name in varied]
         members = [m for m in summary["members"] if all(m["hparams"][name] == record[name] for name in varied)]
         for member in members:
-            lines.append([*values, str(member["seed"]), *(cell(member.get(name)) for name in shown)])
+            lines.append([*values, str(member["seed"]), *(_with_error(member, name) for name in shown)])
         if len(members) > 1:
             unknown = {"mean": None, "standard_error": None}
             pairs = (record.get(name, unknown) for name in shown)
             lines.append([*values, "mean", *(cell(pair["mean"], pair["standard_error"]) for pair in pairs)])
     return aligned(lines)
+
+
+def _with_error(member: dict[str, Any], name: str) -> str:
+    errors = (member.get(f"{name}_standard_error{suffix}") for suffix in ("", "_over_batches"))
+    return cell(member.get(name), next((error for error in errors if error is not None), None))
 
 
 def speed(summary: dict[str, Any]) -> str:
@@ -76,8 +94,26 @@ def protocol_line(summary: dict[str, Any]) -> str:
     ]
     if summary["members"][0]["log_likelihood"] is not None:
         count, samples = evaluation["log_likelihood_examples"], evaluation["importance_samples"]
-        parts.append(f"log_likelihood: importance-weighted, K = {samples}, on {count} examples")
+        of_same = "; elbo_same_examples: the ELBO of these" if "elbo_same_examples" in summary["members"][0] else ""
+        chosen = f"{count} examples" + (" chosen at random" if count < evaluation["examples"] else "")
+        parts.append(f"log_likelihood: importance-weighted, K = {samples}, on {chosen}{of_same}")
+    parts.append("±: standard error over examples, in a row of means over seeds")
+    if "batch_statistics" in summary:
+        parts.append(_batch_statistics(summary["batch_statistics"]))
     return "; ".join(parts)
+
+
+def _batch_statistics(statistics: dict[str, Any]) -> str:
+    """Return what the statistics of batches are statistics of.
+
+    Example:
+      >>> _batch_statistics({"names": ["mmd"], "batches": 2, "examples": [500, 501]})
+      'mmd: mean over 2 batches of 500 to 501 examples, ± over these batches'
+    """
+    low, high = statistics["examples"]
+    size, batches = f"{low} examples" if low == high else f"{low} to {high} examples", statistics["batches"]
+    means = f"mean over {batches} batches of {size}, ± over these batches" if batches > 1 else f"of one batch of {size}"
+    return f"{', '.join(statistics['names'])}: {means}"
 
 
 def show(directory: pathlib.Path | None, summary: dict[str, Any]) -> None:
@@ -86,10 +122,13 @@ def show(directory: pathlib.Path | None, summary: dict[str, Any]) -> None:
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     print(table(summary))
     print(protocol_line(summary))
+    for note in summary.get("notes", ()):
+        print(f"note: {note}")
     if summary.get("steps_per_second"):
         print(speed(summary))
     if directory is None:
         return
     if (directory / "figures").is_dir():
-        print(f"figures: {directory / 'figures'}")
+        means = summary["evaluation"].get("figures") == "mean"
+        print(f"figures: {directory / 'figures'}{MEANS if means else ''}")
     print(f"in Python: run = vaex.load({str(directory)!r})")

@@ -17,12 +17,14 @@ from vaex import plots
 from vaex.configuration.grammar import hyperparameter_texts
 from vaex.configuration.settings import Settings, describe_member
 from vaex.core import Variables
-from vaex.evaluation import likelihood
+from vaex.evaluation import examples, likelihood
 from vaex.files import atomic_path
 from vaex.plots.records import FigureRecord
 from vaex.runs.compare import LOG_LIKELIHOODS
-from vaex.runs.evaluate import Evaluator, finite
+from vaex.runs.evaluate import Evaluator
 from vaex.runs.figures import MemberFigures, training_curve_panels
+from vaex.runs.measures import Evaluated, MemberEvaluation, finite
+from vaex.runs.notes import combined, member_notes
 from vaex.runs.report import TABLE, diagnostics
 from vaex.runs.setup import Experiment
 from vaex.runs.train import Trained
@@ -43,14 +45,21 @@ def summarize(experiment: Experiment, trained: Trained, tell: Callable[[str], No
     """
     settings = experiment.settings
     averaged = averaged_variables(trained.state)
-    members, log_likelihoods = _evaluate_members(experiment, averaged, tell)
+    evaluator = Evaluator(experiment)
+    evaluated, notes = _evaluate_members(evaluator, averaged, tell)
+    members = [
+        {"seed": member.seed, "hparams": hyperparameter_texts(member.hparams), **of_member.numbers}
+        for member, of_member in zip(settings.members, evaluated, strict=True)
+    ]
+    statistics, sizes = evaluated[0].statistics, [len(rows) for rows in evaluator.divisions]
+    log_likelihoods = [of_member.log_likelihoods for of_member in evaluated if of_member.log_likelihoods is not None]
     directory = experiment.store.directory
     if settings.evaluation.figures and directory is not None:
         for name, panels in training_curve_panels(experiment).items():
             plots.save(panels, directory / "figures" / f"{name}.png")
     if log_likelihoods and directory is not None:
         with atomic_path(directory / LOG_LIKELIHOODS) as temporary:
-            np.savez(temporary, log_likelihood=np.stack(log_likelihoods))
+            np.savez(temporary, log_likelihood=np.stack(log_likelihoods).astype(np.float32), rows=evaluator.rows)
     recipe, device = experiment.recipe, jax.devices()[0]
     conditional = recipe.labels is not None and recipe.labels.classify is None
     return {
@@ -70,17 +79,23 @@ def summarize(experiment: Experiment, trained: Trained, tell: Callable[[str], No
         **trained.measured,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(averaged.params)) // len(members),
         "peak_memory_bytes": peak_memory(),
-        "results": group_over_seeds(settings, members),
+        **(
+            {"batch_statistics": {"names": statistics, "batches": len(sizes), "examples": [min(sizes), max(sizes)]}}
+            if statistics
+            else {}
+        ),
+        "results": group_over_seeds(settings, members, statistics),
         "members": members,
+        "notes": notes,
     }
 
 
 def _evaluate_members(
-    experiment: Experiment, averaged: Variables, tell: Callable[[str], None]
-) -> tuple[list[dict[str, Any]], list[np.ndarray]]:
-    """The numbers of each member, and the log-likelihoods of its examples where the model has a density."""
-    settings, evaluator = experiment.settings, Evaluator(experiment)
-    members, log_likelihoods = [], []
+    evaluator: Evaluator, averaged: Variables, tell: Callable[[str], None]
+) -> tuple[list[Evaluated], list[str]]:
+    """The evaluation of each member, whose figures are drawn, and what is to be said of them."""
+    experiment, settings = evaluator.run, evaluator.run.settings
+    members, notes = [], []
     for index, member in enumerate(settings.members):
         title = describe_member(settings, member)
         variables = jax.device_get(population.member(averaged, index))
@@ -89,16 +104,16 @@ def _evaluate_members(
         def progress(done: int, total: int, title: str = title) -> None:
             tell(f"evaluating {title}: {done}/{total} examples")
 
-        numbers, values = evaluator.member(variables, hparams, progress)
-        record = {"seed": member.seed, "hparams": hyperparameter_texts(member.hparams), **numbers}
-        members.append(record)
-        log_likelihoods += [] if values is None else [values.astype(np.float32)]
+        evaluated = MemberEvaluation(evaluator, variables, hparams, progress).evaluated()
+        members.append(evaluated)
+        values = {name: float(value) for name, value in vars(hparams).items() if value is not None}
+        notes.append(member_notes(evaluated.numbers, settings.model, values, experiment.recipe.latents))
         directory = experiment.store.directory
         if settings.evaluation.figures and directory is not None:
             folder = directory / "figures" / (title if len(settings.members) > 1 else "")
             save = functools.partial(_save_figure, folder)
-            MemberFigures(evaluator, variables, hparams, save).draw(numbers.get("kl_per_latent"))
-    return members, log_likelihoods
+            MemberFigures(evaluator, variables, hparams, save).draw(evaluated.numbers.get("kl_per_latent"))
+    return members, combined(notes, [describe_member(settings, member) for member in settings.members])
 
 
 def _save_figure(folder: pathlib.Path, name: str, figure: FigureRecord) -> None:
@@ -113,14 +128,23 @@ def evaluation_record(experiment: Experiment) -> dict[str, Any]:
         "split": options.eval_split,
         "examples": total,
         "log_likelihood_examples": min(options.eval_images, total),
+        "examples_version": examples.VERSION,
         "importance_samples": options.eval_samples,
         "log_likelihood_file": None if experiment.recipe.model.log_weights is None else LOG_LIKELIHOODS,
         "figures": options.show if options.figures else None,
     }
 
 
-def group_over_seeds(settings: Settings, members: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return one record per combination of hyperparameters: mean and standard error over its seeds of each number."""
+def group_over_seeds(
+    settings: Settings, members: Sequence[dict[str, Any]], statistics: Sequence[str] = ()
+) -> list[dict[str, Any]]:
+    """Return one record per combination of hyperparameters: mean and standard error over its seeds of each number.
+
+    Args:
+      settings: whose members they are.
+      members: numbers of each.
+      statistics: names of those that are statistics of a batch.
+    """
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for member, numbers in zip(settings.members, members, strict=True):
         texts_of = hyperparameter_texts(member.hparams)
@@ -128,7 +152,7 @@ def group_over_seeds(settings: Settings, members: Sequence[dict[str, Any]]) -> l
     table = []
     for texts, group in groups.items():
         record: dict[str, Any] = {**dict(zip(settings.varied, texts, strict=True)), "seeds": len(group)}
-        for name in (*TABLE, *diagnostics(members)):
+        for name in (*TABLE, *diagnostics(members, statistics)):
             values = [numbers[name] for numbers in group if numbers.get(name) is not None]
             if values:
                 mean, error, _ = likelihood.estimate(np.asarray(values))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from vaex.testing import evaluation_laws, numerical_laws, training_laws
+from vaex.testing import division_laws, evaluation_laws, numerical_laws, training_laws
 from vaex.testing.subject import Subject
 
 
@@ -30,6 +30,8 @@ LAWS: dict[str, Law] = {
         evaluation_laws.shapes,
         numerical_laws.bounds_tighten,
         evaluation_laws.evaluation_completes,
+        division_laws.metrics_per_example_are_of_one,
+        division_laws.evaluation_ignores_division,
         evaluation_laws.trained_run_is_usable,
     )
 }

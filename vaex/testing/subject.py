@@ -101,7 +101,10 @@ class Subject:
 
     def input_batch(self) -> Batch:
         """Return the first batch as model inputs."""
-        batch = self.stored_batch()
+        return self.inputs_of(self.stored_batch())
+
+    def inputs_of(self, batch: Batch) -> Batch:
+        """Return a batch of stored values as model inputs."""
         return batch | {"x": data.prepare(self.spec, jax.random.key(7), batch["x"])}
 
     def first_states(self, members: tuple[int, ...] = (0, 1)) -> TrainState:

@@ -97,7 +97,7 @@ class Progress:
 
         self._stream = stream or sys.stderr
         self._batch_size, self._shown, self._stop = batch_size, tuple(shown), stop
-        self._speed = 0.0
+        self._speed, self._chunks = 0.0, 0
         self._last_line = time.monotonic() - self.LINE_SECONDS
         console = Console(file=self._stream)
         self._bar = None
@@ -115,19 +115,25 @@ class Progress:
         self._title = title
 
     def update(self, step: int, steps: int, seconds: float, metrics: Mapping[str, float]) -> None:
-        """After a chunk of ``steps`` steps in ``seconds``, now at ``step``."""
-        now = steps / max(seconds, 1e-9)
-        self._speed = now if not self._speed else 0.7 * self._speed + 0.3 * now
+        """After a chunk of ``steps`` steps in ``seconds``, now at ``step``.
+
+        The first chunk also loads the program, and may be of one step: it says nothing of the speed.
+        """
+        if not self._chunks and step < self._stop:
+            speed, left = "", ""
+        else:
+            now = steps / max(seconds, 1e-9)
+            self._speed = now if not self._speed else 0.7 * self._speed + 0.3 * now
+            speed = f"{self._speed:,.0f} steps/s  {self._speed * self._batch_size:,.0f} examples/s  "
+            left = f"  {(self._stop - step) / max(self._speed, 1e-9):.0f} s left"
+        self._chunks += 1
         values = "  ".join(f"{name} {metrics[name]:.2f}" for name in self._shown if name in metrics)
-        status = f"{self._speed:,.0f} steps/s  {self._speed * self._batch_size:,.0f} examples/s  {values}"
+        status = f"{speed}{values}"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, status=status)
         elif time.monotonic() - self._last_line >= self.LINE_SECONDS or step >= self._stop:
             self._last_line = time.monotonic()
-            left = (self._stop - step) / max(self._speed, 1e-9)
-            print(
-                f"{self._title}: step {step}/{self._stop}  {status}  {left:.0f} s left", file=self._stream, flush=True
-            )
+            print(f"{self._title}: step {step}/{self._stop}  {status}{left}", file=self._stream, flush=True)
 
     def close(self) -> None:
         """Leave the terminal as it was."""

@@ -76,6 +76,13 @@ def test_padded_batches_pass_everything_once_in_order(n, batch_size):
         assert all(len(values) == batch_size for values in batch.values())
 
 
+def test_padded_batches_of_chosen_rows_keep_their_order():
+    rows = np.array([7, 2, 9, 0, 2])
+    batches = list(padded_batches({"n": np.arange(10)}, 2, rows))
+    assert [batch["n"].tolist() for batch in batches] == [[7, 2], [9, 0], [2, 2]]
+    assert [batch["mask"].tolist() for batch in batches] == [[1, 1], [1, 1], [1, 0]]
+
+
 @pytest.mark.parametrize(("arrays", "batch_size"), [({"x": np.zeros(3)}, 0), ({"mask": np.zeros(3)}, 1), ({}, 1)])
 def test_padded_batches_refuse_before_the_first_batch(arrays, batch_size):
     with pytest.raises(ValueError, match="padded_batches"):

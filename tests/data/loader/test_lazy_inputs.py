@@ -1,4 +1,4 @@
-"""Inputs prepared at each use equal those of one pass over all the data, in any order of reading."""
+"""Inputs prepared at each use are the same in any order and company of reading."""
 
 import jax
 import numpy as np
@@ -20,13 +20,10 @@ SPECS = {
 }
 
 
-def in_one_pass(spec, block):
-    """All inputs at once: block by block, each drawn with its own key, the last one filled up."""
+def one_by_one(spec):
+    """All inputs, each example prepared by itself with a key of its number."""
     prepare = jax.jit(lambda key, x: data.prepare(spec, key, x))
-    size = min(block, len(STORED))
-    batches = data.padded_batches({"x": STORED}, size)
-    parts = [np.asarray(prepare(jax.random.fold_in(KEY, i), batch["x"])) for i, batch in enumerate(batches)]
-    return np.concatenate(parts)[: len(STORED)]
+    return np.concatenate([prepare(jax.random.fold_in(KEY, i), STORED[i : i + 1]) for i in range(len(STORED))])
 
 
 def on_the_disk(x):
@@ -37,7 +34,7 @@ def on_the_disk(x):
 @pytest.mark.parametrize("block", [1, 5, 500])
 @pytest.mark.parametrize("name", SPECS)
 def test_inputs_do_not_depend_on_how_they_are_read(name, block, where):
-    expected = in_one_pass(SPECS[name], block)
+    expected = one_by_one(SPECS[name])
     inputs = LazyInputs(SPECS[name], KEY, where(STORED), block)
     assert len(inputs) == len(STORED)
     for rows in (np.arange(23), np.arange(4, 9), np.array([22, 0, 22, 7]), np.array([], int), np.arange(23)):
@@ -45,13 +42,14 @@ def test_inputs_do_not_depend_on_how_they_are_read(name, block, where):
         assert found.dtype == np.float32 and np.array_equal(found, expected[rows])
 
 
-def test_reading_in_order_prepares_each_block_once():
-    inputs = LazyInputs(SPECS["dynamic"], KEY, STORED, 6)
-    prepare, made = inputs._prepare, []
-    inputs._prepare = lambda key, x: made.append(len(x)) or prepare(key, x)
-    for start in range(0, 23, 3):
-        inputs[np.arange(start, min(start + 3, 23))]
-    assert made == [6] * 4
+def test_draws_are_those_of_independent_coins():
+    inputs = LazyInputs(SPECS["dynamic"], KEY, np.full((4000, 4, 3, 1), 51, np.uint8), 500)
+    drawn = inputs[np.arange(4000)].reshape(4000, 12)
+    assert abs(drawn.mean() - 0.2) < 4 * np.sqrt(0.2 * 0.8 / drawn.size)
+    covariance = np.cov(drawn.T) - 0.16 * np.eye(12)
+    assert np.abs(covariance).max() < 5 * 0.16 / np.sqrt(4000)
+    between = np.mean((drawn[::2] - 0.2) * (drawn[1::2] - 0.2))
+    assert abs(between) < 4 * 0.16 / np.sqrt(24_000)
 
 
 @pytest.mark.parametrize("where", [np.asarray, on_the_disk])

@@ -1,4 +1,4 @@
-"""Batches for evaluation: all examples once, in order, in batches of one shape."""
+"""Batches for what is computed of each example by itself: in order, in batches of one shape."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import numpy as np
 
 
 def padded_batches(
-    arrays: Mapping[str, np.ndarray], batch_size: int, count: int | None = None
+    arrays: Mapping[str, np.ndarray], batch_size: int, rows: np.ndarray | None = None
 ) -> Iterator[dict[str, np.ndarray]]:
     """Return consecutive batches of the same shape, so that one compiled function serves all.
 
-    The last batch is padded by repeating the last example; "mask" marks the padding.
+    The last batch is padded by repeating the last example; "mask" marks the padding. A function that compares the examples of a
+    batch would count them: it is for functions of each example by itself.
 
     Args:
       arrays: name -> [n, ...], all of one n.
       batch_size: rows per batch; may exceed n.
-      count: number of leading examples; by default all n.
+      rows: numbers of the examples, in this order; by default all n.
     Returns: an iterator of batches: the arrays' names -> [batch_size, ...], and "mask" -> float32 [batch_size], 1 for
       examples and 0 for padding. No batch where n is 0.
     Raises: ValueError for a batch size below 1, arrays of different lengths, or an array called "mask".
@@ -34,11 +35,13 @@ def padded_batches(
             "arrays of the same length, none called 'mask'"
         )
     n = next(iter(lengths.values()))
-    return _batches(arrays, batch_size, n if count is None else min(count, n))
+    return _batches(arrays, batch_size, np.arange(n) if rows is None else rows)
 
 
-def _batches(arrays: Mapping[str, np.ndarray], batch_size: int, n: int) -> Iterator[dict[str, np.ndarray]]:
-    for start in range(0, n, batch_size):
-        indices = np.arange(start, start + batch_size)
-        rows = np.minimum(indices, n - 1)
-        yield {name: values[rows] for name, values in arrays.items()} | {"mask": (indices < n).astype(np.float32)}
+def _batches(arrays: Mapping[str, np.ndarray], batch_size: int, rows: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    for start in range(0, len(rows), batch_size):
+        places = np.arange(start, start + batch_size)
+        chosen = rows[np.minimum(places, len(rows) - 1)]
+        yield {name: values[chosen] for name, values in arrays.items()} | {
+            "mask": (places < len(rows)).astype(np.float32)
+        }

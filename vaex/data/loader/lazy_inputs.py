@@ -1,4 +1,4 @@
-"""Model inputs of a split, prepared at each use: only one block of them is in memory."""
+"""Model inputs of a split, prepared at each use: only some of them are in memory."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from vaex.data.transforms import intensities, prepare
 class LazyInputs:
     """Model inputs of an array that may exceed the memory, with the same random draws at every reading.
 
-    Examples are prepared in blocks, block i with ``fold_in(key, i)``. The block read last is kept, so reading in order
-    prepares each block once.
+    Example i is prepared with ``fold_in(key, i)``, whatever is read with it.
 
     ``spec``: of the data. ``key``: of binarisation and dequantisation. ``x``: stored values [n, *spec.shape], an array or
-    ``MappedRows``. ``block``: number of examples prepared at a time; the draws depend on it.
+    ``MappedRows``. ``block``: number of examples prepared at a time; no value depends on it.
 
     Example:
       >>> inputs = LazyInputs(Spec("digits", (2,), "grey", levels=5), jax.random.key(0), np.array([[0, 1], [2, 4]], np.uint8), 500)
@@ -25,9 +24,11 @@ class LazyInputs:
     """
 
     def __init__(self, spec: Spec, key: jax.Array, x: np.ndarray, block: int):
-        self._x, self._key, self._block = x, key, min(block, len(x))
-        self._prepare = jax.jit(lambda block_key, stored: prepare(spec, block_key, stored))
-        self._kept: tuple[int, np.ndarray] | None = None
+        def prepared(row: jax.Array, stored: jax.Array) -> jax.Array:
+            return prepare(spec, jax.random.fold_in(key, row), stored)
+
+        self._x, self._block = x, max(1, min(block, len(x)))
+        self._prepare = jax.jit(jax.vmap(prepared))
 
     def __len__(self) -> int:
         return len(self._x)
@@ -35,19 +36,12 @@ class LazyInputs:
     def __getitem__(self, rows: np.ndarray) -> np.ndarray:
         """Return the examples with these numbers, [m], each 0 or more: float32 [m, *spec.shape]."""
         out = np.empty((len(rows), *self._x.shape[1:]), np.float32)
-        blocks, places = np.divmod(rows, self._block)
-        for block in np.unique(blocks):
-            inside = blocks == block
-            out[inside] = self._prepared(int(block))[places[inside]]
+        for start in range(0, len(rows), self._block):
+            piece = rows[start : start + self._block]
+            filled = np.resize(piece, self._block)  # one shape for all pieces, so one compilation
+            prepared = self._prepare(filled.astype(np.uint32), self._x[filled])
+            out[start : start + self._block] = np.asarray(prepared)[: len(piece)]
         return out
-
-    def _prepared(self, block: int) -> np.ndarray:
-        if self._kept is None or self._kept[0] != block:
-            self._kept = None  # freed first, so that two blocks are never in memory
-            rows = np.arange(block * self._block, (block + 1) * self._block)
-            stored = self._x[np.minimum(rows, len(self._x) - 1)]  # one shape for all blocks, so one compilation
-            self._kept = block, np.asarray(self._prepare(jax.random.fold_in(self._key, block), stored))
-        return self._kept[1]
 
 
 def chosen_intensities(spec: Spec, x: np.ndarray, rows: np.ndarray, block: int) -> np.ndarray:

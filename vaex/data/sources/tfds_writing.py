@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import pathlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,7 +45,11 @@ def write_records(
     try:
         root.mkdir(parents=True, exist_ok=True)
         builder = _builder(originals, splits, shuffle)(data_dir=root, file_format="array_record")
-        builder.download_and_prepare(download_config=config)
+        print(
+            f"preparing {originals.name} in {root} from the files in {manual}; nothing is downloaded", file=sys.stderr
+        )
+        with contextlib.redirect_stdout(io.StringIO()):  # where TFDS says that it is downloading
+            builder.download_and_prepare(download_config=config)
     except OSError as error:
         if find_records(root, originals.name) is None:  # another process may have been faster
             raise UserError(

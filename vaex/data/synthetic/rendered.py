@@ -56,7 +56,7 @@ def load_rendered(
 def from_source(source: FactorSource, held_out: int = HELD_OUT) -> Dataset:
     """Return a data set of the images of ``source``, with ``held_out`` of them (at most a tenth) in each split.
 
-    They stay in random order, so that the first examples of a split, which likelihoods and figures use, are a fair sample.
+    They stay in random order.
 
     Raises: UserError for a source of fewer than ten images.
     """

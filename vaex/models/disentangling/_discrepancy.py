@@ -6,6 +6,7 @@ import math
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 
 from vaex import divergences
 from vaex.distributions import Distribution
@@ -22,15 +23,24 @@ def prior_discrepancy(
     The kernel is the mean over seven length scales, ``SCALES`` times ``kernel_scale``, in standard deviations of the prior. The
     kernel of Tolstikhin et al. is their sum: 7 times their weight has the same effect here.
 
+    Samples of one example are not independent draws from the aggregate posterior. So with several, one of each example is compared
+    with the prior at a time, and these estimates are averaged.
+
     Args:
       key: draws from the prior.
       z: [k, b, d], samples of the posteriors of b examples.
       prior: a distribution over [d].
       kernel: "imq" or "rbf".
       kernel_scale: factor of all scales; may be traced.
-    Returns: a scalar; with two latents or more the estimate is unbiased, and may be negative.
+    Returns: a scalar, unbiased, so it may be negative; NaN for a single example, of which there is no such estimate.
     """
-    flat = z.reshape(-1, z.shape[-1])
-    drawn = prior.sample(key, flat.shape[:1])
+    if z.shape[1] < 2:
+        return jnp.full((), jnp.nan)
     scales = [scale * kernel_scale for scale in SCALES]
-    return divergences.mmd(flat, drawn, kernel=kernel, scales=scales, unbiased=len(flat) > 1)  # pyright: ignore[reportArgumentType]
+
+    def discrepancy(z: jax.Array, drawn: jax.Array) -> jax.Array:
+        return divergences.mmd(z, drawn, kernel=kernel, scales=scales)  # pyright: ignore[reportArgumentType]
+
+    if len(z) == 1:  # half the time of a leading axis of one
+        return discrepancy(z[0], prior.sample(key, z.shape[1:2]))
+    return jnp.mean(jax.vmap(discrepancy)(z, prior.sample(key, z.shape[:2])))

@@ -81,7 +81,7 @@ def build(config: Config, spec: Spec) -> Recipe:
         }
         metrics = latent.metrics(components.likelihood, terms.log_px, terms.kl) | {
             "total_correlation": total_correlation,
-            "critic_accuracy": per_example(0.5 * (joint > 0) + 0.5 * (permuted < 0)),
+            "critic_accuracy": 0.5 * jnp.mean(joint > 0) + 0.5 * jnp.mean(permuted < 0),
         }
         return Outcome(losses, variables.state, metrics)
 

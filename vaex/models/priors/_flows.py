@@ -17,11 +17,22 @@ DRAWS = 256  # of which the moments of a posterior by a flow are taken
 
 @family
 class FlowPosterior(distributions.Transformed):
-    """Distribution of a flow's output, with the mean and variance of ``DRAWS`` samples, the same ones each time."""
+    """Distribution of the output of a flow from a Gaussian, with the mean and variance of ``DRAWS`` samples.
+
+    All examples share the noise, so that their moments do not depend on the batch they are in.
+    """
 
     @property
     def _draws(self) -> jax.Array:
-        return self.sample(jax.random.key(0), (DRAWS,))
+        start: Any = self.base
+        noise = jax.random.normal(jax.random.key(0), (DRAWS, *(1,) * len(self.batch_shape), *self.event_shape))
+        if isinstance(start, distributions.MultivariateNormal):
+            noise = jnp.einsum(
+                "...ij,k...j->k...i", start.scale_tril, jnp.broadcast_to(noise, (DRAWS, *start.mean.shape))
+            )
+        else:
+            noise = jnp.exp(start.log_scale) * noise
+        return self.flow.forward(self.params, start.mean + noise)[0]
 
     @property
     def mean(self) -> jax.Array:
