@@ -106,7 +106,7 @@ def test_latent_variables_of_integer_codes():
         ("codes 2", 2, 6),
     ]
     assert kl_per_latent(variables, codes, np.zeros((4, 6))) is None
-    assert count_active(variables, codes) == 2  # the first and the third place
+    assert count_active(variables, codes, np.zeros((4, 6))) == 2  # the first and the third place
     paths = traversal_paths(variables, codes, np.zeros((4, 6)))
     assert paths.kl is None and set(paths.names) <= {f"code {place}" for place in range(6)}
     path = paths.codes[paths.names.index("code 2")]
