@@ -89,7 +89,7 @@ class MemberEvaluation:
     def _training_bound(self, values: BatchedValues) -> Numbers:
         """The bound of some training examples, which shows overfitting: "training_elbo", or of what the model has instead."""
         name = next((name for name in BOUNDS if name in values.examples), None)
-        if name is None:
+        if name is None or not self.evaluator.run.own_data:
             return {}
         of_training = self.evaluator.training_terms(self.variables, self.hparams).examples[name]
         return _put({}, f"training_{name}", likelihood.estimate(of_training))

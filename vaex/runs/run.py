@@ -159,7 +159,7 @@ class Run(TrainedModel):
         other = data is not None
         dataset = setup.as_dataset(data) if other else self._own_data(data_dir, manual_dir)
         store: Store = MemoryStore() if other else self._store
-        experiment = self._experiment(settings, dataset, store)
+        experiment = self._experiment(settings, dataset, store)._replace(own_data=not other)
         console = consoles.in_python(progress=progress)
         with files.held(store.directory) if store.directory is not None else contextlib.nullcontext():
             summary = lifecycle.evaluated(experiment, Trained(self._state, self._measured), console)

@@ -32,6 +32,7 @@ class Experiment(NamedTuple):
     hparams: Any
     stage_steps: tuple[int, ...]
     data_path: str | None = None  # name or path by which the data can be loaded again
+    own_data: bool = True  # whether the run is trained on the data set's training split
 
     @property
     def steps(self) -> int:

@@ -18,13 +18,14 @@ from vaex.configuration.grammar import hyperparameter_texts
 from vaex.configuration.settings import Settings, describe_member
 from vaex.core import Variables
 from vaex.evaluation import examples, likelihood
+from vaex.evaluation.notes import combined, member_notes
 from vaex.files import atomic_path
+from vaex.models import MODELS
 from vaex.plots.records import FigureRecord
 from vaex.runs.compare import LOG_LIKELIHOODS
 from vaex.runs.evaluate import Evaluator
 from vaex.runs.figures import MemberFigures, training_curve_panels
 from vaex.runs.measures import Evaluated, MemberEvaluation, finite
-from vaex.runs.notes import combined, member_notes
 from vaex.runs.report import TABLE, diagnostics
 from vaex.runs.setup import Experiment
 from vaex.runs.train import Trained
@@ -95,6 +96,7 @@ def _evaluate_members(
 ) -> tuple[list[Evaluated], list[str]]:
     """The evaluation of each member, whose figures are drawn, and what is to be said of them."""
     experiment, settings = evaluator.run, evaluator.run.settings
+    bound = MODELS[settings.model].bound if settings.model in MODELS else ""
     members, notes = [], []
     for index, member in enumerate(settings.members):
         title = describe_member(settings, member)
@@ -107,7 +109,7 @@ def _evaluate_members(
         evaluated = MemberEvaluation(evaluator, variables, hparams, progress).evaluated()
         members.append(evaluated)
         values = {name: float(value) for name, value in vars(hparams).items() if value is not None}
-        notes.append(member_notes(evaluated.numbers, settings.model, values, experiment.recipe.latents))
+        notes.append(member_notes(evaluated.numbers, bound, values, experiment.recipe.latents))
         directory = experiment.store.directory
         if settings.evaluation.figures and directory is not None:
             folder = directory / "figures" / (title if len(settings.members) > 1 else "")

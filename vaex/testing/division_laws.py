@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
-import tempfile
 from typing import TYPE_CHECKING
 
 import jax
@@ -15,6 +13,7 @@ from vaex.data.spec import Dataset
 from vaex.evaluation.objective import objective_values
 from vaex.runs.evaluate import Evaluator
 from vaex.runs.setup import Experiment
+from vaex.runs.store import MemoryStore
 from vaex.testing.subject import BATCH, STEPS, quickly
 
 if TYPE_CHECKING:
@@ -52,8 +51,8 @@ def evaluation_ignores_division(subject: Subject) -> None:
     decoded agree to rounding, means of the objective's metrics per example within the error of its draws."""
     subject.require_last_stage("evaluation")
     variables, hparams = subject.first_state().variables, subject.first_hparams()
-    with tempfile.TemporaryDirectory() as folder, quickly():
-        experiment = _experiment(subject, pathlib.Path(folder))
+    with quickly():
+        experiment = _experiment(subject)
         entire, small = Evaluator(experiment, batch=SPLIT), Evaluator(experiment, batch=SMALL)
         backwards = np.arange(SPLIT)[::-1]
         small.rows = backwards
@@ -85,7 +84,7 @@ def _close(one: np.ndarray | jax.Array, other: np.ndarray | jax.Array) -> bool:
     return bool(np.allclose(one, other, rtol=ROUNDING, atol=ROUNDING))
 
 
-def _experiment(subject: Subject, directory: pathlib.Path) -> Experiment:
+def _experiment(subject: Subject) -> Experiment:
     """Return the subject's first member as an experiment whose evaluated split is small."""
     settings = subject.settings
     settings = settings._replace(
@@ -97,5 +96,5 @@ def _experiment(subject: Subject, directory: pathlib.Path) -> Experiment:
     dataset = Dataset({"train": subject.arrays, "test": test}, subject.spec)
     hparams = jax.tree.map(lambda leaf: leaf[:1], subject.hparams)
     return Experiment(
-        settings, directory, dataset, subject.spec, subject.recipe, hparams, (STEPS,) * len(subject.recipe.stages)
+        settings, MemoryStore(), dataset, subject.spec, subject.recipe, hparams, (STEPS,) * len(subject.recipe.stages)
     )

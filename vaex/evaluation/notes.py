@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from vaex import models
 from vaex.core import Latents
 from vaex.evaluation.latents import latent_variables
 
@@ -24,13 +23,13 @@ class Note(NamedTuple):
 
 
 def member_notes(
-    numbers: Mapping[str, Any], model: str, hparams: Mapping[str, float], latents: Sequence[Latents]
+    numbers: Mapping[str, Any], bound: str, hparams: Mapping[str, float], latents: Sequence[Latents]
 ) -> list[Note]:
     """Return what is to be said of one member.
 
     Args:
       numbers: from its evaluation.
-      model: name in the registry; others have no notes about their objective.
+      bound: which bound the objective is, as the registry of models says; "" where that is not known.
       hparams: values of its hyperparameters at the last step.
       latents: of the recipe, which name the latents.
     """
@@ -38,7 +37,7 @@ def member_notes(
         ("collapse", _collapse(numbers, latents)),
         ("overfitting", _overfitting(numbers)),
         ("weights", _weights(numbers)),
-        ("objective", _objective(numbers, model, hparams)),
+        ("objective", _objective(numbers, bound, hparams)),
     )
     return [Note(kind, text) for kind, text in found if text]
 
@@ -127,18 +126,15 @@ def _weights(numbers: Mapping[str, Any]) -> str:
     )
 
 
-def _objective(numbers: Mapping[str, Any], model: str, hparams: Mapping[str, float]) -> str:
-    entry = models.MODELS.get(model)
-    if entry is None:
-        return ""
-    condition = re.fullmatch(r"(\w+) >= (\d+)", entry.bound)
+def _objective(numbers: Mapping[str, Any], bound: str, hparams: Mapping[str, float]) -> str:
+    condition = re.fullmatch(r"(\w+) >= (\d+)", bound)
     name, least = (condition[1], float(condition[2])) if condition else ("beta", 1.0)
-    if entry.bound.startswith(("no", "relaxed")):
-        cause = f"the objective of {model}"
-    elif name in hparams and hparams[name] < least:
+    if bound.startswith(("no", "relaxed")):
+        cause = "the objective"
+    elif bound and name in hparams and hparams[name] < least:
         cause = f"the objective with {name} = {hparams[name]:g}, below {least:g},"
     else:
         return ""
-    bounds = [bound for bound in ("elbo", "log_likelihood") if numbers.get(bound) is not None]
+    bounds = [name for name in ("elbo", "log_likelihood") if numbers.get(name) is not None]
     but = f"; {' and '.join(bounds)} {'is one' if len(bounds) == 1 else 'are bounds'}" if bounds else ""
     return f"{cause} is no bound on log p(x){but}"
