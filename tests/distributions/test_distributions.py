@@ -90,7 +90,7 @@ def option(name, value):
         jax.config.update(name, before)
 
 
-STATISTICS = ("mean", "mode", "variance", "expectation")
+STATISTICS = ("mean", "mode", "variance")
 
 
 @functools.cache
@@ -222,9 +222,9 @@ def test_moments_and_entropy_are_those_of_the_samples(name):
     """Within 5 standard errors of the sample mean, for each of a dozen elements."""
     found = facts(name)
     x = np.asarray(found["x"], np.float64)
-    mean = found.get("expectation", found.get("mean"))  # a discretized logistic's mean is its location
-    if mean is not None and name not in ("DiscretizedLogisticMixture", "PoincareNormal"):
-        assert np.all(np.abs(x.mean(0) - mean) < 5 * x.std(0) / N**0.5 + 1e-6)
+    if "mean" in found:
+        slack = 0.25 / 7 if name == "DiscretizedLogisticMixture" else 1e-6  # a quarter of a level, as documented
+        assert np.all(np.abs(x.mean(0) - found["mean"]) < 5 * x.std(0) / N**0.5 + slack)
     if "variance" in found:
         squares = np.square(x - x.mean(0))
         assert np.all(np.abs(squares.mean(0) - found["variance"]) < 5 * squares.std(0) / N**0.5 + 1e-6)

@@ -214,7 +214,7 @@ def test_discretized_logistic_is_a_distribution_over_the_grid(levels):
 
     def table(mean, log_scale, grid):
         d = vd.DiscretizedLogistic(mean, log_scale=log_scale, levels=levels, event_ndims=0)
-        return d.log_prob(grid[:, None]), d.expectation, d.variance, d.entropy(), d.mode
+        return d.log_prob(grid[:, None]), d.mean, d.variance, d.entropy(), d.mode
 
     wide = jax.jit(table)(mean, log_scale, grid)
     single = jax.jit(lambda *a: table(*a)[0])(*(jnp.asarray(x, jnp.float32) for x in (mean, log_scale, grid)))

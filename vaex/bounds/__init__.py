@@ -13,6 +13,8 @@ From raw terms: ``elbo``, ``free_bits``, ``capacity_penalty``. From an encoder a
 | ``thermodynamic_bound`` | TVO | either |
 | ``chi_upper_bound`` | CUBO | upper |
 | ``evidence_upper_bound`` | EUBO | upper |
+
+Where the weight of every sample is zero, a bound is -inf and its gradient zero: see ``vaex.bounds.importance``.
 """
 
 from vaex.bounds.evidence import ElboTerms, capacity_penalty, elbo, elbo_terms, estimate_elbo, free_bits

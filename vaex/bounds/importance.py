@@ -1,4 +1,10 @@
-"""Bounds from several weighted samples, all read from log weights ``log p(x, z) - log q(z | x)`` with samples first: [k, ...]."""
+"""Bounds from several weighted samples, all read from log weights ``log p(x, z) - log q(z | x)`` with samples first: [k, ...].
+
+A log weight of -inf is a sample of weight zero. What a function gives where all weights are zero it says; a log weight of inf gives
+inf, NaN gives NaN. Each column [k] stands by itself: whatever one holds, values and gradients of the others are those without it.
+A bound that is infinite has the gradient zero, but for means of log weights and for sums of several bounds, of which each part
+keeps its gradient.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +20,7 @@ from vaex.bounds.evidence import check_per_sample, standard_normal_like
 from vaex.distributions import Distribution
 from vaex.divergences.monte_carlo import check_num_samples, draw
 from vaex.ops.arrays import lift
+from vaex.ops.log_sum_exp import log_sum_exp, normalise_exp, settle
 
 
 def estimate_log_weights(
@@ -62,7 +69,7 @@ def importance_bound(log_weights: jax.Array) -> jax.Array:
 
     Args:
       log_weights: [k, ...].
-    Returns: [...].
+    Returns: [...]; -inf where all weights are zero.
     Raises: ValueError if there is no sample axis or it is empty.
     Example:
       >>> importance_bound(jnp.log(jnp.array([[1.0], [3.0]])))
@@ -71,7 +78,7 @@ def importance_bound(log_weights: jax.Array) -> jax.Array:
     References: Burda, Grosse & Salakhutdinov 2016, eq. 8.
     """
     log_weights = samples_first("importance_bound", log_weights)
-    return jax.nn.logsumexp(log_weights, axis=0) - math.log(log_weights.shape[0])
+    return log_sum_exp(log_weights, axis=0) - math.log(log_weights.shape[0])
 
 
 def mean_importance_bound(log_weights: jax.Array) -> jax.Array:
@@ -79,7 +86,8 @@ def mean_importance_bound(log_weights: jax.Array) -> jax.Array:
 
     Args:
       log_weights: [m, k, ...].
-    Returns: [...]; between the ELBO (k = 1) and the importance bound of all samples (m = 1), in expectation.
+    Returns: [...]; between the ELBO (k = 1) and the importance bound of all samples (m = 1), in expectation; -inf where all weights
+      of one group are zero.
     Raises: ValueError if the first two axes are missing or empty.
     Example:
       >>> print(f"{mean_importance_bound(jnp.log(jnp.array([[1.0, 3.0], [2.0, 6.0]]))):.4f}")
@@ -97,7 +105,7 @@ def combined_importance_bound(log_weights: jax.Array, *, mix: ArrayLike) -> jax.
     Args:
       log_weights: [k, ...].
       mix: beta in [0, 1], the share of the ELBO; may be traced.
-    Returns: [...], nats.
+    Returns: [...], nats; -inf where one weight is zero and mix is above 0, or all are. A bound whose share is 0 has no part.
     Raises: ValueError if there is no sample axis or it is empty.
     Example:
       >>> print(f"{combined_importance_bound(jnp.log(jnp.array([1.0, 3.0])), mix=0.5):.4f}")
@@ -107,7 +115,13 @@ def combined_importance_bound(log_weights: jax.Array, *, mix: ArrayLike) -> jax.
     """
     log_weights = samples_first("combined_importance_bound", log_weights)
     share = jnp.asarray(mix, log_weights.dtype)
-    return share * jnp.mean(log_weights, axis=0) + (1.0 - share) * importance_bound(log_weights)
+    return _share(share, jnp.mean(log_weights, axis=0)) + _share(1.0 - share, importance_bound(log_weights))
+
+
+def _share(weight: jax.Array, bound: jax.Array) -> jax.Array:
+    """Return weight * bound, where 0 * -inf is 0; where the bound is infinite without a gradient in the weight."""
+    infinite = ~jnp.isfinite(bound)
+    return constant_where(infinite, weight) * jnp.where(infinite & (weight == 0), 0.0, bound)
 
 
 class PartialImportanceBounds(NamedTuple):
@@ -148,7 +162,7 @@ def renyi_bound(log_weights: jax.Array, *, alpha: ArrayLike) -> jax.Array:
     Args:
       log_weights: [k, ...].
       alpha: order, any real number; may be traced.
-    Returns: [...].
+    Returns: [...]; -inf where all weights are zero, and where one is and alpha is 1 or more.
     Raises: ValueError if there is no sample axis or it is empty, or alpha is not a scalar.
     Example:
       >>> weights = jnp.log(jnp.array([1.0, 3.0]))
@@ -175,14 +189,20 @@ def power_mean(log_weights: jax.Array, power: jax.Array) -> jax.Array:
     deviation = log_weights - jnp.where(jnp.isfinite(centre), centre, 0.0)
     zero = jnp.abs(power) < 1e-12
     divisor = jnp.where(zero, 1.0, power)
-    scaled = divisor * deviation
+    scaled = constant_where(jnp.isinf(deviation), divisor) * deviation  # its slope there would be infinite
     narrow = jnp.max(jnp.abs(scaled), axis=0) < 1.0
     near = jnp.log1p(jnp.mean(jnp.expm1(jnp.where(narrow, scaled, 0.0)), axis=0))
-    far = jax.nn.logsumexp(jnp.where(narrow, 0.0, scaled), axis=0) - math.log(log_weights.shape[0])
+    far = log_sum_exp(jnp.where(narrow, 0.0, scaled), axis=0) - math.log(log_weights.shape[0])
     finite = jnp.where(jnp.isfinite(deviation), deviation, 0.0)
     series = jnp.mean(deviation, axis=0) + 0.5 * power * jnp.mean(jnp.square(finite), axis=0)
-    total = jnp.where(zero, series, jnp.where(narrow, near, far) / divisor)
+    total = jnp.where(narrow, near, far)
+    total = jnp.where(zero, series, total / constant_where(jnp.isinf(total), divisor))
     return jnp.where(jnp.isfinite(centre), centre, 0.0) + total
+
+
+def constant_where(mask: jax.Array, x: jax.Array) -> jax.Array:
+    """Return ``x`` in the shape of the mask, without a gradient where the mask is True."""
+    return jnp.where(mask, jax.lax.stop_gradient(x), x)
 
 
 def effective_sample_size(log_weights: jax.Array) -> jax.Array:
@@ -192,7 +212,7 @@ def effective_sample_size(log_weights: jax.Array) -> jax.Array:
 
     Args:
       log_weights: [k, ...].
-    Returns: [...].
+    Returns: [...]; 0 where all weights are zero. Where weights are infinite, their number.
     Raises: ValueError if there is no sample axis or it is empty.
     Example:
       >>> effective_sample_size(jnp.zeros((10, 1)))
@@ -200,9 +220,9 @@ def effective_sample_size(log_weights: jax.Array) -> jax.Array:
 
     References: Kong 1992; Owen 2013, section 9.3.
     """
-    log_weights = samples_first("effective_sample_size", log_weights)
-    twice_sum = 2.0 * jax.nn.logsumexp(log_weights, axis=0)
-    return jnp.exp(twice_sum - jax.nn.logsumexp(2.0 * log_weights, axis=0))
+    log_weights, impossible = settle(samples_first("effective_sample_size", log_weights), axis=0)
+    twice_sum = 2.0 * log_sum_exp(log_weights, axis=0)
+    return jnp.where(impossible[0], 0.0, jnp.exp(twice_sum - log_sum_exp(2.0 * log_weights, axis=0)))
 
 
 def normalized_weights(log_weights: jax.Array) -> jax.Array:
@@ -210,7 +230,7 @@ def normalized_weights(log_weights: jax.Array) -> jax.Array:
 
     Args:
       log_weights: [k, ...].
-    Returns: [k, ...].
+    Returns: [k, ...]; zeros where all weights are zero. Infinite weights share equally.
     Raises: ValueError if there is no sample axis or it is empty.
     Example:
       >>> print(jnp.round(normalized_weights(jnp.log(jnp.array([1.0, 3.0]))), 4))
@@ -218,7 +238,16 @@ def normalized_weights(log_weights: jax.Array) -> jax.Array:
 
     References: Owen 2013, section 9.2.
     """
-    return jax.nn.softmax(samples_first("normalized_weights", log_weights), axis=0)
+    return normalise_exp(samples_first("normalized_weights", log_weights), axis=0)
+
+
+def weighted_mean(weights: jax.Array, log_weights: jax.Array) -> jax.Array:
+    """Mean of the log weights under normalised weights, [k, ...] each, in which 0 * -inf is 0; -inf where all weights are 0."""
+    infinite = jnp.isinf(log_weights)
+    mean = jnp.sum(weights * jnp.where(infinite, 0.0, log_weights), axis=0)
+    counted = jnp.sum(jnp.where(infinite & (weights > 0), log_weights, 0.0), axis=0)  # 0, -inf, inf; of both NaN
+    counted = jnp.where(jnp.all(weights == 0, axis=0), -jnp.inf, jax.lax.stop_gradient(counted))
+    return jnp.where(counted == 0, mean, counted)
 
 
 def samples_first(name: str, log_weights: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from vaex.bounds.importance import normalized_weights, power_mean, samples_first
+from vaex.bounds.importance import constant_where, normalized_weights, power_mean, samples_first, weighted_mean
 
 
 def chi_upper_bound(log_weights: jax.Array, *, power: ArrayLike = 2.0) -> jax.Array:
@@ -22,7 +22,7 @@ def chi_upper_bound(log_weights: jax.Array, *, power: ArrayLike = 2.0) -> jax.Ar
     Args:
       log_weights: [k, ...], samples of q first.
       power: n, at least 1; may be traced.
-    Returns: [...].
+    Returns: [...]; -inf where all weights are zero.
     Raises: ValueError if there is no sample axis or it is empty, or ``power`` is a number below 1.
     Example:
       >>> print(f"{chi_upper_bound(jnp.log(jnp.array([1.0, 3.0]))):.4f}")
@@ -46,7 +46,7 @@ def evidence_upper_bound(log_weights: jax.Array, *, samples: Literal["q", "poste
       samples: the distribution they are drawn from. "posterior": exact draws of p(z|x), say of simulated data or by MCMC;
         the plain mean, unbiased. "q": draws of q, reweighted by their normalised weights; consistent, but too low on average
         from few samples (with one sample it is the ELBO).
-    Returns: [...].
+    Returns: [...]; -inf where all weights are zero, and for samples of the posterior where one is.
     Raises: ValueError if there is no sample axis or it is empty, or for an unknown ``samples``.
     Example:
       >>> weights = jnp.log(jnp.array([1.0, 3.0]))
@@ -60,8 +60,7 @@ def evidence_upper_bound(log_weights: jax.Array, *, samples: Literal["q", "poste
     log_weights = samples_first("evidence_upper_bound", log_weights)
     if samples == "posterior":
         return jnp.mean(log_weights, axis=0)
-    weights = normalized_weights(log_weights)
-    return jnp.sum(weights * jnp.where(weights > 0, log_weights, 0.0), axis=0)
+    return weighted_mean(normalized_weights(log_weights), log_weights)
 
 
 def thermodynamic_bound(
@@ -78,7 +77,7 @@ def thermodynamic_bound(
       log_weights: [k, ...], samples of q first.
       temperatures: [t + 1], rising from 0 to 1.
       side: the lower or the upper sum.
-    Returns: [...].
+    Returns: [...]; -inf where all weights are zero, and for the lower sum, which has the ELBO in it, where one is.
     Raises: ValueError if there is no sample axis or it is empty, the temperatures do not rise from 0 to 1, or side is unknown.
     Example:
       >>> weights, grid = jnp.log(jnp.array([1.0, 3.0])), np.linspace(0, 1, 101)
@@ -103,8 +102,12 @@ def thermodynamic_bound(
     at = grid[:-1] if side == "lower" else grid[1:]
 
     def integrand(beta: jax.Array) -> jax.Array:
-        # where beta is 0 an impossible sample counts like any other, and 0 * -inf would be nan
-        weights = normalized_weights(jnp.where((beta == 0) & jnp.isneginf(log_weights), 0.0, beta * log_weights))
-        return jnp.sum(weights * jnp.where(weights > 0, log_weights, 0.0), axis=0)
+        # where beta is 0 an impossible sample counts like any other, and 0 * -inf would be NaN; so would beta's gradient
+        infinite = jnp.isinf(log_weights)
+        tempered = beta * jnp.where(infinite, 0.0, log_weights)
+        tempered = jnp.where(infinite & (beta > 0), log_weights, tempered)
+        return weighted_mean(normalized_weights(tempered), log_weights)
 
-    return jnp.tensordot(jnp.diff(grid), jax.vmap(integrand)(at), axes=1)
+    values = jax.vmap(integrand)(at)
+    widths = jnp.diff(grid).reshape(-1, *(1,) * (values.ndim - 1))
+    return jnp.sum(constant_where(~jnp.isfinite(values), widths) * values, axis=0)

@@ -9,6 +9,7 @@ import numpy as np
 from vaex.distributions._shapes import check_event_ndims
 from vaex.distributions.family import BaseDistribution, family, static
 from vaex.ops.arrays import lift, sum_trailing
+from vaex.ops.log_sum_exp import log_sum_exp
 
 
 class _Classes(BaseDistribution):
@@ -61,7 +62,7 @@ class _Classes(BaseDistribution):
         shape = np.broadcast_shapes(index.shape, logits.shape[:-1])
         index = jnp.broadcast_to(jnp.clip(index, 0, logits.shape[-1] - 1), shape)
         chosen = jnp.take_along_axis(jnp.broadcast_to(logits, shape + logits.shape[-1:]), index[..., None], axis=-1)
-        return sum_trailing(chosen[..., 0] - jax.nn.logsumexp(logits, axis=-1), self.event_ndims)
+        return sum_trailing(chosen[..., 0] - log_sum_exp(logits, axis=-1), self.event_ndims)
 
 
 def expected_log_probability(q: _Classes, p: _Classes) -> jax.Array:

@@ -70,14 +70,9 @@ class DiscretizedLogistic(LocationScale):
 
     @property
     def mean(self) -> jax.Array:
-        """Mean of the logistic before it is cut: the location, which may lie outside [0, 1]. See ``expectation``."""
-        return self.loc
-
-    @property
-    def expectation(self) -> jax.Array:
-        """Expected value of the levels, elementwise, in [0, 1]."""
+        """Expected value of the levels, elementwise, in [0, 1]; not the location. Costs a sigmoid for each level."""
         loc, log_scale = lift(self.loc, self.log_scale)
-        return _moments(loc, log_scale, self.levels)[0]
+        return level_mean(loc, log_scale, self.levels)
 
     @property
     def mode(self) -> jax.Array:
@@ -91,14 +86,14 @@ class DiscretizedLogistic(LocationScale):
 
     @property
     def variance(self) -> jax.Array:
-        """Variance of the levels, elementwise."""
+        """Variance of the levels, elementwise. Costs one pass over the levels."""
         loc, log_scale = lift(self.loc, self.log_scale)
-        return _moments(loc, log_scale, self.levels)[1]
+        return _spread(loc, log_scale, self.levels)[0]
 
     def entropy(self) -> jax.Array:
         """Entropy in nats, summed over the event axes: ``[*batch_shape]``. Costs one pass over the levels."""
         loc, log_scale = lift(self.loc, self.log_scale)
-        return sum_trailing(_moments(loc, log_scale, self.levels)[2], self.event_ndims)
+        return sum_trailing(_spread(loc, log_scale, self.levels)[1], self.event_ndims)
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         loc, log_scale = lift(self.loc, self.log_scale)
@@ -129,11 +124,18 @@ def level_log_prob(level: jax.Array, loc: jax.Array, log_scale: jax.Array, level
 
 
 @functools.partial(jax.jit, static_argnames="levels")  # fused: the axis over levels is never stored
-def _moments(loc: jax.Array, log_scale: jax.Array, levels: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Mean, variance and entropy over the levels, elementwise."""
+def level_mean(loc: jax.Array, log_scale: jax.Array, levels: int) -> jax.Array:
+    """Expected level in [0, 1], elementwise: E[k] is the sum of P(k >= j) over j from 1 on."""
+    edges = (jnp.arange(levels - 1, dtype=loc.dtype) + 0.5) / (levels - 1)
+    precision = jnp.exp(jnp.minimum(-log_scale, _STEEPEST))
+    return jnp.mean(jax.nn.sigmoid((loc[..., None] - edges) * precision[..., None]), axis=-1)
+
+
+@functools.partial(jax.jit, static_argnames="levels")
+def _spread(loc: jax.Array, log_scale: jax.Array, levels: int) -> tuple[jax.Array, jax.Array]:
+    """Variance and entropy over the levels, elementwise."""
     level = jnp.arange(levels, dtype=loc.dtype)
     log_prob = level_log_prob(level, loc[..., None], log_scale[..., None], levels)
     prob, grid = jnp.exp(log_prob), level / (levels - 1)
-    expectation = jnp.sum(prob * grid, axis=-1)
-    variance = jnp.sum(prob * jnp.square(grid - expectation[..., None]), axis=-1)
-    return expectation, variance, -jnp.sum(prob * log_prob, axis=-1)
+    centre = jnp.sum(prob * grid, axis=-1, keepdims=True)
+    return jnp.sum(prob * jnp.square(grid - centre), axis=-1), -jnp.sum(prob * log_prob, axis=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import jax
@@ -11,12 +12,16 @@ from jax.typing import ArrayLike
 
 from vaex.distributions._location_scale import UNSET, Unset, resolve_log_scale, set_fields
 from vaex.distributions._shapes import check_event_ndims
-from vaex.distributions.discretized_logistic import level_log_prob
+from vaex.distributions.discretized_logistic import level_log_prob, level_mean
 from vaex.distributions.family import BaseDistribution, family, static
 from vaex.ops.arrays import lift, sum_trailing
+from vaex.ops.log_sum_exp import log_sum_exp
 from vaex.ops.scalars import softplus
 
 _LEAST_LOG_SCALE = -7.0  # of PixelCNN++, on its scale of [-1, 1]
+_STEEPEST = 60.0  # scales below exp(-60) count as exp(-60), lest float32 overflow
+_LEGENDRE = np.transpose(np.polynomial.legendre.leggauss(5))
+_NODES, _WEIGHTS = 0.5 + 0.5 * _LEGENDRE[:, 0], 0.5 * _LEGENDRE[:, 1]  # on [0, 1]
 
 
 @family
@@ -115,17 +120,16 @@ class DiscretizedLogisticMixture(BaseDistribution):
 
     @property
     def mean(self) -> jax.Array:
-        """Image to show: locations averaged over components, each channel given those before, within [0, 1].
+        """Expected value in [0, 1], elementwise: exact for the first channel, a close estimate for the others.
 
-        The exact expectation differs where a scale is large, by rounding and clipping at 0 and 1.
+        It is off by a quarter of a level at most where there are few levels, and by at most 0.002 from 64 of them on.
+
+        Those depend on the channels before them, of which each is integrated out at seven nodes: exactly it would take as many
+        terms as there are colours. Costs a sigmoid for each level and component, and some 200 more for three channels; a second
+        for ten images of CIFAR-10.
         """
-        logits, loc, _, coupling = self._lifted()
-        weights = jax.nn.softmax(logits, axis=-1)
-        channels: list[jax.Array] = []
-        for i in range(loc.shape[-1]):
-            centre = _shifted(loc, coupling, i, [x[..., None] for x in channels])
-            channels.append(jnp.sum(weights * jnp.clip(centre, 0.0, 1.0), axis=-1))
-        return jnp.stack(channels, axis=-1)
+        logits, loc, log_scale, coupling = self._lifted()
+        return _mean(jax.nn.softmax(logits, axis=-1), loc, log_scale, coupling, self.levels)
 
     @property
     def _value_shape(self) -> tuple[int, ...]:
@@ -177,7 +181,55 @@ class DiscretizedLogisticMixture(BaseDistribution):
         for i in range(value.shape[-1]):
             centre = _shifted(loc, coupling, i, channels)
             total = total + level_log_prob(level[..., i, None], centre, log_scale[..., i], self.levels)
-        return sum_trailing(jax.nn.logsumexp(total, axis=-1), self.event_ndims - 1)
+        return sum_trailing(log_sum_exp(total, axis=-1), self.event_ndims - 1)
+
+
+@functools.partial(jax.jit, static_argnames="levels")  # fused: the axes over nodes are never stored
+def _mean(weights: jax.Array, loc: jax.Array, log_scale: jax.Array, coupling: jax.Array, levels: int) -> jax.Array:
+    """Mean over components, and over earlier channels, of each channel's mean given those: [..., channels]."""
+    scale = jnp.exp(jnp.maximum(log_scale, -_STEEPEST))
+    share, means = jnp.ones(()), [jnp.sum(weights * level_mean(loc[..., 0], log_scale[..., 0], levels), axis=-1)]
+    earlier: list[jax.Array] = []  # of channel j [nodes, ..., nodes, ..., K], with j + 1 axes over nodes in front
+    for i in range(loc.shape[-1] - 1):
+        value, node_share = _nodes(_shifted(loc, coupling, i, earlier), scale[..., i], levels)
+        if i + 2 < loc.shape[-1]:  # lest its logarithms be taken again for all nodes of the next channel
+            value = jax.lax.optimization_barrier(value)
+        earlier.append(value)
+        share = share * node_share
+        given = _level_mean(_shifted(loc, coupling, i + 1, earlier), scale[..., i + 1], levels)
+        means.append(jnp.sum(weights * jnp.sum(share * given, axis=tuple(range(i + 1))), axis=-1))
+    return jnp.stack(means, axis=-1)
+
+
+def _nodes(loc: jax.Array, scale: jax.Array, levels: int) -> tuple[jax.Array, jax.Array]:
+    """Values of a channel and their shares, [nodes, ...]: 0, 1 and five quantiles between them."""
+    below, above = jax.nn.sigmoid(-loc / scale), jax.nn.sigmoid((loc - 1.0) / scale)
+    node, weight = (jnp.asarray(x, loc.dtype).reshape(-1, *(1,) * loc.ndim) for x in (_NODES, _WEIGHTS))
+    inside = jnp.maximum(1.0 - below - above, 0.0)
+    quantile = below + node * inside
+    value = jnp.clip(loc + scale * (jnp.log(quantile) - jnp.log1p(-quantile)), 0.0, 1.0)
+    value = jnp.where(scale * (levels - 1) < 0.5, jnp.round(value * (levels - 1)) / (levels - 1), value)
+    ends = jnp.stack([jnp.zeros_like(loc), jnp.ones_like(loc)])
+    return jnp.concatenate([value, ends]), jnp.concatenate([weight * inside, jnp.stack([below, above])])
+
+
+def _level_mean(loc: jax.Array, scale: jax.Array, levels: int) -> jax.Array:
+    """``level_mean`` to within a twentieth of a level: where the scale is under half a level, from the four edges around."""
+    top = levels - 1
+    below = jnp.clip(jnp.round(loc * top) - 2.0, 0.0, top)  # edges that are certainly exceeded
+    narrow = below / top
+    for i in range(4):
+        edge = (below + (i + 0.5)) / top
+        narrow = narrow + jnp.where(below + i < top, jax.nn.sigmoid((loc - edge) / scale), 0.0) / top
+    return jnp.where(scale * top < 0.5, narrow, _clipped_mean(loc, scale))
+
+
+def _clipped_mean(loc: jax.Array, scale: jax.Array) -> jax.Array:
+    """Mean of a logistic variable clipped to [0, 1]: s (softplus(m / s) - softplus((m - 1) / s)), without cancellation."""
+    wide = scale > 1.0
+    width, upper = 1.0 / jnp.where(wide, scale, 1.0), (loc - 1.0) / scale
+    close = jnp.log1p(jnp.expm1(width) * jax.nn.sigmoid(upper))
+    return scale * jnp.where(wide, close, softplus(loc / scale) - softplus(upper))
 
 
 def _shifted(loc: jax.Array, coupling: jax.Array, i: int, earlier: list[jax.Array]) -> jax.Array:

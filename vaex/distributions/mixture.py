@@ -11,6 +11,7 @@ from vaex.distributions.family import BaseDistribution, family
 from vaex.distributions.gaussian import LOG_2PI, Normal
 from vaex.distributions.protocol import Distribution
 from vaex.ops.arrays import broadcastable, lift
+from vaex.ops.log_sum_exp import log_sum_exp
 
 
 @family
@@ -124,7 +125,7 @@ class Mixture(BaseDistribution):
     def _log_prob(self, value: jax.Array) -> jax.Array:
         joint = self._log_joint(value)
         if (normal := self._diagonal) is None:
-            return jax.nn.logsumexp(joint, axis=-1)
+            return log_sum_exp(joint, axis=-1)
         return _diagonal_log_prob(joint, *lift(value, self.logits, normal.loc, normal.log_scale))
 
     def _log_joint(self, value: jax.Array) -> jax.Array:
@@ -166,4 +167,4 @@ def _diagonal_log_prob(
     largest = jnp.take_along_axis(joint, best[..., None], axis=-1)
     largest = jnp.where(jnp.isfinite(largest), largest, 0.0)  # far away, -inf less itself would be nan
     squares = jnp.sum(jnp.square((value - loc[best]) * jnp.exp(-log_scale[best])), axis=-1)
-    return _log_peaks(logits, log_scale)[best] - 0.5 * squares + jax.nn.logsumexp(joint - largest, axis=-1)
+    return _log_peaks(logits, log_scale)[best] - 0.5 * squares + log_sum_exp(joint - largest, axis=-1)

@@ -81,6 +81,11 @@ class PoincareNormal(LocationScale):
         match_leading(self, "loc", "curvature")
 
     @property
+    def mean(self) -> None:  # type: ignore[override]
+        """None: the expected value of the coordinates has no closed form. The Fréchet mean is ``loc``."""
+        return None
+
+    @property
     def event_ndims(self) -> int:  # type: ignore[override]
         """One: the last axis."""
         return 1

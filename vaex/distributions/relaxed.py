@@ -15,6 +15,7 @@ import numpy as np
 from vaex.distributions._shapes import check_leading, match, match_leading
 from vaex.distributions.family import Elementwise, family, static
 from vaex.ops.arrays import lift, narrow, sum_trailing
+from vaex.ops.log_sum_exp import log_sum_exp
 from vaex.ops.scalars import softplus
 
 
@@ -49,7 +50,7 @@ class _OneHot(Elementwise):
         classes = logits.shape[-1]
         scores = logits - temperature[..., None] * log_value
         constant = math.lgamma(classes) + (classes - 1) * jnp.log(temperature)
-        return constant + jnp.sum(scores, axis=-1) - classes * jax.nn.logsumexp(scores, axis=-1)
+        return constant + jnp.sum(scores, axis=-1) - classes * log_sum_exp(scores, axis=-1)
 
 
 @family

@@ -11,6 +11,7 @@ import numpy as np
 
 from vaex.distributions import Distribution, Normal
 from vaex.ops.arrays import lift
+from vaex.ops.log_sum_exp import log_sum_exp
 from vaex.ops.scalars import softplus
 
 Sampling = Literal["weighted", "stratified"]
@@ -71,8 +72,8 @@ def aggregate_densities(
         log_weights = jnp.where(same_example, -math.log(dataset_size), math.log(others) if others else -jnp.inf).astype(
             z.dtype
         )
-    joint = jax.nn.logsumexp(log_weights + jnp.sum(pairs, axis=0), axis=-1)
-    marginals = jnp.sum(jax.nn.logsumexp(log_weights + pairs, axis=-1), axis=0)
+    joint = log_sum_exp(log_weights + jnp.sum(pairs, axis=0), axis=-1)
+    marginals = jnp.sum(log_sum_exp(log_weights + pairs, axis=-1), axis=0)
     return AggregateDensities(Normal(mean, log_scale=log_scale).log_prob(z), joint, marginals)
 
 

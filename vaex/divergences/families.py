@@ -23,6 +23,7 @@ from vaex.divergences.discrete import Enumerable, log_probabilities
 from vaex.divergences.gaussian import Gaussian, columns, half_log_det, whiten
 from vaex.divergences.registry import check_shapes, kl
 from vaex.ops.arrays import lift, sum_trailing
+from vaex.ops.log_sum_exp import log_sum_exp
 from vaex.ops.scalars import softplus
 
 
@@ -143,7 +144,7 @@ def _enumerated(q: Enumerable, p: Enumerable, alpha: float) -> jax.Array:
     log_q, log_p = log_probabilities("renyi", q, p)
     possible = log_q > -np.inf
     terms = alpha * log_q + (1.0 - alpha) * jnp.where(possible, log_p, 0.0)
-    return sum_trailing(jax.nn.logsumexp(terms, axis=-1), q.event_ndims)
+    return sum_trailing(log_sum_exp(terms, axis=-1), q.event_ndims)
 
 
 _RULES: list[tuple[tuple[type, ...], Callable[[Any, Any, float], jax.Array]]] = [

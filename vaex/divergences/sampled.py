@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from vaex.distributions import Distribution
 from vaex.divergences.families import check_alpha
 from vaex.divergences.monte_carlo import capped, check_num_samples, draw, monte_carlo_kl
+from vaex.ops.log_sum_exp import log_sum_exp, settle
 
 
 def monte_carlo_forward_kl(key: jax.Array, q: Distribution, p: Distribution, num_samples: int) -> jax.Array:
@@ -51,7 +52,7 @@ def importance_forward_kl(log_weights: jax.Array) -> jax.Array:
 
     Args:
       log_weights: [k, ...], log p - log q of samples of q; any constant may be added.
-    Returns: [...].
+    Returns: [...]; inf, with the gradient zero, where all weights are zero.
     Raises: ValueError if there is no sample axis.
     Example:
       >>> importance_forward_kl(jnp.zeros((5, 2)))
@@ -65,8 +66,10 @@ def importance_forward_kl(log_weights: jax.Array) -> jax.Array:
             f"importance_forward_kl: log_weights has shape {log_weights.shape}, expected [k, ...]; put samples first"
         )
     k = log_weights.shape[0]
-    log_normalised = jax.nn.log_softmax(log_weights, axis=0)
-    return jnp.sum(jnp.exp(log_normalised) * (log_normalised + math.log(k)), axis=0)
+    settled, impossible = settle(log_weights, axis=0)
+    log_normalised = jax.nn.log_softmax(settled, axis=0)
+    surprise = jnp.where(jnp.isneginf(log_normalised), 0.0, log_normalised + math.log(k))  # 0 * -inf would be NaN
+    return jnp.where(impossible[0], jnp.inf, jnp.sum(jnp.exp(log_normalised) * surprise, axis=0))
 
 
 def monte_carlo_jeffreys(key: jax.Array, q: Distribution, p: Distribution, num_samples: int) -> jax.Array:
@@ -148,7 +151,7 @@ def monte_carlo_renyi(key: jax.Array, q: Distribution, p: Distribution, num_samp
     check_alpha("monte_carlo_renyi", alpha)
     z, log_q = draw(key, q, p, num_samples)
     powers = (alpha - 1.0) * (log_q - p.log_prob(z))
-    return (jax.nn.logsumexp(powers, axis=0) - math.log(num_samples)) / (alpha - 1.0)
+    return (log_sum_exp(powers, axis=0) - math.log(num_samples)) / (alpha - 1.0)
 
 
 def monte_carlo_chi_square(key: jax.Array, q: Distribution, p: Distribution, num_samples: int) -> jax.Array:

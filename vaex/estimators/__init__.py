@@ -5,6 +5,9 @@ z [k, b, *latent] to log p(x, z) [k, b] and closes over the generative network a
 [b] (``vaex.bounds``): their mean is the ELBO, ``importance_bound`` the bound of the IWAE. The Protocols ``LogJoint`` and ``Bound``
 say so in types.
 
+Where a bound is -inf, as the importance bound is where every sample has the weight zero, so is the estimator's value. Its
+gradient there is zero for an estimator with a score function, and for the first three that of the bound.
+
 | function | samples must carry gradients | unbiased | note |
 |---|---|---|---|
 | ``reparameterized`` | yes | yes | |

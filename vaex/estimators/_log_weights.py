@@ -63,5 +63,7 @@ def check_num_samples(name: str, num_samples: int, *, at_least: int = 1) -> None
 
 
 def with_gradient_of(value: jax.Array, carrier: jax.Array) -> jax.Array:
-    """Return ``value``, with the gradient of ``carrier``."""
+    """Return ``value``, with the gradient of ``carrier``, which is zero where the carrier is infinite."""
+    infinite = jnp.isinf(carrier)
+    carrier = jnp.where(infinite, 0.0, carrier)  # inf - inf would be NaN
     return jax.lax.stop_gradient(value) + (carrier - jax.lax.stop_gradient(carrier))

@@ -117,9 +117,11 @@ def _with_baselines(
 
     def baseline(index: jax.Array) -> jax.Array:
         others = fixed[(index + 1 + indices[:-1]) % num_samples]  # [k - 1, ...]
-        if name == "leave_one_out":
-            return evaluate_bound(name, bound, others)
-        return evaluate_bound(name, bound, jnp.concatenate([others, jnp.mean(others, axis=0, keepdims=True)]))
+        if name == "vimco":
+            others = jnp.concatenate([others, jnp.mean(others, axis=0, keepdims=True)])
+        others = evaluate_bound(name, bound, others)
+        # where no other sample has weight, there is none: any function of the others leaves the estimator unbiased
+        return jnp.where(jnp.isinf(others), 0.0, others)
 
     signal = value - jax.lax.map(baseline, indices)  # [k, b]
     return _surrogate(value, signal, log_q)
@@ -134,5 +136,9 @@ def _sampled(name: str, key: jax.Array, posterior: Distribution, log_joint: LogJ
 
 
 def _surrogate(value: jax.Array, signal: jax.Array, log_q: jax.Array) -> jax.Array:
-    """Add to the bound's gradient that of the sampling distribution: ``signal`` [b] or [k, b] times the scores."""
-    return with_gradient_of(value, value + jnp.sum(jax.lax.stop_gradient(signal) * log_q, axis=0))
+    """Add to the bound's gradient that of the sampling distribution: ``signal`` [b] or [k, b] times the scores.
+
+    An infinite bound has no such gradient.
+    """
+    signal = jnp.where(jnp.isinf(signal), 0.0, jax.lax.stop_gradient(signal))
+    return with_gradient_of(value, value + jnp.sum(signal * log_q, axis=0))

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex.evaluation.likelihood import Estimate, estimate
+from vaex.ops.log_sum_exp import log_sum_exp
 
 BLOCK = 512  # posteriors evaluated together
 
@@ -103,4 +104,4 @@ def _block(z: jax.Array, mean: jax.Array, log_scale: jax.Array, counted: jax.Arr
         log_density = -0.5 * jnp.square(scaled) - log_scale[latent]
         marginals.append(jnp.sum(jnp.where(counted, jnp.exp(log_density), 0.0), axis=-1))
         total = total + log_density
-    return jax.nn.logsumexp(total, axis=-1), jnp.stack(marginals, axis=-1)
+    return log_sum_exp(total, axis=-1), jnp.stack(marginals, axis=-1)

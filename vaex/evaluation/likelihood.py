@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vaex.ops.log_sum_exp import log_sum_exp
+
 if TYPE_CHECKING:
     from vaex.core import Batch, ClassLogWeights, LogWeights, PyTree, Variables
 
@@ -89,7 +91,7 @@ def streaming_importance_bound(
     def body(index: jax.Array, total: jax.Array) -> jax.Array:
         weights = log_weights(jax.random.fold_in(key, index), size)
         counted = (index * size + jnp.arange(size) < num_samples).reshape(-1, *(1,) * (weights.ndim - 1))
-        chunk = jax.nn.logsumexp(jnp.where(counted, weights, -jnp.inf), axis=0)
+        chunk = log_sum_exp(jnp.where(counted, weights, -jnp.inf), axis=0)
         return jnp.logaddexp(total, chunk)
 
     start = jnp.full(shape.shape[1:], -jnp.inf, shape.dtype)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vaex.distributions import Bernoulli
+from vaex.ops.log_sum_exp import log_sum_exp
 
 if TYPE_CHECKING:
     from vaex.core import Predict, PyTree, Variables
@@ -68,7 +69,7 @@ def predictive_log_likelihood(predict: Predict, *, steps: int, num_samples: int 
     ) -> jax.Array:
         def of_sequence(key: jax.Array, x: jax.Array, frame: jax.Array) -> jax.Array:
             predicted = predict(key, variables, hparams, {"x": x[None]}, steps, num_samples)
-            return jax.nn.logsumexp(predicted.log_prob(frame[None]), axis=0)[0] - jnp.log(float(num_samples))
+            return log_sum_exp(predicted.log_prob(frame[None]), axis=0)[0] - jnp.log(float(num_samples))
 
         return jax.vmap(of_sequence)(keys, x, frame)
 

@@ -18,6 +18,7 @@ from vaex.core import Batch, ClassLogWeights, InitKey, LogWeights, PyTree, Varia
 from vaex.data.spec import Spec
 from vaex.models import gaussian, latent
 from vaex.models.networks import NetworkConfig, encoder_module, require_labels
+from vaex.ops.log_sum_exp import log_sum_exp
 from vaex.schedules import Scalar
 
 
@@ -147,7 +148,7 @@ def marginal(class_log_weights: ClassLogWeights, classes: int) -> LogWeights:
 
     def log_weights(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, num_samples: int) -> jax.Array:
         of_classes = class_log_weights(key, variables, hparams, batch, num_samples)
-        return jax.nn.logsumexp(of_classes, axis=-1) - math.log(classes)
+        return log_sum_exp(of_classes, axis=-1) - math.log(classes)
 
     return log_weights
 
