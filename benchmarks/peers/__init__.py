@@ -92,11 +92,11 @@ def check_losses(name: str, expected: Sequence[float], losses: Sequence[float]) 
       (relative difference 0.0056, allowed 0.0001): it trains another model, so nothing was timed
     """
     when = ("before any update", "after one update")
-    for theirs, ours, tolerance, moment in zip(losses, expected, TOLERANCE, when, strict=True):
-        difference = abs(theirs - ours) / abs(ours)
+    for loss, reference, tolerance, moment in zip(losses, expected, TOLERANCE, when, strict=True):
+        difference = abs(loss - reference) / abs(reference)
         if not (math.isfinite(difference) and difference <= tolerance):
             raise UserError(
-                f"{name} has a loss of {theirs:.6g} where vaex has {ours:.6g}, {moment}, on the same weights, batch and noise "
+                f"{name} has a loss of {loss:.6g} where vaex has {reference:.6g}, {moment}, on the same weights, batch and noise "
                 f"(relative difference {difference:.2g}, allowed {tolerance:g}): it trains another model, so nothing was timed"
             )
 

@@ -18,8 +18,10 @@ Timing = importlib.import_module("measure").Timing
 
 @pytest.mark.parametrize("name", ["block", "console", "exponents", "peers", "scaling", "tables", "workloads"])
 def test_the_examples_hold(name):
-    found = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
-    assert found.failed == 0 and found.attempted > 0
+    results = doctest.testmod(
+        importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    )
+    assert results.failed == 0 and results.attempted > 0
 
 
 # --- ratios ----------------------------------------------------------------------------------------------------------
@@ -29,21 +31,23 @@ def test_the_examples_hold(name):
 def measured():
     """Rows of a block in which vaex takes 2 ms a step, 4 members 8 ms, torch 4 ms; the peaks are 1 TFLOP/s and 10 GB/s."""
 
-    def one(name, **properties):
+    def contestant(name, **properties):
         return block.Contestant(name, None, properties.pop("properties", {}), **properties)
 
     built = [
-        one("vaex", framework="vaex", strategy="solo", properties={"flops": 1e9, "bytes": 1e7, "compile_seconds": 3.0}),
-        one(
+        contestant(
+            "vaex", framework="vaex", strategy="solo", properties={"flops": 1e9, "bytes": 1e7, "compile_seconds": 3.0}
+        ),
+        contestant(
             "vaex auto 4",
             framework="vaex",
             strategy="auto",
             population=4,
             properties={"flops": 4e9, "strategy": "vmap"},
         ),
-        one("torch", framework="torch"),
-        one("peak product", properties={"per_step": 1e9}),
-        one("peak copy", properties={"per_step": 1e7}),
+        contestant("torch", framework="torch"),
+        contestant("peak product", properties={"per_step": 1e9}),
+        contestant("peak copy", properties={"per_step": 1e7}),
     ]
     seconds = {"vaex": 0.2, "vaex auto 4": 0.8, "torch": 0.4, "peak product": 0.1, "peak copy": 0.1}
     timings = {name: Timing([took] * 4, 1) for name, took in seconds.items()}
@@ -95,14 +99,14 @@ def test_machines_stand_side_by_side(tmp_path, measured):
     lines = tables.compare(tables.read_results(paths)).splitlines()
     assert lines[0] == "| model | batch | precision | what | models | a CPU | a GPU |"
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
-    found = {(row[3], row[4]): row[5:] for row in cells}
-    assert found["vaex", "1"] == ["25,000 ±0.0%"] * 2
-    assert found["torch", "1"] == ["12,500 ±0.0%", "not measured"]
-    assert found["vaex, members", "4"] == ["out of memory", "not measured"]
-    assert found["vaex, auto", "64"] == ["not measured", "1,000,000 ±0.0%"]
+    rates = {(row[3], row[4]): row[5:] for row in cells}
+    assert rates["vaex", "1"] == ["25,000 ±0.0%"] * 2
+    assert rates["torch", "1"] == ["12,500 ±0.0%", "not measured"]
+    assert rates["vaex, members", "4"] == ["out of memory", "not measured"]
+    assert rates["vaex, auto", "64"] == ["not measured", "1,000,000 ±0.0%"]
 
 
-def test_machines_of_one_kind_are_told_apart(tmp_path, measured):
+def test_machines_of_one_kind_have_different_names(tmp_path, measured):
     paths = [written(tmp_path, name, "a CPU", measured) for name in ("a.json", "b.json")]
     assert list(tables.read_results(paths)) == ["a CPU", f"a CPU ({paths[1]})"]
 
@@ -121,7 +125,7 @@ def test_other_files_are_refused(tmp_path, text):
 # --- exponents -------------------------------------------------------------------------------------------------------
 
 
-def test_a_power_is_found_in_noise():
+def test_a_power_is_fitted_in_noise():
     x = np.array([1, 2, 4, 8, 16, 32, 64])
     noise = np.exp(0.05 * np.random.default_rng(0).normal(size=len(x)))
     fit = exponents.fit(x, 3 * x**1.5 * noise)

@@ -19,7 +19,7 @@ workloads = importlib.import_module("workloads")
         ("small", "latent", 5, "latent_dim", 5),
     ],
 )
-def test_one_thing_changes(network, axis, value, field, expected):
+def test_one_axis_changes(network, axis, value, field, expected):
     before = workloads.find(network)
     after, options = scaling.vary(before, axis, value)
     assert after.config == {**before.config, field: expected} and after._replace(config=before.config) == before
@@ -44,9 +44,9 @@ def test_the_exponents_of_a_known_cost():
     rows = scaling.measure_axis(Model(), "cpu", workloads.find("mlp"), "batch", values, 4, 0.01, lambda text: None)
     assert [row["value"] for row in rows] == values
     assert [row["seconds_per_step"] for row in rows] == pytest.approx([1e-3 + 1e-4 * n for n in values])
-    told = scaling.summary(rows)
-    assert 0.7 < told["exponent"] < 0.9 and told["flops_exponent"] == pytest.approx(1.0)
-    assert told["linear"] == "slower than linear from 1 to 100, linear from 100 to 10000"
+    summary = scaling.summary(rows)
+    assert 0.7 < summary["exponent"] < 0.9 and summary["flops_exponent"] == pytest.approx(1.0)
+    assert summary["linear"] == "slower than linear from 1 to 100, linear from 100 to 10000"
     text = scaling.markdown(rows)
     assert "| 10000 | 1,000 | ±0.0% |" in text and "batch: exponent 0.73" in text
     (panel,) = scaling.figure(rows)
@@ -76,7 +76,7 @@ def test_from_flags_to_files(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "flags, words",
+    "flags, message",
     [
         (["--model=mpl"], "did you mean mlp"),
         (["--axes=bach"], "did you mean batch"),
@@ -86,7 +86,7 @@ def test_from_flags_to_files(tmp_path, capsys):
         (["--out=/dev/null"], "cannot be written"),
     ],
 )
-def test_slips_are_refused_in_one_line(flags, words, capsys):
+def test_invalid_flags_are_refused_in_one_line(flags, message, capsys):
     assert scaling.main(flags) == 2
     error = capsys.readouterr().err
-    assert words in error and error.startswith("scaling: ") and error.count("\n") == 1
+    assert message in error and error.startswith("scaling: ") and error.count("\n") == 1

@@ -57,10 +57,10 @@ def test_the_reference_trains():
 
 
 @pytest.mark.parametrize(
-    "losses, words", [([1.001, 0.9], "before any update"), ([1.0, 0.905], "after one update"), ([np.nan, 0.9], "nan")]
+    "losses, message", [([1.001, 0.9], "before any update"), ([1.0, 0.905], "after one update"), ([np.nan, 0.9], "nan")]
 )
-def test_other_losses_are_refused(losses, words):
-    with pytest.raises(UserError, match=words):
+def test_other_losses_are_refused(losses, message):
+    with pytest.raises(UserError, match=message):
         peers.check_losses("torch", [1.0, 0.9], losses)
 
 
@@ -92,15 +92,15 @@ class Pool:
 
 def test_a_block_goes_on_where_memory_does_not_suffice():
     setting = block.Setting("cpu", (1, 4, 8), ("vmap", "members"), ("flax_loop",), repeats=2, seconds=0.1)
-    told = []
-    found = block.measure(Pool(), workloads.find("mlp"), 10, "float32", setting, told.append)
-    rows = {(row["framework"], row["strategy"], row["population"]): row for row in found}
+    lines = []
+    measured = block.measure(Pool(), workloads.find("mlp"), 10, "float32", setting, lines.append)
+    rows = {(row["framework"], row["strategy"], row["population"]): row for row in measured}
     assert rows["vaex", "vmap", 4]["per_model_ratio"] == pytest.approx(1.0)
     assert rows["flax_loop", "", 1]["vaex_ratio"] == pytest.approx(1.0)
     lost = {key for key, row in rows.items() if row.get("failure") == "out of memory"}
     assert lost == {("vaex", "members", 4), ("vaex", "members", 8), ("vaex", "vmap", 8)} and len(rows) == 6
-    assert "repeat 2 of 2: vaex vmap 4" in told
-    assert tables.markdown(found).count("out of memory") == 3
+    assert "repeat 2 of 2: vaex vmap 4" in lines
+    assert tables.markdown(measured).count("out of memory") == 3
 
 
 # --- the command -----------------------------------------------------------------------------------------------------
@@ -156,7 +156,7 @@ def test_a_peer_that_trains_another_model_stops_everything(tmp_path, capsys, mon
 
 
 @pytest.mark.parametrize(
-    "flags, words",
+    "flags, message",
     [
         (["--models=mpl"], "did you mean mlp"),
         (["--models="], "--models is empty"),
@@ -170,11 +170,11 @@ def test_a_peer_that_trains_another_model_stops_everything(tmp_path, capsys, mon
         (["--compare", "nowhere.json"], "nowhere.json cannot be read"),
     ],
 )
-def test_slips_are_refused_in_one_line(flags, words, capsys, monkeypatch):
+def test_invalid_flags_are_refused_in_one_line(flags, message, capsys, monkeypatch):
     monkeypatch.setattr(peers.importlib.util, "find_spec", lambda name: object())  # as if all packages were there
     assert throughput.main(flags) == 2
     error = capsys.readouterr().err
-    assert words in error and error.startswith("throughput: ") and error.count("\n") == 1
+    assert message in error and error.startswith("throughput: ") and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_missing_peer_names_the_extra(name, monkeypatch):
         peers.find(name)
 
 
-def test_help_is_told_at_once():
+def test_help_loads_no_framework():
     code = "import sys, throughput; sys.argv = ['throughput.py', '--help']\ntry: throughput.main()\nexcept SystemExit: pass"
     code += "\nassert not {'jax', 'torch', 'matplotlib', 'flax'} & set(sys.modules), sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=throughput.__file__.rsplit("/", 1)[0], capture_output=True)

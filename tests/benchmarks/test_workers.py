@@ -19,7 +19,7 @@ def worker(tmp_path, monkeypatch):
             from vaex.errors import UserError
 
             def variable(name): print("printed"); return os.environ.get(name)
-            def refuse(): raise UserError("one thing to mend")
+            def refuse(): raise UserError("one thing to fix")
             def exhaust(): raise RuntimeError("RESOURCE_EXHAUSTED: no memory")
             def divide(): return 1 / 0
             def die(code): os._exit(code)
@@ -31,9 +31,9 @@ def worker(tmp_path, monkeypatch):
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setenv("XLA_FLAGS", f"{FLAG} --xla_force_host_platform_device_count=8")
-    one = workers.Worker(device="cpu", devices=3, extra=workers.TUNED_ALLOCATOR)
-    yield one
-    one.close()
+    started = workers.Worker(device="cpu", devices=3, extra=workers.TUNED_ALLOCATOR)
+    yield started
+    started.close()
 
 
 def test_a_worker_lives_through_failures(worker):
@@ -45,7 +45,7 @@ def test_a_worker_lives_through_failures(worker):
         FLAG,
         "--xla_force_host_platform_device_count=3",
     ]
-    with pytest.raises(UserError, match="one thing to mend"):
+    with pytest.raises(UserError, match="one thing to fix"):
         call("refuse")
     with pytest.raises(workers.OutOfMemory, match="RESOURCE_EXHAUSTED"):
         call("exhaust")
@@ -59,6 +59,6 @@ def test_a_worker_lives_through_failures(worker):
         worker.ask("run", name="a", steps=1)
 
 
-def test_a_worker_that_dies_is_told(worker):
+def test_the_death_of_a_worker_is_reported(worker):
     with pytest.raises(RuntimeError, match="ended with code 7 during call"):
         worker.ask("call", module="answers", function="die", code=7)

@@ -29,11 +29,11 @@ def test_xla_counts_the_products_that_we_count(name):
 @pytest.mark.parametrize("name", [*workloads.NETWORKS, *MODELS])
 def test_every_network_and_registered_model_has_data(name):
     workload = workloads.find(name)
-    found = workloads.arrays(workload, 5000)
-    assert found["x"].shape == (10_000, *workload.shape)
+    arrays = workloads.arrays(workload, 5000)
+    assert arrays["x"].shape == (10_000, *workload.shape)
     low, high = (0.0, 1.0) if workload.levels is None else (0, workload.levels - 1)
-    assert found["x"].min() == low and found["x"].max() == high and 0.1 < found["x"].mean() / high < 0.5
-    assert workload.num_classes == 0 or set(np.unique(found["y"])) == set(range(workload.num_classes))
+    assert arrays["x"].min() == low and arrays["x"].max() == high and 0.1 < arrays["x"].mean() / high < 0.5
+    assert workload.num_classes == 0 or set(np.unique(arrays["y"])) == set(range(workload.num_classes))
 
 
 @pytest.mark.parametrize("name, hint", [("mpl", "mlp"), ("beta_vea", "beta_vae"), ("nowhere.at.all", "no module")])

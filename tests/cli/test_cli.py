@@ -29,7 +29,7 @@ QUICK = {
 }  # fmt: skip
 SOLO = ("--steps=20",)
 POPULATION = ("--steps=20", "--beta=1,2", "--seeds=0:2", "--population_strategy=members")
-PICTURES = {"reconstructions", "samples", "traversals", "kl_per_latent", "training_curves", "manifold"}
+FIGURES = {"reconstructions", "samples", "traversals", "kl_per_latent", "training_curves", "manifold"}
 
 
 class Done(NamedTuple):
@@ -49,19 +49,19 @@ class Done(NamedTuple):
         return [json.loads(line) for line in (self.directory / "metrics.jsonl").read_text().splitlines()]
 
 
-def vaex(directory: pathlib.Path, *words: str, model: str = "beta_vae") -> Done:
-    """The command with these words; where they leave them out, with QUICK."""
-    given = {word[2:].split("=")[0] for word in words}
-    quick = [f"--{name}={value}" for name, value in QUICK.items() if name not in given]
+def vaex(directory: pathlib.Path, *flags: str, model: str = "beta_vae") -> Done:
+    """The command with these flags, and those of QUICK that they leave out."""
+    present = {flag[2:].split("=")[0] for flag in flags}
+    quick = [f"--{name}={value}" for name, value in QUICK.items() if name not in present]
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = cli.main([f"--model={model}", f"--out={directory}", *quick, *words])
+        code = cli.main([f"--model={model}", f"--out={directory}", *quick, *flags])
     return Done(code, out.getvalue(), err.getvalue(), directory)
 
 
-def train(directory: pathlib.Path, *words: str, model: str = "beta_vae", figures: bool = False) -> Done:
+def train(directory: pathlib.Path, *flags: str, model: str = "beta_vae", figures: bool = False) -> Done:
     """A run that must end well."""
-    done = vaex(directory, *words, *(() if figures else ("--no-figures",)), model=model)
+    done = vaex(directory, *flags, *(() if figures else ("--no-figures",)), model=model)
     assert done.code == 0, done.err
     return done
 
@@ -73,16 +73,16 @@ def copied(done: Done, to: pathlib.Path) -> pathlib.Path:
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once(tmp_path_factory):
     """Runs of one program share what XLA makes of it; they trace, train and evaluate each for itself."""
-    wanted = {
+    cached = {
         "jax_compilation_cache_dir": str(tmp_path_factory.mktemp("compiled")),
         "jax_persistent_cache_min_compile_time_secs": 0.0,
     }
-    before = {name: getattr(jax.config, name) for name in wanted}
-    for settings in (wanted, before):
+    before = {name: getattr(jax.config, name) for name in cached}
+    for settings in (cached, before):
         for name, value in settings.items():
             jax.config.update(name, value)
         compilation_cache.reset_cache()
-        if settings is wanted:
+        if settings is cached:
             yield
 
 
@@ -108,7 +108,7 @@ def population(tmp_path_factory) -> Done:
 # --- the run directory --------------------------------------------------------------------------------------------
 
 
-def test_the_run_directory_holds_what_it_should(solo):
+def test_the_run_directory_holds_the_files_of_a_run(solo):
     names = {path.name for path in solo.directory.iterdir()}
     files = {"config.json", "metrics.jsonl", "timings.jsonl", "summary.json", "log_likelihood.npz"}
     assert names == {*files, "checkpoints", "figures"}
@@ -117,7 +117,7 @@ def test_the_run_directory_holds_what_it_should(solo):
 
 def test_figures_are_drawn_and_not_blank(solo):
     drawn = {path.stem: path for path in (solo.directory / "figures").iterdir()}
-    assert drawn.keys() == PICTURES
+    assert drawn.keys() == FIGURES
     for name, path in drawn.items():
         pixels = matplotlib.image.imread(path)
         assert min(pixels.shape[:2]) > 50 and np.std(pixels[..., :3]) > 0.01, name
@@ -167,9 +167,9 @@ def test_the_terminal_says_where_and_how(solo):
 
 
 def test_config_json_names_everything_needed(solo):
-    facts = json.loads((solo.directory / "config.json").read_text())
-    assert facts["identity"]["config"]["hidden"] == [8] and facts["data"]["shape"] == [8, 8, 1]
-    assert facts["population_strategy"] == "solo" and facts["vaex"]
+    content = json.loads((solo.directory / "config.json").read_text())
+    assert content["identity"]["config"]["hidden"] == [8] and content["data"]["shape"] == [8, 8, 1]
+    assert content["population_strategy"] == "solo" and content["vaex"]
 
 
 # --- going on -----------------------------------------------------------------------------------------------------
@@ -222,7 +222,7 @@ def test_rows_beyond_the_checkpoint_and_a_torn_line_are_cut(solo, extended, tmp_
     assert sum(row["steps"] for row in timings) == timings[-1]["step"] == 20
 
 
-def test_only_the_evaluation_is_done_again_where_only_it_changed(solo, extended, tmp_path):
+def test_a_changed_evaluation_is_done_again_alone(solo, extended, tmp_path):
     before = extended[1].summary
     directory = copied(extended[1], tmp_path / "run")
     after = train(directory, "--steps=20", "--eval_samples=8", "--eval_split=validation", "--show=sample", figures=True)
@@ -234,7 +234,7 @@ def test_only_the_evaluation_is_done_again_where_only_it_changed(solo, extended,
     assert after.summary["members"][0]["elbo"] != before["members"][0]["elbo"]
     for name in ("compile_seconds", "steps_per_second", "step_traces"):
         assert after.summary[name] == before[name]
-    assert {path.stem for path in (directory / "figures").iterdir()} == PICTURES
+    assert {path.stem for path in (directory / "figures").iterdir()} == FIGURES
     samples, means = (matplotlib.image.imread(run / "figures" / "samples.png") for run in (directory, solo.directory))
     assert samples.shape == means.shape and np.std(samples) > np.std(means)  # draws are noisier than means
     mean = train(directory, "--steps=20", "--eval_samples=8", "--eval_split=validation")  # figures are there already
@@ -312,8 +312,8 @@ def test_overwrite_starts_again_and_removes_only_what_a_run_wrote(solo, tmp_path
     assert (directory / "notes.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("words", [(), ("--overwrite",)])
-def test_a_directory_of_another_kind_is_left_alone(tmp_path, untrained, words):
+@pytest.mark.parametrize("flags", [(), ("--overwrite",)])
+def test_a_directory_of_another_kind_is_left_alone(tmp_path, untrained, flags):
     """Neither one without config.json nor one whose config.json is another program's; not even with --overwrite."""
     for name, text in (
         ("paper.tex", "x"),
@@ -326,9 +326,9 @@ def test_a_directory_of_another_kind_is_left_alone(tmp_path, untrained, words):
         (directory / "weights.bin").write_bytes(b"")
         (directory / name).write_text(text)
         before = sorted(directory.rglob("*"))
-        done = vaex(directory, *words)
+        done = vaex(directory, *flags)
         assert done.code == 2 and done.err.count("\n") == 1
-        assert "choose another directory" in done.err or ("cannot be read" in done.err and not words)
+        assert "choose another directory" in done.err or ("cannot be read" in done.err and not flags)
         assert sorted(directory.rglob("*")) == before
 
 
@@ -355,10 +355,10 @@ def test_data_that_changed_between_runs_is_refused(tmp_path, untrained, monkeypa
         raise KeyboardInterrupt
 
     monkeypatch.setattr(lifecycle, "train", configured)
-    words = (f"--dataset={path}", "--steps=5")
-    assert vaex(tmp_path / "run", *words).code == 130
+    flags = (f"--dataset={path}", "--steps=5")
+    assert vaex(tmp_path / "run", *flags).code == 130
     np.savez(path, x=np.linspace(0, 0.9, 640, dtype=np.float32).reshape(10, 8, 8))
-    done = vaex(tmp_path / "run", *words)
+    done = vaex(tmp_path / "run", *flags)
     assert done.code == 2 and "data: " in done.err and "beta" not in done.err.replace("beta_vae", "")
 
 
@@ -388,11 +388,11 @@ def test_a_population_is_one_run_with_a_table(population):
 @pytest.mark.optimised
 def test_a_member_equals_its_solo_run(tmp_path):
     """Member 2 is beta 2, seed 0. Its noise and start are its own; the batches are everyone's."""
-    solo, population = (train(tmp_path / name, *words) for name, words in (("solo", SOLO), ("population", POPULATION)))
+    solo, population = (train(tmp_path / name, *flags) for name, flags in (("solo", SOLO), ("population", POPULATION)))
     assert_same_arrays(population.directory, solo.directory, member=2)
-    for mine, theirs in zip(population.rows, solo.rows, strict=True):
-        assert {name: mine[name][2:3] for name in mine if name != "step"} == {
-            n: theirs[n] for n in theirs if n != "step"
+    for row, expected in zip(population.rows, solo.rows, strict=True):
+        assert {name: row[name][2:3] for name in row if name != "step"} == {
+            key: expected[key] for key in expected if key != "step"
         }
     for name in ("elbo", "kl", "log_likelihood", "active_units"):
         assert population.summary["members"][2][name] == solo.summary["members"][0][name]
@@ -428,8 +428,8 @@ def test_bernoulli_on_grey_values_is_a_cross_entropy(tmp_path):
 @pytest.mark.slow
 def test_vectors_of_real_numbers(tmp_path):
     np.savez(tmp_path / "wine.npz", x=np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32) * 3)
-    words = (f"--dataset={tmp_path / 'wine.npz'}", "--epochs=2", "--log_every=1")
-    done = train(tmp_path / "run", *words, "--likelihood_scale=fixed", figures=True)
+    flags = (f"--dataset={tmp_path / 'wine.npz'}", "--epochs=2", "--log_every=1")
+    done = train(tmp_path / "run", *flags, "--likelihood_scale=fixed", figures=True)
     [member] = done.summary["members"]
     assert done.summary["batch_size"] == 48 and done.summary["steps"] == 2  # a batch no larger than the training data
     assert done.summary["likelihood"] == "gaussian, fixed scale" and "bits_per_dimension" not in member
@@ -454,8 +454,8 @@ def test_three_examples_without_labels(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_with_step_member_and_term(tmp_path):
-    words = ("--learning_rate=0.001,1e30", "--optimizer=sgd", "--checkpoint_every=1")
-    done = vaex(tmp_path / "run", "--steps=20", *words)
+    flags = ("--learning_rate=0.001,1e30", "--optimizer=sgd", "--checkpoint_every=1")
+    done = vaex(tmp_path / "run", "--steps=20", *flags)
     assert done.code == 3 and done.err.count("vaex: ") == 1 and "Traceback" not in done.err
     last = done.err.splitlines()[-1]
     assert "member 1 at step" in last and "member 0" not in last and "--learning_rate" in last
@@ -465,7 +465,7 @@ def test_a_loss_that_is_not_finite_stops_with_step_member_and_term(tmp_path):
     assert not (tmp_path / "run" / "summary.json").exists()
 
 
-def test_an_interrupt_is_told_in_one_line(tmp_path, monkeypatch):
+def test_an_interrupt_is_reported_in_one_line(tmp_path, monkeypatch):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt
 
@@ -482,7 +482,7 @@ def test_an_interrupt_is_told_in_one_line(tmp_path, monkeypatch):
         (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nmore"), "--batch_size"),
     ],
 )
-def test_a_full_disk_or_memory_is_told_in_one_line(tmp_path, monkeypatch, error, says):
+def test_a_full_disk_or_memory_is_reported_in_one_line(tmp_path, monkeypatch, error, says):
     def fails(*args, **kwargs):
         raise error
 

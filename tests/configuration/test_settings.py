@@ -24,8 +24,8 @@ VAE = "--model=beta_vae"
 INFINITY = float("inf")
 
 
-def parsed(*words: str, model: str = "beta_vae") -> Settings:
-    return parse([f"--model={model}", *words])
+def parsed(*flags: str, model: str = "beta_vae") -> Settings:
+    return parse([f"--model={model}", *flags])
 
 
 def values(settings: Settings, name: str) -> list[str]:
@@ -40,7 +40,7 @@ def switches(settings: Settings) -> list[tuple]:
 
 
 @pytest.mark.parametrize(
-    ("words", "get", "expected"),
+    ("flags", "get", "expected"),
     [
         (["--latent_dim=3"], lambda s: s.config.latent_dim, 3),
         (["--latent-dim=3"], lambda s: s.config.latent_dim, 3),
@@ -68,8 +68,8 @@ def switches(settings: Settings) -> list[tuple]:
         (["--average_decay=0.0", "--clip_norm=Infinity"], switches, [(None, None)]),
     ],
 )
-def test_words_become_settings(words, get, expected):
-    assert get(parsed(*words)) == expected
+def test_flags_become_settings(flags, get, expected):
+    assert get(parsed(*flags)) == expected
 
 
 @pytest.mark.parametrize(
@@ -90,12 +90,12 @@ def test_words_become_settings(words, get, expected):
 def test_hyperparameters_are_spelt_one_way(text, spelt):
     settings = parsed(f"--beta={text}")
     assert values(settings, "beta") == spelt
-    for given, written in zip(text.split(","), spelt, strict=True):
-        assert schedules.parse(written) == schedules.parse(given)
+    for part, written in zip(text.split(","), spelt, strict=True):
+        assert schedules.parse(written) == schedules.parse(part)
 
 
 @pytest.mark.parametrize("word", ["--clip_norm=1e-12", "--sigma=1e-6", "--average_decay=1", "--beta=0", "--beta=3e38"])
-def test_the_ends_of_a_range_are_in_it(word):
+def test_a_range_includes_its_ends(word):
     assert len(parsed(word).members) == 1
 
 
@@ -234,11 +234,11 @@ REFUSED = [
 ]
 
 
-def refusal(capsys, monkeypatch, tmp_path, words) -> str:
-    """The one line that the words are refused with; training must not be reached."""
+def refusal(capsys, monkeypatch, tmp_path, flags) -> str:
+    """The one line that the flags are refused with; training must not be reached."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(lifecycle, "train", lambda *args, **kwargs: pytest.fail("this reached training"))
-    assert cli.main(words) == 2
+    assert cli.main(flags) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("vaex: ") and err.endswith("\n") and err.count("\n") == 1, err
@@ -246,13 +246,13 @@ def refusal(capsys, monkeypatch, tmp_path, words) -> str:
     return err
 
 
-@pytest.mark.parametrize(("words", "says"), REFUSED, ids=[" ".join(words) for words, _ in REFUSED])
-def test_one_line_names_the_remedy(capsys, monkeypatch, tmp_path, files, words, says):
-    assert says in refusal(capsys, monkeypatch, tmp_path, [VAE, *(word.replace("DATA", str(files)) for word in words)])
+@pytest.mark.parametrize(("flags", "says"), REFUSED, ids=[" ".join(flags) for flags, _ in REFUSED])
+def test_one_line_names_the_remedy(capsys, monkeypatch, tmp_path, files, flags, says):
+    assert says in refusal(capsys, monkeypatch, tmp_path, [VAE, *(flag.replace("DATA", str(files)) for flag in flags)])
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("flags", "says"),
     [
         ([], "--model=NAME is missing"),
         (["--model"], "--model=NAME is missing"),
@@ -269,8 +269,8 @@ def test_one_line_names_the_remedy(capsys, monkeypatch, tmp_path, files, words, 
         (["--model=annealed_vae", "--capacity=-1"], "at least 0"),
     ],
 )
-def test_models_are_refused_with_a_remedy(capsys, monkeypatch, tmp_path, words, says):
-    assert says in refusal(capsys, monkeypatch, tmp_path, words)
+def test_models_are_refused_with_a_remedy(capsys, monkeypatch, tmp_path, flags, says):
+    assert says in refusal(capsys, monkeypatch, tmp_path, flags)
 
 
 def test_a_path_that_is_no_utf8_is_refused(tmp_path):
@@ -280,7 +280,7 @@ def test_a_path_that_is_no_utf8_is_refused(tmp_path):
         make_writable(tmp_path / "caf\udce9")
 
 
-def test_an_error_of_many_lines_is_told_in_one(capsys, monkeypatch):
+def test_an_error_of_many_lines_is_printed_in_one(capsys, monkeypatch):
     def broken(argv):
         raise UserError("first\n  second")
 
@@ -289,7 +289,7 @@ def test_an_error_of_many_lines_is_told_in_one(capsys, monkeypatch):
     assert capsys.readouterr().err == "vaex: first second\n"
 
 
-# --- models of one's own ------------------------------------------------------------------------------------------
+# --- models of the user's own ------------------------------------------------------------------------------------------
 
 OWN = """
 {header}
@@ -313,8 +313,8 @@ def build(config, spec):
 
 
 @pytest.fixture
-def own_module(tmp_path, monkeypatch):
-    """A function that writes a module of one's own and gives its dotted name, a new one each time."""
+def user_module(tmp_path, monkeypatch):
+    """A function that writes a user's module and gives its dotted name, a new one each time."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     number = itertools.count()
@@ -323,42 +323,42 @@ def own_module(tmp_path, monkeypatch):
         package = tmp_path / f"{tmp_path.name.replace('-', '_')}_{next(number)}"
         package.mkdir()
         (package / "__init__.py").write_text("")
-        given = {"header": "", "field": "width", "kind": "int", "value": "3"} | parts
-        (package / "my_module.py").write_text(OWN.format(**given))
+        filled = {"header": "", "field": "width", "kind": "int", "value": "3"} | parts
+        (package / "my_module.py").write_text(OWN.format(**filled))
         return f"{package.name}.my_module"
 
     return write
 
 
-def test_a_module_of_ones_own_is_a_model(own_module):
-    name = own_module()
+def test_a_users_module_is_a_model(user_module):
+    name = user_module()
     settings = parsed("--width=4", "--beta=1,2", model=name)
     assert (settings.config.width, settings.run.steps, settings.defaults["batch_size"]) == (4, 12, 16)
     assert values(settings, "beta") == ["1", "2"]
     assert identity(settings)["model"] == name
 
 
-def test_a_literal_of_numbers_is_read_by_its_text(own_module):
-    name = own_module(header="from typing import Literal", kind="Literal[1, 2]", value="1")
+def test_a_literal_of_numbers_is_read_by_its_text(user_module):
+    name = user_module(header="from typing import Literal", kind="Literal[1, 2]", value="1")
     assert parsed("--width=2", model=name).config.width == 2
 
 
 @pytest.mark.parametrize("field", ["steps", "seeds", "binarize", "show", "beta", "help", "no_figures"])
-def test_a_field_that_shadows_a_flag_is_refused(capsys, monkeypatch, tmp_path, own_module, field):
-    said = refusal(capsys, monkeypatch, tmp_path, [f"--model={own_module(field=field)}"])
+def test_a_field_that_shadows_a_flag_is_refused(capsys, monkeypatch, tmp_path, user_module, field):
+    said = refusal(capsys, monkeypatch, tmp_path, [f"--model={user_module(field=field)}"])
     assert repr(field) in said and "give it another name" in said
 
 
-def test_a_config_that_is_no_dataclass_is_refused(capsys, monkeypatch, tmp_path, own_module):
-    name = own_module()
+def test_a_config_that_is_no_dataclass_is_refused(capsys, monkeypatch, tmp_path, user_module):
+    name = user_module()
     (tmp_path / name.split(".")[0] / "plain.py").write_text(
         "class Config: pass\nclass HParams: pass\ndef build(config, spec): pass\n"
     )
     assert "write @options" in refusal(capsys, monkeypatch, tmp_path, [f"--model={name.split('.')[0]}.plain"])
 
 
-def test_what_a_module_fails_to_import_is_its_authors_to_see(own_module):
-    name = own_module(header="import surely_not_installed")
+def test_what_a_module_fails_to_import_is_its_authors_to_see(user_module):
+    name = user_module(header="import surely_not_installed")
     with pytest.raises(ModuleNotFoundError, match="surely_not_installed"):
         parsed(model=name)
 
@@ -404,8 +404,8 @@ MAY_NOT = {
 def test_every_flag_is_on_one_of_the_lists():
     module = models.module("beta_vae")
     shared = {name for _, group in GROUPS for name in fields(group)} - {"model"}
-    own = {*fields(module.Config), *fields(module.HParams)}
-    assert {*MAY_CHANGE, *MAY_NOT} == shared | own
+    declared = {*fields(module.Config), *fields(module.HParams)}
+    assert {*MAY_CHANGE, *MAY_NOT} == shared | declared
     assert not MAY_CHANGE.keys() & MAY_NOT.keys()
 
 
@@ -420,10 +420,10 @@ def test_a_run_goes_on_with_another(name):
 @pytest.mark.parametrize("name", MAY_NOT)
 def test_another_is_another_run(name):
     before, after = parsed(), parsed(f"--{name}={MAY_NOT[name]}")
-    found = differences(identity(before), identity(after))
-    assert [line.split(":")[0] for line in found] == [name]
+    changes = differences(identity(before), identity(after))
+    assert [line.split(":")[0] for line in changes] == [name]
     shown = {"hidden": [7], "channels": [7], "image_size": [7], "flip": True}.get(name, MAY_NOT[name])
-    assert found[0].endswith(f"-> {shown}")
+    assert changes[0].endswith(f"-> {shown}")
     assert run_directory(before) != run_directory(after)
 
 
@@ -437,8 +437,8 @@ def test_differences_name_exactly_what_changed():
 
 
 def test_the_same_number_is_the_same_run():
-    one, other = parsed("--learning_rate=1e-3", "--beta=2.0"), parsed("--learning-rate", "0.001", "--beta", "2")
-    assert run_directory(one) == run_directory(other) == run_directory(parsed())
+    first, second = parsed("--learning_rate=1e-3", "--beta=2.0"), parsed("--learning-rate", "0.001", "--beta", "2")
+    assert run_directory(first) == run_directory(second) == run_directory(parsed())
 
 
 @pytest.mark.parametrize(
@@ -446,9 +446,9 @@ def test_the_same_number_is_the_same_run():
     [("digits", "digits"), ("some where/My Data.npz", "My Data"), ("x.NPZ", "x"), ("tfds:a/b:1.0", "tfds_a_b_1.0")],
 )
 def test_the_default_directory_is_named_after_model_and_data(dataset, name):
-    found = run_directory(parsed(f"--dataset={dataset}"))
-    assert found.parent.name == "runs"
-    assert found.name.startswith(f"beta_vae-{name}-") and len(found.name.rsplit("-", 1)[1]) == 8
+    directory = run_directory(parsed(f"--dataset={dataset}"))
+    assert directory.parent.name == "runs"
+    assert directory.name.startswith(f"beta_vae-{name}-") and len(directory.name.rsplit("-", 1)[1]) == 8
 
 
 def test_a_file_may_move():
@@ -456,23 +456,23 @@ def test_a_file_may_move():
 
 
 @pytest.mark.parametrize(
-    "words",
+    "flags",
     [["--hidden=5x6", "--beta=1,ramp:0:4:10", "--seeds=3,1"], ["--clip_norm=1", "--average_decay=0.9"], ["--hidden="]],
 )
-def test_settings_come_back_from_their_identity(words):
-    settings = parsed(*words, "--batch_size=32")
-    facts = identity(settings)
-    restored = restore_settings(facts)
-    assert identity(restored) == facts
+def test_settings_come_back_from_their_identity(flags):
+    settings = parsed(*flags, "--batch_size=32")
+    identified = identity(settings)
+    restored = restore_settings(identified)
+    assert identity(restored) == identified
     assert (restored.config, restored.members, restored.varied) == (settings.config, settings.members, settings.varied)
 
 
 def test_a_run_with_fields_of_another_version_is_refused_by_their_names():
-    facts = identity(parsed())
-    newer = facts | {"config": {**facts["config"], "warp_factor": 9}}
+    identified = identity(parsed())
+    newer = identified | {"config": {**identified["config"], "warp_factor": 9}}
     with pytest.raises(UserError, match="lacks warp_factor"):
         restore_settings(newer)
-    assert differences(newer, facts) == ["warp_factor: 9 -> None"]
+    assert differences(newer, identified) == ["warp_factor: 9 -> None"]
 
 
 # --- help ---------------------------------------------------------------------------------------------------------
@@ -511,19 +511,19 @@ def test_help_of_a_model_shows_its_flags_with_types_and_defaults(capsys, monkeyp
         cli.main(["--help", "--model", "annealed_vae", "--nonsense"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for words in ("--capacity", "ramp:0:25:2000", "--hidden INTxINT", "256x256", "{mlp,conv}", "VALUE[,VALUE..]"):
-        assert words in text
+    for fragment in ("--capacity", "ramp:0:25:2000", "--hidden INTxINT", "256x256", "{mlp,conv}", "VALUE[,VALUE..]"):
+        assert fragment in text
 
 
 @pytest.mark.parametrize(
-    ("words", "thresholds"),
+    ("flags", "thresholds"),
     [([], [None]), (["--skip_norm=100,inf"], [100.0, None]), (["--skip_norm=inf"], [None])],
 )
-def test_steps_can_be_skipped_where_the_model_says_so(words, thresholds):
-    assert [member.hparams.skip_norm for member in parse(["--model=ladder_vae", *words]).members] == thresholds
-    if words:
+def test_steps_can_be_skipped_where_the_model_says_so(flags, thresholds):
+    assert [member.hparams.skip_norm for member in parse(["--model=ladder_vae", *flags]).members] == thresholds
+    if flags:
         with pytest.raises(UserError, match="skip_norm is not a flag of vae"):
-            parse(["--model=vae", *words])
+            parse(["--model=vae", *flags])
 
 
 @pytest.mark.parametrize("model", models.MODELS)
@@ -551,17 +551,17 @@ def test_help_of_every_model_shows_all_its_flags(model, capsys):
         ({"kl": None}, "--kl=None"),
     ],
 )
-def test_options_are_checked_where_they_are_made(wrong, message):
+def test_options_are_checked_in_their_constructor(wrong, message):
     with pytest.raises(UserError, match=message):
         models.module("beta_vae").Config(**wrong)
 
 
-def test_settings_from_values_are_those_from_words():
-    words = ["--beta=1,ramp:0:4:10", "--clip_norm=inf,2", "--seeds=0:2", "--latent_dim=3", "--steps=7"]
+def test_settings_from_values_are_those_from_flags():
+    flags = ["--beta=1,ramp:0:4:10", "--clip_norm=inf,2", "--seeds=0:2", "--latent_dim=3", "--steps=7"]
     module = models.module("beta_vae")
     grid = {"clip_norm": (None, 2.0), "beta": (1, schedules.ramp(0, 4, 10))}
     run = dataclasses.replace(GROUPS[0][1](), seeds=(0, 1), steps=7)
-    made = settings("beta_vae", module, run=run, config=module.Config(latent_dim=3), grid=grid)
-    assert identity(made) == identity(parsed(*words))
+    built = settings("beta_vae", module, run=run, config=module.Config(latent_dim=3), grid=grid)
+    assert identity(built) == identity(parsed(*flags))
     with pytest.raises(UserError, match="no hyperparameter is called 'betta'"):
         settings("beta_vae", module, grid={"betta": (1.0,)})

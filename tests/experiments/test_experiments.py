@@ -35,14 +35,14 @@ def test_the_estimators_script_refuses_in_one_line(capsys):
 
 
 def run(tmp_path, name, *flags):
-    words = [
+    quick = [
         "--steps=3",
         "--hidden=8",
         "--no-figures",
         "--eval_images=10",
         f"--out={tmp_path / name}",
     ]
-    assert cli.main([*words, *flags]) == 0
+    assert cli.main([*quick, *flags]) == 0
     return str(tmp_path / name)
 
 

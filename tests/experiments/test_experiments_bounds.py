@@ -34,11 +34,11 @@ def test_bounds_by_hand_from_any_chunks(bounds, values):
 
     batch, key = {"x": jnp.array([1.0, 2.0, 5.0])}, jax.random.key(0)
     keys = jax.random.split(key, 3)
-    found = bounds.bounds_of(log_weights, alphas, 5, values)(keys, 3.0, (), batch)
-    assert found.shape == (3, 4)
+    rows = bounds.bounds_of(log_weights, alphas, 5, values)(keys, 3.0, (), batch)
+    assert rows.shape == (3, 4)
     chunk = min(5, max(1, 2**23 // values))
-    for row, x, one in zip(found, batch["x"], keys, strict=True):
-        parts = [jax.random.normal(part, (chunk,)) for part in jax.random.split(one, -(-5 // chunk))]
+    for row, x, row_key in zip(rows, batch["x"], keys, strict=True):
+        parts = [jax.random.normal(part, (chunk,)) for part in jax.random.split(row_key, -(-5 // chunk))]
         w = np.concatenate(parts)[:5] + 3.0 * float(x)
         powers = [scipy.special.logsumexp(s * w, b=1 / 5) / s for s in (0.6, 1.0, 2.0)]
         np.testing.assert_allclose(row, [w.mean(), *powers], rtol=1e-5)
@@ -73,9 +73,9 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(bounds, run, tmp_path, 
     assert "holds no config.json" in capsys.readouterr().err
     assert bounds.main([run, "--member=9"]) == 2
     assert "member=9" in capsys.readouterr().err
-    for words in (["--samples=0"], ["--images=0"], ["--alpha=inf"], ["--alpha=x"], ["--split=train"]):
+    for flags in (["--samples=0"], ["--images=0"], ["--alpha=inf"], ["--alpha=x"], ["--split=train"]):
         with pytest.raises(SystemExit) as stop:
-            bounds.main([run, *words])
+            bounds.main([run, *flags])
         assert stop.value.code == 2
     capsys.readouterr()
 

@@ -49,8 +49,8 @@ def objective(key: jax.Array, variables: Variables, hparams: HParams, batch: dic
     return Outcome(losses(variables.params, batch["x"], noise), state, metrics)
 
 
-def _own_loss(mine: dict, params: dict, noise: jax.Array, group: str) -> jax.Array:
-    return losses(params | {group: mine}, BATCH["x"], noise)[group]
+def _own_loss(own_params: dict, params: dict, noise: jax.Array, group: str) -> jax.Array:
+    return losses(params | {group: own_params}, BATCH["x"], noise)[group]
 
 
 _own_gradient = jax.jit(jax.grad(_own_loss), static_argnums=3)
@@ -96,15 +96,15 @@ def batch_at(source, step: int) -> dict:
 def assert_equal(a, b) -> None:
     """Every array of two trees is the same, bit for bit, and so is their structure."""
     assert jax.tree.structure(a) == jax.tree.structure(b)
-    for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        one, other = (
-            jax.random.key_data(v) if jnp.issubdtype(v.dtype, jax.dtypes.prng_key) else v for v in (one, other)
+    for first, second in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        first, second = (
+            jax.random.key_data(v) if jnp.issubdtype(v.dtype, jax.dtypes.prng_key) else v for v in (first, second)
         )
-        assert one.dtype == other.dtype
-        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
+        assert first.dtype == second.dtype
+        np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
 
 
 def assert_close(a, b, tolerance: float = 1e-6) -> None:
     """Every array of two trees agrees within ``tolerance``, relative and absolute."""
     assert jax.tree.structure(a) == jax.tree.structure(b)
-    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=tolerance, atol=tolerance), a, b)
+    jax.tree.map(lambda first, second: np.testing.assert_allclose(first, second, rtol=tolerance, atol=tolerance), a, b)

@@ -28,8 +28,8 @@ class Ended(NamedTuple):
 
 def vaex(directory: pathlib.Path, *flags: str) -> Ended:
     """The command line with these flags, and those of ``QUICK`` for options that they leave out."""
-    given = {flag[2:].split("=")[0] for flag in flags}
-    quick = [f"--{name}={value}" for name, value in QUICK.items() if name not in given]
+    present = {flag[2:].split("=")[0] for flag in flags}
+    quick = [f"--{name}={value}" for name, value in QUICK.items() if name not in present]
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = cli.main([f"--out={directory}", *quick, *flags])

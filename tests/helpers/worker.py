@@ -62,17 +62,17 @@ def main(process: int, folder: pathlib.Path) -> None:
     assert multihost.agree(10 + process, process) == (10, 0)
     assert multihost.decide(lambda: 5 + process) == 5
     arrays = {"x": ARRAYS["x"].view(Watched)}
-    found = flat("divided", train(1, "solo", streamed_feed(arrays, BATCH_SIZE, 1)))
-    found["taken"] = np.array(Watched.taken)
+    results = flat("divided", train(1, "solo", streamed_feed(arrays, BATCH_SIZE, 1)))
+    results["taken"] = np.array(Watched.taken)
     resident = resident_feed(ARRAYS, BATCH_SIZE, 1)
-    found |= flat("resumed", train(1, "solo", resident, folder / "checkpoints"))
-    found |= flat("members", train(4, "members", resident))
+    results |= flat("resumed", train(1, "solo", resident, folder / "checkpoints"))
+    results |= flat("members", train(4, "members", resident))
     try:
         train(4, "vmap", resident, learning_rate="ramp:0:3e38:3", noise=1e38)
     except NonFiniteError as error:
-        found["error"] = np.array(str(error))
+        results["error"] = np.array(str(error))
     multihost.leave()
-    np.savez(folder / f"{process}.npz", **found)
+    np.savez(folder / f"{process}.npz", **results)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ def run(tmp_path):
     def command(*arguments):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         environment |= {"PYTHONPATH": str(ROOT / "tests"), "PYTEST_XDIST_AUTO_NUM_WORKERS": "2"}
-        words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir=.", *arguments]
+        line = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--rootdir=.", *arguments]
         done = subprocess.run(
-            words, cwd=tmp_path, env=environment, capture_output=True, text=True, input="continue\n" * 9
+            line, cwd=tmp_path, env=environment, capture_output=True, text=True, input="continue\n" * 9
         )
         return done.returncode, done.stdout + done.stderr
 

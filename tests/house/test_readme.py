@@ -24,16 +24,16 @@ PERFORMANCE = (ROOT / "docs" / "performance.md").read_text()
 
 def block(name: str, page: str = README) -> str:
     """The Python block after the comment ``<!-- test: name -->``."""
-    found = re.search(rf"<!-- test: {name} -->\n```python\n(.*?)```", page, re.DOTALL)
-    assert found, f"there is no example called {name}"
-    return found.group(1)
+    match = re.search(rf"<!-- test: {name} -->\n```python\n(.*?)```", page, re.DOTALL)
+    assert match, f"there is no example called {name}"
+    return match.group(1)
 
 
 def shown(name: str, page: str = README) -> str:
     """The first text block after that comment: what the example prints."""
-    found = re.search(r"```text\n(.*?)```", page[page.index(f"<!-- test: {name} -->") :], re.DOTALL)
-    assert found, f"nothing is shown after the example called {name}"
-    return found.group(1)
+    match = re.search(r"```text\n(.*?)```", page[page.index(f"<!-- test: {name} -->") :], re.DOTALL)
+    assert match, f"nothing is shown after the example called {name}"
+    return match.group(1)
 
 
 def test_pure_functions_print_what_the_readme_shows():
@@ -66,24 +66,24 @@ def test_the_front_doors_example_runs():
 
 
 @pytest.fixture
-def own_model(tmp_path, monkeypatch):
+def user_model(tmp_path, monkeypatch):
     path = tmp_path / "sparse_vae.py"
     path.write_text(block("own model"))
     monkeypatch.chdir(tmp_path)
     return "sparse_vae.py"
 
 
-def test_the_own_model_keeps_the_laws(own_model):
+def test_the_user_model_keeps_the_laws(user_model):
     laws = ["one_trace", "stable_state", "finite_gradients"]  # all of them run on the builder that it uses
-    assert list(testing.check_model(own_model, laws)) == laws
+    assert list(testing.check_model(user_model, laws)) == laws
 
 
 @pytest.mark.slow
-def test_the_own_model_trains_by_the_readmes_command(own_model, capsys):
+def test_the_user_model_trains_by_the_readmes_command(user_model, capsys):
     assert (
         cli.main(
             [
-                f"--model={own_model}",
+                f"--model={user_model}",
                 "--sparsity=0,0.5,2",
                 "--steps=10",
                 "--hidden=8",
@@ -99,7 +99,7 @@ def test_the_own_model_trains_by_the_readmes_command(own_model, capsys):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["bare loop", "other bounds"])
-def test_the_pure_layers_page_prints_what_it_shows_without_a_framework(name):
+def test_the_page_of_the_pure_layer_shows_what_its_examples_print_without_a_framework(name):
     check = "\nimport sys; print([m for m in ('flax', 'optax', 'orbax', 'matplotlib', 'tyro') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", block(name, PURE_LAYER) + check], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Categorical latents: codes, bounds against enumeration, what is softened and what is not, losses by hand."""
+"""Categorical latents: codes, bounds against enumeration, what is relaxed and what is not, losses by hand."""
 
 import itertools
 
@@ -40,7 +40,7 @@ def test_codes_have_their_moments_and_densities(normal):
     np.testing.assert_allclose(logsumexp(log_prob, axis=0), total + np.zeros(4), atol=1e-5)  # over all one-hots
 
 
-def test_softened_codes_go_to_one_hot_as_it_cools_and_hardening_passes_gradients():
+def test_relaxed_codes_go_to_one_hot_as_the_temperature_falls_and_discretizing_passes_gradients():
     codes = OneHotCodes(LOGITS, NORMAL)
     for temperature, least in ((0.002, 0.99), (1.0, 0.0)):
         z, logs = codes.relaxed(KEY, temperature)
@@ -53,9 +53,9 @@ def test_softened_codes_go_to_one_hot_as_it_cools_and_hardening_passes_gradients
     for hard in (False, True):
 
         def value(logits, hard=hard):
-            one = OneHotCodes(logits, NORMAL)
-            z = one.relaxed(KEY, 1.0)[0]
-            return jnp.sum(weights * (one.discretized(z) if hard else z))
+            moved = OneHotCodes(logits, NORMAL)
+            z = moved.relaxed(KEY, 1.0)[0]
+            return jnp.sum(weights * (moved.discretized(z) if hard else z))
 
         gradients.append(jax.grad(value)(LOGITS))
     np.testing.assert_allclose(gradients[0], gradients[1], rtol=1e-6)
@@ -63,26 +63,26 @@ def test_softened_codes_go_to_one_hot_as_it_cools_and_hardening_passes_gradients
     np.testing.assert_allclose(np.sort(hard, axis=-1), np.tile([0.0, 0.0, 1.0], (4, 2, 1)), atol=1e-6)
 
 
-def enumerated(it):
+def enumerated(fresh):
     """log p(x, c) [9, b] of every code of two variables of three classes, exact."""
     z = jnp.asarray(np.tile(ALL[:, None], (1, BATCH, 1)), jnp.float32)
-    return np.asarray(it.log_px(z), np.float64) - 2 * np.log(3), z
+    return np.asarray(fresh.log_px(z), np.float64) - 2 * np.log(3), z
 
 
 @pytest.mark.parametrize("changes", [{}, {"straight_through": True}, {"kl": "relaxed"}])
 def test_elbo_and_log_weights_bound_the_discrete_model(changes):
-    it = Fresh(gumbel_vae, **changes).jitter()
-    joint, z = enumerated(it)
-    log_q = np.asarray(it.encode().log_prob(z), np.float64)
+    fresh = Fresh(gumbel_vae, **changes).jitter()
+    joint, z = enumerated(fresh)
+    log_q = np.asarray(fresh.encode().log_prob(z), np.float64)
     evidence = logsumexp(joint, axis=0)
     exact = np.sum(np.exp(log_q) * (joint - log_q), axis=0)  # the elbo, by enumeration
     assert np.all(exact < evidence)
-    outcomes = [it.outcome(jax.random.key(seed), train=False).metrics["elbo"] for seed in range(300)]
+    outcomes = [fresh.outcome(jax.random.key(seed), train=False).metrics["elbo"] for seed in range(300)]
     error = np.std(outcomes, axis=0) / np.sqrt(300)
     assert np.all(np.abs(np.mean(outcomes, axis=0) - exact) < 4.5 * error + 1e-4)
-    one = np.asarray(it.log_weights(4000), np.float64)
-    assert np.all(np.abs(one.mean(0) - exact) < 4.5 * one.std(0) / np.sqrt(4000) + 1e-4)
-    weights = np.exp(one - evidence)
+    log_weights = np.asarray(fresh.log_weights(4000), np.float64)
+    assert np.all(np.abs(log_weights.mean(0) - exact) < 4.5 * log_weights.std(0) / np.sqrt(4000) + 1e-4)
+    weights = np.exp(log_weights - evidence)
     assert np.all(np.abs(weights.mean(0) - 1.0) < 4.5 * weights.std(0) / np.sqrt(4000) + 1e-4)
 
 
@@ -93,20 +93,20 @@ def test_only_exact_samples_are_called_an_elbo():
         ({"straight_through": True}, True),
         ({"straight_through": True, "kl": "relaxed"}, False),
     ):
-        it = Fresh(gumbel_vae, **changes)
-        train, evaluation = it.outcome().metrics, it.outcome(train=False).metrics
+        fresh = Fresh(gumbel_vae, **changes)
+        train, evaluation = fresh.outcome().metrics, fresh.outcome(train=False).metrics
         assert ("elbo" in train) == exact and ("relaxed_elbo" in train) != exact
         assert "elbo" in evaluation and "relaxed_elbo" not in evaluation
         np.testing.assert_allclose(
-            it.outcome().losses["vae"], -np.mean(train["elbo" if exact else "relaxed_elbo"]), rtol=1e-6
+            fresh.outcome().losses["vae"], -np.mean(train["elbo" if exact else "relaxed_elbo"]), rtol=1e-6
         )
 
 
-def test_kl_is_exact_or_that_of_the_softened_samples():
-    it = Fresh(gumbel_vae, gumbel_vae.HParams(temperature=0.7, prior_temperature=0.4)).jitter()
-    share = np.asarray(it.encode().categorical.probabilities, np.float64)
+def test_kl_is_exact_or_that_of_the_relaxed_samples():
+    fresh = Fresh(gumbel_vae, gumbel_vae.HParams(temperature=0.7, prior_temperature=0.4)).jitter()
+    share = np.asarray(fresh.encode().categorical.probabilities, np.float64)
     exact = np.sum(share * np.log(share), axis=(1, 2)) + 2 * np.log(3)
-    np.testing.assert_allclose(it.outcome().metrics["kl"], exact, rtol=1e-4)
+    np.testing.assert_allclose(fresh.outcome().metrics["kl"], exact, rtol=1e-4)
     relaxed = Fresh(gumbel_vae, gumbel_vae.HParams(temperature=0.7, prior_temperature=0.4), kl="relaxed").jitter()
     logs = np.asarray(relaxed.encode().relaxed(KEY, 0.7)[1], np.float64)
 
@@ -128,21 +128,21 @@ def test_temperature_changes_training_and_nothing_else():
 
 
 def test_classes_used_tells_a_collapsed_variable():
-    it = Fresh(gumbel_vae)
-    head = it.params["encoder"]["output"]
+    fresh = Fresh(gumbel_vae)
+    head = fresh.params["encoder"]["output"]
     uniform = {"kernel": jnp.zeros_like(head["kernel"]), "bias": jnp.zeros_like(head["bias"])}
     for bias, expected in ((head["bias"] * 0.0, 3.0), (jnp.array([50.0, 0.0, 0.0] * 2), 1.0)):
-        it.replace(encoder={**it.params["encoder"], "output": {**uniform, "bias": bias}})
-        np.testing.assert_allclose(it.outcome().metrics["classes_used"], expected, rtol=1e-5)
+        fresh.replace(encoder={**fresh.params["encoder"], "output": {**uniform, "bias": bias}})
+        np.testing.assert_allclose(fresh.outcome().metrics["classes_used"], expected, rtol=1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("posterior", ["diagonal", "full"])
 def test_joint_loss_is_drawn_to_both_capacities(posterior):
     hparams = joint_vae.HParams(continuous_capacity=3.0, discrete_capacity=100.0, gamma=7.0)
-    it = Fresh(joint_vae, hparams, variables=2, posterior=posterior).jitter()
-    metrics, loss = it.outcome().metrics, it.outcome().losses["vae"]
-    q = it.encode()
+    fresh = Fresh(joint_vae, hparams, variables=2, posterior=posterior).jitter()
+    metrics, loss = fresh.outcome().metrics, fresh.outcome().losses["vae"]
+    q = fresh.encode()
     share = np.asarray(q.categorical.probabilities, np.float64)
     discrete = np.sum(share * np.log(share), axis=(1, 2)) + 2 * np.log(3)
     np.testing.assert_allclose(metrics["discrete_kl"], discrete, rtol=1e-4)
@@ -159,33 +159,33 @@ def test_joint_loss_is_drawn_to_both_capacities(posterior):
 
 
 def test_joint_log_weights_are_those_of_both_kinds_of_latents():
-    it = Fresh(joint_vae, variables=2).jitter()
-    q = it.encode()
+    fresh = Fresh(joint_vae, variables=2).jitter()
+    q = fresh.encode()
     z = np.asarray(q.sample(KEY, (5,)))
     share = np.asarray(q.categorical.log_probabilities, np.float64)
     log_q = (z[..., 2:].reshape(5, BATCH, 2, 3) * share).sum((-2, -1)) + np.asarray(q.normal.log_prob(z[..., :2]))
     log_p = norm.logpdf(z[..., :2]).sum(-1) - 2 * np.log(3)
-    np.testing.assert_allclose(it.log_weights(5), it.log_px(z) + log_p - log_q, rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(fresh.log_weights(5), fresh.log_px(z) + log_p - log_q, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.slow
-def test_pictures_of_codes_and_classes():
-    it = Fresh(gumbel_vae).jitter()
-    grid = it.figure("codes", y=np.arange(BATCH))
+def test_figures_of_codes_and_classes():
+    fresh = Fresh(gumbel_vae).jitter()
+    grid = fresh.figure("codes", y=np.arange(BATCH))
     assert grid.images.shape == (1, BATCH, 2, 3, 1) and grid.column_labels == tuple("01234567")
-    np.testing.assert_allclose(grid.images[0, :, :, :, 0], it.encode().categorical.probabilities, rtol=1e-5)
+    np.testing.assert_allclose(grid.images[0, :, :, :, 0], fresh.encode().categorical.probabilities, rtol=1e-5)
     grid = Fresh(joint_vae, variables=2, classes=4).figure("classes")
     assert grid.images.shape == (4, 10, 4, 4, 1) and grid.row_labels[-1] == "class 3"
 
 
 @pytest.mark.parametrize(
-    ("module", "changes", "words"),
+    ("module", "changes", "message"),
     [
         (gumbel_vae, {"classes": 1}, "--classes=1: expected at least 2"),
         (gumbel_vae, {"latent_dim": 0}, "--latent_dim=0"),
         (joint_vae, {"variables": 0}, "--variables=0: expected at least 1"),
     ],
 )
-def test_configs_out_of_range_are_refused(module, changes, words):
-    with pytest.raises(UserError, match=words):
+def test_configs_out_of_range_are_refused(module, changes, message):
+    with pytest.raises(UserError, match=message):
         module.Config(**changes)

@@ -28,8 +28,8 @@ def bent(**changes):
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "base"), [("iaf", "full"), *((kind, "diagonal") for kind in POSTERIORS[1:])])
 def test_posterior_density_is_the_bases_over_the_jacobian(kind, base):
-    it = bent(posterior_flow=kind, posterior=base)
-    q = it.encode()
+    fresh = bent(posterior_flow=kind, posterior=base)
+    q = fresh.encode()
     z, log_q = q.sample_and_log_prob(KEY, (1,))
     start = q.base.sample(KEY, (1,))[0]
     per_example = jax.tree.map(lambda leaf: leaf if leaf.shape[0] == BATCH else jnp.stack([leaf] * BATCH), q.params)
@@ -43,42 +43,42 @@ def test_posterior_density_is_the_bases_over_the_jacobian(kind, base):
     np.testing.assert_allclose(value, z[0], rtol=1e-4, atol=1e-4)
     expected = np.asarray(q.base.log_prob(start)) - np.linalg.slogdet(np.asarray(jacobian, np.float64))[1]
     np.testing.assert_allclose(log_q[0], expected, rtol=1e-3, atol=1e-3)
-    weights = it.log_px(z)[0] + norm.logpdf(np.asarray(z[0])).sum(-1) - expected
-    np.testing.assert_allclose(it.log_weights(1)[0], weights, rtol=1e-3, atol=2e-3)
+    weights = fresh.log_px(z)[0] + norm.logpdf(np.asarray(z[0])).sum(-1) - expected
+    np.testing.assert_allclose(fresh.log_weights(1)[0], weights, rtol=1e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("kind", ["real_nvp", "spline"])
 def test_prior_density_is_the_normals_over_the_jacobian(kind):
-    it = bent(prior_flow=kind)
-    z = it.encode().sample(KEY, (1,))
-    flow = flow_vae.flow_parts.prior_chain(kind, 3, it.config.prior_layers, it.config.flow_hidden)
+    fresh = bent(prior_flow=kind)
+    z = fresh.encode().sample(KEY, (1,))
+    flow = flow_vae.flow_parts.prior_chain(kind, 3, fresh.config.prior_layers, fresh.config.flow_hidden)
 
     def inverse(point):
-        return flow.inverse(it.params["prior"], point)[0]
+        return flow.inverse(fresh.params["prior"], point)[0]
 
     start, jacobian = jax.jit(jax.vmap(lambda point: (inverse(point), jax.jacfwd(inverse)(point))))(z[0])
     log_det = np.linalg.slogdet(np.asarray(jacobian, np.float64))[1]
     log_prior = norm.logpdf(np.asarray(start, np.float64)).sum(-1) + log_det
-    expected = it.log_px(z)[0] + log_prior - it.encode().log_prob(z)[0]
-    np.testing.assert_allclose(it.log_weights(1)[0], expected, rtol=1e-3, atol=1e-3)
-    metrics = it.outcome().metrics
+    expected = fresh.log_px(z)[0] + log_prior - fresh.encode().log_prob(z)[0]
+    np.testing.assert_allclose(fresh.log_weights(1)[0], expected, rtol=1e-3, atol=1e-3)
+    metrics = fresh.outcome().metrics
     np.testing.assert_allclose(metrics["prior_cross_entropy"], -log_prior, rtol=1e-3, atol=1e-3)
-    np.testing.assert_allclose(metrics["posterior_entropy"], -it.encode().log_prob(z)[0], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(metrics["posterior_entropy"], -fresh.encode().log_prob(z)[0], rtol=1e-3, atol=1e-3)
 
 
-def test_without_flows_it_is_the_plain_vae():
-    it, plain = Fresh(flow_vae, **NONE), Fresh(vae, kl="monte_carlo")
-    np.testing.assert_allclose(it.log_weights(4), plain.log_weights(4), rtol=1e-6)
-    np.testing.assert_allclose(it.outcome().losses["vae"], plain.outcome().losses["vae"], rtol=1e-6)
-    assert it.recipe.figures == {}
+def test_without_flows_the_model_is_the_plain_vae():
+    fresh, plain = Fresh(flow_vae, **NONE), Fresh(vae, kl="monte_carlo")
+    np.testing.assert_allclose(fresh.log_weights(4), plain.log_weights(4), rtol=1e-6)
+    np.testing.assert_allclose(fresh.outcome().losses["vae"], plain.outcome().losses["vae"], rtol=1e-6)
+    assert fresh.recipe.figures == {}
 
 
 def test_householder_turns_the_gaussian_and_keeps_its_kl_to_the_standard_normal():
-    it = bent(posterior_flow="householder", num_samples=4000)
-    q = it.encode()
+    fresh = bent(posterior_flow="householder", num_samples=4000)
+    q = fresh.encode()
     exact = divergences.kl(q.base, Normal(jnp.zeros(3), 1.0))
     # log q - log p at 4,000 draws deviates by a few nats, so this is over four standard errors
-    np.testing.assert_allclose(it.outcome().metrics["kl"], exact, atol=4 * 3.0 / np.sqrt(4000), rtol=0.05)
+    np.testing.assert_allclose(fresh.outcome().metrics["kl"], exact, atol=4 * 3.0 / np.sqrt(4000), rtol=0.05)
     z = np.asarray(q.sample(KEY, (20_000,)))[:, 0]
     covariance = np.cov(z.T)
     assert np.abs(covariance - np.diag(np.diag(covariance))).max() > 0.05
@@ -101,28 +101,28 @@ def test_moments_are_those_of_many_draws(kind, posterior):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", POSTERIORS)
 def test_the_encoder_sets_each_examples_own_flow(kind):
-    it = bent(posterior_flow=kind)
-    own = it.gradients()
-    kernel = np.asarray(own["encoder"]["output"]["kernel"])
+    fresh = bent(posterior_flow=kind)
+    gradients = fresh.gradients()
+    kernel = np.asarray(gradients["encoder"]["output"]["kernel"])
     base = 2 * 3  # mean and log-scale
     assert kernel.shape[1] > base and np.abs(kernel[:, base:]).max() > 1e-6
-    learned = [float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(own["posterior"])]
+    learned = [float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(gradients["posterior"])]
     assert max(learned) > 1e-6
 
 
 @pytest.mark.slow
-def test_pictures_of_flows():
-    it = bent(posterior_flow="planar", prior_flow="real_nvp")
-    before, after = it.figure("posterior_flow")
+def test_figures_of_flows():
+    fresh = bent(posterior_flow="planar", prior_flow="real_nvp")
+    before, after = fresh.figure("posterior_flow")
     assert before.points.shape == after.points.shape == (1000, 2) and before.x_label != before.y_label
-    grid = it.figure("prior_flow")
+    grid = fresh.figure("prior_flow")
     assert grid.images.shape == (8, 2, 4, 4, 1) and grid.column_labels == ("0", "1")
-    one = bent(posterior_flow="planar", latent_dim=1)
-    assert one.figure("posterior_flow")[1].points.shape == (1000, 2)
+    single = bent(posterior_flow="planar", latent_dim=1)
+    assert single.figure("posterior_flow")[1].points.shape == (1000, 2)
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"flow_hidden": (8,)}, "--flow_hidden=8: --posterior_flow=iaf needs widths of at least --latent_dim=10"),
         ({"flow_hidden": (64, 0)}, "--flow_hidden=64x0: expected numbers of at least 1"),
@@ -133,12 +133,12 @@ def test_pictures_of_flows():
         ({"latent_dim": 1}, "--prior_flow=real_nvp needs --latent_dim of at least 2"),
     ],
 )
-def test_configs_out_of_range_are_refused(changes, words):
-    with pytest.raises(UserError, match=words):
+def test_configs_out_of_range_are_refused(changes, message):
+    with pytest.raises(UserError, match=message):
         flow_vae.Config(**changes)
 
 
-def test_flows_without_a_use_for_a_flag_take_any_value_of_it():
+def test_flows_take_any_value_of_a_flag_that_they_do_not_use():
     assert flow_vae.Config(posterior_flow="planar", flow_hidden=(8,)).flow_hidden == (8,)
     assert flow_vae.Config(sylvester_units=50).sylvester_units == 50
     assert bent(prior_flow="real_nvp", flow_hidden=()).log_weights(2).shape == (2, BATCH)

@@ -26,7 +26,7 @@ def fresh() -> Fresh:
 
 @jax.jit
 def noisy(q, noise):
-    """The way down from noise of the posterior; compiled, since op by op it takes far longer."""
+    """The top-down pass from noise of the posterior; compiled, since op by op it takes far longer."""
     return q._down(noise, "posterior")
 
 
@@ -53,12 +53,12 @@ def test_elbo_is_the_mean_log_weight(fresh):
 def test_kl_of_a_layer_against_monte_carlo(fresh):
     """log q - log p of each layer's own entries, in the mean over draws."""
     q = fresh.encode()
-    found = noisy(q, jax.random.normal(KEY, (4000, 8, 9)))
-    own = hierarchy.posterior_at(found), hierarchy.prior_at(found)
-    each = [dataclasses.replace(d, event_ndims=0).log_prob(found.z) for d in own]
+    top_down = noisy(q, jax.random.normal(KEY, (4000, 8, 9)))
+    conditionals = hierarchy.posterior_at(top_down), hierarchy.prior_at(top_down)
+    each = [dataclasses.replace(d, event_ndims=0).log_prob(top_down.z) for d in conditionals]
     start = 0
     for size, exact in zip(
-        fresh.encode().network.sizes, hierarchy.kl_by_layer(fresh.encode().network, found), strict=True
+        fresh.encode().network.sizes, hierarchy.kl_by_layer(fresh.encode().network, top_down), strict=True
     ):
         drawn = np.asarray(jnp.sum((each[0] - each[1])[..., start : start + size], axis=-1))
         difference = drawn - np.asarray(exact)
@@ -67,7 +67,7 @@ def test_kl_of_a_layer_against_monte_carlo(fresh):
 
 
 def test_log_weights_are_those_of_posterior_prior_and_decoder(fresh):
-    """The same samples through the three public functions: decode of what encode drew, each its own way down."""
+    """The same samples through the three public functions: decode of what encode drew, each its own top-down pass."""
     q = fresh.encode()
     z = noisy(q, jax.random.normal(KEY, (3, 8, 9))).z
     prior = hierarchy.TopDownPrior(q.params, 1.0, q.network)
@@ -81,26 +81,26 @@ def test_log_weights_are_those_of_posterior_prior_and_decoder(fresh):
 def test_mean_and_variance_are_conditional(fresh):
     """Those of each layer where the layers above are at their means."""
     q = fresh.encode()
-    found = noisy(q, jnp.zeros((8, 9)))
+    top_down = noisy(q, jnp.zeros((8, 9)))
     mean, variance = jax.jit(lambda q: (q.mean, q.variance))(q)
-    np.testing.assert_allclose(mean, found.posterior_mean, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(variance, np.exp(2 * np.asarray(found.posterior_log_scale)), rtol=1e-4)
+    np.testing.assert_allclose(mean, top_down.posterior_mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(variance, np.exp(2 * np.asarray(top_down.posterior_log_scale)), rtol=1e-4)
     assert mean.shape == (8, 9) and q.batch_shape == (8,) and q.event_shape == (9,)
 
 
 def test_prior(fresh):
-    """log_prob of its samples is minus their conditional entropies in the mean; at temperature 0 it gives the way of means."""
+    """log_prob of its samples is minus their conditional entropies in the mean; samples at temperature 0 are the means."""
     q = fresh.encode()
     prior = hierarchy.TopDownPrior(q.params, jnp.ones(()), q.network)
     z = jax.jit(lambda prior: prior.sample(KEY, (4000,)))(prior)
-    given = jax.jit(lambda q, z: q.network.top_down(q.params, z, None, "given"))
-    difference = np.asarray(log_prob(prior, z) + hierarchy.prior_at(given(q, z)).entropy())
+    top_down = jax.jit(lambda q, z: q.network.top_down(q.params, z, None, "given"))
+    difference = np.asarray(log_prob(prior, z) + hierarchy.prior_at(top_down(q, z)).entropy())
     assert abs(difference.mean()) < 5 * difference.std() / np.sqrt(4000)
     cold = hierarchy.TopDownPrior(q.params, jnp.zeros(()), q.network)
-    one, many = jax.jit(lambda prior: (prior.sample(KEY), prior.sample(KEY, (4000,))))(cold)
-    assert one.shape == (9,)
-    np.testing.assert_allclose(many, given(q, many).prior_mean, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(many, np.broadcast_to(one, many.shape), rtol=1e-4, atol=1e-5)
+    single, many = jax.jit(lambda prior: (prior.sample(KEY), prior.sample(KEY, (4000,))))(cold)
+    assert single.shape == (9,)
+    np.testing.assert_allclose(many, top_down(q, many).prior_mean, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(many, np.broadcast_to(single, many.shape), rtol=1e-4, atol=1e-5)
 
 
 def test_samples_follow_the_temperature(fresh):
@@ -118,17 +118,17 @@ def gradients(fresh):
 @pytest.mark.slow
 def test_remat_and_scan_change_no_numbers(gradients):
     other = Fresh(hierarchical_vae, **TWO, remat=True, scan=False).jitter()
-    for one, two in zip(gradients, jax.tree.leaves(other.gradients()), strict=True):
-        np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4)
+    for expected, gradient in zip(gradients, jax.tree.leaves(other.gradients()), strict=True):
+        np.testing.assert_allclose(expected, gradient, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.slow
 def test_bfloat16_is_near(fresh):
-    other = Fresh(hierarchical_vae, **TWO, compute="bfloat16").jitter()
-    found, exact = other.outcome(), fresh.outcome()
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((other.variables, found)))
-    np.testing.assert_allclose(found.losses["vae"], exact.losses["vae"], rtol=0.03)
-    assert float(found.losses["vae"]) != float(exact.losses["vae"])
+    rounded = Fresh(hierarchical_vae, **TWO, compute="bfloat16").jitter()
+    outcome, exact = rounded.outcome(), fresh.outcome()
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves((rounded.variables, outcome)))
+    np.testing.assert_allclose(outcome.losses["vae"], exact.losses["vae"], rtol=0.03)
+    assert float(outcome.losses["vae"]) != float(exact.losses["vae"])
 
 
 @pytest.mark.slow
@@ -139,8 +139,8 @@ def test_scales_are_bounded():
     for name in ("prior", "posterior"):
         bias = level[name]["output"]["bias"]
         level[name]["output"]["bias"] = bias.at[:, 1].set(size if name == "posterior" else -size)
-    found = fresh.outcome()
-    assert all(np.isfinite(value).all() for value in jax.tree.leaves(found.metrics))
+    outcome = fresh.outcome()
+    assert all(np.isfinite(value).all() for value in jax.tree.leaves(outcome.metrics))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(fresh.gradients()))
     assert np.isfinite(fresh.log_weights(3)).all()
     assert float(jnp.max(jnp.abs(noisy(fresh.encode(), jnp.zeros((8, 4))).posterior_log_scale))) <= 5.0
@@ -149,13 +149,13 @@ def test_scales_are_bounded():
 def test_beta_weighs_the_kl(fresh):
     objective = jax.jit(lambda hparams: fresh.model.objective(KEY, fresh.variables, hparams, fresh.batch, train=True))
     for beta in (1.0, 3.0):
-        found = objective(dataclasses.replace(fresh.hparams, beta=jnp.float32(beta)))
-        expected = np.mean(beta * found.metrics["kl"] + found.metrics["reconstruction"])
-        np.testing.assert_allclose(found.losses["vae"], expected, rtol=1e-5)
+        outcome = objective(dataclasses.replace(fresh.hparams, beta=jnp.float32(beta)))
+        expected = np.mean(beta * outcome.metrics["kl"] + outcome.metrics["reconstruction"])
+        np.testing.assert_allclose(outcome.losses["vae"], expected, rtol=1e-5)
 
 
 @pytest.mark.slow
-def test_pictures(fresh):
+def test_figures(fresh):
     bars = fresh.figure("kl_by_layer")
     assert bars.labels == ("1: 1x1", "2: 2x2", "3: 2x2") and len(bars.heights) == 3
     warm = fresh.figure("temperatures")
@@ -191,7 +191,7 @@ def test_blocks_on_images_of_any_size(shape, blocks, levels):
 
 
 @pytest.mark.parametrize(
-    ("blocks", "words"),
+    ("blocks", "message"),
     [
         ("", "'' is not SIDExCOUNT"),
         ("14", "'14' is not SIDExCOUNT"),
@@ -203,21 +203,21 @@ def test_blocks_on_images_of_any_size(shape, blocks, levels):
         ("99x2,1x1", "shorter side is 4"),
     ],
 )
-def test_slips_in_blocks_are_named(blocks, words):
-    with pytest.raises(UserError, match=words):
+def test_invalid_blocks_are_named(blocks, message):
+    with pytest.raises(UserError, match=message):
         hierarchical_vae.build(hierarchical_vae.Config(blocks=blocks), SPEC)
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"width": 0}, "--width=0"),
         ({"latent_channels": 0}, "at least 1"),
         ({"activation": "rely"}, "did you mean relu"),
     ],
 )
-def test_settings_out_of_range(changes, words):
-    with pytest.raises(UserError, match=words):
+def test_settings_out_of_range(changes, message):
+    with pytest.raises(UserError, match=message):
         hierarchical_vae.Config(**changes)
 
 

@@ -1,4 +1,4 @@
-"""Codes on the sphere: unit norms, the KL against its density, what the decoder sees, pictures."""
+"""Codes on the sphere: unit norms, the KL against its density, what the decoder sees, figures."""
 
 import jax
 import jax.numpy as jnp
@@ -15,19 +15,19 @@ from vaex.models.priors import hyperspherical_vae
 @pytest.mark.slow
 @pytest.mark.parametrize("d", [2, 3, 10])
 def test_samples_of_posterior_and_prior_have_unit_norm(d):
-    it = Fresh(hyperspherical_vae, latent_dim=d).jitter()
-    parts = hyperspherical_vae.build_components(it.config, SPEC)
-    prior = parts.prior(it.params, it.hparams)
+    fresh = Fresh(hyperspherical_vae, latent_dim=d).jitter()
+    components = hyperspherical_vae.build_components(fresh.config, SPEC)
+    prior = components.prior(fresh.params, fresh.hparams)
     assert isinstance(prior, UniformSphere)
-    for z in (it.encode().sample(KEY, (500,)), prior.sample(KEY, (500,))):
+    for z in (fresh.encode().sample(KEY, (500,)), prior.sample(KEY, (500,))):
         assert z.shape[-1] == d
         np.testing.assert_allclose(np.linalg.norm(np.asarray(z, np.float64), axis=-1), 1.0, rtol=1e-6)
-    assert np.all(np.linalg.norm(it.encode().mean, axis=-1) < 1.0)
+    assert np.all(np.linalg.norm(fresh.encode().mean, axis=-1) < 1.0)
 
 
 def test_log_weights_and_kl_are_those_of_scipys_densities():
-    it = Fresh(hyperspherical_vae, num_samples=2000).jitter()
-    q = it.encode()
+    fresh = Fresh(hyperspherical_vae, num_samples=2000).jitter()
+    q = fresh.encode()
     z = np.asarray(q.sample(KEY, (2000,)), np.float64)
     directions = np.asarray(q.mode, np.float64)
     directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
@@ -40,34 +40,34 @@ def test_log_weights_and_kl_are_those_of_scipys_densities():
         axis=1,
     )
     ratio = log_q + np.log(4 * np.pi)
-    np.testing.assert_allclose(it.log_weights(2000), it.log_px(jnp.asarray(z, jnp.float32)) - ratio, atol=2e-3)
-    metrics = it.outcome().metrics
+    np.testing.assert_allclose(fresh.log_weights(2000), fresh.log_px(jnp.asarray(z, jnp.float32)) - ratio, atol=2e-3)
+    metrics = fresh.outcome().metrics
     assert np.all(np.abs(metrics["kl"] - ratio.mean(0)) < 4.5 * ratio.std(0) / np.sqrt(2000))
     np.testing.assert_allclose(metrics["concentration"], q.concentration, rtol=1e-6)
     assert np.all(q.concentration >= 1.0)
 
 
 def test_codes_are_decoded_by_their_direction():
-    it = Fresh(hyperspherical_vae).jitter()
+    fresh = Fresh(hyperspherical_vae).jitter()
     z = jax.random.normal(KEY, (BATCH, 3))
-    np.testing.assert_allclose(it.log_px(z), it.log_px(7.0 * z), rtol=1e-5)
-    assert np.abs(it.log_px(z) - it.log_px(-z)).max() > 1e-3
+    np.testing.assert_allclose(fresh.log_px(z), fresh.log_px(7.0 * z), rtol=1e-5)
+    assert np.abs(fresh.log_px(z) - fresh.log_px(-z)).max() > 1e-3
 
 
 @pytest.mark.slow
-def test_pictures_suit_the_sphere():
-    it = Fresh(hyperspherical_vae).jitter()
-    grid = it.figure("sphere")
+def test_figures_suit_the_sphere():
+    fresh = Fresh(hyperspherical_vae).jitter()
+    grid = fresh.figure("sphere")
     assert grid.images.shape == (11, 24, 4, 4, 1) and grid.row_labels[0] == "75°" and grid.column_labels[0] == "−180°"
     equator = grid.row_labels.index("0°"), grid.column_labels.index("90°")
-    at = it.recipe.model.decode(it.variables, it.hparams, jnp.array([0.0, 1.0, 0.0]), {}).mean
+    at = fresh.recipe.model.decode(fresh.variables, fresh.hparams, jnp.array([0.0, 1.0, 0.0]), {}).mean
     np.testing.assert_allclose(grid.images[equator], at, atol=1e-5)
-    ways = it.figure("great_circles")
-    assert ways.images.shape == (4, 11, 4, 4, 1)
-    np.testing.assert_array_equal(ways.images[:, 0], it.batch["x"][::2])
-    ends = it.recipe.model.decode(it.variables, it.hparams, it.encode().mode, {}).mean
-    np.testing.assert_allclose(ways.images[:, 1], ends[::2], atol=1e-5)
-    np.testing.assert_allclose(ways.images[:, -2], ends[1::2], atol=1e-5)
+    circles = fresh.figure("great_circles")
+    assert circles.images.shape == (4, 11, 4, 4, 1)
+    np.testing.assert_array_equal(circles.images[:, 0], fresh.batch["x"][::2])
+    ends = fresh.recipe.model.decode(fresh.variables, fresh.hparams, fresh.encode().mode, {}).mean
+    np.testing.assert_allclose(circles.images[:, 1], ends[::2], atol=1e-5)
+    np.testing.assert_allclose(circles.images[:, -2], ends[1::2], atol=1e-5)
     assert "sphere" not in Fresh(hyperspherical_vae, latent_dim=4).recipe.figures
 
 

@@ -64,14 +64,14 @@ def objective(name):
     return jax.jit(built(name)[0].stages[-1].model.objective, static_argnames="train")
 
 
-def hparams_of(name, **given):
-    return resolve(as_schedules(module(name).HParams(**given)), 0)
+def hparams_of(name, **changes):
+    return resolve(as_schedules(module(name).HParams(**changes)), 0)
 
 
-def outcome(name, y, **given):
+def outcome(name, y, **changes):
     """Return the loss in training with these labels, and the metrics."""
     batch = {"x": X, "y": jnp.broadcast_to(jnp.asarray(y), (6,))}
-    evaluated = objective(name)(KEY, built(name)[1], hparams_of(name, **given), batch, train=True)
+    evaluated = objective(name)(KEY, built(name)[1], hparams_of(name, **changes), batch, train=True)
     [loss] = evaluated.losses.values()
     return float(loss), {name: np.asarray(values) for name, values in evaluated.metrics.items()}
 

@@ -29,30 +29,31 @@ def fresh() -> Fresh:
 def test_gaussian_product_is_the_product_of_densities():
     """Up to a constant, in z, whatever the scales."""
     z = jnp.linspace(-3.0, 3.0, 7)
-    for one, two in (((0.5, 0.2), (-1.0, -0.4)), ((2.0, -3.0), (-1.0, 1.5))):
+    for first, second in (((0.5, 0.2), (-1.0, -0.4)), ((2.0, -3.0), (-1.0, 1.5))):
         product = sum(
-            Normal(jnp.float32(m), log_scale=jnp.float32(s), event_ndims=0).log_prob(z) for m, s in (one, two)
+            Normal(jnp.float32(m), log_scale=jnp.float32(s), event_ndims=0).log_prob(z) for m, s in (first, second)
         )
-        mean, log_scale = gaussian_product(*map(jnp.asarray, (*one, *two)))
-        found = Normal(mean, log_scale=log_scale, event_ndims=0).log_prob(z)
-        difference = np.asarray(product - found)
+        mean, log_scale = gaussian_product(*map(jnp.asarray, (*first, *second)))
+        merged = Normal(mean, log_scale=log_scale, event_ndims=0).log_prob(z)
+        difference = np.asarray(product - merged)
         np.testing.assert_allclose(difference, difference[0], rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.slow
 def test_posteriors_are_merged_below_the_top_alone(fresh):
     q = fresh.encode()
-    found = jax.jit(lambda q, noise: q._down(noise, "posterior"))(q, jax.random.normal(KEY, (8, 6)))
+    top_down = jax.jit(lambda q, noise: q._down(noise, "posterior"))(q, jax.random.normal(KEY, (8, 6)))
     top, middle, lowest = (slice(0, 1), slice(1, 3), slice(3, 6))
     for span, index in ((top, 2), (middle, 1), (lowest, 0)):
         mean, log_scale = jnp.split(q.activations[index], 2, axis=-1)
         log_scale = 5.0 * jnp.tanh(log_scale / 5.0)
         if span is not top:
-            prior = found.prior_mean[:, span], found.prior_log_scale[:, span]
+            prior = top_down.prior_mean[:, span], top_down.prior_log_scale[:, span]
             mean, log_scale = gaussian_product(mean, log_scale, *prior)
-        np.testing.assert_allclose(found.posterior_mean[:, span], mean, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(found.posterior_log_scale[:, span], log_scale, rtol=1e-4, atol=1e-5)
-    assert np.all(np.asarray(found.prior_mean[:, top]) == 0) and np.all(np.asarray(found.prior_log_scale[:, top]) == 0)
+        np.testing.assert_allclose(top_down.posterior_mean[:, span], mean, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(top_down.posterior_log_scale[:, span], log_scale, rtol=1e-4, atol=1e-5)
+    for prior in (top_down.prior_mean, top_down.prior_log_scale):
+        assert np.all(np.asarray(prior[:, top]) == 0)
 
 
 def test_elbo_is_the_mean_log_weight(fresh):
@@ -74,10 +75,10 @@ def test_elbo_is_the_mean_log_weight(fresh):
 @pytest.mark.slow
 def test_batch_statistics(fresh):
     """Training uses the batch's own moments and tracks them; evaluation uses those tracked, and leaves them."""
-    found = fresh.outcome(train=True).state["up_0_first"]
+    tracked = fresh.outcome(train=True).state["up_0_first"]
     y = np.asarray(fresh.batch["x"]).reshape(8, -1) @ np.asarray(fresh.params["network"]["up_0"]["first"]["kernel"])
-    np.testing.assert_allclose(found["mean"], (1 - STATISTICS_DECAY) * y.mean(0), rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(found["variance"], STATISTICS_DECAY + (1 - STATISTICS_DECAY) * y.var(0), rtol=1e-4)
+    np.testing.assert_allclose(tracked["mean"], (1 - STATISTICS_DECAY) * y.mean(0), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(tracked["variance"], STATISTICS_DECAY + (1 - STATISTICS_DECAY) * y.var(0), rtol=1e-4)
     same = fresh.outcome(train=False).state
     assert all(
         np.array_equal(a, b) for a, b in zip(jax.tree.leaves(same), jax.tree.leaves(fresh.variables.state), strict=True)
@@ -102,8 +103,8 @@ def test_the_kl_is_warmed_up():
     schedules = as_schedules(ladder_vae.HParams())
     assert [float(resolve(schedules, step).beta) for step in (0, 500, 1000, 5000)] == [0.0, 0.5, 1.0, 1.0]
     cold = Fresh(ladder_vae)
-    found = cold.outcome()
-    np.testing.assert_allclose(found.losses["vae"], np.mean(found.metrics["reconstruction"]), rtol=1e-6)
+    outcome = cold.outcome()
+    np.testing.assert_allclose(outcome.losses["vae"], np.mean(outcome.metrics["reconstruction"]), rtol=1e-6)
 
 
 def test_real_vectors():
@@ -112,7 +113,7 @@ def test_real_vectors():
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"hidden": (8,)}, "2 layers and --hidden=8 1 widths"),
         ({"hidden": (), "latents": ()}, "give equally many"),
@@ -120,6 +121,6 @@ def test_real_vectors():
         ({"activation": "rely"}, "did you mean relu"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(changes, words):
-    with pytest.raises(UserError, match=words):
+def test_settings_that_do_not_fit_are_refused(changes, message):
+    with pytest.raises(UserError, match=message):
         ladder_vae.Config(**{**ladder_vae.TINY, **changes})

@@ -14,30 +14,30 @@ from vaex.models.priors import mixture_vae, vamp_vae
 from vaex.models.priors.vamp_vae import starts
 
 
-def by_hand(it, log_prior, k=5):
+def by_hand(fresh, log_prior, k=5):
     """Log weights of the samples that ``log_weights`` draws with KEY, for a density [k, b] of the prior."""
-    posterior = it.encode()
+    posterior = fresh.encode()
     z = posterior.sample(KEY, (k,))
-    return np.asarray(it.log_px(z) + log_prior(np.asarray(z, np.float64)) - posterior.log_prob(z))
+    return np.asarray(fresh.log_px(z) + log_prior(np.asarray(z, np.float64)) - posterior.log_prob(z))
 
 
 @pytest.mark.parametrize("posterior", ["diagonal", "full", "fixed"])
 def test_vamp_prior_is_the_mean_of_the_posteriors_at_the_pseudo_inputs(posterior):
-    it = Fresh(vamp_vae, components=5, posterior=posterior).jitter()
-    inputs = jnp.clip(it.params["prior"]["inputs"], 0.0, 1.0)
-    at_inputs = it.encode(inputs)
+    fresh = Fresh(vamp_vae, components=5, posterior=posterior).jitter()
+    inputs = jnp.clip(fresh.params["prior"]["inputs"], 0.0, 1.0)
+    at_inputs = fresh.encode(inputs)
 
     def log_prior(z):
         z = jnp.asarray(z, jnp.float32)[..., None, :]
         return logsumexp(np.asarray(at_inputs.log_prob(z), np.float64), axis=-1) - np.log(5)
 
-    np.testing.assert_allclose(it.log_weights(5), by_hand(it, log_prior), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(fresh.log_weights(5), by_hand(fresh, log_prior), rtol=1e-4, atol=1e-4)
 
 
 def test_the_objective_is_the_elbo_of_the_samples_that_the_decoder_sees():
-    it = Fresh(vamp_vae, num_samples=3).jitter()
-    outcome = it.outcome()
-    weights = it.log_weights(3)  # with the objective's key, so of the same samples
+    fresh = Fresh(vamp_vae, num_samples=3).jitter()
+    outcome = fresh.outcome()
+    weights = fresh.log_weights(3)  # with the objective's key, so of the same samples
     np.testing.assert_allclose(outcome.metrics["elbo"], weights.mean(0), rtol=1e-4)
     np.testing.assert_allclose(outcome.losses["vae"], -weights.mean(), rtol=1e-4)
     elbo = -outcome.metrics["reconstruction"] - outcome.metrics["kl"]
@@ -46,21 +46,21 @@ def test_the_objective_is_the_elbo_of_the_samples_that_the_decoder_sees():
 
 @pytest.mark.slow
 def test_pseudo_inputs_of_images_are_used_within_zero_and_one():
-    it = Fresh(vamp_vae)
-    shape = it.params["prior"]["inputs"].shape
-    found = []
+    fresh = Fresh(vamp_vae)
+    shape = fresh.params["prior"]["inputs"].shape
+    weights = []
     for value in (1.0, 4.0, -4.0, 0.0):
-        it.replace(prior={"inputs": jnp.full(shape, value)})
-        found.append(it.log_weights(3))
-        images = it.figure("pseudo_inputs").images
+        fresh.replace(prior={"inputs": jnp.full(shape, value)})
+        weights.append(fresh.log_weights(3))
+        images = fresh.figure("pseudo_inputs").images
         assert float(images.min()) >= 0.0 and float(images.max()) <= 1.0
-    np.testing.assert_array_equal(found[0], found[1])
-    np.testing.assert_array_equal(found[2], found[3])
-    assert np.abs(found[0] - found[3]).max() > 1e-3
+    np.testing.assert_array_equal(weights[0], weights[1])
+    np.testing.assert_array_equal(weights[2], weights[3])
+    assert np.abs(weights[0] - weights[3]).max() > 1e-3
     real = Fresh(vamp_vae, batch=REALS, spec=REAL)
-    whole = real.log_weights(3)
+    unclipped = real.log_weights(3)
     real.replace(prior={"inputs": jnp.clip(real.params["prior"]["inputs"], 0.0, 1.0)})
-    assert np.abs(whole - real.log_weights(3)).max() > 1e-3  # numbers are not clipped
+    assert np.abs(unclipped - real.log_weights(3)).max() > 1e-3  # numbers are not clipped
 
 
 def test_pseudo_inputs_start_at_examples_or_like_them():
@@ -89,44 +89,45 @@ def test_pseudo_inputs_are_learned():
 
 
 def test_mixture_prior_is_the_weighted_sum_of_its_components():
-    it = Fresh(mixture_vae, components=3).jitter()
-    prior = {name: np.asarray(value, np.float64) for name, value in it.params["prior"].items()}
+    fresh = Fresh(mixture_vae, components=3).jitter()
+    prior = {name: np.asarray(value, np.float64) for name, value in fresh.params["prior"].items()}
     weights = prior["logits"] - logsumexp(prior["logits"])
     scales = np.exp(7 * np.tanh(prior["log_scales"] / 7))
 
     def log_prior(z):
         return logsumexp(weights + norm.logpdf(z[..., None, :], prior["means"], scales).sum(-1), axis=-1)
 
-    np.testing.assert_allclose(it.log_weights(5), by_hand(it, log_prior), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(fresh.log_weights(5), by_hand(fresh, log_prior), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("posterior", ["diagonal", "full"])
 def test_one_standard_component_is_the_plain_vae(posterior):
-    it, plain = Fresh(mixture_vae, components=1, posterior=posterior), Fresh(vae, posterior=posterior, kl="monte_carlo")
-    zeros = jax.tree.map(jnp.zeros_like, it.params["prior"])
-    it.replace(prior=zeros)
-    np.testing.assert_allclose(it.log_weights(4), plain.log_weights(4), rtol=1e-5)
-    np.testing.assert_allclose(it.outcome().losses["vae"], plain.outcome().losses["vae"], rtol=1e-6)
-    np.testing.assert_allclose(it.outcome().metrics["components_used"], 1.0, rtol=1e-5)
+    fresh = Fresh(mixture_vae, components=1, posterior=posterior)
+    plain = Fresh(vae, posterior=posterior, kl="monte_carlo")
+    zeros = jax.tree.map(jnp.zeros_like, fresh.params["prior"])
+    fresh.replace(prior=zeros)
+    np.testing.assert_allclose(fresh.log_weights(4), plain.log_weights(4), rtol=1e-5)
+    np.testing.assert_allclose(fresh.outcome().losses["vae"], plain.outcome().losses["vae"], rtol=1e-6)
+    np.testing.assert_allclose(fresh.outcome().metrics["components_used"], 1.0, rtol=1e-5)
 
 
 def test_components_used_counts_the_components_that_the_batch_falls_into():
-    it = Fresh(mixture_vae, components=6)
+    fresh = Fresh(mixture_vae, components=6)
     far = jnp.full((6, 2), 1e3).at[:2].set(jnp.asarray([[0.0, 0.0], [0.0, 0.0]]))
-    it.replace(prior={**it.params["prior"], "means": far})
-    np.testing.assert_allclose(it.outcome().metrics["components_used"], 2.0, rtol=1e-3)
+    fresh.replace(prior={**fresh.params["prior"], "means": far})
+    np.testing.assert_allclose(fresh.outcome().metrics["components_used"], 2.0, rtol=1e-3)
 
 
 @pytest.mark.slow
-def test_pictures_of_the_components():
+def test_figures_of_the_components():
     grid = Fresh(vamp_vae, components=30).figure("pseudo_inputs")
     assert grid.images.shape == (5, 12, 4, 4, 1) and grid.row_labels[:2] == ("pseudo-input", "sample")
-    it = Fresh(mixture_vae, components=3)
-    it.replace(prior={**it.params["prior"], "logits": jnp.log(jnp.array([0.2, 0.7, 0.1]))})
-    grid = it.figure("components")
+    fresh = Fresh(mixture_vae, components=3)
+    fresh.replace(prior={**fresh.params["prior"], "logits": jnp.log(jnp.array([0.2, 0.7, 0.1]))})
+    grid = fresh.figure("components")
     assert grid.row_labels == ("weight 0.700", "weight 0.200", "weight 0.100") and grid.images.shape[:2] == (3, 9)
-    first = it.recipe.model.decode(it.variables, it.hparams, it.params["prior"]["means"][1], {}).mean
+    first = fresh.recipe.model.decode(fresh.variables, fresh.hparams, fresh.params["prior"]["means"][1], {}).mean
     np.testing.assert_allclose(grid.images[0, 0], first, rtol=1e-5)
 
 

@@ -89,29 +89,29 @@ def test_weights_of_paths_average_to_the_exact_likelihood_and_their_mean_bounds_
         log_px = Normal(path.z[..., 0], log_scale=jnp.full(path.z.shape[:-1], log_scale(R)), event_ndims=1).log_prob(x)
         return log_px + path.log_p() - path.log_q(), log_px - jnp.sum(path.kl(), -1)
 
-    found, bound = map(np.asarray, weights(jax.random.key(0), sequences))
+    log_weights, bound = map(np.asarray, weights(jax.random.key(0), sequences))
     exact = log_px(sequences)
-    ratios = np.exp(found - exact)  # of mean 1
+    ratios = np.exp(log_weights - exact)  # of mean 1
     assert np.all(np.abs(ratios.mean(0) - 1) < 4 * ratios.std(0) / np.sqrt(samples))
-    for elbo in (found, bound):
+    for elbo in (log_weights, bound):
         assert np.all(elbo.mean(0) < exact - 4 * elbo.std(0) / np.sqrt(samples))  # strict: it looks at no later frame
-    error = np.sqrt((found.var(0) + bound.var(0)) / samples)
-    assert np.all(np.abs(found.mean(0) - bound.mean(0)) < 4 * error)  # the KL in closed form and by samples
+    error = np.sqrt((log_weights.var(0) + bound.var(0)) / samples)
+    assert np.all(np.abs(log_weights.mean(0) - bound.mean(0)) < 4 * error)  # the KL in closed form and by samples
 
 
 def test_given_latents_follow_the_path_that_drew_them(sequences):
     cell, noise = optimal_cell(), jax.random.normal(jax.random.key(1), (5, 3, LENGTH, 1))
     drawn = state_space.draw_path(cell, noise, sequences[..., None])
     again = state_space.follow_path(cell, drawn.z, sequences[..., None])
-    for one, other in zip(jax.tree.leaves(drawn), jax.tree.leaves(again), strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-6)
+    for leaf, followed in zip(jax.tree.leaves(drawn), jax.tree.leaves(again), strict=True):
+        np.testing.assert_allclose(leaf, followed, rtol=1e-6)
 
 
 def test_a_path_of_the_prior_goes_on_from_where_another_ended(sequences):
     cell = optimal_cell()
-    seen = state_space.draw_path(cell, jnp.zeros((3, LENGTH, 1)), sequences[..., None])
-    beyond = state_space.draw_path(cell, jnp.zeros((3, 2, 1)), start=seen.end)
-    np.testing.assert_allclose(beyond.z[:, :, 0], seen.z[:, -1] * A ** np.array([1, 2]), rtol=1e-6)
+    observed = state_space.draw_path(cell, jnp.zeros((3, LENGTH, 1)), sequences[..., None])
+    beyond = state_space.draw_path(cell, jnp.zeros((3, 2, 1)), start=observed.end)
+    np.testing.assert_allclose(beyond.z[:, :, 0], observed.z[:, -1] * A ** np.array([1, 2]), rtol=1e-6)
     assert beyond.posterior is None
 
 
@@ -160,10 +160,11 @@ def test_with_exact_conditionals_the_loss_is_the_negative_log_likelihood_of_each
 
 def test_weights_of_sequences_are_their_exact_likelihood_where_conditionals_are_exact(sequences):
     x = jnp.asarray(sequences)[..., None]
-    found = jax.jit(lambda key: td.log_weights(key, exact_conditionals(), belief_states(sequences), x, 50))(
+    weights = jax.jit(lambda key: td.log_weights(key, exact_conditionals(), belief_states(sequences), x, 50))(
         jax.random.key(0)
     )
-    np.testing.assert_allclose(found, np.tile(log_px(sequences), (50, 1)), rtol=1e-4)  # no sample differs from another
+    # no sample differs from another
+    np.testing.assert_allclose(weights, np.tile(log_px(sequences), (50, 1)), rtol=1e-4)
 
 
 def test_the_loss_of_longer_jumps_is_an_upper_bound(sequences):
@@ -177,13 +178,13 @@ def test_the_loss_of_longer_jumps_is_an_upper_bound(sequences):
 
 @pytest.mark.parametrize("max_jump", [1, 2, 3])
 def test_jumps_predict_as_the_filter_does(sequences, max_jump):
-    it, states = exact_conditionals(), belief_states(sequences)
+    conditionals, states = exact_conditionals(), belief_states(sequences)
 
     @jax.jit
     def estimate(key):
-        z = it.belief(states[:, 1]).sample(key, (40_000,))
-        z = td.jump_ahead(jax.random.fold_in(key, 1), it, z, 3, max_jump)
-        return it.decode(z).log_prob(jnp.asarray(sequences)[:, 3:])
+        z = conditionals.belief(states[:, 1]).sample(key, (40_000,))
+        z = td.jump_ahead(jax.random.fold_in(key, 1), conditionals, z, 3, max_jump)
+        return conditionals.decode(z).log_prob(jnp.asarray(sequences)[:, 3:])
 
     ratios = np.exp(np.asarray(estimate(jax.random.key(0))) - predictive(sequences, 1, 3))
     assert np.all(np.abs(ratios.mean(0) - 1) < 4 * ratios.std(0) / 200)
@@ -210,35 +211,35 @@ def subject(request):
 
 
 @pytest.mark.slow
-def test_predictions_are_of_one_frame_for_each_sample_and_any_number_of_frames_seen(subject):
+def test_predictions_are_of_one_frame_for_each_sample_after_any_number_of_frames(subject):
     model, variables, hparams, batch = subject
     predict = model.recipe.sequences.predict
-    for seen, steps in ((1, 1), (2, 3)):
-        some = {"x": batch["x"][:, :seen]}
-        found = jax.jit(lambda key, b=some, k=steps: predict(key, variables, hparams, b, k, 4))(jax.random.key(0))
-        assert found.batch_shape == (4, 8) and found.event_shape == (8, 8, 1)
-        assert np.isfinite(found.log_prob(batch["x"][:, 0])).all()
-        assert np.ptp(np.asarray(found.mean), axis=0).max() > 0
+    for length, steps in ((1, 1), (2, 3)):
+        prefix = {"x": batch["x"][:, :length]}
+        predicted = jax.jit(lambda key, b=prefix, k=steps: predict(key, variables, hparams, b, k, 4))(jax.random.key(0))
+        assert predicted.batch_shape == (4, 8) and predicted.event_shape == (8, 8, 1)
+        assert np.isfinite(predicted.log_prob(batch["x"][:, 0])).all()
+        assert np.ptp(np.asarray(predicted.mean), axis=0).max() > 0
 
 
-def test_a_run_foretells_frames_of_any_number_seen_and_refuses_what_it_cannot(subject):
+def test_a_run_predicts_after_any_number_of_frames_and_refuses_invalid_arguments(subject):
     model, variables, hparams, batch = subject
     run, key = TrainedModel(model.recipe, model.spec, variables, hparams, 0), jax.random.key(0)
-    seen = np.asarray(batch["x"][:, :2])
-    found = run.predict(key, seen, 3, num_samples=4)
+    frames = np.asarray(batch["x"][:, :2])
+    predicted = run.predict(key, frames, 3, num_samples=4)
     direct = jax.jit(
-        lambda: model.recipe.sequences.predict(key, variables, hparams, {"x": jnp.asarray(seen)}, 3, 4).mean
+        lambda: model.recipe.sequences.predict(key, variables, hparams, {"x": jnp.asarray(frames)}, 3, 4).mean
     )
-    np.testing.assert_allclose(found.mean, direct(), rtol=1e-5)
-    assert run.predict(key, seen[..., 0], 1).batch_shape == (1, 8)
-    for x, steps, count, words in (
-        (seen, 0, 1, "steps=0"),
-        (seen, 1, 0, "num_samples=0"),
-        (seen[0], 1, 1, r"expected \[b, t, 8, 8, 1\]"),
-        (seen[:, :0], 1, 1, r"expected \[b, t, 8, 8, 1\]"),
-        (seen + np.nan, 1, 1, "NaN"),
+    np.testing.assert_allclose(predicted.mean, direct(), rtol=1e-5)
+    assert run.predict(key, frames[..., 0], 1).batch_shape == (1, 8)
+    for x, steps, count, message in (
+        (frames, 0, 1, "steps=0"),
+        (frames, 1, 0, "num_samples=0"),
+        (frames[0], 1, 1, r"expected \[b, t, 8, 8, 1\]"),
+        (frames[:, :0], 1, 1, r"expected \[b, t, 8, 8, 1\]"),
+        (frames + np.nan, 1, 1, "NaN"),
     ):
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             run.predict(key, x, steps, count)
 
 
@@ -253,14 +254,14 @@ def test_codes_are_the_latents_of_all_frames_and_decode_to_sequences(subject):
 
 
 @pytest.mark.slow
-def test_pictures_of_predictions_have_a_column_for_each_horizon(subject):
+def test_figures_of_predictions_have_a_column_for_each_horizon(subject):
     model, variables, hparams, batch = subject
     grid = draw_predictions(model.recipe.sequences.predict, jax.random.key(0), variables, hparams, batch)
     assert grid.images.shape == (6, 5, 8, 8, 1) and grid.column_labels[:2] == ("last seen", "truth +1")
 
 
 @pytest.mark.parametrize(
-    "flags, words",
+    "flags, expected",
     [
         (
             ["--model=vae", "--dataset=bouncing_sprites"],
@@ -277,7 +278,7 @@ def test_pictures_of_predictions_have_a_column_for_each_horizon(subject):
         (["--model=vae", "--sequence_length=4"], "is for bouncing_sprites and rotating_sprites, and digits is neither"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_one_line(flags, words, tmp_path, capsys):
+def test_what_does_not_fit_is_refused_in_one_line(flags, expected, tmp_path, capsys):
     assert cli.main([*flags, f"--out={tmp_path / 'run'}"]) == 2
     message = capsys.readouterr().err
-    assert words in message and message.count("\n") == 1 and not (tmp_path / "run").exists()
+    assert expected in message and message.count("\n") == 1 and not (tmp_path / "run").exists()

@@ -51,7 +51,7 @@ class Built:
     def __init__(self, spec=SPEC, hparams=None, **changes):
         self.config = vq_vae.Config(**{**vq_vae.TINY, **changes})
         self.recipe = vq_vae.build(self.config, spec)
-        self.it = code_maps.code_maps(self.config, spec, (self.config.downsampling,))
+        self.vq = code_maps.code_maps(self.config, spec, (self.config.downsampling,))
         self.hparams = hparams_of(hparams or vq_vae.HParams())
         first, second = self.recipe.stages
         example = {"x": jnp.zeros((6, *spec.shape)), "y": Y}
@@ -81,7 +81,7 @@ class Built:
         return objective(key, (self.first, self.second)[stage], self.hparams, batch, train=train)
 
     def chosen(self):
-        encode = self.compiled("chosen", self.it.encode)
+        encode = self.compiled("chosen", self.vq.encode)
         return encode(self.first.params["vae"], self.first.state, self.hparams, X)
 
     def codes(self):
@@ -103,7 +103,7 @@ def built(request):
 
 
 def test_the_loss_is_its_formula(built):
-    chosen, found = built.chosen(), built.objective(0, {"x": X}, train=True)
+    chosen, outcome = built.chosen(), built.objective(0, {"x": X}, train=True)
     z, config = np.asarray(chosen.z[0], np.float64), built.config
     codes = np.asarray(chosen.quantized[0].codes, np.float64)
     log_px = np.asarray(chosen.px.log_prob(X), np.float64)
@@ -114,12 +114,12 @@ def test_the_loss_is_its_formula(built):
     if config.quantizer == "lookup_free":
         entropy = quantizers.lookup_free_entropy(chosen.z[0])
         added = added + 0.1 * np.sum(np.asarray(entropy.sample) - float(entropy.batch), axis=(1, 2))
-    np.testing.assert_allclose(found.losses["vae"], np.mean(added - log_px), rtol=1e-5)
+    np.testing.assert_allclose(outcome.losses["vae"], np.mean(added - log_px), rtol=1e-5)
     np.testing.assert_allclose(
-        found.metrics["commitment"], np.sum(chosen.quantized[0].commitment_loss, (1, 2)), rtol=1e-6
+        outcome.metrics["commitment"], np.sum(chosen.quantized[0].commitment_loss, (1, 2)), rtol=1e-6
     )
     np.testing.assert_allclose(
-        found.metrics["elbo"], log_px - built.it.n * math.log(built.it.quantizer.codes), rtol=1e-5
+        outcome.metrics["elbo"], log_px - built.vq.n * math.log(built.vq.quantizer.codes), rtol=1e-5
     )
 
 
@@ -130,8 +130,8 @@ def test_codes_decode_to_what_the_decoder_saw(built):
     assert codes.shape == (6, 4, 4, *slots) and codes.dtype == jnp.int32
     np.testing.assert_allclose(built.decode(codes), built.chosen().px.mean, rtol=1e-4, atol=1e-5)
     for z in (codes.reshape(6, -1), codes.astype(jnp.float32), codes + 0.2):
-        np.testing.assert_array_equal(built.it.flat(z), codes.reshape(6, -1))
-    assert built.it.flat(jnp.stack([codes, codes])).shape == (2, 6, built.it.n)
+        np.testing.assert_array_equal(built.vq.flat(z), codes.reshape(6, -1))
+    assert built.vq.flat(jnp.stack([codes, codes])).shape == (2, 6, built.vq.n)
 
 
 @pytest.mark.slow
@@ -156,12 +156,12 @@ def test_the_bound_is_that_of_the_point_and_the_uniform_prior_is_a_model_too(bui
     assert weights.shape == (3, 6)
     np.testing.assert_array_equal(weights, np.tile(weights[:1], (3, 1)))
     np.testing.assert_allclose(weights[0], metrics["elbo"], rtol=1e-5)
-    np.testing.assert_allclose(metrics["bits_per_code"], metrics["kl"] / built.it.n / math.log(2), rtol=1e-5)
-    prior = code_maps.uniform(built.it)
-    nats = built.it.n * math.log(built.it.quantizer.codes)
+    np.testing.assert_allclose(metrics["bits_per_code"], metrics["kl"] / built.vq.n / math.log(2), rtol=1e-5)
+    prior = code_maps.uniform(built.vq)
+    nats = built.vq.n * math.log(built.vq.quantizer.codes)
     np.testing.assert_allclose(prior.log_prob(built.first, built.codes().reshape(6, -1), {}), [-nats] * 6, rtol=1e-6)
     drawn = np.asarray(prior.sample(KEY, built.first, built.hparams, 50, None))
-    assert drawn.shape == (50, built.it.n) and set(drawn.ravel()) == set(range(built.it.quantizer.codes))
+    assert drawn.shape == (50, built.vq.n) and set(drawn.ravel()) == set(range(built.vq.quantizer.codes))
 
 
 def test_the_autoencoder_has_no_part_in_the_priors_gradient():
@@ -172,72 +172,74 @@ def test_the_autoencoder_has_no_part_in_the_priors_gradient():
 def test_the_prior_sums_to_one_over_all_maps():
     """Two by two codes of three: all 81 maps, by the second stage's own density."""
     spec = SPEC._replace(shape=(4, 4, 1))
-    it = Built(spec, codes=3, class_conditional=True)
+    built = Built(spec, codes=3, class_conditional=True)
     maps = jnp.asarray(list(itertools.product(range(3), repeat=4)), jnp.int32)
-    net = code_prior.transformer(it.config, it.it)
-    logits_of = jax.jit(lambda condition: net.apply({"params": it.second.params["prior"]}, maps, condition))
-    encode = jax.jit(it.recipe.model.encode)
+    net = code_prior.transformer(built.config, built.vq)
+    logits_of = jax.jit(lambda condition: net.apply({"params": built.second.params["prior"]}, maps, condition))
+    encode = jax.jit(built.recipe.model.encode)
     for label in (0, 2):
         logits = jax.nn.log_softmax(logits_of(jnp.tile(jax.nn.one_hot(label, 3), (81, 1))))
         log_p = np.asarray(jnp.take_along_axis(logits, maps[..., None], axis=-1), np.float64).sum((1, 2))
         np.testing.assert_allclose(np.exp(log_p).sum(), 1.0, rtol=1e-5)
         batch = {"x": X[:, :4, :4], "y": jnp.full(6, label)}
-        codes = np.asarray(encode(KEY, it.second, it.hparams, batch).mean).reshape(6, 4)
-        kl = it.objective(1, batch, train=False).metrics["kl"]
+        codes = np.asarray(encode(KEY, built.second, built.hparams, batch).mean).reshape(6, 4)
+        kl = built.objective(1, batch, train=False).metrics["kl"]
         np.testing.assert_allclose(kl, -log_p[codes @ [27, 9, 3, 1]], rtol=1e-4)
 
 
 def test_masked_rows_count_for_nothing():
-    it = Built()
+    built = Built()
     mask = jnp.array([1.0, 1, 1, 0, 0, 0])
-    other = X.at[3:].set(1.0 - X[3:])
-    found = [it.objective(0, {"x": x, "mask": mask}, train=True) for x in (X, other)]
-    jax.tree.map(np.testing.assert_array_equal, found[0].state, found[1].state)
-    assert float(found[0].losses["vae"]) == float(found[1].losses["vae"])
+    changed = X.at[3:].set(1.0 - X[3:])
+    outcomes = [built.objective(0, {"x": x, "mask": mask}, train=True) for x in (X, changed)]
+    jax.tree.map(np.testing.assert_array_equal, outcomes[0].state, outcomes[1].state)
+    assert float(outcomes[0].losses["vae"]) == float(outcomes[1].losses["vae"])
     for name in ("perplexity", "usage"):
-        assert float(found[0].metrics[name]) == float(found[1].metrics[name])
-    whole = it.objective(0, {"x": X}, train=True)
-    assert np.any(np.asarray(whole.state["level_0"]["use"]) != np.asarray(found[0].state["level_0"]["use"]))
+        assert float(outcomes[0].metrics[name]) == float(outcomes[1].metrics[name])
+    unmasked = built.objective(0, {"x": X}, train=True)
+    assert np.any(np.asarray(unmasked.state["level_0"]["use"]) != np.asarray(outcomes[0].state["level_0"]["use"]))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, *KINDS[1:3]], ids=["vector", "residual", "grouped"])
 def test_moving_averages_are_those_of_the_quantizers(changes):
     """What ``CodebookState`` becomes is what ``update_codebook`` makes of the vectors that each codebook sees."""
-    it = codebooks.quantizer(vq_vae.Config(**{**vq_vae.TINY, **changes}))
+    quantizer = codebooks.quantizer(vq_vae.Config(**{**vq_vae.TINY, **changes}))
     z = jnp.asarray(np.random.default_rng(0).standard_normal((6, 4, 4, 2)), jnp.float32)
-    params, state = it.init(KEY, z)
-    before, indices = state["codebooks"], it.quantize(params, state, z).indices
+    params, state = quantizer.init(KEY, z)
+    before, indices = state["codebooks"], quantizer.quantize(params, state, z).indices
     hparams = hparams_of(vq_vae.HParams(ema_decay=0.5, dead_share=0.0))
-    after = jax.jit(it.update)(KEY, hparams, state, z, indices, None)["codebooks"]
-    for slot in range(it.slots):
+    after = jax.jit(quantizer.update)(KEY, hparams, state, z, indices, None)["codebooks"]
+    for slot in range(quantizer.slots):
         old = jax.tree.map(lambda leaf, slot=slot: leaf[slot], before)
-        seen = z if changes.get("quantizer") != "grouped" else z[..., slot : slot + 1]
+        vectors = z if changes.get("quantizer") != "grouped" else z[..., slot : slot + 1]
         for earlier in range(slot if changes.get("quantizer") == "residual" else 0):
-            seen = seen - before.codebook[earlier][indices[..., earlier]]
-        expected = quantizers.update_codebook(old, seen, indices[..., slot], decay=0.5)
-        for mine, theirs in zip(after, expected, strict=True):
-            np.testing.assert_allclose(mine[slot], theirs, rtol=1e-4, atol=1e-5)
+            vectors = vectors - before.codebook[earlier][indices[..., earlier]]
+        expected = quantizers.update_codebook(old, vectors, indices[..., slot], decay=0.5)
+        for stacked, alone in zip(after, expected, strict=True):
+            np.testing.assert_allclose(stacked[slot], alone, rtol=1e-4, atol=1e-5)
 
 
 def test_codebooks_stand_still_in_evaluation():
-    it = Built()
+    built = Built()
     for train in (True, False):
-        after = it.objective(0, {"x": X}, train=train).state["level_0"]["codebooks"].codebook
-        assert np.any(np.asarray(after) != np.asarray(it.first.state["level_0"]["codebooks"].codebook)) == train
+        after = built.objective(0, {"x": X}, train=train).state["level_0"]["codebooks"].codebook
+        assert np.any(np.asarray(after) != np.asarray(built.first.state["level_0"]["codebooks"].codebook)) == train
 
 
 def test_dead_codes_are_put_on_vectors_of_the_batch():
-    it = codebooks.quantizer(vq_vae.Config(**{**vq_vae.TINY, "codes": 16}))
+    quantizer = codebooks.quantizer(vq_vae.Config(**{**vq_vae.TINY, "codes": 16}))
     z = jnp.asarray(np.random.default_rng(0).standard_normal((6, 4, 4, 2)), jnp.float32)
-    params, state = it.init(KEY, z)
+    params, state = quantizer.init(KEY, z)
     far = state["codebooks"].codebook.at[0, 5:].add(100.0)
     state["codebooks"] = state["codebooks"]._replace(codebook=far, counts=state["codebooks"].counts.at[0, 5:].set(0.0))
-    indices = it.quantize(params, state, z).indices
+    indices = quantizer.quantize(params, state, z).indices
     assert indices.max() < 5
     for dead_share, moved in ((0.1, True), (0.0, False)):
         hparams = hparams_of(vq_vae.HParams(dead_share=dead_share))
-        after = np.asarray(jax.jit(it.update)(KEY, hparams, state, z, indices, None)["codebooks"].codebook[0, 5:])
+        after = np.asarray(
+            jax.jit(quantizer.update)(KEY, hparams, state, z, indices, None)["codebooks"].codebook[0, 5:]
+        )
         assert np.all(np.abs(after[:, None] - np.asarray(z).reshape(-1, 2)).sum(-1).min(1) < 1e-5) == moved
 
 
@@ -247,39 +249,39 @@ def test_kmeans_begins_with_codebooks_that_leave_less(changes):
     z = jnp.asarray(np.random.default_rng(0).standard_normal((4, 3, 5, 2)) * 3.0 + 5.0, jnp.float32)
     left = []
     for kind in ("kmeans", "normal"):
-        it = codebooks.quantizer(vq_vae.Config(**{**vq_vae.TINY, **changes, "codebook_init": kind}))
-        params, state = jax.jit(it.init)(KEY, z)
-        left.append(float(jnp.sum(jnp.square(z - it.quantize(params, state, z).codes))))
+        quantizer = codebooks.quantizer(vq_vae.Config(**{**vq_vae.TINY, **changes, "codebook_init": kind}))
+        params, state = jax.jit(quantizer.init)(KEY, z)
+        left.append(float(jnp.sum(jnp.square(z - quantizer.quantize(params, state, z).codes))))
     assert left[0] < 0.5 * left[1]
 
 
 def test_diagnostics_count_codes():
-    it = Built()
-    codes = np.asarray(it.chosen().quantized[0].indices)
+    built = Built()
+    codes = np.asarray(built.chosen().quantized[0].indices)
     shares = np.bincount(codes.ravel(), minlength=4) / codes.size
-    metrics = it.objective(0, {"x": X}, train=False).metrics
+    metrics = built.objective(0, {"x": X}, train=False).metrics
     np.testing.assert_allclose(metrics["usage"], np.mean(shares > 0))
     used = shares[shares > 0]
     np.testing.assert_allclose(metrics["perplexity"], np.exp(-np.sum(used * np.log(used))), rtol=1e-5)
 
 
 def test_labels_reach_the_prior_and_nothing_else():
-    it = Built(class_conditional=True)
-    assert it.recipe.labels == (3, None, None, True)
-    kl = [it.objective(1, {"x": X, "y": jnp.full(6, y)}, train=False).metrics for y in (0, 1)]
+    built = Built(class_conditional=True)
+    assert built.recipe.labels == (3, None, None, True)
+    kl = [built.objective(1, {"x": X, "y": jnp.full(6, y)}, train=False).metrics for y in (0, 1)]
     assert np.all(np.abs(kl[0]["kl"] - kl[1]["kl"]) > 1e-4)
     np.testing.assert_array_equal(kl[0]["reconstruction"], kl[1]["reconstruction"])
     with pytest.raises(ValueError, match="the prior reads labels, but the batch has none"):
-        it.objective(1, {"x": X}, train=False)
+        built.objective(1, {"x": X}, train=False)
     with pytest.raises(UserError, match="random has no labels"):
         Built(SPEC._replace(num_classes=0), class_conditional=True)
 
 
 @pytest.mark.slow
 def test_colder_samples_are_likelier():
-    it = Built()
-    params, variables = it.second.params["prior"], it.second
-    net = code_prior.transformer(it.config, it.it)
+    built = Built()
+    params, variables = built.second.params["prior"], built.second
+    net = code_prior.transformer(built.config, built.vq)
     draw = code_prior.drawing(net, 0)
     means = []
     for temperature in (0.1, 1.0, 3.0):
@@ -290,14 +292,14 @@ def test_colder_samples_are_likelier():
 
 
 @pytest.mark.slow
-def test_pictures():
+def test_figures():
     built = Built(**KINDS[2])
     batch = {"x": X, "y": Y}
     named = {name: figure(KEY, built.second, built.hparams, batch) for name, figure in built.recipe.figures.items()}
     assert set(named) == {"code_usage", "code_maps", "temperatures", "completions"}
     heights = np.asarray(named["code_usage"].heights)
     np.testing.assert_allclose(heights.sum(), 1.0, rtol=1e-5)
-    assert np.all(np.diff(heights) <= 0) and f"of {built.it.quantizer.codes}" in named["code_usage"].title
+    assert np.all(np.diff(heights) <= 0) and f"of {built.vq.quantizer.codes}" in named["code_usage"].title
     assert named["code_maps"].images.shape == (2, 6, 8, 8, 3)
     assert named["temperatures"].images.shape == (len(TEMPERATURES), 8, 8, 8, 1)
     completions = named["completions"].images
@@ -309,14 +311,14 @@ def test_pictures():
 
 def test_colors_are_principal_components_over_their_range():
     vectors = np.random.default_rng(0).normal(size=(50, 5)) * [9.0, 4.0, 2.0, 0.1, 0.1]
-    found = np.asarray(colors(jnp.asarray(vectors)))
-    np.testing.assert_allclose([found.min(0), found.max(0)], [[0] * 3, [1] * 3], atol=1e-5)
+    rgb = np.asarray(colors(jnp.asarray(vectors)))
+    np.testing.assert_allclose([rgb.min(0), rgb.max(0)], [[0] * 3, [1] * 3], atol=1e-5)
     for axis in range(3):
-        assert abs(np.corrcoef(found[:, axis], vectors[:, axis])[0, 1]) > 0.95
+        assert abs(np.corrcoef(rgb[:, axis], vectors[:, axis])[0, 1]) > 0.95
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         ({"codes": 1}, "--codes=1: expected at least 2"),
         ({"code_dim": 0}, "--code_dim=0"),
@@ -332,13 +334,13 @@ def test_colors_are_principal_components_over_their_range():
         ({"optimizer": "adm"}, "no optimizer is called 'adm'"),
     ],
 )
-def test_configs_out_of_range_are_refused(changes, words):
-    with pytest.raises(UserError, match=words):
+def test_configs_out_of_range_are_refused(changes, message):
+    with pytest.raises(UserError, match=message):
         vq_vae.Config(**{**vq_vae.TINY, **changes})
 
 
 @pytest.mark.parametrize(
-    ("spec", "downsampling", "words"),
+    ("spec", "downsampling", "message"),
     [
         (SPEC, 3, "--downsampling=3: expected powers of two"),
         (SPEC, 1, "--downsampling=1: expected powers of two"),
@@ -347,6 +349,6 @@ def test_configs_out_of_range_are_refused(changes, words):
         (Spec("vectors", (5,), "real"), 2, "vectors has examples of shape"),
     ],
 )
-def test_data_that_no_map_fits_is_refused(spec, downsampling, words):
-    with pytest.raises(UserError, match=words):
+def test_data_that_no_map_fits_is_refused(spec, downsampling, message):
+    with pytest.raises(UserError, match=message):
         vq_vae.build(vq_vae.Config(**{**vq_vae.TINY, "downsampling": downsampling}), spec)

@@ -1,4 +1,4 @@
-"""VQ-VAE-2: levels and their codes, what comes down from the level above, the bound by level, pictures of levels."""
+"""VQ-VAE-2: levels and their codes, what comes down from the level above, the bound by level, figures of levels."""
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,8 @@ HPARAMS = resolve(as_schedules(vq_vae2.HParams()), 0)
 CONFIG = vq_vae2.Config(**vq_vae2.TINY, likelihood="bernoulli")
 RECIPE = vq_vae2.build(CONFIG, SPEC)
 ENCODE, DECODE = jax.jit(RECIPE.model.encode), jax.jit(RECIPE.model.decode)
-IT = code_maps.code_maps(CONFIG, SPEC, (2, 2))
-CHOOSE = jax.jit(IT.encode)
+VQ = code_maps.code_maps(CONFIG, SPEC, (2, 2))
+CHOOSE = jax.jit(VQ.encode)
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +35,9 @@ def variables():
 
 
 def test_codes_are_the_levels_in_a_row_the_top_one_first(variables):
-    assert [level.size for level in IT.levels] == [(4, 5), (2, 2)]
-    assert [(level.start, level.stop) for level in IT.levels] == [(4, 24), (0, 4)]
-    assert RECIPE.latents == (Latents("code", 4, 4), Latents("code", 20, 4)) and IT.kinds == (0,) * 4 + (1,) * 20
+    assert [level.size for level in VQ.levels] == [(4, 5), (2, 2)]
+    assert [(level.start, level.stop) for level in VQ.levels] == [(4, 24), (0, 4)]
+    assert RECIPE.latents == (Latents("code", 4, 4), Latents("code", 20, 4)) and VQ.kinds == (0,) * 4 + (1,) * 20
     chosen = CHOOSE(variables[0].params["vae"], variables[0].state, HPARAMS, X)
     codes = ENCODE(KEY, variables[1], HPARAMS, {"x": X}).mean
     assert codes.shape == (6, 24)
@@ -56,7 +56,7 @@ def test_every_level_counts(variables):
         assert np.abs(other - images).max() > 1e-3
     params, state = variables[0].params["vae"], variables[0].state
     moved = {**state, "level_1": jax.tree.map(lambda leaf: leaf + 1.0, state["level_1"])}
-    below = [CHOOSE(params, one, HPARAMS, X).z[0] for one in (state, moved)]
+    below = [CHOOSE(params, level_state, HPARAMS, X).z[0] for level_state in (state, moved)]
     assert np.abs(below[0] - below[1]).max() > 1e-3
 
 
@@ -91,7 +91,7 @@ def test_the_kl_is_that_of_its_levels(variables):
 
 
 @pytest.mark.slow
-def test_pictures_of_levels(variables):
+def test_figures_of_levels(variables):
     figures = {name: figure(KEY, variables[1], HPARAMS, {"x": X}) for name, figure in RECIPE.figures.items()}
     names = {"code_usage_0", "code_usage_1", "code_maps", "temperatures", "completions", "lower_levels", "top_edits"}
     assert set(figures) == names

@@ -21,7 +21,7 @@ IMAGES = np.random.default_rng(0).integers(0, 17, (5, 8, 8, 1))
 def folder(tmp_path_factory):
     """A run that is conditional on the class, and has been drawn."""
     out = tmp_path_factory.mktemp("codes") / "run"
-    words = [
+    flags = [
         "--model=vq_vae",
         *SMALL_CODEBOOK,
         "--class_conditional",
@@ -29,7 +29,7 @@ def folder(tmp_path_factory):
         "--prior_steps=2",
         "--batch_size=20",
     ]
-    assert cli.main([*words, "--eval_split=validation", "--eval_images=5", f"--out={out}"]) == 0
+    assert cli.main([*flags, "--eval_split=validation", "--eval_images=5", f"--out={out}"]) == 0
     return out
 
 
@@ -38,10 +38,10 @@ def run(folder):
     return vaex.load(folder)
 
 
-def test_the_summary_and_the_pictures_know_codes(folder):
-    facts = files.read_json(folder / "summary.json")["members"][0]
-    assert "kl_per_latent" not in facts and 0 <= facts["active_units"] <= 16
-    assert {"perplexity", "usage", "bits_per_code", "bits_per_dimension", "generative_accuracy"} <= set(facts)
+def test_the_summary_and_the_figures_know_codes(folder):
+    member = files.read_json(folder / "summary.json")["members"][0]
+    assert "kl_per_latent" not in member and 0 <= member["active_units"] <= 16
+    assert {"perplexity", "usage", "bits_per_code", "bits_per_dimension", "generative_accuracy"} <= set(member)
     drawn = {path.stem for path in (folder / "figures").glob("*.png")}
     assert {
         "reconstructions",
@@ -66,7 +66,7 @@ def test_codes_come_out_and_go_in_as_integers(run):
 
 
 @pytest.mark.parametrize(
-    ("z", "words"),
+    ("z", "message"),
     [
         (np.zeros((1, 4, 4)), "z has dtype float32, expected integers"),
         (np.full((1, 4, 4), 4), "z holds integers from 4 to 4, expected codes 0 to 3"),
@@ -74,8 +74,8 @@ def test_codes_come_out_and_go_in_as_integers(run):
         (np.zeros((1, 16), np.int32), r"z has shape \(1, 16\), expected \[b, 4, 4\]"),
     ],
 )
-def test_what_is_no_code_is_refused(run, z, words):
-    with pytest.raises(ValueError, match=words):
+def test_what_is_no_code_is_refused(run, z, message):
+    with pytest.raises(ValueError, match=message):
         run.decode(z)
 
 
@@ -92,10 +92,10 @@ def test_samples_have_a_temperature_and_a_class(run):
 def test_only_what_the_prior_says_needs_labels(run):
     with pytest.raises(ValueError, match="log_likelihood: this model needs labels"):
         run.log_likelihood(KEY, IMAGES)
-    given = run.log_likelihood(KEY, IMAGES, labels=[0, 1, 2, 3, 4])
+    conditional = run.log_likelihood(KEY, IMAGES, labels=[0, 1, 2, 3, 4])
     every = run.class_log_likelihoods(KEY, IMAGES)
     assert every.shape == (5, 10)
-    np.testing.assert_allclose(given, every[np.arange(5), np.arange(5)], rtol=1e-5)
+    np.testing.assert_allclose(conditional, every[np.arange(5), np.arange(5)], rtol=1e-5)
 
 
 def test_latent_variables_of_integer_codes():

@@ -8,7 +8,7 @@ import pytest
 from helpers.trained_runs import TWO_MEMBERS, vaex
 
 from vaex.runs import compare as comparison
-from vaex.runs import directory as run_directory
+from vaex.runs import directory
 from vaex.runs.compare import LOG_LIKELIHOODS, compare, paired_difference, read_log_likelihoods, read_runs
 
 RNG = np.random.default_rng(0)
@@ -24,8 +24,8 @@ def write(folder, values, members=({},), varied=(), rows=None, **changes):
     results = []
     for kind in kinds:
         same = [m["log_likelihood"] for m in members if tuple(m["hparams"].get(name) for name in varied) == kind]
-        facts = {"log_likelihood": {"mean": float(np.mean(same)), "standard_error": None}}
-        results.append({**dict(zip(varied, kind, strict=True)), "seeds": len(same), **facts})
+        metrics = {"log_likelihood": {"mean": float(np.mean(same)), "standard_error": None}}
+        results.append({**dict(zip(varied, kind, strict=True)), "seeds": len(same), **metrics})
     evaluation = {"split": "test", "log_likelihood_examples": values.shape[1], "importance_samples": 50}
     summary = {
         "dataset": "digits",
@@ -67,9 +67,9 @@ def test_differences_are_paired_and_seeds_are_averaged_by_example(tmp_path):
     for beta, chosen in (("1", swept[:2]), ("4", swept[2:])):
         difference = chosen.mean(axis=0) - (-90 + hard)
         mean, error = difference.mean(), difference.std(ddof=1) / math.sqrt(40)
-        found = rows["other", f"beta={beta}"]
-        assert found[0] == 2 and found[3] == pytest.approx(mean / error, abs=0.06)
-        assert found[1] == pytest.approx(mean, rel=0.01) and found[2] == pytest.approx(error, rel=0.06)
+        row = rows["other", f"beta={beta}"]
+        assert row[0] == 2 and row[3] == pytest.approx(mean / error, abs=0.06)
+        assert row[1] == pytest.approx(mean, rel=0.01) and row[2] == pytest.approx(error, rel=0.06)
         assert error < 0.3 < np.std(hard) / math.sqrt(40)  # what pairing is for
     assert "each row minus base" in text and "averaged over the seeds first" in text and "40 examples" in text
 
@@ -192,7 +192,7 @@ def test_a_run_keeps_the_log_likelihood_of_each_example(trained_runs, tmp_path):
     (folder / "summary.json").write_text(json.dumps(summary))
     assert vaex(folder, *TWO_MEMBERS).code == 0
     assert comparison.read_log_likelihoods(read_runs([folder]))[str(folder)].values.shape == (2, 20)
-    run_directory.clear(folder)
+    directory.clear(folder)
     assert list(folder.iterdir()) == []
 
 

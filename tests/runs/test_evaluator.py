@@ -19,7 +19,7 @@ from vaex.evaluation.objective import ObjectiveValues, objective_values
 from vaex.runs import batches, measures
 from vaex.runs import evaluate as evaluator
 
-ALLOWED = 400 << 20  # bytes beyond what a small run of the same model takes; threads and pictures come and go
+ALLOWED = 400 << 20  # bytes beyond what a small run of the same model takes; threads and figures come and go
 
 # What is private and writable counts: allocations, not read-only maps of files. The small run starts the threads and loads the
 # libraries, whose memory depends on the machine.
@@ -109,7 +109,7 @@ def test_a_division_has_no_padding_and_keeps_every_example_in_its_place(n, size)
     assert values.sizes.sum() == n and len({tuple(key) for key in keys}) == len(division)
 
 
-def test_the_objective_is_told_apart_by_shape():
+def test_metrics_are_separated_by_shape():
     def objective(key, variables, hparams, batch, *, train):
         assert not train
         return Outcome({}, (), {"own": batch["x"] * variables, "mean": jnp.mean(batch["x"]), "many": hparams})
@@ -118,10 +118,10 @@ def test_the_objective_is_told_apart_by_shape():
     batch = {"x": jnp.arange(4.0)}
     with pytest.raises(ValueError, match=r"the metric many has shape \(4, 1\), expected \[\] or \[4\]; reduce it"):
         values(jax.random.key(0), 2.0, jnp.zeros((4, 1)), batch)
-    found = values(jax.random.key(0), 2.0, jnp.zeros(()), batch)
-    assert found.examples.keys() == {"own"} and found.statistics.keys() == {"mean", "many"}
-    one = values(jax.random.key(0), 2.0, jnp.zeros(()), {"x": jnp.ones(1)})
-    assert one.examples["own"].shape == (1,) and one.statistics["mean"].shape == ()
+    separated = values(jax.random.key(0), 2.0, jnp.zeros(()), batch)
+    assert separated.examples.keys() == {"own"} and separated.statistics.keys() == {"mean", "many"}
+    single = values(jax.random.key(0), 2.0, jnp.zeros(()), {"x": jnp.ones(1)})
+    assert single.examples["own"].shape == (1,) and single.statistics["mean"].shape == ()
 
 
 def run_with(tmp_path, monkeypatch, name, **limits):
@@ -136,7 +136,7 @@ def run_with(tmp_path, monkeypatch, name, **limits):
 @pytest.mark.slow
 def test_large_images_come_in_smaller_batches_and_fewer_neighbours(tmp_path, monkeypatch, capsys):
     """Fourteen digits of 64 values at most: of the objective with other draws, and so other numbers of the same quantities."""
-    whole = run_with(tmp_path, monkeypatch, "whole")
+    uncut = run_with(tmp_path, monkeypatch, "whole")
     padded, divided, judged = [], [], []
     in_batches, divide, classify = (
         data.padded_batches,
@@ -161,11 +161,11 @@ def test_large_images_come_in_smaller_batches_and_fewer_neighbours(tmp_path, mon
     monkeypatch.setattr(measures.generation, "knn_label_agreement", note)
     cut = run_with(tmp_path, monkeypatch, "cut", BATCH_VALUES=2 * 7 * 64 + 5, NEIGHBOUR_VALUES=40 * 64 + 5)
     assert set(padded) == {7} and set(divided) == {7, 8} and judged == [[40] * 5]
-    assert cut.keys() == whole.keys() and cut["kl_per_latent"] == pytest.approx(whole["kl_per_latent"], abs=1e-5)
-    assert cut["log_likelihood"] == pytest.approx(whole["log_likelihood"], rel=1e-5)
-    assert cut["elbo"] == pytest.approx(whole["elbo"], abs=3 * whole["elbo_standard_error"])
-    one = run_with(tmp_path, monkeypatch, "one", BATCH_VALUES=1)
-    assert set(padded) == {7, 1} and one["kl_per_latent"] == pytest.approx(cut["kl_per_latent"], abs=1e-5)
+    assert cut.keys() == uncut.keys() and cut["kl_per_latent"] == pytest.approx(uncut["kl_per_latent"], abs=1e-5)
+    assert cut["log_likelihood"] == pytest.approx(uncut["log_likelihood"], rel=1e-5)
+    assert cut["elbo"] == pytest.approx(uncut["elbo"], abs=3 * uncut["elbo_standard_error"])
+    single = run_with(tmp_path, monkeypatch, "one", BATCH_VALUES=1)
+    assert set(padded) == {7, 1} and single["kl_per_latent"] == pytest.approx(cut["kl_per_latent"], abs=1e-5)
 
 
 @pytest.mark.slow
@@ -192,11 +192,11 @@ def test_a_sorted_split_has_the_numbers_of_a_shuffled_one(tmp_path):
     assert summaries["sorted"]["batch_statistics"] == {
         "names": ["squared_covariances", "squared_variance_errors"], "batches": 2, "examples": [600, 600],
     }  # fmt: skip
-    one, other = (summary["members"][0] for summary in summaries.values())
-    assert one["kl"] == pytest.approx(other["kl"], rel=1e-5)
+    ordered, shuffled = (summary["members"][0] for summary in summaries.values())
+    assert ordered["kl"] == pytest.approx(shuffled["kl"], rel=1e-5)
     for name in ("squared_covariances", "squared_variance_errors"):
-        error = sum(member[f"{name}_standard_error_over_batches"] for member in (one, other))
-        assert abs(one[name] - other[name]) < 5 * error + 0.02 * abs(one[name])
+        error = sum(member[f"{name}_standard_error_over_batches"] for member in (ordered, shuffled))
+        assert abs(ordered[name] - shuffled[name]) < 5 * error + 0.02 * abs(ordered[name])
     for name in ("log_likelihood", "elbo_same_examples"):
-        error = np.hypot(one[f"{name}_standard_error"], other[f"{name}_standard_error"])
-        assert abs(one[name] - other[name]) < 4 * error
+        error = np.hypot(ordered[f"{name}_standard_error"], shuffled[f"{name}_standard_error"])
+        assert abs(ordered[name] - shuffled[name]) < 4 * error

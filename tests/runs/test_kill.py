@@ -70,18 +70,18 @@ def kill_at(process: subprocess.Popen, directory: pathlib.Path, step: int, delay
 @pytest.mark.parametrize(("kills", "seed"), [(3, 0)])
 def test_killed_and_started_again_equals_never_stopped(tmp_path, kills, seed):
     """Moments are drawn from before the first step to the evaluation, each up to a save's length after a step's report."""
-    whole, killed, compiled = (tmp_path / name for name in ("whole", "killed", "compiled"))
-    end(start(whole, compiled))
+    unbroken, killed, compiled = (tmp_path / name for name in ("whole", "killed", "compiled"))
+    end(start(unbroken, compiled))
     draw = random.Random(seed)
     moments = sorted(draw.randint(-1, STEPS + STEPS // 10) for _ in range(kills))
-    found = [
+    ended = [
         kill_at(start(killed, compiled), killed, min(step, STEPS + 1), 0.1 * draw.random() ** 2) for step in moments
     ]
-    assert sum(found) >= kills - 1, f"of the moments {moments} too few came before the end: {found}"
+    assert sum(ended) >= kills - 1, f"of the moments {moments} too few came before the end: {ended}"
     out = end(start(killed, compiled))
     assert f"continuing {killed} at step" in out
-    assert_same_arrays(whole, killed)
-    assert (whole / "metrics.jsonl").read_bytes() == (killed / "metrics.jsonl").read_bytes()
-    ours, theirs = (json.loads((run / "summary.json").read_text()) for run in (killed, whole))
-    assert ours["members"] == theirs["members"] and ours["results"] == theirs["results"]
+    assert_same_arrays(unbroken, killed)
+    assert (unbroken / "metrics.jsonl").read_bytes() == (killed / "metrics.jsonl").read_bytes()
+    resumed, expected = (json.loads((run / "summary.json").read_text()) for run in (killed, unbroken))
+    assert resumed["members"] == expected["members"] and resumed["results"] == expected["results"]
     assert not [path.name for path in killed.iterdir() if path.name.startswith(".")]

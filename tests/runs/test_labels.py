@@ -1,4 +1,4 @@
-"""What labels change outside the models: summaries, pictures and the codec, for models that are given labels or infer them."""
+"""What labels change outside the models: summaries, figures and the codec, for models that are given labels or infer them."""
 
 import contextlib
 import functools
@@ -39,9 +39,9 @@ X = np.random.default_rng(0).integers(0, 2, (5, 8, 8, 1)).astype(np.uint8)
 CLASSIFIERS = ("m2_vae", "semi_supervised_vae")
 
 
-def train(directory, *words):
+def train(directory, *flags):
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as said:
-        code = cli.main([f"--out={directory}", *QUICK, *words])
+        code = cli.main([f"--out={directory}", *QUICK, *flags])
     return code, out.getvalue(), said.getvalue()
 
 
@@ -50,10 +50,10 @@ def train(directory, *words):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A conditional run, and one of two stages with 20 labels; the pictures that each drew, by name."""
+    """A conditional run, and one of two stages with 20 labels; the figures that each drew, by name."""
     runs = {}
     original = plots.save
-    for name, words in {
+    for name, flags in {
         "conditional_vae": (),
         "semi_supervised_vae": ("--labels=20", "--m2_steps=4", "--m2_hidden=8", "--m2_latent_dim=3"),
     }.items():
@@ -66,7 +66,7 @@ def trained(tmp_path_factory):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(plots, "save", keep)
             folder = tmp_path_factory.mktemp(name) / "run"
-            code, out, said = train(folder, f"--model={name}", *words)
+            code, out, said = train(folder, f"--model={name}", *flags)
         assert code == 0, said
         runs[name] = folder, drawn, json.loads((folder / "summary.json").read_text()), out
     return runs
@@ -84,7 +84,7 @@ def test_samples_show_every_class_and_examples_change_theirs(trained, name):
 
 
 def test_the_row_of_a_class_is_made_of_the_same_latents(trained):
-    """Decoded by hand from the z that the picture's key draws."""
+    """Decoded by hand from the z that the figure's key draws."""
     folder, drawn, _, _ = trained["conditional_vae"]
     run = vaex.load(folder)
     key = jax.random.fold_in(jax.random.key(20131220), 5)
@@ -99,23 +99,23 @@ def test_the_row_of_a_class_is_made_of_the_same_latents(trained):
     np.testing.assert_allclose(drawn["classes.png"].images[:, 4], by_hand, atol=1e-5)
 
 
-def test_summaries_say_how_well_labels_are_found(trained):
-    _, _, given, out = trained["conditional_vae"]
-    assert given["given"] == "label" and "of x given its label" in out and "generative_accuracy" in out
-    assert given["members"][0]["generative_accuracy"] is not None and "accuracy" not in given["members"][0]
+def test_summaries_say_how_well_labels_are_inferred(trained):
+    _, _, conditional, out = trained["conditional_vae"]
+    assert conditional["given"] == "label" and "of x given its label" in out and "generative_accuracy" in out
+    assert conditional["members"][0]["generative_accuracy"] is not None and "accuracy" not in conditional["members"][0]
     _, _, inferred, out = trained["semi_supervised_vae"]
-    facts = inferred["members"][0]
+    member = inferred["members"][0]
     assert "given" not in inferred and "of x given its label" not in out
     for name in ("accuracy", "generative_accuracy"):
-        assert 0 <= facts[name] <= 1 and 0 < facts[f"{name}_standard_error"] < 0.1
+        assert 0 <= member[name] <= 1 and 0 < member[f"{name}_standard_error"] < 0.1
     assert set(inferred["results"][0]) >= {"accuracy", "generative_accuracy"}
 
 
 def test_the_reported_accuracy_is_the_codecs(trained):
     folder, _, summary, _ = trained["semi_supervised_vae"]
     test = data.load("digits").splits["test"]
-    found = vaex.load(folder).classify(test["x"]).mode
-    assert summary["members"][0]["accuracy"] == pytest.approx(np.mean(np.asarray(found) == test["y"]), abs=1e-6)
+    predicted = vaex.load(folder).classify(test["x"]).mode
+    assert summary["members"][0]["accuracy"] == pytest.approx(np.mean(np.asarray(predicted) == test["y"]), abs=1e-6)
 
 
 @pytest.mark.slow
@@ -124,15 +124,15 @@ def test_evaluation_of_a_classifier_never_sees_the_splits_labels(trained, tmp_pa
     splits = data.load("digits").splits
     names = {"train": "train", "validation": "validation", "test": "test"}
     arrays = {f"x_{new}": splits[old]["x"] for old, new in names.items()}
-    found = []
+    members = []
     for shift in (0, 1):
         shifted = {f"y_{new}": (splits[old]["y"] + (shift if old == "test" else 0)) % 10 for old, new in names.items()}
         np.savez(tmp_path / f"{shift}.npz", **arrays, **shifted)
-        words = ("--model=m2_vae", f"--dataset={tmp_path / f'{shift}.npz'}", "--labels=20", "--no-figures")
-        code, _, said = train(tmp_path / f"run{shift}", *words)
+        flags = ("--model=m2_vae", f"--dataset={tmp_path / f'{shift}.npz'}", "--labels=20", "--no-figures")
+        code, _, said = train(tmp_path / f"run{shift}", *flags)
         assert code == 0, said
-        found.append(json.loads((tmp_path / f"run{shift}" / "summary.json").read_text())["members"][0])
-    compared = {name for name in found[0] if found[0][name] != found[1][name]}
+        members.append(json.loads((tmp_path / f"run{shift}" / "summary.json").read_text())["members"][0])
+    compared = {name for name in members[0] if members[0][name] != members[1][name]}
     assert compared and all("accuracy" in name or name == "knn_label_agreement" for name in compared), compared
 
 
@@ -157,8 +157,8 @@ def untrained(model):
     batch = {"x": jnp.zeros((1, 8, 8, 1)), "y": jnp.zeros(1, jnp.int32)}
     hparams = setup.stack_hparams(settings)
     for index, stage in enumerate(recipe.stages):
-        made = {"stage": index, "carry_over": stage.carry_over, "finished": finished}
-        state = population.init(stage.algorithm, [0], hparams, batch, **made)
+        arguments = {"stage": index, "carry_over": stage.carry_over, "finished": finished}
+        state = population.init(stage.algorithm, [0], hparams, batch, **arguments)
         finished[stage.name] = averaged_variables(state)
     variables = population.member(finished[recipe.stages[-1].name], 0)
     return TrainedModel(recipe, SPEC, variables, resolve(population.member(hparams, 0), np.int32(0)), 0)
@@ -175,9 +175,9 @@ def test_labels_choose_what_is_encoded_decoded_and_sampled(model):
         lambda labels: run.sample(KEY, 5, labels),
         lambda labels: run.reconstruct(X, labels),
     ):
-        one, other, mixed = (np.asarray(call(labels)) for labels in (0, [2] * 5, np.array([0, 0, 2, 2, 2])))
-        assert np.abs(one - other).max() > 1e-6
-        np.testing.assert_allclose(mixed, np.concatenate([one[:2], other[2:]]), rtol=1e-5, atol=1e-6)
+        zeros, twos, mixed = (np.asarray(call(labels)) for labels in (0, [2] * 5, np.array([0, 0, 2, 2, 2])))
+        assert np.abs(zeros - twos).max() > 1e-6
+        np.testing.assert_allclose(mixed, np.concatenate([zeros[:2], twos[2:]]), rtol=1e-5, atol=1e-6)
     assert run.decode(np.ones((3, *z.shape)), [0, 1, 2, 0, 1]).mean.shape == (3, 5, 8, 8, 1)
     assert run.sample(KEY, 7).shape == (7, 8, 8, 1)
 
@@ -198,8 +198,8 @@ def test_the_likelihood_sums_the_classes(model):
     run = untrained(model)
     of_all = run.class_log_likelihoods(KEY, X, 20)
     assert of_all.shape == (5, 3)
-    whole = jax.nn.logsumexp(of_all, axis=1) - np.log(3)
-    np.testing.assert_allclose(run.log_likelihood(KEY, X, 20), whole, rtol=1e-5)
+    expected = jax.nn.logsumexp(of_all, axis=1) - np.log(3)
+    np.testing.assert_allclose(run.log_likelihood(KEY, X, 20), expected, rtol=1e-5)
     assert np.exp(classification.log_posterior(of_all)).sum() == pytest.approx(5, rel=1e-5)
 
 
@@ -208,8 +208,8 @@ def test_the_likelihood_of_a_conditional_run_is_given_the_label():
     samples = 50_000  # the weights of an untrained model are spread over several nats
     of_all = np.asarray(run.class_log_likelihoods(KEY, X, samples))
     for label in range(3):
-        found = np.asarray(run.log_likelihood(KEY, X, samples, labels=label))
-        np.testing.assert_allclose(found, of_all[:, label], atol=0.5)  # other draws
+        estimates = np.asarray(run.log_likelihood(KEY, X, samples, labels=label))
+        np.testing.assert_allclose(estimates, of_all[:, label], atol=0.5)  # other draws
 
 
 @pytest.mark.parametrize(

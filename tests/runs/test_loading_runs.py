@@ -23,9 +23,9 @@ def test_a_member_that_is_not_there(trained, member):
 def edited(trained: pathlib.Path, to: pathlib.Path, change) -> pathlib.Path:
     """A copy of the run whose config.json went through ``change``."""
     directory = pathlib.Path(shutil.copytree(trained, to))
-    facts = json.loads((directory / "config.json").read_text())
-    change(facts)
-    (directory / "config.json").write_text(json.dumps(facts))
+    content = json.loads((directory / "config.json").read_text())
+    change(content)
+    (directory / "config.json").write_text(json.dumps(content))
     return directory
 
 
@@ -54,28 +54,29 @@ def test_a_run_without_a_checkpoint(tmp_path, trained):
 
 
 def test_runs_of_another_version(tmp_path, trained):
-    def newer(facts):
-        facts["identity"]["config"]["warp_factor"] = 9
-        facts["future"] = {"x": 1}
+    def newer(content):
+        content["identity"]["config"]["warp_factor"] = 9
+        content["future"] = {"x": 1}
 
     with pytest.raises(UserError, match="lacks warp_factor"):
         vaex.load(edited(trained, tmp_path / "newer", newer))
     with pytest.raises(UserError, match=r"lacks data\.levels"):
-        vaex.load(edited(trained, tmp_path / "older", lambda facts: facts["data"].pop("levels")))
-    before = edited(trained, tmp_path / "before", lambda facts: facts["data"].pop("num_training_examples"))
+        vaex.load(edited(trained, tmp_path / "older", lambda content: content["data"].pop("levels")))
+    before = edited(trained, tmp_path / "before", lambda content: content["data"].pop("num_training_examples"))
     assert vaex.load(before).spec.num_training_examples == 0  # a fact that was added later
-    same = edited(trained, tmp_path / "same", lambda facts: facts.update(future=1))  # what is only added is no matter
+    # what is only added is no matter
+    same = edited(trained, tmp_path / "same", lambda content: content.update(future=1))
     assert vaex.load(same).step == 20
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused_by_the_name_of_the_parameter(tmp_path, trained):
-    wider = edited(trained, tmp_path / "wider", lambda facts: facts["identity"]["config"].update(hidden=[9]))
+    wider = edited(trained, tmp_path / "wider", lambda content: content["identity"]["config"].update(hidden=[9]))
     with pytest.raises(UserError, match=r"kernel|bias"):
         vaex.load(wider)
 
 
 def test_a_model_that_is_gone(tmp_path, trained):
-    gone = edited(trained, tmp_path / "gone", lambda facts: facts["identity"].update(model="my_package.gone"))
+    gone = edited(trained, tmp_path / "gone", lambda content: content["identity"].update(model="my_package.gone"))
     with pytest.raises(UserError, match=r"my_package\.gone, a module that is not vaex's"):
         vaex.load(gone)
     with pytest.raises(UserError, match="there is no such module"):

@@ -18,7 +18,7 @@ def levels_of(spec: Spec) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("spec", "words"),
+    ("spec", "flags"),
     [
         (DIGITS, ()),
         (GREY, ()),
@@ -30,8 +30,8 @@ def levels_of(spec: Spec) -> np.ndarray:
     ],
     ids=lambda value: value.name if isinstance(value, Spec) else " ".join(value),
 )
-def test_levels_and_their_floats_are_one(spec, words):
-    run, x = untrained(spec, *words), levels_of(spec)
+def test_levels_and_their_floats_are_one(spec, flags):
+    run, x = untrained(spec, *flags), levels_of(spec)
     floats = x / (spec.levels - 1)
     forms = [x.astype(np.int64), jnp.asarray(x), floats, floats.astype(np.float32), jnp.asarray(floats, jnp.float32)]
     for form in forms:
@@ -39,11 +39,11 @@ def test_levels_and_their_floats_are_one(spec, words):
         np.testing.assert_array_equal(run.log_likelihood(KEY, form, 4), run.log_likelihood(KEY, x, 4))
 
 
-def test_the_encoder_sees_what_it_saw_in_training():
+def test_the_encoder_reads_the_same_inputs_as_in_training():
     """Without randomness, ``encode`` gives the network what ``data.prepare`` gives it."""
-    for words in ((), ("--binarize=threshold",)):
+    for flags in ((), ("--binarize=threshold",)):
         run, x = (
-            untrained(GREY, *words, "--likelihood=bernoulli" if words else "--likelihood=gaussian"),
+            untrained(GREY, *flags, "--likelihood=bernoulli" if flags else "--likelihood=gaussian"),
             levels_of(GREY),
         )
         np.testing.assert_array_equal(

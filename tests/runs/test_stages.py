@@ -26,36 +26,36 @@ SMALL = (
 )
 
 
-def run(directory, *words):
-    assert cli.main([*SMALL, f"--out={directory}", *words]) == 0
+def run(directory, *flags):
+    assert cli.main([*SMALL, f"--out={directory}", *flags]) == 0
     return files.read_json(directory / "summary.json")
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def finished(tmp_path_factory):
     """A population of two, never stopped."""
     directory = tmp_path_factory.mktemp("stages") / "run"
     return directory, run(directory, "--seeds=0:2", "--learning_rate=0.001", "--average_decay=0.9")
 
 
-def test_the_summary_tells_of_each_stage(whole):
-    directory, summary = whole
+def test_the_summary_tells_of_each_stage(finished):
+    directory, summary = finished
     assert (summary["steps"], summary["stage_steps"]) == (30, {"prior": 20})
-    assert [facts["steps"] for facts in summary["stages"].values()] == [30, 20]
-    assert all(facts["step_traces"] == 1 for facts in summary["stages"].values())
+    assert [record["steps"] for record in summary["stages"].values()] == [30, 20]
+    assert all(record["step_traces"] == 1 for record in summary["stages"].values())
     assert "code_cross_entropy" in summary["members"][0]
     for folder in (directory, directory / "stages" / "prior"):
         assert (folder / "metrics.jsonl").exists() and (folder / "checkpoints").is_dir()
 
 
-def test_a_stage_sees_the_averaged_parameters_of_its_own_member(whole):
-    directory, _ = whole
+def test_a_stage_sees_the_averaged_parameters_of_its_own_member(finished):
+    directory, _ = finished
     averages = stored(directory)[1]
     for member in (0, 1):
         loaded = vaex.load(directory, member=member)
-        for path, mine in jax.tree_util.tree_flatten_with_path(loaded.variables.state["vae"])[0]:
+        for path, values in jax.tree_util.tree_flatten_with_path(loaded.variables.state["vae"])[0]:
             name = f"['state']['average']['vae']{jax.tree_util.keystr(path)}"
-            np.testing.assert_array_equal(mine, averages[name][member])
+            np.testing.assert_array_equal(values, averages[name][member])
     assert loaded.step == 20
     assert loaded.log_likelihood(jax.random.key(0), np.zeros((2, 8, 8, 1), np.uint8)).shape == (2,)
     assert loaded.sample(jax.random.key(0), 3).shape == (3, 8, 8, 1)
@@ -64,27 +64,27 @@ def test_a_stage_sees_the_averaged_parameters_of_its_own_member(whole):
 @pytest.mark.slow
 @pytest.mark.optimised
 def test_a_member_equals_its_solo_run_in_every_stage(tmp_path):
-    words = ("--seeds=1", "--learning_rate=0.001", "--average_decay=0.9", "--devices=1")
-    run(tmp_path / "solo", *words)
-    run(tmp_path / "both", "--seeds=0:2", *words[1:], "--population_strategy=members")
+    flags = ("--seeds=1", "--learning_rate=0.001", "--average_decay=0.9", "--devices=1")
+    run(tmp_path / "solo", *flags)
+    run(tmp_path / "both", "--seeds=0:2", *flags[1:], "--population_strategy=members")
     solo, both = vaex.load(tmp_path / "solo"), vaex.load(tmp_path / "both", member=1)
     jax.tree.map(np.testing.assert_array_equal, solo.variables, both.variables)
 
 
 @pytest.mark.slow
-def test_a_run_stopped_in_either_stage_goes_on_to_the_same_numbers(whole, tmp_path):
-    directory, _ = whole
-    words = ("--seeds=0:2", "--learning_rate=0.001", "--average_decay=0.9", "--checkpoint_every=10")
+def test_a_run_stopped_in_either_stage_goes_on_to_the_same_numbers(finished, tmp_path):
+    directory, _ = finished
+    flags = ("--seeds=0:2", "--learning_rate=0.001", "--average_decay=0.9", "--checkpoint_every=10")
     for first, second in (("--steps=10", "--prior_steps=10"), ("--steps=30", "--prior_steps=10")):
         stopped = tmp_path / (first + second)
-        calls = interrupted(stopped, words, after=1 if first == "--steps=10" else 4)
+        calls = interrupted(stopped, flags, after=1 if first == "--steps=10" else 4)
         assert calls > 0
-        run(stopped, *words)
+        run(stopped, *flags)
         assert_same_arrays(stopped, directory)
         assert_same_arrays(stopped / "stages" / "prior", directory / "stages" / "prior")
 
 
-def interrupted(directory, words, *, after):
+def interrupted(directory, flags, *, after):
     """The command, interrupted as by the keyboard after so many checkpoints beyond the first."""
     from vaex.training.checkpoint import Checkpoints
 
@@ -94,12 +94,12 @@ def interrupted(directory, words, *, after):
     def save(self, step, tree):
         original(self, step, tree)
         saves.append(step)
-        if step and len([one for one in saves if one]) == after:
+        if step and len([saved for saved in saves if saved]) == after:
             raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Checkpoints, "save", save)
-        assert cli.main([*SMALL, f"--out={directory}", *words]) == 130
+        assert cli.main([*SMALL, f"--out={directory}", *flags]) == 130
     return len(saves)
 
 
@@ -117,8 +117,8 @@ def test_a_later_stage_can_go_on_but_an_earlier_one_cannot(tmp_path, capsys):
     assert (summary["steps"], summary["stage_steps"]) == (12, {"prior": 3})
 
 
-def test_finished_runs_and_unfinished_stages_say_so(whole, capsys, tmp_path):
-    directory, _ = whole
+def test_finished_runs_and_unfinished_stages_say_so(finished, capsys, tmp_path):
+    directory, _ = finished
     run(directory, "--seeds=0:2", "--learning_rate=0.001", "--average_decay=0.9")
     assert "is finished" in capsys.readouterr().out
     calls = interrupted(tmp_path / "run", ("--steps=10",), after=1)
@@ -130,9 +130,9 @@ def test_finished_runs_and_unfinished_stages_say_so(whole, capsys, tmp_path):
 def test_flags_of_later_stages():
     assert parse(["--model=helpers.two_stages"]).stage_steps == {"prior": 20}
     assert parse(["--model=helpers.two_stages", "--prior_steps=7"]).stage_steps == {"prior": 7}
-    for words, message in ((("--prior_steps=0",), "at least 1"), (("--prior_steps=x",), "a whole number")):
+    for flags, message in ((("--prior_steps=0",), "at least 1"), (("--prior_steps=x",), "a whole number")):
         with pytest.raises(UserError, match=message):
-            parse(["--model=helpers.two_stages", *words])
+            parse(["--model=helpers.two_stages", *flags])
     with pytest.raises(UserError, match="not a flag"):
         parse(["--model=vae", "--prior_steps=7"])
 
@@ -144,9 +144,12 @@ def test_stages_must_have_names_of_their_own():
 
     settings = parse(["--model=helpers.two_stages"])
     spec = setup.resolve_spec(settings, vaex.data.spec.Spec("digits", (8, 8, 1), "grey", levels=17))
-    for module, words in ((types.SimpleNamespace(build=build), "different names"), (two_stages, "names none of them")):
+    for module, message in (
+        (types.SimpleNamespace(build=build), "different names"),
+        (two_stages, "names none of them"),
+    ):
         changed = settings._replace(module=module, stage_steps={} if module is not two_stages else {"critic": 3})
-        with pytest.raises(UserError, match=words):
+        with pytest.raises(UserError, match=message):
             setup.build_recipe(changed, spec)
 
 

@@ -40,11 +40,11 @@ def test_no_examples_are_no_error(run, digits):
 def test_the_same_call_gives_the_same_numbers(trained, run, digits):
     again = vaex.load(str(trained), member=1)
     for call in (
-        lambda it: it.encode(digits[:7]).mean,
-        lambda it: it.reconstruct(digits[:7]),
-        lambda it: it.sample(KEY, 5),
-        lambda it: it.sample(KEY, 5, show="sample"),
-        lambda it: it.log_likelihood(KEY, digits[:7], 4),
+        lambda loaded: loaded.encode(digits[:7]).mean,
+        lambda loaded: loaded.reconstruct(digits[:7]),
+        lambda loaded: loaded.sample(KEY, 5),
+        lambda loaded: loaded.sample(KEY, 5, show="sample"),
+        lambda loaded: loaded.log_likelihood(KEY, digits[:7], 4),
     ):
         np.testing.assert_array_equal(call(run), call(run))
         np.testing.assert_array_equal(call(run), call(again))
@@ -69,25 +69,27 @@ def test_a_reconstruction_is_the_decoded_posterior_mean(run, digits):
 
 def test_numbers_agree_with_the_summary(trained, digits):
     members = json.loads((trained / "summary.json").read_text())["members"]
-    for index, facts in enumerate(members):
+    for index, summary in enumerate(members):
         posterior = vaex.load(trained, member=index).encode(digits)
-        found = latents.marginal_kl(np.asarray(posterior.mean), np.asarray(posterior.variance))
-        np.testing.assert_allclose(found, facts["kl_per_latent"], rtol=1e-4, atol=2e-6)
+        kl = latents.marginal_kl(np.asarray(posterior.mean), np.asarray(posterior.variance))
+        np.testing.assert_allclose(kl, summary["kl_per_latent"], rtol=1e-4, atol=2e-6)
 
 
-def test_members_are_told_apart(trained, digits):
-    one, other = (vaex.load(trained, member=index) for index in (0, 1))
-    assert (float(one.hparams.beta), float(other.hparams.beta)) == (1.0, 4.0)
-    assert not np.array_equal(one.encode(digits).mean, other.encode(digits).mean)
+def test_members_differ(trained, digits):
+    first, second = (vaex.load(trained, member=index) for index in (0, 1))
+    assert (float(first.hparams.beta), float(second.hparams.beta)) == (1.0, 4.0)
+    assert not np.array_equal(first.encode(digits).mean, second.encode(digits).mean)
     run = vaex.load(trained)
-    np.testing.assert_array_equal(run[0].encode(digits).mean, one.encode(digits).mean)
+    np.testing.assert_array_equal(run[0].encode(digits).mean, first.encode(digits).mean)
     with pytest.raises(AttributeError, match=r"choose one of them first, as in run\[0\]"):
         run.encode(digits)
 
 
 def test_averaged_parameters_are_used(trained, run):
     state = population.member(vaex.load(trained).state, 1)
-    used, averaged, last = (jax.tree.leaves(it) for it in (run.variables.params, state.average, state.variables.params))
+    used, averaged, last = (
+        jax.tree.leaves(params) for params in (run.variables.params, state.average, state.variables.params)
+    )
     for ours, mean, final in zip(used, averaged, last, strict=True):
         np.testing.assert_array_equal(ours, mean)
         assert not np.array_equal(mean, final)
@@ -132,14 +134,14 @@ def test_many_samples_are_no_less_than_the_elbo(run, digits):
     assert np.all(many >= elbo - 4 * error) and np.mean(many) > np.mean(elbo)
 
 
-def test_bernoulli_on_grey_values_binarises_them_by_the_key():
+def test_bernoulli_binarises_grey_values_by_the_key():
     run = untrained(DIGITS, "--likelihood=bernoulli")
     assert run.spec.binarize == "dynamic"
     grey = np.full((4, 8, 8, 1), 8, np.uint8)
     sharp = np.where(np.arange(64).reshape(8, 8, 1) % 2, 16, 0).astype(np.uint8)[None]
     key, other = jax.random.split(KEY)
-    found = np.asarray(run.log_likelihood(key, grey, 4))
-    assert len(np.unique(found)) == 4 and np.all(found < 0)
-    assert not np.array_equal(found, run.log_likelihood(other, grey, 4))
+    log_likelihoods = np.asarray(run.log_likelihood(key, grey, 4))
+    assert len(np.unique(log_likelihoods)) == 4 and np.all(log_likelihoods < 0)
+    assert not np.array_equal(log_likelihoods, run.log_likelihood(other, grey, 4))
     sample = untrained(BINARY)  # the same network, on data that is binary already
     np.testing.assert_array_equal(run.log_likelihood(key, sharp, 4), sample.log_likelihood(key, sharp // 16, 4))

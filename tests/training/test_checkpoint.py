@@ -41,9 +41,9 @@ def example(scale: float = 1.0) -> Kept:
 
 @pytest.fixture
 def checkpoints(tmp_path):
-    made = Checkpoints(tmp_path / "checkpoints")
-    yield made
-    made.close()
+    opened = Checkpoints(tmp_path / "checkpoints")
+    yield opened
+    opened.close()
 
 
 def template_of(tree):
@@ -63,7 +63,7 @@ def test_a_round_trip_keeps_every_bit_and_node(checkpoints):
     assert draw == jax.random.normal(tree.key[2])
 
 
-def test_another_process_reads_it(checkpoints):
+def test_another_process_reads_a_checkpoint(checkpoints):
     """Without what the writing process knows."""
     checkpoints.save(3, {"w": jnp.arange(3.0), "key": jax.random.key(9)})
     code = f"""
@@ -210,7 +210,7 @@ def test_all_torn_is_none(tmp_path):
 
 @pytest.mark.parametrize("divided", [True, False], ids=["divided", "copied"])
 @pytest.mark.parametrize(("saved_on", "restored_on"), [(8, 1), (1, 8), (8, 2), (2, 4)])
-def test_it_moves_to_another_device_count(tmp_path, saved_on, restored_on, divided):
+def test_a_checkpoint_moves_to_another_device_count(tmp_path, saved_on, restored_on, divided):
     def placed(devices):
         mesh = jax.make_mesh((devices,), ("population",), (AxisType.Auto,), devices=jax.devices()[:devices])
         ours = NamedSharding(mesh, PartitionSpec("population") if divided else PartitionSpec())

@@ -81,7 +81,7 @@ def test_an_entry_is_read_once(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("record", [b"", b"{", b"[1]", b'{"good-cache": 3}', b"\xff\xfe"])
-def test_a_damaged_record_is_made_anew(tmp_path, record):
+def test_a_damaged_record_is_written_anew(tmp_path, record):
     entry(tmp_path, "good")
     entry(tmp_path, "bad", b"")
     (tmp_path / compilation.CHECKED).write_bytes(record)
@@ -155,7 +155,7 @@ def program():
 
 
 @pytest.mark.parametrize("damage", ["empty", "truncated", "half", "middle bit"])
-def test_jax_compiles_what_was_damaged_and_keeps_it_again(tmp_path, damage):
+def test_jax_compiles_a_damaged_entry_again_and_keeps_it(tmp_path, damage):
     x = np.arange(12, dtype=np.float32).reshape(3, 4) / 7
     with compilation.cache(str(tmp_path)):
         fresh = np.asarray(program()(x))
@@ -203,8 +203,8 @@ def test_a_full_disk_costs_the_entry_and_no_more(tmp_path):
     """A limit on the size of files tears a write as a full disk does."""
 
     def run(limit: int) -> tuple[str, str]:
-        words = [sys.executable, "-c", FULL_DISK, str(tmp_path), str(limit)]
-        done = subprocess.run(words, capture_output=True, text=True, check=True)
+        command = [sys.executable, "-c", FULL_DISK, str(tmp_path), str(limit)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
         return done.stdout, done.stderr
 
     torn = run(100)
@@ -215,8 +215,8 @@ def test_a_full_disk_costs_the_entry_and_no_more(tmp_path):
 
 
 def test_two_processes_at_once_share_a_folder(tmp_path):
-    words = [sys.executable, "-c", FULL_DISK, str(tmp_path), str(1 << 20)]
-    both = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path), str(1 << 20)]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate(timeout=120) for process in both]
     assert said[0] == said[1] and said[0][1] == ""
     compilation.clean(tmp_path)

@@ -26,7 +26,7 @@ MEMBERS = (HParams(noise=0.5), HParams(learning_rate="ramp:0.05:0:15", noise=1.0
 def first(stepper, strategy, members=MEMBERS):
     """First states of the members that a strategy runs; solo runs the first alone."""
     seeds = SEEDS[strategy]
-    hparams = population.stack([as_schedules(one) for one in members[: len(seeds)]])
+    hparams = population.stack([as_schedules(member) for member in members[: len(seeds)]])
     return population.init(stepper, seeds, hparams, BATCH)
 
 
@@ -43,12 +43,12 @@ def stepper():
 @pytest.fixture(scope="module")
 def programs(stepper):
     """One program per strategy; a row per step is the most that one may have, so other ``log_every`` fit as well."""
-    made = {}
+    compiled = {}
     for strategy in SEEDS:
-        made[strategy], _ = loop.compile_program(
+        compiled[strategy], _ = loop.compile_program(
             stepper, feed(), first(stepper, strategy), log_every=1, strategy=strategy
         )
-    return made
+    return compiled
 
 
 @pytest.fixture(scope="module")
@@ -106,24 +106,24 @@ def test_rows_are_means_of_the_steps(programs, stepper, by_step, strategy, log_e
 @pytest.mark.parametrize("strategy", SEEDS)
 def test_cuts_change_no_bit(programs, stepper, strategy):
     program = programs[strategy]._replace(log_every=3)
-    whole, rows, _ = run(program, fresh(program, stepper, strategy), (20,))
+    uncut, rows, _ = run(program, fresh(program, stepper, strategy), (20,))
     for cuts in ((1, 2, 3, 14), (7, 13)):
         other, other_rows, _ = run(program, fresh(program, stepper, strategy), cuts)
-        assert_equal(whole, other)
+        assert_equal(uncut, other)
         np.testing.assert_array_equal(rows, other_rows)
 
 
 @pytest.mark.parametrize("strategy", SEEDS)
 def test_a_window_survives_a_checkpoint(programs, stepper, strategy, tmp_path):
     program = programs[strategy]._replace(log_every=5)
-    whole, rows, _ = run(program, fresh(program, stepper, strategy), (20,))
+    uncut, rows, _ = run(program, fresh(program, stepper, strategy), (20,))
     carry, head, _ = run(program, fresh(program, stepper, strategy), (7,))
     checkpoints = Checkpoints(tmp_path)
     checkpoints.save(7, carry)
     restored = checkpoints.restore(jax.eval_shape(lambda: carry))
     checkpoints.close()
     resumed, tail, _ = run(program, restored, (13,), begin=7)
-    assert_equal(whole, resumed)
+    assert_equal(uncut, resumed)
     np.testing.assert_array_equal(rows, np.concatenate([head, tail], axis=1))
 
 
@@ -189,8 +189,8 @@ def test_fit_reports_and_saves_contiguous_ranges(programs, stepper, chunk_second
     carry, calls, rows = recorded(program, fresh(program, stepper, "solo"), 0, STEPS, boundary)
     ranges = list(zip([0, *ends[:-1]], ends, strict=True))
     assert calls == [call for begin, end in ranges for call in (("report", begin, end), ("save", end))]
-    whole, expected, _ = run(program, fresh(program, stepper, "solo"), (STEPS,))
-    assert_equal(carry, whole)
+    uncut, expected, _ = run(program, fresh(program, stepper, "solo"), (STEPS,))
+    assert_equal(carry, uncut)
     np.testing.assert_array_equal(rows, expected)
 
 
@@ -268,7 +268,7 @@ def root(time, bias):
 
 
 @pytest.mark.parametrize("chunk", [None, 1, 5])
-def test_it_stops_at_the_step_and_names_the_first_term(chunk):
+def test_the_loop_stops_at_the_step_and_names_the_first_term(chunk):
     message, saved = stopped(root, "solo", (CLOCK,), chunk=chunk)
     assert message == "member 0 at step 5: root is nan"
     assert saved and max(saved) <= 5
@@ -283,7 +283,7 @@ def test_it_stops_at_the_step_and_names_the_first_term(chunk):
         ("members", (SLOW, CLOCK), "member 0 at step 7: root is nan; member 1 at step 5: root is nan"),
     ],
 )
-def test_it_names_the_members(strategy, members, expected, monkeypatch):
+def test_the_loop_names_the_members(strategy, members, expected, monkeypatch):
     monkeypatch.setattr(loop, "CHUNK_SECONDS", 1e9)
     message, saved = stopped(root, strategy, members, chunk=None)
     assert message == expected

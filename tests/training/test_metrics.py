@@ -38,12 +38,12 @@ def test_a_resume_cuts_back(tmp_path, keep_until, kept):
 
 
 @pytest.mark.parametrize("length", range(1, 30))
-def test_a_torn_last_line_is_left_out_wherever_it_is_torn(tmp_path, length):
+def test_a_last_line_torn_at_any_place_is_left_out(tmp_path, length):
     path = tmp_path / "metrics.jsonl"
     line = json.dumps({"step": 10, "elbo": [-7.5]}) + "\n"
     path.write_text(json.dumps({"step": 5, "elbo": [-9.0]}) + "\n" + line[:length])
-    whole = length >= len(line) - 1
-    expected = [5, 10] if whole else [5]
+    complete = length >= len(line) - 1
+    expected = [5, 10] if complete else [5]
     assert [row["step"] for row in read_rows(path)] == expected
     Rows(path, keep_until=99).append([{"step": 15}])
     assert [row["step"] for row in written(path)] == [*expected, 15]
@@ -93,13 +93,13 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch):
-    made = Clock()
-    monkeypatch.setattr(metrics, "time", made)
+    fake = Clock()
+    monkeypatch.setattr(metrics, "time", fake)
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "160")
-    return made
+    return fake
 
 
 def test_without_a_terminal_there_are_plain_lines(clock):

@@ -31,23 +31,23 @@ def together(commands: list[list[str]]) -> list[subprocess.CompletedProcess]:
     flags = f"--xla_force_host_platform_device_count=2 {OLDER_EMITTERS}"
     env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     started = [
-        subprocess.Popen([sys.executable, *words], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for words in commands
+        subprocess.Popen([sys.executable, *command], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for command in commands
     ]
     try:
-        outputs = [one.communicate(timeout=240) for one in started]
+        outputs = [process.communicate(timeout=240) for process in started]
     finally:
-        for one in started:
-            one.kill()
+        for process in started:
+            process.kill()
     return [
-        subprocess.CompletedProcess(words, one.returncode, *output)
-        for words, one, output in zip(commands, started, outputs, strict=True)
+        subprocess.CompletedProcess(command, process.returncode, *output)
+        for command, process, output in zip(commands, started, outputs, strict=True)
     ]
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory):
-    """What both processes of worker.py found."""
+def recorded(tmp_path_factory):
+    """The arrays that each of the two processes of worker.py wrote."""
     folder, port = tmp_path_factory.mktemp("two"), free_port()
     for done in together([["-m", "helpers.worker", str(port), str(process), str(folder)] for process in (0, 1)]):
         assert done.returncode == 0, done.stderr[-2000:]
@@ -66,29 +66,29 @@ def alone():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("what", "tolerance"), [("divided", 1e-5), ("resumed", 1e-5), ("members", 0)])
-def test_two_processes_train_what_one_does(found, alone, what, tolerance):
-    for process in found:
-        leaves = [name for name in process if name.startswith(what)]
+@pytest.mark.parametrize(("part", "tolerance"), [("divided", 1e-5), ("resumed", 1e-5), ("members", 0)])
+def test_two_processes_train_what_one_does(recorded, alone, part, tolerance):
+    for process in recorded:
+        leaves = [name for name in process if name.startswith(part)]
         assert len(leaves) == len(alone)
         for index, expected in enumerate(alone.values()):
-            values = process[f"{what}_{index}"]
+            values = process[f"{part}_{index}"]
             np.testing.assert_allclose(values, expected[: len(values)], rtol=tolerance, atol=tolerance)
-            np.testing.assert_array_equal(values, found[0][f"{what}_{index}"])
+            np.testing.assert_array_equal(values, recorded[0][f"{part}_{index}"])
 
 
 @pytest.mark.slow
-def test_each_process_reads_its_half_of_every_batch(found):
+def test_each_process_reads_its_half_of_every_batch(recorded):
     one_row_for_shapes = BATCH_SIZE
-    for process in found:
+    for process in recorded:
         # the window of the first compilation holds one step, the run's all steps; shares are padded, not read again
         assert process["taken"] == one_row_for_shapes + (1 + STEPS) * BATCH_SIZE // 2
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_stops_all(found):
-    assert str(found[0]["error"]) == str(found[1]["error"])
-    assert "member 0 at step" in str(found[0]["error"])
+def test_a_loss_that_is_not_finite_stops_all(recorded):
+    assert str(recorded[0]["error"]) == str(recorded[1]["error"])
+    assert "member 0 at step" in str(recorded[0]["error"])
 
 
 @pytest.mark.slow

@@ -43,16 +43,16 @@ def test_each_name_is_optax_without_its_rate(name):
     state = stepper.init(KEY, HParams(learning_rate=0.05), BATCH)
     w, step = state.variables.params["bowl"], jax.jit(stepper.step)
     optimizer = COMPLETE[name](0.05)
-    theirs = optimizer.init(w)
+    optax_state = optimizer.init(w)
 
     @jax.jit
-    def by_optax(w, theirs):
-        updates, theirs = optimizer.update((w - 1.0) * SLOPES, theirs, w)
-        return optax.apply_updates(w, updates), theirs
+    def by_optax(w, optax_state):
+        updates, optax_state = optimizer.update((w - 1.0) * SLOPES, optax_state, w)
+        return optax.apply_updates(w, updates), optax_state
 
     for _ in range(8):  # radam begins to rectify at the sixth
         state, _ = step(state, BATCH)
-        w, theirs = by_optax(w, theirs)
+        w, optax_state = by_optax(w, optax_state)
         assert_close(state.variables.params["bowl"], w)
 
 
@@ -96,7 +96,7 @@ def test_a_function_of_the_learning_rate_is_optax_with_that_rate(optimizer):
     assert_close(state.variables.params, expected)
 
 
-def test_a_functions_rate_may_be_scheduled_and_decay_is_added_to_it():
+def test_the_rate_of_a_function_may_be_scheduled_and_decay_is_added():
     hparams = HParams(learning_rate="ramp:0.1:0.3:2", weight_decay=0.5)
     stepper = gradient_algorithm(MODEL, optimizer=optax.sgd)
     state, step = stepper.init(KEY, hparams, BATCH), jax.jit(stepper.step)

@@ -67,8 +67,8 @@ def test_members_equal_their_solo_runs(stepper, solo, strategy, compare):
     for index in range(3):
         alone, rows = solo[index]
         for part in ("step", "variables", "opt_state", "average"):
-            mine, theirs = (getattr(tree.state, part) for tree in (carry, alone))
-            compare(population.member(mine, index), population.member(theirs, 0))
+            together, solo_part = (getattr(tree.state, part) for tree in (carry, alone))
+            compare(population.member(together, index), population.member(solo_part, 0))
         assert_equal(population.member(carry.state.key, index), population.member(alone.state.key, 0))
         compare(chunk.rows[index], rows.rows[0])
         compare(chunk.last[index], rows.last[0])
@@ -208,15 +208,15 @@ def test_a_population_uses_all_cores_and_its_members_equal_solo_runs_to_the_bit(
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "0",
     }  # compiling as this process does
     env["JAX_PLATFORMS"] = "cpu"
-    words = [sys.executable, "-c", ALL_CORES, str(tmp_path / "both")]
-    done = subprocess.run(words, env=env, capture_output=True, text=True)
+    command = [sys.executable, "-c", ALL_CORES, str(tmp_path / "both")]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert json.loads((tmp_path / "both" / "summary.json").read_text())["devices_used"] == 2
     flags = ["--model=vae", "--hidden=8", "--steps=25", "--log_every=5", "--no-figures", "--eval_samples=2"]
     assert cli.main([*flags, "--devices=1", "--seeds=5", f"--out={tmp_path / 'one'}"]) == 0
     capsys.readouterr()
-    both, one = (read_rows(tmp_path / name / "metrics.jsonl") for name in ("both", "one"))
-    assert [{name: values if name == "step" else values[1:] for name, values in row.items()} for row in both] == one
+    both, single = (read_rows(tmp_path / name / "metrics.jsonl") for name in ("both", "one"))
+    assert [{name: values if name == "step" else values[1:] for name, values in row.items()} for row in both] == single
 
 
 def test_devices_that_the_user_has_chosen_stay():

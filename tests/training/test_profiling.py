@@ -34,9 +34,9 @@ def plane(name: str, lines: dict[str, list[tuple[str, str | None, int, int]]]) -
 
 
 def ops(*planes: str) -> dict[str, tuple[float, int]]:
-    found = profiling.op_times(jax.profiler.ProfileData.from_text_proto(" ".join(planes)))
-    assert [op.seconds for op in found] == sorted((op.seconds for op in found), reverse=True)
-    return {op.name: (round(op.seconds * 1e9), op.count) for op in found}
+    times = profiling.op_times(jax.profiler.ProfileData.from_text_proto(" ".join(planes)))
+    assert [op.seconds for op in times] == sorted((op.seconds for op in times), reverse=True)
+    return {op.name: (round(op.seconds * 1e9), op.count) for op in times}
 
 
 CPU = plane(
@@ -64,7 +64,7 @@ def test_an_accelerator_s_ops_come_before_the_host_s():
     assert ops(CPU, plane("/device:GPU:0", STREAMS)) == {"dot.1": (7, 1), "memcpy": (2, 1)}
 
 
-def test_a_line_of_ops_is_not_added_to_the_streams_below_it():
+def test_a_line_of_ops_is_not_added_to_the_streams_below():
     lines = STREAMS | {
         "XLA Ops": [("%fusion.9 = f32[2] fusion(%x)", None, 0, 4)],
         "XLA Modules": [("jit_f", None, 0, 9)],
@@ -73,8 +73,8 @@ def test_a_line_of_ops_is_not_added_to_the_streams_below_it():
 
 
 def test_no_times_are_said_to_be_none(tmp_path):
-    found = profiling.op_times(jax.profiler.ProfileData.from_text_proto(plane("/host:CPU", {"python": []})))
-    assert profiling.table(found, {}, 3, 0.1)[0].endswith("the profiler wrote no times of ops on this platform")
+    times = profiling.op_times(jax.profiler.ProfileData.from_text_proto(plane("/host:CPU", {"python": []})))
+    assert profiling.table(times, {}, 3, 0.1)[0].endswith("the profiler wrote no times of ops on this platform")
 
 
 @pytest.mark.parametrize("left", [0, profiling.WARM_UP])
@@ -132,8 +132,8 @@ def test_a_process_that_is_not_the_first_cuts_its_chunks_alike_and_writes_nothin
 def test_the_command(tmp_path, capsys):
     """It traces, changes no number, asks for steps where none are left, and --overwrite clears its folder."""
 
-    def run(directory: pathlib.Path, *words: str) -> int:
-        return cli.main([*QUICK, f"--out={directory}", *words])
+    def run(directory: pathlib.Path, *flags: str) -> int:
+        return cli.main([*QUICK, f"--out={directory}", *flags])
 
     assert run(tmp_path / "plain", "--steps=25") == 0
     assert run(tmp_path / "traced", "--steps=25", "--profile", "--checkpoint_every=7") == 0

@@ -75,7 +75,9 @@ def stepper():
 
 def trained(stepper, members, strategy, devices, values=None):
     values = values or [HParams(learning_rate=0.01 * (index + 1), noise=0.1 * index) for index in range(members)]
-    states = population.init(stepper, range(members), population.stack([as_schedules(one) for one in values]), BATCH)
+    states = population.init(
+        stepper, range(members), population.stack([as_schedules(value) for value in values]), BATCH
+    )
     placement = sharding.choose(members, ROWS_PER_BATCH, devices)
     program, carry = loop.compile_program(
         stepper, feed(ROWS_PER_BATCH), states, log_every=5, strategy=strategy, placement=placement

@@ -48,11 +48,11 @@ def test_each_group_receives_only_its_own_gradient():
     params = state.variables.params
     after, _ = step(state, BATCH)
     for group, rate in RATES.items():
-        own = own_gradient(params, group)
+        gradients = own_gradient(params, group)
         total = jax.grad(lambda p: sum(losses(p, BATCH["x"], 0.0).values()))(params)[group]
-        for name, gradient in own.items():  # the test has power: what leaks would show
+        for name, gradient in gradients.items():  # the test has power: what leaks would show
             assert np.max(np.abs(total[name] - gradient)) > 1e-3, f"the losses don't share {group}/{name}"
-        expected = jax.tree.map(lambda value, g, r=rate: value - r * g, params[group], own)
+        expected = jax.tree.map(lambda value, g, r=rate: value - r * g, params[group], gradients)
         assert_close(after.variables.params[group], expected)
 
 
@@ -77,8 +77,8 @@ def test_a_group_updates_once_in_its_period(optimizer):
         if optimizer == "adam":
             counts = {group: int(state.opt_state[group].count) for group in GROUPS}
             assert counts == {"encoder": len(changed), "critic": (len(changed) + 2) // 3}
-    assert [one["critic"] for one in changed] == [True, False, False, True, False, False, True]
-    assert all(one["encoder"] for one in changed)
+    assert [groups["critic"] for groups in changed] == [True, False, False, True, False, False, True]
+    assert all(groups["encoder"] for groups in changed)
 
 
 @pytest.mark.parametrize("limit", [0.05, 1.0, 1e3, float("inf")])
@@ -224,10 +224,10 @@ def test_randomness_is_the_root_key_folded_with_the_step():
 
 
 def test_inputs_change_x_with_the_members_own_noise():
-    seen = []
+    drawn_keys = []
 
     def prepare(key, x):
-        jax.debug.callback(lambda words: seen.append(tuple(words.tolist())), jax.random.key_data(key))
+        jax.debug.callback(lambda data: drawn_keys.append(tuple(data.tolist())), jax.random.key_data(key))
         return x + jax.random.uniform(key)
 
     stepper = with_inputs(gradient_algorithm(MODEL), prepare)
@@ -238,11 +238,11 @@ def test_inputs_change_x_with_the_members_own_noise():
             now = state._replace(step=jnp.int32(index))
             _, metrics = step(now, BATCH)
             jax.effects_barrier()
-            drawn = jax.random.uniform(jax.random.wrap_key_data(jnp.array(seen[-1], jnp.uint32)))
+            drawn = jax.random.uniform(jax.random.wrap_key_data(jnp.array(drawn_keys[-1], jnp.uint32)))
             np.testing.assert_allclose(metrics["first"], np.mean(BATCH["x"][:, 0]) + drawn, rtol=1e-5)
             _, again = step(now, BATCH)
             assert again["first"] == metrics["first"], "the same step of the same member draws the same"
-    used = {words for words in seen}
+    used = {data for data in drawn_keys}
     assert len(used) == 2 * (1 + 3), "init and the steps of both members draw apart"
     folded = {
         tuple(np.asarray(jax.random.key_data(jax.random.fold_in(state.key, t))).tolist())
@@ -316,7 +316,7 @@ def test_weak_types_do_not_retrace():
     assert len(traces) == 1
 
 
-def test_the_state_must_stay_what_it_was():
+def test_the_state_must_keep_its_structure():
     def objective(key, variables, hparams, batch, *, train):
         outcome = MODEL.objective(key, variables, hparams, batch, train=train)
         return outcome._replace(state={"seen": outcome.state["seen"].astype(jnp.float32)})
