@@ -18,10 +18,12 @@ class RunOptions:
         None,
         low=1,
         high=MOST_STEPS,
-        doc="How many steps to train in all; by default the model's own choice. A finished run continues with a "
+        doc="Number of training steps in all; by default the model's own choice. A finished run continues with a "
         "larger number.",
     )
-    epochs: float | None = option(None, doc="The number of steps in passes over the training data.")
+    epochs: float | None = option(
+        None, doc="Length of the training in passes over the training data, in place of steps."
+    )
     batch_size: int | None = option(
         None, low=1, high=MOST_STEPS, doc="Examples per step; by default the model's own choice."
     )
@@ -39,20 +41,20 @@ class RunOptions:
     checkpoint_every: int | None = option(
         None, low=1, high=MOST_STEPS, doc="Steps between checkpoints; by default about one a minute."
     )
-    devices: int | None = option(None, low=1, high=MOST_STEPS, doc="How many devices to use; by default all.")
+    devices: int | None = option(None, low=1, high=MOST_STEPS, doc="Number of devices to use; by default all.")
     coordinator_address: str | None = option(
         None,
         doc="HOST:PORT of the first of several processes that train one run, or auto on a cluster that announces it.",
     )
-    num_processes: int | None = option(None, low=1, high=MOST_STEPS, doc="How many processes there are.")
+    num_processes: int | None = option(None, low=1, high=MOST_STEPS, doc="Number of processes that train the run.")
     process_id: int | None = option(
         None,
         low=0,
         high=MOST_STEPS,
-        doc="Which of them this is, from 0; each reads its share of a batch, the first one writes the run.",
+        doc="Number of this process, from 0; each reads its share of a batch, and process 0 writes the run.",
     )
     population_strategy: Literal["auto", "vmap", "members"] = option(
-        "auto", doc="Members at once (vmap) or one after the other (members)."
+        "auto", doc="Train members at once (vmap) or one after the other (members); auto chooses by platform and size."
     )
     compile_cache: str = option(
         "auto",
@@ -73,10 +75,11 @@ class DataOptions:
         doc="A name from the list above, or your own PATH.npz, PATH.npy or folder of images; by default the model's choice.",
     )
     data_seed: int = option(0, low=0, high=2**64 - 1, doc="Seed of the order of examples, which all members share.")
-    data_dir: str | None = option(None, doc="Where data sets that are ready to read live.")
-    manual_dir: str | None = option(None, doc="Where original files lie that you downloaded yourself.")
+    data_dir: str | None = option(None, doc="Directory of data sets that are ready to read.")
+    manual_dir: str | None = option(None, doc="Directory of original files that you downloaded yourself.")
     binarize: Literal["auto", "none", "dynamic", "threshold"] = option(
-        "auto", doc="Grey values to 0 and 1; dynamic draws anew at each step, auto does so for a bernoulli likelihood."
+        "auto",
+        doc="Turn grey values into 0 and 1; dynamic draws anew at each step, auto does so for a bernoulli likelihood.",
     )
     dequantize: Literal["none", "uniform"] = option(
         "none",
@@ -84,7 +87,7 @@ class DataOptions:
     )
     flip: bool = option(False, doc="Flip training images from left to right half of the time.")
     crop: int = option(
-        0, low=0, high=MOST_STEPS, unit="pixels", doc="Move training images at random by at most so much; 0 is off."
+        0, low=0, high=MOST_STEPS, unit="pixels", doc="Largest random shift of training images; 0 is off."
     )
     image_size: tuple[int, ...] | None = option(
         None,
@@ -93,19 +96,22 @@ class DataOptions:
         "64 or 64x48 (height x width); size at which sprites are drawn.",
     )
     sequence_length: int | None = option(
-        None, low=1, high=MOST_STEPS, doc="Frames of bouncing_sprites and rotating_sprites; by default 16."
+        None,
+        low=1,
+        high=MOST_STEPS,
+        doc="Number of frames in a sequence of bouncing_sprites or rotating_sprites; by default 16.",
     )
     labels: int | None = option(
         None,
         low=1,
         high=MOST_STEPS,
-        doc="How many training examples keep their label, equally many of each class; by default all.",
+        doc="Number of training examples that keep their label, equally many of each class; by default all.",
     )
     labelled_per_batch: int | None = option(
         None,
         low=1,
         high=MOST_STEPS,
-        doc="How many examples of each batch are labelled ones, where --labels is given; by default half.",
+        doc="Number of labelled examples in each batch where --labels is given; by default half.",
     )
     memory: Literal["auto", "device", "host"] = option(
         "auto",
@@ -119,15 +125,17 @@ class EvaluationOptions:
     """The evaluation at the end of the run."""
 
     eval_split: Literal["test", "validation"] = option(
-        "test", doc="Which examples; choose settings on validation, read test once."
+        "test", doc="Examples to evaluate on; choose settings on validation, read test once."
     )
     eval_images: int = option(
         1000,
         low=1,
         high=MOST_STEPS,
-        doc="How many of them, chosen at random, the importance-weighted log-likelihood uses.",
+        doc="Number of examples, chosen at random, whose importance-weighted log-likelihood is estimated.",
     )
-    eval_samples: int = option(100, low=1, high=MOST_STEPS, doc="Importance samples K per example.")
+    eval_samples: int = option(
+        100, low=1, high=MOST_STEPS, doc="Importance samples per example of the log-likelihood, K."
+    )
     show: Literal["mean", "sample"] = option("mean", doc="Draw the likelihood's mean, or a sample from it.")
     figures: bool = option(True, doc="Draw figures.")
 

@@ -40,7 +40,8 @@ class PosteriorConfig(NetworkConfig):
     """Options of every model whose posterior is Gaussian, or is made from a Gaussian by a flow."""
 
     posterior: Kind = option(
-        "diagonal", doc="Gaussian with a diagonal or full covariance, or of a fixed variance (posterior_scale)."
+        "diagonal",
+        doc="Posterior: Gaussian with a diagonal or full covariance, or with a fixed variance (posterior_scale).",
     )
     num_samples: int = option(1, low=1, doc="Posterior samples per example in training.")
 

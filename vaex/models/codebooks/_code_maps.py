@@ -33,8 +33,10 @@ class Config(codebooks.Config):
     """Static choices of every autoencoder with maps of codes."""
 
     channels: int = option(32, low=1, doc="Width of the convolutions.")
-    blocks: int = option(2, low=0, doc="Residual blocks of each encoder and decoder.")
-    activation: str = option("relu", doc="Relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid.")
+    blocks: int = option(2, low=0, doc="Number of residual blocks of each encoder and decoder.")
+    activation: str = option(
+        "relu", doc="Activation function: relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid."
+    )
 
     def check(self) -> None:
         super().check()

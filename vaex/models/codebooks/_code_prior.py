@@ -44,11 +44,11 @@ TINY: dict[str, Any] = {
 class Config(code_maps.Config):
     """Static choices of every model with maps of codes and a prior over them."""
 
-    prior_width: int = option(64, low=1, doc="Width of the transformer's features.")
-    prior_layers: int = option(3, low=1, doc="Blocks of the transformer.")
-    prior_heads: int = option(4, low=1, doc="Number of attention heads; divides the width.")
+    prior_width: int = option(64, low=1, doc="Width of the features of the transformer, the prior of the codes.")
+    prior_layers: int = option(3, low=1, doc="Number of blocks of the transformer, the prior of the codes.")
+    prior_heads: int = option(4, low=1, doc="Number of attention heads of the transformer; divides prior_width.")
     class_conditional: bool = option(
-        False, doc="The prior sees the label, and samples have the class that is asked for."
+        False, doc="Condition the prior on the label, so that samples have the class that is asked for."
     )
 
     def check(self) -> None:

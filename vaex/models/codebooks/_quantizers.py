@@ -30,7 +30,9 @@ class Config(BaseConfig):
     """Static choices of every model with a quantizer."""
 
     quantizer: Literal["vector", "residual", "grouped", "finite_scalar", "lookup_free"] = option(
-        "vector", doc="Vector (one codebook), residual or grouped (several), finite_scalar (FSQ) or lookup_free (LFQ)."
+        "vector",
+        doc="Kind of quantizer: vector (one codebook), residual or grouped (several), finite_scalar (FSQ) or "
+        "lookup_free (LFQ).",
     )
     codes: int = option(
         128,
@@ -38,17 +40,19 @@ class Config(BaseConfig):
         doc="Number of codes in each codebook; a power of two for lookup_free; finite_scalar has the product of levels.",
     )
     code_dim: int = option(16, low=1, doc="Length of a code of a codebook.")
-    codebooks: int = option(2, low=1, doc="Number of codebooks of residual and grouped.")
-    levels: tuple[int, ...] = option((8, 4, 4), low=1, doc="Number of levels of each dimension of finite_scalar.")
+    codebooks: int = option(2, low=1, doc="Number of codebooks of the quantizers residual and grouped.")
+    levels: tuple[int, ...] = option(
+        (8, 4, 4), low=1, doc="Number of levels of each dimension of the quantizer finite_scalar, such as 8x4x4."
+    )
     codebook: Literal["ema", "gradient"] = option(
-        "ema", doc="Moved by moving averages (ema) or by the gradient of its loss."
+        "ema", doc="Learning of codebooks: by moving averages (ema), or by the gradient of their loss (gradient)."
     )
     codebook_init: Literal["kmeans", "normal"] = option(
-        "kmeans", doc="Means of the first batch's vectors (kmeans), or normal numbers."
+        "kmeans", doc="Initial codes: means of the first batch's vectors (kmeans), or normal numbers (normal)."
     )
     gradient: Literal["straight_through", "rotation"] = option(
         "straight_through",
-        doc="Through the choice of a code: straight_through, or by rotation, where there are codebooks.",
+        doc="Gradient through the choice of a code: straight_through, or rotation where there are codebooks.",
     )
 
     def check(self) -> None:
@@ -86,7 +90,9 @@ class HParams(latent.HParams):
         "the batch; 0 is off.",
     )
     entropy: Scalar = hparam(
-        0.1, low=0.0, doc="Weight of lookup_free's entropy loss, each choice sure and all codes used, in nats."
+        0.1,
+        low=0.0,
+        doc="Weight of the entropy loss of lookup_free, in nats, which rewards sure choices and the use of all codes.",
     )
 
 

@@ -38,7 +38,7 @@ class Config(code_prior.Config):
     """Options of the VQ-VAE."""
 
     downsampling: int = option(
-        2, low=1, doc="How many times smaller than the image the map is on each side: a power of two."
+        2, low=1, doc="Factor by which the map of codes is smaller than the image on each side; a power of two."
     )
 
 

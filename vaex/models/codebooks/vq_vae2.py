@@ -40,8 +40,8 @@ class Config(code_prior.Config):
     downsampling: tuple[int, ...] = option(
         (2, 2),
         low=1,
-        doc="How many times smaller than the image the finest map is on each side, and each further one than the "
-        "one before: powers of two.",
+        doc="Factor by which the finest map of codes is smaller than the image on each side, and each further map "
+        "smaller than the one before; powers of two.",
     )
 
     def check(self) -> None:

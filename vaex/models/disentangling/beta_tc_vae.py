@@ -35,7 +35,7 @@ class Config(gaussian.Config):
     """Options of a Gaussian VAE with independent latents, and how q(z) is estimated from a batch."""
 
     posterior: Literal["diagonal", "fixed"] = option(
-        "diagonal", doc="Gaussian with a diagonal covariance, or of a fixed variance (posterior_scale)."
+        "diagonal", doc="Posterior: Gaussian with a diagonal covariance, or with a fixed variance (posterior_scale)."
     )
     sampling: Literal["weighted", "stratified"] = option(
         "stratified",

@@ -41,20 +41,22 @@ class Config(hierarchy.Config):
         doc="Layers as SIDExCOUNT or SIDExCOUNT:WIDTH, from fine to coarse, such as 14x2,7x3,1x1; the side is the "
         "image's shorter one at that resolution. auto halves it down to 1, two layers each.",
     )
-    width: int = option(32, low=1, doc="Channels where blocks give none.")
-    latent_channels: int = option(4, low=1, doc="Of the latents at each pixel of a layer.")
-    activation: str = option("silu", doc="Relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid.")
+    width: int = option(32, low=1, doc="Number of channels of the layers to which blocks gives no width.")
+    latent_channels: int = option(4, low=1, doc="Number of channels of the latents in each layer.")
+    activation: str = option(
+        "silu", doc="Activation function: relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid."
+    )
     compute: Literal["float32", "bfloat16"] = option(
         "float32",
-        doc="Of the cells; with bfloat16 what they keep for the gradient takes half the memory, while parameters, "
-        "latents and the loss stay float32.",
+        doc="Precision of the cells; with bfloat16 what they keep for the gradient takes half the memory, while "
+        "parameters, latents and the loss stay float32.",
     )
     remat: bool = option(
         False,
-        doc="Compute the inside of each cell anew in the gradient instead of keeping it, for more time and less memory.",
+        doc="Recompute the inside of each cell in the gradient instead of keeping it, for more time and less memory.",
     )
     scan: bool = option(
-        True, doc="Layers of equal shape are one loop, which compiles sooner; else they are written out."
+        True, doc="Run layers of equal shape as one loop, which compiles sooner; else each is written out."
     )
 
     def check(self) -> None:

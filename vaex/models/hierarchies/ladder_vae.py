@@ -37,11 +37,15 @@ class Config(hierarchy.Config):
         doc="Widths of the dense layers, two before each layer of latents, from the data up, such as 256x128x64.",
     )
     latents: tuple[int, ...] = option(
-        (32, 16, 8), low=1, doc="Entries of each layer, from the data up, as many as widths."
+        (32, 16, 8),
+        low=1,
+        doc="Number of latent variables of each layer, from the data up; as many entries as hidden has.",
     )
-    activation: str = option("leaky_relu", doc="Relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid.")
+    activation: str = option(
+        "leaky_relu", doc="Activation function: relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid."
+    )
     batch_norm: bool = option(
-        True, doc="Whether the upward pass is normalised by the moments of the batch, in evaluation by running ones."
+        True, doc="Normalise the bottom-up pass by the moments of the batch, in evaluation by running ones."
     )
 
     def check(self) -> None:

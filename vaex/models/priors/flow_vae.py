@@ -41,17 +41,17 @@ class Config(gaussian.PosteriorConfig):
     """Options of the flow VAE."""
 
     posterior_flow: Literal["none", "iaf", "householder", "sylvester", "planar"] = option(
-        "iaf", doc="What the Gaussian posterior passes through, with parameters from the encoder."
+        "iaf", doc="Flow that the Gaussian posterior passes through, with parameters from the encoder."
     )
-    posterior_layers: int = option(4, low=1, doc="Layers of that flow; for householder, reflections.")
+    posterior_layers: int = option(4, low=1, doc="Number of layers of posterior_flow; for householder, of reflections.")
     prior_flow: Literal["none", "real_nvp", "spline"] = option(
-        "real_nvp", doc="What the standard normal prior passes through."
+        "real_nvp", doc="Flow that the standard normal prior passes through."
     )
-    prior_layers: int = option(6, low=1, doc="Layers of that flow.")
+    prior_layers: int = option(6, low=1, doc="Number of layers of prior_flow.")
     flow_hidden: tuple[int, ...] = option(
         (64,), low=1, doc="Widths of the networks in iaf, real_nvp and spline layers."
     )
-    sylvester_units: int = option(4, low=1, doc="Directions that a sylvester layer bends.")
+    sylvester_units: int = option(4, low=1, doc="Number of directions that a sylvester layer bends.")
 
     def check(self) -> None:
         super().check()

@@ -40,7 +40,8 @@ class Config(_categorical.Config):
     latent_dim: int = option(20, low=1, doc="Number of categorical variables.")
     kl: Literal["exact", "relaxed"] = option(
         "exact",
-        doc="Exact, of the categorical variables; or estimated from the relaxed samples, of their Concrete densities.",
+        doc="KL divergence: exact, of the categorical variables; or relaxed, estimated from the relaxed samples "
+        "and their Concrete densities.",
     )
 
 
@@ -48,7 +49,7 @@ class Config(_categorical.Config):
 class HParams(_categorical.HParams):
     """Hyperparameters of the Gumbel-softmax VAE."""
 
-    prior_temperature: Scalar = hparam(0.5, low=0.01, doc="Of the prior's density where kl is relaxed.")
+    prior_temperature: Scalar = hparam(0.5, low=0.01, doc="Temperature of the prior's density where kl is relaxed.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:

@@ -41,7 +41,7 @@ class Config(_categorical.Config):
 
     variables: int = option(1, low=1, doc="Number of categorical latents.")
     posterior: Literal["diagonal", "full"] = option(
-        "diagonal", doc="Of the continuous latents, Gaussian with a diagonal or full covariance."
+        "diagonal", doc="Posterior of the continuous latents: Gaussian with a diagonal or full covariance."
     )
 
     def check(self) -> None:
@@ -57,14 +57,17 @@ class HParams(_categorical.HParams):
     """Hyperparameters of the JointVAE."""
 
     continuous_capacity: Scalar = hparam(
-        CONTINUOUS_CAPACITY, low=0.0, doc="The KL of the continuous latents that is aimed at, nats."
+        CONTINUOUS_CAPACITY, low=0.0, doc="Target of the mean KL divergence of the continuous latents, in nats."
     )
     discrete_capacity: Scalar = hparam(
         DISCRETE_CAPACITY,
         low=0.0,
-        doc="The same of the categorical ones; at most variables times log(classes) is used.",
+        doc="Target of the mean KL divergence of the categorical latents, in nats; at most variables times "
+        "log(classes) is used.",
     )
-    gamma: Scalar = hparam(10.0, low=0.0, doc="Weight of the distance to the capacities.")
+    gamma: Scalar = hparam(
+        10.0, low=0.0, doc="Weight of the distances between the KL divergences and their capacities."
+    )
     temperature: Scalar = with_default(_categorical.HParams, "temperature", 0.67)
 
 

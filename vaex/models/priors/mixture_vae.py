@@ -36,7 +36,7 @@ SHOWN, DRAWS = 12, 8  # components in the figure, and samples of each
 class Config(gaussian.PosteriorConfig):
     """Options of the mixture VAE."""
 
-    components: int = option(20, low=1, doc="Gaussians of the prior.")
+    components: int = option(20, low=1, doc="Number of Gaussian components of the prior.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:

@@ -36,10 +36,10 @@ class Config(gaussian.PosteriorConfig):
     """Options of the VampPrior VAE."""
 
     components: int = option(
-        100, low=1, doc="Pseudo-inputs, each the posterior of which is one component of the prior."
+        100, low=1, doc="Number of pseudo-inputs, whose posteriors are the components of the prior."
     )
     pseudo_inputs: Literal["examples", "noise"] = option(
-        "examples", doc="What they start from, training examples or noise with the mean and the spread of these."
+        "examples", doc="Initial pseudo-inputs: training examples, or noise with the mean and the spread of these."
     )
 
 

@@ -32,7 +32,9 @@ class Config(NetworkConfig):
     """Static choices of every model of sequences."""
 
     latent_dim: int = option(32, low=1, doc="Number of latent variables of each frame.")
-    network: Literal["mlp", "conv"] = option("conv", doc="Of the frames: mlp for any size, conv for at least 8x8.")
+    network: Literal["mlp", "conv"] = option(
+        "conv", doc="Encoder and decoder of frames: mlp for any size, conv for at least 8x8."
+    )
     channels: tuple[int, ...] = with_default(NetworkConfig, "channels", (16, 32, 32))
     recurrent: int = option(256, low=1, doc="Width of the recurrent network's state.")
 

@@ -54,8 +54,8 @@ class HParams(latent.HParams):
 class Config(sequences.Config):
     """Options of the TD-VAE."""
 
-    max_jump: int = option(10, low=1, doc="Training's jumps are 1 to so many frames long.")
-    pairs: int = option(4, low=1, doc="Of times that are drawn of each sequence.")
+    max_jump: int = option(10, low=1, doc="Longest jump in training, in frames; jumps are 1 to max_jump frames long.")
+    pairs: int = option(4, low=1, doc="Number of pairs of times that are drawn from each sequence.")
 
 
 def build(config: Config, spec: Spec) -> Recipe:
