@@ -19,6 +19,7 @@ import numpy as np
 
 from vaex.bounds import renyi_bound
 from vaex.configuration.run_options import EvaluationOptions
+from vaex.core import EvaluationKey
 from vaex.errors import UserError
 from vaex.evaluation.likelihood import estimate
 from vaex.runs import loading, setup
@@ -27,7 +28,6 @@ from vaex.runs.compare import aligned, paired_difference
 from vaex.runs.config_file import read_config, restore_settings
 from vaex.runs.evaluate import DRAWN_VALUES, LIKELIHOOD_BATCH, Evaluator
 
-BOUNDS_KEY = 9  # of the evaluation's key, for the draws of this script
 NAMES = {0.0: "importance bound", 1.0: "elbo"}
 
 
@@ -70,7 +70,7 @@ def evaluate(flags: argparse.Namespace) -> Bounds:
     evaluator = Evaluator(assembled)
     values = over_batches(
         bounds_of(run.recipe.model.log_weights, alphas, flags.samples, math.prod(run.spec.shape)),
-        jax.random.fold_in(evaluator.key, BOUNDS_KEY),
+        jax.random.fold_in(evaluator.key, EvaluationKey.BOUNDS),
         evaluator.inputs,
         run.variables,
         run.hparams,

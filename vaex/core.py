@@ -54,6 +54,12 @@ class SampleKey(enum.IntEnum):
     LABELS = 1
 
 
+class FigureKey(enum.IntEnum):
+    """Purposes under the key of a figure, which itself binarises its examples."""
+
+    LATENTS = 1
+
+
 class EvaluationKey(enum.IntEnum):
     """Purposes under the key of an evaluation."""
 
@@ -70,6 +76,7 @@ class EvaluationKey(enum.IntEnum):
     PREDICTIONS = 10
     TRAINING_EXAMPLES = 11
     AGGREGATE = 12
+    BOUNDS = 13
 
 
 # --- models -------------------------------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from jax.typing import ArrayLike
 
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.ops.threefry import unrolled
 
 
 def prepare(spec: Spec, key: jax.Array, x: ArrayLike) -> jax.Array:
@@ -43,9 +42,9 @@ def prepare(spec: Spec, key: jax.Array, x: ArrayLike) -> jax.Array:
 
 def _drawn(spec: Spec, key: jax.Array, stored: jax.Array) -> jax.Array:
     if spec.binarize == "dynamic":
-        return binarize(unrolled(key), _scaled(spec, stored))
+        return binarize(key, _scaled(spec, stored))
     if spec.binarize == "none" and spec.dequantize == "uniform":
-        return (stored.astype(jnp.float32) + jax.random.uniform(unrolled(key), stored.shape)) / _levels(spec)
+        return (stored.astype(jnp.float32) + jax.random.uniform(key, stored.shape)) / _levels(spec)
     return _mean(spec, stored)
 
 

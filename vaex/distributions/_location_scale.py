@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from vaex.distributions._shapes import match
 from vaex.distributions.family import BaseDistribution, Elementwise
 
 
@@ -61,6 +62,22 @@ def set_fields(distribution: BaseDistribution, **fields: object) -> None:
     """Set the fields of a frozen record, in its constructor."""
     for name, value in fields.items():
         object.__setattr__(distribution, name, value)
+
+
+def set_location_scale(
+    distribution: BaseDistribution,
+    loc: ArrayLike,
+    scale: ArrayLike | Unset,
+    log_scale: ArrayLike | Unset,
+    **fields: object,
+) -> None:
+    """Set ``loc`` and ``log_scale`` of one shape, and further fields, in the constructor of a location-scale family.
+
+    Raises: ValueError if the shapes disagree, or unless exactly one of ``scale`` and ``log_scale`` is given.
+    """
+    log_scale = resolve_log_scale(type(distribution).__name__, scale, log_scale)
+    set_fields(distribution, loc=loc, log_scale=log_scale, **fields)
+    match(distribution, "loc", "log_scale")
 
 
 class LocationScale(Elementwise):

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from vaex.distributions._location_scale import UNSET, LocationScale, Unset, resolve_log_scale, set_fields
-from vaex.distributions._shapes import match
+from vaex.distributions._location_scale import UNSET, LocationScale, Unset, set_location_scale
 from vaex.distributions.family import Elementwise, family, static
 from vaex.ops.arrays import lift, narrow, sum_trailing
 
@@ -43,9 +42,7 @@ class Laplace(LocationScale):
         log_scale: ArrayLike | Unset = UNSET,
         event_ndims: int = 1,
     ) -> None:
-        log_scale = resolve_log_scale("Laplace", scale, log_scale)
-        set_fields(self, loc=loc, log_scale=log_scale, event_ndims=event_ndims)
-        match(self, "loc", "log_scale")
+        set_location_scale(self, loc, scale, log_scale, event_ndims=event_ndims)
 
     @property
     def variance(self) -> jax.Array:

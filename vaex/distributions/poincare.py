@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from vaex.distributions._location_scale import UNSET, LocationScale, Unset, resolve_log_scale, set_fields
-from vaex.distributions._shapes import check_leading, match, match_leading
+from vaex.distributions._location_scale import UNSET, LocationScale, Unset, set_location_scale
+from vaex.distributions._shapes import check_leading, match_leading
 from vaex.distributions.family import family
 from vaex.distributions.gaussian import Normal
 from vaex.ops.arrays import inner, lift
@@ -75,9 +75,7 @@ class PoincareNormal(LocationScale):
         log_scale: ArrayLike | Unset = UNSET,
         curvature: ArrayLike = 1.0,
     ) -> None:
-        log_scale = resolve_log_scale("PoincareNormal", scale, log_scale)
-        set_fields(self, loc=loc, log_scale=log_scale, curvature=curvature)
-        match(self, "loc", "log_scale")
+        set_location_scale(self, loc, scale, log_scale, curvature=curvature)
         match_leading(self, "loc", "curvature")
 
     @property

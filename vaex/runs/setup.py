@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 from vaex import data, models
 from vaex.configuration.run_options import DataOptions, RunOptions
 from vaex.configuration.settings import Settings, common_structure, replace_run
-from vaex.core import Recipe
+from vaex.core import PyTree, Recipe
 from vaex.data.spec import Dataset, Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
@@ -29,7 +29,7 @@ class Experiment(NamedTuple):
     dataset: Dataset
     spec: Spec
     recipe: Recipe
-    hparams: Any
+    hparams: PyTree
     stage_steps: tuple[int, ...]
     data_path: str | None = None  # name or path by which the data can be loaded again
     own_data: bool = True  # whether the run is trained on the data set's training split
@@ -86,7 +86,7 @@ def build_recipe(settings: Settings, spec: Spec) -> Recipe:
     return recipe
 
 
-def stack_hparams(settings: Settings) -> Any:
+def stack_hparams(settings: Settings) -> PyTree:
     """The members' hyperparameters as one tree of schedules with leading axis [p]."""
     members = common_structure([member.hparams for member in settings.members])
     return population.stack([as_schedules(hparams) for hparams in members])

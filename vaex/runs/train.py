@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex import data
-from vaex.core import Algorithm, DataKey, Feed, Stage, Variables
+from vaex.core import Algorithm, DataKey, Feed, Stage, TrainState, Variables
 from vaex.data.loader.semi_supervised import choose_labelled, hide_labels, labelled_order
 from vaex.data.spec import Spec
 from vaex.errors import NonFiniteError, UserError
@@ -30,7 +30,7 @@ SHOWN = ("elbo", "reconstruction", "cross_entropy", "kl")
 class Trained(NamedTuple):
     """A stacked train state, and what was measured while it was trained, for the summary."""
 
-    state: Any
+    state: TrainState
     measured: dict[str, Any]
 
 
@@ -68,7 +68,9 @@ def training_feed(experiment: Experiment) -> Feed:
     return data.feed_for(flags.memory, arrays, batch_size, flags.data_seed, order=order)
 
 
-def initial_state(experiment: Experiment, stage: int, finished: Mapping[str, Variables]) -> tuple[Algorithm, Any]:
+def initial_state(
+    experiment: Experiment, stage: int, finished: Mapping[str, Variables]
+) -> tuple[Algorithm, TrainState]:
     """The algorithm of a stage and the members' first states."""
     options, run, begun = experiment.settings.data, experiment.settings.run, experiment.recipe.stages[stage]
     stepper = stage_algorithm(begun, experiment.spec, flip=options.flip, crop=options.crop)
@@ -81,7 +83,7 @@ def initial_state(experiment: Experiment, stage: int, finished: Mapping[str, Var
     return stepper, state
 
 
-def strategy_for(experiment: Experiment, state: Any, recorded: str | None) -> str:
+def strategy_for(experiment: Experiment, state: TrainState, recorded: str | None) -> str:
     """The recorded strategy of a run that continues, else the flag's, else the measured rule's."""
     members = len(experiment.settings.members)
     asked = experiment.settings.run.population_strategy
@@ -206,13 +208,13 @@ def _fit(
     experiment: Experiment,
     stage: int,
     program: loop.Program,
-    carry: Any,
+    carry: loop.Carry,
     checkpoints: CheckpointStore,
     start: int,
     profiler: profiling.Profiler | None,
     writer: metrics.Writer | None,
     callbacks: Sequence[Callback],
-) -> tuple[Any, float]:
+) -> tuple[loop.Carry, float]:
     """The loop with its files and progress; returns the last carry and the seconds spent in steps."""
     run, stop, name = experiment.settings.run, experiment.stage_steps[stage], experiment.recipe.stages[stage].name
     spent, last_save = [0.0], [time.monotonic()]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 
-from vaex.core import Batch, PyTree, Variables
-from vaex.models.codebooks._code_maps import CodeMaps
+from vaex.core import Batch, DrawFigure, PyTree, Variables
+from vaex.models.codebooks._code_maps import CodeMaps, DrawCodes
 from vaex.plots.records import Bars, Grid
 from vaex.quantizers import perplexity
 
@@ -17,13 +16,11 @@ TEMPERATURES = (0.5, 0.8, 1.0, 1.2)
 SHOWN = 8  # images in a figure
 COMPLETED = 4  # draws for each of them
 
-Figure = Callable[[jax.Array, Variables, Any, Batch], Any]
 
-
-def figures(vq: CodeMaps, draw: Callable[..., jax.Array]) -> Mapping[str, Figure]:
+def figures(vq: CodeMaps, draw: DrawCodes) -> Mapping[str, DrawFigure]:
     """The figures of a model whose second stage draws codes by ``draw`` (see ``_code_prior``)."""
 
-    def used(index: int) -> Figure:
+    def used(index: int) -> DrawFigure:
         return lambda key, variables, hparams, batch: draw_use(vq, variables, index)
 
     return {name: used(index) for index, name in enumerate(vq.names("code_usage"))} | {
@@ -33,7 +30,7 @@ def figures(vq: CodeMaps, draw: Callable[..., jax.Array]) -> Mapping[str, Figure
     }
 
 
-def level_figures(vq: CodeMaps, draw: Callable[..., jax.Array]) -> Mapping[str, Figure]:
+def level_figures(vq: CodeMaps, draw: DrawCodes) -> Mapping[str, DrawFigure]:
     """The same for several levels, and what the top one decides."""
     top, title = vq.levels[-1].stop, "Codes of the top level kept"
     drawn_figures = {**figures(vq, draw), "lower_levels": lambda *args: draw_completions(vq, draw, top, title, *args)}
@@ -49,7 +46,7 @@ def draw_edits(vq: CodeMaps, variables: Variables, hparams: PyTree, batch: Batch
     codes = jax.jit(vq.encode)(variables.state["params"], variables.state["state"], hparams, x).codes()
     other = jnp.roll(codes, -1, axis=0)
     swapped = [jnp.concatenate([a[:, :top], b[:, top:]], axis=1) for a, b in ((other, codes), (codes, other))]
-    images = pictured(vq, variables, hparams, jnp.concatenate([codes, *swapped])).reshape(3, *x.shape)
+    images = mean_images(vq, variables, hparams, jnp.concatenate([codes, *swapped])).reshape(3, *x.shape)
     names = ("original", "another", "reconstruction", "top level of the other", "lower levels of the other")
     return Grid(jnp.stack([x, jnp.roll(x, -1, axis=0), *images]), names, title="What each level decides")
 
@@ -90,26 +87,26 @@ def colors(vectors: jax.Array) -> jax.Array:
     return ((parts - least) / jnp.maximum(most - least, 1e-6)).reshape(*vectors.shape[:-1], 3)
 
 
-def pictured(vq: CodeMaps, variables: Variables, hparams: PyTree, codes: jax.Array) -> jax.Array:
+def mean_images(vq: CodeMaps, variables: Variables, hparams: PyTree, codes: jax.Array) -> jax.Array:
     """Mean images of codes [n, all], in [0, 1]."""
     px = jax.jit(vq.decode)(variables.state["params"], variables.state["state"], hparams, codes)
     return jnp.clip(px.mean, 0.0, 1.0)
 
 
 def draw_temperatures(
-    vq: CodeMaps, draw: Callable[..., jax.Array], key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch
+    vq: CodeMaps, draw: DrawCodes, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch
 ) -> Grid:
     """Samples of the prior, the same noise at each temperature."""
     drawn = [draw(key, variables, SHOWN, temperature, None, None) for temperature in TEMPERATURES]
-    images = [pictured(vq, variables, hparams, codes) for codes in drawn]
+    images = [mean_images(vq, variables, hparams, codes) for codes in drawn]
     return Grid(jnp.stack(images), tuple(f"{t:g}" for t in TEMPERATURES), title="Samples by temperature")
 
 
 def draw_completions(
     vq: CodeMaps,
-    draw: Callable[..., jax.Array],
+    draw: DrawCodes,
     kept: int,
-    what: str,
+    subject: str,
     key: jax.Array,
     variables: Variables,
     hparams: PyTree,
@@ -119,9 +116,11 @@ def draw_completions(
     few = {name: values[:SHOWN] for name, values in batch.items()}
     x, n = few["x"], len(few["x"])
     codes = jax.jit(vq.encode)(variables.state["params"], variables.state["state"], hparams, x).codes()
-    given, label = jnp.tile(codes[:, :kept], (COMPLETED, 1)), few.get("y")
+    prefix, label = jnp.tile(codes[:, :kept], (COMPLETED, 1)), few.get("y")
     label = None if label is None else jnp.tile(jnp.asarray(label), COMPLETED)
-    drawn = draw(key, variables, COMPLETED * n, hparams.sample_temperature, label, given)
-    images = pictured(vq, variables, hparams, jnp.concatenate([codes, drawn])).reshape(COMPLETED + 1, n, *x.shape[1:])
+    drawn = draw(key, variables, COMPLETED * n, hparams.sample_temperature, label, prefix)
+    images = mean_images(vq, variables, hparams, jnp.concatenate([codes, drawn])).reshape(
+        COMPLETED + 1, n, *x.shape[1:]
+    )
     names = ("original", "reconstruction", *["completion"] * COMPLETED)
-    return Grid(jnp.concatenate([x[None], images]), names, title=f"{what}, the rest drawn")
+    return Grid(jnp.concatenate([x[None], images]), names, title=f"{subject}, the rest drawn")

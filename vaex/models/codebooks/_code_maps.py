@@ -6,9 +6,10 @@ log p(x|codes) + log p(codes) bounds log p(x) under any prior of the codes; that
 
 from __future__ import annotations
 
+import enum
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from vaex import distributions, nets
 from vaex.configuration import option, options
 from vaex.core import Batch, Latents, Model, Objective, Outcome, PyTree, Variables
 from vaex.data.spec import Spec
+from vaex.distributions import Distribution
 from vaex.models import latent, likelihoods
 from vaex.models.codebooks import _code_networks as code_networks
 from vaex.models.codebooks import _quantizers as codebooks
@@ -26,6 +28,19 @@ from vaex.quantizers import Quantized, Quantizer, perplexity
 from vaex.training.step import masked_mean
 
 GROUP = "vae"
+
+
+class LevelKey(enum.IntEnum):
+    """Purposes under the key of ``init`` for each level: ``4 * level + purpose``."""
+
+    ENCODER = 0
+    HEAD = 1
+    CODEBOOKS = 2
+    DECODER = 3
+
+    def fold(self, key: jax.Array, level: int) -> jax.Array:
+        """Return the key of a level for this purpose."""
+        return jax.random.fold_in(key, len(LevelKey) * level + self)
 
 
 @options
@@ -48,7 +63,7 @@ class Chosen(NamedTuple):
 
     z: tuple[jax.Array, ...]
     quantized: tuple[Quantized, ...]
-    px: Any
+    px: Distribution
 
     def codes(self) -> jax.Array:
         """All codes in a row, [b, n]."""
@@ -67,8 +82,8 @@ class CodeMaps(NamedTuple):
     quantizer: Quantizer
     likelihood: likelihoods.Likelihood
     init: Callable[[jax.Array, Batch], tuple[PyTree, PyTree]]
-    encode: Callable[[PyTree, PyTree, Any, jax.Array], Chosen]
-    decode: Callable[[PyTree, PyTree, Any, jax.Array], Any]
+    encode: Callable[[PyTree, PyTree, PyTree, jax.Array], Chosen]
+    decode: Callable[[PyTree, PyTree, PyTree, jax.Array], Distribution]
 
     @property
     def n(self) -> int:
@@ -93,7 +108,7 @@ class CodeMaps(NamedTuple):
         sizes = (level.stop - level.start for level in reversed(self.levels))
         return tuple(Latents("code", size, self.quantizer.codes) for size in sizes)
 
-    def flat(self, z: Any) -> jax.Array:
+    def flat(self, z: ArrayLike) -> jax.Array:
         """Codes [..., *shape], or flat already, as integers [..., n]; whole numbers may come as floats."""
         z = jnp.asarray(z)
         z = z if jnp.issubdtype(z.dtype, jnp.integer) else jnp.round(z)
@@ -118,7 +133,7 @@ def code_maps(config: Config, spec: Spec, factors: tuple[int, ...]) -> CodeMaps:
     def books(params: PyTree, index: int) -> PyTree:
         return params[f"level_{index}"].get("codebooks", ())
 
-    def likelihood_of(params: PyTree, hparams: PyTree, raw: jax.Array, leading: tuple[int, ...]) -> Any:
+    def likelihood_of(params: PyTree, hparams: PyTree, raw: jax.Array, leading: tuple[int, ...]) -> Distribution:
         shaped = raw.reshape(*leading, *spec.shape, likelihood.channels)
         return likelihood.distribution(params["likelihood"], hparams.sigma, shaped)
 
@@ -127,7 +142,7 @@ def code_maps(config: Config, spec: Spec, factors: tuple[int, ...]) -> CodeMaps:
             raise ValueError(f"encode: x has shape {x.shape}, expected [b, {', '.join(map(str, spec.shape))}]")
         features, levels = upwards(networks, params, x), []
 
-        def choose(index: int, above: Any) -> jax.Array:
+        def choose(index: int, above: jax.Array | None) -> jax.Array:
             z = apply(networks, params, index, "head", beside(features[index], above))
             levels.insert(0, (z, kind.quantize(books(params, index), state[f"level_{index}"], z)))
             return levels[0][1].codes
@@ -136,10 +151,10 @@ def code_maps(config: Config, spec: Spec, factors: tuple[int, ...]) -> CodeMaps:
         z, quantized = zip(*levels, strict=True)
         return Chosen(z, quantized, px)
 
-    def decode(params: PyTree, state: PyTree, hparams: PyTree, codes: jax.Array) -> Any:
+    def decode(params: PyTree, state: PyTree, hparams: PyTree, codes: jax.Array) -> Distribution:
         rows = codes.reshape(-1, codes.shape[-1])
 
-        def choose(index: int, above: Any) -> jax.Array:
+        def choose(index: int, above: jax.Array | None) -> jax.Array:
             level = networks[index]
             indices = rows[:, level.start : level.stop].reshape(-1, *level.size, kind.slots)
             return kind.lookup(books(params, index), state[f"level_{index}"], indices)
@@ -153,24 +168,26 @@ def code_maps(config: Config, spec: Spec, factors: tuple[int, ...]) -> CodeMaps:
     return CodeMaps(networks, kind, likelihood, init, encode, decode)
 
 
-def _first(networks: Levels, kind: Quantizer, key: jax.Array, x: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
+def _first(
+    networks: Levels, kind: Quantizer, key: jax.Array, x: jax.Array
+) -> tuple[dict[str, PyTree], dict[str, PyTree]]:
     """First parameters and state; codebooks are made of what the first encoders give."""
     params, state, features = {}, {}, [x]
     for index, level in enumerate(networks):
-        encoder_params = level.encoder.init(jax.random.fold_in(key, 4 * index), features[-1][:1])["params"]
+        encoder_params = level.encoder.init(LevelKey.ENCODER.fold(key, index), features[-1][:1])["params"]
         params[f"level_{index}"] = {"encoder": encoder_params}
         features.append(apply(networks, params, index, "encoder", features[-1]))
 
-    def choose(index: int, above: Any) -> jax.Array:
+    def choose(index: int, above: jax.Array | None) -> jax.Array:
         of_level, name, inputs = params[f"level_{index}"], f"level_{index}", beside(features[index + 1], above)
-        keys = [jax.random.fold_in(key, 4 * index + part) for part in (1, 2, 3)]
-        of_level["head"] = networks[index].head.init(keys[0], inputs[:1])["params"]
+        of_level["head"] = networks[index].head.init(LevelKey.HEAD.fold(key, index), inputs[:1])["params"]
         z = apply(networks, params, index, "head", inputs)
-        books, state[name] = kind.init(keys[1], z)
+        books, state[name] = kind.init(LevelKey.CODEBOOKS.fold(key, index), z)
         if jax.tree.leaves(books):
             of_level["codebooks"] = books
         codes = kind.quantize(books, state[name], z).codes
-        of_level["decoder"] = networks[index].decoder.init(keys[2], beside(codes, above)[:1])["params"]
+        decoder_key = LevelKey.DECODER.fold(key, index)
+        of_level["decoder"] = networks[index].decoder.init(decoder_key, beside(codes, above)[:1])["params"]
         return codes
 
     downwards(networks, params, choose)
@@ -215,11 +232,40 @@ def objective(vq: CodeMaps) -> Objective:
     return outcome
 
 
-class CodePrior(NamedTuple):
-    """p(codes): ``log_prob(variables, codes [b, n], batch) -> [b]``; ``sample(key, variables, hparams, m, condition)``, [m, n]."""
+class CodeLogProb(Protocol):
+    """Returns log p(codes) [b], nats, of codes [b, n]; labels, where the prior reads them, are in ``batch["y"]``."""
 
-    log_prob: Callable[[Variables, jax.Array, Batch], jax.Array]
-    sample: Callable[[jax.Array, Variables, Any, int, Any], jax.Array]
+    def __call__(self, variables: Variables, codes: jax.Array, batch: Batch, /) -> jax.Array: ...
+
+
+class SampleCodes(Protocol):
+    """Draws codes [m, n] from the prior; ``condition`` [m]: their labels, drawn uniformly where it is None."""
+
+    def __call__(
+        self, key: jax.Array, variables: Variables, hparams: PyTree, m: int, condition: ArrayLike | None, /
+    ) -> jax.Array: ...
+
+
+class CodePrior(NamedTuple):
+    """p(codes): its log-probabilities and its samples."""
+
+    log_prob: CodeLogProb
+    sample: SampleCodes
+
+
+class DrawCodes(Protocol):
+    """Draws codes [m, n] from a learned prior at a temperature, with labels [m] or None, after given codes [m, t] or None."""
+
+    def __call__(
+        self,
+        key: jax.Array,
+        variables: Variables,
+        m: int,
+        temperature: ArrayLike,
+        label: ArrayLike | None,
+        prefix: jax.Array | None,
+        /,
+    ) -> jax.Array: ...
 
 
 def uniform(vq: CodeMaps) -> CodePrior:
@@ -241,7 +287,8 @@ def model(
     """The model of this autoencoder with this prior over its codes.
 
     Args:
-      it: the autoencoder; prior: over its codes.
+      vq: the autoencoder.
+      prior: over its codes.
       init, objective: as in ``Model``.
       unpacked: variables -> the parameters and the state of the autoencoder.
     """
@@ -250,7 +297,7 @@ def model(
         codes = vq.encode(*unpacked(variables), hparams, batch["x"]).codes()
         return distributions.Delta(codes.reshape(-1, *vq.shape), len(vq.shape))
 
-    def decode(variables: Variables, hparams: PyTree, z: jax.Array, batch: Batch) -> Any:
+    def decode(variables: Variables, hparams: PyTree, z: jax.Array, batch: Batch) -> Distribution:
         return vq.decode(*unpacked(variables), hparams, vq.flat(z))
 
     def log_weights(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, num_samples: int) -> jax.Array:
@@ -262,7 +309,7 @@ def model(
 
     def sample(
         key: jax.Array, variables: Variables, hparams: PyTree, n: int, condition: ArrayLike | None = None
-    ) -> Any:
+    ) -> Distribution:
         return vq.decode(*unpacked(variables), hparams, prior.sample(key, variables, hparams, n, condition))
 
     return Model(init, objective, encode, decode, log_weights if vq.likelihood.density else None, sample)

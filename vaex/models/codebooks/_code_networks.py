@@ -33,7 +33,8 @@ class Level(NamedTuple):
 
 
 Levels = tuple[Level, ...]
-Choose = Callable[[int, Any], jax.Array]  # level, and what comes down from above it -> vectors of codes [b, h', w', d]
+# level, and what comes down from above it, None at the top -> vectors of codes [b, h', w', d]
+Choose = Callable[[int, jax.Array | None], jax.Array]
 
 
 def levels(

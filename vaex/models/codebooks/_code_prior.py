@@ -14,16 +14,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from vaex import nets
 from vaex.configuration import hparam, hyperparameters, option, options
-from vaex.core import Batch, Labels, Model, Outcome, PyTree, Recipe, Variables
+from vaex.core import Batch, DrawFigure, Labels, Model, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import latent, networks
 from vaex.models.codebooks import _code_maps as code_maps
 from vaex.models.codebooks import _quantizers as codebooks
-from vaex.models.codebooks._code_maps import GROUP, CodeMaps, CodePrior
+from vaex.models.codebooks._code_maps import GROUP, CodeMaps, CodePrior, DrawCodes
 from vaex.schedules import Scalar
 from vaex.training.step import masked_mean
 
@@ -75,26 +76,29 @@ class HParams(codebooks.HParams):
     )
 
 
-# (key, variables, m, temperature, label [m] or None, given codes [m, t] or None) -> codes [m, n]
-Draw = Callable[..., jax.Array]
-
-
 def transformer(config: Config, vq: CodeMaps) -> nets.CausalTransformer:
     """The prior's network."""
     sizes = config.prior_width, config.prior_layers, config.prior_heads
     return nets.CausalTransformer(vq.kinds, vq.quantizer.codes, *sizes)
 
 
-def drawing(net: nets.CausalTransformer, classes: int) -> Draw:
+def drawing(net: nets.CausalTransformer, classes: int) -> DrawCodes:
     """How codes are drawn from the prior of the second stage's variables, the first few given or none; one program per shape."""
 
     @functools.partial(jax.jit, static_argnums=2)
-    def drawn(key: jax.Array, variables: Variables, n: int, temperature: Any, label: Any, given: Any) -> jax.Array:
+    def drawn(
+        key: jax.Array,
+        variables: Variables,
+        n: int,
+        temperature: ArrayLike,
+        label: ArrayLike | None,
+        prefix: jax.Array | None,
+    ) -> jax.Array:
         label_key, key = jax.random.split(key)
         labels = latent.condition_batch(label_key, classes, n, label)
         condition = jax.nn.one_hot(labels["y"], classes) if classes else None
         params = variables.params["prior"]
-        return nets.sample_codes(net, params, key, n, temperature=temperature, condition=condition, prefix=given)
+        return nets.sample_codes(net, params, key, n, temperature=temperature, condition=condition, prefix=prefix)
 
     return drawn
 
@@ -104,10 +108,12 @@ def unpacked(variables: Variables) -> tuple[PyTree, PyTree]:
     return variables.state["params"], variables.state["state"]
 
 
-def prior_model(vq: CodeMaps, net: nets.CausalTransformer, classes: int, draw: Draw) -> Model:
+def prior_model(vq: CodeMaps, net: nets.CausalTransformer, classes: int, draw: DrawCodes) -> Model:
     """The second stage: the finished autoencoder, with the prior that is trained on its codes."""
 
-    def log_probs(variables: Variables, codes: jax.Array, batch: Batch, dropout: Any = None) -> jax.Array:
+    def log_probs(
+        variables: Variables, codes: jax.Array, batch: Batch, dropout: nets.Dropout | None = None
+    ) -> jax.Array:
         if classes and "y" not in batch:
             raise ValueError("log_prob: the prior reads labels, but the batch has none; give y, [b] integers")
         condition = jax.nn.one_hot(batch["y"], classes) if classes else None
@@ -134,7 +140,7 @@ def prior_model(vq: CodeMaps, net: nets.CausalTransformer, classes: int, draw: D
     def log_prob(variables: Variables, codes: jax.Array, batch: Batch) -> jax.Array:
         return jnp.sum(log_probs(variables, codes, batch), axis=1)
 
-    def sample(key: jax.Array, variables: Variables, hparams: PyTree, n: int, condition: Any) -> jax.Array:
+    def sample(key: jax.Array, variables: Variables, hparams: PyTree, n: int, condition: ArrayLike | None) -> jax.Array:
         return draw(key, variables, n, hparams.sample_temperature, condition, None)
 
     return code_maps.model(vq, CodePrior(log_prob, sample), init, objective, unpacked)
@@ -144,14 +150,14 @@ def two_stages(
     config: Config,
     spec: Spec,
     vq: CodeMaps,
-    figures: Callable[[CodeMaps, Draw], Mapping[str, Callable[..., Any]]],
+    figures: Callable[[CodeMaps, DrawCodes], Mapping[str, DrawFigure]],
 ) -> Recipe:
     """The recipe of this autoencoder and a prior over its codes.
 
     Args:
       config: of both stages.
       spec: of the data.
-      it: the autoencoder.
+      vq: the autoencoder.
       figures: the autoencoder, and how codes are drawn -> the model's own figures.
     Raises: UserError where the prior is to see labels that the data lacks.
     """

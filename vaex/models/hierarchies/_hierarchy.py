@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from vaex import distributions, divergences
 from vaex.configuration import hparam, hyperparameters, options
-from vaex.core import Batch, Latents, Model, Outcome, PyTree, Recipe, Variables
+from vaex.core import Batch, FigureKey, Latents, Model, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.data.transforms import binarize
+from vaex.distributions import Distribution
 from vaex.distributions.family import BaseDistribution, family, static
 from vaex.models import latent
 from vaex.models.latent import Components
 from vaex.models.likelihoods import Likelihood
 from vaex.models.networks import BaseConfig
 from vaex.nets import HierarchicalNetwork, Source, TopDownPass
-from vaex.ops.threefry import unrolled
 from vaex.plots.records import Bars, Grid
 from vaex.schedules import Scalar
 
@@ -65,7 +65,7 @@ class TopDownPosterior(BaseDistribution):
     """
 
     params: PyTree
-    activations: Any
+    activations: tuple[jax.Array, ...]
     network: HierarchicalNetwork = static()
 
     @property
@@ -91,17 +91,17 @@ class TopDownPosterior(BaseDistribution):
 
     def sample_and_log_prob(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> tuple[jax.Array, jax.Array]:
         """A sample and its log-density in one top-down pass."""
-        noise = jax.random.normal(unrolled(key), sample_shape + self.batch_shape + self.event_shape)
+        noise = jax.random.normal(key, sample_shape + self.batch_shape + self.event_shape)
         top_down = self._down(noise, "posterior")
         return top_down.z, posterior_at(top_down).log_prob(top_down.z)
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        return self._down(jax.random.normal(unrolled(key), shape), "posterior").z
+        return self._down(jax.random.normal(key, shape), "posterior").z
 
     def _log_prob(self, value: jax.Array) -> jax.Array:
         return posterior_at(self._down(value, "given")).log_prob(value)
 
-    def _down(self, code: jax.Array, source: Source) -> Any:
+    def _down(self, code: jax.Array, source: Source) -> TopDownPass:
         return self.network.top_down(self.params, code, self.activations, source)
 
 
@@ -116,7 +116,7 @@ class TopDownPrior(BaseDistribution):
     """
 
     params: PyTree
-    temperature: Any
+    temperature: ArrayLike
     network: HierarchicalNetwork = static()
 
     @property
@@ -130,7 +130,7 @@ class TopDownPrior(BaseDistribution):
         return (sum(self.network.sizes),)
 
     def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        noise = self.temperature * jax.random.normal(unrolled(key), (math.prod(shape[:-1]), shape[-1]))
+        noise = self.temperature * jax.random.normal(key, (math.prod(shape[:-1]), shape[-1]))
         return self.network.top_down(self.params, noise, None, "prior").z.reshape(shape)
 
     def _log_prob(self, value: jax.Array) -> jax.Array:
@@ -158,15 +158,15 @@ def kl_by_layer(network: HierarchicalNetwork, top_down: TopDownPass) -> list[jax
     return [divergences.gaussian_kl(*(moment[..., span] for moment in moments)) for span in spans]
 
 
-def all_params(variables: Variables) -> Any:
-    """The tree that the parts take: the group's parameters, and the statistics of batches that evaluation uses."""
+def all_params(variables: Variables) -> dict[str, PyTree]:
+    """The tree that the components take: the group's parameters, and the statistics of batches that evaluation uses."""
     return {**variables.params["vae"], "statistics": variables.state}
 
 
 def build_components(network: HierarchicalNetwork, likelihood: Likelihood) -> Components:
-    """The parts of a model with this network; their parameters are ``whole``."""
+    """The components of a model with this network; their parameters are ``all_params``."""
 
-    def init(key: jax.Array, batch: Batch) -> Any:
+    def init(key: jax.Array, batch: Batch) -> PyTree:
         params, statistics = network.init(key)
         return {"network": params, "likelihood": likelihood.init(), "statistics": statistics}
 
@@ -177,7 +177,7 @@ def build_components(network: HierarchicalNetwork, likelihood: Likelihood) -> Co
     def prior(params: PyTree, hparams: PyTree) -> TopDownPrior:
         return TopDownPrior(params["network"], hparams.sample_temperature, network)
 
-    def decode(params: PyTree, hparams: PyTree, z: jax.Array, batch: Batch) -> Any:
+    def decode(params: PyTree, hparams: PyTree, z: jax.Array, batch: Batch) -> Distribution:
         top_down = network.top_down(params["network"], z if z.ndim > 1 else z[None], None, "given")
         likely = decoded(network, likelihood, params, hparams, top_down)
         return likely if z.ndim > 1 else jax.tree.map(lambda leaf: leaf[0], likely)
@@ -191,7 +191,7 @@ def decoded(
     params: PyTree,
     hparams: PyTree,
     top_down: TopDownPass,
-) -> Any:
+) -> Distribution:
     """Return p(x|z) of a top-down pass."""
     raw = network.output(params["network"], top_down.features)
     raw = raw.reshape(*raw.shape[:-1], -1, likelihood.channels)
@@ -210,7 +210,7 @@ def model(network: HierarchicalNetwork, components: Components) -> Model:
     def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
         params, x = all_params(variables), batch["x"]
         activations, statistics = network.bottom_up(params["network"], params["statistics"], x, train=train)
-        noise = jax.random.normal(unrolled(key), (len(x), sum(network.sizes)))
+        noise = jax.random.normal(key, (len(x), sum(network.sizes)))
         top_down = network.top_down(params["network"], noise, activations, "posterior")
         log_px = decoded(network, components.likelihood, params, hparams, top_down).log_prob(x)
         layers = kl_by_layer(network, top_down)
@@ -224,7 +224,7 @@ def model(network: HierarchicalNetwork, components: Components) -> Model:
         """Log weights in one top-down pass, where posterior, prior and decoder alone would take three."""
         params, x = all_params(variables), batch["x"]
         activations, _ = network.bottom_up(params["network"], params["statistics"], x)
-        noise = jax.random.normal(unrolled(key), (num_samples, len(x), sum(network.sizes)))
+        noise = jax.random.normal(key, (num_samples, len(x), sum(network.sizes)))
         top_down = network.top_down(params["network"], noise, activations, "posterior")
         log_px = decoded(network, components.likelihood, params, hparams, top_down).log_prob(x)
         return log_px + prior_at(top_down).log_prob(top_down.z) - posterior_at(top_down).log_prob(top_down.z)
@@ -268,7 +268,9 @@ def draw_kl(
     @jax.jit
     def layers_of(params: PyTree, x: jax.Array) -> list[jax.Array]:
         posterior = components.posterior(params, hparams, {"x": x})
-        noise = jax.random.normal(jax.random.fold_in(key, 1), posterior.batch_shape + posterior.event_shape)
+        noise = jax.random.normal(
+            jax.random.fold_in(key, FigureKey.LATENTS), posterior.batch_shape + posterior.event_shape
+        )
         return kl_by_layer(network, posterior._down(noise, "posterior"))
 
     layers = layers_of(all_params(variables), x)

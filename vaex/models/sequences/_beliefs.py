@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +17,8 @@ from vaex.models.sequences import _sequences as sequences
 from vaex.models.sequences import _temporal_difference as td
 
 
-class Parts(NamedTuple):
-    """A model's parts as pure functions of one tree of parameters.
+class BeliefComponents(NamedTuple):
+    """A model's components as pure functions of one tree of parameters.
 
     ``init(key, batch) -> params``; ``states(params, x) -> [b, t + 1, r]``, of which beliefs are made, before the first frame
     (there they are zeros) and after each; ``conditionals(params, hparams) -> Conditionals``. ``frames``: networks of frames.
@@ -27,7 +27,7 @@ class Parts(NamedTuple):
 
     init: Callable[[jax.Array, Batch], PyTree]
     states: Callable[[PyTree, jax.Array], jax.Array]
-    conditionals: Callable[[PyTree, Any], td.Conditionals]
+    conditionals: Callable[[PyTree, PyTree], td.Conditionals]
     frames: sequences.Frames
     size: tuple[int, int]
     state: int
@@ -35,8 +35,8 @@ class Parts(NamedTuple):
     pairs: int
 
 
-def model(components: Parts) -> Model:
-    """The model of these parts: codes are of the beliefs after each frame, samples begin with the belief before any."""
+def model(components: BeliefComponents) -> Model:
+    """The model of these components: codes are of the beliefs after each frame, samples begin with the belief before any."""
     length, d = components.size
 
     def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
@@ -50,13 +50,13 @@ def model(components: Parts) -> Model:
         loss = terms.reconstruction + terms.surprise + hparams.beta * terms.smoothing_kl
         return Outcome({"vae": jnp.mean(loss)}, variables.state, metrics)
 
-    def encode(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> Any:
+    def encode(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> distributions.Normal:
         params = variables.params["vae"]
         belief = components.conditionals(params, hparams).belief(components.states(params, batch["x"])[:, 1:])
         flat = (belief.mean.shape[0], -1)
         return distributions.Normal(belief.mean.reshape(flat), log_scale=belief.log_scale.reshape(flat))
 
-    def decode(variables: Variables, hparams: PyTree, z: jax.Array, batch: Batch) -> Any:
+    def decode(variables: Variables, hparams: PyTree, z: jax.Array, batch: Batch) -> distributions.Distribution:
         return components.frames.decode_all(variables.params["vae"], z.reshape(*z.shape[:-1], length, d), hparams)
 
     def log_weights(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, num_samples: int) -> jax.Array:
@@ -67,7 +67,7 @@ def model(components: Parts) -> Model:
 
     def sample(
         key: jax.Array, variables: Variables, hparams: PyTree, n: int, condition: ArrayLike | None = None
-    ) -> Any:
+    ) -> distributions.Distribution:
         params, (first_key, key) = variables.params["vae"], jax.random.split(key)
         conditionals = components.conditionals(params, hparams)
         z = conditionals.belief(jnp.zeros((n, components.state))).sample(first_key)
@@ -83,7 +83,7 @@ def model(components: Parts) -> Model:
     )
 
 
-def recipe(components: Parts, config: sequences.Config, spec: Spec) -> Recipe:
+def recipe(components: BeliefComponents, config: sequences.Config, spec: Spec) -> Recipe:
     """Return the recipe of these components, with figures of beliefs, jumps and roll-outs.
 
     ``hparams`` have a ``beta``, the weight of KL(q_S || p_B) in training.
@@ -96,7 +96,7 @@ def recipe(components: Parts, config: sequences.Config, spec: Spec) -> Recipe:
 
     def predict(
         key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, steps: int, num_samples: int
-    ) -> Any:
+    ) -> distributions.Distribution:
         params, (now_key, key) = variables.params["vae"], jax.random.split(key)
         now = believed(now_key, params, hparams, batch["x"], (num_samples,))
         then = td.jump_ahead(key, components.conditionals(params, hparams), now, steps, components.max_jump)

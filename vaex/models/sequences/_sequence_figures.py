@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.core import Batch, PyTree, Variables
+from vaex.core import Batch, Predict, PyTree, Variables
 from vaex.evaluation.prediction import SAMPLES, context_frames, horizons
 from vaex.plots.records import Grid
 
 PREDICTED, FOLLOWED, WAYS = 6, 3, 3  # sequences of each figure, and paths that are drawn from where evidence ends
 
 
-def draw_predictions(
-    predict: Callable[..., Any], key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch
-) -> Grid:
+def draw_predictions(predict: Predict, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> Grid:
     """Draw for each horizon the truth, what two samples of the latents give, and the mean of many; a row for each sequence."""
     x = jnp.asarray(batch["x"])[:PREDICTED]
     start = context_frames(x.shape[1])
@@ -32,7 +29,11 @@ def draw_predictions(
 
 
 def draw_roll_outs(
-    follow: Callable[..., jax.Array], key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch
+    follow: Callable[[jax.Array, Variables, PyTree, Batch, int], jax.Array],
+    key: jax.Array,
+    variables: Variables,
+    hparams: PyTree,
+    batch: Batch,
 ) -> Grid:
     """Some sequences, each above several ways on from where its evidence ends, one frame after the other."""
     x = jnp.asarray(batch["x"])[:FOLLOWED]
@@ -51,7 +52,11 @@ def draw_roll_outs(
 
 
 def draw_beliefs(
-    reconstruct: Callable[..., jax.Array], key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch
+    reconstruct: Callable[[jax.Array, Variables, PyTree, Batch], jax.Array],
+    key: jax.Array,
+    variables: Variables,
+    hparams: PyTree,
+    batch: Batch,
 ) -> Grid:
     """Some sequences, each above frames decoded of what is believed at each time, drawn twice.
 

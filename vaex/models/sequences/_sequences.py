@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 
 from vaex import distributions, nets
 from vaex.configuration import option, options, with_default
-from vaex.core import Batch, Latents, Model, PyTree, Recipe, Sequences
+from vaex.core import Batch, Latents, Model, Predict, PyTree, Recipe, Sequences, Variables
 from vaex.data.spec import Spec
+from vaex.distributions import Distribution
 from vaex.errors import UserError
 from vaex.models import latent, likelihoods
 from vaex.models.networks import NetworkConfig, networks
@@ -44,6 +45,12 @@ class Config(NetworkConfig):
             raise UserError("--hidden= is empty; a model of sequences needs at least one width, such as --hidden=256")
 
 
+class DecodeFrames(Protocol):
+    """Returns p(x|inputs) of the frames decoded from ``inputs`` [..., n]."""
+
+    def __call__(self, params: PyTree, inputs: jax.Array, hparams: PyTree, /) -> Distribution: ...
+
+
 class Frames(NamedTuple):
     """Networks of the frames of a sequence.
 
@@ -53,8 +60,8 @@ class Frames(NamedTuple):
 
     init: Callable[[jax.Array, Batch], PyTree]
     encode: Callable[[PyTree, jax.Array], jax.Array]
-    decode: Callable[[PyTree, jax.Array, Any], Any]
-    decode_all: Callable[[PyTree, jax.Array, Any], Any]
+    decode: DecodeFrames
+    decode_all: DecodeFrames
     likelihood: likelihoods.Likelihood
 
 
@@ -70,7 +77,7 @@ def frames(config: Config, spec: Spec, inputs: int) -> Frames:
     likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
     of_frame = likelihoods.build(config.likelihood, frame_spec, scale=config.likelihood_scale)
     wide, features = dataclasses.replace(config, latent_dim=inputs), config.hidden[0]
-    single, all_of_them = (networks(wide, frame_spec, features, some) for some in (of_frame, likelihood))
+    single, sequence = (networks(wide, frame_spec, features, output) for output in (of_frame, likelihood))
 
     def init(key: jax.Array, batch: Batch) -> PyTree:
         return single.init(key, {"x": batch["x"][:, 0]})
@@ -81,11 +88,11 @@ def frames(config: Config, spec: Spec, inputs: int) -> Frames:
         result = single.encode(params, x.reshape(-1, *frame_spec.shape))
         return nets.activation_function(config.activation)(result).reshape(*x.shape[:-3], features)
 
-    def decode(params: PyTree, inputs: jax.Array, hparams: PyTree) -> Any:
+    def decode(params: PyTree, inputs: jax.Array, hparams: PyTree) -> Distribution:
         return single.decode(params, hparams.sigma, inputs)
 
-    def decode_all(params: PyTree, inputs: jax.Array, hparams: PyTree) -> Any:
-        return all_of_them.decode(params, hparams.sigma, inputs)
+    def decode_all(params: PyTree, inputs: jax.Array, hparams: PyTree) -> Distribution:
+        return sequence.decode(params, hparams.sigma, inputs)
 
     return Frames(init, encode, decode, decode_all, likelihood)
 
@@ -95,20 +102,24 @@ def gaussian_map(config: Config) -> nets.MLP:
     return nets.MLP(config.hidden, 2 * config.latent_dim, config.activation)
 
 
-def moments(raw: Any) -> tuple[jax.Array, jax.Array]:
+def moments(raw: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Means and bounded log scales, [..., d] each, of what a ``gaussian_map`` gives."""
     mean, log_scale = jnp.split(raw, 2, axis=-1)
     return mean, soft_clip(log_scale)
 
 
-def normal(raw: Any) -> distributions.Normal:
+def normal(raw: jax.Array) -> distributions.Normal:
     """The Gaussian of one frame's latents of what a ``gaussian_map`` gives."""
     mean, log_scale = moments(raw)
     return distributions.Normal(mean, log_scale=log_scale)
 
 
-# predict, as ``vaex.core.Sequences``; follow(key, variables, hparams, batch, steps) -> means [b, steps, h, w, c] of one way on
-Follow = Callable[..., jax.Array]
+class Follow(Protocol):
+    """Returns the means [b, steps, h, w, c] of the frames after the last of ``batch["x"]``, of one draw of the latents."""
+
+    def __call__(
+        self, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, steps: int, /
+    ) -> jax.Array: ...
 
 
 def recipe(
@@ -116,7 +127,7 @@ def recipe(
     config: Config,
     spec: Spec,
     likelihood: likelihoods.Likelihood,
-    predict: Callable[..., Any],
+    predict: Predict,
     follow: Follow,
 ) -> Recipe:
     """The recipe of a model of sequences, with figures of what it predicts.
@@ -125,9 +136,8 @@ def recipe(
       model: trained in one run by gradients.
       config, spec: of the model.
       likelihood: of whole sequences.
-      predict: as ``vaex.core.Sequences``.
-      follow: (key, variables, hparams, batch, steps) -> the means [b, steps, h, w, c] of frames after the last of ``batch["x"]``,
-        along one way of the latents that is drawn.
+      predict: the frame after so many steps.
+      follow: all frames to come.
     """
     figures = {
         "predictions": lambda *args: sequence_figures.draw_predictions(predict, *args),

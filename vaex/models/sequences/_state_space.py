@@ -6,7 +6,7 @@ Axes: b batch, t time, d latent, r state. ``...`` are sample axes. A code is [t 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -71,9 +71,12 @@ def draw_path(cell: Cell, noise: jax.Array, evidence: jax.Array | None = None, s
     """
     first = cell.start(noise.shape[:-2]) if start is None else start
 
-    def step(h: jax.Array, now: Any) -> tuple[jax.Array, Any]:
-        moments = cell.prior(h) if evidence is None else cell.posterior(h, now[1])
-        z = moments[0] + jnp.exp(moments[1]) * now[0]
+    def step(
+        h: jax.Array, now: tuple[jax.Array, jax.Array | None]
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array, Moments]]:
+        noise_now, evidence_now = now
+        mean, log_scale = moments = cell.prior(h) if evidence_now is None else cell.posterior(h, evidence_now)
+        z = mean + jnp.exp(log_scale) * noise_now
         return cell.advance(h, z), (z, h, moments)
 
     end, (z, h, posterior_moments) = jax.lax.scan(step, first, _time_first((noise, evidence)))
@@ -93,11 +96,11 @@ def follow_path(cell: Cell, z: jax.Array, evidence: jax.Array | None = None) -> 
     return Path(z, h, end, cell.prior(h), None if evidence is None else cell.posterior(h, evidence))
 
 
-def _time_first(tree: Any) -> Any:
+def _time_first(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -2, 0), tree)
 
 
-def _time_last(tree: Any) -> Any:
+def _time_last(tree: PyTree) -> PyTree:
     return jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -2), tree)
 
 
@@ -105,7 +108,7 @@ class _Codes(BaseDistribution):
     """Codes [..., t * d] of paths; a subclass tells its cell and its evidence."""
 
     params: PyTree
-    cell: Callable[[Any], Cell]
+    cell: Callable[[PyTree], Cell]
     size: tuple[int, int]
 
     @property
@@ -137,8 +140,8 @@ class PathPosterior(_Codes):
 
     params: PyTree
     evidence: jax.Array
-    cell: Any = static()
-    size: Any = static()
+    cell: Callable[[PyTree], Cell] = static()
+    size: tuple[int, int] = static()
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
@@ -176,8 +179,8 @@ class PathPrior(_Codes):
     """
 
     params: PyTree
-    cell: Any = static()
-    size: Any = static()
+    cell: Callable[[PyTree], Cell] = static()
+    size: tuple[int, int] = static()
 
     @property
     def batch_shape(self) -> tuple[int, ...]:

@@ -6,12 +6,13 @@ Axes: b batch, k samples, t time, j pairs of times, r belief state, d latent.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from vaex import divergences
+from vaex.distributions import Distribution, Normal
 
 
 class Conditionals(NamedTuple):
@@ -21,10 +22,10 @@ class Conditionals(NamedTuple):
     p_T(z_t2|z_t1). ``decode(z)``: p(x_t|z_t). Jumps are integers from 1 on, [...].
     """
 
-    belief: Callable[[jax.Array], Any]
-    smoothing: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], Any]
-    transition: Callable[[jax.Array, jax.Array], Any]
-    decode: Callable[[jax.Array], Any]
+    belief: Callable[[jax.Array], Normal]
+    smoothing: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], Distribution]
+    transition: Callable[[jax.Array, jax.Array], Distribution]
+    decode: Callable[[jax.Array], Distribution]
 
 
 class Pairs(NamedTuple):

@@ -15,7 +15,6 @@ frame with flips -106.7, -278.6, -325.9; log-likelihood of a sequence -616.1 (K 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,11 +23,11 @@ from vaex import nets
 from vaex.configuration import hparam, hyperparameters
 from vaex.core import Batch, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
+from vaex.distributions import Distribution
 from vaex.models import latent
 from vaex.models.sequences import _sequences as sequences
 from vaex.models.sequences._sequences import DEFAULTS, FRAMES, TINY, Config
-from vaex.models.sequences._state_space import Cell, PathPosterior, PathPrior, draw_path, follow_path
-from vaex.ops.threefry import unrolled
+from vaex.models.sequences._state_space import Cell, Path, PathPosterior, PathPrior, draw_path, follow_path
 from vaex.schedules import Scalar
 
 __all__ = ["DEFAULTS", "FRAMES", "TINY", "Config", "HParams", "build"]
@@ -41,16 +40,14 @@ class HParams(latent.HParams):
     beta: Scalar = hparam(1.0, low=0.0, doc="Weight of the KL.")
 
 
-def networks(
-    config: Config, frames: sequences.Frames
-) -> tuple[Callable[[jax.Array, Batch], Any], Callable[[Any], Cell]]:
+def networks(config: Config, frames: sequences.Frames) -> tuple[latent.InitParams, Callable[[PyTree], Cell]]:
     """``init(key, batch) -> params``, and ``cell(params)``, one step of time."""
     d, r = config.latent_dim, config.recurrent
     gru, gaussian = nets.GRU(r), sequences.gaussian_map(config)
 
     def cell(params: PyTree) -> Cell:
-        def at(name: str, module: Any, *args: Any) -> Any:
-            return module.apply({"params": params[name]}, *args)
+        def at(name: str, network: nets.Network, *inputs: jax.Array) -> jax.Array:
+            return network.apply({"params": params[name]}, *inputs)
 
         return Cell(
             lambda shape: jnp.zeros((*shape, r)),
@@ -59,7 +56,7 @@ def networks(
             lambda h, z: at("gru", gru, h, z),
         )
 
-    def init_params(key: jax.Array, batch: Batch) -> Any:
+    def init_params(key: jax.Array, batch: Batch) -> PyTree:
         h, z, evidence = jnp.zeros((1, r)), jnp.zeros((1, d)), jnp.zeros((1, config.hidden[0]))
         frames_key, gru_key, prior_key, posterior_key = jax.random.split(key, 4)
         return frames.init(frames_key, batch) | {
@@ -80,15 +77,15 @@ def build(config: Config, spec: Spec) -> Recipe:
     def posterior(params: PyTree, hparams: PyTree, batch: Batch) -> PathPosterior:
         return PathPosterior(params, frames.encode(params, batch["x"]), cell, size)
 
-    def decode(params: PyTree, hparams: PyTree, z: jax.Array, batch: Batch) -> Any:
+    def decode(params: PyTree, hparams: PyTree, z: jax.Array, batch: Batch) -> Distribution:
         path = follow_path(cell(params), z.reshape(*z.shape[:-1], *size))
         return frames.decode_all(params, inputs(path), hparams)
 
-    def inputs(path: Any) -> jax.Array:
+    def inputs(path: Path) -> jax.Array:
         return jnp.concatenate([path.h, path.z], axis=-1)
 
-    def drawn(key: jax.Array, params: PyTree, x: jax.Array, shape: tuple[int, ...]) -> Any:
-        noise = jax.random.normal(unrolled(key), (*shape, len(x), x.shape[1], d))
+    def drawn(key: jax.Array, params: PyTree, x: jax.Array, shape: tuple[int, ...]) -> Path:
+        noise = jax.random.normal(key, (*shape, len(x), x.shape[1], d))
         return draw_path(cell(params), noise, frames.encode(params, x))
 
     def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
@@ -107,14 +104,14 @@ def build(config: Config, spec: Spec) -> Recipe:
 
     def beyond(key: jax.Array, params: PyTree, x: jax.Array, steps: int, shape: tuple[int, ...]) -> jax.Array:
         """What the decoder reads of the frames after x, [*shape, b, steps, r + d]."""
-        seen_key, key = jax.random.split(key)
-        now = drawn(seen_key, params, x, shape).end
-        noise = jax.random.normal(unrolled(key), (*shape, len(x), steps, d))
+        path_key, key = jax.random.split(key)
+        now = drawn(path_key, params, x, shape).end
+        noise = jax.random.normal(key, (*shape, len(x), steps, d))
         return inputs(draw_path(cell(params), noise, start=now))
 
     def predict(
         key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, steps: int, num_samples: int
-    ) -> Any:
+    ) -> Distribution:
         params = variables.params["vae"]
         last = beyond(key, params, batch["x"], steps, (num_samples,))[..., -1, :]
         return frames.decode(params, last, hparams)

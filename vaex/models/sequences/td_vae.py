@@ -72,7 +72,7 @@ def build(config: Config, spec: Spec) -> Recipe:
     gru, dense = nets.GRU(r), sequences.gaussian_map(config)
     inputs = {"belief": r, "smoothing": d + 2 * r + config.max_jump, "transition": d + config.max_jump}
 
-    def init_params(key: jax.Array, batch: Batch) -> Any:
+    def init_params(key: jax.Array, batch: Batch) -> PyTree:
         frames_key, gru_key, *keys = jax.random.split(key, 5)
         maps = {
             name: dense.init(array, jnp.zeros((1, width)))["params"]
@@ -85,9 +85,9 @@ def build(config: Config, spec: Spec) -> Recipe:
         return nets.hidden_states(gru, params["gru"], frames.encode(params, x))
 
     def conditionals(params: PyTree, hparams: PyTree) -> td.Conditionals:
-        def normal(name: str, *given: jax.Array) -> Any:
-            shape = jnp.broadcast_shapes(*(array.shape[:-1] for array in given))
-            joined = [jnp.broadcast_to(array, (*shape, array.shape[-1])) for array in given]
+        def normal(name: str, *arrays: jax.Array) -> distributions.Normal:
+            shape = jnp.broadcast_shapes(*(array.shape[:-1] for array in arrays))
+            joined = [jnp.broadcast_to(array, (*shape, array.shape[-1])) for array in arrays]
             return sequences.normal(dense.apply({"params": params[name]}, jnp.concatenate(joined, axis=-1)))
 
         def moved(z1: jax.Array, jump: jax.Array) -> distributions.Normal:
@@ -110,5 +110,6 @@ def build(config: Config, spec: Spec) -> Recipe:
             lambda z: frames.decode(params, z, hparams),
         )
 
-    parts = beliefs.Parts(init_params, states, conditionals, frames, (length, d), r, config.max_jump, config.pairs)
-    return beliefs.recipe(parts, config, spec)
+    training = config.max_jump, config.pairs
+    components = beliefs.BeliefComponents(init_params, states, conditionals, frames, (length, d), r, *training)
+    return beliefs.recipe(components, config, spec)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from vaex import bounds, estimators
 from vaex.configuration import option, options
-from vaex.core import Batch, DrawFigure, LogWeights, Metrics, Outcome, PyTree, Recipe, Variables
+from vaex.core import Batch, DrawFigure, FigureKey, LogWeights, Metrics, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.data.transforms import binarize
 from vaex.errors import UserError
@@ -142,7 +142,7 @@ def figures(
         x = batch["x"]
         if spec.binarize == "dynamic":
             batch = {**batch, "x": binarize(key, x)}
-        keys = jax.random.split(jax.random.fold_in(key, 1), FIGURE_SAMPLES // SAMPLES_AT_ONCE)
+        keys = jax.random.split(jax.random.fold_in(key, FigureKey.LATENTS), FIGURE_SAMPLES // SAMPLES_AT_ONCE)
         weights = jax.lax.map(lambda k: log_weights(k, variables, hparams, batch, SAMPLES_AT_ONCE), keys)
         sizes = [2**power for power in range(FIGURE_SAMPLES.bit_length())]
         groups = [jnp.swapaxes(weights.reshape(-1, size, len(x)), 0, 1) for size in sizes]
