@@ -57,10 +57,10 @@ class Window(NamedTuple):
 
 
 class Program(NamedTuple):
-    """A compiled chunk of steps and the facts about it. ``window(first, stop)`` brings the plan of at most ``capacity`` steps
+    """A compiled chunk of steps and its properties. ``window(first, stop)`` brings the plan of at most ``capacity`` steps
     to the devices. ``seconds``: how long a chunk should take."""
 
-    call: Callable[..., Any]
+    call: jax.stages.Compiled
     metric_names: tuple[str, ...]
     capacity: int
     window: Callable[[int, int], Window]
@@ -150,15 +150,15 @@ def _placed_plan(
 
 
 def _padded(plan: PyTree, capacity: int) -> PyTree:
-    def whole(rows: np.ndarray) -> np.ndarray:
+    def pad(rows: np.ndarray) -> np.ndarray:
         if len(rows) == capacity:
             return rows  # no copy: windows of streamed data are large
         return np.concatenate([rows, np.zeros((capacity - len(rows), *rows.shape[1:]), rows.dtype)])
 
-    return jax.tree.map(whole, plan)
+    return jax.tree.map(pad, plan)
 
 
-def _flops(compiled: Any) -> float | None:
+def _flops(compiled: jax.stages.Compiled) -> float | None:
     """Floating point operations of one step by XLA's own count (a loop's body is counted once)."""
     analysis = compiled.cost_analysis()
     flops = (analysis or {}).get("flops")
@@ -168,11 +168,12 @@ def _flops(compiled: Any) -> float | None:
 def _sound(state: TrainState) -> jax.Array:
     """Return True if one member's parameters are finite and its other variables hold no nan (a finite loss may have neither)."""
 
-    def whole(tree: PyTree, spoiled: Callable[[jax.Array], jax.Array]) -> jax.Array:
+    def has_none(tree: PyTree, is_unsound: Callable[[jax.Array], jax.Array]) -> jax.Array:
         leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-        return jnp.all(jnp.stack([jnp.asarray(True), *(~jnp.any(spoiled(leaf)) for leaf in leaves)]))
+        return jnp.all(jnp.stack([jnp.asarray(True), *(~jnp.any(is_unsound(leaf)) for leaf in leaves)]))
 
-    return whole(state.variables.params, lambda leaf: ~jnp.isfinite(leaf)) & whole(state.variables.state, jnp.isnan)
+    params_sound = has_none(state.variables.params, lambda leaf: ~jnp.isfinite(leaf))
+    return params_sound & has_none(state.variables.state, jnp.isnan)
 
 
 def _traced(step, state: PyTree, batch: PyTree) -> tuple[Callable[..., Any], tuple[str, ...]]:

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import jax
 import optax
+from jax.typing import ArrayLike
 
 from vaex.core import PyTree
 from vaex.errors import UserError, nearest
@@ -44,14 +45,20 @@ def check_optimizer(optimizer: Optimizer) -> None:
         )
 
 
-def init(optimizer: Optimizer, params: PyTree, learning_rate: Any) -> PyTree:
+def init(optimizer: Optimizer, params: PyTree, learning_rate: ArrayLike) -> PyTree:
     """The first state of an optimizer."""
     chosen = OPTIMIZERS[optimizer]() if isinstance(optimizer, str) else optimizer(learning_rate)
     return chosen.init(params)
 
 
 def update(
-    optimizer: Optimizer, gradient: PyTree, opt_state: PyTree, params: PyTree, *, learning_rate: Any, decay: Any
+    optimizer: Optimizer,
+    gradient: PyTree,
+    opt_state: PyTree,
+    params: PyTree,
+    *,
+    learning_rate: ArrayLike,
+    decay: ArrayLike,
 ) -> tuple[PyTree, PyTree]:
     """New (params, opt_state) after one step downhill, with decoupled decay of weights of two axes or more, but for biases.
 

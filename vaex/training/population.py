@@ -6,7 +6,6 @@ import contextlib
 import functools
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -109,7 +108,7 @@ def _init(
     batch: Batch,
     finished: dict[str, Variables],
 ) -> TrainState:
-    def one(args: tuple[jax.Array, Any, dict[str, Variables]]) -> TrainState:
+    def state_of(args: tuple[jax.Array, PyTree, dict[str, Variables]]) -> TrainState:
         seed, values, before = args
         root = jax.random.key(seed)
         state = init_one(jax.random.fold_in(root, stage) if stage else root, values, batch)
@@ -117,7 +116,7 @@ def _init(
             return state
         return state._replace(variables=state.variables._replace(state=strong(carry_over(before))))
 
-    return jax.lax.map(one, (seeds, hparams, finished))
+    return jax.lax.map(state_of, (seeds, hparams, finished))
 
 
 def member_shapes(state: PyTree) -> PyTree:

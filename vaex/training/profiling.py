@@ -78,7 +78,7 @@ class Profiler:
             self._tracing = False
             jax.profiler.stop_trace()
 
-    def summarize(self, program: Any, say: Callable[[str], None]) -> None:
+    def summarize(self, program: jax.stages.Compiled, say: Callable[[str], None]) -> None:
         """Write ops.txt, and say its first lines; ``program``: the compiled one, which knows where its ops come from."""
         if not self.steps:
             return
@@ -92,7 +92,7 @@ class Profiler:
         say(f"all ops: {self.folder / 'ops.txt'}; the trace, for xprof or ui.perfetto.dev: {newest.parent}")
 
 
-def op_times(profile: Any) -> list[Op]:
+def op_times(profile: jax.profiler.ProfileData) -> list[Op]:
     """The ops of a trace (jax.profiler.ProfileData), the longest first: of the accelerators, where there are any, else of the host.
 
     An accelerator's plane has a line "XLA Ops", or one per stream; the CPU's ops are events of its threads that name an op.

@@ -11,7 +11,7 @@ Result: digits, test: elbo -104.0, log-likelihood -95.6 (K = 100); 15.5 of the m
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from vaex import distributions
 from vaex.configuration import option, options
 from vaex.core import Batch, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
+from vaex.distributions import Distribution
 from vaex.models import gaussian
 from vaex.models.gaussian import HParams
 from vaex.models.latent import Components, Prior
@@ -47,7 +48,9 @@ def build(config: Config, spec: Spec) -> Recipe:
         means = jax.random.normal(key, shape)
         return {"logits": jnp.zeros(config.components), "means": means, "log_scales": jnp.zeros(shape)}
 
-    def distribution(params: PyTree, hparams: PyTree, posterior: Any) -> distributions.Mixture:
+    def distribution(
+        params: PyTree, hparams: PyTree, posterior: Callable[[jax.Array], Distribution]
+    ) -> distributions.Mixture:
         components = distributions.Normal(params["means"], log_scale=soft_clip(params["log_scales"]))
         return distributions.Mixture(params["logits"], components)
 

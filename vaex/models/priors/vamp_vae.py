@@ -11,7 +11,8 @@ Result: digits, test: elbo -96.2, log-likelihood -89.3 (K = 100; ``vae``: -99.9)
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from vaex import distributions
 from vaex.configuration import option, options
 from vaex.core import Batch, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
+from vaex.distributions import Distribution
 from vaex.models import gaussian
 from vaex.models.gaussian import HParams
 from vaex.models.latent import Components, Prior
@@ -53,7 +55,9 @@ def build(config: Config, spec: Spec) -> Recipe:
     def init(key: jax.Array, batch: Batch) -> dict[str, jax.Array]:
         return {"inputs": starts(key, batch["x"], config.components, config.pseudo_inputs)}
 
-    def distribution(params: PyTree, hparams: PyTree, posterior: Any) -> distributions.Mixture:
+    def distribution(
+        params: PyTree, hparams: PyTree, posterior: Callable[[jax.Array], Distribution]
+    ) -> distributions.Mixture:
         return distributions.Mixture(jnp.zeros(config.components), posterior(inputs(params)))
 
     components = gaussian.build_components(config, spec, Prior(distribution, init))
@@ -77,7 +81,12 @@ def starts(key: jax.Array, x: jax.Array, count: int, kind: str) -> jax.Array:
 
 
 def draw_inputs(
-    components: Components, inputs: Any, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch
+    components: Components,
+    inputs: Callable[[PyTree], jax.Array],
+    key: jax.Array,
+    variables: Variables,
+    hparams: PyTree,
+    batch: Batch,
 ) -> Grid:
     """Some pseudo-inputs, and below each what the decoder makes of samples of its component of the prior."""
     params = variables.params["vae"]
