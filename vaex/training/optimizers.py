@@ -7,7 +7,6 @@ from typing import Any, TypeAlias
 
 import jax
 import optax
-from jax.typing import ArrayLike
 
 from vaex.core import PyTree
 from vaex.errors import UserError, nearest
@@ -45,7 +44,7 @@ def check_optimizer(optimizer: Optimizer) -> None:
         )
 
 
-def init(optimizer: Optimizer, params: PyTree, learning_rate: ArrayLike) -> PyTree:
+def init(optimizer: Optimizer, params: PyTree, learning_rate: jax.Array) -> PyTree:
     """The first state of an optimizer."""
     chosen = OPTIMIZERS[optimizer]() if isinstance(optimizer, str) else optimizer(learning_rate)
     return chosen.init(params)
@@ -57,8 +56,8 @@ def update(
     opt_state: PyTree,
     params: PyTree,
     *,
-    learning_rate: ArrayLike,
-    decay: ArrayLike,
+    learning_rate: jax.Array,
+    decay: jax.Array,
 ) -> tuple[PyTree, PyTree]:
     """New (params, opt_state) after one step downhill, with decoupled decay of weights of two axes or more, but for biases.
 

@@ -92,7 +92,7 @@ class Profiler:
         say(f"all ops: {self.folder / 'ops.txt'}; the trace, for xprof or ui.perfetto.dev: {newest.parent}")
 
 
-def op_times(profile: jax.profiler.ProfileData) -> list[Op]:
+def op_times(profile: Any) -> list[Op]:
     """The ops of a trace (jax.profiler.ProfileData), the longest first: of the accelerators, where there are any, else of the host.
 
     An accelerator's plane has a line "XLA Ops", or one per stream; the CPU's ops are events of its threads that name an op.

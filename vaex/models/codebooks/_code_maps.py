@@ -261,7 +261,7 @@ class DrawCodes(Protocol):
         key: jax.Array,
         variables: Variables,
         m: int,
-        temperature: ArrayLike,
+        temperature: jax.Array | float,
         label: ArrayLike | None,
         prefix: jax.Array | None,
         /,

@@ -90,7 +90,7 @@ def drawing(net: nets.CausalTransformer, classes: int) -> DrawCodes:
         key: jax.Array,
         variables: Variables,
         n: int,
-        temperature: ArrayLike,
+        temperature: jax.Array | float,
         label: ArrayLike | None,
         prefix: jax.Array | None,
     ) -> jax.Array:

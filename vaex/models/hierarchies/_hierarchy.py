@@ -12,7 +12,6 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from vaex import distributions, divergences
 from vaex.configuration import hparam, hyperparameters, options
@@ -87,7 +86,7 @@ class TopDownPosterior(BaseDistribution):
     def variance(self) -> jax.Array:
         """Conditional variances where the layers above are at their means, [b, d]."""
         top_down = self._down(jnp.zeros(self.batch_shape + self.event_shape), "posterior")
-        return jnp.exp(2.0 * top_down.posterior_log_scale)
+        return posterior_at(top_down).variance
 
     def sample_and_log_prob(self, key: jax.Array, sample_shape: tuple[int, ...] = ()) -> tuple[jax.Array, jax.Array]:
         """A sample and its log-density in one top-down pass."""
@@ -116,7 +115,7 @@ class TopDownPrior(BaseDistribution):
     """
 
     params: PyTree
-    temperature: ArrayLike
+    temperature: jax.Array | float
     network: HierarchicalNetwork = static()
 
     @property

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from vaex import distributions, divergences
 from vaex.configuration import hparam, hyperparameters, option, options
@@ -96,7 +95,7 @@ class OneHotCodes(BaseDistribution):
         share = self.categorical.probabilities
         return self._joined(None if self.normal is None else self.normal.variance, share * (1.0 - share))
 
-    def relaxed(self, key: jax.Array, temperature: ArrayLike) -> tuple[jax.Array, jax.Array]:
+    def relaxed(self, key: jax.Array, temperature: jax.Array) -> tuple[jax.Array, jax.Array]:
         """A sample [*batch, entries] whose one-hot vectors are relaxed to the temperature, and the logarithms of these,
         [*batch, variables, classes]."""
         normal_key, class_key = jax.random.split(key)

@@ -97,7 +97,7 @@ def frames(config: Config, spec: Spec, inputs: int) -> Frames:
     return Frames(init, encode, decode, decode_all, likelihood)
 
 
-def gaussian_map(config: Config) -> nets.MLP:
+def gaussian_map(config: Config) -> nets.Network:
     """An MLP to the means and log scales of one frame's latents; see ``moments``."""
     return nets.MLP(config.hidden, 2 * config.latent_dim, config.activation)
 
