@@ -57,7 +57,7 @@ def update(
     params: PyTree,
     *,
     learning_rate: jax.Array,
-    decay: jax.Array,
+    decay: jax.Array | float,
 ) -> tuple[PyTree, PyTree]:
     """New (params, opt_state) after one step downhill, with decoupled decay of weights of two axes or more, but for biases.
 
