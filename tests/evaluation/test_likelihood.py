@@ -92,6 +92,28 @@ def test_estimate_is_mean_and_standard_error():
     assert np.isnan(likelihood.estimate(values[:1]).standard_error)
 
 
+def test_a_statistic_of_batches_is_weighted_by_their_sizes():
+    """Three batches of 2, 2 and 1 of five numbers: the mean is theirs, the error that of three values."""
+    numbers = np.array([1.0, 3.0, 5.0, 7.0, 20.0])
+    means, sizes = np.array([2.0, 6.0, 20.0]), np.array([2, 2, 1])
+    estimate = likelihood.estimate_over_batches(means, sizes)
+    assert estimate.mean == pytest.approx(numbers.mean()) and estimate.standard_error == pytest.approx(
+        scipy.stats.sem(means)
+    )
+    assert np.isnan(likelihood.estimate_over_batches(means[:1], sizes[:1]).standard_error)
+
+
+def test_the_bound_of_an_example_follows_its_key_alone():
+    bound = likelihood.log_likelihood(log_weights, num_samples=5, samples_per_chunk=2)
+    keys, scale = jax.random.split(jax.random.key(3), len(X)), jnp.float32(1.5)
+    together = bound(keys, scale, None, {"x": jnp.asarray(X)})
+    for rows in (np.array([2]), np.array([3, 0])):
+        np.testing.assert_allclose(
+            bound(keys[rows], scale, None, {"x": jnp.asarray(X[rows])}), together[rows], rtol=1e-6
+        )
+    np.testing.assert_array_equal(bound(jax.random.key(3), scale, None, {"x": jnp.asarray(X)}), together)
+
+
 def test_bits_per_dimension():
     uniform = -12 * np.log(256)
     assert likelihood.bits_per_dimension(uniform, 12, levels=256, density=False) == pytest.approx(8.0)

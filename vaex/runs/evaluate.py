@@ -148,8 +148,8 @@ class Evaluator:
     def training_terms(self, variables: Variables, hparams: PyTree) -> BatchedValues:
         """Metrics of the objective on some training examples, chosen at random."""
         arrays = self.run.dataset.splits["train"]
-        size = len(self.divisions[0])  # that of a batch of the split: its program is compiled already
-        rows = chosen_examples(len(arrays["x"]), max(1, TRAINING_EXAMPLES // size) * size)
+        size, total = len(self.divisions[0]), len(arrays["x"])  # that of a batch of the split: its program is compiled
+        rows = chosen_examples(total, max(1, min(TRAINING_EXAMPLES, total) // size) * size)
         key = jax.random.fold_in(self.key, EvaluationKey.TRAINING_EXAMPLES)
         return over_divisions(
             lambda batch_key, batch: self._objective(batch_key, variables, hparams, batch),
