@@ -189,6 +189,15 @@ def test_dip_draws_its_covariance_to_the_identity(dip):
     np.testing.assert_allclose(evaluated.loss, expected, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("dip", "ratio"), [("i", 10.0), ("ii", 1.0)])
+def test_dip_has_the_published_ratio_of_weights_unless_they_are_given(dip, ratio):
+    """Kumar et al. 2018, section 4: lambda_d = 10 lambda_od for DIP-VAE-I, lambda_d = lambda_od for II."""
+    default = Evaluated(dip_vae, dip_vae.HParams(off_diagonal=3.0), dip=dip)
+    given = Evaluated(dip_vae, dip_vae.HParams(off_diagonal=3.0, diagonal=3.0 * ratio), dip=dip)
+    np.testing.assert_allclose(default.loss, given.loss, rtol=1e-6)
+    assert dip_vae.HParams().off_diagonal == 10.0
+
+
 def test_dip_ii_needs_variances_of_the_latents_alone():
     with pytest.raises(UserError, match="--dip=ii needs the latents' own variances"):
         dip_vae.Config(dip="ii", posterior="full")

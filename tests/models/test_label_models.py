@@ -156,6 +156,24 @@ def test_the_loss_is_the_papers_objective(name):
     np.testing.assert_allclose(difference, 0.7 * labelled_metrics["classification_loss"], rtol=1e-3)
 
 
+@pytest.mark.parametrize("name", CLASSES)
+def test_labelled_examples_count_as_much_as_in_the_data_not_as_in_the_batch(name):
+    """Of ten examples three are labelled; the batch has four of six. L(x, y) of rows by labelling one at a time."""
+    loss, metrics = outcome(name, -1, alpha=0.0)
+    rows = metrics["elbo" if "elbo" in metrics else "code_elbo"]  # U(x)
+    gains = [6 * (loss - outcome(name, np.where(np.arange(6) == row, Y, -1), alpha=0.0)[0]) for row in range(6)]
+    file = module(name)
+    changed = file.build(file.Config(**file.TINY), SPEC._replace(num_training_examples=10, num_labelled=3))
+    hparams = hparams_of(name, alpha=0.7)
+    evaluate = jax.jit(changed.stages[-1].model.objective, static_argnames="train")
+    evaluated = evaluate(KEY, built(name)[1], hparams, {"x": X, "y": Y}, train=True)
+    known = np.asarray(Y) >= 0
+    expected = -(0.3 * np.mean((rows + gains)[known]) + 0.7 * np.mean(rows[~known]))
+    expected += 0.7 * evaluated.metrics["classification_loss"]
+    [loss] = evaluated.losses.values()
+    np.testing.assert_allclose(loss, expected, rtol=1e-4)
+
+
 def test_the_classification_loss_and_accuracy_are_of_labelled_examples():
     recipe, variables = built("m2_vae")
     log_q = recipe.labels.classify(KEY, variables, hparams_of("m2_vae"), {"x": X}).log_probabilities

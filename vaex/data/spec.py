@@ -27,6 +27,7 @@ class Spec(NamedTuple):
     0..num_classes-1, and -1 means unlabelled; 0 without labels. ``protocol``: files, split and binarisation by name, printed with
     every likelihood. ``data_hash``: of the arrays of all splits. ``binarize``, ``dequantize``: see ``resolve``.
     ``num_training_examples``: number of examples per epoch, for objectives whose formula needs it; 0 where unknown.
+    ``num_labelled``: of how many of these training sees the label, where batches hold more of them than an epoch does; else 0.
 
     Example:
       >>> Spec("digits", (8, 8, 1), "grey", levels=17).binarize
@@ -45,6 +46,7 @@ class Spec(NamedTuple):
     binarize: str = "none"
     dequantize: str = "none"
     num_training_examples: int = 0
+    num_labelled: int = 0
 
 
 class Source(Protocol):

@@ -34,7 +34,7 @@ DATA = ("data_seed", "binarize", "dequantize")
 WHERE_SET = (  # data options that count where they are set
     "flip", "crop", "image_size", "sequence_length", "labels", "labelled_per_batch",
 )  # fmt: skip
-ADDED = ("num_training_examples",)  # to Spec, after runs had been written
+ADDED = ("num_training_examples", "num_labelled")  # to Spec, after runs had been written
 
 
 def identity(settings: Settings) -> dict[str, Any]:

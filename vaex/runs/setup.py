@@ -55,11 +55,12 @@ def stage_place(recipe: Recipe, stage: int) -> str:
 
 
 def resolve_spec(settings: Settings, spec: Spec) -> Spec:
-    """The spec with binarisation and dequantisation as the flags and the likelihood want them."""
+    """The spec with binarisation and dequantisation as the flags and the likelihood want them, and the number of labels kept."""
     name = getattr(settings.config, "likelihood", None)
     binarize = settings.data.binarize
     if binarize == "auto":
         binarize = "none" if name is None else likelihoods.binarization(likelihoods.choose(name, spec), spec)
+    spec = spec._replace(num_labelled=settings.data.labels or 0)
     return data.resolve(spec, binarize=binarize, dequantize=settings.data.dequantize)
 
 

@@ -4,7 +4,8 @@ Objective, in nats per example: :math:`-\mathbb E_{q(z|x)}\log p(x|z) + \mathrm{
 + \lambda_{od}\sum_{i\ne j}C_{ij}^2 + \lambda_d\sum_i(C_{ii}-1)^2`. C is over the batch: in DIP-VAE-I the covariance of the
 posterior means, in DIP-VAE-II that of the latents, the mean posterior variance included.
 
-Source: Kumar, Sattigeri & Balakrishnan 2018, eq. 6 (I) and 7 (II).
+Source: Kumar, Sattigeri & Balakrishnan 2018, eq. 6 (I) and 7 (II), with the weights of section 4:
+:math:`\lambda_d = 10\lambda_{od}` for I and :math:`\lambda_d = \lambda_{od}` for II.
 Command: ``python experiments/run.py --model=dip_vae``
 Result: digits, test, 200 images: elbo -102.5, log-likelihood -93.9 (K = 100); squared covariances of the means 0.39 in all, of 90.
 """
@@ -47,11 +48,14 @@ class HParams(gaussian.HParams):
     """Hyperparameters of a Gaussian VAE, and the weights of the covariance penalty."""
 
     off_diagonal: Scalar = hparam(10.0, low=0.0, doc="Weight of the squared covariances of different latents.")
-    diagonal: Scalar = hparam(
-        100.0,
+    diagonal: Scalar | None = hparam(
+        None,
         low=0.0,
-        doc="Weight of the squared distance of each variance from 1; in the paper 10 times off_diagonal for i, the same for ii.",
+        doc="Weight of the squared distance of each variance from 1; by default 10 times off_diagonal for i, as much for ii.",
     )
+
+
+DIAGONAL_RATIO = {"i": 10.0, "ii": 1.0}  # published weights of diagonal over off_diagonal
 
 
 def build(config: Config, spec: Spec) -> Recipe:
@@ -72,7 +76,10 @@ def build(config: Config, spec: Spec) -> Recipe:
     def penalty(hparams: PyTree, terms: gaussian.Terms) -> tuple[jax.Array, Metrics]:
         covariances = covariance_penalty(terms, off_diagonal=1.0, diagonal=0.0)
         variances = covariance_penalty(terms, off_diagonal=0.0, diagonal=1.0)
-        loss = terms.kl + hparams.off_diagonal * covariances + hparams.diagonal * variances
+        diagonal = hparams.diagonal
+        if diagonal is None:
+            diagonal = DIAGONAL_RATIO[config.dip] * hparams.off_diagonal
+        loss = terms.kl + hparams.off_diagonal * covariances + diagonal * variances
         return loss, {"squared_covariances": covariances, "squared_variance_errors": variances}
 
     model, likelihood = gaussian.gaussian_vae(config, spec, penalty)

@@ -20,6 +20,7 @@ from vaex.models import gaussian, latent
 from vaex.models.networks import NetworkConfig, encoder_module, require_labels
 from vaex.ops.log_sum_exp import log_sum_exp
 from vaex.schedules import Scalar
+from vaex.training.step import masked_mean
 
 
 @hyperparameters
@@ -27,9 +28,9 @@ class HParams(latent.HParams):
     """Hyperparameters of a model with a likelihood, and the weight of the classification loss."""
 
     alpha: Scalar = hparam(
-        10.0,
+        0.1,
         low=0.0,
-        doc="Weight of the classification loss, the mean over a batch's labelled examples, beside the bound per example.",
+        doc="Weight of the mean classification loss of labelled examples beside the mean bound of all: the paper's alpha over N.",
     )
 
 
@@ -44,12 +45,14 @@ class LabelledComponents(NamedTuple):
 
     Attributes:
       shape: of one example.
+      labelled_share: of the training data, where batches hold more labelled examples than that; else None.
       conditional: q(z|x, y), p(z) and p(x|y, z).
       init: the parameters of both.
       classify: q(y|x).
     """
 
     shape: tuple[int, ...]
+    labelled_share: float | None
     conditional: latent.Components
     init: latent.InitParams
     classify: Classify
@@ -93,7 +96,8 @@ def build_components(config: NetworkConfig, spec: Spec) -> LabelledComponents:
         logits = classifier.apply({"params": params["classifier"]}, batch["x"])
         return distributions.Categorical(logits, event_ndims=0)
 
-    return LabelledComponents(spec.shape, conditional, init, classify)
+    share = spec.num_labelled / spec.num_training_examples if spec.num_labelled and spec.num_training_examples else None
+    return LabelledComponents(spec.shape, share, conditional, init, classify)
 
 
 def every_class(batch: Batch, classes: int) -> Batch:
@@ -122,8 +126,15 @@ def terms(key: jax.Array, components: LabelledComponents, params: PyTree, hparam
     count = jnp.maximum(jnp.sum(known), 1)
     classification_loss = -jnp.sum(one_hot * log_q) / count
     accuracy = jnp.sum(q.mode == label) / count
-    loss = -jnp.mean(bound) + hparams.alpha * classification_loss  # eq. 9
+    loss = -_mean_bound(bound, known, components.labelled_share) + hparams.alpha * classification_loss  # eqs. 8 and 9
     return Terms(expected_log_px, expected_kl, entropy, loss, classification_loss, accuracy)
+
+
+def _mean_bound(bound: jax.Array, known: jax.Array, labelled_share: float | None) -> jax.Array:
+    """Estimate the mean of bounds [b] over the training data, of which a share is labelled; None: that of the batch."""
+    if labelled_share is None:
+        return jnp.mean(bound)
+    return labelled_share * masked_mean(bound, known) + (1.0 - labelled_share) * masked_mean(bound, ~known)
 
 
 def class_log_weights(

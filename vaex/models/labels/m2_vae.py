@@ -1,8 +1,10 @@
 r"""M2: a conditional VAE whose label, where it is missing, is inferred by a classifier trained with it.
 
-Objective, in nats per example, averaged over a batch: :math:`-\mathcal L(x,y)` of labelled examples and
-:math:`-\mathcal U(x)` of unlabelled ones (label -1; ``--labels=100`` hides all others), plus :math:`\alpha` times the mean of
-:math:`-\log q(y|x)` over labelled ones:
+Objective, in nats per example: :math:`-\mathcal L(x,y)` of labelled examples and :math:`-\mathcal U(x)` of unlabelled ones
+(label -1; ``--labels=100`` hides all others), each averaged over its part of the batch and weighted by its share
+:math:`N_l/N` and :math:`1 - N_l/N` of the data, however many a batch holds, plus :math:`\alpha` times the mean of
+:math:`-\log q(y|x)` over labelled ones. The paper's weight of that mean, beside sums over N examples, is N times as large: its
+0.1 N is the default, 0.1.
 :math:`\mathcal L(x,y) = \mathbb E_{q(z|x,y)}\log p(x|y,z) + \log p(y) - \mathrm{KL}(q(z|x,y)\,\|\,p(z))` and
 :math:`\mathcal U(x) = \sum_y q(y|x)\,\mathcal L(x,y) + \mathcal H(q(y|x))`, summed over all classes.
 

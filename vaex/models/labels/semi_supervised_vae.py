@@ -3,8 +3,8 @@ r"""M1+M2: a classifier from few labels, over the codes of a VAE that is trained
 Stage "model" (M1): a VAE of x with latents :math:`z_1`, trained on its ELBO. Stage "m2" (M2, with M1 fixed):
 :math:`z_1\sim q(z_1|x)`, drawn afresh in every step, is modelled by :math:`p(y)\,p(z_2)\,p(z_1|y,z_2)` and classified by
 :math:`q(y|z_1)`. Objective, in nats per example (see ``m2_vae``): :math:`-\mathcal L(z_1,y)` of labelled and
-:math:`-\mathcal U(z_1)` of unlabelled examples, summed over all classes, plus :math:`\alpha` times the mean of
-:math:`-\log q(y|z_1)` over labelled ones. Both together are a model of x, with the ELBO
+:math:`-\mathcal U(z_1)` of unlabelled examples, summed over all classes and weighted as they are in the data, plus
+:math:`\alpha` times the mean of :math:`-\log q(y|z_1)` over labelled ones. Both together are a model of x, with the ELBO
 :math:`\mathbb E_{q(z_1|x)}[\log p(x|z_1) + \mathcal U(z_1)] + \mathcal H(q(z_1|x))`. The code is :math:`z_2`, and :math:`z_1`
 is set to its mean, so reconstructions show how much of an image class and style keep.
 
@@ -65,7 +65,8 @@ def build(config: Config, spec: Spec) -> Recipe:
     m1 = latent.build_components(config, spec, posterior, latent.standard_prior(config.latent_dim))
     m2_sizes: dict[str, Any] = {"network": "mlp", "hidden": config.m2_hidden, "latent_dim": config.m2_latent_dim}
     m2_config = dataclasses.replace(config, likelihood="gaussian", likelihood_scale="per_pixel", **m2_sizes)
-    codes = Spec("the codes of M1", (config.latent_dim,), "real", num_classes=classes)
+    counts = {"num_training_examples": spec.num_training_examples, "num_labelled": spec.num_labelled}
+    codes = Spec("the codes of M1", (config.latent_dim,), "real", num_classes=classes, **counts)
     second, labels = _m2(m1, labelled.build_components(m2_config, codes))
 
     stages = (
