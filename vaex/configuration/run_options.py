@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from vaex.configuration.declare import option, options
+from vaex.errors import UserError
 
 MOST_STEPS = 2**31 - 1  # compiled programs count in int32
 
@@ -41,6 +42,20 @@ class RunOptions:
     checkpoint_every: int | None = option(
         None, low=1, high=MOST_STEPS, doc="Steps between checkpoints; by default about one a minute."
     )
+    validate_every: int | None = option(
+        None,
+        low=1,
+        high=MOST_STEPS,
+        doc="Steps between evaluations on the validation split, whose rows join metrics.jsonl; by default there are none.",
+    )
+    keep: str | None = option(
+        None,
+        doc="best:METRIC, such as best:elbo, ends with each member as it was where this metric of the validation split was best; by "
+        "default the run ends with its last step.",
+    )
+    patience: int | None = option(
+        None, low=1, high=MOST_STEPS, doc="Stop early after so many validations in which no member has become better (--keep)."
+    )
     devices: int | None = option(None, low=1, high=MOST_STEPS, doc="Number of devices to use; by default all.")
     coordinator_address: str | None = option(
         None,
@@ -64,6 +79,16 @@ class RunOptions:
     profile: bool = option(
         False, doc="Trace some steps into the run directory, for xprof or perfetto, and print the time of each op."
     )
+
+
+    def check(self) -> None:
+        """Raise UserError for a choice of the best that has nothing to choose from."""
+        if self.keep is not None and (not self.keep.startswith("best:") or self.keep == "best:"):
+            raise UserError(f"--keep={self.keep}: expected best:METRIC, such as best:elbo")
+        if self.keep is not None and self.validate_every is None:
+            raise UserError(f"--keep={self.keep} needs --validate_every=STEPS, which says when the metric is evaluated")
+        if self.patience is not None and self.keep is None:
+            raise UserError(f"--patience={self.patience} needs --keep=best:METRIC, which says what is to become better")
 
 
 @options

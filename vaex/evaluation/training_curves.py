@@ -12,6 +12,8 @@ from vaex.plots.records import Curves
 NATS = ("elbo", "bound", "kl", "reconstruction", "log_likelihood", "loss")  # metrics that end so are nats
 ABBREVIATIONS = ("elbo", "kl", "iwae", "mmd")  # written in capitals
 
+VALIDATION = "validation_"  # begins the names of metrics of the validation split
+
 Value = float | int | str | None  # JSON's numbers, strings and null
 Row = Mapping[str, Value | list[Value]]
 
@@ -21,7 +23,8 @@ def training_curves(
 ) -> dict[str, Curves]:
     """One panel per metric with a line per population member, from the rows of ``metrics.jsonl``.
 
-    A row that lacks a metric, or has null for it, leaves a gap.
+    A row that lacks a metric, or has null for it, leaves a gap. Metrics of the validation split, "validation_NAME", are marked in
+    the panel of NAME.
 
     Args:
       rows: dicts with ``x`` and metrics; a metric is a number or a list with one entry per member.
@@ -43,6 +46,8 @@ def training_curves(
     for position, row in enumerate(rows):
         if x not in row:
             raise ValueError(f"training_curves: row {position} has no {x!r}, expected it beside {', '.join(row)}")
+    validation = [row for row in rows if any(name.startswith(VALIDATION) for name in row)]
+    rows = [row for row in rows if row not in validation] or rows
     known = dict.fromkeys(name for row in rows for name, value in row.items() if name != x and _is_numeric(value))
     unknown = [name for name in metrics if name not in known]
     if unknown:
@@ -58,7 +63,14 @@ def training_curves(
                 f"got {', '.join(names)}"
             )
         unit = "nats" if any(name.split(" ")[0].endswith(suffix) for suffix in NATS) else ""
-        panels[name] = Curves(steps, dict(zip(names, table.T, strict=True)), x, unit, _heading(name))
+        lines, marks = dict(zip(names, table.T, strict=True)), {}
+        held_out = [row for row in validation if VALIDATION + name in row]
+        if held_out:
+            values = _table(name, [row[VALIDATION + name] for row in held_out])
+            at = np.array([row[x] for row in held_out], np.float64)
+            marks = {member: (at, column) for member, column in zip(names, values.T, strict=True)}
+        heading = _heading(name) + (" (dashed: validation)" if marks else "")
+        panels[name] = Curves(steps, lines, x, unit, heading, marks=marks)
     return panels
 
 

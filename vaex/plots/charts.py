@@ -110,6 +110,10 @@ def _draw_curves(axes: Axes, curves: Curves, panel_width: int) -> Legend:
         if name in curves.bands:
             low, high = (_finite(edge) for edge in curves.bands[name])
             axes.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+        if name in curves.marks:
+            mark_x, mark_y = (np.asarray(part, np.float64) for part in curves.marks[name])
+            nothing &= not np.isfinite(mark_y).any()
+            axes.plot(mark_x, mark_y, color=color, linewidth=weight, linestyle="--", marker="o", markersize=2.5 + weight)
         handles += axes.plot(x, y, color=color, linewidth=weight, linestyle="-", marker="", solid_joinstyle="round")
         padded = np.concatenate([[False], there, [False]])
         alone = there & ~padded[:-2] & ~padded[2:]

@@ -27,6 +27,7 @@ class Curves(NamedTuple):
     """Lines over a common ``x`` [n].
 
     ``lines``: name -> [n]; what is not finite is a gap. ``bands``: name of a line -> its lower and upper edge, [n] each.
+    ``marks``: name of a line -> x and y [m] of points drawn in its colour and joined by dashes.
     """
 
     x: ArrayLike
@@ -35,6 +36,7 @@ class Curves(NamedTuple):
     y_label: str = ""
     title: str = ""
     bands: Mapping[str, tuple[ArrayLike, ArrayLike]] = {}
+    marks: Mapping[str, tuple[ArrayLike, ArrayLike]] = {}
 
 
 class Bars(NamedTuple):

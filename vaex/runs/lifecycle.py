@@ -13,6 +13,7 @@ from vaex.data.spec import Dataset
 from vaex.runs import report
 from vaex.runs.console import Console
 from vaex.runs.directory import Standing, claim, finished_summary, is_trained
+from vaex.runs.fitting import Reporting
 from vaex.runs.setup import Experiment, assemble
 from vaex.runs.store import Store
 from vaex.runs.summary import evaluation_record, summarize
@@ -72,7 +73,7 @@ def follow(experiment: Experiment, console: Console) -> Completed:
     trained = None
     if standing != Standing.FINISHED:
         quiet = console._replace(say=lambda text: None, progress=False)
-        trained = train(experiment, resumed=standing == Standing.BEGUN, console=quiet)
+        trained = train(experiment, resumed=standing == Standing.BEGUN, reporting=Reporting(quiet))
     multihost.leave()
     return Completed(experiment, trained, None)
 
@@ -98,7 +99,7 @@ def lead(experiment: Experiment, console: Console, *, evaluate: bool, callbacks:
             )
             return Completed(experiment, None, done)
         console.say(_announcement(experiment))
-        trained = train(experiment, resumed=standing == Standing.BEGUN, console=console, callbacks=callbacks)
+        trained = train(experiment, resumed=standing == Standing.BEGUN, reporting=Reporting(console, callbacks))
         multihost.leave()
         if done is not None and is_trained(done, experiment):  # only the evaluation is new: keep how it was trained
             trained = trained._replace(measured={name: done.get(name) for name in trained.measured})

@@ -280,7 +280,7 @@ class Run(TrainedModel):
 
     def _stage_steps(self) -> tuple[int, ...]:
         places = [setup.stage_place(self.recipe, index) for index in range(len(self.recipe.stages))]
-        return (*(self._store.latest_step(place) or 0 for place in places[:-1]), self.step)
+        return tuple(self._store.latest_step(place) or 0 for place in places)
 
     def _experiment(self, settings: Settings, dataset: Dataset, store: Store) -> setup.Experiment:
         spec = setup.resolve_spec(settings, dataset.spec)
@@ -335,9 +335,14 @@ def stored_state(store: Store, settings: Settings, recipe: Recipe, spec: Spec) -
     state, last = jax.eval_shape(first, hparams), len(recipe.stages) - 1
     _, metrics = jax.eval_shape(recipe.stages[last].algorithm.step, population.member_shapes(state), batch)
     window: Any = jax.ShapeDtypeStruct((len(seeds), len(metrics)), jnp.float32)
-    checkpoints = store.checkpoints(setup.stage_place(recipe, last))
+    place = setup.stage_place(recipe, last)
+    if store.read_config().get("keep"):
+        checkpoints, template = store.best(place), state
+    else:
+        checkpoints, template = store.checkpoints(place), loop.Carry(state, window)
     try:
-        return checkpoints.restore(loop.Carry(state, window)).state
+        restored = checkpoints.restore(template)
+        return restored.state if isinstance(restored, loop.Carry) else restored
     finally:
         checkpoints.close()
 

@@ -17,6 +17,7 @@ from vaex.training.checkpoint import Checkpoints
 from vaex.training.metrics import Rows, read_rows
 
 CONFIG = "config.json"
+BEST = "best"  # folder of the members' best states, beside their checkpoints
 Row = Mapping[str, Any]
 
 
@@ -56,6 +57,10 @@ class Store(Protocol):
 
     def checkpoints(self, stage: str) -> CheckpointStore: ...
 
+    def best(self, stage: str) -> CheckpointStore:
+        """Return where the best states of a stage's members are kept."""
+        ...
+
     def rows(self, stage: str, name: str, keep_until: int) -> RowStore:
         """Return the rows called ``name``, without those of steps after ``keep_until``."""
         ...
@@ -93,6 +98,9 @@ class DirectoryStore:
 
     def checkpoints(self, stage: str) -> Checkpoints:
         return Checkpoints(self.folder(stage) / "checkpoints")
+
+    def best(self, stage: str) -> Checkpoints:
+        return Checkpoints(self.folder(stage) / BEST)
 
     def rows(self, stage: str, name: str, keep_until: int) -> Rows:
         return Rows(self.folder(stage) / f"{name}.jsonl", keep_until=keep_until)
@@ -156,6 +164,7 @@ class MemoryStore:
     def __init__(self) -> None:
         self._config: dict[str, Any] = {}
         self._checkpoints: dict[str, MemoryCheckpoints] = {}
+        self._best: dict[str, MemoryCheckpoints] = {}
         self._rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
 
     def __str__(self) -> str:
@@ -174,6 +183,9 @@ class MemoryStore:
     def checkpoints(self, stage: str) -> MemoryCheckpoints:
         return self._checkpoints.setdefault(stage, MemoryCheckpoints())
 
+    def best(self, stage: str) -> MemoryCheckpoints:
+        return self._best.setdefault(stage, MemoryCheckpoints())
+
     def rows(self, stage: str, name: str, keep_until: int) -> MemoryRows:
         kept = [row for row in self.read_rows(stage, name) if row["step"] <= keep_until]
         self._rows[stage, name] = kept
@@ -187,11 +199,12 @@ class MemoryStore:
 
     def copy_to(self, kept: DirectoryStore) -> None:
         """Write everything into a run directory."""
-        for stage, checkpoints in self._checkpoints.items():
-            if checkpoints.newest is not None:
-                written = kept.checkpoints(stage)
-                written.save(*checkpoints.newest)
-                written.close()
+        for sources, place in ((self._checkpoints, kept.checkpoints), (self._best, kept.best)):
+            for stage, checkpoints in sources.items():
+                if checkpoints.newest is not None:
+                    written = place(stage)
+                    written.save(*checkpoints.newest)
+                    written.close()
         for (stage, name), rows in self._rows.items():
             kept.rows(stage, name, 0).append(rows)
         kept.write_config(self._config)

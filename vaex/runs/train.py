@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -15,16 +13,12 @@ from vaex import data
 from vaex.core import Algorithm, DataKey, Feed, Stage, TrainState, Variables
 from vaex.data.loader.semi_supervised import choose_labelled, hide_labels, labelled_order
 from vaex.data.spec import Spec
-from vaex.errors import NonFiniteError, UserError
+from vaex.errors import UserError
 from vaex.runs.config_file import config_content
-from vaex.runs.console import Console
+from vaex.runs.fitting import Reporting, StageFit
 from vaex.runs.setup import Experiment
-from vaex.runs.store import CheckpointStore, DirectoryStore
-from vaex.training import loop, metrics, multihost, population, profiling, sharding
-from vaex.training.callbacks import Callback
+from vaex.training import loop, multihost, population, sharding
 from vaex.training.step import averaged_variables, with_inputs
-
-SHOWN = ("elbo", "reconstruction", "cross_entropy", "kl")
 
 
 class Trained(NamedTuple):
@@ -106,27 +100,36 @@ def train(experiment: Experiment, *, resumed: bool, console: Console, callbacks:
     Args:
       experiment: assembled, its directory claimed.
       resumed: whether the store holds a run of this configuration.
-      console: reports.
-      callbacks: called as training goes on.
+      reporting: who hears of it.
     Returns: the last stage's state, and what was measured; with several stages also that of each, by name.
     Raises: NonFiniteError where a loss stops being finite; the last good checkpoint stays. UserError where a stage has gone
       beyond its steps, or would go on though a later one was trained on what it was.
     """
     feed, stages = training_feed(experiment), experiment.recipe.stages
     _check_order(experiment)
-    recorded = experiment.store.read_config().get("population_strategy") if resumed else None
+    recorded = experiment.store.read_config() if resumed else {}
+    _check_keep(experiment, recorded)
     finished: dict[str, Variables] = {}
     of_stages: dict[str, dict[str, Any]] = {}
     trained = None
     for index, stage in enumerate(stages):
-        trained = _train_stage(
-            experiment, index, feed, finished, recorded, resumed=resumed, console=console, callbacks=callbacks
-        )
+        trained = _train_stage(experiment, index, feed, finished, recorded, resumed=resumed, reporting=reporting)
         finished[stage.name] = averaged_variables(trained.state)
         of_stages[stage.name] = {"steps": experiment.stage_steps[index], **trained.measured}
-        recorded, resumed = trained.measured["population_strategy"], True
+        recorded, resumed = {"population_strategy": trained.measured["population_strategy"]}, True
     assert trained is not None  # a recipe has at least one stage
     return trained if len(stages) == 1 else trained._replace(measured={**trained.measured, "stages": of_stages})
+
+
+def _check_keep(experiment: Experiment, recorded: Mapping[str, Any]) -> None:
+    """Raise UserError where a run that has begun kept other states than the settings ask for."""
+    keep = experiment.settings.run.keep
+    if recorded and recorded.get("keep") != keep:
+        before = f"--keep={recorded['keep']}" if recorded.get("keep") else "no --keep"
+        raise UserError(
+            f"--keep: {experiment.store} began with {before}, so its best states are not those of {keep or 'the last step'}; go on "
+            "as it began, choose another --out, or --overwrite to start again"
+        )
 
 
 def _check_order(experiment: Experiment) -> None:
@@ -149,58 +152,33 @@ def _train_stage(
     stage: int,
     feed: Feed,
     finished: Mapping[str, Variables],
-    recorded: str | None,
+    recorded: Mapping[str, Any],
     *,
     resumed: bool,
-    console: Console,
-    callbacks: Sequence[Callback],
+    reporting: Reporting,
 ) -> Trained:
-    """One stage from where its checkpoints stand; ``recorded``: the population strategy that the run began with."""
-    run, store, stop = experiment.settings.run, experiment.store, experiment.stage_steps[stage]
-    name = experiment.recipe.stages[stage].name
+    """One stage from where its checkpoints stand; ``recorded``: what config.json says, where the run has begun."""
+    run, store = experiment.settings.run, experiment.store
     stepper, state = initial_state(experiment, stage, finished)
-    strategy = strategy_for(experiment, state, recorded)
+    strategy = strategy_for(experiment, state, recorded.get("population_strategy"))
     placement = sharding.choose(
         len(experiment.settings.members), run.batch_size or 0, run.devices or jax.device_count()
     )
+    fit = StageFit(experiment, stage, reporting)
     if not resumed and multihost.is_first():
-        content = config_content(experiment.settings, experiment.spec, strategy, experiment.data_path)
-        store.write_config(content)
+        store.write_config(config_content(experiment.settings, experiment.spec, strategy, experiment.data_path))
     program, carry = loop.compile_program(
         stepper, feed, state, log_every=run.log_every, strategy=strategy, placement=placement
     )
-    checkpoints = store.checkpoints(experiment.place(stage))
-    try:
-        latest = checkpoints.latest()
-        start = latest or 0
-        if start > stop:
-            flag = f"--{name}_steps" if stage else "--steps"
-            raise UserError(
-                f"{store} is trained to step {start} already, beyond step {stop}; give at least "
-                f"{flag}={start}, another --out, or --overwrite to start again"
-            )
-        profiler = _profiler(experiment, stage, start)
-        if latest is None:
-            if resumed and not stage:
-                console.say(f"{store} holds no checkpoint: starting again at step 0")
-            checkpoints.save(0, carry)  # so that there is a last good state from the first step on
-            _call_checkpoint(callbacks, 0, carry, name)
-        else:
-            carry = checkpoints.restore(carry)
-            console.say(f"continuing {store} at step {start} of {stop}")
-        writer = _writer(experiment, stage, program, start, console, callbacks) if multihost.is_first() else None
-        carry, seconds = _fit(experiment, stage, program, carry, checkpoints, start, profiler, writer, callbacks)
-    finally:
-        checkpoints.close()
-    if profiler is not None:
-        profiler.summarize(program.call, console.say)
+    trained = fit.run(program, carry, resumed=resumed)
     measured = {
         "step_traces": program.step_traces,
         "compile_seconds": round(program.compile_seconds, 3),
-        "steps_per_second": round((stop - start) / seconds, 2) if seconds else None,
+        "steps_per_second": round((fit.step - fit.began) / fit.seconds, 2) if fit.seconds else None,
         "population_strategy": strategy,
         "devices_used": 1 if placement is None else placement.mesh.size,
     }
+<<<<<<< HEAD
     return Trained(multihost.fetch(carry.state), measured)
 
 
@@ -294,3 +272,8 @@ def _writer(
 
 def _call_rows(callback: Callback, stage: str, rows: Sequence[Mapping[str, Any]]) -> None:
     callback.on_rows(rows, stage)
+=======
+    if fit.best is not None:
+        measured |= {"best_steps": fit.best.steps, "stopped_at": fit.step}
+    return Trained(trained, measured)
+>>>>>>> c0877b6 (Validation during training, the best state of each member, early stopping)

@@ -306,7 +306,7 @@ def fit(
     stop: int,
     *,
     report: Callable[[int, int, Chunk, float], None] = lambda start, end, chunk, seconds: None,
-    save: Callable[[int, Carry], None] = lambda step, carry: None,
+    save: Callable[[int, Carry], bool | None] = lambda step, carry: None,
     boundary: Callable[[int], int | None] = lambda step: None,
 ) -> Carry:
     """Train from step ``start`` to ``stop``.
@@ -314,9 +314,10 @@ def fit(
     Args:
       program, carry: from ``compile_program``; the carry is donated.
       report: called after each chunk with (first step, next step, chunk, seconds).
-      save: called after each chunk with (step, carry) while the carry is valid; decides itself whether to write.
+      save: called after each chunk with (step, carry) while the carry is valid; decides itself whether to write. True ends the
+        training early.
       boundary: step -> the next step at which a chunk must end (for checkpoints at exact steps), or None.
-    Returns: the carry after step ``stop``.
+    Returns: the carry after step ``stop``, or after that at which ``save`` ended the training.
     Raises: NonFiniteError that names the step, the members and the first non-finite term; ``save`` never sees such a carry.
       ValueError for a boundary that is not ahead.
     """
@@ -335,7 +336,8 @@ def fit(
             if not chunk.finite.all():
                 raise NonFiniteError(_explain(program, carry, chunk))
             report(step, end, chunk, seconds)
-            save(end, carry)
+            if save(end, carry):
+                break
             per_step = seconds / (end - step)
             (length,) = multihost.agree(max(1, min(int(program.seconds / max(per_step, 1e-9)), 8 * (end - step))))
             step = end

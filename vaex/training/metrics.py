@@ -183,6 +183,12 @@ class Writer:
         for callback in self._callbacks if records else ():
             callback(records)
 
+    def append(self, row: Mapping[str, Any]) -> None:
+        """Add a row that is no window of training, such as one of validation."""
+        self._rows.append([row])
+        for callback in self._callbacks:
+            callback([row])
+
     def close(self) -> None:
         """Leave the terminal as it was."""
         if self._progress is not None:

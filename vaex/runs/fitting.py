@@ -1,0 +1,201 @@
+"""The loop of one stage, and what happens between its chunks: rows, validation, checkpoints, callbacks, the profile."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from vaex.core import TrainState
+from vaex.errors import NonFiniteError, UserError
+from vaex.runs.console import Console
+from vaex.runs.setup import Experiment
+from vaex.runs.store import CheckpointStore, DirectoryStore
+from vaex.runs.validation import Best, Validator, validation_row
+from vaex.training import loop, metrics, multihost, profiling
+from vaex.training.callbacks import Callback
+
+SHOWN = ("elbo", "reconstruction", "cross_entropy", "kl")
+CHECKPOINT_SECONDS = 60.0  # between checkpoints, where no number of steps is given
+
+
+class Reporting(NamedTuple):
+    """Who hears of training: the console, and a user's callbacks."""
+
+    console: Console
+    callbacks: Sequence[Callback] = ()
+
+
+class StageFit:
+    """One stage that is trained from where its checkpoints stand to its number of steps.
+
+    Args:
+      experiment: what is run.
+      stage: which of its stages, counted from 0.
+      reporting: who hears of it.
+
+    Attributes:
+      seconds: spent in steps.
+      began, step: the first step and the last one.
+      best: the members' best states by the validation split, None where the last ones are kept.
+    """
+
+    def __init__(self, experiment: Experiment, stage: int, reporting: Reporting) -> None:
+        run = experiment.settings.run
+        self._experiment, self._stage, self._reporting = experiment, stage, reporting
+        self._stop, self._place = experiment.stage_steps[stage], experiment.place(stage)
+        self._name = experiment.recipe.stages[stage].name
+        self._validator = Validator(experiment, stage) if run.validate_every else None
+        self.best: Best | None = None
+        self.seconds, self.began, self.step, self._last_save = 0.0, 0, 0, time.monotonic()
+        self._writer: metrics.Writer | None = None
+        self._profiler: profiling.Profiler | None = None
+        self._checkpoints: CheckpointStore
+
+    def run(self, program: loop.Program, carry: loop.Carry, *, resumed: bool) -> TrainState:
+        """Train, and return the state of all members: the best ones where these are kept."""
+        experiment, store = self._experiment, self._experiment.store
+        options = experiment.settings.run
+        self._checkpoints = store.checkpoints(self._place)
+        kept = store.best(self._place) if options.keep else None
+        try:
+            start = self._start()
+            self._profiler = self._make_profiler(start)
+            if start is None:
+                if resumed and not self._stage:
+                    self._reporting.console.say(f"{store} holds no checkpoint: starting again at step 0")
+                self._save(0, carry)  # so that there is a last good state from the first step on
+            else:
+                carry = self._checkpoints.restore(carry)
+                self._reporting.console.say(f"continuing {store} at step {start} of {self._stop}")
+            self._writer = self._make_writer(program, start or 0) if multihost.is_first() else None
+            if kept is not None and options.keep is not None:
+                self.best = Best(options.keep.removeprefix("best:"), options.patience, kept)
+                self.best.resume(store.read_rows(self._place, "metrics"), carry.state, start or 0)
+            self.began = self.step = start or 0
+            carry = self._fit(program, carry)
+        finally:
+            self._checkpoints.close()
+            if kept is not None:
+                kept.close()
+        if self._profiler is not None:
+            self._profiler.summarize(program.call, self._reporting.console.say)
+        chosen = carry.state if self.best is None or self.best.state is None else self.best.state
+        return multihost.fetch(chosen)
+
+    def _start(self) -> int | None:
+        """Return the step of the newest checkpoint, None where there is none.
+
+        Raises: UserError where it lies beyond the steps that are asked for.
+        """
+        latest, stop = self._checkpoints.latest(), self._stop
+        if latest is not None and latest > stop:
+            flag = f"--{self._name}_steps" if self._stage else "--steps"
+            raise UserError(
+                f"{self._experiment.store} is trained to step {latest} already, beyond step {stop}; give at least "
+                f"{flag}={latest}, another --out, or --overwrite to start again"
+            )
+        return latest
+
+    def _fit(self, program: loop.Program, carry: loop.Carry) -> loop.Carry:
+        if self.best is not None and self.best.exhausted:
+            return carry
+        try:
+            return loop.fit(
+                program,
+                carry,
+                self.step,
+                self._stop,
+                report=self._report,
+                save=self._between_chunks,
+                boundary=self._boundary,
+            )
+        except NonFiniteError as error:
+            raise NonFiniteError(
+                f"training stopped: {error}; the checkpoint of step {self._checkpoints.latest()} is kept in "
+                f"{self._experiment.store}. Try a lower --learning_rate or --clip_norm=1"
+            ) from None
+        finally:
+            if self._writer is not None:
+                self._writer.close()
+            if self._profiler is not None:
+                self._profiler.close()
+
+    def _report(self, first: int, end: int, chunk: loop.Chunk, seconds: float) -> None:
+        self.seconds, self.step = self.seconds + seconds, end
+        if self._writer is not None:
+            self._writer.report(first, end, chunk.rows, chunk.last, seconds)
+        if self._profiler is not None:
+            self._profiler.after(end - first, seconds)
+
+    def _between_chunks(self, step: int, carry: loop.Carry) -> bool:
+        """Validate and save where that is due; return whether to stop early."""
+        run = self._experiment.settings.run
+        better = self._validate(step, carry.state)
+        exhausted = self.best is not None and self.best.exhausted
+        if run.checkpoint_every:
+            due = step % run.checkpoint_every == 0
+        else:
+            due = time.monotonic() - self._last_save > CHECKPOINT_SECONDS
+        if multihost.agree(int(due)) == (1,) or step == self._stop or better or exhausted:
+            self._save(step, carry)
+        if better and self.best is not None:
+            self.best.keep(step)
+        if exhausted and self.best is not None:
+            best = ", ".join(map(str, dict.fromkeys(self.best.steps)))
+            self._reporting.console.say(
+                f"stopped early at step {step}: validation {self.best.metric} has not improved since step {best}"
+            )
+        if self._profiler is not None:
+            self._profiler.before(step)
+        return exhausted
+
+    def _validate(self, step: int, state: TrainState) -> bool:
+        """Evaluate the validation split where that is due; return whether a member is better than ever."""
+        every = self._experiment.settings.run.validate_every
+        if self._validator is None or every is None or (step % every and step != self._stop):
+            return False
+        values = self._validator(state)
+        if self._writer is not None:
+            self._writer.append(validation_row(step, values))
+        return self.best is not None and self.best.update(step, values, state)
+
+    def _save(self, step: int, carry: loop.Carry) -> None:
+        self._checkpoints.save(step, carry)
+        self._last_save = time.monotonic()
+        if self._reporting.callbacks:
+            state = multihost.fetch(carry.state)
+            for callback in self._reporting.callbacks if multihost.is_first() else ():
+                callback.on_checkpoint(step, state, self._name)
+
+    def _boundary(self, step: int) -> int | None:
+        """Return the next step at which a chunk must end."""
+        run = self._experiment.settings.run
+        walls = [(step // every + 1) * every for every in (run.checkpoint_every, run.validate_every) if every]
+        wall = self._profiler.boundary(step) if self._profiler else None
+        return min([*walls, *([] if wall is None else [wall])], default=None)
+
+    def _make_profiler(self, start: int | None) -> profiling.Profiler | None:
+        store = self._experiment.store
+        if not self._experiment.settings.run.profile:
+            return None
+        if not isinstance(store, DirectoryStore):
+            raise UserError("--profile writes into the run directory; give out=")
+        folder = store.folder(self._place) / "profile"
+        return profiling.Profiler(folder, start or 0, self._stop, writes=multihost.is_first())
+
+    def _make_writer(self, program: loop.Program, start: int) -> metrics.Writer:
+        settings, stages = self._experiment.settings, self._experiment.recipe.stages
+        progress = None
+        if self._reporting.console.progress:
+            shown = [name for name in SHOWN if name in program.metric_names] or ["loss"]
+            title = settings.model if len(stages) == 1 else f"{settings.model}, {self._name}"
+            progress = metrics.Progress(title, start, self._stop, settings.run.batch_size or 0, shown)
+        calls = [functools.partial(_call_rows, callback, self._name) for callback in self._reporting.callbacks]
+        rows, timings = (self._experiment.store.rows(self._place, kind, start) for kind in ("metrics", "timings"))
+        return metrics.Writer(rows, timings, program.metric_names, program.log_every, progress, calls)
+
+
+def _call_rows(callback: Callback, stage: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    callback.on_rows(rows, stage)
