@@ -50,11 +50,14 @@ class RunOptions:
     )
     keep: str | None = option(
         None,
-        doc="best:METRIC, such as best:elbo, ends with each member as it was where this metric of the validation split was best; by "
-        "default the run ends with its last step.",
+        doc="best:METRIC, such as best:elbo, ends with each member as it was where this metric of the validation split was "
+        "best; by default the run ends with its last step.",
     )
     patience: int | None = option(
-        None, low=1, high=MOST_STEPS, doc="Stop early after so many validations in which no member has become better (--keep)."
+        None,
+        low=1,
+        high=MOST_STEPS,
+        doc="Stop early after so many validations in which no member has become better (--keep).",
     )
     devices: int | None = option(None, low=1, high=MOST_STEPS, doc="Number of devices to use; by default all.")
     coordinator_address: str | None = option(
@@ -79,7 +82,6 @@ class RunOptions:
     profile: bool = option(
         False, doc="Trace some steps into the run directory, for xprof or perfetto, and print the time of each op."
     )
-
 
     def check(self) -> None:
         """Raise UserError for a choice of the best that has nothing to choose from."""

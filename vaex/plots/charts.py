@@ -113,7 +113,9 @@ def _draw_curves(axes: Axes, curves: Curves, panel_width: int) -> Legend:
         if name in curves.marks:
             mark_x, mark_y = (np.asarray(part, np.float64) for part in curves.marks[name])
             nothing &= not np.isfinite(mark_y).any()
-            axes.plot(mark_x, mark_y, color=color, linewidth=weight, linestyle="--", marker="o", markersize=2.5 + weight)
+            axes.plot(
+                mark_x, mark_y, color=color, linewidth=weight, linestyle="--", marker="o", markersize=2.5 + weight
+            )
         handles += axes.plot(x, y, color=color, linewidth=weight, linestyle="-", marker="", solid_joinstyle="round")
         padded = np.concatenate([[False], there, [False]])
         alone = there & ~padded[:-2] & ~padded[2:]

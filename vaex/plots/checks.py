@@ -71,8 +71,8 @@ def _check_curves(curves: Curves) -> None:
     for name, (mark_x, mark_y) in curves.marks.items():
         if name not in curves.lines or np.shape(mark_x) != np.shape(mark_y) or np.ndim(mark_x) != 1:
             raise ValueError(
-                f"draw: Curves.marks[{name!r}] has x and y of shapes {np.shape(mark_x)} and {np.shape(mark_y)}, expected [m] each, of "
-                f"one of the lines {', '.join(map(str, curves.lines))}"
+                f"draw: Curves.marks[{name!r}] has x and y of shapes {np.shape(mark_x)} and {np.shape(mark_y)}, expected [m] each, "
+                f"of one of the lines {', '.join(map(str, curves.lines))}"
             )
     for name, values in parts:
         if np.shape(values) != shape:

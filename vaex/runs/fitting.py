@@ -33,6 +33,7 @@ class StageFit:
     Args:
       experiment: what is run.
       stage: which of its stages, counted from 0.
+      state: the members' first states, for shapes.
       reporting: who hears of it.
 
     Attributes:
@@ -41,12 +42,14 @@ class StageFit:
       best: the members' best states by the validation split, None where the last ones are kept.
     """
 
-    def __init__(self, experiment: Experiment, stage: int, reporting: Reporting) -> None:
+    def __init__(self, experiment: Experiment, stage: int, state: TrainState, reporting: Reporting) -> None:
         run = experiment.settings.run
         self._experiment, self._stage, self._reporting = experiment, stage, reporting
         self._stop, self._place = experiment.stage_steps[stage], experiment.place(stage)
         self._name = experiment.recipe.stages[stage].name
         self._validator = Validator(experiment, stage) if run.validate_every else None
+        if self._validator is not None and run.keep is not None:
+            self._validator.check(run.keep.removeprefix("best:"), state)
         self.best: Best | None = None
         self.seconds, self.began, self.step, self._last_save = 0.0, 0, 0, time.monotonic()
         self._writer: metrics.Writer | None = None
@@ -134,10 +137,8 @@ class StageFit:
         run = self._experiment.settings.run
         better = self._validate(step, carry.state)
         exhausted = self.best is not None and self.best.exhausted
-        if run.checkpoint_every:
-            due = step % run.checkpoint_every == 0
-        else:
-            due = time.monotonic() - self._last_save > CHECKPOINT_SECONDS
+        late = time.monotonic() - self._last_save > CHECKPOINT_SECONDS
+        due = step % run.checkpoint_every == 0 if run.checkpoint_every else late
         if multihost.agree(int(due)) == (1,) or step == self._stop or better or exhausted:
             self._save(step, carry)
         if better and self.best is not None:

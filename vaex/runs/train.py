@@ -94,7 +94,7 @@ def strategy_for(experiment: Experiment, state: TrainState, recorded: str | None
     return population.choose_strategy(members, size, jax.default_backend())
 
 
-def train(experiment: Experiment, *, resumed: bool, console: Console, callbacks: Sequence[Callback] = ()) -> Trained:
+def train(experiment: Experiment, *, resumed: bool, reporting: Reporting) -> Trained:
     """Train each stage to its number of steps from its latest checkpoint, or from the start.
 
     Args:
@@ -164,7 +164,7 @@ def _train_stage(
     placement = sharding.choose(
         len(experiment.settings.members), run.batch_size or 0, run.devices or jax.device_count()
     )
-    fit = StageFit(experiment, stage, reporting)
+    fit = StageFit(experiment, stage, state, reporting)
     if not resumed and multihost.is_first():
         store.write_config(config_content(experiment.settings, experiment.spec, strategy, experiment.data_path))
     program, carry = loop.compile_program(
@@ -178,102 +178,6 @@ def _train_stage(
         "population_strategy": strategy,
         "devices_used": 1 if placement is None else placement.mesh.size,
     }
-<<<<<<< HEAD
-    return Trained(multihost.fetch(carry.state), measured)
-
-
-def _fit(
-    experiment: Experiment,
-    stage: int,
-    program: loop.Program,
-    carry: loop.Carry,
-    checkpoints: CheckpointStore,
-    start: int,
-    profiler: profiling.Profiler | None,
-    writer: metrics.Writer | None,
-    callbacks: Sequence[Callback],
-) -> tuple[loop.Carry, float]:
-    """The loop with its files and progress; returns the last carry and the seconds spent in steps."""
-    run, stop, name = experiment.settings.run, experiment.stage_steps[stage], experiment.recipe.stages[stage].name
-    spent, last_save = [0.0], [time.monotonic()]
-
-    def report(first: int, end: int, chunk: loop.Chunk, seconds: float) -> None:
-        spent[0] += seconds
-        if writer is not None:
-            writer.report(first, end, chunk.rows, chunk.last, seconds)
-        if profiler is not None:
-            profiler.after(end - first, seconds)
-
-    def save(step: int, now: loop.Carry) -> None:
-        due = step % run.checkpoint_every == 0 if run.checkpoint_every else time.monotonic() - last_save[0] > 60.0
-        if multihost.agree(int(due)) == (1,) or step == stop:
-            checkpoints.save(step, now)
-            last_save[0] = time.monotonic()
-            _call_checkpoint(callbacks, step, now, name)
-        if profiler is not None:
-            profiler.before(step)
-
-    def boundary(step: int) -> int | None:
-        every = run.checkpoint_every
-        walls = [(step // every + 1) * every if every else None, profiler.boundary(step) if profiler else None]
-        return min((wall for wall in walls if wall is not None), default=None)
-
-    try:
-        carry = loop.fit(program, carry, start, stop, report=report, save=save, boundary=boundary)
-    except NonFiniteError as error:
-        raise NonFiniteError(
-            f"training stopped: {error}; the checkpoint of step {checkpoints.latest()} is kept in {experiment.store}. "
-            "Try a lower --learning_rate or --clip_norm=1"
-        ) from None
-    finally:
-        if writer is not None:
-            writer.close()
-        if profiler is not None:
-            profiler.close()
-    return carry, spent[0]
-
-
-def _profiler(experiment: Experiment, stage: int, start: int) -> profiling.Profiler | None:
-    if not experiment.settings.run.profile:
-        return None
-    if not isinstance(experiment.store, DirectoryStore):
-        raise UserError("--profile writes into the run directory; give out=")
-    folder = experiment.store.folder(experiment.place(stage)) / "profile"
-    return profiling.Profiler(folder, start, experiment.stage_steps[stage], writes=multihost.is_first())
-
-
-def _call_checkpoint(callbacks: Sequence[Callback], step: int, carry: loop.Carry, stage: str) -> None:
-    if callbacks:
-        state = multihost.fetch(carry.state)
-        for callback in callbacks if multihost.is_first() else ():
-            callback.on_checkpoint(step, state, stage)
-
-
-def _writer(
-    experiment: Experiment,
-    stage: int,
-    program: loop.Program,
-    start: int,
-    console: Console,
-    callbacks: Sequence[Callback],
-) -> metrics.Writer:
-    settings, stages, place = experiment.settings, experiment.recipe.stages, experiment.place(stage)
-    progress = None
-    if console.progress:
-        shown = [name for name in SHOWN if name in program.metric_names] or ["loss"]
-        title = settings.model if len(stages) == 1 else f"{settings.model}, {stages[stage].name}"
-        stop, batch_size = experiment.stage_steps[stage], settings.run.batch_size or 0
-        progress = metrics.Progress(title, start, stop, batch_size, shown)
-    name = stages[stage].name
-    calls = [functools.partial(_call_rows, callback, name) for callback in callbacks]
-    rows, timings = (experiment.store.rows(place, kind, start) for kind in ("metrics", "timings"))
-    return metrics.Writer(rows, timings, program.metric_names, program.log_every, progress, calls)
-
-
-def _call_rows(callback: Callback, stage: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    callback.on_rows(rows, stage)
-=======
     if fit.best is not None:
         measured |= {"best_steps": fit.best.steps, "stopped_at": fit.step}
     return Trained(trained, measured)
->>>>>>> c0877b6 (Validation during training, the best state of each member, early stopping)

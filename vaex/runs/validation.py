@@ -32,7 +32,6 @@ class Validator:
     Args:
       experiment: gives data and recipe.
       stage: which is trained, counted from 0.
-    Raises: UserError for a metric to choose by that the objective does not have.
     """
 
     def __init__(self, experiment: Experiment, stage: int) -> None:
@@ -56,6 +55,17 @@ class Validator:
             return jax.lax.map(of_member, state)
 
         self._metrics = jax.jit(metrics)
+
+    def check(self, metric: str, state: TrainState) -> None:
+        """Raise UserError where the objective has no such metric; nothing is computed."""
+        rows = self._batches[0]
+        shapes = {
+            name: jax.ShapeDtypeStruct(column[rows[:1]].shape, column[rows[:1]].dtype)
+            for name, column in self._columns.items()
+        }
+        names = jax.eval_shape(self._metrics, self._key, state, shapes)
+        if metric not in names:
+            raise UserError(f"--keep=best:{metric}: the objective has no such metric; it has {', '.join(names)}")
 
     def __call__(self, state: TrainState) -> dict[str, np.ndarray]:
         """Return the mean of each metric for each member, name -> [p]."""
@@ -110,10 +120,6 @@ class Best:
 
     def update(self, step: int, metrics: Mapping[str, np.ndarray], state: TrainState) -> bool:
         """Compare the members with their best; return whether one has become better, whose state is then to be kept."""
-        if self.metric not in metrics:
-            raise UserError(
-                f"--keep=best:{self.metric}: the validation split has no such metric; it has {', '.join(metrics)}"
-            )
         better = self._compare(step, np.asarray(metrics[self.metric]))
         if better.any():
             copied = jax.tree.map(jnp.copy, state)
