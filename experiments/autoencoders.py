@@ -30,7 +30,7 @@ from vaex.evaluation.likelihood import estimate
 from vaex.files import read_json
 from vaex.models.autoencoders import denoising_autoencoder
 from vaex.plots.records import Grid
-from vaex.runs.compare import aligned, cell
+from vaex.results.compare import aligned, cell
 from vaex.runs.trained_model import TrainedModel
 
 CORRUPTIONS = ("gaussian", "masking", "salt_and_pepper")

@@ -22,9 +22,9 @@ from vaex.configuration.run_options import EvaluationOptions
 from vaex.core import EvaluationKey
 from vaex.errors import UserError
 from vaex.evaluation.likelihood import estimate
+from vaex.results.compare import aligned, paired_difference
 from vaex.runs import loading, setup
 from vaex.runs.batches import over_batches
-from vaex.runs.compare import aligned, paired_difference
 from vaex.runs.config_file import read_config, restore_settings
 from vaex.runs.evaluate import DRAWN_VALUES, LIKELIHOOD_BATCH, Evaluator
 

@@ -32,8 +32,8 @@ from vaex.evaluation.examples import chosen_examples
 from vaex.evaluation.likelihood import bits_per_dimension
 from vaex.files import read_json
 from vaex.plots.records import Grid
+from vaex.results.compare import aligned, cell
 from vaex.runs import setup
-from vaex.runs.compare import aligned, cell
 from vaex.runs.trained_model import TrainedModel
 
 SURE = 0.9  # probability from which the classifier counts as sure

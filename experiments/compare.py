@@ -7,7 +7,7 @@ import argparse
 import sys
 
 from vaex.errors import UserError
-from vaex.runs.compare import compare, read_log_likelihoods, read_runs
+from vaex.results.compare import compare, read_log_likelihoods, read_runs
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -39,7 +39,7 @@ from vaex.evaluation.aggregate_posterior import aggregate_kl
 from vaex.evaluation.likelihood import estimate
 from vaex.files import atomic_path, read_json, write_json
 from vaex.plots.records import Curves, Grid
-from vaex.runs.compare import aligned, cell
+from vaex.results.compare import aligned, cell
 from vaex.runs.config_file import digest, read_config
 
 MEASURES = ("reconstruction", "total_correlation", "index_code_mi", "dimension_wise_kl")

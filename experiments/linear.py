@@ -26,7 +26,7 @@ from vaex.configuration.grammar import read_seeds
 from vaex.data.spec import Dataset
 from vaex.errors import UserError
 from vaex.evaluation.likelihood import estimate
-from vaex.runs.compare import aligned, cell
+from vaex.results.compare import aligned, cell
 from vaex.runs.trained_model import TrainedModel
 
 MODELS = ("linear_autoencoder", "linear_vae")

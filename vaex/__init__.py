@@ -62,6 +62,7 @@ _MODULES = (
     "ops",
     "plots",
     "quantizers",
+    "results",
     "runs",
     "schedules",
     "testing",

@@ -15,6 +15,7 @@ from vaex import nets as nets
 from vaex import ops as ops
 from vaex import plots as plots
 from vaex import quantizers as quantizers
+from vaex import results as results
 from vaex import runs as runs
 from vaex import schedules as schedules
 from vaex import testing as testing

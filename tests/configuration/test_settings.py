@@ -403,7 +403,7 @@ MAY_NOT = {
 
 def test_every_flag_is_on_one_of_the_lists():
     module = models.module("beta_vae")
-    shared = {name for _, group in GROUPS for name in fields(group)} - {"model", "keep", "patience"}  # these are tested where they act
+    shared = {name for _, group in GROUPS for name in fields(group)} - {"model", "keep", "patience"}  # tested elsewhere
     declared = {*fields(module.Config), *fields(module.HParams)}
     assert {*MAY_CHANGE, *MAY_NOT} == shared | declared
     assert not MAY_CHANGE.keys() & MAY_NOT.keys()

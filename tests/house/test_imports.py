@@ -56,9 +56,10 @@ ALLOWED: dict[str, set[str]] = {
     "training": {*PURE, "core", "files", "configuration"},
     "models": MODEL,
     **{family: {*MODEL, "models"} for family in FAMILIES},
-    "runs": RUN,
-    "testing": {*RUN, "runs"},
-    "cli": {*RUN, "runs"},
+    "results": {"errors", "files", "evaluation"},
+    "runs": {*RUN, "results"},
+    "testing": {*RUN, "results", "runs"},
+    "cli": {*RUN, "results", "runs"},
 }
 # files that list and open the rooms above or beside them, for users
 DOORS = {

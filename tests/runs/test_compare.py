@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from helpers.trained_runs import TWO_MEMBERS, vaex
 
-from vaex.runs import compare as comparison
+from vaex.results import compare as comparison
+from vaex.results.compare import LOG_LIKELIHOODS, compare, paired_difference, read_log_likelihoods, read_runs
 from vaex.runs import directory
-from vaex.runs.compare import LOG_LIKELIHOODS, compare, paired_difference, read_log_likelihoods, read_runs
 
 RNG = np.random.default_rng(0)
 

@@ -5,7 +5,7 @@ import pytest
 
 from vaex.cli.parse import parse
 from vaex.configuration.grammar import hyperparameter_texts
-from vaex.runs import report
+from vaex.results import report
 from vaex.runs.summary import group_over_seeds
 
 SETTINGS = parse(["--model=contractive_autoencoder", "--contraction=0,1", "--seeds=0:2"])

@@ -40,7 +40,7 @@ from vaex.models.networks import NetworkConfig, Networks, networks
 from vaex.ops.threefry import fold_in
 from vaex.schedules import Scalar
 from vaex.training.hyperparameters import TrainingHParams
-from vaex.training.optimizers import Optimizer
+from vaex.training.optimizers import HasOptimizer
 from vaex.training.step import ParameterGroup, gradient_algorithm
 
 
@@ -151,9 +151,8 @@ class Terms(NamedTuple):
       prior: p(z), a Distribution.
       key: for the penalty's own draws.
       x: model inputs [b, *shape].
-      likelihood: p(x|z) at z, a Distribution of batch shape [b] for one sample, [k, b] for several; ``.mean`` is the
-        reconstruction.
-      decode: z [..., b, d] -> p(x|z), with the parameters of this step.
+      likelihood: p(x|z) at z, a Distribution of batch shape [b] for one sample, [k, b] for several.
+      decode: z [..., b, d] -> p(x|z).
       params: of the components.
     """
 
@@ -284,7 +283,7 @@ def negative_elbo(
       components: of the model; its parameters are the group "vae".
       penalty: added to the loss of each example.
       num_samples: posterior samples per example.
-      closed_form: whether the KL divergence is computed in closed form, or from the samples that are decoded.
+      closed_form: whether the KL is computed in closed form, or from the samples that are decoded.
     """
 
     def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
@@ -360,13 +359,6 @@ def refuse_single_examples(model: Model) -> Model:
     return model._replace(init=init)
 
 
-class HasOptimizer(Protocol):
-    """Options with an optimizer."""
-
-    @property
-    def optimizer(self) -> Optimizer: ...
-
-
 def stage(
     name: str,
     model: Model,
@@ -376,12 +368,8 @@ def stage(
 ) -> Stage:
     """Return a stage in which ``model`` is trained by gradients.
 
-    Args:
-      name: of the stage.
-      model: what is trained.
-      config: gives ``optimizer``.
-      carry_over: state that the stage takes from those before it.
-      groups: optimizer, learning rate and update period of single parameter groups, where they differ.
+    ``config`` gives the optimizer, ``carry_over`` the state that the stage takes from those before it, ``groups`` the optimizer,
+    learning rate and update period of single parameter groups, where they differ.
     """
     return Stage(name, model, gradient_algorithm(model, optimizer=config.optimizer, groups=groups), carry_over)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from vaex.errors import UserError
 from vaex.files import make_writable, read_json
-from vaex.runs.compare import LOG_LIKELIHOODS
+from vaex.results.compare import LOG_LIKELIHOODS
 from vaex.runs.config_file import differences, identity, is_run, read_config
 from vaex.runs.setup import Experiment
 

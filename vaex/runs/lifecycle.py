@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from vaex import files
 from vaex.configuration.settings import Settings
 from vaex.data.spec import Dataset
-from vaex.runs import report
+from vaex.results import report
 from vaex.runs.console import Console
 from vaex.runs.directory import Standing, claim, finished_summary, is_trained
 from vaex.runs.fitting import Reporting

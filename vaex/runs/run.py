@@ -21,8 +21,9 @@ from vaex.configuration.settings import Settings, describe_member, replace_run
 from vaex.core import PyTree, Recipe, TrainState, Variables
 from vaex.data.spec import Dataset, Spec
 from vaex.errors import UserError
+from vaex.results import report
 from vaex.runs import console as consoles
-from vaex.runs import lifecycle, report, setup
+from vaex.runs import lifecycle, setup
 from vaex.runs.directory import OURS
 from vaex.runs.evaluate import Evaluator
 from vaex.runs.figures import MemberFigures, training_curve_panels

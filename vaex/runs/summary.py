@@ -22,11 +22,11 @@ from vaex.evaluation.notes import combined, member_notes
 from vaex.files import atomic_path
 from vaex.models import MODELS
 from vaex.plots.records import FigureRecord
-from vaex.runs.compare import LOG_LIKELIHOODS
+from vaex.results.compare import LOG_LIKELIHOODS
+from vaex.results.report import TABLE, diagnostics
 from vaex.runs.evaluate import Evaluator
 from vaex.runs.figures import MemberFigures, training_curve_panels
 from vaex.runs.measures import Evaluated, MemberEvaluation, finite
-from vaex.runs.report import TABLE, diagnostics
 from vaex.runs.setup import Experiment
 from vaex.runs.train import Trained
 from vaex.schedules import resolve

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from vaex.data.spec import Dataset
-from vaex.runs import report
+from vaex.results import report
 from vaex.runs.config_file import config_content
 from vaex.runs.loading import load
 from vaex.runs.setup import Experiment

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import jax
 import optax
@@ -12,6 +12,14 @@ from vaex.core import PyTree
 from vaex.errors import UserError, nearest
 
 Optimizer: TypeAlias = str | Callable[[jax.Array], optax.GradientTransformation]
+
+
+class HasOptimizer(Protocol):
+    """Options with an optimizer."""
+
+    @property
+    def optimizer(self) -> Optimizer: ...
+
 
 # name -> an update direction; the step multiplies it, and decayed weights, by -learning_rate
 OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {

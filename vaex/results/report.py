@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from vaex.runs.compare import aligned, cell
+from vaex.results.compare import aligned, cell
 
 TABLE = (
     "elbo",

@@ -1,0 +1,1 @@
+"""Results as text: the table of a run, and runs side by side."""
