@@ -388,7 +388,7 @@ MAY_CHANGE = {
     "steps": "7", "epochs": "2", "out": "elsewhere", "overwrite": "true", "log_every": "7", "checkpoint_every": "7",
     "devices": "1", "population_strategy": "vmap", "data_dir": "d", "manual_dir": "d", "eval_split": "validation",
     "eval_images": "7", "eval_samples": "7", "show": "sample", "figures": "false", "memory": "host",
-    "compile_cache": "off", "profile": "true", "validate_every": "7",
+    "compile_cache": "off", "profile": "true", "validate_every": "7", "log_to": "wandb",
     "coordinator_address": "host:1234", "num_processes": "2", "process_id": "1",
 }  # fmt: skip
 MAY_NOT = {

@@ -42,6 +42,10 @@ class RunOptions:
     checkpoint_every: int | None = option(
         None, low=1, high=MOST_STEPS, doc="Steps between checkpoints; by default about one a minute."
     )
+    log_to: str | None = option(
+        None,
+        doc="Loggers that receive the rows of metrics too: tensorboard (into the run directory), wandb, or both joined by a comma.",
+    )
     validate_every: int | None = option(
         None,
         low=1,

@@ -14,7 +14,7 @@ from vaex.results.compare import LOG_LIKELIHOODS
 from vaex.runs.config_file import differences, identity, is_run, read_config
 from vaex.runs.setup import Experiment
 
-FOLDERS = ("checkpoints", "best", "stages", "profile")
+FOLDERS = ("checkpoints", "best", "stages", "profile", "tensorboard", "wandb")
 FILES = (LOG_LIKELIHOODS, "summary.json", "timings.jsonl", "metrics.jsonl", "config.json")  # as they are removed
 OURS = (*FILES, *FOLDERS, "figures")
 

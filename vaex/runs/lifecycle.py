@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from vaex import files
-from vaex.configuration.settings import Settings
+from vaex.configuration.settings import Settings, describe_member
 from vaex.data.spec import Dataset
 from vaex.results import report
+from vaex.runs.config_file import identity
 from vaex.runs.console import Console
 from vaex.runs.directory import Standing, claim, finished_summary, is_trained
 from vaex.runs.fitting import Reporting
@@ -18,7 +19,7 @@ from vaex.runs.setup import Experiment, assemble
 from vaex.runs.store import Store
 from vaex.runs.summary import evaluation_record, summarize
 from vaex.runs.train import Trained, train
-from vaex.training import compile_cache, multihost, population
+from vaex.training import compile_cache, loggers, multihost, population
 from vaex.training.callbacks import Callback
 
 
@@ -62,18 +63,32 @@ def run(
     with compile_cache.cache(options.compile_cache, console.warn):
         multihost.join(options.coordinator_address, options.num_processes, options.process_id)
         experiment = assemble(settings, dataset, store)
-        if multihost.is_first():
-            return lead(experiment, console, evaluate=evaluate, callbacks=callbacks)
-        return follow(experiment, console)
+        if not multihost.is_first():
+            return follow(experiment, console, callbacks)
+        recorders = _recorders(experiment)
+        try:
+            return lead(experiment, console, evaluate=evaluate, callbacks=(*callbacks, *recorders))
+        finally:
+            for recorder in recorders:
+                recorder.on_end(None)
 
 
-def follow(experiment: Experiment, console: Console) -> Completed:
+def _recorders(experiment: Experiment) -> list[Callback]:
+    """Return the callbacks that ``--log_to`` names."""
+    settings = experiment.settings
+    if settings.run.log_to is None:
+        return []
+    names = [describe_member(settings, member) for member in settings.members]
+    return loggers.callbacks_for(settings.run.log_to, experiment.store.directory, names, identity(settings))
+
+
+def follow(experiment: Experiment, console: Console, callbacks: Sequence[Callback]) -> Completed:
     """Train beside the first process, which alone writes, evaluates and draws."""
     standing = multihost.decide(lambda: Standing.NEW)
     trained = None
     if standing != Standing.FINISHED:
         quiet = console._replace(say=lambda text: None, progress=False)
-        trained = train(experiment, resumed=standing == Standing.BEGUN, reporting=Reporting(quiet))
+        trained = train(experiment, resumed=standing == Standing.BEGUN, reporting=Reporting(quiet, callbacks))
     multihost.leave()
     return Completed(experiment, trained, None)
 
