@@ -173,6 +173,8 @@ def _read_value(field: Field, part: str, text: str) -> Any:
 
     from vaex import schedules
 
+    if part.lower() == "none" and field.default is None and field.declaration.off is None:
+        return None
     try:
         with np.errstate(over="ignore"):  # what overflows float32 is refused below
             schedule = schedules.parse(part)
