@@ -10,10 +10,8 @@ and a figure.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import pathlib
 import sys
-import tempfile
 from typing import Any
 
 import jax
@@ -22,15 +20,13 @@ import numpy as np
 
 import vaex
 from vaex import data, plots
-from vaex.cli import main as cli
-from vaex.cli.parse import parse
 from vaex.configuration.grammar import read_seeds
 from vaex.errors import UserError
 from vaex.evaluation.likelihood import estimate
-from vaex.files import read_json
 from vaex.models.autoencoders import denoising_autoencoder
 from vaex.plots.records import Grid
 from vaex.results.compare import aligned, cell
+from vaex.runs.run import Run
 from vaex.runs.trained_model import TrainedModel
 
 CORRUPTIONS = ("gaussian", "masking", "salt_and_pepper")
@@ -39,16 +35,24 @@ CONTRACTIONS = ("0", "0.03", "1")
 SHOWN = 10  # images in the figure
 
 
-def trained(
-    flags: argparse.Namespace, folder: pathlib.Path, name: str, *options: str
-) -> tuple[list[TrainedModel], Any]:
-    """Train a model through the command line, which reports on standard error; return the members and the summary."""
-    folder = folder / name
-    options = (f"--model={name.partition('.')[0]}", *options, f"--steps={flags.steps}", f"--seeds={flags.seeds}")
-    with contextlib.redirect_stdout(sys.stderr):
-        cli.run(parse([*options, f"--out={folder}", f"--eval_split={flags.split}", "--no-figures"]))
-    summary = read_json(folder / "summary.json")
-    return [vaex.load(folder, member=index) for index in range(len(summary["members"]))], summary
+def trained(flags: argparse.Namespace, name: str, **options: Any) -> Run:
+    """Train and evaluate a model, which reports on standard error; with --out the run is kept in the folder ``name`` there."""
+    return vaex.train(
+        name.partition(".")[0],
+        steps=flags.steps,
+        seeds=read_seeds(flags.seeds),
+        out=None if flags.out is None else flags.out / name,
+        evaluate=True,
+        eval_split=flags.split,
+        figures=False,
+        **options,
+    )
+
+
+def summary_of(run: Run) -> dict[str, Any]:
+    """Return the evaluation of a run that was trained with one."""
+    assert run.summary is not None
+    return run.summary
 
 
 def over_seeds(values: list[float]) -> str:
@@ -68,15 +72,15 @@ def squared_error(reconstruction: jax.Array, x: jax.Array) -> float:
     return float(jnp.mean(jnp.sum(jnp.square(reconstruction - x), axis=range(1, x.ndim))))
 
 
-def denoising(flags: argparse.Namespace, folder: pathlib.Path) -> tuple[str, Grid]:
+def denoising(flags: argparse.Namespace) -> tuple[str, Grid]:
     """Return the first table and its figure."""
     digits = data.load("digits")
     x = data.intensities(digits.spec, digits.splits[flags.split]["x"])
-    plain, _ = trained(flags, folder, "autoencoder")
+    plain = trained(flags, "autoencoder")
     lines = [["corruption", "corrupted", "autoencoder", "denoising_autoencoder", "difference"]]
     rows, labels = [x[:SHOWN]], ["original"]
     for kind in CORRUPTIONS:
-        runs, _ = trained(flags, folder, f"denoising_autoencoder.{kind}", f"--corruption={kind}")
+        runs = trained(flags, f"denoising_autoencoder.{kind}", corruption=kind)
         noisy = denoising_autoencoder.corruption(kind)(jax.random.key(1), runs[0].hparams, x)
         errors = [[squared_error(reconstructed(run, noisy), x) for run in group] for group in (plain, runs)]
         difference = [b - a for a, b in zip(*errors, strict=True)]
@@ -87,10 +91,11 @@ def denoising(flags: argparse.Namespace, folder: pathlib.Path) -> tuple[str, Gri
     return f"squared error per image of reconstructions from corrupted images\n{aligned(lines)}", grid
 
 
-def sparsity(flags: argparse.Namespace, folder: pathlib.Path) -> str:
+def sparsity(flags: argparse.Namespace) -> str:
     """Return the second table: mean activations on the split, and on the training images the latent farthest from its target."""
     digits = data.load("digits")
-    runs, summary = trained(flags, folder, "sparse_autoencoder", f"--target_activation={','.join(TARGETS)}")
+    runs = trained(flags, "sparse_autoencoder", target_activation=[float(target) for target in TARGETS])
+    summary = summary_of(runs)
     lines = [["target", "mean activation", "farthest latent off by", "reconstruction"]]
     for target, record in zip(TARGETS, summary["results"], strict=True):
         members = zip(runs, summary["members"], strict=True)
@@ -106,9 +111,10 @@ def sparsity(flags: argparse.Namespace, folder: pathlib.Path) -> str:
     return f"{heading}\n{aligned(lines)}"
 
 
-def contraction(flags: argparse.Namespace, folder: pathlib.Path) -> str:
+def contraction(flags: argparse.Namespace) -> str:
     """Return the third table, of the run's diagnostics."""
-    _, summary = trained(flags, folder, "contractive_autoencoder", f"--contraction={','.join(CONTRACTIONS)}")
+    runs = trained(flags, "contractive_autoencoder", contraction=[float(weight) for weight in CONTRACTIONS])
+    summary = summary_of(runs)
     names = ("reconstruction", "jacobian_norm", "relative_jacobian_norm")
     lines = [["contraction", *names]]
     lines += [[r["contraction"], *(recorded(r, name) for name in names)] for r in summary["results"]]
@@ -130,13 +136,11 @@ def main(arguments: list[str] | None = None) -> int:
     flags = parser.parse_args(arguments)
     try:
         read_seeds(flags.seeds)
-        with tempfile.TemporaryDirectory() as temporary:
-            folder = flags.out or pathlib.Path(temporary)
-            print(
-                f"digits, {flags.split} split, {flags.steps} steps, seeds {flags.seeds}; ± is the standard error over seeds\n"
-            )
-            table, grid = denoising(flags, folder)
-            print(table, sparsity(flags, folder), contraction(flags, folder), sep="\n\n")
+        print(
+            f"digits, {flags.split} split, {flags.steps} steps, seeds {flags.seeds}; ± is the standard error over seeds\n"
+        )
+        table, grid = denoising(flags)
+        print(table, sparsity(flags), contraction(flags), sep="\n\n")
     except UserError as error:
         print(f"autoencoders: {error}", file=sys.stderr)
         return 2

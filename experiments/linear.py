@@ -8,10 +8,8 @@ both exact. A positive difference is chance on unseen examples, and impossible o
 from __future__ import annotations
 
 import argparse
-import contextlib
 import pathlib
 import sys
-import tempfile
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +18,6 @@ from sklearn.decomposition import PCA
 
 import vaex
 from vaex import data
-from vaex.cli import main as cli
-from vaex.cli.parse import parse
 from vaex.configuration.grammar import read_seeds
 from vaex.data.spec import Dataset
 from vaex.errors import UserError
@@ -79,38 +75,19 @@ def examples(dataset: Dataset, split: str) -> np.ndarray:
     return np.asarray(data.intensities(dataset.spec, x), np.float64).reshape(len(x), -1)
 
 
-def trained(folder: pathlib.Path, options: list[str], seeds: tuple[int, ...]) -> list[TrainedModel]:
-    """Train a model per seed through the command line, which reports on standard error."""
-    options = [
-        *options,
-        f"--seeds={','.join(map(str, seeds))}",
-        f"--out={folder}",
-        "--eval_split=validation",
-        "--no-figures",
-    ]
-    with contextlib.redirect_stdout(sys.stderr):
-        cli.run(parse(options))
-    return [vaex.load(folder, member=index) for index in range(len(seeds))]
+def measure(flags: argparse.Namespace) -> str:
+    """Train the models of all seeds, and return the table, headed by the maximal log-likelihood.
 
-
-def measure(flags: argparse.Namespace, folder: pathlib.Path) -> str:
-    """Train the models of all seeds in ``folder``, and return the table, headed by the maximal log-likelihood.
-
-    Raises: UserError for what the command line refuses.
+    Raises: UserError for what ``vaex.train`` refuses.
     """
     dataset, seeds = data.load(flags.dataset), read_seeds(flags.seeds)
     train, unseen = examples(dataset, "train"), examples(dataset, flags.split)
     best = maximum(train, flags.latents)
     lines = [["model", "seed", "angle to PCA (degrees)", f"minus the maximum, {flags.split}", "train"]]
     for model in MODELS:
-        options = [
-            f"--model={model}",
-            f"--dataset={flags.dataset}",
-            f"--latent_dim={flags.latents}",
-            "--eval_samples=1",
-        ]
-        runs = trained(folder / model, [*options, *([f"--steps={flags.steps}"] if flags.steps else [])], seeds)
-        solutions = [learned(run) for run in runs]
+        out = None if flags.out is None else flags.out / model
+        run = vaex.train(model, dataset, latent_dim=flags.latents, steps=flags.steps, seeds=seeds, out=out)
+        solutions = [learned(member) for member in run]
         columns = [[solution.angle(best) for solution in solutions]]
         if model == "linear_vae":
             columns += [
@@ -140,8 +117,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=pathlib.Path, help="folder for the run directories (default: not kept)")
     flags = parser.parse_args(arguments)
     try:
-        with tempfile.TemporaryDirectory() as temporary:
-            print(measure(flags, flags.out or pathlib.Path(temporary)))
+        print(measure(flags))
     except UserError as error:
         print(f"linear: {error}", file=sys.stderr)
         return 2
