@@ -143,5 +143,5 @@ def _unknown(name: str) -> str:
             f"--model={name}: there is no such module; check the spelling and PYTHONPATH, or give the path of the file, as "
             "my_models/my_vae.py"
         )
-    own = "or give a module of your own, as my_package.my_module or my_vae.py"
-    return f"no model is called {name!r}; {nearest(name, MODELS)}; {own}"
+    alternative = "or give a module of your own, as my_package.my_module or my_vae.py"
+    return f"no model is called {name!r}; {nearest(name, MODELS)}; {alternative}"

@@ -110,10 +110,10 @@ def _nnx(name: str, network: UserNetwork) -> Functions:
             )
         return (graph, others), nnx.to_pure_dict(params)
 
-    made = network if isinstance(network, nnx.Module) else nnx.eval_shape(lambda: network(rngs=nnx.Rngs(0)))
-    made.eval()  # pyright: ignore[reportAttributeAccessIssue]: Dropout and the like are off
-    graph, others = split(made)[0]
-    template = nnx.split(made, nnx.Param, ...)[1]
+    module = network if isinstance(network, nnx.Module) else nnx.eval_shape(lambda: network(rngs=nnx.Rngs(0)))
+    module.eval()  # pyright: ignore[reportAttributeAccessIssue]: Dropout and the like are off
+    graph, others = split(module)[0]
+    template = nnx.split(module, nnx.Param, ...)[1]
     others = jax.tree.map(_concrete, others)
 
     def init(key: jax.Array, *inputs: jax.Array) -> PyTree:
@@ -206,9 +206,9 @@ class AdaptedDecoder:
 
 def _leading(shape: tuple[int, ...], x: jax.Array | None = None, condition: jax.Array | None = None) -> tuple[int, ...]:
     """Return the leading axes that the inputs have together."""
-    own = jnp.asarray(x).shape
-    own = own[: len(own) - len(shape)]
-    return own if condition is None else jnp.broadcast_shapes(own, condition.shape[:-1])
+    axes = jnp.asarray(x).shape
+    leading = axes[: len(axes) - len(shape)]
+    return leading if condition is None else jnp.broadcast_shapes(leading, condition.shape[:-1])
 
 
 def _joint_inputs(

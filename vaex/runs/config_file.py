@@ -135,17 +135,17 @@ def read_spec(content: Mapping[str, Any]) -> Spec:
 
 
 def restore_settings(
-    identified: Mapping[str, Any], own: Mapping[str, Any] | None = None, *, trust: bool = False
+    identified: Mapping[str, Any], objects: Mapping[str, Any] | None = None, *, trust: bool = False
 ) -> Settings:
     """Settings from the ``identity`` in a config.json, for loading the run.
 
     Args:
       identified: what may not change when the run continues.
-      own: option -> the object that a run was trained with, such as its encoder, where that has no name to import it by.
+      objects: option -> the object that a run was trained with, such as its encoder, where that has no name to import it by.
       trust: whether modules that the config.json names, and that are not imported yet, may be imported, which runs their code.
     Raises: UserError for a run whose model has fields that this version of it lacks, or whose objects are not at hand.
     """
-    module, own = _model(identified["model"], trust=trust), dict(own or {})
+    module, objects = _model(identified["model"], trust=trust), dict(objects or {})
     options, hparams = fields(module.Config), fields(module.HParams)
     given = {*identified["config"], *(name for member in identified["members"] for name in member["hparams"])}
     if unknown := given - {*options, *hparams}:
@@ -153,10 +153,12 @@ def restore_settings(
             f"{identified['model']}: this version lacks {', '.join(sorted(unknown))}, which the run was made with; load it with "
             f"the vaex that made it (config.json names its version; this one is {vaex.__version__})"
         )
-    if useless := [name for name in own if not _is_own(identified["config"].get(name))]:
+    if useless := [name for name in objects if not _is_own(identified["config"].get(name))]:
         raise UserError(f"load: {useless[0]}= is given, but the run was trained without one of your own; leave it out")
     values = {
-        name: tuple(value) if typing.get_origin(options[name].kind) is tuple else _object(name, value, own, trust=trust)
+        name: tuple(value)
+        if typing.get_origin(options[name].kind) is tuple
+        else _object(name, value, objects, trust=trust)
         for name, value in identified["config"].items()
     }
     members = tuple(
@@ -180,12 +182,12 @@ def _is_own(value: Any) -> bool:
     return isinstance(value, str) and ":" in value
 
 
-def _object(name: str, value: Any, own: Mapping[str, Any], *, trust: bool) -> Any:
+def _object(name: str, value: Any, objects: Mapping[str, Any], *, trust: bool) -> Any:
     """Return an option's value: the user's own object where one is recorded."""
     if not _is_own(value):
         return value
-    if name in own:
-        return own[name]
+    if name in objects:
+        return objects[name]
     if not is_importable(value):
         raise UserError(f"load: the run's {name} is {value}, which cannot be imported; pass it, as {name}=...")
     if not trust and value.rpartition(":")[0] not in sys.modules:

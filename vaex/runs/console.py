@@ -1,4 +1,4 @@
-"""Where a run talks to: a terminal, a notebook, or nobody."""
+"""What a run says while it works, and to whom: a terminal, a notebook, or nobody."""
 
 from __future__ import annotations
 

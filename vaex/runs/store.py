@@ -1,4 +1,4 @@
-"""Where a run keeps what training writes, checkpoints and rows of metrics: in its directory, or in memory."""
+"""Stores of what training writes, checkpoints and rows of metrics: a run directory, or memory."""
 
 from __future__ import annotations
 

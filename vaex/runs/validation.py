@@ -134,7 +134,7 @@ class Best:
 
     @property
     def exhausted(self) -> bool:
-        """Whether patience is at its end."""
+        """True where patience is at its end."""
         return self._patience is not None and self._waited >= self._patience
 
     def _compare(self, step: int, values: np.ndarray) -> np.ndarray:

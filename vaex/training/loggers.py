@@ -72,8 +72,8 @@ def wandb(names: Sequence[str] = (), **init: Any) -> Callback:
         if not opened:
             opened.append(weights_and_biases.init(**init))
         for row in rows:
-            one = len(names) < 2
-            values = {f"{stage}/{m}" if one else f"{stage}/{name}/{m}": v for m, name, v in _scalars(row, names)}
+            alone = len(names) < 2
+            values = {f"{stage}/{m}" if alone else f"{stage}/{name}/{m}": v for m, name, v in _scalars(row, names)}
             opened[0].log(values | {"step": row["step"]})
 
     def on_end(run: Any) -> None:

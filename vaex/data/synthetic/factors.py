@@ -53,7 +53,7 @@ class FactorSource(NamedTuple):
 
     @property
     def batch_size(self) -> None:
-        """None: batches may have any size."""
+        """Batches may have any size, so there is none of its own."""
 
     @property
     def num_observations(self) -> int:

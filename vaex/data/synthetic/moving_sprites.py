@@ -130,7 +130,7 @@ class SequenceSource(NamedTuple):
 
     @property
     def batch_size(self) -> None:
-        """None: batches may have any size."""
+        """Batches may have any size, so there is none of its own."""
 
     def feed(self, batch_size: int, data_seed: int = 0) -> Feed:
         """Return the ``sequence_feed`` of this source."""
