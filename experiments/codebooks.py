@@ -81,7 +81,7 @@ def trained(flags: argparse.Namespace, folder: pathlib.Path, *options: str) -> t
 def codebooks(flags: argparse.Namespace, folder: pathlib.Path, complete: dict[str, Any]) -> str:
     """Return the first table; ``complete`` is the summary of the first variant, the others train their first stage alone."""
     names = [name for name in complete["members"][0] if name.startswith(("perplexity", "usage"))]
-    names = [name for name in names if not name.endswith("_standard_error")]
+    names = [name for name in names if "_standard_error" not in name]
     lines = [["codebook", *names, "reconstruction"]]
     for index, (variant, options) in enumerate(VARIANTS.items()):
         summary = complete
