@@ -12,6 +12,8 @@ from vaex import testing
 from vaex.core import EvaluationKey
 from vaex.data.spec import Dataset
 from vaex.evaluation.examples import chosen_examples
+from vaex.evaluation.generation import LabelAgreement
+from vaex.runs import measures
 from vaex.runs.batches import example_keys
 from vaex.runs.evaluate import Evaluator
 from vaex.runs.measures import MemberEvaluation
@@ -141,3 +143,27 @@ def test_predictions_are_of_the_frame_that_many_steps_after_the_context():
         frame = x[:, start + steps - 1]
         by_hand = predict(example_keys(keys, rows), member.variables, member.hparams, x[:, :start], frame)
     assert numbers[f"log_p_{steps}_ahead"] == pytest.approx(float(np.mean(by_hand)), rel=1e-5)
+
+
+def test_the_nearest_neighbour_classifier_gets_images_with_their_own_labels(monkeypatch):
+    """Ten labelled ones on either side, chosen at random; -1 is unlabelled."""
+    monkeypatch.setattr(measures, "NEIGHBOURS", 10)
+    judged = {}
+
+    def keep(train_x, train_y, reconstructions, y, **others):
+        judged.update(train=(train_x, train_y), split=(others["originals"], y), reconstructions=reconstructions)
+        return LabelAgreement(0.5, 0.5)
+
+    monkeypatch.setattr(measures.generation, "knn_label_agreement", keep)
+    with quickly():
+        member = evaluation("vae")
+        splits = member.evaluator.run.dataset.splits
+        for name in ("train", "test"):
+            splits[name]["y"] = np.where(
+                np.arange(len(splits[name]["y"])) % 3 == 0, -1, np.arange(len(splits[name]["y"]))
+            )
+        member._agreement()
+    for name, (x, y) in {"train": judged["train"], "test": judged["split"]}.items():
+        assert len(y) == 10 and np.all(y % 3 > 0) and y.tolist() != [1, 2, 4, 5, 7, 8, 10, 11, 13, 14]
+        np.testing.assert_allclose(x, splits[name]["x"][y] / 255.0, rtol=1e-6)  # a label is the number of its image
+    assert judged["reconstructions"].shape == (10, 8, 8, 1)

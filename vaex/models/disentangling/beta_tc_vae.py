@@ -79,9 +79,8 @@ def build(config: Config, spec: Spec) -> Recipe:
             each = jax.vmap(lambda z: decompose(z, terms))(terms.z)
             kl = jax.tree.map(lambda values: jnp.mean(values, axis=0), each)
         weighted = hparams.alpha * kl.index_code_mi + hparams.beta * kl.total_correlation
-        estimates = {
-            name: jnp.mean(values) for name, values in kl._asdict().items()
-        }  # of the batch: each row sees all others
+        # of the batch, not of each example: q(z) at one row is estimated from all others
+        estimates = {name: jnp.mean(values) for name, values in kl._asdict().items()}
         return weighted + hparams.gamma * kl.dimension_wise_kl, estimates
 
     model, likelihood = gaussian.gaussian_vae(config, spec, penalty)
