@@ -82,7 +82,7 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(bounds, run, tmp_path, 
 
 @pytest.mark.slow
 def test_data_that_changed_and_models_without_a_density_are_refused(bounds, run, monkeypatch, capsys):
-    assemble, load = bounds.setup.assemble, bounds.codec.load
+    assemble, load = bounds.setup.assemble, bounds.loading.load
 
     def of_other_data(settings):
         assembled = assemble(settings)
@@ -99,6 +99,6 @@ def test_data_that_changed_and_models_without_a_density_are_refused(bounds, run,
     assert bounds.main([run]) == 2
     assert "is not the data that the run was trained on" in capsys.readouterr().err
     monkeypatch.undo()
-    monkeypatch.setattr(bounds.codec, "load", without_density)
+    monkeypatch.setattr(bounds.loading, "load", without_density)
     assert bounds.main([run]) == 2
     assert "defines no density" in capsys.readouterr().err
