@@ -14,7 +14,7 @@ from helpers import ROOT
 from vaex.errors import TRAIN
 
 PURE = "bounds distributions divergences estimators flows ops quantizers schedules"
-OPTIONAL = {"compression", "zstandard", "tensorboardX", "wandb"}  # used where they are installed
+OPTIONAL = {"IPython", "compression", "zstandard", "tensorboardX", "wandb"}  # used where they are installed
 # a module that is None in sys.modules can be neither found nor imported
 BARE = f"import sys; sys.modules.update(dict.fromkeys({TRAIN!r}))\n"
 

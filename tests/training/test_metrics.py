@@ -6,8 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from vaex.training import metrics
-from vaex.training.metrics import Progress, Rows, metric_rows, read_rows
+from vaex.training import progress
+from vaex.training.metrics import Rows, metric_rows, read_rows
+from vaex.training.progress import Progress
 
 
 def written(path):
@@ -94,7 +95,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     fake = Clock()
-    monkeypatch.setattr(metrics, "time", fake)
+    monkeypatch.setattr(progress, "time", fake)
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TERM", "xterm-256color")
@@ -150,7 +151,7 @@ def test_speed_is_smoothed(clock):
     assert "13 steps/s  26 examples/s" in stream.getvalue().splitlines()[-1]
 
 
-def test_a_first_chunk_that_loads_the_program_foretells_nothing(clock):
+def test_a_first_chunk_that_loads_the_program_predicts_nothing(clock):
     """One step in 0.8 s, then 400 steps a second: of 2,000 steps 5 s are left, not 27 minutes."""
     stream = io.StringIO()
     progress = Progress("vae", 0, 2000, 1, [], stream)

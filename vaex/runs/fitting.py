@@ -15,6 +15,7 @@ from vaex.runs.store import CheckpointStore, DirectoryStore
 from vaex.runs.validation import Best, Validator, validation_row
 from vaex.training import loop, metrics, multihost, profiling
 from vaex.training.callbacks import Callback
+from vaex.training.progress import Progress
 
 SHOWN = ("elbo", "reconstruction", "cross_entropy", "kl")
 CHECKPOINT_SECONDS = 60.0  # between checkpoints, where no number of steps is given
@@ -192,7 +193,7 @@ class StageFit:
         if self._reporting.console.progress:
             shown = [name for name in SHOWN if name in program.metric_names] or ["loss"]
             title = settings.model if len(stages) == 1 else f"{settings.model}, {self._name}"
-            progress = metrics.Progress(title, start, self._stop, settings.run.batch_size or 0, shown)
+            progress = Progress(title, start, self._stop, settings.run.batch_size or 0, shown)
         calls = [functools.partial(_call_rows, callback, self._name) for callback in self._reporting.callbacks]
         rows, timings = (self._experiment.store.rows(self._place, kind, start) for kind in ("metrics", "timings"))
         return metrics.Writer(rows, timings, program.metric_names, program.log_every, progress, calls)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import html
 import operator
 import os
 import pathlib
@@ -108,6 +109,11 @@ class Run(TrainedModel):
             f"Run({self.settings.model} on {self.spec.name}{members}, shape={self.spec.shape}, "
             f"likelihood={self.recipe.likelihood.title!r}, step={self.step})"
         )
+
+    def _repr_html_(self) -> str:
+        """Return what notebooks show: the run, and its evaluation where there is one."""
+        shown = repr(self) if self.summary is None else f"{self!r}\n\n{report.table(self.summary)}"
+        return f"<pre>{html.escape(shown)}</pre>"
 
     @property
     def directory(self) -> pathlib.Path | None:

@@ -1,17 +1,17 @@
-"""What a run writes while it trains: rows of metrics, timings, a progress bar."""
+"""What a run writes while it trains: rows of metrics and timings."""
 
 from __future__ import annotations
 
 import json
 import pathlib
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TextIO
+from typing import Any, Protocol
 
 import numpy as np
 
 from vaex.files import atomic_path
+from vaex.training.progress import Progress
 
 
 class Rows:
@@ -74,71 +74,6 @@ def metric_rows(names: Sequence[str], rows: np.ndarray, first_row: int, log_ever
                 record[name] = [float(value) if np.isfinite(value) else None for value in values]
         records.append(record)
     return records
-
-
-class Progress:
-    """One bar on a terminal, plain lines elsewhere: step, speed, the main metrics (mean over members), time left.
-
-    Args:
-      title: what is being trained.
-      start, stop: steps.
-      batch_size: for examples per second.
-      shown: names of the metrics to show, in order.
-      stream: where to write; standard error by default.
-    """
-
-    LINE_SECONDS = 10.0
-
-    def __init__(
-        self, title: str, start: int, stop: int, batch_size: int, shown: Sequence[str], stream: TextIO | None = None
-    ) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._stream = stream or sys.stderr
-        self._batch_size, self._shown, self._stop = batch_size, tuple(shown), stop
-        self._speed, self._chunks = 0.0, 0
-        self._last_line = time.monotonic() - self.LINE_SECONDS
-        console = Console(file=self._stream)
-        self._bar = None
-        if console.is_terminal and not console.is_dumb_terminal:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=None),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[status]}"),
-                TimeRemainingColumn(),
-            )
-            self._bar = Progress(*columns, console=console)
-            self._task = self._bar.add_task(title, total=stop, completed=start, status="")
-            self._bar.start()
-        self._title = title
-
-    def update(self, step: int, steps: int, seconds: float, metrics: Mapping[str, float]) -> None:
-        """After a chunk of ``steps`` steps in ``seconds``, now at ``step``.
-
-        The first chunk also loads the program, and may be of one step: it says nothing of the speed.
-        """
-        if not self._chunks and step < self._stop:
-            speed, left = "", ""
-        else:
-            now = steps / max(seconds, 1e-9)
-            self._speed = now if not self._speed else 0.7 * self._speed + 0.3 * now
-            speed = f"{self._speed:,.0f} steps/s  {self._speed * self._batch_size:,.0f} examples/s  "
-            left = f"  {(self._stop - step) / max(self._speed, 1e-9):.0f} s left"
-        self._chunks += 1
-        values = "  ".join(f"{name} {metrics[name]:.2f}" for name in self._shown if name in metrics)
-        status = f"{speed}{values}"
-        if self._bar is not None:
-            self._bar.update(self._task, completed=step, status=status)
-        elif time.monotonic() - self._last_line >= self.LINE_SECONDS or step >= self._stop:
-            self._last_line = time.monotonic()
-            print(f"{self._title}: step {step}/{self._stop}  {status}{left}", file=self._stream, flush=True)
-
-    def close(self) -> None:
-        """Leave the terminal as it was."""
-        if self._bar is not None:
-            self._bar.stop()
 
 
 class RowSink(Protocol):
