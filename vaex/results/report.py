@@ -97,7 +97,7 @@ def protocol_line(summary: dict[str, Any]) -> str:
         of_same = "; elbo_same_examples: the ELBO of these" if "elbo_same_examples" in summary["members"][0] else ""
         chosen = f"{count} examples" + (" chosen at random" if count < evaluation["examples"] else "")
         parts.append(f"log_likelihood: importance-weighted, K = {samples}, on {chosen}{of_same}")
-    parts.append("±: standard error over examples, in a row of means over seeds")
+    parts.append("±: standard error over examples, or over seeds where a row is their mean")
     if "batch_statistics" in summary:
         parts.append(_batch_statistics(summary["batch_statistics"]))
     return "; ".join(parts)

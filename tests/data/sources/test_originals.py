@@ -82,6 +82,12 @@ def test_built_from_files_then_read_from_the_prepared_data_then_from_the_cache(t
     check_splits(cached, tmp_path / "files", held_out=10)
 
 
+def test_nothing_is_said_to_be_downloaded(tiny, tmp_path, capfd):
+    write_records(tiny, tmp_path / "root", tmp_path / "files")
+    said = capfd.readouterr()
+    assert "ownload" not in said.out and "nothing is downloaded" in said.err
+
+
 def test_the_stock_reader_reads_it(tiny, tmp_path):
     import tensorflow_datasets
 
