@@ -116,14 +116,24 @@ def _batch_statistics(statistics: dict[str, Any]) -> str:
     return f"{', '.join(statistics['names'])}: {means}"
 
 
+def notes(summary: dict[str, Any]) -> list[str]:
+    """Return what is said of the numbers in words, a line each.
+
+    Example:
+      >>> notes({"notes": ["the objective is no bound on log p(x)"]})
+      ['note: the objective is no bound on log p(x)']
+    """
+    return [f"note: {text}" for text in summary.get("notes", ())]
+
+
 def show(directory: pathlib.Path | None, summary: dict[str, Any]) -> None:
     """Print the results of a run, and where its files are."""
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     print(table(summary))
     print(protocol_line(summary))
-    for note in summary.get("notes", ()):
-        print(f"note: {note}")
+    for line in notes(summary):
+        print(line)
     if summary.get("steps_per_second"):
         print(speed(summary))
     if directory is None:

@@ -177,7 +177,7 @@ class Run(TrainedModel):
     def table(self) -> str:
         """Return the evaluation as text, evaluating the run first where that has not been done."""
         summary = self.summary if self.summary is not None else self.evaluate()
-        return f"{report.table(summary)}\n{report.protocol_line(summary)}"
+        return "\n".join([report.table(summary), report.protocol_line(summary), *report.notes(summary)])
 
     def figures(
         self, member: int = 0, *, data_dir: str | None = None, manual_dir: str | None = None
