@@ -18,6 +18,7 @@ from vaex.cli import main as cli
 
 README = (ROOT / "README.md").read_text()
 PURE_LAYER = (ROOT / "docs" / "pure_layer.md").read_text()
+PYTHON = (ROOT / "docs" / "python.md").read_text()
 DATA = (ROOT / "docs" / "data.md").read_text()
 PERFORMANCE = (ROOT / "docs" / "performance.md").read_text()
 
@@ -58,11 +59,15 @@ def test_the_codec_example_runs(trained_runs):
 
 
 @pytest.mark.slow
-def test_the_front_doors_example_runs():
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [("front door", README), *((name, PYTHON) for name in re.findall(r"<!-- test: (\w+) -->", PYTHON))],
+)
+def test_training_from_python_prints_what_the_page_shows(name, page):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(block("front door"), "README.md", "exec"), {"__name__": "readme"})
-    assert printed.getvalue().split() == shown("front door").split()
+        exec(compile(block(name, page), name, "exec"), {"__name__": "page"})
+    assert printed.getvalue().split() == shown(name, page).split()
 
 
 @pytest.fixture
