@@ -145,3 +145,14 @@ def test_bernoulli_binarises_grey_values_by_the_key():
     assert not np.array_equal(log_likelihoods, run.log_likelihood(other, grey, 4))
     sample = untrained(BINARY)  # the same network, on data that is binary already
     np.testing.assert_array_equal(run.log_likelihood(key, sharp, 4), sample.log_likelihood(key, sharp // 16, 4))
+
+
+def test_a_seed_is_no_key(run, digits):
+    for call in (
+        lambda: run.sample(0, 3),
+        lambda: run.log_likelihood(3, digits),
+        lambda: run.sample(jax.random.split(KEY), 1),
+    ):
+        with pytest.raises(ValueError, match=r"expected a key.* jax\.random\.key\(0\)"):
+            call()
+    assert run.sample(jax.random.PRNGKey(0), 1).shape == (1, 8, 8, 1)

@@ -50,6 +50,13 @@ def test_a_last_line_torn_at_any_place_is_left_out(tmp_path, length):
     assert [row["step"] for row in written(path)] == [*expected, 15]
 
 
+def test_an_unreadable_line_costs_no_other(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 5}\n\x00\x00\n{"step": 15}\n[3]\n{"step": 20}\n{"st')
+    with pytest.warns(UserWarning, match="cannot read line 2, 4, left out"):
+        assert [row["step"] for row in read_rows(path)] == [5, 15, 20]
+
+
 @pytest.mark.parametrize("tail", ["1", "null", "\0\0\0\0", '"step"', "[5]", '{"other": 3}'])
 def test_what_is_no_row_is_left_out(tmp_path, tail):
     """A crash may leave other bytes than ours, some of which are JSON."""

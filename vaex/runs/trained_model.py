@@ -21,6 +21,17 @@ from vaex.evaluation import classification, likelihood
 from vaex.runs.evaluate import DRAWN_VALUES
 
 
+def check_key(caller: str, key: object) -> None:
+    """Raise ValueError for what is no key of jax's random numbers, such as a seed."""
+    shape, dtype = getattr(key, "shape", None), getattr(key, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not (typed and shape == ()) and not (shape in ((2,), (4,)) and dtype == jnp.uint32):
+        given = " ".join(repr(key).split())
+        raise ValueError(
+            f"{caller}: key is {given:.60}, expected a key, which says which random numbers are drawn: jax.random.key(0)"
+        )
+
+
 class TrainedModel:
     """A trained model whose methods are compiled functions of raw arrays.
 
@@ -197,6 +208,7 @@ class TrainedModel:
             raise ValueError(f"sample: show={show!r}, expected 'mean' or 'sample'")
         if operator.index(n) < 1:
             raise ValueError(f"sample: n={n}, expected at least 1")
+        check_key("sample", key)
         given = None if labels is None else self._labels("sample", labels, operator.index(n)).get("y")
         z_key, x_key = jax.random.split(key)
         drawn = self._sample(z_key, self.variables, self._at_temperature(temperature), operator.index(n), given)
@@ -230,6 +242,7 @@ class TrainedModel:
         if operator.index(steps) < 1 or operator.index(num_samples) < 1:
             raise ValueError(f"predict: steps={steps}, num_samples={num_samples}, expected at least 1 each")
         inputs = user_examples.model_inputs(self.spec, "predict", x, any_length=True)
+        check_key("predict", key)
         return self._predict(key, self.variables, {"x": inputs}, operator.index(steps), operator.index(num_samples))
 
     def classify(self, x: ArrayLike) -> Distribution:
@@ -301,6 +314,7 @@ class TrainedModel:
             raise ValueError(
                 f"{caller}: this run's objective ({self.recipe.likelihood.title}) defines no density of the data"
             )
+        check_key(caller, key)
         num_samples = operator.index(num_samples)
         if num_samples < 1:
             raise ValueError(f"{caller}: num_samples={num_samples}, expected at least 1")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -40,18 +41,27 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The rows of a JSON lines file; none where it is missing, and none from the first line on that is torn or no row."""
+    """The rows of a JSON lines file; none where it is missing.
+
+    A last line that is torn, as a process that was killed leaves it, is left out; so is any other line that is no row, with a
+    warning that names it.
+    """
     if not path.exists():
         return []
-    rows = []
-    for line in path.read_text(errors="replace").splitlines():
+    rows, unreadable = [], []
+    lines = path.read_text(errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
-            break
-        if not isinstance(row, dict) or "step" not in row:
-            break
-        rows.append(row)
+            row = None
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            rows.append(row)
+        elif number < len(lines):
+            unreadable.append(number)
+    if unreadable:
+        which = ", ".join(map(str, unreadable[:5])) + (", ..." if len(unreadable) > 5 else "")
+        warnings.warn(f"{path}: cannot read line {which}, left out; the other rows are kept", stacklevel=2)
     return rows
 
 
