@@ -15,6 +15,7 @@ from vaex.data.spec import Spec
 from vaex.models.sequences import _sequence_figures as sequence_figures
 from vaex.models.sequences import _sequences as sequences
 from vaex.models.sequences import _temporal_difference as td
+from vaex.models.sequences._layered import FrameCodes
 
 
 class BeliefComponents(NamedTuple):
@@ -36,7 +37,7 @@ class BeliefComponents(NamedTuple):
 
 
 def model(components: BeliefComponents) -> Model:
-    """The model of these components: codes are of the beliefs after each frame, samples begin with the belief before any."""
+    """The model of these components: codes are of the beliefs after each frame; samples go step by step from b_0 on."""
     length, d = components.size
 
     def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
@@ -50,11 +51,10 @@ def model(components: BeliefComponents) -> Model:
         loss = terms.reconstruction + terms.surprise + hparams.beta * terms.smoothing_kl
         return Outcome({"vae": jnp.mean(loss)}, variables.state, metrics)
 
-    def encode(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> distributions.Normal:
+    def encode(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> FrameCodes:
         params = variables.params["vae"]
         belief = components.conditionals(params, hparams).belief(components.states(params, batch["x"])[:, 1:])
-        flat = (belief.mean.shape[0], -1)
-        return distributions.Normal(belief.mean.reshape(flat), log_scale=belief.log_scale.reshape(flat))
+        return FrameCodes(belief)
 
     def decode(variables: Variables, hparams: PyTree, z: jax.Array, batch: Batch) -> distributions.Distribution:
         return components.frames.decode_all(variables.params["vae"], z.reshape(*z.shape[:-1], length, d), hparams)

@@ -1,4 +1,8 @@
-"""The terms of TD-VAE as functions of a record of conditional distributions, so that any exact ones may stand in their place.
+r"""The terms of TD-VAE as functions of a record of conditional distributions, so that any exact ones may stand in their place.
+
+The model of a sequence is a chain of latents: :math:`z_0 \sim p_B(\cdot|b_0)`, with the belief before any frame, then
+:math:`z_t \sim p_T(\cdot|z_{t-1})` and :math:`x_t \sim p(\cdot|z_t)`. Beliefs after frames are of its inference alone: for t
+from the last frame back, :math:`z_t \sim q_S(\cdot|z_{t+1}, b_t, b_{t+1})` after :math:`z_T \sim p_B(\cdot|b_T)`.
 
 Axes: b batch, k samples, t time, j pairs of times, r belief state, d latent.
 """
@@ -6,13 +10,14 @@ Axes: b batch, k samples, t time, j pairs of times, r belief state, d latent.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from vaex import divergences
 from vaex.distributions import Distribution, Normal
+from vaex.models.sequences._layered import LayeredNormal
 
 
 class Conditionals(NamedTuple):
@@ -22,7 +27,7 @@ class Conditionals(NamedTuple):
     p_T(z_t2|z_t1). ``decode(z)``: p(x_t|z_t). Jumps are integers from 1 on, [...].
     """
 
-    belief: Callable[[jax.Array], Normal]
+    belief: Callable[[jax.Array], Normal | LayeredNormal]
     smoothing: Callable[[jax.Array, jax.Array, jax.Array, jax.Array], Distribution]
     transition: Callable[[jax.Array, jax.Array], Distribution]
     decode: Callable[[jax.Array], Distribution]
@@ -78,32 +83,39 @@ def pair_terms(key: jax.Array, conditionals: Conditionals, pairs: Pairs) -> Term
     belief = conditionals.belief(pairs.after)
     z2 = belief.sample(later_key)
     smoothed = conditionals.smoothing(z2, pairs.before, pairs.after, pairs.jump)
-    z1 = smoothed.sample(earlier_key)
+    z1, believed = smoothed.sample(earlier_key), conditionals.belief(pairs.before)
     surprise = belief.log_prob(z2) - conditionals.transition(z1, pairs.jump).log_prob(z2)
-    kl = divergences.kl(smoothed, conditionals.belief(pairs.before))
+    if isinstance(smoothed, LayeredNormal) and isinstance(believed, LayeredNormal):
+        kl = smoothed.kl(believed, z1)
+    else:
+        kl = divergences.kl(smoothed, believed)
     return Terms(-conditionals.decode(z2).log_prob(pairs.frame), surprise, kl)
 
 
 def log_weights(
     key: jax.Array, conditionals: Conditionals, states: jax.Array, x: jax.Array, num_samples: int
 ) -> jax.Array:
-    r"""Importance weights of whole sequences, [k, b] nats: with p(x_t|x_<t) that of a jump of one step.
+    r"""Importance weights of whole sequences under the chain that samples come from, [k, b] nats.
 
-    :math:`\sum_t \log p_B(z_1|b_{t-1}) + \log p_T(z_2|z_1, 1) + \log p(x_t|z_2) - \log p_B(z_2|b_t)
-    - \log q_S(z_1|z_2, b_{t-1}, b_t)`, each t with samples of its own.
+    :math:`\log p_B(z_0|b_0) + \sum_{t=1}^T [\log p_T(z_t|z_{t-1}) + \log p(x_t|z_t)] - \log p_B(z_T|b_T)
+    - \sum_{t=0}^{T-1} \log q_S(z_t|z_{t+1}, b_t, b_{t+1})`, with all jumps of one step.
     """
-    later_key, earlier_key = jax.random.split(key)
-    before, after, jump = states[:, :-1], states[:, 1:], jnp.ones(x.shape[:2], jnp.int32)
-    belief = conditionals.belief(after)
-    z2 = belief.sample(later_key, (num_samples,))
-    smoothed = conditionals.smoothing(z2, before, after, jump)
-    z1 = smoothed.sample(earlier_key)
-    log_p = (
-        conditionals.belief(before).log_prob(z1)
-        + conditionals.transition(z1, jump).log_prob(z2)
-        + conditionals.decode(z2).log_prob(x)
-    )
-    return jnp.sum(log_p - belief.log_prob(z2) - smoothed.log_prob(z1), axis=-1)
+    last_key, key = jax.random.split(key)
+    last = conditionals.belief(states[:, -1])
+    z = last.sample(last_key, (num_samples,))
+    one = jnp.ones(z.shape[:-1], jnp.int32)
+
+    def back(after: jax.Array, now: Any) -> tuple[jax.Array, Any]:
+        step_key, before_state, after_state = now
+        smoothed = conditionals.smoothing(after, before_state, after_state, one)
+        before = smoothed.sample(step_key)
+        return before, (after, conditionals.transition(before, one).log_prob(after) - smoothed.log_prob(before))
+
+    moved = jnp.moveaxis(states, 1, 0)
+    keys = jax.random.split(key, len(moved) - 1)
+    first, (path, terms) = jax.lax.scan(back, z, (keys, moved[:-1], moved[1:]), reverse=True)
+    log_px = jnp.sum(conditionals.decode(jnp.moveaxis(path, 0, -2)).log_prob(x), axis=-1)
+    return conditionals.belief(states[:, 0]).log_prob(first) + jnp.sum(terms, axis=0) + log_px - last.log_prob(z)
 
 
 def jumps(steps: int, max_jump: int) -> list[int]:
