@@ -271,7 +271,10 @@ def test_figures_of_predictions_have_a_column_for_each_horizon(subject):
             ["--model=td_vae", "--dataset=digits"],
             "--model=td_vae reads sequences, and digits has examples of shape (8, 8, 1)",
         ),
-        (["--model=td_vae", "--sequence_length=4", "--max_jump=10"], "--max_jump=10: the sequences of bouncing_sprites have 4 frames"),
+        (
+            ["--model=td_vae", "--sequence_length=4", "--max_jump=10"],
+            "--max_jump=10: the sequences of bouncing_sprites have 4 frames",
+        ),
         (["--model=td_vae", "--latent_dim=5"], "--latent_dim=5: expected a multiple of --layers=2"),
         (["--model=td_vae", "--pairs=0"], "--pairs=0: expected at least 1"),
         (["--model=sequence_vae", "--recurrent=0"], "--recurrent=0: expected at least 1"),
