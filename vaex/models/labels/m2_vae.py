@@ -10,7 +10,8 @@ Objective, in nats per example: :math:`-\mathcal L(x,y)` of labelled examples an
 
 Source: Kingma et al. 2014, eqs. 6-9.
 Command: ``python experiments/run.py --model=m2_vae --labels=100``
-Result: digits, 100 labels, test: the classifier is right for 93% of images, the generative classifier for 95.5%.
+Result: digits, 100 labels, test: the classifier is right for 70% of images, the generative classifier for 69%; with ``--alpha=10``
+for 96% and 95%.
 """
 
 from __future__ import annotations
