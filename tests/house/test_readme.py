@@ -47,6 +47,7 @@ def test_pure_functions_print_what_the_readme_shows():
     assert runner.run(examples, out=report.write).failed == 0, report.getvalue()
 
 
+@pytest.mark.slow
 def test_the_codec_example_runs(trained_runs):
     out = trained_runs("--model=beta_vae", "--latent_dim=10", "--no-figures")
     code = re.sub(r'vaex\.load\("[^"]*"\)', f"vaex.load({str(out)!r})", block("codec"))
@@ -132,7 +133,11 @@ def test_links_and_names_exist():
         assert hasattr(vaex, name), f"README.md calls vaex.{name}"
 
 
-@pytest.mark.parametrize(("name", "page"), [("factors", DATA), ("sequences", DATA), ("conv", PERFORMANCE)])
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [("factors", DATA), ("sequences", DATA), ("conv", PERFORMANCE)],
+    ids=["factors", "sequences", "conv"],
+)
 def test_pages_show_what_their_examples_print(name, page):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):

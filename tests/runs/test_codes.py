@@ -38,6 +38,7 @@ def run(folder):
     return vaex.load(folder)
 
 
+@pytest.mark.slow
 def test_the_summary_and_the_figures_know_codes(folder):
     member = files.read_json(folder / "summary.json")["members"][0]
     assert "kl_per_latent" not in member and 0 <= member["active_units"] <= 16
@@ -55,6 +56,7 @@ def test_the_summary_and_the_figures_know_codes(folder):
     assert "classes" not in drawn  # x given its codes does not depend on the class
 
 
+@pytest.mark.slow
 def test_codes_come_out_and_go_in_as_integers(run):
     codes = run.encode(IMAGES).mean
     assert codes.shape == (5, 4, 4) == (5, *run.latent_shape) and codes.dtype == jnp.int32
@@ -65,6 +67,7 @@ def test_codes_come_out_and_go_in_as_integers(run):
     np.testing.assert_allclose(jax.jit(lambda z: run.decode(z).mean)(codes), images, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("z", "message"),
     [
@@ -79,6 +82,7 @@ def test_what_is_no_code_is_refused(run, z, message):
         run.decode(z)
 
 
+@pytest.mark.slow
 def test_samples_have_a_temperature_and_a_class(run):
     plain = run.sample(KEY, 6, labels=2)
     np.testing.assert_array_equal(run.sample(KEY, 6, labels=2, temperature=1.0), plain)
@@ -89,6 +93,7 @@ def test_samples_have_a_temperature_and_a_class(run):
             run.sample(KEY, 2, temperature=temperature)
 
 
+@pytest.mark.slow
 def test_only_what_the_prior_says_needs_labels(run):
     with pytest.raises(ValueError, match="log_likelihood: this model needs labels"):
         run.log_likelihood(KEY, IMAGES)
