@@ -53,7 +53,7 @@ def train(source: SequenceSource, name: str, options: dict[str, Any], steps: int
 def evaluate(trained: Any, x: np.ndarray, chunk: int = 100) -> list[float]:
     """Return the mean log-likelihood of the frame at each horizon, nats."""
     recipe, variables, hparams = trained
-    start, found = context_frames(LENGTH), []
+    start, means = context_frames(LENGTH), []
     for steps in horizons(LENGTH):
         function = predictive_log_likelihood(recipe.sequences.predict, steps=steps)
         values = []
@@ -61,8 +61,8 @@ def evaluate(trained: Any, x: np.ndarray, chunk: int = 100) -> list[float]:
             part = jnp.asarray(x[first : first + chunk], jnp.float32)
             keys = jax.random.split(jax.random.fold_in(jax.random.key(1), first), len(part))
             values.append(np.asarray(function(keys, variables, hparams, part[:, :start], part[:, start - 1 + steps])))
-        found.append(float(np.mean(np.concatenate(values))))
-    return found
+        means.append(float(np.mean(np.concatenate(values))))
+    return means
 
 
 def parse_options(text: str) -> dict[str, Any]:

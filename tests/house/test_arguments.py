@@ -347,8 +347,8 @@ def test_every_argument_changes_something(name):
         first["temperature"] = 1.0
     for argument, (_, second) in case.items():
         by_gradient = argument == "gradient" or f"{name}.{argument}" in IN_GRADIENT
-        one = result(name, first, by_gradient)
-        other = result(name, first | {argument: second}, by_gradient)
-        types = [[jnp.asarray(leaf).dtype for leaf in jax.tree.leaves(value)] for value in (one, other)]
-        pairs = zip(leaves(one), leaves(other), strict=True)
+        before = result(name, first, by_gradient)
+        after = result(name, first | {argument: second}, by_gradient)
+        types = [[jnp.asarray(leaf).dtype for leaf in jax.tree.leaves(value)] for value in (before, after)]
+        pairs = zip(leaves(before), leaves(after), strict=True)
         assert types[0] != types[1] or any(a.shape != b.shape or np.any(a != b) for a, b in pairs), argument

@@ -281,8 +281,8 @@ def test_the_discrepancy_of_several_samples_is_the_mean_of_single_ones():
     z = jax.random.normal(KEY, (3, B, 2))
     drawn = np.asarray(PRIOR.sample(KEY, (3, B)), np.float64)
     by_hand = np.mean([mmd_by_hand(np.asarray(z[i], np.float64), drawn[i], "rbf", 0.7) for i in range(3)])
-    found = discrepancy.prior_discrepancy(KEY, z, PRIOR, "rbf", jnp.asarray(0.7))
-    np.testing.assert_allclose(found, by_hand, rtol=1e-3, atol=1e-5)
+    estimate = discrepancy.prior_discrepancy(KEY, z, PRIOR, "rbf", jnp.asarray(0.7))
+    np.testing.assert_allclose(estimate, by_hand, rtol=1e-3, atol=1e-5)
 
 
 # --- invalid input ----------------------------------------------------------------------------------------------

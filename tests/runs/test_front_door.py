@@ -94,18 +94,18 @@ def test_the_same_bits_as_the_command_line(tmp_path):
 @pytest.mark.slow
 @pytest.mark.optimised
 def test_callbacks_change_no_bit_and_see_everything():
-    seen = {"rows": [], "checkpoints": [], "runs": []}
+    calls = {"rows": [], "checkpoints": [], "runs": []}
     callback = vaex.Callback(
-        on_rows=lambda rows, stage: seen["rows"].extend((stage, row["step"]) for row in rows),
-        on_checkpoint=lambda step, state, stage: seen["checkpoints"].append((step, int(state.step[0]))),
-        on_end=lambda run: seen["runs"].append(run),
+        on_rows=lambda rows, stage: calls["rows"].extend((stage, row["step"]) for row in rows),
+        on_checkpoint=lambda step, state, stage: calls["checkpoints"].append((step, int(state.step[0]))),
+        on_end=lambda run: calls["runs"].append(run),
     )
     without = vaex.train("vae", X, steps=12, **QUICK)
     run = vaex.train("vae", X, steps=12, callbacks=[callback], checkpoint_every=6, **QUICK)
     assert_equal_bits(without, run)
-    assert seen["rows"] == [("model", 5), ("model", 10)]
-    assert seen["checkpoints"] == [(0, 0), (6, 6), (12, 12)]
-    assert seen["runs"] == [run]
+    assert calls["rows"] == [("model", 5), ("model", 10)]
+    assert calls["checkpoints"] == [(0, 0), (6, 6), (12, 12)]
+    assert calls["runs"] == [run]
     with pytest.raises(UserError, match=r"give vaex\.Callback"):
         vaex.train("vae", X, steps=1, callbacks=[print], **QUICK)
 

@@ -124,11 +124,11 @@ def test_patience_ends_the_run(capsys):
 def test_the_best_of_each_member_and_when_patience_ends():
     best = Best("elbo", 2, checkpoints=None)
     state = {"w": jnp.array([1.0, 10.0])}
-    seen = []
+    outcomes = []
     for step, values in enumerate([[-3.0, -3.0], [-2.0, -4.0], [np.nan, -2.5], [-2.0, -9.0], [-5.0, -3.0]], start=1):
         now = {"w": state["w"] * step}
-        seen.append((best.update(step, {"elbo": np.array(values)}, now), best.exhausted))
-    assert seen == [(True, False), (True, False), (True, False), (False, False), (False, True)]
+        outcomes.append((best.update(step, {"elbo": np.array(values)}, now), best.exhausted))
+    assert outcomes == [(True, False), (True, False), (True, False), (False, False), (False, True)]
     assert best.steps == [2, 3] and best.state["w"].tolist() == [2.0, 30.0]
     smaller = Best("reconstruction", None, checkpoints=None)
     assert smaller.update(1, {"reconstruction": np.array([3.0])}, state)

@@ -33,13 +33,13 @@ def member_notes(
       hparams: values of its hyperparameters at the last step.
       latents: of the recipe, which name the latents.
     """
-    found = (
+    notes = (
         ("collapse", _collapse(numbers, latents)),
         ("overfitting", _overfitting(numbers)),
         ("weights", _weights(numbers)),
         ("objective", _objective(numbers, bound, hparams)),
     )
-    return [Note(kind, text) for kind, text in found if text]
+    return [Note(kind, text) for kind, text in notes if text]
 
 
 def combined(notes: Sequence[Sequence[Note]], titles: Sequence[str]) -> list[str]:
@@ -76,15 +76,15 @@ def _collapse(numbers: Mapping[str, Any], latents: Sequence[Latents]) -> str:
     kl = numbers.get("kl_per_latent")
     if kl is None:
         total = numbers.get("kl")
-        whole = total is not None and 0.0 <= total < NEGLIGIBLE
+        collapsed = total is not None and 0.0 <= total < NEGLIGIBLE
         unused = []
     else:
-        total, whole = sum(kl), max(kl) < NEGLIGIBLE
+        total, collapsed = sum(kl), max(kl) < NEGLIGIBLE
         names = [
             variable.name for variable in latent_variables(latents, sum(block.size for block in latents) or len(kl))
         ]
         unused = [name for name, nats in zip(names, kl, strict=True) if nats < NEGLIGIBLE]
-    if whole:
+    if collapsed:
         return (
             f"the posterior has collapsed to the prior (KL {total:.2g} nats): codes carry nothing of x; lower the weight of the "
             "KL, or warm it up"

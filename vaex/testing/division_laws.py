@@ -69,19 +69,21 @@ def evaluation_ignores_division(subject: Subject) -> None:
             entire.decode(variables, hparams, moments["mean"], labels),
             small.decode(variables, hparams, moments["mean"], labels),
         )
-    for name, (one, other) in pairs.items():
-        assert _close(one, other), f"{name}: depends on how the split is divided, by {np.max(np.abs(one - other)):.3g}"
-    for name, one in terms.examples.items():
-        difference = one.astype(np.float64) - other_terms.examples[name]
+    for name, (first, second) in pairs.items():
+        assert _close(first, second), (
+            f"{name}: depends on how the split is divided, by {np.max(np.abs(first - second)):.3g}"
+        )
+    for name, values in terms.examples.items():
+        difference = values.astype(np.float64) - other_terms.examples[name]
         error = np.std(difference, ddof=1) / np.sqrt(SPLIT)
         drawn = np.abs(np.mean(difference)) < ERRORS * error
-        assert drawn or _close(one, other_terms.examples[name]), (
+        assert drawn or _close(values, other_terms.examples[name]), (
             f"the mean of {name} depends on how the split is divided: it moves by {np.mean(difference):.3g} ± {error:.1g}"
         )
 
 
-def _close(one: np.ndarray | jax.Array, other: np.ndarray | jax.Array) -> bool:
-    return bool(np.allclose(one, other, rtol=ROUNDING, atol=ROUNDING))
+def _close(first: np.ndarray | jax.Array, second: np.ndarray | jax.Array) -> bool:
+    return bool(np.allclose(first, second, rtol=ROUNDING, atol=ROUNDING))
 
 
 def _experiment(subject: Subject) -> Experiment:

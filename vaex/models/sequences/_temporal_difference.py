@@ -103,13 +103,13 @@ def log_weights(
     last_key, key = jax.random.split(key)
     last = conditionals.belief(states[:, -1])
     z = last.sample(last_key, (num_samples,))
-    one = jnp.ones(z.shape[:-1], jnp.int32)
+    single = jnp.ones(z.shape[:-1], jnp.int32)
 
     def back(after: jax.Array, now: Any) -> tuple[jax.Array, Any]:
         step_key, before_state, after_state = now
-        smoothed = conditionals.smoothing(after, before_state, after_state, one)
+        smoothed = conditionals.smoothing(after, before_state, after_state, single)
         before = smoothed.sample(step_key)
-        return before, (after, conditionals.transition(before, one).log_prob(after) - smoothed.log_prob(before))
+        return before, (after, conditionals.transition(before, single).log_prob(after) - smoothed.log_prob(before))
 
     moved = jnp.moveaxis(states, 1, 0)
     keys = jax.random.split(key, len(moved) - 1)
