@@ -82,8 +82,7 @@ def setup(
     module = models.module(workload.model)
     config = module.Config(**workload.config)
     spec = Spec("made_up", workload.shape, workload.kind, workload.levels, workload.num_classes)
-    name = likelihoods.choose(getattr(config, "likelihood", "auto"), spec)
-    spec = data.resolve(spec, binarize=likelihoods.binarization(name, spec))
+    spec = data.resolve(spec, binarize=likelihoods.binarization(getattr(config, "likelihood", "auto"), spec))
     stage = module.build(config, spec).stages[0]
     stepper = stage.algorithm
     if precision == "bfloat16":

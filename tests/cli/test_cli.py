@@ -161,6 +161,12 @@ def test_the_summary_says_all_that_is_promised(solo):
 
 def test_the_terminal_says_where_and_how(solo):
     assert f"beta_vae on digits: 20 steps, in {solo.directory}" in solo.out
+    _, data, likelihood, *_ = solo.out.splitlines()
+    assert data == (
+        "data: 1,397 training examples; images 8x8 (height x width), 1 channel; levels 0 to 16 of 0 to 16, divided by 16; "
+        "not binarised (--binarize=dynamic)"
+    )
+    assert likelihood == "likelihood: discretized logistic, one learned scale, the default for levels (--likelihood)"
     assert "log_likelihood: importance-weighted, K = 4, on 20 examples" in solo.out
     assert "vaex.load(" in solo.out
     assert "step 20/20" in solo.err and "steps/s" in solo.err and "elbo" in solo.err
@@ -375,7 +381,7 @@ def test_a_population_is_one_run_with_a_table(population):
         assert record["elbo"]["mean"] == pytest.approx(np.mean(elbos))
         assert record["elbo"]["standard_error"] == pytest.approx(np.std(elbos, ddof=1) / np.sqrt(2))
     assert all(len(row["elbo"]) == 4 for row in population.rows)
-    [header, *lines] = [line.split() for line in population.out.splitlines()[1:8]]
+    [header, *lines] = [line.split() for line in population.out.splitlines()[3:10]]
     assert header[:3] == ["beta", "seed", "elbo"]
     assert [line[:2] for line in lines] == [[beta, seed] for beta in "12" for seed in ("0", "1", "mean")]
     error = population.summary["members"][0]["elbo_standard_error"]

@@ -13,7 +13,7 @@ from vaex.runs.trained_model import TrainedModel
 from vaex.schedules import resolve
 from vaex.training import population
 
-GREY = Spec("grey", (8, 8, 1), "grey", levels=256)
+GREY = Spec("grey", (8, 8, 1), "grey", levels=256, binarization_noise=0.1)
 DIGITS = Spec("digits", (8, 8, 1), "grey", levels=17)
 BINARY = Spec("binary", (8, 8, 1), "binary", levels=2)
 COLOR = Spec("color", (8, 9, 3), "color", levels=256)

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from vaex.data.spec import Spec
+from vaex.data.spec import Spec, resolve
 from vaex.distributions import DiscretizedLogisticMixture
 from vaex.errors import UserError
 from vaex.models import likelihoods
 
-GREY = Spec("grey", (2, 3, 1), "grey", levels=256)
+GREY = Spec("grey", (2, 3, 1), "grey", levels=256, binarization_noise=0.5)
+INK = GREY._replace(binarization_noise=0.16)  # nearly binary
 BINARY = Spec("binary", (2, 3, 1), "binary", levels=2)
 DIGITS = Spec("digits", (2, 3, 1), "grey", levels=17)
 COLOR = Spec("color", (2, 3, 3), "color", levels=256)
@@ -22,18 +23,50 @@ REAL = Spec("real", (4,), "real")
 @pytest.mark.parametrize(
     ("spec", "name", "binarize"),
     [
-        (GREY, "bernoulli", "dynamic"),
+        (INK, "bernoulli", "dynamic"),
+        (INK._replace(levels=None), "bernoulli", "dynamic"),
+        (INK._replace(shape=(4, 2, 3, 1)), "bernoulli", "dynamic"),  # frames
+        (INK._replace(shape=(6,)), "discretized_logistic", "none"),  # a table
+        (INK._replace(shape=(6,), levels=None), "gaussian", "none"),
+        (GREY, "discretized_logistic", "none"),
+        (GREY._replace(levels=None), "gaussian", "none"),
+        (GREY._replace(binarization_noise=None), "discretized_logistic", "none"),  # never measured
         (BINARY, "bernoulli", "none"),
+        (BINARY._replace(shape=(6,)), "bernoulli", "none"),
         (DIGITS, "discretized_logistic", "none"),
         (COLOR, "discretized_logistic", "none"),
+        (COLOR._replace(binarization_noise=0.0), "discretized_logistic", "none"),
         (FLOATS, "gaussian", "none"),
         (REAL, "gaussian", "none"),
     ],
 )
 def test_auto_chooses_by_the_data(spec, name, binarize):
-    assert likelihoods.choose("auto", spec) == name
-    assert likelihoods.binarization(name, spec) == binarize
+    assert likelihoods.binarization("auto", spec) == binarize
+    assert likelihoods.choose("auto", resolve(spec, binarize=binarize)) == name
     assert likelihoods.choose("laplace", spec) == "laplace"
+
+
+def test_treatments_that_were_asked_for_decide():
+    for spec in (INK, DIGITS, COLOR):
+        assert likelihoods.binarization("bernoulli", spec) == "dynamic"
+        assert likelihoods.binarization("gaussian", spec) == "none"
+        assert likelihoods.binarization("auto", spec, dequantize="uniform") == "none"
+        assert likelihoods.choose("auto", resolve(spec, dequantize="uniform")) == "gaussian"
+        assert likelihoods.choose("auto", resolve(spec, binarize="threshold")) == "bernoulli"
+    assert likelihoods.choose("auto", resolve(INK)) == "discretized_logistic"  # --binarize=none
+    assert likelihoods.choose("auto", resolve(BINARY, dequantize="uniform")) == "gaussian"
+
+
+def test_runs_whose_data_was_not_measured_keep_their_default():
+    expected = {
+        GREY: "bernoulli",
+        DIGITS: "discretized_logistic",
+        FLOATS: "gaussian",
+        REAL: "gaussian",
+        BINARY: "bernoulli",
+    }
+    assert {spec: likelihoods.chosen_before("auto", spec) for spec in expected} == expected
+    assert likelihoods.chosen_before("laplace", GREY) == "laplace"
 
 
 def raw(spec: Spec, channels: int) -> jnp.ndarray:
@@ -87,6 +120,8 @@ def test_bernoulli_on_grey_is_a_cross_entropy_and_no_density():
     ("name", "spec", "message"),
     [
         ("bernoulli", REAL, "real numbers"),
+        ("bernoulli", GREY._replace(dequantize="uniform"), "makes them continuous; use --dequantize=none"),
+        ("bernoulli", BINARY._replace(dequantize="uniform"), "use --dequantize=none, or --likelihood=gaussian"),
         ("categorical", FLOATS, "use --likelihood=gaussian"),
         ("discretized_logistic", COLOR._replace(dequantize="uniform"), "use --dequantize=none"),
         ("discretized_logistic_mixture", FLOATS, "use --likelihood=gaussian"),

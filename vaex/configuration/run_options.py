@@ -110,7 +110,8 @@ class DataOptions:
     manual_dir: str | None = option(None, doc="Directory of original files that you downloaded yourself.")
     binarize: Literal["auto", "none", "dynamic", "threshold"] = option(
         "auto",
-        doc="Turn grey values into 0 and 1; dynamic draws anew at each step, auto does so for a bernoulli likelihood.",
+        doc="Turn grey values into 0 and 1; dynamic draws anew at each step; auto does so for a bernoulli likelihood, and for images that "
+        "are nearly binary where no likelihood is given.",
     )
     dequantize: Literal["none", "uniform"] = option(
         "none",
@@ -131,6 +132,11 @@ class DataOptions:
         low=1,
         high=MOST_STEPS,
         doc="Number of frames in a sequence of bouncing_sprites or rotating_sprites; by default 16.",
+    )
+    layout: Literal["hwc", "chw", "vector"] | None = option(
+        None,
+        doc="Axes of your own arrays: [n, h, w, c], [n, c, h, w], or each example as one vector; by default hwc, unless the axes "
+        "look like chw.",
     )
     labels: int | None = option(
         None,

@@ -7,7 +7,8 @@ import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from vaex.data.spec import BINARIZE, DEQUANTIZE, Dataset, resolve
+from vaex.data.measure import described
+from vaex.data.spec import BINARIZE, DEQUANTIZE, LAYOUTS, Dataset, resolve
 from vaex.data.storage.image_size import checked_size
 from vaex.errors import UserError, nearest
 
@@ -30,6 +31,7 @@ def load(
     dequantize: str = "none",
     image_size: int | Sequence[int] | None = None,
     sequence_length: int | None = None,
+    layout: str | None = None,
 ) -> Dataset:
     """Load a data set by name, or a user's own by its path.
 
@@ -44,7 +46,9 @@ def load(
       image_size: side, or (height, width), to which images of a folder, of tfds:NAME and of celeb_a and others that TFDS
         prepares are cropped and resized; the side at which sprites, still or moving, are rendered.
       sequence_length: frames of moving sprites.
-    Returns: the three splits and their Spec.
+      layout: of your own arrays, "hwc" for [n, h, w, c], "chw" for [n, c, h, w], or "vector" for examples read as vectors; by
+        default "hwc", unless the axes look like "chw" (``values.arranged``).
+    Returns: the three splits and their Spec, with what ``measure.described`` measures.
     Raises: UserError, with the remedy, for names, files and values that a user can fix.
     Example:
       >>> load("digits", binarize="dynamic").spec.protocol
@@ -53,6 +57,9 @@ def load(
     for flag, value, known in (("binarize", binarize, ("auto", *BINARIZE)), ("dequantize", dequantize, DEQUANTIZE)):
         if value not in known:
             raise UserError(f"--{flag}={value}: {nearest(str(value), known)}")
+    check_layout(layout)
+    if layout is not None and not is_array_file(name):
+        raise UserError(f"--layout={layout}: is for PATH.npz and PATH.npy, and {name} is neither; leave it out")
     try:
         if name in MOVING:
             from vaex.data.synthetic.rendered import load_moving
@@ -63,26 +70,44 @@ def load(
                 f"--sequence_length={sequence_length}: is for {' and '.join(MOVING)}, and {name} is neither; leave it out"
             )
         else:
-            dataset = _find(name, data_dir, manual_dir, checked_size(image_size))
+            dataset = _find(name, data_dir, manual_dir, checked_size(image_size), layout)
     except OSError as error:
         raise UserError(f"--dataset={name}: {error}; check that the path exists and may be read") from None
-    spec = resolve(dataset.spec, binarize="none" if binarize == "auto" else binarize, dequantize=dequantize)
+    spec = resolve(described(dataset), binarize="none" if binarize == "auto" else binarize, dequantize=dequantize)
     return dataset._replace(spec=spec._replace(num_training_examples=dataset.num_training_examples))
 
 
-def from_arrays(arrays: Mapping[str, ArrayLike], *, name: str = "arrays") -> Dataset:
+def from_arrays(arrays: Mapping[str, ArrayLike], *, name: str = "arrays", layout: str | None = None) -> Dataset:
     """Return arrays in memory as a data set; see ``sources.arrays.from_arrays``."""
     from vaex.data.sources import arrays as source
 
-    dataset = source.from_arrays(arrays, name=name)
-    return dataset._replace(spec=dataset.spec._replace(num_training_examples=dataset.num_training_examples))
+    check_layout(layout)
+    dataset = source.from_arrays(arrays, name=name, layout=layout)
+    return dataset._replace(spec=described(dataset)._replace(num_training_examples=dataset.num_training_examples))
 
 
 def from_batches(batches: Callable[[int], Any] | Iterable[Any], **arguments: Any) -> Dataset:
     """Return batches as a data set; see ``Dataset.from_batches``."""
     from vaex.data.loader import batch_stream
 
+    check_layout(arguments.get("layout"))
     return batch_stream.from_batches(batches, **arguments)
+
+
+def check_layout(layout: str | None) -> None:
+    """Raise UserError for a layout that is none of ``LAYOUTS``."""
+    if layout is not None and layout not in LAYOUTS:
+        raise UserError(f"--layout={layout}: {nearest(str(layout), LAYOUTS)}")
+
+
+def is_array_file(name: str) -> bool:
+    """Tell whether the name of a data set is the path of an .npz or .npy file.
+
+    Example:
+      >>> is_array_file("faces.NPZ"), is_array_file("mnist")
+      (True, False)
+    """
+    return pathlib.Path(name).suffix.lower() in (".npz", ".npy") and not name.startswith("tfds:")
 
 
 def _find(
@@ -90,9 +115,10 @@ def _find(
     data_dir: str | os.PathLike[str] | None,
     manual_dir: str | os.PathLike[str] | None,
     image_size: tuple[int, int] | None,
+    layout: str | None,
 ) -> Dataset:
     path = pathlib.Path(name).expanduser()
-    known = name in NAMES or name.startswith("tfds:") or path.suffix.lower() in (".npz", ".npy")
+    known = name in NAMES or name.startswith("tfds:") or is_array_file(name)
     if name and not known and path.is_dir():
         from vaex.data.sources.image_folder import load_folder
 
@@ -106,11 +132,11 @@ def _find(
     if path.suffix.lower() == ".npz":
         from vaex.data.sources.npz import load_npz
 
-        return load_npz(name, data_dir)
+        return load_npz(name, data_dir, layout)
     if path.suffix.lower() == ".npy":
         from vaex.data.sources.npy import load_npy
 
-        return load_npy(name)
+        return load_npy(name, layout)
     if name == "digits":
         from vaex.data.sources.digits import load_digits
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 BINARIZE = ("none", "dynamic", "threshold")
 DEQUANTIZE = ("none", "uniform")
+LAYOUTS = ("hwc", "chw", "vector")  # of the axes of a user's arrays
 
 
 class Spec(NamedTuple):
@@ -28,6 +29,9 @@ class Spec(NamedTuple):
     every likelihood. ``data_hash``: of the arrays of all splits. ``binarize``, ``dequantize``: see ``resolve``.
     ``num_training_examples``: number of examples per epoch, for objectives whose formula needs it; 0 where unknown.
     ``num_labelled``: of how many of these training sees the label, where batches hold more of them than an epoch does; else 0.
+    ``binarization_noise``, ``unit``, ``least_scale``: measured on the training examples by ``vaex.data.measure``. The first tells
+    how much of intensities is lost where they are binarised; None where it was not measured. The second is the power of ten of
+    real numbers' spread; networks and likelihoods work in this unit. The third bounds the scale of densities with one per pixel.
 
     Example:
       >>> Spec("digits", (8, 8, 1), "grey", levels=17).binarize
@@ -47,6 +51,9 @@ class Spec(NamedTuple):
     dequantize: str = "none"
     num_training_examples: int = 0
     num_labelled: int = 0
+    binarization_noise: float | None = None
+    unit: float = 1.0
+    least_scale: float = 0.0
 
 
 class Source(Protocol):
@@ -95,6 +102,7 @@ class Dataset(NamedTuple):
         y: ArrayLike | None = None,
         *,
         name: str = "arrays",
+        layout: str | None = None,
         **splits: ArrayLike,
     ) -> Dataset:
         """Return arrays in memory as a data set.
@@ -103,6 +111,7 @@ class Dataset(NamedTuple):
           x: training examples, [n, h, w], [n, h, w, c] or [n, d]; or a mapping with "x" and the names below.
           y: labels of x, integers [n]; -1 for unlabelled.
           name: of the data in reports.
+          layout: of the axes of examples, as in ``vaex.data.load``.
           **splits: x_validation, y_validation, x_test, y_test; what is missing is split off x, a tenth each.
         Raises: UserError for arrays that vaex cannot use, with the remedy.
         """
@@ -112,7 +121,7 @@ class Dataset(NamedTuple):
         more = ({} if y is None else {"y": y}) | splits
         if twice := sorted(set(arrays) & set(more)):
             raise UserError(f"{name}: {twice[0]} is given twice; give it once")
-        return registry.from_arrays({**arrays, **more}, name=name)
+        return registry.from_arrays({**arrays, **more}, name=name, layout=layout)
 
     @classmethod
     def from_batches(
@@ -125,6 +134,7 @@ class Dataset(NamedTuple):
         test: Any = None,
         name: str = "batches",
         examples_per_epoch: int = 0,
+        layout: str | None = None,
     ) -> Dataset:
         """Return a data set whose training examples come as batches of one shape.
 
@@ -141,12 +151,20 @@ class Dataset(NamedTuple):
             examples for each, are held out; an iterable that repeats needs them.
           name: of the data in reports.
           examples_per_epoch: number of training examples, where there is one; epochs and some objectives need it.
+          layout: of the axes of examples, as in ``vaex.data.load``.
         Raises: UserError for batches that vaex cannot use, when they are first seen.
         """
         from vaex.data import registry
 
         return registry.from_batches(
-            batches, x=x, y=y, validation=validation, test=test, name=name, examples_per_epoch=examples_per_epoch
+            batches,
+            x=x,
+            y=y,
+            validation=validation,
+            test=test,
+            name=name,
+            examples_per_epoch=examples_per_epoch,
+            layout=layout,
         )
 
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Literal, NamedTuple, Protocol
 
@@ -11,6 +12,7 @@ from jax.typing import ArrayLike
 
 from vaex import distributions as dist
 from vaex.core import LikelihoodSummary, PyTree
+from vaex.data.measure import nearly_binary
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.nets.activations import soft_clip
@@ -27,6 +29,7 @@ Name = Literal[
 ]
 ScaleName = Literal["global", "fixed", "per_pixel"]
 COMPONENTS = 10  # of a mixture at each pixel, as in PixelCNN++ and VDVAE
+DENSITIES = ("gaussian", "laplace")
 LEVELLED = ("categorical", "discretized_logistic", "discretized_logistic_mixture")
 
 
@@ -64,29 +67,54 @@ class Likelihood(NamedTuple):
 def choose(name: str, spec: Spec) -> str:
     """Return ``name``, or the likelihood that "auto" stands for with this data.
 
-    It is bernoulli for binary images and for 8-bit or continuous grey ones, which are then binarised dynamically, as is the
-    field's custom; discretized_logistic for colour and for coarser levels, where binarisation would lose most of the image;
-    gaussian for real vectors and continuous colour.
+    It is bernoulli for values that are 0 or 1, or are binarised; discretized_logistic for levels, such as 8-bit images and
+    counts; gaussian for continuous values, dequantised levels among them.
 
+    Args:
+      name: one of ``Name``.
+      spec: with its binarisation and dequantisation resolved.
     Example:
       >>> choose("auto", Spec("cifar10", (32, 32, 3), "color", levels=256))
       'discretized_logistic'
     """
     if name != "auto":
         return name
-    if spec.kind == "binary" or (spec.kind == "grey" and spec.levels in (None, 256)):
+    if spec.dequantize != "none":
+        return "gaussian"
+    if spec.kind == "binary" or spec.binarize != "none":
         return "bernoulli"
     return "gaussian" if spec.levels is None else "discretized_logistic"
 
 
-def binarization(name: str, spec: Spec) -> str:
-    """Return the binarisation that "auto" stands for: dynamic where a bernoulli likelihood meets grey or colour values.
+def binarization(name: str, spec: Spec, *, dequantize: str = "none") -> str:
+    """Return the binarisation that "auto" stands for.
 
+    It is dynamic where a bernoulli likelihood meets grey or colour values, and for images that are nearly binary already
+    (``measure.nearly_binary``: handwriting and silhouettes) where the likelihood is "auto" too. Dequantised values stay.
+
+    Args:
+      name: of the likelihood.
+      spec: of the data as it is stored.
+      dequantize: the treatment that is asked for.
     Example:
       >>> binarization("bernoulli", Spec("digits", (8, 8, 1), "grey", levels=17))
       'dynamic'
     """
-    return "dynamic" if name == "bernoulli" and spec.kind in ("grey", "color") else "none"
+    if dequantize != "none" or spec.kind not in ("grey", "color"):
+        return "none"
+    return "dynamic" if name == "bernoulli" or (name == "auto" and nearly_binary(spec)) else "none"
+
+
+def chosen_before(name: str, spec: Spec) -> str:
+    """Return ``name``, or what "auto" stood for in runs whose data had not been measured (no ``Spec.binarization_noise``).
+
+    Grey values were binarised then: 8-bit and continuous ones whatever they were.
+    """
+    if name != "auto":
+        return name
+    if spec.kind == "binary" or (spec.kind == "grey" and spec.levels in (None, 256)):
+        return "bernoulli"
+    return "gaussian" if spec.levels is None else "discretized_logistic"
 
 
 def build(name: str, spec: Spec, *, scale: str = "global") -> Likelihood:
@@ -108,6 +136,11 @@ def build(name: str, spec: Spec, *, scale: str = "global") -> Likelihood:
             "laplace, or rescale the data"
         )
     binary = spec.kind == "binary" or spec.binarize != "none"
+    if name == "bernoulli" and spec.dequantize != "none":
+        raise UserError(
+            f"--likelihood=bernoulli needs values 0 and 1, but --dequantize={spec.dequantize} makes them continuous; use "
+            "--dequantize=none, or --likelihood=gaussian"
+        )
     if name == "bernoulli":
         title = "bernoulli" if binary else "cross-entropy (bernoulli on grey values: not a density)"
         return Likelihood(title, 1, dict, lambda params, sigma, raw: dist.Bernoulli(raw[..., 0], ndims), binary, binary)
@@ -132,6 +165,22 @@ def build(name: str, spec: Spec, *, scale: str = "global") -> Likelihood:
     return _scaled(name, spec, scale, levels, ndims)
 
 
+def least_scale(name: str, spec: Spec) -> float:
+    r"""Least scale of a gaussian or laplace likelihood with a scale per pixel; 0 for real numbers.
+
+    A density of data with levels says nothing below their distance :math:`\delta`, and could be raised without limit by pixels
+    that never change. At :math:`\delta / \sqrt{2\pi}` (gaussian) or :math:`\delta / 2` (laplace) the density times
+    :math:`\delta` is 1 at its peak: no level gets more than all of the probability. Where one value is frequent, such as the
+    black of a background, ``spec.least_scale`` is larger, half the standard deviation of all values (``measure.least_scale``).
+    """
+    if spec.kind == "real":
+        return 0.0
+    if spec.levels is None:
+        return spec.least_scale
+    distance = 1.0 / (spec.levels if spec.dequantize != "none" else spec.levels - 1)
+    return max(spec.least_scale, distance / (math.sqrt(2 * math.pi) if name == "gaussian" else 2.0))
+
+
 def _mixture(spec: Spec, levels: int) -> Likelihood:
     """Mixture of logistics at each pixel, over all its channels; decoder outputs come by channel, so a few may be left over.
 
@@ -154,33 +203,41 @@ def _mixture(spec: Spec, levels: int) -> Likelihood:
 
 
 def _scaled(name: str, spec: Spec, scale: str, levels: int, ndims: int) -> Likelihood:
-    """Likelihood gaussian, laplace or discretized_logistic, whose scale is learned or fixed; means of images start at 1/2."""
+    """Likelihood gaussian, laplace or discretized_logistic, whose scale is learned or fixed.
+
+    Means of images start at 1/2. Of real numbers, means and learned scales are in ``spec.unit``. Scales that are densities' and
+    differ by pixel lie above ``least_scale``.
+    """
     offset = 0.0 if spec.kind == "real" else 0.5
     start = {"real": 0.0}.get(spec.kind, -2.0)
+    least = least_scale(name, spec) if scale == "per_pixel" and name in DENSITIES else 0.0
 
     def init() -> dict[str, jax.Array]:
         return {"log_scale": jnp.full((), start)} if scale == "global" else {}
 
+    def in_unit(log_scale: jax.Array) -> jax.Array:
+        return log_scale if spec.unit == 1 else log_scale + math.log(spec.unit)
+
     def distribution(params: PyTree, sigma: ArrayLike, raw: jax.Array) -> dist.Distribution:
-        mean = raw[..., 0] + offset
+        mean = (raw[..., 0] if spec.unit == 1 else spec.unit * raw[..., 0]) + offset
         if scale == "per_pixel":
-            log_scale = soft_clip(raw[..., 1] + start)
+            log_scale = in_unit(soft_clip(raw[..., 1] + start))
+            log_scale = jnp.logaddexp(log_scale, math.log(least)) if least else log_scale
+        elif scale == "global":
+            log_scale = jnp.broadcast_to(in_unit(soft_clip(params["log_scale"])), mean.shape)
         else:
-            log_scale = jnp.broadcast_to(
-                soft_clip(params["log_scale"]) if scale == "global" else jnp.log(sigma), mean.shape
-            )
+            log_scale = jnp.broadcast_to(jnp.log(sigma), mean.shape)
         if name == "gaussian":
             return dist.Normal(mean, log_scale=log_scale, event_ndims=ndims)
         if name == "laplace":
             return dist.Laplace(mean, log_scale=log_scale, event_ndims=ndims)
         return dist.DiscretizedLogistic(mean, log_scale=log_scale, levels=levels, event_ndims=ndims)
 
-    scale_title = {"global": "one learned scale", "fixed": "fixed scale", "per_pixel": "a learned scale per pixel"}[
-        scale
-    ]
+    above = f" of at least {least:.2g}" if least else ""
+    titles = {"global": "one learned scale", "fixed": "fixed scale", "per_pixel": f"a learned scale per pixel{above}"}
     discrete = name == "discretized_logistic"
     return Likelihood(
-        f"{name.replace('_', ' ')}, {scale_title}",
+        f"{name.replace('_', ' ')}, {titles[scale]}",
         2 if scale == "per_pixel" else 1,
         init,
         distribution,

@@ -135,6 +135,11 @@ def require_labels(spec: Spec) -> int:
     return spec.num_classes
 
 
+def in_unit(spec: Spec, x: jax.Array) -> jax.Array:
+    """Return real numbers in ``spec.unit``, as networks read them; other values as they are."""
+    return x if spec.unit == 1 else x / spec.unit
+
+
 def encoder_module(config: NetworkConfig, spec: Spec, features: int) -> nets.Network:
     """Return the network from examples of this spec, and a condition [..., n] where one is given, to [..., features].
 
@@ -202,7 +207,7 @@ def networks(
     def encode(params: PyTree, x: jax.Array, label: jax.Array | None = None) -> jax.Array:
         if x.shape[1:] != spec.shape:
             raise ValueError(f"encode: x has shape {x.shape}, expected [b, {', '.join(map(str, spec.shape))}]")
-        return encoder.apply({"params": params["encoder"]}, x, one_hot("encode", label))
+        return encoder.apply({"params": params["encoder"]}, in_unit(spec, x), one_hot("encode", label))
 
     def decode(params: PyTree, sigma: ArrayLike, z: jax.Array, label: jax.Array | None = None) -> Distribution:
         condition = one_hot("decode", label)

@@ -30,6 +30,7 @@ class LadderNetwork:
       outputs: raw numbers per value of the output.
       activation: name, see ``activation_function``.
       batch_norm: the bottom-up pass normalises by the moments of the batch, and in evaluation by running ones.
+      input_unit: by which x is divided.
     Example:
       >>> LadderNetwork((8, 8, 1), hidden=(32, 16), latents=(4, 2), outputs=1).sizes
       (2, 4)
@@ -43,6 +44,7 @@ class LadderNetwork:
     outputs: int
     activation: str = "leaky_relu"
     batch_norm: bool = True
+    input_unit: float = 1.0
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -78,6 +80,7 @@ class LadderNetwork:
     ) -> tuple[tuple[jax.Array, ...], PyTree]:
         """Return raw mean and log scale of each layer from x [b, *shape] alone, [b, 2 d] from the data up; the next statistics."""
         h, activations, next_statistics = x.reshape(len(x), -1), [], {}
+        h = h if self.input_unit == 1 else h / self.input_unit
         for index in range(len(self.hidden)):
             dense = params[f"up_{index}"]
             for layer in ("first", "second"):

@@ -24,8 +24,8 @@ def draw(figure: FigureRecord) -> matplotlib.figure.Figure:
     """Draw a figure record with matplotlib.
 
     Every value of a ``Grid`` becomes a square block of pixels: one channel in grey, three or more as the first three in
-    RGB, two as the first in grey. Values are clipped to [0, 1]. A single value that is not finite is drawn in red, and an
-    image that is NaN throughout is left white.
+    RGB, two as the first in grey; the title then says which are drawn. Values are clipped to [0, 1]. A single value that is not
+    finite is drawn in red, and an image that is NaN throughout is left white.
 
     Args:
       figure: a record, or a sequence of ``Curves``, ``Bars`` and ``Scatter``, which become panels of one figure.

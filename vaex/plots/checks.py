@@ -37,6 +37,20 @@ def checked_images(grid: Grid) -> np.ndarray:
     return images[..., : 3 if images.shape[-1] >= 3 else 1].astype(np.float32)
 
 
+def titled(grid: Grid) -> str:
+    """Return the title of a grid, which names the channels that are drawn where images have others too.
+
+    Example:
+      >>> titled(Grid(np.zeros((1, 2, 8, 8, 10)), title="Samples"))
+      'Samples (channels 1 to 3 of 10, as red, green and blue)'
+    """
+    channels = np.shape(grid.images)[-1]
+    if channels in (1, 3):
+        return grid.title
+    drawn = "channel 1 of 2" if channels == 2 else f"channels 1 to 3 of {channels}, as red, green and blue"
+    return f"{grid.title} ({drawn})".lstrip()
+
+
 def check_chart(chart: Chart) -> None:
     """Raise ValueError for a chart that is empty, or whose arrays differ in length.
 

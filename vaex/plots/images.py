@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vaex.plots import style
-from vaex.plots.checks import checked_images
+from vaex.plots.checks import checked_images, titled
 from vaex.plots.records import Grid
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def draw_grid(grid: Grid) -> Figure:
       >>> [text.get_text() for text in figure.texts]
       ['original', 'reconstruction']
     """
-    images = checked_images(grid)
+    images, title = checked_images(grid), titled(grid)
     rows, columns = images.shape[:2]
     images = shrink(images, LARGEST_IMAGE)
     height, width = images.shape[2:4]
@@ -37,11 +37,11 @@ def draw_grid(grid: Grid) -> Figure:
     margin, space = 16, 10  # pixels around the images, and between images and text
     label_width, line = style.text_size(grid.row_labels, style.TICK)
     column_width, column_line = style.text_size(grid.column_labels, style.TICK)
-    title_width, title_line = style.text_size([grid.title] if grid.title else [], style.TITLE)
+    title_width, title_line = style.text_size([title] if title else [], style.TITLE)
     pitch = (scale * width + gap, scale * height + gap)
     turned = column_width > pitch[0] - gap
     left = margin + (label_width + space if grid.row_labels else 0)
-    above = margin + (title_line + space if grid.title else 0)
+    above = margin + (title_line + space if title else 0)
     above += (column_width if turned else column_line) + space if grid.column_labels else 0
     total = (left + max(canvas.shape[1], title_width) + margin, above + canvas.shape[0] + margin)
     if max(total) > LARGEST_FIGURE:
@@ -56,8 +56,8 @@ def draw_grid(grid: Grid) -> Figure:
         """Place ``text`` at pixels from the left and from the top."""
         figure.text(x / total[0], 1.0 - y / total[1], text, parse_math=False, **{"color": style.INK, **options})
 
-    if grid.title:
-        write(left, margin + title_line, grid.title, fontsize=style.TITLE, va="bottom")
+    if title:
+        write(left, margin + title_line, title, fontsize=style.TITLE, va="bottom")
     small = {"fontsize": style.TICK, "color": style.MUTED}
     for row, text in _every(grid.row_labels, line, pitch[1]):
         write(left - space, above + (row + 0.5) * pitch[1] - gap / 2, text, ha="right", va="center_baseline", **small)

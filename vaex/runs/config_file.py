@@ -32,9 +32,9 @@ from vaex.files import read_json
 
 DATA = ("data_seed", "binarize", "dequantize")
 WHERE_SET = (  # data options that count where they are set
-    "flip", "crop", "image_size", "sequence_length", "labels", "labelled_per_batch",
+    "flip", "crop", "image_size", "sequence_length", "layout", "labels", "labelled_per_batch",
 )  # fmt: skip
-ADDED = ("num_training_examples", "num_labelled")  # to Spec, after runs had been written
+ADDED = ("num_training_examples", "num_labelled", "binarization_noise", "unit", "least_scale")  # to Spec, after runs existed
 
 
 def identity(settings: Settings) -> dict[str, Any]:

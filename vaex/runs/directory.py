@@ -69,6 +69,8 @@ def _claim_files(directory: pathlib.Path, experiment: Experiment) -> bool:
     changed = differences(old["identity"], identity(experiment.settings))
     if old["data"]["data_hash"] != experiment.spec.data_hash:
         changed.append(f"data: {old['data']['data_hash']} -> {experiment.spec.data_hash}")
+    elif old["data"].get("binarize") != experiment.spec.binarize:  # the default of earlier versions
+        changed.append(f"binarize: {old['data'].get('binarize')} -> {experiment.spec.binarize}")
     if changed:
         raise UserError(
             f"--out={directory} holds a run of another configuration: {'; '.join(changed)}. Choose another --out, "

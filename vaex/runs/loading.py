@@ -50,6 +50,8 @@ def load(
         spec = read_spec(content)
     except KeyError as error:
         raise UserError(f"load: {path} lacks data.{error.args[0]}; it was written by another version of vaex") from None
+    if "binarization_noise" not in content["data"]:
+        settings = setup.with_earlier_default(settings, spec)
     recipe, store = setup.build_recipe(settings, spec), DirectoryStore(folder)
     for index, stage in enumerate(recipe.stages):
         if not (store.folder(setup.stage_place(recipe, index)) / "checkpoints").is_dir():

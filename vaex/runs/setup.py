@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from typing import NamedTuple
@@ -56,12 +57,21 @@ def stage_place(recipe: Recipe, stage: int) -> str:
 
 def resolve_spec(settings: Settings, spec: Spec) -> Spec:
     """The spec with binarisation and dequantisation as the flags and the likelihood want them, and the number of labels kept."""
-    name = getattr(settings.config, "likelihood", None)
-    binarize = settings.data.binarize
+    name, flags = getattr(settings.config, "likelihood", None), settings.data
+    binarize = flags.binarize
     if binarize == "auto":
-        binarize = "none" if name is None else likelihoods.binarization(likelihoods.choose(name, spec), spec)
-    spec = spec._replace(num_labelled=settings.data.labels or 0)
-    return data.resolve(spec, binarize=binarize, dequantize=settings.data.dequantize)
+        binarize = "none" if name is None else likelihoods.binarization(name, spec, dequantize=flags.dequantize)
+    spec = spec._replace(num_labelled=flags.labels or 0)
+    return data.resolve(spec, binarize=binarize, dequantize=flags.dequantize)
+
+
+def with_earlier_default(settings: Settings, spec: Spec) -> Settings:
+    """Return the settings of a run from before data was measured, with the likelihood that "auto" stood for then."""
+    name = getattr(settings.config, "likelihood", None)
+    if name != "auto":
+        return settings
+    config = dataclasses.replace(settings.config, likelihood=likelihoods.chosen_before(name, spec))
+    return settings._replace(config=config)
 
 
 def build_recipe(settings: Settings, spec: Spec) -> Recipe:
@@ -140,18 +150,27 @@ def load_dataset(options: DataOptions) -> Dataset:
         manual_dir=options.manual_dir,
         image_size=options.image_size,
         sequence_length=options.sequence_length,
+        layout=options.layout,
     )
 
 
-def as_dataset(source: object) -> Dataset:
-    """Return a data set from what a user passes as data: a ``Dataset``, an array, a mapping of arrays, a name or a path."""
+def as_dataset(source: object, *, layout: str | None = None) -> Dataset:
+    """Return a data set from what a user passes as data: a ``Dataset``, an array, a mapping of arrays, a name or a path.
+
+    Args:
+      source: the data.
+      layout: of the axes of arrays, as in ``vaex.data.load``.
+    Raises: UserError for data that cannot be used, and for a layout of a ``Dataset``, whose axes are read already.
+    """
     if isinstance(source, Dataset):
+        if layout is not None:
+            raise UserError(f"layout={layout!r} is for arrays; give it to Dataset.from_arrays or Dataset.from_batches")
         return source
     if isinstance(source, str | os.PathLike):
-        return data.load(os.fspath(source))
+        return data.load(os.fspath(source), layout=layout)
     if isinstance(source, tuple) and len(source) == 2:
-        return Dataset.from_arrays(*source)
-    return Dataset.from_arrays(source)  # pyright: ignore[reportArgumentType]: whatever numpy.asarray takes
+        return Dataset.from_arrays(*source, layout=layout)
+    return Dataset.from_arrays(source, layout=layout)  # pyright: ignore[reportArgumentType]: whatever numpy.asarray takes
 
 
 def _steps(run: RunOptions, examples: int, batch_size: int) -> int:

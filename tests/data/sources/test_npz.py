@@ -159,7 +159,12 @@ NAN[7, 0, 0] = np.inf
         ({"x": BYTES, "y": np.arange(30), "y_train": np.arange(30)}, "both y and y_train"),
         ({"x": NAN}, r"2 values that are NaN or infinite, the first at index \(3, 4, 5\)"),
         ({"x": UNIT * 255}, "from 0.[0-9]* to 25[0-9.]*, expected 0 to 1; divide by"),
-        ({"x": UNIT - 1}, "float images hold values from -"),
+        ({"x": UNIT - 1}, r"float images hold values from -.* expected 0 to 1; store \(x \+ 1\) / 2, or read vectors"),
+        (
+            {"x": UNIT * 9 - 3},
+            r"as \(x - low\) / \(high - low\) does, or read vectors of real numbers with --layout=vector",
+        ),
+        ({"x": UNIT * 4095}, "such as x / 4095"),
         ({"x": np.full([3, 4], 1e300)}, "do not fit in float32"),
         ({"x": BYTES.astype(int) + 1}, "int64 with values from 1 to 256, expected 0 to 255"),
         ({"x": BYTES.astype(int) - 1}, "from -1 to 254"),
@@ -170,10 +175,12 @@ NAN[7, 0, 0] = np.inf
         ({"x": np.array([object(), None])}, "pickled Python objects"),
         ({"x": BYTES[0, 0]}, r"shape \(7,\), expected \[n, h, w\]"),
         ({"x": np.uint8(3)}, r"shape \(\)"),
-        ({"x": np.zeros([2, 2, 2, 2, 2])}, "reshape it"),
+        ({"x": np.zeros([2, 2, 2, 2, 2])}, "reshape it, or read each example as a vector with --layout=vector"),
         ({"x": BYTES[:0]}, r"is empty \(shape \(0, 9, 7\)\)"),
         ({"x": BYTES[:, :0]}, "is empty"),
-        ({"x": np.zeros([5, 3, 32, 32], np.uint8)}, "looks like .n, c, h, w.; store x.transpose"),
+        ({"x": np.zeros([5, 3, 32, 32], np.uint8)}, "looks like .n, c, h, w.: --layout=chw reads 3 channels of 32x32"),
+        ({"x": np.zeros([5, 4, 32, 32], np.uint8)}, "--layout=hwc 32 channels of 4x32, --layout=vector vectors"),
+        ({"x": np.zeros([5, 16, 20, 24], np.uint8)}, "--layout=chw reads 16 channels of 20x24"),
         ({"x": BYTES[:2]}, "2 training examples are too few to split_off validation and test"),
         (
             {"x_train": BYTES, "x_test": BYTES[:, 1:]},
@@ -181,7 +188,10 @@ NAN[7, 0, 0] = np.inf
         ),
         ({"x_train": BYTES, "x_test": UNIT}, "x_test is float32, but x_train is uint8"),
         ({"x": BYTES, "y": np.arange(29)}, "y has 29 labels for 30 examples"),
-        ({"x": BYTES, "y": np.eye(30)}, "argmax"),
+        ({"x": BYTES, "y": np.eye(30)}, r"store y.argmax\(1\), since its rows are one-hot"),
+        ({"x": BYTES, "y": np.eye(30) + np.eye(30)[::-1]}, r"not one-hot, and several labels.*store one column"),
+        ({"x": BYTES, "y": np.zeros([30, 3], int)}, "rows are not one-hot"),
+        ({"x": BYTES, "y": np.ones([30, 3, 2])}, "one class number for each example"),
         ({"x": BYTES, "y": np.zeros([30, 1], int)}, "reshape"),
         ({"x": BYTES, "y": np.arange(30) / 2}, "not whole numbers"),
         ({"x": BYTES, "y": np.full(30, np.nan)}, "not whole numbers"),
@@ -252,3 +262,88 @@ def test_paths_that_are_wrong(tmp_path, monkeypatch):
     ):
         with pytest.raises(UserError, match=match):
             data.load(name)
+
+
+VOLUMES = RNG.random([30, 4, 6, 5], dtype=np.float32)
+
+
+@pytest.mark.parametrize("form", ["npz", "npy", "npz on disk"])
+@pytest.mark.parametrize(
+    ("layout", "expected"),
+    [
+        (None, VOLUMES),
+        ("hwc", VOLUMES),
+        ("chw", np.moveaxis(VOLUMES, 1, 3)),
+        ("vector", VOLUMES.reshape(30, 120)),
+    ],
+)
+def test_axes_are_read_as_the_layout_says(tmp_path, monkeypatch, form, layout, expected):
+    x = VOLUMES[:, :, :, :4] if layout is None else VOLUMES  # whose axes do not look like [n, c, h, w]
+    expected = expected[:, :, :, :4] if layout is None else expected
+    path = save(tmp_path, x=x)
+    if form == "npy":
+        path = str(tmp_path / "own.npy")
+        np.save(path, x)
+    elif form == "npz on disk":
+        monkeypatch.setattr("vaex.data.storage.host_memory.free_memory", lambda: 100)
+    dataset = data.load(path, layout=layout, data_dir=tmp_path / "root")
+    assert dataset.spec.shape == expected.shape[1:]
+    assert as_sets(together(dataset)) == as_sets(expected)
+    assert dataset.spec.data_hash == data.load(path, layout=layout, data_dir=tmp_path / "root").spec.data_hash
+    if layout is not None:
+        others = [other for other in ("hwc", "chw", "vector") if other != layout]
+        hashes = {data.load(path, layout=other, data_dir=tmp_path / "root").spec.data_hash for other in others}
+        assert dataset.spec.data_hash not in hashes
+
+
+@pytest.mark.parametrize("shape", [(24, 24, 24), (30, 30, 12), (4, 32, 3), (1, 9, 1), (2, 7, 4)])
+def test_four_axes_that_may_be_images_are_read_as_images(tmp_path, shape):
+    assert data.load(save(tmp_path, x=np.zeros([10, *shape], np.uint8))).spec.shape == shape
+
+
+@pytest.mark.parametrize(
+    ("x", "layout", "match"),
+    [
+        (BYTES, "chw", r"--layout=chw: .* x has shape \(30, 9, 7\), expected \[n, c, h, w\]; leave the flag out"),
+        (BYTES.reshape(30, 63), "hwc", r"expected \[n, h, w, c\] or \[n, h, w\]; leave the flag out"),
+        (BYTES, "cwh", "--layout=cwh: did you mean chw. Known: chw, hwc, vector"),
+        (BYTES[0, 0], "vector", "expected .*reshape it"),
+    ],
+)
+def test_layouts_that_do_not_fit(tmp_path, x, layout, match):
+    with pytest.raises(UserError, match=match):
+        data.load(save(tmp_path, x=x), layout=layout)
+
+
+def test_layouts_are_for_arrays():
+    with pytest.raises(
+        UserError, match=r"--layout=chw: is for PATH.npz and PATH.npy, and digits is neither; leave it out"
+    ):
+        data.load("digits", layout="chw")
+
+
+def test_vectors_in_fortran_order_stay_on_the_disk(tmp_path):
+    np.save(tmp_path / "own.npy", np.asfortranarray(VOLUMES))
+    with pytest.raises(UserError, match=r"stored in Fortran order.*store np.ascontiguousarray"):
+        data.load(str(tmp_path / "own.npy"), layout="vector")
+
+
+def test_vectors_of_any_axes(tmp_path):
+    x = RNG.normal(size=(30, 2, 3, 2, 2)).astype(np.float32)
+    dataset = data.load(save(tmp_path, x=x), layout="vector")
+    assert (dataset.spec.shape, dataset.spec.kind) == ((24,), "real")
+    assert as_sets(together(dataset)) == as_sets(x.reshape(30, 24))
+
+
+@pytest.mark.parametrize(
+    ("x", "kind", "unit"),
+    [
+        (UNIT.reshape(30, 63) * 1e-4, "real", 1e-5),  # rates of rare events: a scale of their own
+        (UNIT.reshape(30, 63) * 0.05 + 0.5, "real", 1e-2),
+        (UNIT.reshape(30, 63) * 0.2, "grey", 1.0),
+        (UNIT * 0.05, "grey", 1.0),  # images stay images
+    ],
+)
+def test_vectors_that_fill_little_of_the_interval_are_real(tmp_path, x, kind, unit):
+    spec = data.load(save(tmp_path, x=x)).spec
+    assert spec.kind == kind and spec.unit == pytest.approx(unit)

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from vaex.core import Feed
+from vaex.data.measure import described
 from vaex.data.spec import Dataset, Spec, with_protocol
 from vaex.data.storage import splits, values
 from vaex.errors import UserError
@@ -27,10 +28,13 @@ class BatchStream:
       batches: function of the step, or an iterable of batches.
       columns: "x", and "y" where labelled -> its name in a batch; a batch may also be x, or (x, y).
       offset: batches that come before that of step 0.
+      layout: how the axes of examples are read; see ``values.arranged``.
     """
 
-    def __init__(self, batches: Batches, columns: Mapping[str, str], offset: int = 0) -> None:
-        self._columns, self.offset = dict(columns), offset
+    def __init__(
+        self, batches: Batches, columns: Mapping[str, str], offset: int = 0, layout: str | None = None
+    ) -> None:
+        self._columns, self.offset, self._layout = dict(columns), offset, layout
         self._iterator: Iterator[Any] = iter(())
         self._next, self._kept = 0, dict[int, Batch]()
         self.function = batches if callable(batches) and not isinstance(batches, Iterable) else None
@@ -100,6 +104,7 @@ class BatchStream:
         if set(columns) != set(self._columns):
             raise UserError(f"from_batches: batch {index} has no labels; give batches (x, y), or leave y out")
         arrays = {name: np.asarray(column) for name, column in columns.items()}
+        arrays["x"] = values.arranged(f"from_batches: x of batch {index}", arrays["x"], self._layout)
         first = self._kept.get(0, arrays)
         for name, array in arrays.items():
             if array.shape != first[name].shape or array.dtype != first[name].dtype:
@@ -160,10 +165,11 @@ def from_batches(
     test: Any = None,
     name: str = "batches",
     examples_per_epoch: int = 0,
+    layout: str | None = None,
 ) -> Dataset:
     """Return batches as a data set; ``Dataset.from_batches`` describes the arguments."""
     columns = {"x": x} | ({} if y is None else {"y": y})
-    stream = BatchStream(batches, columns)
+    stream = BatchStream(batches, columns, layout=layout)
     given = {"validation": validation, "test": test}
     missing = [split for split, arrays in given.items() if arrays is None]
     if missing and stream.function is None and not stream.passes_once:
@@ -179,7 +185,8 @@ def from_batches(
             raw[split] = {column: np.concatenate([batch[column] for batch in held]) for column in columns}
             stream.offset += each
         else:
-            raw[split] = _held_out(split, arrays, columns)
+            held_out = _held_out(split, arrays, columns)
+            raw[split] = held_out | {"x": values.arranged(f"from_batches: x of {split}", held_out["x"], layout)}
     raw["train"] = stream.raw(stream.offset)
     stream.values = values.recognise("from_batches", {f"x of {split}": arrays["x"] for split, arrays in raw.items()})
     stored = {split: _stored(split, stream.values, raw[split], columns) for split in splits.SPLITS}
@@ -187,7 +194,8 @@ def from_batches(
     shape = stored["train"]["x"].shape[1:]
     spec = Spec(name, shape, stream.values.kind, stream.values.levels, classes, data_hash=splits.data_hash(stored))
     sizes = f"{name}_{len(stored['validation']['x'])}_{len(stored['test']['x'])}"
-    stream.spec, stream.num_observations = with_protocol(spec, sizes), examples_per_epoch
+    spec = described(Dataset(stored, with_protocol(spec, sizes)))
+    stream.spec, stream.num_observations = spec, examples_per_epoch
     return Dataset(stored, stream.spec._replace(num_training_examples=examples_per_epoch), stream)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from vaex.data.spec import Dataset
+from vaex.data.storage import values
 from vaex.data.storage.assemble import RawSplit, assemble
 from vaex.data.storage.splits import SPLITS
 from vaex.errors import UserError, nearest
@@ -15,7 +16,9 @@ from vaex.errors import UserError, nearest
 NAMES = tuple(f"{letter}{suffix}" for letter in "xy" for suffix in ("", *(f"_{split}" for split in SPLITS)))
 
 
-def from_arrays(arrays: Mapping[str, Any], *, name: str = "arrays", label_names: Sequence[str] = ()) -> Dataset:
+def from_arrays(
+    arrays: Mapping[str, Any], *, name: str = "arrays", label_names: Sequence[str] = (), layout: str | None = None
+) -> Dataset:
     """Return arrays as a data set, read as those of an .npz file are.
 
     Args:
@@ -24,6 +27,7 @@ def from_arrays(arrays: Mapping[str, Any], *, name: str = "arrays", label_names:
         is split off the training examples, a tenth each.
       name: of the data in reports.
       label_names: names of the classes.
+      layout: how the axes of examples are read; see ``values.arranged``.
     Raises: UserError for arrays that vaex cannot use, with the remedy.
     Example:
       >>> from_arrays({"x": np.tile(np.eye(8), [5, 1, 1]).reshape(5, 8, 8)}, name="stripes").spec.protocol
@@ -40,7 +44,10 @@ def from_arrays(arrays: Mapping[str, Any], *, name: str = "arrays", label_names:
             raise UserError(f"{name}: has {key} but no x{key[1:]}; give both or neither")
     if "train" not in by_name:
         raise UserError(f"{name}: has no array x or x_train; give x of shape [n, h, w], [n, h, w, c] or [n, d]")
-    raw = {split: RawSplit(key, _array(name, key, arrays[key])) for split, key in by_name.items()}
+    raw = {
+        split: RawSplit(key, values.arranged(f"{name}: {key}", _array(name, key, arrays[key]), layout))
+        for split, key in by_name.items()
+    }
     for key in arrays:
         if key.startswith("y"):
             raw[_split(key)] = raw[_split(key)]._replace(y_name=key, y=_array(name, key, arrays[key]))
@@ -57,12 +64,12 @@ def _split(key: str) -> str:
     return key.partition("_")[2] or "train"
 
 
-def _array(name: str, key: str, values: Any) -> np.ndarray:
+def _array(name: str, key: str, source: Any) -> np.ndarray:
     try:
-        array = np.asarray(values)
+        array = np.asarray(source)
     except Exception as error:
-        raise UserError(f"{name}: {key} is no array ({type(values).__name__}: {error}); give a NumPy array") from None
+        raise UserError(f"{name}: {key} is no array ({type(source).__name__}: {error}); give a NumPy array") from None
     if array.dtype == object:
-        raise UserError(f"{name}: {key} is a {type(values).__name__} of objects of different shapes; give one array")
+        raise UserError(f"{name}: {key} is a {type(source).__name__} of objects of different shapes; give one array")
     # a copy, so that changing the caller's array later does not change the run
-    return array.copy() if array is values or array.base is not None else array
+    return array.copy() if array is source or array.base is not None else array

@@ -18,12 +18,15 @@ from vaex.errors import UserError
 REMEDY = 'write it with np.save("data.npy", images), of shape [n, h, w], [n, h, w, c] or [n, d]'
 
 
-def load_npy(path: str | pathlib.Path) -> Dataset:
+def load_npy(path: str | pathlib.Path, layout: str | None = None) -> Dataset:
     """Load an .npy file, memory-mapped: splits are ``MappedRows``, read batch by batch.
 
     Values are recognised as ``values.recognise`` says. Splits are those of an .npz file that holds the same array as x;
     there are no labels. All values are read once, a chunk at a time, and hashed in the same pass.
 
+    Args:
+      path: of the file.
+      layout: how the axes of examples are read; see ``values.arranged``.
     Raises: UserError for data that vaex cannot use, with the remedy.
     Example:
       >>> import tempfile
@@ -33,7 +36,7 @@ def load_npy(path: str | pathlib.Path) -> Dataset:
       'stripes_3_1_1_carved_validation_test binary'
     """
     path = pathlib.Path(path).expanduser()
-    base = _open(path)
+    base = values.arranged(f"{path}: x", _open(path), layout)
     digest = hashlib.sha256(f"{base.dtype.newbyteorder('<').str} {base.shape}\n".encode())
 
     def hashed() -> Iterator[np.ndarray]:

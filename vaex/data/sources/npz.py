@@ -21,9 +21,10 @@ from vaex.errors import UserError, nearest
 
 NAMES = ("x", "x_train", "x_validation", "x_test", "y", "y_train", "y_validation", "y_test")
 REMEDY = 'write it with np.savez("data.npz", x=images), x of shape [n, h, w], [n, h, w, c] or [n, d]'
+Path = str | pathlib.Path
 
 
-def load_npz(path: str | pathlib.Path, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
+def load_npz(path: Path, data_dir: str | os.PathLike[str] | None = None, layout: str | None = None) -> Dataset:
     """Load an .npz file: array ``x`` or ``x_train``, perhaps ``x_validation`` and ``x_test``, and labels ``y`` or ``y_train``, ...
 
     Values are recognised as ``values.recognise`` says. A missing validation or test split is split off the training
@@ -31,6 +32,10 @@ def load_npz(path: str | pathlib.Path, data_dir: str | os.PathLike[str] | None =
     A file that would take more than ``host_memory.SHARE`` of the free memory stays on the disk: uncompressed arrays are
     memory-mapped in the file, and compressed ones are decompressed once, into vaex_cache in ``data_dir``.
 
+    Args:
+      path: of the file.
+      data_dir: where compressed arrays are decompressed.
+      layout: how the axes of examples are read; see ``values.arranged``.
     Raises: UserError for data that vaex cannot use, with the remedy.
     Example:
       >>> import tempfile
@@ -40,14 +45,18 @@ def load_npz(path: str | pathlib.Path, data_dir: str | os.PathLike[str] | None =
       'stripes_3_1_1_carved_validation_test binary'
     """
     path = pathlib.Path(path).expanduser()
-    arrays, kept_values = _read(path, data_dir)
+    arrays, kept_values = _read(path, data_dir, layout)
     x_names, y_names = _by_split(path, arrays, "x"), _by_split(path, arrays, "y")
     if "train" not in x_names:
         raise UserError(f"{path}: has no array x or x_train; {REMEDY}")
     for split, y_name in y_names.items():
         if split not in x_names:
             raise UserError(f"{path}: has {y_name} but no x_{split}; give both or neither")
-    raw = {split: RawSplit(name, arrays[name]) for split, name in x_names.items()}
+    raw = {
+        split: RawSplit(name, values.arranged(f"{path}: {name}", arrays[name], layout))
+        for split, name in x_names.items()
+    }
+    kept_values = kept_values.under(f"{layout}_") if kept_values and layout else kept_values
     for split, name in y_names.items():
         raw[split] = raw[split]._replace(y_name=name, y=arrays[name])
     return assemble(str(path), path.stem, raw, protocol=path.stem, kept_values=kept_values)
@@ -64,7 +73,7 @@ def _by_split(path: pathlib.Path, arrays: dict[str, np.ndarray], letter: str) ->
 
 
 def _read(
-    path: pathlib.Path, data_dir: str | os.PathLike[str] | None
+    path: pathlib.Path, data_dir: str | os.PathLike[str] | None, layout: str | None
 ) -> tuple[dict[str, np.ndarray], KeptValues | None]:
     """Read the arrays of the file after checking their names; those of a large file stay on the disk."""
     with opened(path, REMEDY) as archive:
@@ -75,12 +84,12 @@ def _read(
             )
         contents: Any = archive.zip
         if sum(info.file_size for info in contents.infolist()) > host_memory.SHARE * host_memory.free_memory():
-            return _left_on_disk(path, archive, data_dir)
+            return _left_on_disk(path, archive, data_dir, layout)
         return {name: load(path, archive, name, REMEDY) for name in archive.files}, None
 
 
 def _left_on_disk(
-    path: pathlib.Path, archive: np.lib.npyio.NpzFile, data_dir: str | os.PathLike[str] | None
+    path: pathlib.Path, archive: np.lib.npyio.NpzFile, data_dir: str | os.PathLike[str] | None, layout: str | None
 ) -> tuple[dict[str, np.ndarray], KeptValues | None]:
     """Memory-map arrays in the file; decompress compressed ones into the cache first.
 
@@ -89,7 +98,8 @@ def _left_on_disk(
     members = [member(path, archive, name, REMEDY) for name in archive.files]
     for array in members:
         if array.name.startswith("x"):
-            values.check(f"{path}: {array.name}", np.broadcast_to(np.zeros((), array.dtype), array.shape))
+            where, zeros = f"{path}: {array.name}", np.broadcast_to(np.zeros((), array.dtype), array.shape)
+            values.check(where, values.arranged(where, zeros, layout))
         if array.fortran and array.start is None:
             raise UserError(
                 f"{path}: {array.name} is compressed, in Fortran order, and too large for the memory; write it with "

@@ -61,7 +61,7 @@ def assemble(
     """
     get = kept_values.get if kept_values else lambda name, compute: compute()
     examples = {split.x_name: split.x for split in raw.values()}
-    recognised = recognised or values.Values(*get("values", lambda: values.recognise(where, examples)))
+    recognised = recognised or values.Values(*get("recognised", lambda: values.recognise(where, examples)))
     arrays = {name: {"x": values.stored(recognised, split.x)} for name, split in raw.items()}
     for split_name, split in raw.items():
         if split.y is not None:

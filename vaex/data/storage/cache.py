@@ -37,11 +37,16 @@ class KeptValues:
       'b566'
     """
 
-    def __init__(self, folder: pathlib.Path, fingerprint: str, known: Mapping[str, Any]):
-        self._folder, self._fingerprint, self._known = folder, fingerprint, dict(known)
+    def __init__(self, folder: pathlib.Path, fingerprint: str, known: Mapping[str, Any], prefix: str = ""):
+        self._folder, self._fingerprint, self._known, self._prefix = folder, fingerprint, dict(known), prefix
+
+    def under(self, prefix: str) -> KeptValues:
+        """Return the values whose names begin with ``prefix``: those of the same arrays when they are read in another way."""
+        return KeptValues(self._folder, self._fingerprint, self._known, prefix)
 
     def get(self, name: str, compute: Callable[[], Any]) -> Any:
         """Return the value ``name``, fit for JSON; compute it where it is not kept yet, and keep it if the disk allows."""
+        name = f"{self._prefix}{name}"
         if name not in self._known:
             self._known[name] = compute()
             with contextlib.suppress(OSError, ValueError, KeyError):  # read-only, full, or being rewritten

@@ -91,8 +91,7 @@ def class_labels(where: str, y: np.ndarray, n: int) -> np.ndarray:
       array([2, 0], dtype=int32)
     """
     if y.ndim != 1:
-        remedy = "y.argmax(1) for one-hot rows" if y.ndim == 2 and y.shape[1] > 1 else "y.reshape(-1)"
-        raise UserError(f"{where} has shape {y.shape}, expected one label per example, shape ({n},); store {remedy}")
+        raise UserError(f"{where} has shape {y.shape}, expected one label per example, shape ({n},); {_one_label(y)}")
     if len(y) != n:
         raise UserError(f"{where} has {len(y)} labels for {n} examples; give one label per example")
     integral = y.dtype.kind in "iub" or (y.dtype.kind == "f" and bool(np.all(np.isfinite(y) & (y == np.round(y)))))
@@ -105,6 +104,15 @@ def class_labels(where: str, y: np.ndarray, n: int) -> np.ndarray:
             f"{where} has labels from {y.min()} to {y.max()}; class numbers start at 0, and -1 means unlabelled"
         )
     return y.astype(np.int32)
+
+
+def _one_label(y: np.ndarray) -> str:
+    """Say how labels of several axes become one for each example."""
+    if y.ndim != 2 or y.shape[1] < 2:
+        return "store y.reshape(-1)" if y.size == len(y) else "store one class number for each example, or leave y out"
+    if y.dtype.kind in "biuf" and bool(np.all((y == 0) | (y == 1)) and np.all(y.sum(1) == 1)):
+        return "store y.argmax(1), since its rows are one-hot"
+    return "its rows are not one-hot, and several labels per example are not supported: store one column, y[:, 0], or leave y out"
 
 
 def count_classes(where: str, splits: Splits) -> int:

@@ -56,11 +56,11 @@ def recognise(where: str, raw: Mapping[str, np.ndarray], chunks: Iterable[np.nda
 
     Recognised, over all arrays together: bools; integers 0..255 (binary where all are 0 or 1, or all 0 or 255); floats in
     [0, 1] (binary where all are 0 or 1; 8-bit where all are k/255 up to rounding; else continuous); vectors of other
-    floats (kind "real").
+    floats, and those that fill less than a tenth of [0, 1] (kind "real").
 
     Args:
       where: named in errors.
-      raw: name -> [n, h, w], [n, h, w, c] or [n, d]; of one trailing shape. Names appear in errors.
+      raw: name -> [n, h, w], [n, h, w, c] or [n, d], as ``arranged`` returns them; of one trailing shape. Names appear in errors.
       chunks: all examples of the only array, where the caller reads them anyway.
     Raises: UserError for a dtype, rank, shape or value that vaex cannot use.
     Example:
@@ -122,13 +122,48 @@ def check(where: str, values: np.ndarray) -> None:
     if values.dtype.kind not in "biuf":
         raise UserError(f"{where} has dtype {values.dtype}, expected uint8, bool or float; convert it with .astype")
     if values.ndim not in (2, 3, 4):
-        raise UserError(f"{where} has shape {values.shape}, expected [n, h, w], [n, h, w, c] or [n, d]; reshape it")
+        remedy = (
+            "reshape it, or read each example as a vector with --layout=vector" if values.ndim > 4 else "reshape it"
+        )
+        raise UserError(f"{where} has shape {values.shape}, expected [n, h, w], [n, h, w, c] or [n, d]; {remedy}")
     if values.size == 0:
         raise UserError(f"{where} is empty (shape {values.shape}); give at least one example")
-    if values.ndim == 4 and values.shape[1] in (1, 3) and values.shape[3] > 4:
+
+
+def arranged(where: str, values: np.ndarray, layout: str | None) -> np.ndarray:
+    """Return a user's array with the axes [n, d], [n, h, w] or [n, h, w, c], without copying or checking its values.
+
+    Args:
+      where: named in errors.
+      values: the array.
+      layout: how its axes are read. "hwc": [n, h, w, c], or [n, h, w] of one channel; "chw": [n, c, h, w]; "vector": each example
+        as one vector, whatever its axes. None reads four axes as "hwc" and refuses them where they look like "chw": fewer entries
+        along the first than along the last, which has more than four.
+    Raises: UserError where the axes do not fit the layout, or tell of another one.
+    Example:
+      >>> arranged("a.npz: x", np.zeros([5, 3, 8, 9]), "chw").shape, arranged("a.npz: x", np.zeros([5, 4, 6]), "vector").shape
+      ((5, 8, 9, 3), (5, 24))
+    """
+    shape = values.shape
+    if layout == "vector":
+        if isinstance(values, np.memmap) and not values.flags.c_contiguous:
+            raise UserError(
+                f"{where} is stored in Fortran order, so that --layout=vector would read all of it into the memory; store "
+                "np.ascontiguousarray(x)"
+            )
+        return values.reshape(len(values), -1) if values.ndim > 1 and values.size else values
+    if layout == "chw" and values.ndim != 4:
+        raise UserError(f"--layout=chw: {where} has shape {shape}, expected [n, c, h, w]; leave the flag out")
+    if layout == "hwc" and values.ndim not in (3, 4):
         raise UserError(
-            f"{where} has shape {values.shape}, which looks like [n, c, h, w]; store x.transpose(0, 2, 3, 1)"
+            f"--layout=hwc: {where} has shape {shape}, expected [n, h, w, c] or [n, h, w]; leave the flag out"
         )
+    if layout is None and values.ndim == 4 and shape[1] < shape[3] and shape[3] > 4:
+        raise UserError(
+            f"{where} has shape {shape}, which looks like [n, c, h, w]: --layout=chw reads {shape[1]} channels of "
+            f"{shape[2]}x{shape[3]}, --layout=hwc {shape[3]} channels of {shape[1]}x{shape[2]}, --layout=vector vectors"
+        )
+    return values.transpose(0, 2, 3, 1) if layout == "chw" else values
 
 
 def _shape(values: np.ndarray) -> tuple[int, ...]:
@@ -187,20 +222,34 @@ def _integers(where: str, raw: Mapping[str, np.ndarray], summaries: Mapping[str,
 def _floats(where: str, summaries: Mapping[str, Summary], kind: str, *, images: bool) -> Values:
     low = min(float(summary.low) for summary in summaries.values())
     high = max(float(summary.high) for summary in summaries.values())
-    if low < 0 or high > 1:
+    bits = all(summary.bits for summary in summaries.values())
+    narrow = (
+        not images and high - low < 0.1 and not bits
+    )  # on a scale of their own, such as probabilities of rare events
+    if low < 0 or high > 1 or narrow:
         if images:
             raise UserError(
-                f"{where}: float images hold values from {low:g} to {high:g}, expected 0 to 1; divide by the largest "
-                "possible value, such as x / 255, or store uint8"
+                f"{where}: float images hold values from {low:g} to {high:g}, expected 0 to 1; {_to_unit_interval(low, high)}, "
+                "or read vectors of real numbers with --layout=vector"
             )
         if max(-low, high) > float(np.finfo(np.float32).max):
             raise UserError(f"{where}: values from {low:g} to {high:g} do not fit in float32; rescale them")
         return Values("real", None, "floats")
-    if all(summary.bits for summary in summaries.values()):
+    if bits:
         return Values("binary", 2, "bytes")
     if all(summary.grid for summary in summaries.values()):
         return Values(kind, 256, "grid")
     return Values(kind, None, "floats")
+
+
+def _to_unit_interval(low: float, high: float) -> str:
+    """Say how values from ``low`` to ``high`` are mapped to [0, 1]."""
+    if low >= 0:
+        top = max(255, 2 ** math.ceil(math.log2(high + 1)) - 1)  # 4095 of 12 bits
+        return f"divide by the largest possible value, such as x / {top}"
+    if low >= -1 and high <= 1:
+        return "store (x + 1) / 2"
+    return "map the least and the largest possible value to 0 and 1, as (x - low) / (high - low) does"
 
 
 def _on_grid(values: np.ndarray) -> bool:

@@ -70,6 +70,6 @@ def build(config: Config, spec: Spec) -> Recipe:
     """Return the recipe of the ladder VAE for data of this spec."""
     likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
     network = nets.LadderNetwork(
-        spec.shape, config.hidden, config.latents, likelihood.channels, config.activation, config.batch_norm
+        spec.shape, config.hidden, config.latents, likelihood.channels, config.activation, config.batch_norm, spec.unit
     )
     return hierarchy.recipe(network, config, spec, likelihood)

@@ -17,7 +17,7 @@ from vaex.configuration import hparam, hyperparameters
 from vaex.core import Batch, ClassLogWeights, InitKey, LogWeights, PyTree, Variables
 from vaex.data.spec import Spec
 from vaex.models import gaussian, latent
-from vaex.models.networks import NetworkConfig, encoder_module, require_labels
+from vaex.models.networks import NetworkConfig, encoder_module, in_unit, require_labels
 from vaex.ops.log_sum_exp import log_sum_exp
 from vaex.schedules import Scalar
 from vaex.training.step import masked_mean
@@ -93,7 +93,7 @@ def build_components(config: NetworkConfig, spec: Spec) -> LabelledComponents:
         return conditional.init(key, batch) | {"classifier": params}
 
     def classify(params: PyTree, batch: Batch) -> distributions.Categorical:
-        logits = classifier.apply({"params": params["classifier"]}, batch["x"])
+        logits = classifier.apply({"params": params["classifier"]}, in_unit(spec, batch["x"]))
         return distributions.Categorical(logits, event_ndims=0)
 
     share = spec.num_labelled / spec.num_training_examples if spec.num_labelled and spec.num_training_examples else None

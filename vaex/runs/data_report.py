@@ -1,0 +1,145 @@
+"""What is said of the data before training: how it is read, what is done to its values, the likelihood, and what will not fit."""
+
+from __future__ import annotations
+
+import math
+import numpy as np
+
+from vaex.configuration.settings import Settings
+from vaex.data.measure import NEARLY_BINARY, Measures, measure
+from vaex.data.registry import is_array_file
+from vaex.data.spec import Spec
+from vaex.runs.setup import Experiment
+
+NAMED = 6  # columns or pixels that a warning names
+FAR = 30.0  # times the unit: scales and means beyond it are reached slowly or not at all
+
+
+def lines(settings: Settings, dataset: Dataset, spec: Spec, recipe: Recipe) -> list[str]:
+    """Return the lines that stand before training, each choice with the flag that changes it, and then warnings.
+
+    Args:
+      settings: of the run.
+      dataset: as loaded.
+      spec: of the data, with its treatment resolved.
+      recipe: of the model.
+    """
+    measures = measure(spec, dataset.splits["train"]["x"])
+    described = (
+        f"data: {dataset.num_training_examples:,} training examples; {layout(settings, spec)}; {values(spec, measures)}"
+    )
+    chosen = f"likelihood: {recipe.likelihood.title}{because(settings, spec)}"
+    return [described, chosen, *(f"warning: {text}" for text in warnings(settings, spec, measures))]
+
+
+def arrangement(settings: Settings, spec: Spec, *, arrays: bool) -> str:
+    """Say how the axes of examples are read, and of a user's ``arrays``, how to have them read otherwise."""
+    shape, flag = spec.shape, settings.data.layout
+    if len(shape) == 1:
+        text = f"vectors of {shape[0]} values"
+    else:
+        *frames, height, width, channels = shape
+        text = f"{height}x{width} (height x width), {channels} channel{'' if channels == 1 else 's'}"
+        text = f"sequences of {frames[0]} frames, {text}" if frames else f"images {text}"
+    if not arrays or len(shape) == 4 or (flag is None and len(shape) == 1):
+        return text
+    if flag is not None:
+        return f"{text} (--layout={flag})"
+    return f"{text} ({'--layout=vector' if shape[-1] == 1 else '--layout=chw or vector'} reads them otherwise)"
+
+
+def values(spec: Spec, measures: Measures) -> str:
+    """Say what values the data has, and what becomes of them."""
+    low, high = measures.low, measures.high
+    if spec.kind == "real":
+        in_units = f", in units of {spec.unit:g}" if spec.unit != 1 else ""
+        return f"real numbers from {low:.4g} to {high:.4g}{in_units}"
+    if spec.kind == "binary":
+        stored = "0 or 1"
+    elif spec.levels is None:
+        stored = f"continuous from {low:.4g} to {high:.4g} in [0, 1]"
+    else:
+        top = spec.levels - 1
+        stored = f"levels {round(low * top)} to {round(high * top)} of 0 to {top}, divided by {top}"
+    return f"{stored}; {treatment(spec)}"
+
+
+def treatment(spec: Spec) -> str:
+    """Say what is done to the values, with its reason where it is a measured default, and its flag."""
+    noise = spec.binarization_noise
+    measured = (
+        "" if noise is None else f", {noise:.2f} of whose variance is noise (nearly binary: at most {NEARLY_BINARY:g})"
+    )
+    if spec.binarize == "dynamic":
+        return f"each drawn as 0 or 1 at every step{measured} (--binarize=none keeps them)"
+    if spec.binarize == "threshold":
+        return "0 up to one half, else 1 (--binarize=none keeps them)"
+    if spec.dequantize != "none":
+        return f"with {spec.dequantize} noise within a level (--dequantize=none leaves it out)"
+    images = spec.kind == "grey" and len(spec.shape) > 1
+    return "not binarised (--binarize=dynamic)" if images else "as they are"
+
+
+def because(settings: Settings, spec: Spec) -> str:
+    """Say why the likelihood is what it is, with the flag that changes it."""
+    if not hasattr(settings.config, "likelihood"):
+        return ""
+    if settings.config.likelihood != "auto":
+        return f" (--likelihood={settings.config.likelihood})"
+    if spec.dequantize != "none":
+        kind = "dequantised levels"
+    elif spec.kind == "binary" or spec.binarize != "none":
+        kind = "0 and 1"
+    else:
+        kind = "continuous values" if spec.levels is None else "levels"
+    return f", the default for {kind} (--likelihood)"
+
+
+def constant(settings: Settings, spec: Spec, measures: Measures) -> list[str]:
+    """Warn of values that are the same in all examples where a density of a scale each would reward them."""
+    config, where = settings.config, np.argwhere(measures.deviation == 0)
+    per_pixel = getattr(config, "likelihood_scale", "") == "per_pixel"
+    if not len(where) or not (per_pixel or spec.kind == "real"):
+        return []
+    remedy = "leave them out" if len(spec.shape) == 1 else "crop them, or use --likelihood_scale=global"
+    return [
+        f"{len(where)} of {math.prod(spec.shape)} values are the same in all {measures.examples:,} examples measured: "
+        f"{_named(spec, where)}. Each adds to the density what its least scale allows, and nothing to a code; {remedy}"
+    ]
+
+
+def scales(spec: Spec, measures: Measures) -> list[str]:
+    """Warn of columns of real numbers whose spread or mean is far from the unit in which the likelihood works."""
+    if spec.kind != "real":
+        return []
+    spread, varies = measures.deviation / spec.unit, measures.deviation > 0
+    far = np.argwhere(varies & ((spread > FAR) | (spread < 1 / FAR)))
+    shifted = np.argwhere(np.abs(measures.mean) / spec.unit > FAR * np.maximum(1.0, spread))
+    texts = []
+    if len(far):
+        low, high = measures.deviation[varies].min(), measures.deviation[varies].max()
+        texts.append(
+            f"standard deviations of columns reach from {low:.3g} to {high:.3g}; {_named(spec, far)} lie{'s' * (len(far) == 1)} "
+            f"far from the unit {spec.unit:g} in which the likelihood starts; standardise the columns"
+        )
+    if len(shifted):
+        texts.append(
+            f"the mean of {_named(spec, shifted)} is more than {FAR:g} times the spread from 0; standardise the columns"
+        )
+    if spec.unit != 1 and not texts:
+        texts.append(
+            f"columns spread about {spec.unit:g}, in units of which networks and likelihood work; densities are those of the data "
+            "as given. Standardise the columns to choose the unit yourself"
+        )
+    return texts
+
+
+def _named(spec: Spec, where: np.ndarray) -> str:
+    """Name columns, or pixels as (row, column), counted from 0."""
+    noun = "column" if len(spec.shape) == 1 else "pixel"
+    places = [
+        str(at[0]) if len(at) == 1 else f"({', '.join(map(str, at[:-1] if spec.shape[-1] == 1 else at))})"
+        for at in where[:NAMED]
+    ]
+    more = f" and {len(where) - NAMED} more" if len(where) > NAMED else ""
+    return f"{noun}{'s' * (len(where) > 1)} {', '.join(places)}{more}"
