@@ -45,6 +45,13 @@ def test_a_sample_of_large_data_is_spread_over_all_of_it(monkeypatch):
     np.testing.assert_allclose(result.mean, x.mean(0), atol=1e-3)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_the_share_of_the_most_common_value(share):
+    x = RNG.random((500, 6)).astype(np.float32)
+    x.ravel()[: round(share * x.size)] = 0.25
+    assert measure(GREY, x).repeated == pytest.approx(share, abs=1e-3)
+
+
 def test_mapped_rows_are_measured_alike():
     x = RNG.integers(0, 256, (70, 6)).astype(np.uint8)
     rows = MappedRows(x, np.arange(70), lambda raw: raw, (6,), np.uint8)
@@ -89,6 +96,9 @@ def test_nearly_binary_images_alone_are_binarised_by_default(spec, x, nearly):
 
 def test_what_is_measured_of_each_kind():
     x = RNG.random((50, 6)).astype(np.float32)
+    assert described(Dataset({"train": {"x": x}}, GREY)).least_scale == 0.0
+    black = np.where(RNG.random(x.shape) < 0.5, 0.0, x).astype(np.float32)  # a value that half of all have
+    assert described(Dataset({"train": {"x": black}}, GREY)).least_scale == pytest.approx(black.std() / 2, abs=6e-4)
     real = described(Dataset({"train": {"x": x * 3e4}}, Spec("r", (6,), "real")))
     assert (real.binarization_noise, real.unit) == (None, 1e4)
     grey = described(Dataset({"train": {"x": x}}, GREY))

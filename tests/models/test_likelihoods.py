@@ -98,6 +98,44 @@ def test_scales_global_and_per_pixel(name, family):
     np.testing.assert_allclose(pixel.distribution({}, jnp.float32(9.0), values).log_prob(x), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["gaussian", "laplace"])
+@pytest.mark.parametrize("levels", [2, 17, 256])
+def test_a_scale_per_pixel_never_gives_a_level_more_than_all_probability(name, levels):
+    """However far the decoder shrinks a scale, the peak of the density times the distance of levels is at most 1."""
+    spec = Spec("one", (1,), "grey", levels=levels)
+    shrunk = jnp.array([[[0.0, -1e6]]])
+    likelihood = likelihoods.build(name, spec, scale="per_pixel")
+    peak = float(likelihood.distribution({}, jnp.float32(1.0), shrunk).log_prob(jnp.array([[0.5]]))[0])
+    assert -0.7 < peak - np.log(levels - 1) <= 1e-5  # the network's least scale, exp(-7), comes on top
+    assert "at least" in likelihood.title
+    dequantised = likelihoods.build(name, spec._replace(dequantize="uniform"), scale="per_pixel")
+    peak = float(dequantised.distribution({}, jnp.float32(1.0), shrunk).log_prob(jnp.array([[0.5]]))[0])
+    assert peak - np.log(levels) <= 1e-5
+
+
+@pytest.mark.parametrize("spec", [GREY, GREY._replace(levels=None)])
+def test_a_scale_per_pixel_stays_above_what_was_measured(spec):
+    likelihood = likelihoods.build("gaussian", spec._replace(least_scale=0.15), scale="per_pixel")
+    shrunk = jnp.full((1, *spec.shape, 2), -1e6)
+    scale = likelihood.distribution({}, jnp.float32(1.0), shrunk).scale
+    np.testing.assert_allclose(scale, 0.15 + np.exp(-7.0), rtol=1e-4)
+    assert "a learned scale per pixel of at least 0.15" in likelihood.title
+    shared = likelihoods.build("gaussian", spec._replace(least_scale=0.15), scale="global")
+    params = {"log_scale": jnp.float32(-1e6)}
+    np.testing.assert_allclose(shared.distribution(params, jnp.float32(1.0), shrunk).scale, np.exp(-7.0), rtol=1e-4)
+
+
+def test_real_numbers_are_in_their_unit():
+    """Decoders of other units give the density of x / unit, less log(unit) for each value."""
+    values, x = raw(REAL, 2), np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+    for scale, params in (("per_pixel", {}), ("global", {"log_scale": jnp.float32(0.3)})):
+        alike, other = (likelihoods.build("laplace", REAL._replace(unit=unit), scale=scale) for unit in (1.0, 100.0))
+        expected = alike.distribution(params, jnp.float32(1.0), values).log_prob(x) - 4 * np.log(100.0)
+        np.testing.assert_allclose(
+            other.distribution(params, jnp.float32(1.0), values).log_prob(100 * x), expected, rtol=1e-4
+        )
+
+
 @pytest.mark.parametrize("name", ["categorical", "discretized_logistic"])
 def test_discrete_likelihoods_sum_to_one_over_the_levels(name):
     spec = Spec("one", (1,), "grey", levels=17)

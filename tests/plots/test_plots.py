@@ -116,6 +116,22 @@ def test_channels(channels, kept, tmp_path):
     assert pixels(record, tmp_path)[top, left].tolist() == np.round(255 * values[kept]).astype(int).tolist()
 
 
+@pytest.mark.parametrize(
+    ("channels", "title", "text"),
+    [
+        (1, "Samples", ["Samples"]),
+        (3, "", []),
+        (2, "Samples", ["Samples (channel 1 of 2)"]),
+        (4, "", ["(channels 1 to 3 of 4, as red, green and blue)"]),
+        (10, "Samples", ["Samples (channels 1 to 3 of 10, as red, green and blue)"]),
+    ],
+)
+def test_channels_that_are_not_drawn_are_told(channels, title, text):
+    figure = draw(Grid(np.zeros((1, 9, 8, 8, channels)), title=title))
+    assert [drawn.get_text() for drawn in figure.texts] == text
+    assert_inside([drawn.get_window_extent() for drawn in figure.texts], figure)
+
+
 def test_values_outside_are_clipped_and_values_that_are_not_finite_are_marked(tmp_path):
     images = np.zeros((1, 3, 2, 1, 1))
     images[0, 0, :, 0, 0] = -3.0, 7.0

@@ -110,8 +110,8 @@ class DataOptions:
     manual_dir: str | None = option(None, doc="Directory of original files that you downloaded yourself.")
     binarize: Literal["auto", "none", "dynamic", "threshold"] = option(
         "auto",
-        doc="Turn grey values into 0 and 1; dynamic draws anew at each step; auto does so for a bernoulli likelihood, and for images that "
-        "are nearly binary where no likelihood is given.",
+        doc="Turn grey values into 0 and 1; dynamic draws anew at each step, as auto does for a bernoulli likelihood, and for "
+        "images that are nearly binary where no likelihood is given.",
     )
     dequantize: Literal["none", "uniform"] = option(
         "none",

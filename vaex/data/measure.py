@@ -62,7 +62,9 @@ def measure(spec: Spec, x: np.ndarray) -> Measures:
     variance = np.where(low == high, 0.0, np.maximum(squares / count - np.square(mean), 0.0))
     _, counts = np.unique(x[rows[:: -(-count * size // MOST_SORTED)]], return_counts=True)
     repeated = float(counts.max() / counts.sum())
-    return Measures(count, float(low.min()) / top, float(high.max()) / top, mean + shift[0], np.sqrt(variance), repeated)
+    return Measures(
+        count, float(low.min()) / top, float(high.max()) / top, mean + shift[0], np.sqrt(variance), repeated
+    )
 
 
 def binarization_noise(measures: Measures) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+
 import numpy as np
 
 from vaex.configuration.settings import Settings
@@ -15,21 +16,22 @@ NAMED = 6  # columns or pixels that a warning names
 FAR = 30.0  # times the unit: scales and means beyond it are reached slowly or not at all
 
 
-def lines(settings: Settings, dataset: Dataset, spec: Spec, recipe: Recipe) -> list[str]:
-    """Return the lines that stand before training, each choice with the flag that changes it, and then warnings.
+def lines(experiment: Experiment) -> list[str]:
+    """Return the lines that stand before training: how the data is read and what becomes of its values, then the likelihood.
 
-    Args:
-      settings: of the run.
-      dataset: as loaded.
-      spec: of the data, with its treatment resolved.
-      recipe: of the model.
+    Each choice stands with the flag that changes it. Warnings follow.
     """
-    measures = measure(spec, dataset.splits["train"]["x"])
-    described = (
-        f"data: {dataset.num_training_examples:,} training examples; {layout(settings, spec)}; {values(spec, measures)}"
-    )
-    chosen = f"likelihood: {recipe.likelihood.title}{because(settings, spec)}"
-    return [described, chosen, *(f"warning: {text}" for text in warnings(settings, spec, measures))]
+    settings, spec = experiment.settings, experiment.spec
+    measures = measure(spec, experiment.dataset.splits["train"]["x"])
+    count = experiment.dataset.num_training_examples
+    size = f"{count:,} training examples" if count else "batches of training examples"
+    layout = arrangement(settings, spec, arrays=experiment.data_path is None or is_array_file(experiment.data_path))
+    title = experiment.recipe.likelihood.title
+    return [
+        f"data: {size}; {layout}; {values(spec, measures)}",
+        *([f"likelihood: {title}{because(settings, spec)}"] if title else []),
+        *(f"warning: {text}" for text in [*constant(settings, spec, measures), *scales(spec, measures)]),
+    ]
 
 
 def arrangement(settings: Settings, spec: Spec, *, arrays: bool) -> str:

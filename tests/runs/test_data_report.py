@@ -1,0 +1,160 @@
+"""The lines before training: how data is read, what becomes of it, which likelihood, and warnings of what will not fit."""
+
+import itertools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import vaex
+from vaex.cli.parse import parse
+from vaex.data.spec import Dataset
+from vaex.errors import UserError
+from vaex.runs import data_report
+from vaex.runs.setup import assemble, resolve_spec, with_earlier_default
+
+RNG = np.random.default_rng(0)
+BYTES = RNG.integers(0, 256, (40, 6, 5), dtype=np.uint8)
+INK = np.where(RNG.random((40, 6, 5)) < 0.1, BYTES, 255 * (BYTES > 127)).astype(np.uint8)
+UNIT = RNG.random((40, 6, 5)).astype(np.float32)
+MODELS = ("vae", "linear_vae", "ladder_vae")
+
+
+def reported(x, *flags, model="vae", **arguments):
+    """The lines of a run of these flags on an array."""
+    settings = parse([f"--model={model}", "--dataset=digits", "--hidden=8", "--latent_dim=2", *flags])
+    return data_report.lines(assemble(settings, Dataset.from_arrays(x, **arguments)))
+
+
+@pytest.mark.parametrize(
+    ("x", "flags", "data", "likelihood"),
+    [
+        (BYTES, (), "levels .* of 0 to 255, divided by 255; not binarised .--binarize=dynamic.$", "discretized logistic, one learned"
+         " scale, the default for levels .--likelihood.$"),
+        (INK, (), r"each drawn as 0 or 1 at every step, 0.0\d of whose variance is noise .nearly binary: at most 0.3. "
+         "(.*--binarize=none keeps them.)$", "bernoulli, the default for 0 and 1 .--likelihood.$"),
+        (INK, ("--binarize=none",), "not binarised", "discretized logistic"),
+        (INK, ("--dequantize=uniform",), "with uniform noise within a level .--dequantize=none leaves it out.$",
+         "gaussian, one learned scale, the default for dequantised levels"),
+        (BYTES, ("--binarize=threshold",), "0 up to one half, else 1", "bernoulli"),
+        (BYTES, ("--likelihood=bernoulli",), "each drawn as 0 or 1", "bernoulli .--likelihood=bernoulli.$"),
+        (BYTES > 127, (), "; 0 or 1; as they are$", "bernoulli"),
+        (UNIT, (), "continuous from .* to .* in .0, 1.; not binarised", "gaussian, one learned scale, the default for continuous"),
+        (UNIT.reshape(40, 30), (), "vectors of 30 values; continuous", "gaussian"),
+        (INK.reshape(40, 30), (), "vectors of 30 values; levels 0 to 255 of 0 to 255, divided by 255; as they are",
+         "discretized logistic"),
+        (RNG.poisson(3.0, (40, 7)), (), "levels 0 to 1?[0-9] of 0 to 255", "discretized logistic"),
+        (RNG.normal(size=(40, 7)), (), "vectors of 7 values; real numbers from -", "gaussian, one learned scale"),
+    ],
+)  # fmt: skip
+def test_the_default_and_what_is_said_of_it(x, flags, data, likelihood):
+    first, second, *warnings = reported(x, *flags)
+    assert np.char.startswith([first, second], ["data: 32 training examples; ", "likelihood: "]).all() and not warnings
+    assert re.search(data, first), first
+    assert re.search(likelihood, second), second
+
+
+@pytest.mark.parametrize(
+    ("x", "layout", "text"),
+    [
+        (BYTES, None, "images 6x5 (height x width), 1 channel (--layout=vector reads them otherwise)"),
+        (
+            np.zeros((40, 24, 24, 24), np.uint8),
+            None,
+            "images 24x24 (height x width), 24 channels (--layout=chw or vector reads",
+        ),
+        (np.zeros((40, 4, 8, 9), np.uint8), "chw", "images 8x9 (height x width), 4 channels (--layout=chw)"),
+        (np.zeros((40, 4, 8, 9), np.uint8), "vector", "vectors of 288 values (--layout=vector)"),
+    ],
+)
+def test_the_reading_of_axes_and_the_other_ones(x, layout, text):
+    settings = parse(["--model=vae", "--dataset=a.npz", *([f"--layout={layout}"] if layout else [])])
+    experiment = assemble(settings, Dataset.from_arrays(x, layout=layout))
+    assert text in data_report.lines(experiment)[0]
+
+
+def test_data_sets_by_name_have_one_layout():
+    settings = parse(["--model=vae", "--dataset=digits"])
+    assert "--layout" not in data_report.lines(assemble(settings))[0]
+
+
+def test_python_reads_a_layout_of_arrays_alone():
+    x = np.zeros((20, 4, 8, 9), np.uint8)
+    run = vaex.train("vae", x, layout="chw", steps=1, hidden=(4,), evaluate=False, progress=False)
+    assert run.spec.shape == (8, 9, 4)
+    with pytest.raises(UserError, match=r"give it to Dataset.from_arrays"):
+        vaex.train("vae", Dataset.from_arrays(x, layout="chw"), layout="chw", steps=1)
+    with pytest.raises(UserError, match="--layout=chw reads 4 channels of 8x9"):
+        Dataset.from_batches(lambda step: x, validation=x, test=x)
+    stream = Dataset.from_batches(lambda step: x, validation=x, test=x, layout="chw")
+    assert stream.spec.shape == (8, 9, 4) and stream.source.stored(stream.source.raw(0), 0)["x"].shape == (20, 8, 9, 4)
+
+
+def test_constant_pixels_are_named_where_each_has_a_scale():
+    x = BYTES.copy()
+    x[:, 0], x[:, 3, 4] = 7, 9
+    flags = ("--likelihood=gaussian", "--likelihood_scale=per_pixel")
+    *_, warning = reported(x, *flags)
+    assert warning.startswith(
+        "warning: 6 of 30 values are the same in all 32 examples measured: pixels (0, 0), (0, 1), "
+    )
+    assert "(0, 4), (3, 4)." in warning and "--likelihood_scale=global" in warning
+    assert len(reported(x, "--likelihood=gaussian")) == 2 and len(reported(BYTES, *flags)) == 2
+
+
+def test_columns_that_do_not_fit_are_named():
+    x = RNG.normal(size=(400, 6))
+    x[:, 1] = 3.0
+    x[:, 2] *= 1e4
+    x[:, 4] += 1e3
+    _, _, constant, far, shifted = reported(x)
+    assert (
+        "1 of 6 values are the same in all 320 examples measured: column 1." in constant
+        and "leave them out" in constant
+    )
+    assert "column 2 lies far from the unit 10" in far and "standardise" in far
+    assert "the mean of column 4 is more than 30 times the spread from 0; standardise the columns" in shifted
+    assert len(reported(RNG.normal(size=(400, 6)) * [1, 2, 0.5, 1, 3, 1])) == 2
+    *_, unit = reported(RNG.normal(size=(400, 6)) * 1e4)
+    assert unit.startswith("warning: columns spread about 10000, in units of which") and "tandardise" in unit
+
+
+@pytest.mark.parametrize(
+    ("model", "factor"),
+    [
+        ("vae", 1e4),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in itertools.product(MODELS, (1e4, 1.0, 1e-4))),
+    ],
+)
+def test_a_table_of_any_scale_reaches_the_entropy_of_its_columns(model, factor):
+    """Independent normal columns: no bound exceeds -entropy = -d log(factor sqrt(2 pi e)), and training comes within 3%."""
+    d, flags = 4, {"hidden": (8,), "latents": (2,)} if model == "ladder_vae" else {"latent_dim": 2}
+    flags |= {"hidden": (16,)} if model == "vae" else {}
+    x = (np.random.default_rng(1).normal(size=(2000, d)) * factor).astype(np.float32)
+    run = vaex.train(
+        model, x, steps=400, batch_size=200, learning_rate=0.01, progress=False, seeds=0, evaluate=False, **flags
+    )
+    member, entropy = run[0], d * (np.log(factor) + 0.5 * np.log(2 * np.pi * np.e))
+    bound = member.log_likelihood(jax.random.key(0), jnp.asarray(x[:500]), 20).mean()
+    assert bound == pytest.approx(-entropy, abs=0.35)
+
+
+def test_scaling_a_table_by_a_power_of_ten_changes_its_densities_alone():
+    """The unit takes the factor up, so networks see the same numbers, up to the rounding of the division."""
+    x = np.random.default_rng(2).normal(size=(300, 5)).astype(np.float32)
+    runs = [
+        vaex.train("vae", x * factor, steps=5, hidden=(8,), latent_dim=2, progress=False, evaluate=False)[0]
+        for factor in (1.0, 1000.0)
+    ]
+    codes = [run.encode(x * factor).mean for run, factor in zip(runs, (1.0, 1000.0), strict=True)]
+    np.testing.assert_allclose(*codes, rtol=1e-4, atol=1e-5)
+
+
+def test_runs_of_before_keep_the_likelihood_that_auto_was():
+    settings = parse(["--model=vae", "--dataset=digits"])
+    spec = resolve_spec(settings, Dataset.from_arrays(BYTES).spec)._replace(binarization_noise=None)
+    assert with_earlier_default(settings, spec).config.likelihood == "bernoulli"
+    given = parse(["--model=vae", "--dataset=digits", "--likelihood=laplace"])
+    assert with_earlier_default(given, spec) is given
