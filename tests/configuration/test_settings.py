@@ -397,7 +397,7 @@ MAY_NOT = {
     "likelihood_scale": "fixed", "optimizer": "sgd", "posterior": "full", "kl": "monte_carlo", "num_samples": "7",
     "learning_rate": "7", "weight_decay": "7", "clip_norm": "7", "average_decay": "0.7", "sigma": "7",
     "posterior_scale": "7", "beta": "7", "image_size": "7", "sequence_length": "7", "labels": "7", "labelled_per_batch": "7",
-    "flip": "true", "crop": "7", "encoder": "my_nets:Encoder", "decoder": "my_nets.py:Decoder",
+    "flip": "true", "crop": "7", "layout": "vector", "encoder": "my_nets:Encoder", "decoder": "my_nets.py:Decoder",
 }  # fmt: skip
 
 

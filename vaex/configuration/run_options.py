@@ -133,10 +133,10 @@ class DataOptions:
         high=MOST_STEPS,
         doc="Number of frames in a sequence of bouncing_sprites or rotating_sprites; by default 16.",
     )
-    layout: Literal["hwc", "chw", "vector"] | None = option(
-        None,
-        doc="Axes of your own arrays: [n, h, w, c], [n, c, h, w], or each example as one vector; by default hwc, unless the axes "
-        "look like chw.",
+    layout: Literal["auto", "hwc", "chw", "vector"] = option(
+        "auto",
+        doc="Axes of your own arrays: [n, h, w, c], [n, c, h, w], or each example as one vector; auto reads hwc, and refuses axes "
+        "that look like chw.",
     )
     labels: int | None = option(
         None,

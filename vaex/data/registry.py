@@ -31,7 +31,7 @@ def load(
     dequantize: str = "none",
     image_size: int | Sequence[int] | None = None,
     sequence_length: int | None = None,
-    layout: str | None = None,
+    layout: str = "auto",
 ) -> Dataset:
     """Load a data set by name, or a user's own by its path.
 
@@ -58,7 +58,7 @@ def load(
         if value not in known:
             raise UserError(f"--{flag}={value}: {nearest(str(value), known)}")
     check_layout(layout)
-    if layout is not None and not is_array_file(name):
+    if layout != "auto" and not is_array_file(name):
         raise UserError(f"--layout={layout}: is for PATH.npz and PATH.npy, and {name} is neither; leave it out")
     try:
         if name in MOVING:
@@ -77,7 +77,7 @@ def load(
     return dataset._replace(spec=spec._replace(num_training_examples=dataset.num_training_examples))
 
 
-def from_arrays(arrays: Mapping[str, ArrayLike], *, name: str = "arrays", layout: str | None = None) -> Dataset:
+def from_arrays(arrays: Mapping[str, ArrayLike], *, name: str = "arrays", layout: str = "auto") -> Dataset:
     """Return arrays in memory as a data set; see ``sources.arrays.from_arrays``."""
     from vaex.data.sources import arrays as source
 
@@ -90,13 +90,13 @@ def from_batches(batches: Callable[[int], Any] | Iterable[Any], **arguments: Any
     """Return batches as a data set; see ``Dataset.from_batches``."""
     from vaex.data.loader import batch_stream
 
-    check_layout(arguments.get("layout"))
+    check_layout(arguments.get("layout", "auto"))
     return batch_stream.from_batches(batches, **arguments)
 
 
-def check_layout(layout: str | None) -> None:
+def check_layout(layout: str) -> None:
     """Raise UserError for a layout that is none of ``LAYOUTS``."""
-    if layout is not None and layout not in LAYOUTS:
+    if layout not in LAYOUTS:
         raise UserError(f"--layout={layout}: {nearest(str(layout), LAYOUTS)}")
 
 
@@ -115,7 +115,7 @@ def _find(
     data_dir: str | os.PathLike[str] | None,
     manual_dir: str | os.PathLike[str] | None,
     image_size: tuple[int, int] | None,
-    layout: str | None,
+    layout: str,
 ) -> Dataset:
     path = pathlib.Path(name).expanduser()
     known = name in NAMES or name.startswith("tfds:") or is_array_file(name)

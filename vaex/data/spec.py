@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 BINARIZE = ("none", "dynamic", "threshold")
 DEQUANTIZE = ("none", "uniform")
-LAYOUTS = ("hwc", "chw", "vector")  # of the axes of a user's arrays
+LAYOUTS = ("auto", "hwc", "chw", "vector")  # of the axes of a user's arrays
 
 
 class Spec(NamedTuple):
@@ -102,7 +102,7 @@ class Dataset(NamedTuple):
         y: ArrayLike | None = None,
         *,
         name: str = "arrays",
-        layout: str | None = None,
+        layout: str = "auto",
         **splits: ArrayLike,
     ) -> Dataset:
         """Return arrays in memory as a data set.
@@ -134,7 +134,7 @@ class Dataset(NamedTuple):
         test: Any = None,
         name: str = "batches",
         examples_per_epoch: int = 0,
-        layout: str | None = None,
+        layout: str = "auto",
     ) -> Dataset:
         """Return a data set whose training examples come as batches of one shape.
 

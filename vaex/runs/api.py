@@ -75,7 +75,7 @@ def train(
             raise UserError(
                 f"train: {useless[0]} is for data that is loaded by name; leave it out, or give the name as data"
             )
-        dataset = setup.as_dataset(data, layout=values.get("layout"))
+        dataset = setup.as_dataset(data, layout=values.get("layout", "auto"))
         values["dataset"] = dataset.spec.name
     settings = settings_of(model, values)
     if out is None and settings.run.coordinator_address is not None:

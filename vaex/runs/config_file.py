@@ -34,7 +34,13 @@ DATA = ("data_seed", "binarize", "dequantize")
 WHERE_SET = (  # data options that count where they are set
     "flip", "crop", "image_size", "sequence_length", "layout", "labels", "labelled_per_batch",
 )  # fmt: skip
-ADDED = ("num_training_examples", "num_labelled", "binarization_noise", "unit", "least_scale")  # to Spec, after runs existed
+ADDED = (
+    "num_training_examples",
+    "num_labelled",
+    "binarization_noise",
+    "unit",
+    "least_scale",
+)  # to Spec, after runs existed
 
 
 def identity(settings: Settings) -> dict[str, Any]:
@@ -47,7 +53,7 @@ def identity(settings: Settings) -> dict[str, Any]:
         "model": settings.model,
         "dataset": name,
         **{key: getattr(settings.data, key) for key in DATA},
-        **{key: value for key, value in where_set.items() if value},
+        **{key: value for key, value in where_set.items() if value and value != "auto"},
         "batch_size": settings.run.batch_size,
         "config": {name: value for name, value in _config(settings).items() if value is not None},
         "members": [

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from vaex import files
 from vaex.configuration.settings import Settings, describe_member
+from vaex.data import announcement
+from vaex.data.registry import is_array_file
 from vaex.data.spec import Dataset
 from vaex.results import report
 from vaex.runs.config_file import identity
@@ -114,6 +116,8 @@ def lead(experiment: Experiment, console: Console, *, evaluate: bool, callbacks:
             )
             return Completed(experiment, None, done)
         console.say(_announcement(experiment))
+        for line in announcement.lines(experiment.dataset, experiment.spec, choices(experiment)):
+            console.say(line)
         trained = train(experiment, resumed=standing == Standing.BEGUN, reporting=Reporting(console, callbacks))
         multihost.leave()
         if done is not None and is_trained(done, experiment):  # only the evaluation is new: keep how it was trained
@@ -128,6 +132,18 @@ def evaluated(experiment: Experiment, trained: Trained, console: Console) -> dic
     if experiment.store.directory is not None:
         files.write_json(experiment.store.directory / "summary.json", summary)
     return summary
+
+
+def choices(experiment: Experiment) -> announcement.Choices:
+    """Return what the lines before training tell of a run beside its data."""
+    settings, path = experiment.settings, experiment.data_path
+    config, arrays = settings.config, path is None or is_array_file(path)
+    return announcement.Choices(
+        settings.data.layout if arrays else None,
+        getattr(config, "likelihood", None),
+        experiment.recipe.likelihood.title,
+        per_pixel=getattr(config, "likelihood_scale", "") == "per_pixel",
+    )
 
 
 def _announcement(experiment: Experiment) -> str:

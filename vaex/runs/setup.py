@@ -154,7 +154,7 @@ def load_dataset(options: DataOptions) -> Dataset:
     )
 
 
-def as_dataset(source: object, *, layout: str | None = None) -> Dataset:
+def as_dataset(source: object, *, layout: str = "auto") -> Dataset:
     """Return a data set from what a user passes as data: a ``Dataset``, an array, a mapping of arrays, a name or a path.
 
     Args:
@@ -163,7 +163,7 @@ def as_dataset(source: object, *, layout: str | None = None) -> Dataset:
     Raises: UserError for data that cannot be used, and for a layout of a ``Dataset``, whose axes are read already.
     """
     if isinstance(source, Dataset):
-        if layout is not None:
+        if layout != "auto":
             raise UserError(f"layout={layout!r} is for arrays; give it to Dataset.from_arrays or Dataset.from_batches")
         return source
     if isinstance(source, str | os.PathLike):

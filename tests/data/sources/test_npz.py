@@ -271,15 +271,15 @@ VOLUMES = RNG.random([30, 4, 6, 5], dtype=np.float32)
 @pytest.mark.parametrize(
     ("layout", "expected"),
     [
-        (None, VOLUMES),
+        ("auto", VOLUMES),
         ("hwc", VOLUMES),
         ("chw", np.moveaxis(VOLUMES, 1, 3)),
         ("vector", VOLUMES.reshape(30, 120)),
     ],
 )
 def test_axes_are_read_as_the_layout_says(tmp_path, monkeypatch, form, layout, expected):
-    x = VOLUMES[:, :, :, :4] if layout is None else VOLUMES  # whose axes do not look like [n, c, h, w]
-    expected = expected[:, :, :, :4] if layout is None else expected
+    x = VOLUMES[:, :, :, :4] if layout == "auto" else VOLUMES  # whose axes do not look like [n, c, h, w]
+    expected = expected[:, :, :, :4] if layout == "auto" else expected
     path = save(tmp_path, x=x)
     if form == "npy":
         path = str(tmp_path / "own.npy")
@@ -290,7 +290,7 @@ def test_axes_are_read_as_the_layout_says(tmp_path, monkeypatch, form, layout, e
     assert dataset.spec.shape == expected.shape[1:]
     assert as_sets(together(dataset)) == as_sets(expected)
     assert dataset.spec.data_hash == data.load(path, layout=layout, data_dir=tmp_path / "root").spec.data_hash
-    if layout is not None:
+    if layout != "auto":
         others = [other for other in ("hwc", "chw", "vector") if other != layout]
         hashes = {data.load(path, layout=other, data_dir=tmp_path / "root").spec.data_hash for other in others}
         assert dataset.spec.data_hash not in hashes
@@ -306,7 +306,7 @@ def test_four_axes_that_may_be_images_are_read_as_images(tmp_path, shape):
     [
         (BYTES, "chw", r"--layout=chw: .* x has shape \(30, 9, 7\), expected \[n, c, h, w\]; leave the flag out"),
         (BYTES.reshape(30, 63), "hwc", r"expected \[n, h, w, c\] or \[n, h, w\]; leave the flag out"),
-        (BYTES, "cwh", "--layout=cwh: did you mean chw. Known: chw, hwc, vector"),
+        (BYTES, "cwh", "--layout=cwh: did you mean chw. Known: auto, chw, hwc, vector"),
         (BYTES[0, 0], "vector", "expected .*reshape it"),
     ],
 )

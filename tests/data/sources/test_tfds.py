@@ -71,7 +71,7 @@ def test_splits_labels_and_names(tmp_path):
     assert dataset.spec == data.Spec(
         "pets", (8, 6, 3), "color", levels=256, num_classes=2, label_names=("cat", "dog"),
         protocol="tfds_pets_1.0.0_20_5_15 256_levels", data_hash=dataset.spec.data_hash,
-        num_training_examples=20,
+        num_training_examples=20, binarization_noise=dataset.spec.binarization_noise,
     )  # fmt: skip
 
 

@@ -31,9 +31,7 @@ class BatchStream:
       layout: how the axes of examples are read; see ``values.arranged``.
     """
 
-    def __init__(
-        self, batches: Batches, columns: Mapping[str, str], offset: int = 0, layout: str | None = None
-    ) -> None:
+    def __init__(self, batches: Batches, columns: Mapping[str, str], offset: int = 0, layout: str = "auto") -> None:
         self._columns, self.offset, self._layout = dict(columns), offset, layout
         self._iterator: Iterator[Any] = iter(())
         self._next, self._kept = 0, dict[int, Batch]()
@@ -165,7 +163,7 @@ def from_batches(
     test: Any = None,
     name: str = "batches",
     examples_per_epoch: int = 0,
-    layout: str | None = None,
+    layout: str = "auto",
 ) -> Dataset:
     """Return batches as a data set; ``Dataset.from_batches`` describes the arguments."""
     columns = {"x": x} | ({} if y is None else {"y": y})

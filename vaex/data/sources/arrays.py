@@ -17,7 +17,7 @@ NAMES = tuple(f"{letter}{suffix}" for letter in "xy" for suffix in ("", *(f"_{sp
 
 
 def from_arrays(
-    arrays: Mapping[str, Any], *, name: str = "arrays", label_names: Sequence[str] = (), layout: str | None = None
+    arrays: Mapping[str, Any], *, name: str = "arrays", label_names: Sequence[str] = (), layout: str = "auto"
 ) -> Dataset:
     """Return arrays as a data set, read as those of an .npz file are.
 

@@ -18,7 +18,7 @@ from vaex.errors import UserError
 REMEDY = 'write it with np.save("data.npy", images), of shape [n, h, w], [n, h, w, c] or [n, d]'
 
 
-def load_npy(path: str | pathlib.Path, layout: str | None = None) -> Dataset:
+def load_npy(path: str | pathlib.Path, layout: str = "auto") -> Dataset:
     """Load an .npy file, memory-mapped: splits are ``MappedRows``, read batch by batch.
 
     Values are recognised as ``values.recognise`` says. Splits are those of an .npz file that holds the same array as x;

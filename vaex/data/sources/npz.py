@@ -24,7 +24,7 @@ REMEDY = 'write it with np.savez("data.npz", x=images), x of shape [n, h, w], [n
 Path = str | pathlib.Path
 
 
-def load_npz(path: Path, data_dir: str | os.PathLike[str] | None = None, layout: str | None = None) -> Dataset:
+def load_npz(path: Path, data_dir: str | os.PathLike[str] | None = None, layout: str = "auto") -> Dataset:
     """Load an .npz file: array ``x`` or ``x_train``, perhaps ``x_validation`` and ``x_test``, and labels ``y`` or ``y_train``, ...
 
     Values are recognised as ``values.recognise`` says. A missing validation or test split is split off the training
@@ -56,7 +56,7 @@ def load_npz(path: Path, data_dir: str | os.PathLike[str] | None = None, layout:
         split: RawSplit(name, values.arranged(f"{path}: {name}", arrays[name], layout))
         for split, name in x_names.items()
     }
-    kept_values = kept_values.under(f"{layout}_") if kept_values and layout else kept_values
+    kept_values = kept_values.under(f"{layout}_") if kept_values and layout != "auto" else kept_values
     for split, name in y_names.items():
         raw[split] = raw[split]._replace(y_name=name, y=arrays[name])
     return assemble(str(path), path.stem, raw, protocol=path.stem, kept_values=kept_values)
@@ -73,7 +73,7 @@ def _by_split(path: pathlib.Path, arrays: dict[str, np.ndarray], letter: str) ->
 
 
 def _read(
-    path: pathlib.Path, data_dir: str | os.PathLike[str] | None, layout: str | None
+    path: pathlib.Path, data_dir: str | os.PathLike[str] | None, layout: str
 ) -> tuple[dict[str, np.ndarray], KeptValues | None]:
     """Read the arrays of the file after checking their names; those of a large file stay on the disk."""
     with opened(path, REMEDY) as archive:
@@ -89,7 +89,7 @@ def _read(
 
 
 def _left_on_disk(
-    path: pathlib.Path, archive: np.lib.npyio.NpzFile, data_dir: str | os.PathLike[str] | None, layout: str | None
+    path: pathlib.Path, archive: np.lib.npyio.NpzFile, data_dir: str | os.PathLike[str] | None, layout: str
 ) -> tuple[dict[str, np.ndarray], KeptValues | None]:
     """Memory-map arrays in the file; decompress compressed ones into the cache first.
 

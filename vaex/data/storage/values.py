@@ -130,14 +130,14 @@ def check(where: str, values: np.ndarray) -> None:
         raise UserError(f"{where} is empty (shape {values.shape}); give at least one example")
 
 
-def arranged(where: str, values: np.ndarray, layout: str | None) -> np.ndarray:
+def arranged(where: str, values: np.ndarray, layout: str) -> np.ndarray:
     """Return a user's array with the axes [n, d], [n, h, w] or [n, h, w, c], without copying or checking its values.
 
     Args:
       where: named in errors.
       values: the array.
       layout: how its axes are read. "hwc": [n, h, w, c], or [n, h, w] of one channel; "chw": [n, c, h, w]; "vector": each example
-        as one vector, whatever its axes. None reads four axes as "hwc" and refuses them where they look like "chw": fewer entries
+        as one vector, whatever its axes. "auto" reads four axes as "hwc" and refuses them where they look like "chw": fewer entries
         along the first than along the last, which has more than four.
     Raises: UserError where the axes do not fit the layout, or tell of another one.
     Example:
@@ -158,7 +158,7 @@ def arranged(where: str, values: np.ndarray, layout: str | None) -> np.ndarray:
         raise UserError(
             f"--layout=hwc: {where} has shape {shape}, expected [n, h, w, c] or [n, h, w]; leave the flag out"
         )
-    if layout is None and values.ndim == 4 and shape[1] < shape[3] and shape[3] > 4:
+    if layout == "auto" and values.ndim == 4 and shape[1] < shape[3] and shape[3] > 4:
         raise UserError(
             f"{where} has shape {shape}, which looks like [n, c, h, w]: --layout=chw reads {shape[1]} channels of "
             f"{shape[2]}x{shape[3]}, --layout=hwc {shape[3]} channels of {shape[1]}x{shape[2]}, --layout=vector vectors"

@@ -10,9 +10,10 @@ import pytest
 
 import vaex
 from vaex.cli.parse import parse
+from vaex.data import announcement
 from vaex.data.spec import Dataset
 from vaex.errors import UserError
-from vaex.runs import data_report
+from vaex.runs import lifecycle
 from vaex.runs.setup import assemble, resolve_spec, with_earlier_default
 
 RNG = np.random.default_rng(0)
@@ -22,17 +23,21 @@ UNIT = RNG.random((40, 6, 5)).astype(np.float32)
 MODELS = ("vae", "linear_vae", "ladder_vae")
 
 
+def announced(experiment):
+    return announcement.lines(experiment.dataset, experiment.spec, lifecycle.choices(experiment))
+
+
 def reported(x, *flags, model="vae", **arguments):
     """The lines of a run of these flags on an array."""
     settings = parse([f"--model={model}", "--dataset=digits", "--hidden=8", "--latent_dim=2", *flags])
-    return data_report.lines(assemble(settings, Dataset.from_arrays(x, **arguments)))
+    return announced(assemble(settings, Dataset.from_arrays(x, **arguments)))
 
 
 @pytest.mark.parametrize(
     ("x", "flags", "data", "likelihood"),
     [
-        (BYTES, (), "levels .* of 0 to 255, divided by 255; not binarised .--binarize=dynamic.$", "discretized logistic, one learned"
-         " scale, the default for levels .--likelihood.$"),
+        (BYTES, (), "levels .* of 0 to 255, divided by 255; not binarised .--binarize=dynamic.$",
+         "discretized logistic, one learned scale, the default for levels .--likelihood.$"),
         (INK, (), r"each drawn as 0 or 1 at every step, 0.0\d of whose variance is noise .nearly binary: at most 0.3. "
          "(.*--binarize=none keeps them.)$", "bernoulli, the default for 0 and 1 .--likelihood.$"),
         (INK, ("--binarize=none",), "not binarised", "discretized logistic"),
@@ -59,7 +64,7 @@ def test_the_default_and_what_is_said_of_it(x, flags, data, likelihood):
 @pytest.mark.parametrize(
     ("x", "layout", "text"),
     [
-        (BYTES, None, "images 6x5 (height x width), 1 channel (--layout=vector reads them otherwise)"),
+        (BYTES, "auto", "images 6x5 (height x width), 1 channel (--layout=vector reads them otherwise)"),
         (
             np.zeros((40, 24, 24, 24), np.uint8),
             None,
@@ -70,14 +75,14 @@ def test_the_default_and_what_is_said_of_it(x, flags, data, likelihood):
     ],
 )
 def test_the_reading_of_axes_and_the_other_ones(x, layout, text):
-    settings = parse(["--model=vae", "--dataset=a.npz", *([f"--layout={layout}"] if layout else [])])
+    settings = parse(["--model=vae", "--dataset=a.npz", f"--layout={layout}"])
     experiment = assemble(settings, Dataset.from_arrays(x, layout=layout))
-    assert text in data_report.lines(experiment)[0]
+    assert text in announced(experiment)[0]
 
 
 def test_data_sets_by_name_have_one_layout():
     settings = parse(["--model=vae", "--dataset=digits"])
-    assert "--layout" not in data_report.lines(assemble(settings))[0]
+    assert "--layout" not in announced(assemble(settings))[0]
 
 
 def test_python_reads_a_layout_of_arrays_alone():

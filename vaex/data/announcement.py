@@ -3,50 +3,67 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
-from vaex.configuration.settings import Settings
 from vaex.data.measure import NEARLY_BINARY, Measures, measure
-from vaex.data.registry import is_array_file
-from vaex.data.spec import Spec
-from vaex.runs.setup import Experiment
+from vaex.data.spec import Dataset, Spec
 
 NAMED = 6  # columns or pixels that a warning names
 FAR = 30.0  # times the unit: scales and means beyond it are reached slowly or not at all
 
 
-def lines(experiment: Experiment) -> list[str]:
+class Choices(NamedTuple):
+    """Choices of a run that the lines before training tell.
+
+    Attributes:
+      layout: as given; None where examples are not a user's arrays, which have one layout only.
+      likelihood: as given, perhaps "auto"; None for a model that has no such option.
+      title: the likelihood's name in reports, or "".
+      per_pixel: whether each value of an example has a scale.
+    """
+
+    layout: str | None
+    likelihood: str | None
+    title: str
+    per_pixel: bool = False
+
+
+def lines(dataset: Dataset, spec: Spec, choices: Choices) -> list[str]:
     """Return the lines that stand before training: how the data is read and what becomes of its values, then the likelihood.
 
     Each choice stands with the flag that changes it. Warnings follow.
+
+    Args:
+      dataset: as loaded.
+      spec: of the data, with its treatment resolved.
+      choices: of the run.
     """
-    settings, spec = experiment.settings, experiment.spec
-    measures = measure(spec, experiment.dataset.splits["train"]["x"])
-    count = experiment.dataset.num_training_examples
+    measures = measure(spec, dataset.splits["train"]["x"])
+    count = dataset.num_training_examples
     size = f"{count:,} training examples" if count else "batches of training examples"
-    layout = arrangement(settings, spec, arrays=experiment.data_path is None or is_array_file(experiment.data_path))
-    title = experiment.recipe.likelihood.title
+    warnings = [*constant(spec, measures, per_pixel=choices.per_pixel), *scales(spec, measures)]
     return [
-        f"data: {size}; {layout}; {values(spec, measures)}",
-        *([f"likelihood: {title}{because(settings, spec)}"] if title else []),
-        *(f"warning: {text}" for text in [*constant(settings, spec, measures), *scales(spec, measures)]),
+        f"data: {size}; {arrangement(spec, choices.layout)}; {values(spec, measures)}",
+        *([f"likelihood: {choices.title}{because(spec, choices.likelihood)}"] if choices.title else []),
+        *(f"warning: {text}" for text in warnings),
     ]
 
 
-def arrangement(settings: Settings, spec: Spec, *, arrays: bool) -> str:
-    """Say how the axes of examples are read, and of a user's ``arrays``, how to have them read otherwise."""
-    shape, flag = spec.shape, settings.data.layout
+def arrangement(spec: Spec, layout: str | None) -> str:
+    """Say how the axes of examples are read, and of a user's arrays, how to have them read otherwise."""
+    shape = spec.shape
     if len(shape) == 1:
         text = f"vectors of {shape[0]} values"
     else:
         *frames, height, width, channels = shape
         text = f"{height}x{width} (height x width), {channels} channel{'' if channels == 1 else 's'}"
         text = f"sequences of {frames[0]} frames, {text}" if frames else f"images {text}"
-    if not arrays or len(shape) == 4 or (flag is None and len(shape) == 1):
+    if layout is None or len(shape) == 4 or (layout == "auto" and len(shape) == 1):
         return text
-    if flag is not None:
-        return f"{text} (--layout={flag})"
+    if layout != "auto":
+        return f"{text} (--layout={layout})"
     return f"{text} ({'--layout=vector' if shape[-1] == 1 else '--layout=chw or vector'} reads them otherwise)"
 
 
@@ -82,12 +99,12 @@ def treatment(spec: Spec) -> str:
     return "not binarised (--binarize=dynamic)" if images else "as they are"
 
 
-def because(settings: Settings, spec: Spec) -> str:
+def because(spec: Spec, likelihood: str | None) -> str:
     """Say why the likelihood is what it is, with the flag that changes it."""
-    if not hasattr(settings.config, "likelihood"):
+    if likelihood is None:
         return ""
-    if settings.config.likelihood != "auto":
-        return f" (--likelihood={settings.config.likelihood})"
+    if likelihood != "auto":
+        return f" (--likelihood={likelihood})"
     if spec.dequantize != "none":
         kind = "dequantised levels"
     elif spec.kind == "binary" or spec.binarize != "none":
@@ -97,10 +114,9 @@ def because(settings: Settings, spec: Spec) -> str:
     return f", the default for {kind} (--likelihood)"
 
 
-def constant(settings: Settings, spec: Spec, measures: Measures) -> list[str]:
+def constant(spec: Spec, measures: Measures, *, per_pixel: bool) -> list[str]:
     """Warn of values that are the same in all examples where a density of a scale each would reward them."""
-    config, where = settings.config, np.argwhere(measures.deviation == 0)
-    per_pixel = getattr(config, "likelihood_scale", "") == "per_pixel"
+    where = np.argwhere(measures.deviation == 0)
     if not len(where) or not (per_pixel or spec.kind == "real"):
         return []
     remedy = "leave them out" if len(spec.shape) == 1 else "crop them, or use --likelihood_scale=global"
