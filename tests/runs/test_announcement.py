@@ -67,7 +67,7 @@ def test_the_default_and_what_is_said_of_it(x, flags, data, likelihood):
         (BYTES, "auto", "images 6x5 (height x width), 1 channel (--layout=vector reads them otherwise)"),
         (
             np.zeros((40, 24, 24, 24), np.uint8),
-            None,
+            "auto",
             "images 24x24 (height x width), 24 channels (--layout=chw or vector reads",
         ),
         (np.zeros((40, 4, 8, 9), np.uint8), "chw", "images 8x9 (height x width), 4 channels (--layout=chw)"),
