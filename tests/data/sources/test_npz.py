@@ -108,7 +108,7 @@ def test_missing_splits_are_split_off(tmp_path, given, sizes, words):
     arrays = {name: x + 100 * (name not in ("x", "x_train")) for name in given}
     dataset = data.load(save(tmp_path, **arrays, **{name.replace("x", "y"): y for name in given}))
     assert tuple(len(split["x"]) for split in dataset.splits.values()) == sizes
-    assert dataset.spec.protocol == f"{words} 256_levels"
+    assert dataset.spec.protocol == f"{words} {1 + max(values.max() for values in arrays.values())}_levels"
     own = [split for split in dataset.splits.values() if split["x"].max() < 100]
     assert sorted(np.concatenate([split["x"][:, 0] for split in own])) == list(range(30))  # disjoint, nothing lost
     for split in own:
@@ -347,3 +347,14 @@ def test_vectors_of_any_axes(tmp_path):
 def test_vectors_that_fill_little_of_the_interval_are_real(tmp_path, x, kind, unit):
     spec = data.load(save(tmp_path, x=x)).spec
     assert spec.kind == kind and spec.unit == pytest.approx(unit)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+def test_counts_have_the_levels_that_the_largest_needs(tmp_path, dtype):
+    """Of all splits, also where it comes late; images keep the 256 levels of 8 bits."""
+    counts = RNG.poisson(3.0, (30, 7)).clip(0, 9).astype(dtype)
+    late = counts.copy()
+    late[-1, -1] = 40
+    spec = data.load(save(tmp_path, x_train=counts, x_validation=counts, x_test=late)).spec
+    assert (spec.kind, spec.levels) == ("grey", 41)
+    assert data.load(save(tmp_path, x=counts[..., None] + 1)).spec.levels == 256

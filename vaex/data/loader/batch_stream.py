@@ -187,6 +187,8 @@ def from_batches(
             raw[split] = held_out | {"x": values.arranged(f"from_batches: x of {split}", held_out["x"], layout)}
     raw["train"] = stream.raw(stream.offset)
     stream.values = values.recognise("from_batches", {f"x of {split}": arrays["x"] for split, arrays in raw.items()})
+    if stream.values.levels and stream.values.kind == "grey":  # later batches may have larger counts
+        stream.values = stream.values._replace(levels=256)
     stored = {split: _stored(split, stream.values, raw[split], columns) for split in splits.SPLITS}
     classes = splits.count_classes("from_batches", stored)
     shape = stored["train"]["x"].shape[1:]

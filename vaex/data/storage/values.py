@@ -54,7 +54,8 @@ class Summary(NamedTuple):
 def recognise(where: str, raw: Mapping[str, np.ndarray], chunks: Iterable[np.ndarray] | None = None) -> Values:
     """Recognise the values of a user's raw arrays, read a chunk at a time.
 
-    Recognised, over all arrays together: bools; integers 0..255 (binary where all are 0 or 1, or all 0 or 255); floats in
+    Recognised, over all arrays together: bools; integers 0..255 (binary where all are 0 or 1, or all 0 or 255; vectors, such as
+    counts, have as many levels as their largest value needs); floats in
     [0, 1] (binary where all are 0 or 1; 8-bit where all are k/255 up to rounding; else continuous); vectors of other
     floats, and those that fill less than a tenth of [0, 1] (kind "real").
 
@@ -88,7 +89,7 @@ def recognise(where: str, raw: Mapping[str, np.ndarray], chunks: Iterable[np.nda
     if family == "bool":
         return Values("binary", 2, "bytes")
     if family == "integer":
-        return _integers(where, raw, summaries, kind)
+        return _integers(where, raw, summaries, kind, images=len(_shape(example)) == 3)
     return _floats(where, summaries, kind, images=len(_shape(example)) == 3)
 
 
@@ -195,7 +196,7 @@ def _summarise(where: str, values: np.ndarray, chunks: Iterable[np.ndarray]) -> 
             summary.extremes and family == "integer" and bool(np.all((chunk == 0) | (chunk == 255))),
             unit and _on_grid(chunk),
         )
-        if values.dtype == np.uint8 and not (summary.bits or summary.extremes):
+        if values.dtype == np.uint8 and values.ndim > 2 and not (summary.bits or summary.extremes):
             break  # nothing in the rest could change this
     if bad:
         raise UserError(
@@ -205,7 +206,9 @@ def _summarise(where: str, values: np.ndarray, chunks: Iterable[np.ndarray]) -> 
     return summary
 
 
-def _integers(where: str, raw: Mapping[str, np.ndarray], summaries: Mapping[str, Summary], kind: str) -> Values:
+def _integers(
+    where: str, raw: Mapping[str, np.ndarray], summaries: Mapping[str, Summary], kind: str, *, images: bool
+) -> Values:
     for name, summary in summaries.items():
         if summary.low < 0 or summary.high > 255:
             raise UserError(
@@ -216,7 +219,9 @@ def _integers(where: str, raw: Mapping[str, np.ndarray], summaries: Mapping[str,
         return Values("binary", 2, "bytes")
     if all(summary.extremes for summary in summaries.values()):
         return Values("binary", 2, "top")
-    return Values(kind, 256, "bytes")
+    if images:
+        return Values(kind, 256, "bytes")
+    return Values(kind, 1 + max(int(summary.high) for summary in summaries.values()), "bytes")  # such as counts
 
 
 def _floats(where: str, summaries: Mapping[str, Summary], kind: str, *, images: bool) -> Values:
