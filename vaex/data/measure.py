@@ -48,23 +48,21 @@ def measure(spec: Spec, x: np.ndarray) -> Measures:
     count = min(len(x), max(FEWEST_EXAMPLES, MOST_VALUES // size))
     rows = np.linspace(0, len(x) - 1, count).round().astype(np.int64)
     top = 1 if spec.levels is None else spec.levels - 1
-    shift = np.asarray(x[:1], np.float64) / top  # so that no digits are lost where values lie far from 0
+    shift = np.asarray(x[:1], np.float64) / top  # no digits are lost far from 0, and constant values give exactly 0
     total, squares = np.zeros(spec.shape), np.zeros(spec.shape)
-    low, high = np.full(spec.shape, np.inf), np.full(spec.shape, -np.inf)
+    low, high = np.inf, -np.inf
     step = max(1, MOST_VALUES // 16 // size)
     for start in range(0, count, step):
         stored = x[rows[start : start + step]]
-        low, high = np.minimum(low, stored.min(0)), np.maximum(high, stored.max(0))
+        low, high = min(low, float(stored.min())), max(high, float(stored.max()))
         values = stored.astype(np.float64) / top - shift
         total += values.sum(0)
         squares += np.square(values).sum(0)
     mean = total / count
-    variance = np.where(low == high, 0.0, np.maximum(squares / count - np.square(mean), 0.0))
+    variance = np.maximum(squares / count - np.square(mean), 0.0)
     _, counts = np.unique(x[rows[:: -(-count * size // MOST_SORTED)]], return_counts=True)
     repeated = float(counts.max() / counts.sum())
-    return Measures(
-        count, float(low.min()) / top, float(high.max()) / top, mean + shift[0], np.sqrt(variance), repeated
-    )
+    return Measures(count, low / top, high / top, mean + shift[0], np.sqrt(variance), repeated)
 
 
 def binarization_noise(measures: Measures) -> float:

@@ -350,11 +350,13 @@ def test_vectors_that_fill_little_of_the_interval_are_real(tmp_path, x, kind, un
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64])
-def test_counts_have_the_levels_that_the_largest_needs(tmp_path, dtype):
+def test_counts_have_the_levels_that_the_largest_needs(tmp_path, monkeypatch, dtype):
     """Of all splits, also where it comes late; images keep the 256 levels of 8 bits."""
+    monkeypatch.setattr("vaex.data.storage.splits.CHUNK", 28)
     counts = RNG.poisson(3.0, (30, 7)).clip(0, 9).astype(dtype)
     late = counts.copy()
     late[-1, -1] = 40
     spec = data.load(save(tmp_path, x_train=counts, x_validation=counts, x_test=late)).spec
     assert (spec.kind, spec.levels) == ("grey", 41)
+    assert data.load(save(tmp_path, x=late)).spec.levels == 41
     assert data.load(save(tmp_path, x=counts[..., None] + 1)).spec.levels == 256
