@@ -7,7 +7,7 @@ import pytest
 
 from vaex import data
 from vaex.data import measure as measures
-from vaex.data.measure import NEARLY_BINARY, binarization_noise, described, measure, nearly_binary, unit
+from vaex.data.measure import NEARLY_BINARY, binarization_noise, described, least_scale, measure, nearly_binary, unit
 from vaex.data.spec import Dataset, Spec
 from vaex.data.storage.mapped_rows import MappedRows
 
@@ -66,6 +66,13 @@ def test_noise_is_the_share_of_variance_that_drawing_adds(power):
     draws = RNG.random((4000, *p.shape), dtype=np.float32) < p
     simulated = draws.var(axis=0).mean() / draws.var()
     assert binarization_noise(measure(GREY, p)) == pytest.approx(simulated, abs=3e-3)
+
+
+def test_a_constant_border_changes_neither_noise_nor_least_scale():
+    x = np.where(RNG.random((200, 6)) < 0.4, 0.0, RNG.random((200, 6))).astype(np.float32)
+    inner, bordered = measure(GREY, x), measure(Spec("g", (20,), "grey"), np.pad(x, ((0, 0), (7, 7))))
+    assert binarization_noise(bordered) == pytest.approx(binarization_noise(inner), rel=1e-12)
+    assert least_scale(bordered) == pytest.approx(least_scale(inner), rel=1e-12) == pytest.approx(x.std() / 2, rel=1e-6)
 
 
 @pytest.mark.parametrize(("values", "noise"), [([0, 1, 1, 1], 0.0), ([0.3] * 4, 1.0), ([0] * 4, 0.0), ([1.0] * 4, 0.0)])

@@ -163,3 +163,23 @@ def test_runs_of_before_keep_the_likelihood_that_auto_was():
     assert with_earlier_default(settings, spec).config.likelihood == "bernoulli"
     given = parse(["--model=vae", "--dataset=digits", "--likelihood=laplace"])
     assert with_earlier_default(given, spec) is given
+
+
+@pytest.mark.slow
+def test_a_border_does_not_take_over_a_scale_per_pixel():
+    """Digits within a black border: codes still tell them apart, and the ELBO stays near that of one scale."""
+    arrays = {}
+    for split, values in Dataset.load("digits").splits.items():
+        arrays[f"x_{split}"] = np.pad(values["x"][..., 0] * np.uint8(15), ((0, 0), (4, 4), (4, 4)))
+        arrays[f"y_{split}"] = values["y"]
+    dataset = Dataset.from_arrays(arrays)
+    elbo, agreement = {}, {}
+    for scale in ("per_pixel", "global"):
+        run = vaex.train(
+            "vae", dataset, likelihood="gaussian", likelihood_scale=scale, steps=1000, hidden=(64,), latent_dim=8, seeds=0,
+            progress=False, figures=False, evaluate=True, eval_samples=5, eval_images=50,
+        )  # fmt: skip
+        member = run.summary["members"][0]
+        elbo[scale], agreement[scale] = member["elbo"], member["knn_label_agreement"]
+    assert agreement["global"] > 0.8 and agreement["per_pixel"] > 0.65  # 0.1 without a least scale, at an ELBO of 728
+    assert abs(elbo["per_pixel"] - elbo["global"]) < 100
