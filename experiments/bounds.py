@@ -24,7 +24,7 @@ from vaex.errors import UserError
 from vaex.evaluation.likelihood import estimate
 from vaex.results.compare import aligned, paired_difference
 from vaex.runs import loading, setup
-from vaex.runs.batches import over_batches
+from vaex.runs.by_batch import over_batches
 from vaex.runs.config_file import read_config, restore_settings
 from vaex.runs.evaluate import DRAWN_VALUES, LIKELIHOOD_BATCH, Evaluator
 

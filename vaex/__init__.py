@@ -39,7 +39,7 @@ _EXPORTS = {
     ),
     "vaex.divergences": ("gaussian_kl", "kl", "monte_carlo_kl"),
     "vaex.data.spec": ("Dataset",),
-    "vaex.runs.api": ("build", "train"),
+    "vaex.runs.front_door": ("build", "train"),
     "vaex.runs.loading": ("load",),
     "vaex.runs.run": ("Run",),
     "vaex.training.callbacks": ("Callback",),

@@ -52,8 +52,8 @@ from vaex.distributions import reparameterize as reparameterize
 from vaex.divergences import gaussian_kl as gaussian_kl
 from vaex.divergences import kl as kl
 from vaex.divergences import monte_carlo_kl as monte_carlo_kl
-from vaex.runs.api import build as build
-from vaex.runs.api import train as train
+from vaex.runs.front_door import build as build
+from vaex.runs.front_door import train as train
 from vaex.runs.loading import load as load
 from vaex.runs.run import Run as Run
 from vaex.training.callbacks import Callback as Callback

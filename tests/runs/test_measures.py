@@ -14,7 +14,7 @@ from vaex.data.spec import Dataset
 from vaex.evaluation.examples import chosen_examples
 from vaex.evaluation.generation import LabelAgreement
 from vaex.runs import measures
-from vaex.runs.batches import example_keys
+from vaex.runs.by_batch import example_keys
 from vaex.runs.evaluate import Evaluator
 from vaex.runs.measures import MemberEvaluation
 from vaex.runs.setup import Experiment

@@ -78,8 +78,8 @@ def load(
 
 
 def from_arrays(arrays: Mapping[str, ArrayLike], *, name: str = "arrays", layout: str = "auto") -> Dataset:
-    """Return arrays in memory as a data set; see ``sources.arrays.from_arrays``."""
-    from vaex.data.sources import arrays as source
+    """Return arrays in memory as a data set; see ``sources.in_memory.from_arrays``."""
+    from vaex.data.sources import in_memory as source
 
     check_layout(layout)
     dataset = source.from_arrays(arrays, name=name, layout=layout)

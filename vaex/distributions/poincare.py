@@ -80,7 +80,7 @@ class PoincareNormal(LocationScale):
 
     @property
     def mean(self) -> None:  # type: ignore[override]
-        """None: the expected value of the coordinates has no closed form. The Fréchet mean is ``loc``."""
+        """Not defined: the expected value of the coordinates has no closed form. The Fréchet mean is ``loc``."""
         return None
 
     @property

@@ -14,7 +14,7 @@ from vaex.data.loader.lazy_inputs import LazyInputs, chosen_intensities
 from vaex.evaluation import classification, latents, likelihood, objective, prediction
 from vaex.evaluation.examples import chosen_examples, divided_examples, random_order
 from vaex.evaluation.objective import ObjectiveValues
-from vaex.runs.batches import BatchedValues, over_batches, over_divisions
+from vaex.runs.by_batch import BatchedValues, over_batches, over_divisions
 from vaex.runs.setup import Experiment
 
 BATCH = 500  # examples of a batch; where its statistics are taken, at least so many and less than twice as many

@@ -17,7 +17,7 @@ from vaex.distributions import Normal
 from vaex.evaluation import classification, generation, latents, likelihood, prediction
 from vaex.evaluation.aggregate_posterior import aggregate_kl
 from vaex.evaluation.examples import chosen_examples
-from vaex.runs.batches import BatchedValues, over_batches
+from vaex.runs.by_batch import BatchedValues, over_batches
 from vaex.runs.evaluate import DRAWN_VALUES, Evaluator, Progress
 
 AGGREGATE_SAMPLES = 1000  # draws of z at which the density of the aggregate posterior is taken
