@@ -36,7 +36,7 @@ def test_every_network_and_registered_model_has_data(name):
     assert workload.num_classes == 0 or set(np.unique(arrays["y"])) == set(range(workload.num_classes))
 
 
-@pytest.mark.parametrize("name, hint", [("mpl", "mlp"), ("beta_vea", "beta_vae"), ("nowhere.at.all", "no module")])
+@pytest.mark.parametrize("name, hint", [("mpl", "mlp"), ("beta_vea", "beta_vae"), ("nowhere.at.all", "no such module")])
 def test_unknown_names_are_refused(name, hint):
     with pytest.raises(UserError, match=hint):
         workloads.find(name)
