@@ -16,7 +16,7 @@ from vaex.cli import main as cli
 from vaex.core import Outcome
 from vaex.evaluation.examples import divided_examples, random_order
 from vaex.evaluation.objective import ObjectiveValues, objective_values
-from vaex.runs import batches, measures
+from vaex.runs import by_batch, measures
 from vaex.runs import evaluate as evaluator
 
 ALLOWED = 400 << 20  # bytes beyond what a small run of the same model takes; threads and figures come and go
@@ -84,7 +84,7 @@ def test_batches_join_to_what_all_at_once_gives(n, batch, count):
         assert part.keys() == {"x", "y"}
         return {"twice": factor * part["x"], "label": part["y"], "drawn": jax.vmap(jax.random.normal)(keys)}
 
-    joined = batches.over_batches(function, key, columns, 2.0, size=batch, rows=rows)
+    joined = by_batch.over_batches(function, key, columns, 2.0, size=batch, rows=rows)
     expected = np.arange(n) if rows is None else rows
     assert np.array_equal(joined["twice"], 2 * columns["x"][expected]) and np.array_equal(joined["label"], expected)
     drawn = [jax.random.normal(jax.random.fold_in(key, i)) for i in expected]
@@ -102,7 +102,7 @@ def test_a_division_has_no_padding_and_keeps_every_example_in_its_place(n, size)
         keys.append(jax.random.key_data(key).tolist())
         return ObjectiveValues({"twice": 2 * batch["x"]}, {"sum": np.sum(batch["x"]), "count": len(batch["x"])})
 
-    values = batches.over_divisions(function, jax.random.key(0), columns, division)
+    values = by_batch.over_divisions(function, jax.random.key(0), columns, division)
     assert np.array_equal(values.examples["twice"], 2 * columns["x"])
     assert values.statistics["sum"].sum() == columns["x"].sum()
     assert values.statistics["count"].tolist() == values.sizes.tolist() == [len(rows) for rows in division]
