@@ -44,6 +44,11 @@ FAMILIES: dict[str, dict[str, Entry]] = {
         "info_vae": Entry("MMD to the prior beside the KL divergence", "no", "Zhao et al. 2019"),
         "wae": Entry("MMD to the prior instead of the KL divergence", "no", "Tolstikhin et al. 2018"),
     },
+    "adversarial": {
+        "adversarial_autoencoder": Entry(
+            "codes and prior samples told apart by a discriminator", "no", "Makhzani et al. 2015"
+        ),
+    },
     "tighter_bounds": {
         "iwae": Entry("importance-weighted bound; gradients by DReG or STL", "importance", "Burda et al. 2016"),
         "miwae": Entry(

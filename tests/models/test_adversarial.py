@@ -1,0 +1,105 @@
+"""Models with a discriminator: their losses against values computed by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from vaex import nets
+from vaex.cli.parse import parse
+from vaex.data.spec import Spec
+from vaex.errors import UserError
+from vaex.models.adversarial import adversarial_autoencoder
+from vaex.schedules import resolve
+from vaex.training.hyperparameters import as_schedules
+
+SPEC = Spec("random", (8, 8, 1), "binary", levels=2, num_training_examples=100)
+B = 16
+X = {"x": jnp.asarray(np.random.default_rng(0).integers(0, 2, (B, 8, 8, 1)), jnp.float32)}
+KEY = jax.random.key(0)
+
+
+class Evaluated:
+    """Objective of a model at its first parameters, with all that it was computed from."""
+
+    def __init__(self, module, hparams, **changes):
+        self.recipe = module.build(module.Config(**{**module.TINY, "latent_dim": 3, **changes}), SPEC)
+        self.model = self.recipe.stages[0].model
+        self.hparams = resolve(as_schedules(hparams), 0)
+        self.variables = self.model.init(KEY, X)
+        self.outcome = self.model.objective(KEY, self.variables, self.hparams, X, train=True)
+        self.posterior = self.model.encode(KEY, self.variables, self.hparams, X)
+        self.metrics = {name: np.asarray(value, np.float64) for name, value in self.outcome.metrics.items()}
+
+    def bernoulli(self, z):
+        """Return the success probabilities of p(x|z), float64."""
+        return np.asarray(self.model.decode(self.variables, self.hparams, jnp.asarray(z), X).mean, np.float64)
+
+
+def log_sigmoid(logits):
+    return -np.log1p(np.exp(-logits))
+
+
+def nats(x, probability):
+    """Return -log p(x|z) of binary images, [b]."""
+    x = np.asarray(x)
+    return -(x * np.log(probability) + (1 - x) * np.log1p(-probability)).sum((1, 2, 3))
+
+
+# --- adversarial autoencoder --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("posterior", ["deterministic", "gaussian"])
+def test_the_losses_of_autoencoder_and_discriminator(posterior):
+    hparams = adversarial_autoencoder.HParams(adversarial_weight=7.0)
+    evaluated = Evaluated(adversarial_autoencoder, hparams, posterior=posterior, discriminator_hidden=(8, 4))
+    network = nets.MLP((8, 4), 1, "leaky_relu")
+
+    def log_odds(z):
+        return np.asarray(network.apply({"params": evaluated.variables.params["discriminator"]}, z), np.float64)[:, 0]
+
+    z = np.asarray(evaluated.posterior.sample(KEY))
+    of_prior, of_codes = log_odds(jax.random.normal(jax.random.fold_in(KEY, 1), (B, 3))), log_odds(z)
+    adversarial = -log_sigmoid(of_codes)
+    expected = np.mean(nats(X["x"], evaluated.bernoulli(z)) + 7.0 * adversarial)
+    np.testing.assert_allclose(evaluated.outcome.losses["vae"], expected, rtol=1e-5)
+    expected = -0.5 * np.mean(log_sigmoid(of_prior) + log_sigmoid(-of_codes))
+    np.testing.assert_allclose(evaluated.outcome.losses["discriminator"], expected, rtol=1e-5)
+    np.testing.assert_allclose(evaluated.metrics["adversarial"], adversarial, rtol=1e-4)
+    right = 0.5 * np.mean(of_prior > 0) + 0.5 * np.mean(of_codes < 0)
+    np.testing.assert_allclose(evaluated.metrics["discriminator_accuracy"], right, rtol=1e-6)
+    assert (evaluated.model.log_weights is None) == (posterior == "deterministic")
+
+
+@pytest.mark.slow
+def test_the_discriminator_learns_the_log_density_ratio_of_prior_and_codes():
+    """Train it alone behind an encoder whose codes are N(1, 1): log N(z; 0, 1) - log N(z; 1, 1) = 1/2 - z."""
+    config = adversarial_autoencoder.Config(latent_dim=1, hidden=(), discriminator_hidden=(32, 32))
+    stage = adversarial_autoencoder.build(config, SPEC).stages[0]
+    hparams = adversarial_autoencoder.HParams(learning_rate=0.0, discriminator_learning_rate=3e-3)
+    state = stage.algorithm.init(KEY, hparams, X)
+    encoder = {"output": {"kernel": jnp.zeros((64, 1)).at[0, 0].set(1.0), "bias": jnp.ones(1)}}
+    params = {**state.variables.params, "vae": {**state.variables.params["vae"], "encoder": encoder}}
+    state = state._replace(variables=state.variables._replace(params=params))
+
+    def step(state, key):
+        return stage.algorithm.step(state, {"x": jax.random.normal(key, (512, 8, 8, 1))})
+
+    state, _ = jax.jit(lambda state: jax.lax.scan(step, state, jax.random.split(KEY, 600)))(state)
+    z = jnp.linspace(-1.0, 2.0, 7)[:, None]
+    network = nets.MLP((32, 32), 1, "leaky_relu")
+    log_odds = np.asarray(network.apply({"params": state.variables.params["discriminator"]}, z))
+    np.testing.assert_allclose(log_odds, 0.5 - np.asarray(z), atol=0.25)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--model=adversarial_autoencoder --posterior=full", "Known: deterministic, gaussian"),
+        ("--model=adversarial_autoencoder --discriminator_hidden=8x0", "--discriminator_hidden=8x0: expected numbers"),
+        ("--model=adversarial_autoencoder --adversarial_weight=-1", "--adversarial_weight=-1: expected values"),
+    ],
+)
+def test_flags_out_of_range_are_refused(flags, message):
+    with pytest.raises(UserError, match=message):
+        parse(flags.split())

@@ -1,0 +1,1 @@
+"""Autoencoders trained against a discriminator, of codes or of examples."""
