@@ -75,7 +75,7 @@ def trained(flags: argparse.Namespace, folder: pathlib.Path, *options: str) -> t
     options = (f"--model={flags.model}", f"--eval_split={flags.split}", *others, *options, f"--out={folder}")
     with contextlib.redirect_stdout(sys.stderr):
         cli.run(parse(options))
-    return vaex.load(folder), read_json(folder / "summary.json")
+    return vaex.load(folder, member=0), read_json(folder / "summary.json")
 
 
 def codebooks(flags: argparse.Namespace, folder: pathlib.Path, complete: dict[str, Any]) -> str:

@@ -70,6 +70,15 @@ def test_evaluation_and_figures(population):
         population.evaluate(samples=3)
 
 
+def test_data_is_passed_in_the_layout_of_the_run():
+    x = np.random.default_rng(1).integers(0, 256, (40, 3, 8, 6), np.uint8)
+    run = vaex.train("vae", x, layout="chw", steps=2, **QUICK)
+    assert run.continue_to(3, x, progress=False).step == 3
+    assert run.evaluate(x[:30], eval_samples=2, progress=False)["evaluation"]["examples"] == 3
+    with pytest.raises(UserError, match="loaded by name"):
+        run.evaluate(x, manual_dir="here")
+
+
 def test_other_data_is_evaluated_and_not_kept(population):
     before = population.summary
     other = population.evaluate(X[:40], eval_samples=2, progress=False)
@@ -250,6 +259,11 @@ def test_an_iterable_continues_exactly_and_a_generator_within_the_process():
         (lambda step: np.zeros((16, 4 + step), np.float32), {}, "all batches need one shape"),
         (lambda step: np.full((600, 4), step > 3, np.uint8) * 7, {"x": "x"}, None),
         (iter([np.zeros((600, 4), np.float32)] * 2), {}, "there are only 2 batches"),
+        (
+            Loader(),
+            {"y": "label", "validation": {"z": X}, "test": X},
+            "validation has none of the columns, expected x and y",
+        ),
     ],
 )
 def test_batches_that_cannot_be_used(batches, arguments, message):
@@ -379,9 +393,18 @@ class Dropped(nn.Module):
         return nn.Dropout(0.5, deterministic=False)(x.reshape(len(x), -1))
 
 
+class DroppedByNnx(nnx.Module):
+    def __init__(self, *, rngs):
+        self.drop = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.drop(x.reshape(len(x), -1))
+
+
 @pytest.mark.parametrize(
     ("networks", "message"),
     [
+        ({"encoder": DroppedByNnx}, "random numbers of its own"),
         ({"encoder": Normalised()}, "state of its own"),
         ({"encoder": Dropped()}, "random numbers of its own"),
         ({"encoder": 3}, "expected a Flax Linen module"),
@@ -412,6 +435,9 @@ def test_a_model_is_built_for_a_loop_of_ones_own():
     np.testing.assert_allclose(outcome.losses["vae"], expected, rtol=1e-6)
     with pytest.raises(UserError, match="several values"):
         vaex.build("beta_vae", like=X, beta=[1, 2])
+    assert vaex.build("vae", like=np.zeros((9, 3, 8, 6), np.uint8), layout="chw").spec.shape == (8, 6, 3)
+    with pytest.raises(UserError, match="manual_dir is for data that is loaded by name"):
+        vaex.build("vae", like=X, manual_dir="here")
 
 
 def test_nothing_of_the_working_directory_is_imported(tmp_path, monkeypatch):

@@ -8,7 +8,9 @@ import pytest
 import vaex
 from vaex.errors import UserError
 from vaex.evaluation.training_curves import training_curves
+from vaex.runs import summary
 from vaex.runs.validation import Best
+from vaex.schedules import ramp
 from vaex.training.step import averaged_variables
 
 X = np.random.default_rng(0).integers(0, 17, (60, 8, 8), np.uint8)
@@ -57,11 +59,12 @@ def too_fast(steps=40, **options):
     return vaex.train(
         "vae",
         X,
-        steps=40,
+        steps=steps,
         validate_every=4,
         learning_rate=[0.05, 0.2],
         optimizer="sgd",
         keep="best:elbo",
+        population_strategy="members",  # each equals its solo run bit for bit
         **options,
         **QUICK,
     )
@@ -78,24 +81,14 @@ def test_each_member_ends_as_it_was_where_it_was_best():
         rate = float(run.settings.members[index].hparams.learning_rate)
         alone = vaex.train("vae", X, steps=int(step), learning_rate=rate, optimizer="sgd", **QUICK)
         for left, right in zip(leaves(averaged_variables(alone.state)), leaves(run[index].variables), strict=True):
-            np.testing.assert_allclose(left[0], right, rtol=1e-4, atol=1e-5)
+            np.testing.assert_array_equal(left[0], right)
 
 
 @pytest.mark.slow
 @pytest.mark.optimised
 def test_a_stopped_run_goes_on_to_the_same_best(tmp_path):
     straight = too_fast()
-    half = vaex.train(
-        "vae",
-        X,
-        steps=10,
-        validate_every=4,
-        learning_rate=[0.05, 0.2],
-        optimizer="sgd",
-        keep="best:elbo",
-        out=tmp_path / "run",
-        **QUICK,
-    )
+    half = too_fast(steps=10, out=tmp_path / "run")
     assert half.step <= 8 or 10 in validation(half)
     resumed = too_fast(out=tmp_path / "run")
     ignored = [
@@ -110,6 +103,23 @@ def test_a_stopped_run_goes_on_to_the_same_best(tmp_path):
     assert_equal(straight.state.variables, vaex.load(saved).state.variables)
     with pytest.raises(UserError, match="began with --keep=best:elbo"):
         vaex.train("vae", X, steps=50, learning_rate=[0.05, 0.2], optimizer="sgd", out=tmp_path / "run", **QUICK)
+
+
+@pytest.mark.slow
+def test_the_best_is_evaluated_with_hyperparameters_as_they_were_there(monkeypatch):
+    scheduled = {"beta": ramp(0.0, 40.0, 40), "learning_rate": 0.2, "optimizer": "sgd"}
+    run = vaex.train("beta_vae", X, steps=40, validate_every=4, keep="best:elbo", **scheduled, **QUICK)
+    assert run.step < 40 and float(run.hparams.beta) == run.step
+    betas = []
+
+    class Recorded(summary.MemberEvaluation):
+        def __init__(self, evaluator, variables, hparams, progress):
+            betas.append(float(hparams.beta))
+            super().__init__(evaluator, variables, hparams, progress)
+
+    monkeypatch.setattr(summary, "MemberEvaluation", Recorded)
+    run.evaluate(eval_samples=2, progress=False)
+    assert betas == [run.step]
 
 
 @pytest.mark.slow
@@ -141,7 +151,8 @@ def test_the_best_of_each_member_and_when_patience_ends():
         ({"keep": "best:elbo"}, "needs --validate_every"),
         ({"keep": "elbo", "validate_every": 5}, "expected best:METRIC"),
         ({"patience": 3}, "needs --keep"),
-        ({"keep": "best:fid", "validate_every": 9}, "no such metric; it has elbo"),
+        ({"keep": "best:elbo", "validate_every": 9}, "no best to keep"),
+        ({"keep": "best:fid", "validate_every": 1}, "no such metric; it has elbo"),
     ],
 )
 def test_what_cannot_be_chosen_by(options, message):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-SEED = 20131220  # of the order in which examples are chosen
+SEED = 20131220  # of the order in which examples are chosen, and of the draws of an evaluation
 VERSION = 2  # of these choices and of the draws that go with them; 1 took the first examples, and drew by batch
 
 

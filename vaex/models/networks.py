@@ -140,15 +140,19 @@ def in_unit(spec: Spec, x: jax.Array) -> jax.Array:
     return x if spec.unit == 1 else x / spec.unit
 
 
+def _check_convolutions(config: NetworkConfig, spec: Spec) -> None:
+    if config.network == "conv" and (len(spec.shape) != 3 or min(spec.shape[:2]) < 8):
+        raise UserError(
+            f"--network=conv needs images of at least 8x8, but {spec.name} has examples of shape {spec.shape}; use --network=mlp"
+        )
+
+
 def encoder_module(config: NetworkConfig, spec: Spec, features: int) -> nets.Network:
     """Return the network from examples of this spec, and a condition [..., n] where one is given, to [..., features].
 
     Raises: UserError where the convolutional network does not fit the data.
     """
-    if config.network == "conv" and (len(spec.shape) != 3 or min(spec.shape[:2]) < 8):
-        raise UserError(
-            f"--network=conv needs images of at least 8x8, but {spec.name} has examples of shape {spec.shape}; use --network=mlp"
-        )
+    _check_convolutions(config, spec)
     if config.network == "mlp":
         return nets.MLP(config.hidden, features, config.activation, event_ndims=len(spec.shape))
     return nets.ConvEncoder(features, config.channels, config.hidden[0], config.activation)
@@ -167,7 +171,7 @@ def _modules(
         return encoder, nets.AdaptedDecoder(_own("decoder", config.decoder), config.latent_dim, size, classes)
     if config.network == "mlp":
         return encoder, nets.MLP(config.hidden[::-1], size, config.activation)
-    encoder_module(config, spec, features)  # refuses data that convolutions do not fit
+    _check_convolutions(config, spec)
     height, width, channels = spec.shape
     shape = (height, width, channels * likelihood.channels)
     return encoder, nets.ConvDecoder(shape, config.channels, config.hidden[0], config.activation)

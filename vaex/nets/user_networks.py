@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import flax.linen as nn
@@ -74,12 +74,8 @@ def _takes_rngs(network: object) -> bool:
 def _linen(name: str, module: nn.Module) -> Functions:
     def init(key: jax.Array, *inputs: jax.Array) -> PyTree:
         variables = module.init({"params": key, "dropout": key}, *inputs)
-        stateful = sorted(set(variables) - {"params"})
-        if stateful:
-            raise UserError(
-                f"{name}: {type(module).__name__} has state of its own ({', '.join(stateful)}), which training would not keep; use "
-                "layers without state, such as LayerNorm or GroupNorm for BatchNorm"
-            )
+        if state := set(variables) - {"params"}:
+            raise UserError(_stateful(name, type(module).__name__, state))
         return variables.get("params", {})
 
     def apply(params: PyTree, *inputs: jax.Array) -> jax.Array:
@@ -87,10 +83,7 @@ def _linen(name: str, module: nn.Module) -> Functions:
             return module.apply({"params": params}, *inputs)  # pyright: ignore[reportReturnType]
         except Exception as error:
             if type(error).__name__ == "InvalidRngError":
-                raise UserError(
-                    f"{name}: {type(module).__name__} draws random numbers of its own, such as Dropout; make it deterministic: "
-                    "the randomness of a VAE is that of its latents"
-                ) from None
+                raise UserError(_random(name, type(module).__name__)) from None
             raise
 
     return Functions(init, apply)
@@ -99,43 +92,42 @@ def _linen(name: str, module: nn.Module) -> Functions:
 def _nnx(name: str, network: UserNetwork) -> Functions:
     from flax import nnx
 
-    def split(module: Any) -> tuple[Any, PyTree]:
+    def split(module: Any) -> tuple[Any, Any]:
+        """Return the graph of a module and its parameters; it may hold nothing else."""
         graph, params, others = nnx.split(module, nnx.Param, ...)
         kinds = {type(leaf).__name__ for leaf in jax.tree.leaves(others, is_leaf=lambda v: isinstance(v, nnx.Variable))}
-        kinds -= {"RngKey", "RngCount"}
+        if kinds & {"RngKey", "RngCount"}:
+            raise UserError(_random(name, type(module).__name__))
         if kinds:
-            raise UserError(
-                f"{name}: {type(module).__name__} has state of its own ({', '.join(sorted(kinds))}), which training would not "
-                "keep; use layers without state, such as LayerNorm or GroupNorm for BatchNorm"
-            )
-        return (graph, others), nnx.to_pure_dict(params)
+            raise UserError(_stateful(name, type(module).__name__, kinds))
+        return graph, params
 
-    module = network if isinstance(network, nnx.Module) else nnx.eval_shape(lambda: network(rngs=nnx.Rngs(0)))
-    module.eval()  # pyright: ignore[reportAttributeAccessIssue]: Dropout and the like are off
-    graph, others = split(module)[0]
-    template = nnx.split(module, nnx.Param, ...)[1]
-    others = jax.tree.map(_concrete, others)
+    is_module = isinstance(network, nnx.Module)
+    graph, template = split(network if is_module else nnx.eval_shape(lambda: network(rngs=nnx.Rngs(0))))
 
     def init(key: jax.Array, *inputs: jax.Array) -> PyTree:
-        if isinstance(network, nnx.Module):
-            return split(network)[1]
-        return split(network(rngs=nnx.Rngs(key)))[1]
+        return nnx.to_pure_dict(split(network if is_module else network(rngs=nnx.Rngs(key)))[1])
 
     def apply(params: PyTree, *inputs: jax.Array) -> jax.Array:
-        state = jax.tree.map(lambda leaf: leaf, template)
+        state = jax.tree.map(lambda leaf: leaf, template)  # a copy, which is filled
         nnx.replace_by_pure_dict(state, params)
-        return nnx.merge(graph, state, others)(*inputs)
+        return nnx.merge(graph, state)(*inputs)
 
     return Functions(init, apply)
 
 
-def _concrete(leaf: Any) -> Any:
-    """Return zeros for a shape: counters of random numbers that are never drawn."""
-    if not isinstance(leaf, jax.ShapeDtypeStruct):
-        return leaf
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jnp.broadcast_to(jax.random.key(0), leaf.shape)
-    return jnp.zeros(leaf.shape, leaf.dtype)
+def _stateful(name: str, kind: str, state: Iterable[str]) -> str:
+    return (
+        f"{name}: {kind} has state of its own ({', '.join(sorted(state))}), which training would not keep; use layers without "
+        "state, such as LayerNorm or GroupNorm for BatchNorm"
+    )
+
+
+def _random(name: str, kind: str) -> str:
+    return (
+        f"{name}: {kind} draws random numbers of its own, such as Dropout; leave these layers out: the randomness of a VAE is that "
+        "of its latents"
+    )
 
 
 class AdaptedEncoder:

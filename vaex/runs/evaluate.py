@@ -9,10 +9,11 @@ from typing import Any, TypeAlias, cast
 import jax
 import numpy as np
 
-from vaex.core import Batch, EvaluationKey, LogWeights, PyTree, Variables
+from vaex.core import Batch, EvaluationKey, LogWeights, PyTree, Recipe, Variables
 from vaex.data.loader.lazy_inputs import LazyInputs, chosen_intensities
+from vaex.data.spec import Spec
 from vaex.evaluation import classification, latents, likelihood, objective, prediction
-from vaex.evaluation.examples import chosen_examples, divided_examples, random_order
+from vaex.evaluation.examples import SEED, chosen_examples, divided_examples, random_order
 from vaex.evaluation.objective import ObjectiveValues
 from vaex.runs.by_batch import BatchedValues, over_batches, over_divisions
 from vaex.runs.setup import Experiment
@@ -26,6 +27,25 @@ NEIGHBOURS = 10_000  # training sequences to which predictions without a model a
 
 Bound: TypeAlias = Callable[[jax.Array, Variables, PyTree, Batch], jax.Array]
 Progress: TypeAlias = Callable[[int, int], None]  # how many examples are done, of how many
+
+
+def evaluation_batch(spec: Spec, most: int = BATCH) -> int:
+    """Return how many examples are evaluated at a time, fewer than ``most`` where they are large."""
+    return max(1, min(most, BATCH_VALUES // (2 * math.prod(spec.shape))))
+
+
+def visible_columns(recipe: Recipe, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the columns that a model may read: not the labels, where it infers them."""
+    hidden = recipe.labels is not None and recipe.labels.classify is not None
+    return {name: column for name, column in columns.items() if not (hidden and name == "y")}
+
+
+def model_columns(
+    run: Experiment, arrays: Mapping[str, np.ndarray], key: jax.Array, batch: int
+) -> dict[str, np.ndarray]:
+    """Return the columns of a split as a model reads them: x as inputs that are made ``batch`` at a time, as they are read."""
+    prepared = LazyInputs(run.spec, key, arrays["x"], batch)
+    return {**visible_columns(run.recipe, arrays), "x": cast(np.ndarray, prepared)}
 
 
 class Evaluator:
@@ -53,9 +73,9 @@ class Evaluator:
 
     def __init__(self, run: Experiment, *, batch: int = BATCH) -> None:
         spec, recipe, flags = run.spec, run.recipe, run.settings.evaluation
-        self.run, self.key = run, jax.random.key(20131220)
+        self.run, self.key = run, jax.random.key(SEED)
         self.arrays = run.dataset.splits[flags.eval_split]
-        self.batch = max(1, min(batch, BATCH_VALUES // (2 * math.prod(spec.shape))))
+        self.batch = evaluation_batch(spec, batch)
         total = len(self.arrays["x"])
         self.rows = np.sort(chosen_examples(total, flags.eval_images))
         self.divisions = divided_examples(random_order(total), self.batch)
@@ -91,16 +111,12 @@ class Evaluator:
         samples = self.run.settings.evaluation.eval_samples
         return likelihood.log_likelihood(log_weights, num_samples=samples, samples_per_chunk=chunk)
 
-    def _visible(self, columns: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
-        """The columns that the model may read: not the labels, where it infers them."""
-        labels = self.run.recipe.labels
-        hidden = labels is not None and labels.classify is not None
-        return {name: column for name, column in columns.items() if not (hidden and name == "y")}
+    def _visible(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return visible_columns(self.run.recipe, columns)
 
     def _prepared(self, arrays: Mapping[str, np.ndarray], purpose: EvaluationKey) -> dict[str, np.ndarray]:
         """Columns of a split as the model reads them, x as inputs that are made as they are read."""
-        prepared = LazyInputs(self.run.spec, jax.random.fold_in(self.key, purpose), arrays["x"], self.batch)
-        return {**self._visible(arrays), "x": cast(np.ndarray, prepared)}
+        return model_columns(self.run, arrays, jax.random.fold_in(self.key, purpose), self.batch)
 
     def _drawn(self, key: jax.Array, variables: Variables, hparams: PyTree, z: jax.Array, labels: Batch) -> jax.Array:
         """A draw from the likelihood of one code [d]."""

@@ -50,6 +50,11 @@ class StageFit:
         self._name = experiment.recipe.stages[stage].name
         self._validator = Validator(experiment, stage) if run.validate_every else None
         if self._validator is not None and run.keep is not None:
+            if (run.validate_every or 0) > self._stop:
+                raise UserError(
+                    f"--validate_every={run.validate_every}: {self._name} has {self._stop} steps, so there is no best to keep; "
+                    f"give at most {self._stop}, or leave --keep out"
+                )
             self._validator.check(run.keep.removeprefix("best:"), state)
         self.best: Best | None = None
         self.seconds, self.began, self.step, self._last_save = 0.0, 0, 0, time.monotonic()
@@ -156,7 +161,7 @@ class StageFit:
     def _validate(self, step: int, state: TrainState) -> bool:
         """Evaluate the validation split where that is due; return whether a member is better than ever."""
         every = self._experiment.settings.run.validate_every
-        if self._validator is None or every is None or (step % every and step != self._stop):
+        if self._validator is None or every is None or step % every:
             return False
         values = self._validator(state)
         if self._writer is not None:

@@ -71,11 +71,8 @@ def train(
     if isinstance(data, str | os.PathLike):
         values["dataset"] = os.fspath(data)
     elif data is not None:
-        if useless := [name for name in (*LOADING, "dataset") if values.get(name) is not None]:
-            raise UserError(
-                f"train: {useless[0]} is for data that is loaded by name; leave it out, or give the name as data"
-            )
-        dataset = setup.as_dataset(data, layout=values.get("layout", "auto"))
+        loading = {name: values.get(name) for name in (*LOADING, "dataset")}
+        dataset = setup.as_dataset(data, layout=values.get("layout", "auto"), **loading)
         values["dataset"] = dataset.spec.name
     settings = settings_of(model, values)
     if out is None and settings.run.coordinator_address is not None:
@@ -129,7 +126,11 @@ def build(model: str | types.ModuleType, like: Any, **options: Any) -> Built:
         raise UserError(
             "build: several values of a hyperparameter or seeds; give one of each, a population is yours to stack"
         )
-    spec = like if isinstance(like, Spec) else setup.as_dataset(like).spec
+    if isinstance(like, Spec):
+        spec = like
+    else:
+        loading = {name: options.get(name) for name in LOADING}
+        spec = setup.as_dataset(like, layout=settings.data.layout, **loading).spec
     spec = setup.resolve_spec(settings, spec)
     hparams = resolve(population.member(setup.stack_hparams(settings), 0), np.int32(0))
     return Built(setup.build_recipe(settings, spec), hparams, spec)

@@ -13,6 +13,7 @@ from vaex.runs.config_file import read_config, read_spec, restore_settings
 from vaex.runs.directory import finished_summary
 from vaex.runs.run import Run, stored_state
 from vaex.runs.store import DirectoryStore
+from vaex.runs.train import MEASURED
 from vaex.runs.trained_model import TrainedModel
 
 
@@ -65,5 +66,4 @@ def load(
 
 def _measured(summary: dict[str, Any] | None) -> dict[str, Any]:
     """Return how the run was trained, as far as its summary says."""
-    names = ("step_traces", "compile_seconds", "steps_per_second", "population_strategy", "devices_used", "stages")
-    return {name: summary[name] for name in names if summary is not None and name in summary}
+    return {name: summary[name] for name in MEASURED if summary is not None and name in summary}

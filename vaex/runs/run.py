@@ -164,7 +164,7 @@ class Run(TrainedModel):
         """
         settings = self.settings._replace(evaluation=_replaced(self.settings.evaluation, options))
         other = data is not None
-        dataset = setup.as_dataset(data) if other else self._own_data(data_dir, manual_dir)
+        dataset = self._passed(data, data_dir, manual_dir) if other else self._own_data(data_dir, manual_dir)
         store: Store = MemoryStore() if other else self._store
         experiment = self._experiment(settings, dataset, store)._replace(own_data=not other)
         console = consoles.in_python(progress=progress)
@@ -241,7 +241,8 @@ class Run(TrainedModel):
         Returns: the run at its new step.
         Raises: UserError for fewer steps than the run has, or other data.
         """
-        dataset = self._own_data(data_dir, manual_dir) if data is None else setup.as_dataset(data)
+        given = data is not None
+        dataset = self._passed(data, data_dir, manual_dir) if given else self._own_data(data_dir, manual_dir)
         if dataset.spec.data_hash != self.spec.data_hash:
             raise UserError(
                 "continue_to: is not the data that the run was trained on; give the same data, or train a new run"
@@ -267,6 +268,11 @@ class Run(TrainedModel):
             model = TrainedModel(self.recipe, self.spec, averaged_variables(state), hparams, int(state.step))
             self._members[index] = model
         return self._members[index]
+
+    def _passed(self, data: Any, data_dir: str | None, manual_dir: str | None) -> Dataset:
+        """Return data that a user passes, arrays in the layout of the run's own."""
+        layout = "auto" if isinstance(data, Dataset) else self.settings.data.layout
+        return setup.as_dataset(data, layout=layout, data_dir=data_dir, manual_dir=manual_dir)
 
     def _own_data(self, data_dir: str | None, manual_dir: str | None) -> Dataset:
         """Return the data that the run was trained on, loaded again where it is not at hand."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -154,20 +154,27 @@ def load_dataset(options: DataOptions) -> Dataset:
     )
 
 
-def as_dataset(source: object, *, layout: str = "auto") -> Dataset:
+def as_dataset(source: object, *, layout: str = "auto", **loading: Any) -> Dataset:
     """Return a data set from what a user passes as data: a ``Dataset``, an array, a mapping of arrays, a name or a path.
 
     Args:
       source: the data.
       layout: of the axes of arrays, as in ``vaex.data.load``.
-    Raises: UserError for data that cannot be used, and for a layout of a ``Dataset``, whose axes are read already.
+      **loading: other arguments of ``vaex.data.load``; None where not given.
+    Raises: UserError for data that cannot be used, for a layout of a ``Dataset``, whose axes are read already, and for arguments
+      of loading beside data that is not loaded by name.
     """
+    loading = {name: value for name, value in loading.items() if value is not None}
+    if isinstance(source, str | os.PathLike):
+        return data.load(os.fspath(source), layout=layout, **loading)
+    if loading:
+        raise UserError(
+            f"{next(iter(loading))} is for data that is loaded by name; leave it out, or give the name as data"
+        )
     if isinstance(source, Dataset):
         if layout != "auto":
             raise UserError(f"layout={layout!r} is for arrays; give it to Dataset.from_arrays or Dataset.from_batches")
         return source
-    if isinstance(source, str | os.PathLike):
-        return data.load(os.fspath(source), layout=layout)
     if isinstance(source, tuple) and len(source) == 2:
         return Dataset.from_arrays(*source, layout=layout)
     return Dataset.from_arrays(source, layout=layout)  # pyright: ignore[reportArgumentType]: whatever numpy.asarray takes

@@ -16,7 +16,7 @@ import vaex
 from vaex import plots
 from vaex.configuration.grammar import hyperparameter_texts
 from vaex.configuration.settings import Settings, describe_member
-from vaex.core import Variables
+from vaex.core import TrainState, Variables
 from vaex.evaluation import examples, likelihood
 from vaex.evaluation.notes import combined, member_notes
 from vaex.files import atomic_path
@@ -47,7 +47,7 @@ def summarize(experiment: Experiment, trained: Trained, tell: Callable[[str], No
     settings = experiment.settings
     averaged = averaged_variables(trained.state)
     evaluator = Evaluator(experiment)
-    evaluated, notes = _evaluate_members(evaluator, averaged, tell)
+    evaluated, notes = _evaluate_members(evaluator, trained.state, averaged, tell)
     members = [
         {"seed": member.seed, "hparams": hyperparameter_texts(member.hparams), **of_member.numbers}
         for member, of_member in zip(settings.members, evaluated, strict=True)
@@ -92,16 +92,16 @@ def summarize(experiment: Experiment, trained: Trained, tell: Callable[[str], No
 
 
 def _evaluate_members(
-    evaluator: Evaluator, averaged: Variables, tell: Callable[[str], None]
+    evaluator: Evaluator, state: TrainState, averaged: Variables, tell: Callable[[str], None]
 ) -> tuple[list[Evaluated], list[str]]:
-    """The evaluation of each member, whose figures are drawn, and what is to be said of them."""
+    """The evaluation of each member, with hyperparameters as at its step; its figures are drawn; and what is to be said of all."""
     experiment, settings = evaluator.run, evaluator.run.settings
     bound = MODELS[settings.model].bound if settings.model in MODELS else ""
     members, notes = [], []
     for index, member in enumerate(settings.members):
         title = describe_member(settings, member)
         variables = jax.device_get(population.member(averaged, index))
-        hparams = resolve(population.member(experiment.hparams, index), np.int32(experiment.stage_steps[-1]))
+        hparams = resolve(population.member(experiment.hparams, index), np.asarray(state.step)[index])
 
         def progress(done: int, total: int, title: str = title) -> None:
             tell(f"evaluating {title}: {done}/{total} examples")

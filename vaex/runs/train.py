@@ -20,6 +20,11 @@ from vaex.runs.setup import Experiment
 from vaex.training import loop, multihost, population, sharding
 from vaex.training.step import averaged_variables, with_inputs
 
+MEASURED = (  # names of what may be measured while a run is trained
+    "step_traces", "compile_seconds", "steps_per_second", "population_strategy", "devices_used", "best_steps", "stopped_at",
+    "stages",
+)  # fmt: skip
+
 
 class Trained(NamedTuple):
     """A stacked train state, and what was measured while it was trained, for the summary."""

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vaex.core import Batch, EvaluationKey, Metrics, PyTree, TrainState
-from vaex.data.loader.lazy_inputs import LazyInputs
 from vaex.errors import UserError
-from vaex.evaluation.examples import chosen_examples, divided_examples
+from vaex.evaluation.examples import SEED, chosen_examples, divided_examples
 from vaex.evaluation.training_curves import VALIDATION
-from vaex.runs.evaluate import BATCH, BATCH_VALUES
+from vaex.runs.evaluate import evaluation_batch, model_columns
 from vaex.runs.setup import Experiment
 from vaex.runs.store import CheckpointStore
 from vaex.schedules import resolve
@@ -22,7 +21,6 @@ from vaex.training import multihost
 from vaex.training.step import averaged_variables
 
 EXAMPLES = 2000  # of the validation split, at most: enough to choose by, and quick
-SEED = 20131220
 HIGHER = ("elbo", "bound", "log_likelihood", "accuracy", "agreement")  # a metric that ends so is better when larger
 
 
@@ -37,13 +35,9 @@ class Validator:
     def __init__(self, experiment: Experiment, stage: int) -> None:
         spec, objective = experiment.spec, experiment.recipe.stages[stage].model.objective
         arrays = experiment.dataset.splits["validation"]
-        self._key = jax.random.key(SEED)
-        batch = max(1, min(BATCH, BATCH_VALUES // (2 * int(np.prod(spec.shape)))))
-        labels = experiment.recipe.labels
-        hidden = labels is not None and labels.classify is not None
-        columns = {name: column for name, column in arrays.items() if not (hidden and name == "y")}
-        prepared = LazyInputs(spec, jax.random.fold_in(self._key, EvaluationKey.INPUTS), arrays["x"], batch)
-        self._columns = {**columns, "x": cast(np.ndarray, prepared)}
+        self._key, batch = jax.random.key(SEED), evaluation_batch(spec)
+        inputs_key = jax.random.fold_in(self._key, EvaluationKey.INPUTS)
+        self._columns = model_columns(experiment, arrays, inputs_key, batch)
         self._batches = divided_examples(chosen_examples(len(arrays["x"]), EXAMPLES), batch)
 
         def metrics(key: jax.Array, state: TrainState, batch: Batch) -> Metrics:
@@ -110,7 +104,7 @@ class Best:
     def resume(self, rows: Sequence[Mapping[str, Any]], state: TrainState, step: int) -> None:
         """Take up a run that continues at ``step``, from its rows and the states that were kept."""
         for row in rows:
-            if VALIDATION + self.metric in row:
+            if VALIDATION + self.metric in row and row["step"] <= step:
                 entries = row[VALIDATION + self.metric]
                 self._compare(row["step"], np.array([np.nan if entry is None else entry for entry in entries]))
         if not self.steps:

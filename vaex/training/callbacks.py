@@ -20,7 +20,10 @@ class OnRows(Protocol):
 
 
 class OnCheckpoint(Protocol):
-    """Receives the train state of all members, stacked [p, ...], after each checkpoint."""
+    """Receives the train state of all members, stacked [p, ...], after each checkpoint.
+
+    Its arrays are the run's own, which the next steps overwrite: copy what is kept.
+    """
 
     def __call__(self, step: int, state: TrainState, stage: str, /) -> None: ...
 

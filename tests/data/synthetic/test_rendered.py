@@ -158,7 +158,7 @@ def test_a_run_on_sequences_trains_reports_predictions_and_resumes_to_the_bit(tm
     assert drawn == {"reconstructions.png", "samples.png", "predictions.png", "roll_outs.png", "beliefs.png"}
     import vaex
 
-    run = vaex.load(tmp_path / "whole")
+    run = vaex.load(tmp_path / "whole", member=0)
     x = data.load("bouncing_sprites", image_size=8, sequence_length=7).splits["test"]["x"][:2]
     assert run.reconstruct(x).shape == (2, 7, 8, 8, 1) and run.encode(x).mean.shape == (2, 14)
     for wrong, words in [("--sequence_length=0", "expected at least 1"), ("--image_size=8x9", "sprites are square")]:

@@ -126,12 +126,10 @@ class BatchStream:
         if wider or continuous or (kind.kind == "real") > (self.values.kind == "real"):
             raise UserError(
                 f"from_batches: batch {index} holds {kind.kind} values of {kind.levels or 'continuous'} levels, but the first ones "
-                f"{self.values.kind} values of {self.values.levels or 'continuous'} levels; give like= a batch that shows all kinds"
+                f"{self.values.kind} values of {self.values.levels or 'continuous'} levels; give validation= and "
+                "test= that show all kinds"
             )
-        arrays = {"x": values.stored(self.values, raw["x"])}
-        if "y" in raw:
-            arrays["y"] = splits.class_labels(f"from_batches: batch {index}: y", raw["y"], len(raw["x"]))
-        return arrays
+        return _stored(f"batch {index}", self.values, raw)
 
     def feed(self, batch_size: int, data_seed: int = 0) -> Feed:
         """Return a feed of the batches; ``batch_size`` is theirs, and their order, so ``data_seed`` has no effect.
@@ -183,13 +181,12 @@ def from_batches(
             raw[split] = {column: np.concatenate([batch[column] for batch in held]) for column in columns}
             stream.offset += each
         else:
-            held_out = _held_out(split, arrays, columns)
-            raw[split] = held_out | {"x": values.arranged(f"from_batches: x of {split}", held_out["x"], layout)}
+            raw[split] = _held_out(split, arrays, columns, layout)
     raw["train"] = stream.raw(stream.offset)
     stream.values = values.recognise("from_batches", {f"x of {split}": arrays["x"] for split, arrays in raw.items()})
     if stream.values.levels and stream.values.kind == "grey":  # later batches may have larger counts
         stream.values = stream.values._replace(levels=256)
-    stored = {split: _stored(split, stream.values, raw[split], columns) for split in splits.SPLITS}
+    stored = {split: _stored(split, stream.values, raw[split]) for split in splits.SPLITS}
     classes = splits.count_classes("from_batches", stored)
     shape = stored["train"]["x"].shape[1:]
     spec = Spec(name, shape, stream.values.kind, stream.values.levels, classes, data_hash=splits.data_hash(stored))
@@ -199,18 +196,22 @@ def from_batches(
     return Dataset(stored, stream.spec._replace(num_training_examples=examples_per_epoch), stream)
 
 
-def _held_out(split: str, arrays: Any, columns: Mapping[str, str]) -> Batch:
-    if isinstance(arrays, Mapping):
-        return {name: np.asarray(arrays[column]) for name, column in columns.items() if column in arrays}
-    if isinstance(arrays, tuple):
-        return {name: np.asarray(column) for name, column in zip(("x", "y"), arrays, strict=False)}
-    return {"x": np.asarray(arrays)}
+def _held_out(split: str, given: Any, columns: Mapping[str, str], layout: str) -> Batch:
+    """Return arrays to evaluate on, which are written as a batch is."""
+    if isinstance(given, Mapping):
+        arrays = {name: given[column] for name, column in columns.items() if column in given}
+    else:
+        arrays = dict(zip(("x", "y"), given if isinstance(given, tuple) else (given,), strict=False))
+    if set(arrays) != set(columns):
+        raise UserError(
+            f"from_batches: {split} has {' and '.join(arrays) or 'none of the columns'}, expected {' and '.join(columns)}"
+        )
+    held_out = {name: np.asarray(array) for name, array in arrays.items()}
+    return held_out | {"x": values.arranged(f"from_batches: x of {split}", held_out["x"], layout)}
 
 
-def _stored(split: str, kind: values.Values, raw: Batch, columns: Mapping[str, str]) -> Batch:
-    if set(raw) != set(columns):
-        raise UserError(f"from_batches: {split} has {', '.join(raw)}, expected {' and '.join(columns)}")
+def _stored(where: str, kind: values.Values, raw: Batch) -> Batch:
     arrays = {"x": values.stored(kind, raw["x"])}
     if "y" in raw:
-        arrays["y"] = splits.class_labels(f"from_batches: {split}: y", raw["y"], len(raw["x"]))
+        arrays["y"] = splits.class_labels(f"from_batches: {where}: y", raw["y"], len(raw["x"]))
     return arrays
