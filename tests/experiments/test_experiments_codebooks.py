@@ -48,7 +48,7 @@ def test_options_of_a_variant_replace_those_of_the_command_line(codebooks, tmp_p
     parsed = []
     monkeypatch.setattr(codebooks, "parse", lambda options: parsed.append(list(options)))
     monkeypatch.setattr(codebooks.cli, "run", lambda settings: None)
-    monkeypatch.setattr(codebooks.vaex, "load", lambda folder: None)
+    monkeypatch.setattr(codebooks.vaex, "load", lambda folder, member: None)
     monkeypatch.setattr(codebooks, "read_json", lambda path: {})
     flags = types.SimpleNamespace(model="vq_vae", split="test", options=["--steps=9", "--prior_steps=7", "--figures"])
     codebooks.trained(flags, tmp_path, "--prior_steps=1", "--no-figures")
