@@ -20,14 +20,14 @@ import numpy as np
 
 import vaex
 from vaex import data, plots
+from vaex.api.run import Run
+from vaex.api.trained_model import TrainedModel
 from vaex.configuration.grammar import read_seeds
 from vaex.errors import UserError
 from vaex.evaluation.likelihood import estimate
 from vaex.models.autoencoders import denoising_autoencoder
 from vaex.plots.records import Grid
 from vaex.results.compare import aligned, cell
-from vaex.runs.run import Run
-from vaex.runs.trained_model import TrainedModel
 
 CORRUPTIONS = ("gaussian", "masking", "salt_and_pepper")
 TARGETS = ("0.05", "0.1", "0.2")

@@ -17,13 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vaex.api import loading
 from vaex.bounds import renyi_bound
 from vaex.configuration.run_options import EvaluationOptions
 from vaex.core import EvaluationKey
 from vaex.errors import UserError
 from vaex.evaluation.likelihood import estimate
 from vaex.results.compare import aligned, paired_difference
-from vaex.runs import loading, setup
+from vaex.runs import setup
 from vaex.runs.by_batch import over_batches
 from vaex.runs.config_file import read_config, restore_settings
 from vaex.runs.evaluate import DRAWN_VALUES, LIKELIHOOD_BATCH, Evaluator

@@ -23,6 +23,7 @@ import numpy as np
 
 import vaex
 from vaex import plots
+from vaex.api.trained_model import TrainedModel
 from vaex.cli import main as cli
 from vaex.cli.parse import parse
 from vaex.data.loader.lazy_inputs import chosen_intensities
@@ -34,7 +35,6 @@ from vaex.files import read_json
 from vaex.plots.records import Grid
 from vaex.results.compare import aligned, cell
 from vaex.runs import setup
-from vaex.runs.trained_model import TrainedModel
 
 SURE = 0.9  # probability from which the classifier counts as sure
 SHOWN = 12  # samples in the figure

@@ -18,12 +18,12 @@ from sklearn.decomposition import PCA
 
 import vaex
 from vaex import data
+from vaex.api.trained_model import TrainedModel
 from vaex.configuration.grammar import read_seeds
 from vaex.data.spec import Dataset
 from vaex.errors import UserError
 from vaex.evaluation.likelihood import estimate
 from vaex.results.compare import aligned, cell
-from vaex.runs.trained_model import TrainedModel
 
 MODELS = ("linear_autoencoder", "linear_vae")
 

@@ -39,12 +39,13 @@ _EXPORTS = {
     ),
     "vaex.divergences": ("gaussian_kl", "kl", "monte_carlo_kl"),
     "vaex.data.spec": ("Dataset",),
-    "vaex.runs.front_door": ("build", "train"),
-    "vaex.runs.loading": ("load",),
-    "vaex.runs.run": ("Run",),
+    "vaex.api.front_door": ("build", "train"),
+    "vaex.api.loading": ("load",),
+    "vaex.api.run": ("Run",),
     "vaex.training.callbacks": ("Callback",),
 }
 _MODULES = (
+    "api",
     "bounds",
     "cli",
     "configuration",

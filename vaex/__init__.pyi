@@ -1,3 +1,4 @@
+from vaex import api as api
 from vaex import bounds as bounds
 from vaex import cli as cli
 from vaex import configuration as configuration
@@ -20,6 +21,10 @@ from vaex import runs as runs
 from vaex import schedules as schedules
 from vaex import testing as testing
 from vaex import training as training
+from vaex.api.front_door import build as build
+from vaex.api.front_door import train as train
+from vaex.api.loading import load as load
+from vaex.api.run import Run as Run
 from vaex.bounds import effective_sample_size as effective_sample_size
 from vaex.bounds import elbo as elbo
 from vaex.bounds import estimate_elbo as estimate_elbo
@@ -52,10 +57,6 @@ from vaex.distributions import reparameterize as reparameterize
 from vaex.divergences import gaussian_kl as gaussian_kl
 from vaex.divergences import kl as kl
 from vaex.divergences import monte_carlo_kl as monte_carlo_kl
-from vaex.runs.front_door import build as build
-from vaex.runs.front_door import train as train
-from vaex.runs.loading import load as load
-from vaex.runs.run import Run as Run
 from vaex.training.callbacks import Callback as Callback
 
 __version__: str

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from vaex.api.trained_model import TrainedModel
 from vaex.cli.parse import parse
 from vaex.data.spec import Spec
 from vaex.runs import setup
-from vaex.runs.trained_model import TrainedModel
 from vaex.schedules import resolve
 from vaex.training import population
 

@@ -58,7 +58,8 @@ ALLOWED: dict[str, set[str]] = {
     **{family: {*MODEL, "models"} for family in FAMILIES},
     "results": {"errors", "files", "evaluation"},
     "runs": {*RUN, "results"},
-    "testing": {*RUN, "results", "runs"},
+    "api": {*RUN, "results", "runs"},
+    "testing": {*RUN, "results", "runs", "api"},
     "cli": {*RUN, "results", "runs"},
 }
 # files that list and open the rooms above or beside them, for users

@@ -7,12 +7,12 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from vaex import testing
+from vaex.api.trained_model import TrainedModel
 from vaex.cli import main as cli
 from vaex.distributions import Normal
 from vaex.models.sequences import _state_space as state_space
 from vaex.models.sequences import _temporal_difference as td
 from vaex.models.sequences._sequence_figures import draw_predictions
-from vaex.runs.trained_model import TrainedModel
 
 # z_1 ~ N(0, 1), z_t = A z_{t-1} + N(0, Q), x_t = z_t + N(0, R)
 A, Q, R, LENGTH = 0.8, 0.3, 0.5, 4

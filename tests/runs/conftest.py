@@ -8,7 +8,7 @@ from helpers.trained_runs import TWO_MEMBERS
 
 import vaex
 from vaex import data
-from vaex.runs.trained_model import TrainedModel
+from vaex.api.trained_model import TrainedModel
 
 
 @pytest.fixture(scope="module")

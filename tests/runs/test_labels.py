@@ -12,6 +12,7 @@ import pytest
 
 import vaex
 from vaex import data, plots
+from vaex.api.trained_model import TrainedModel
 from vaex.cli import main as cli
 from vaex.cli.parse import parse
 from vaex.data.spec import Spec
@@ -19,7 +20,6 @@ from vaex.evaluation import classification
 from vaex.evaluation.examples import chosen_examples
 from vaex.plots.records import Grid
 from vaex.runs import setup
-from vaex.runs.trained_model import TrainedModel
 from vaex.schedules import resolve
 from vaex.training import population
 from vaex.training.step import averaged_variables

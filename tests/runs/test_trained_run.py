@@ -9,9 +9,9 @@ import pytest
 from helpers.untrained_runs import BINARY, DIGITS, untrained
 
 import vaex
+from vaex.api.trained_model import TrainedModel
 from vaex.data.loader import user_examples
 from vaex.evaluation import latents
-from vaex.runs.trained_model import TrainedModel
 from vaex.training import population
 
 KEY = jax.random.key(0)

@@ -1,1 +1,1 @@
-"""A run from settings to results: set up, train, evaluate, load, compare."""
+"""A run from settings to results: set up, train, evaluate."""

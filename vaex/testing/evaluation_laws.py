@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import jax
 import numpy as np
 
+from vaex.api.loading import load
+from vaex.api.trained_model import TrainedModel
 from vaex.data.spec import Dataset
 from vaex.results import report
 from vaex.runs.config_file import config_content
-from vaex.runs.loading import load
 from vaex.runs.setup import Experiment
 from vaex.runs.store import DirectoryStore
 from vaex.runs.summary import summarize
 from vaex.runs.train import Trained
-from vaex.runs.trained_model import TrainedModel
 from vaex.schedules import resolve
 from vaex.testing.assertions import assert_equal, assert_finite
 from vaex.testing.subject import BATCH, STEPS, build_subjects, quickly

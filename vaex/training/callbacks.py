@@ -29,7 +29,7 @@ class OnCheckpoint(Protocol):
 
 
 class OnEnd(Protocol):
-    """Receives the trained run, a ``vaex.runs.Run``, once."""
+    """Receives the trained run, a ``vaex.Run``, once."""
 
     def __call__(self, run: Any, /) -> None: ...
 

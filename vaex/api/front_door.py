@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vaex.api.arguments import settings_of
+from vaex.api.run import Run, completed_run
 from vaex.core import PyTree, Recipe
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.runs import console, lifecycle, setup
-from vaex.runs.arguments import settings_of
-from vaex.runs.run import Run, completed_run
 from vaex.runs.store import DirectoryStore, MemoryStore
 from vaex.schedules import resolve
 from vaex.training import population

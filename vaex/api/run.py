@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex import files, plots
+from vaex.api.trained_model import TrainedModel
 from vaex.configuration.run_options import EvaluationOptions
 from vaex.configuration.settings import Settings, describe_member, replace_run
 from vaex.core import PyTree, Recipe, TrainState, Variables
@@ -30,7 +31,6 @@ from vaex.runs.evaluate import Evaluator
 from vaex.runs.figures import MemberFigures, training_curve_panels
 from vaex.runs.store import DirectoryStore, MemoryStore, Store
 from vaex.runs.train import Trained
-from vaex.runs.trained_model import TrainedModel
 from vaex.schedules import resolve
 from vaex.training import loop, multihost, population
 from vaex.training.callbacks import Callback
