@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from vaex import nets
 from vaex.cli.parse import parse
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.models.adversarial import adversarial_autoencoder
+from vaex.models.adversarial import adversarial_autoencoder, vae_gan
 from vaex.schedules import resolve
 from vaex.training.hyperparameters import as_schedules
 
@@ -31,8 +32,8 @@ class Evaluated:
         self.posterior = self.model.encode(KEY, self.variables, self.hparams, X)
         self.metrics = {name: np.asarray(value, np.float64) for name, value in self.outcome.metrics.items()}
 
-    def bernoulli(self, z):
-        """Return the success probabilities of p(x|z), float64."""
+    def decoded(self, z):
+        """Return the means of p(x|z), float64."""
         return np.asarray(self.model.decode(self.variables, self.hparams, jnp.asarray(z), X).mean, np.float64)
 
 
@@ -61,7 +62,7 @@ def test_the_losses_of_autoencoder_and_discriminator(posterior):
     z = np.asarray(evaluated.posterior.sample(KEY))
     of_prior, of_codes = log_odds(jax.random.normal(jax.random.fold_in(KEY, 1), (B, 3))), log_odds(z)
     adversarial = -log_sigmoid(of_codes)
-    expected = np.mean(nats(X["x"], evaluated.bernoulli(z)) + 7.0 * adversarial)
+    expected = np.mean(nats(X["x"], evaluated.decoded(z)) + 7.0 * adversarial)
     np.testing.assert_allclose(evaluated.outcome.losses["vae"], expected, rtol=1e-5)
     expected = -0.5 * np.mean(log_sigmoid(of_prior) + log_sigmoid(-of_codes))
     np.testing.assert_allclose(evaluated.outcome.losses["discriminator"], expected, rtol=1e-5)
@@ -90,6 +91,72 @@ def test_the_discriminator_learns_the_log_density_ratio_of_prior_and_codes():
     network = nets.MLP((32, 32), 1, "leaky_relu")
     log_odds = np.asarray(network.apply({"params": state.variables.params["discriminator"]}, z))
     np.testing.assert_allclose(log_odds, 0.5 - np.asarray(z), atol=0.25)
+
+
+# --- VAE-GAN ------------------------------------------------------------------------------------------------------
+
+
+def gan(**hparams):
+    """Return a VAE-GAN whose discriminator's output layer, zeros at first, has weights."""
+    evaluated = Evaluated(vae_gan, vae_gan.HParams(**hparams), discriminator_features=4)
+    hidden, output = evaluated.variables.params["discriminator"]
+    weights = jax.random.normal(KEY, output.shape)
+    evaluated.variables.params["discriminator"] = hidden, weights
+    evaluated.outcome = evaluated.model.objective(KEY, evaluated.variables, evaluated.hparams, X, train=True)
+
+    def discriminate(x):
+        wide = nets.MLP((16,), 4, event_ndims=3).apply({"params": hidden}, x)
+        features = np.asarray(wide, np.float64)
+        features = np.where(features > 0, features, 0.01 * features)
+        return features, features @ np.asarray(weights, np.float64)
+
+    return evaluated, discriminate
+
+
+def test_the_losses_of_encoder_decoder_and_discriminator():
+    evaluated, discriminate = gan(beta=0.3, feature_weight=7.0)
+    mean, scale = (np.asarray(x, np.float64) for x in (evaluated.posterior.mean, evaluated.posterior.variance**0.5))
+    z, drawn = evaluated.posterior.sample(KEY, (1,))[0], jax.random.normal(jax.random.fold_in(KEY, 1), (B, 3))
+    reconstructed, sampled = (evaluated.decoded(code) for code in (z, drawn))
+    (real, on_real), (fake, on_fake), (_, on_drawn) = map(discriminate, (X["x"], reconstructed, sampled))
+    error = 0.5 * ((real - fake) ** 2).sum(1)
+    kl = (0.5 * (mean**2 + scale**2 - 1) - np.log(scale)).sum(1)
+    variance = float(evaluated.model.decode(evaluated.variables, evaluated.hparams, z, X).variance[0, 0, 0, 0])
+    log_px = stats.norm.logpdf(np.asarray(X["x"], np.float64), reconstructed, variance**0.5).sum((1, 2, 3))
+    fooling = -0.5 * (log_sigmoid(on_fake) + log_sigmoid(on_drawn))
+    told_apart = -0.5 * log_sigmoid(on_real) - 0.25 * (log_sigmoid(-on_fake) + log_sigmoid(-on_drawn))
+    expected = {"encoder": error + 0.3 * kl, "decoder": 7.0 * error + fooling - log_px, "discriminator": told_apart}
+    for group, values in expected.items():
+        np.testing.assert_allclose(evaluated.outcome.losses[group], np.mean(values), rtol=1e-4, err_msg=group)
+    np.testing.assert_allclose(evaluated.outcome.metrics["elbo"], log_px - kl, rtol=1e-4)
+
+
+def test_the_log_likelihood_of_pixels_trains_the_scale_alone():
+    """Without an error in features the decoder follows the discriminator: of two scales, it has the same gradient."""
+    evaluated, _ = gan(feature_weight=0.0)
+
+    def gradient(log_scale_shift):
+        decoder = evaluated.variables.params["decoder"]
+        likelihood = jax.tree.map(lambda x: x + log_scale_shift, decoder["likelihood"])
+
+        def loss(decoder):
+            variables = evaluated.variables._replace(params={**evaluated.variables.params, "decoder": decoder})
+            return evaluated.model.objective(KEY, variables, evaluated.hparams, X, train=True).losses["decoder"]
+
+        return jax.grad(loss)({**decoder, "likelihood": likelihood})
+
+    near, far = gradient(0.0), gradient(1.0)
+    jax.tree.map(np.testing.assert_array_equal, near["decoder"], far["decoder"])
+    leaves = zip(jax.tree.leaves(near["likelihood"]), jax.tree.leaves(far["likelihood"]), strict=True)
+    assert all(np.all(x != y) for x, y in leaves)
+
+
+def test_likelihoods_whose_means_saturate_are_refused():
+    with pytest.raises(UserError, match=r"--likelihood=bernoulli: .*Known: gaussian, laplace"):
+        parse(["--model=vae_gan", "--likelihood=bernoulli"])
+
+
+# --- invalid input ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

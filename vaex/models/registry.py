@@ -48,6 +48,7 @@ FAMILIES: dict[str, dict[str, Entry]] = {
         "adversarial_autoencoder": Entry(
             "codes and prior samples told apart by a discriminator", "no", "Makhzani et al. 2015"
         ),
+        "vae_gan": Entry("examples compared in the features of a discriminator", "no", "Larsen et al. 2016"),
     },
     "tighter_bounds": {
         "iwae": Entry("importance-weighted bound; gradients by DReG or STL", "importance", "Burda et al. 2016"),
