@@ -12,7 +12,7 @@ import vaex
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(ROOT.glob("docs/*.md"))
 PAGES = {path.name: path.read_text() for path in DOCUMENTS}
 ROOMS = {path.name for path in (ROOT / "vaex").iterdir() if path.is_dir() and (path / "__init__.py").exists()}
-FILES = {"core", "errors", "schedules"}  # modules beside the rooms
+FILES = {"core", "errors"}  # modules beside the rooms
 
 
 def exists(dotted: str) -> bool:

@@ -131,7 +131,7 @@ def test_imports_go_down_only(name):
 def test_every_room_is_known():
     rooms = {room(pathlib.Path(name).with_suffix("").parts) for name in FILES}
     assert rooms - {""} == set(ALLOWED)
-    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "core.py", "errors.py", "schedules.py"}
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "core.py", "errors.py"}
 
 
 def test_no_folder_holds_more_than_20_files():

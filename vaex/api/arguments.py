@@ -12,11 +12,11 @@ import numpy as np
 
 from vaex import models
 from vaex.configuration.declare import Field, fields, plain_kind
-from vaex.configuration.grammar import read_hyperparameter, write_hyperparameter
+from vaex.configuration.grammar import read_function, read_hyperparameter, write_hyperparameter
 from vaex.configuration.run_options import GROUPS
 from vaex.configuration.settings import Settings, check_module, settings, stage_fields
 from vaex.errors import UserError, nearest
-from vaex.schedules import Schedule
+from vaex.schedules import is_schedule
 
 
 def settings_of(model: str | types.ModuleType, values: Mapping[str, Any]) -> Settings:
@@ -72,7 +72,7 @@ def _grid(field: Field, value: Any) -> tuple[Any, ...]:
     """Return the values of a hyperparameter, one or several."""
     if isinstance(value, str):
         return read_hyperparameter(field, value)
-    several = isinstance(value, list | tuple | range) and not isinstance(value, Schedule)
+    several = isinstance(value, list | tuple | range) and not is_schedule(value)
     entries = tuple(value) if several or getattr(value, "ndim", 0) == 1 else (value,)
     if not entries:
         raise UserError(f"{field.name}: got no value; give one, or leave it out")
@@ -84,18 +84,21 @@ def _grid(field: Field, value: Any) -> tuple[Any, ...]:
 
 
 def _hyperparameter(field: Field, value: Any) -> Any:
-    if value is None or isinstance(value, Schedule):
+    if value is None or is_schedule(value):
         return value
+    if callable(value):
+        return read_function(field, value)
     if isinstance(value, str):
         choices = read_hyperparameter(field, value)
         if len(choices) == 1:
             return choices[0]
-    elif np.ndim(value) == 0 and not callable(value):
+    elif np.ndim(value) == 0:
         try:
             number = float(value)
             return None if number == field.declaration.off else number
         except (TypeError, ValueError):
             pass
     raise UserError(
-        f"{field.name}={value!r}: expected a number, a schedule of vaex.schedules, or a sequence of these, which makes a population"
+        f"{field.name}={value!r}: expected a number, a schedule of vaex.schedules, a function of the step, or a sequence of "
+        "these, which makes a population"
     )

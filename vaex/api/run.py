@@ -26,6 +26,7 @@ from vaex.errors import UserError
 from vaex.results import report
 from vaex.runs import console as consoles
 from vaex.runs import lifecycle, setup
+from vaex.runs.config_file import check_recordable
 from vaex.runs.directory import OURS
 from vaex.runs.evaluate import Evaluator
 from vaex.runs.figures import MemberFigures, training_curve_panels
@@ -204,6 +205,7 @@ class Run(TrainedModel):
         folder = pathlib.Path(directory).expanduser()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"save: {folder} is not empty; choose another directory")
+        check_recordable(self.settings)
         files.make_writable(folder)
         if self.directory is not None:
             for name in OURS:

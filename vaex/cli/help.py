@@ -16,7 +16,8 @@ from vaex.configuration.settings import stage_fields
 
 GRAMMAR = (
     "Each takes one value or several (a,b,c: a population over their grid); a value is a number, "
-    "ramp:START:STOP:STEPS, cosine:START:STOP:STEPS or cycle:START:STOP:PERIOD."
+    "ramp:START:STOP:STEPS, cosine:START:STOP:STEPS, exponential:START:STOP:STEPS, cycle:START:STOP:PERIOD, several of these one "
+    "after the other, as ramp:0:1e-3:500+cosine:1e-3:0:5000 or hold:1e-3:2000+1e-4, or a function of the step, FILE.py:NAME."
 )
 STAGES = "Stages are trained one after the other, each on what the one before has learned; --steps is the first's."
 

@@ -227,5 +227,7 @@ def _numbers(value: Any) -> Iterable[float]:
         import numpy as np
 
         ends = (value.start, value.stop)
+        if hasattr(value, "boundary") and all(isinstance(end, np.ndarray) and end.ndim == 1 for end in ends):
+            ends = (*value.start, *value.stop)  # of several pieces
         return tuple(float(end) for end in ends if isinstance(end, int | float | np.number))
     return ()

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from vaex.configuration.declare import Field, check_option, plain_kind
-from vaex.configuration.importing import object_name
+from vaex.configuration.importing import import_object, is_importable, object_name
 from vaex.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from vaex.schedules import Schedule
+    from vaex.schedules import Piecewise, Schedule
 
 MOST_SEEDS = 65536  # far beyond any population; 0:1e9, typed by mistake, must not fill the memory
 
@@ -28,6 +28,10 @@ def write(value: Any) -> str:
       >>> write(0.001), write(1.0), write((500, 500)), write(None)
       ('0.001', '1', '500x500', 'none')
     """
+    if hasattr(value, "functions"):
+        return value.name
+    if hasattr(value, "boundary"):
+        return _write_pieces(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return _write_schedule(value)  # type: ignore[arg-type]
     if isinstance(value, tuple) and not any(map(callable, value)):
@@ -70,6 +74,22 @@ def _write_schedule(schedule: Schedule) -> str:
         return ":".join(["cycle", *map(_write_number, (start, stop, period, float(f"{length / period:.6g}")))])
     numbers = (start, stop, length, begin) if begin else (start, stop, length)
     return ":".join(["cosine" if cosine else "ramp", *map(_write_number, numbers)])
+
+
+def _write_pieces(schedule: Piecewise) -> str:
+    from vaex.schedules import Schedule
+
+    texts, pieces = [], schedule.pieces()
+    for piece in pieces:
+        start, stop, begin, length, period, bend, _ = piece.numbers()
+        if bend > 1:
+            numbers = (start, stop, length, begin) if begin else (start, stop, length)
+            texts.append(":".join(["exponential", *map(_write_number, numbers)]))
+        elif start == stop and piece is not pieces[-1]:
+            texts.append(f"hold:{_write_number(start)}:{_write_number(begin + length)}")
+        else:
+            texts.append(_write_schedule(Schedule(start, stop, begin, length, period, bend)))
+    return "+".join(texts)
 
 
 def _write_number(value: float) -> str:
@@ -149,7 +169,7 @@ def check_seeds(seeds: typing.Sequence[int], text: str) -> None:
 
 
 def read_hyperparameter(field: Field, text: str) -> tuple[Any, ...]:
-    """The values of a hyperparameter's text: a number or a ``Schedule`` each, None where it is switched off.
+    """The values of a hyperparameter's text: a number or a schedule each, None where it is switched off.
 
     Args:
       field: the hyperparameter.
@@ -175,22 +195,62 @@ def _read_value(field: Field, part: str, text: str) -> Any:
 
     if part.lower() == "none" and field.default is None and field.declaration.off is None:
         return None
+    if _is_object_name(part):
+        return read_function(field, import_object(field.name, part), part)
     try:
         with np.errstate(over="ignore"):  # what overflows float32 is refused below
             schedule = schedules.parse(part)
     except ValueError as error:
         raise UserError(f"--{field.name}={text}: {error}; several values are joined by commas") from None
-    numbers, off = np.asarray(schedule, np.float64), field.declaration.off
-    is_constant = bool(numbers[0] == numbers[1])
-    if off is not None and is_constant and numbers[0] == off:
+    ends, off = np.asarray(schedule[:2], np.float64), field.declaration.off
+    is_constant = ends.ndim == 1 and bool(ends[0] == ends[1])
+    if off is not None and is_constant and ends[0] == off:
         return None
-    if not np.all(np.isfinite(numbers)):
+    if not np.all(np.isfinite(np.asarray(schedule, np.float64))):
         raise UserError(f"--{field.name}={text}: expected finite numbers")
-    low, high = field.declaration.low, field.declaration.high
-    if not all(np.float32(low) <= np.float32(value) <= np.float32(high) for value in numbers[:2]):
+    _check_values(field, ends, f"--{field.name}={text}")
+    return float(write(float(ends[0]))) if is_constant and ":" not in part else schedule
+
+
+def _is_object_name(text: str) -> bool:
+    """Return True for MODULE:NAME or FILE.py:NAME, which no kind of schedule with its numbers is."""
+    module, colon, name = text.rpartition(":")
+    return bool(colon and module) and all(part.isidentifier() for part in name.split(".")) and ":" not in module
+
+
+def read_function(field: Field, value: Any, name: str | None = None) -> Any:
+    """The schedule that follows a user's function of the step; ``name``: by which it can be imported.
+
+    Raises: UserError for a function that fails, or whose values are out of the hyperparameter's range.
+    """
+    from vaex import schedules
+
+    if schedules.is_schedule(value):
+        return value
+    shown = f"{field.name}={name or getattr(value, '__qualname__', value)}"
+    try:
+        schedule = schedules.function(value, name or _importable_name(value))
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{shown}: {error}") from None
+    _check_values(field, schedules.probe(schedule), shown, rounding=1e-6)
+    return schedule
+
+
+def _importable_name(value: object) -> str | None:
+    name = object_name(value)
+    return name if is_importable(name) else None
+
+
+def _check_values(field: Field, values: Any, shown: str, rounding: float = 0.0) -> None:
+    """Raise UserError, which begins with ``shown``, for values of a schedule beyond the hyperparameter's range."""
+    import numpy as np
+
+    low, high = np.float32(field.declaration.low), np.float32(field.declaration.high)
+    numbers = np.float32(values)
+    slack = np.float32(rounding * np.max(np.abs(numbers)))
+    if not np.all((low - slack <= numbers) & (numbers <= high + slack)):
         expected = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-        raise UserError(f"--{field.name}={text}: expected values {expected}")
-    return float(write(float(numbers[0]))) if is_constant and ":" not in part else schedule
+        raise UserError(f"{shown}: expected values {expected}")
 
 
 def option_to_json(value: Any) -> Any:
@@ -203,7 +263,7 @@ def option_to_json(value: Any) -> Any:
 
 
 def hyperparameter_to_json(value: Any) -> Any:
-    """A hyperparameter's value as JSON: None, a number, or the fields of a schedule that moves.
+    """A hyperparameter's value as JSON: None, a number, the fields of a schedule that moves, or a function's name and values.
 
     Example:
       >>> from vaex.schedules import ramp
@@ -212,6 +272,10 @@ def hyperparameter_to_json(value: Any) -> Any:
     """
     if value is None:
         return None
+    if hasattr(value, "functions"):
+        return {"function": value.name, "values": value.values()}
+    if hasattr(value, "boundary"):
+        return {name: [float(number) for number in numbers] for name, numbers in value._asdict().items()}
     if not hasattr(value, "_asdict"):
         return float(write(float(value)))
     schedule = {name: float(number) for name, number in value._asdict().items()}
@@ -219,14 +283,16 @@ def hyperparameter_to_json(value: Any) -> Any:
 
 
 def hyperparameter_from_json(value: Any) -> Any:
-    """A hyperparameter's value from JSON: a number, None, or the fields of a ``Schedule``.
+    """A hyperparameter's value from JSON: a number, None, or the fields of a ``Schedule`` or ``Piecewise``.
 
     Raises: KeyError or TypeError for a mapping that is no schedule, ValueError for a number that is none.
     """
     if isinstance(value, Mapping):
         import numpy as np
 
-        from vaex.schedules import Schedule
+        from vaex.schedules import Piecewise, Schedule
 
+        if "boundary" in value:
+            return Piecewise(**{name: np.float32(numbers) for name, numbers in value.items()})
         return Schedule(**{name: np.float32(number) for name, number in value.items()})
     return value if value is None else float(value)

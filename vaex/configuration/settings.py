@@ -178,7 +178,8 @@ def _replace(hparams: Any, changes: Mapping[str, Any]) -> Any:
 def describe_member(chosen: Settings, member: Member) -> str:
     """A member's name: the hyperparameters that vary, and its seed; also the name of its folder of figures."""
     texts = hyperparameter_texts(member.hparams)
-    return "_".join([*(f"{name}={texts[name].replace(':', '-')}" for name in chosen.varied), f"seed={member.seed}"])
+    plain = str.maketrans(":/", "--")
+    return "_".join([*(f"{name}={texts[name].translate(plain)}" for name in chosen.varied), f"seed={member.seed}"])
 
 
 def replace_run(chosen: Settings, **changes: Any) -> Settings:

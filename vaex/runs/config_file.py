@@ -16,11 +16,12 @@ from typing import Any
 
 import vaex
 from vaex import models
-from vaex.configuration.declare import fields
+from vaex.configuration.declare import Field, fields
 from vaex.configuration.grammar import (
     hyperparameter_from_json,
     hyperparameter_to_json,
     option_to_json,
+    read_function,
     write,
 )
 from vaex.configuration.importing import import_object, is_importable
@@ -170,7 +171,12 @@ def restore_settings(
     members = tuple(
         Member(
             member["seed"],
-            module.HParams(**{name: hyperparameter_from_json(value) for name, value in member["hparams"].items()}),
+            module.HParams(
+                **{
+                    name: _hyperparameter(hparams[name], value, trust=trust)
+                    for name, value in member["hparams"].items()
+                }
+            ),
         )
         for member in identified["members"]
     )
@@ -202,6 +208,35 @@ def _object(name: str, value: Any, objects: Mapping[str, Any], *, trust: bool) -
             "trust=True"
         )
     return import_object(name, value)
+
+
+def _hyperparameter(field: Field, value: Any, *, trust: bool) -> Any:
+    """Return a hyperparameter's value from its record, which of a function is its name."""
+    if not _is_function(value):
+        return hyperparameter_from_json(value)
+    name = value["function"]
+    if not trust and name.rpartition(":")[0] not in sys.modules:
+        raise UserError(
+            f"load: the run's {field.name} is {name}, and importing it runs code; import that module yourself, or say trust=True"
+        )
+    return read_function(field, import_object(field.name, name), name)
+
+
+def _is_function(value: Any) -> bool:
+    return isinstance(value, Mapping) and "function" in value
+
+
+def check_recordable(settings: Settings) -> None:
+    """Raise UserError for a hyperparameter that no config.json could say: a function without a name to import it by."""
+    for member in settings.members:
+        for name in fields(type(member.hparams)):
+            recorded = hyperparameter_to_json(getattr(member.hparams, name))
+            if _is_function(recorded) and not is_importable(recorded["function"]):
+                raise UserError(
+                    f"{name}: {recorded['function']} has no name by which a run directory could record it; put it into a module, "
+                    f"as rate = ..., and give {name}='my_rates.py:rate', or write it as text, as "
+                    "'ramp:0:1e-3:500+cosine:1e-3:0:5000'"
+                )
 
 
 def _model(name: str, *, trust: bool) -> types.ModuleType:
@@ -246,4 +281,6 @@ def grid(members: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
+    if _is_function(value):
+        return f"{value['function']} {value['values']}"
     return "off" if value is None else write(hyperparameter_from_json(value))

@@ -16,10 +16,10 @@ from vaex.core import PyTree, Recipe
 from vaex.data.spec import Dataset, Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
-from vaex.runs.config_file import run_directory
+from vaex.runs.config_file import check_recordable, run_directory
 from vaex.runs.store import DirectoryStore, Store
 from vaex.training import population, profiling
-from vaex.training.hyperparameters import as_schedules
+from vaex.training.hyperparameters import alike_schedules
 
 
 class Experiment(NamedTuple):
@@ -100,7 +100,7 @@ def build_recipe(settings: Settings, spec: Spec) -> Recipe:
 def stack_hparams(settings: Settings) -> PyTree:
     """The members' hyperparameters as one tree of schedules with leading axis [p]."""
     members = common_structure([member.hparams for member in settings.members])
-    return population.stack([as_schedules(hparams) for hparams in members])
+    return population.stack(alike_schedules(members))
 
 
 def assemble(settings: Settings, dataset: Dataset | None = None, store: Store | None = None) -> Experiment:
@@ -113,6 +113,8 @@ def assemble(settings: Settings, dataset: Dataset | None = None, store: Store | 
     Raises: UserError.
     """
     flags = settings.data
+    if store is None or store.directory is not None:
+        check_recordable(settings)
     path = flags.dataset if dataset is None else None
     dataset = load_dataset(flags) if dataset is None else dataset
     spec = resolve_spec(settings, dataset.spec)

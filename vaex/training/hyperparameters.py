@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import jax
 
 from vaex.configuration import hparam, hyperparameters
 from vaex.core import PyTree
-from vaex.schedules import Scalar, as_schedule, is_schedule
+from vaex.schedules import Scalar, alike_functions, as_schedule, is_schedule
 
 
 @hyperparameters
@@ -37,8 +38,16 @@ class TrainingHParams:
 
 
 def as_schedules(hparams: PyTree) -> PyTree:
-    """Hyperparameters with every number or text turned into a ``Schedule``, so that all members have one structure.
+    """Hyperparameters with every number, text or function turned into a schedule.
 
     None, a hyperparameter that is switched off, stays None.
     """
     return jax.tree.map(as_schedule, hparams, is_leaf=lambda leaf: is_schedule(leaf) or isinstance(leaf, str))
+
+
+def alike_schedules(members: Sequence[PyTree]) -> list[PyTree]:
+    """Hyperparameters of the members of a population as trees of schedules that have one structure, and so stack."""
+    trees = [as_schedules(hparams) for hparams in members]
+    leaves, structures = zip(*(jax.tree.flatten(tree, is_leaf=is_schedule) for tree in trees), strict=True)
+    alike = zip(*(alike_functions(schedules) for schedules in zip(*leaves, strict=True)), strict=True)
+    return [structure.unflatten(schedules) for structure, schedules in zip(structures, alike, strict=True)]

@@ -1,20 +1,15 @@
-"""Schedules of hyperparameters as pytrees: one structure for constants, ramps, cycles and cosines, resolved at the step.
-
-Because a constant is a ramp of slope zero, members of a population may mix kinds and lengths: their schedules stack.
-No schedule depends on the total number of steps, so a run can be extended.
-"""
+"""The schedule of one piece: constants, ramps, cycles and cosines, of one structure."""
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-T = TypeVar("T")
 LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -46,9 +41,6 @@ class Schedule(NamedTuple):
         fraction = jnp.where(jnp.asarray(self.cosine) > 0, bent, fraction)
         # exact at both ends; a constant must stay itself even where it is infinite (inf * 0 would be nan)
         return jnp.where(stop != start, start * (1.0 - fraction) + stop * fraction, start)
-
-
-Scalar = Schedule | float | jax.Array  # what a hyperparameter may be
 
 
 def _schedule(name: str, start: float, stop: float, begin: float, length: float, period: float, bent: int) -> Schedule:
@@ -87,7 +79,7 @@ def ramp(start: float, stop: float, length: float, begin: float = 0) -> Schedule
       >>> float(ramp(1.0, 0.0, 10, begin=5)(10))
       0.5
     """
-    _check("ramp", length=length, begin=begin)
+    check_lengths("ramp", length=length, begin=begin)
     return _schedule("ramp", start, stop, begin, length, 0, 0)
 
 
@@ -99,7 +91,7 @@ def cosine(start: float, stop: float, length: float, begin: float = 0) -> Schedu
       >>> round(float(cosine(1.0, 0.0, 100)(50)), 6)
       0.5
     """
-    _check("cosine", length=length, begin=begin)
+    check_lengths("cosine", length=length, begin=begin)
     return _schedule("cosine", start, stop, begin, length, 0, 1)
 
 
@@ -111,76 +103,14 @@ def cycle(start: float, stop: float, period: float, fraction: float = 0.5) -> Sc
       >>> [float(cycle(0.0, 1.0, 100)(step)) for step in (25, 75, 125)]
       [0.5, 1.0, 0.5]
     """
-    _check("cycle", length=period)
+    check_lengths("cycle", length=period)
     if not 0 < fraction <= 1:
         raise ValueError(f"cycle: fraction is {fraction}, expected a share of the period in (0, 1]")
     return _schedule("cycle", start, stop, 0, period * fraction, period, 0)
 
 
-def _check(name: str, *, length: float, begin: float = 0) -> None:
+def check_lengths(name: str, *, length: float, begin: float = 0) -> None:
     if not length > 0:
         raise ValueError(f"{name}: the length is {length}, expected a positive number of steps")
     if begin < 0:
         raise ValueError(f"{name}: begin is {begin}, expected a step >= 0")
-
-
-_KINDS = {"ramp": (ramp, (3, 4)), "cosine": (cosine, (3, 4)), "cycle": (cycle, (3, 4))}
-GRAMMAR = (
-    "a number, ramp:START:STOP:STEPS[:BEGIN], cosine:START:STOP:STEPS[:BEGIN] or cycle:START:STOP:PERIOD[:FRACTION]"
-)
-
-
-def parse(text: str) -> Schedule:
-    """Return the schedule that a text describes: a number, ``ramp:0:4:5000``, ``cosine:1e-3:0:5000`` or ``cycle:0:1:1000:0.5``.
-
-    Raises: ValueError that shows the grammar.
-    Example:
-      >>> float(parse("ramp:0:4:5000")(2500))
-      2.0
-    """
-    kind, *rest = text.strip().split(":")
-    try:
-        if not rest and kind not in _KINDS:
-            return constant(_number(kind))
-        function, counts = _KINDS[kind]
-        if len(rest) not in counts:
-            raise ValueError(f"{kind} takes {counts[0]} or {counts[1]} numbers, got {len(rest)}")
-        return function(*(_number(part) for part in rest))
-    except (KeyError, ValueError) as error:
-        known = isinstance(error, ValueError) and (kind in _KINDS or not str(error).startswith("could not convert"))
-        reason = f" ({error})" if known else ""
-        raise ValueError(f"{text!r} is neither a number nor a schedule{reason}; expected {GRAMMAR}") from None
-
-
-def _number(text: str) -> float:
-    value = float(text)
-    if math.isnan(value) or (math.isinf(value) and "inf" not in text.lower()):
-        raise ValueError("nan is not a value" if math.isnan(value) else "too large a number; write inf if you mean it")
-    return value
-
-
-def as_schedule(value: Schedule | float | jax.Array | str) -> Schedule:
-    """Return ``value`` as a Schedule: numbers, traced ones too, become constants; text is parsed.
-
-    Example:
-      >>> float(as_schedule(3)(0))
-      3.0
-    """
-    if isinstance(value, Schedule):
-        return value
-    return parse(value) if isinstance(value, str) else constant(value)
-
-
-def is_schedule(value: object) -> bool:
-    """Return True for a Schedule; the ``is_leaf`` of every tree walk over hyperparameters."""
-    return isinstance(value, Schedule)
-
-
-def resolve(hparams: T, step: ArrayLike) -> T:
-    """Replace each Schedule in the tree ``hparams`` by its value at ``step``.
-
-    Example:
-      >>> float(resolve({"beta": ramp(0.0, 4.0, 100)}, 25)["beta"])
-      1.0
-    """
-    return jax.tree.map(lambda leaf: leaf(step) if is_schedule(leaf) else leaf, hparams, is_leaf=is_schedule)
