@@ -61,7 +61,18 @@ def _lists() -> list[str]:
         lines.append(f"Models, {family.replace('_', ' ')}:")
         lines += [f"  {name:<{width}}  {entry.summary} ({entry.source})" for name, entry in entries.items()]
         lines.append("")
+    lines += _installed(width)
     return [*lines, "Data sets:", *(f"  {name:<{width}}  {summary}" for name, summary in data.DATASETS.items())]
+
+
+def _installed(width: int) -> list[str]:
+    """The models of installed packages, and why the name of one cannot be used."""
+    installed = models.installed_models()
+    rows = [
+        f"  {name:<{width}}  {model.module} ({model.package}{'; ' if model.problem else ''}{model.problem})"
+        for name, model in installed.items()
+    ]
+    return ["Models of installed packages:", *rows, ""] if rows else []
 
 
 def _described(declaration: Declaration) -> str:

@@ -50,7 +50,7 @@ def parse(arguments: Sequence[str]) -> Settings:
     if "help" in texts and not model:
         cli_help.print_help(None)
     if not model:
-        raise UserError(f"--model=NAME is missing; one of {', '.join(models.MODELS)}, or a module of your own")
+        raise UserError(f"--model=NAME is missing; one of {', '.join(models.known_models())}, or a module of your own")
     module = models.module(model)
     check_module(module)
     if "help" in texts:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from vaex.configuration.importing import import_module
 from vaex.errors import UserError, nearest
+from vaex.models.installed import installed_models
 
 
 class Entry(NamedTuple):
@@ -113,14 +114,20 @@ def frames(module: ModuleType) -> int | None:
 
 
 def module(name: str) -> ModuleType:
-    """Return the module of a model: ``name`` is in the registry, or is the dotted path, or the .py file, of a module of your own.
+    """Return the module of a model.
 
+    Args:
+      name: in the registry, or of an installed package's entry point; or the dotted path, or the .py file, of a module of your own.
     Raises: UserError for a name that is none of these, or a module without Config, HParams and build.
     Example:
       >>> module("beta_vae").__name__
       'vaex.models.disentangling.beta_vae'
     """
     path = f"vaex.models.{FAMILY_OF[name]}.{name}" if name in MODELS else name
+    if name not in MODELS and name in installed_models():
+        path, package, problem = installed_models()[name]
+        if problem:
+            raise UserError(f"--model={name}, of {package}: {problem}")
     try:
         imported = import_module(path)
     except (ModuleNotFoundError, TypeError, ValueError) as error:  # ".b" and "" are no modules
@@ -140,9 +147,19 @@ def module(name: str) -> ModuleType:
     return imported
 
 
+def known_models() -> list[str]:
+    """Return the names that ``module`` takes: those of the registry, and those of installed packages."""
+    return [*MODELS, *(name for name, model in installed_models().items() if not model.problem)]
+
+
 def _unknown(name: str) -> str:
     """Return what to say of a name that is no model."""
-    if name.lower().replace("-", "_") in MODELS:
+    if name in installed_models():
+        path, package, _ = installed_models()[name]
+        return (
+            f"--model={name}: {package} says that it is {path}, and there is no such module; install the package anew"
+        )
+    if name.lower().replace("-", "_") in known_models():
         return f"no model is called {name!r}; did you mean {name.lower().replace('-', '_')}?"
     if "." in name:
         return (
@@ -150,4 +167,4 @@ def _unknown(name: str) -> str:
             "my_models/my_vae.py"
         )
     alternative = "or give a module of your own, as my_package.my_module or my_vae.py"
-    return f"no model is called {name!r}; {nearest(name, MODELS)}; {alternative}"
+    return f"no model is called {name!r}; {nearest(name, known_models())}; {alternative}"

@@ -240,7 +240,7 @@ def check_recordable(settings: Settings) -> None:
 
 
 def _model(name: str, *, trust: bool) -> types.ModuleType:
-    if name not in models.MODELS and not trust and name not in sys.modules:
+    if name not in models.known_models() and not trust and name not in sys.modules:
         raise UserError(
             f"load: the run's model is {name}, a module that is not vaex's, and importing it runs code; import it yourself, or say "
             "trust=True"
