@@ -26,6 +26,7 @@ def test_xla_counts_the_products_that_we_count(name):
     assert by_hand < counted < (1.25 if name == "conv64" else 1.1) * by_hand + 30 * parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*workloads.NETWORKS, *MODELS])
 def test_every_network_and_registered_model_has_data(name):
     workload = workloads.find(name)
@@ -53,6 +54,7 @@ def test_layers_of_a_registered_model_are_not_known():
         workloads.matrix_flops(workloads.find("vae"), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy, members", [("auto", 1), ("vmap", 2)])
 def test_vaex_trains_in_its_own_loop(strategy, members):
     loop = vaex_loop.Loop(workloads.find("small"), 8, "float32", members, strategy)

@@ -258,6 +258,7 @@ def test_estimate_elbo_weighs_the_kl_and_takes_batches():
 # --- a nonlinear decoder by quadrature, discrete latents by enumeration ----------------------------------------------
 
 
+@pytest.mark.slow
 def test_importance_bound_of_two_samples_by_quadrature():
     def decoder(z):
         return Bernoulli(jnp.concatenate([3.0 * jnp.sin(z), z**2 - 1.0, -2.0 * z], -1))
@@ -370,6 +371,7 @@ def test_an_impossible_sample_spoils_nothing_but_the_elbo_kind(name):
         assert np.all(np.isfinite(value))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FROM_WEIGHTS)
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64])
 def test_dtypes_jit_and_vmap(name, dtype):

@@ -102,6 +102,7 @@ def columns(kind):
     return np.insert(FINITE, 1, SPECIAL[kind], axis=1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SPECIAL)
 @pytest.mark.parametrize("name", FUNCTIONS)
 def test_value_and_gradient_of_every_column(name, kind):
@@ -143,6 +144,7 @@ ORDERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ORDERS)
 @pytest.mark.parametrize("kind", [kind for kind in SPECIAL if kind != "one nan"])
 @pytest.mark.parametrize("order", [0.4, 2.0])

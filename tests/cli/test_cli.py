@@ -108,6 +108,7 @@ def population(tmp_path_factory) -> Done:
 # --- the run directory --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_run_directory_holds_the_files_of_a_run(solo):
     names = {path.name for path in solo.directory.iterdir()}
     files = {"config.json", "metrics.jsonl", "timings.jsonl", "summary.json", "log_likelihood.npz"}
@@ -202,6 +203,7 @@ def extended(tmp_path_factory) -> tuple[Done, Done, pathlib.Path]:
     return first, train(first.directory, "--steps=20"), copy
 
 
+@pytest.mark.slow
 def test_a_run_that_was_extended_equals_one_that_was_not(solo, extended):
     first, second, _ = extended
     assert "continuing" not in first.out and f"continuing {second.directory} at step 12 of 20" in second.out
@@ -228,6 +230,7 @@ def test_rows_beyond_the_checkpoint_and_a_torn_line_are_cut(solo, extended, tmp_
     assert sum(row["steps"] for row in timings) == timings[-1]["step"] == 20
 
 
+@pytest.mark.slow
 def test_a_changed_evaluation_is_done_again_alone(solo, extended, tmp_path):
     before = extended[1].summary
     directory = copied(extended[1], tmp_path / "run")
@@ -371,6 +374,7 @@ def test_data_that_changed_between_runs_is_refused(tmp_path, untrained, monkeypa
 # --- populations --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_population_is_one_run_with_a_table(population):
     summary = population.summary
     assert summary["step_traces"] == 1 and len(summary["members"]) == 4
@@ -444,6 +448,7 @@ def test_vectors_of_real_numbers(tmp_path):
     assert not (done.directory / "figures" / "samples.png").exists()
 
 
+@pytest.mark.slow
 def test_three_examples_without_labels(tmp_path):
     """One to test on: what takes two, or labels, is left out."""
     x = np.random.default_rng(0).integers(0, 256, (3, 8, 8)).astype(np.uint8)
@@ -459,6 +464,7 @@ def test_three_examples_without_labels(tmp_path):
 # --- what stops a run ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_with_step_member_and_term(tmp_path):
     flags = ("--learning_rate=0.001,1e30", "--optimizer=sgd", "--checkpoint_every=1")
     done = vaex(tmp_path / "run", "--steps=20", *flags)
@@ -523,6 +529,7 @@ def test_a_directory_serves_one_process_at_a_time(solo, untrained):
     assert "is finished" in vaex(solo.directory, "--steps=20").out
 
 
+@pytest.mark.slow
 def test_what_killed_writes_left_is_swept(tmp_path):
     with pytest.raises(KeyboardInterrupt), files.atomic_path(tmp_path / "summary.json") as temporary:
         temporary.write_text("half")

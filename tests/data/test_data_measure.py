@@ -129,6 +129,7 @@ def idx(path):
     return np.frombuffer(content, np.uint8, offset=16).reshape(-1, 28, 28, 1)
 
 
+@pytest.mark.slow
 def test_real_data_sets_are_told_apart(shared_data, tmp_path):
     """Handwriting is nearly binary; faces and clothes are not. The bound lies well between them."""
     grey = Spec("g", (28, 28, 1), "grey", levels=256)

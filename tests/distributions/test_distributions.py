@@ -187,6 +187,7 @@ def test_shared_parameters_keep_their_place_under_vmap(make):
     assert float(jnp.abs(mapped[0] - mapped[2]).max()) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in BATCHED if n != "Transformed"])  # a flow computes in its own dtype
 def test_bfloat16_loses_nothing_but_the_parameters_digits(name):
     """Half-width parameters give float32 log-probabilities, exactly those of the same parameters in float32."""

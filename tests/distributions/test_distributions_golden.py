@@ -163,6 +163,7 @@ def test_continuous_bernoulli_equals_quadrature():
     np.testing.assert_allclose(ends[4], oracle[3], rtol=1e-9, atol=1e-13)
 
 
+@pytest.mark.slow
 def test_continuous_bernoulli_keeps_its_digits_in_float32():
     """Where the textbook form log(2 atanh(1 - 2p) / (1 - 2p)) has lost them all: values and slopes against float64."""
     logits = np.concatenate([LOGITS, -LOGITS[9:14], [1e-4, 1e-2, 88.0, -200.0]])
@@ -204,6 +205,7 @@ def test_continuous_bernoulli_samples(logit):
     np.testing.assert_allclose(slope, expected, rtol=1e-6, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [2, 3, 256])
 def test_discretized_logistic_is_a_distribution_over_the_grid(levels):
     """Sums to one at any location and scale, in float32 too; equals differences of the distribution function."""
@@ -283,6 +285,7 @@ def test_mixture_of_logistics_equals_the_papers_formula():
     np.testing.assert_allclose(read.log_scale, np.logaddexp(rest[..., 3:6] + 7, 0) - 7 - np.log(2), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_mixture_of_logistics_sums_to_one_and_samples_itself(channels):
     """All images of one pixel enumerated; samples tested against them by chi-square."""

@@ -81,6 +81,7 @@ def test_every_rule_is_tested():
     assert set(pairs()) == {(q.__name__, p.__name__) for q, p in _RULES if q.__module__.startswith("vaex.")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", list(pairs()), ids=" || ".join)
 def test_closed_form_equals_samples(names):
     """The mean of log q - log p within 5 standard errors; float32 parameters, no implicit promotion."""

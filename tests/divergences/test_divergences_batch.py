@@ -97,6 +97,7 @@ SCALE = 0.3 * SCALE
 Z = MEAN + np.exp(SCALE) * RNG.normal(size=(N, D))
 
 
+@pytest.mark.slow
 def test_the_whole_data_set_as_batch_is_exact():
     joint, marginals = aggregate(Z, MEAN, SCALE)
     found = vv.aggregate_densities(Z, MEAN, SCALE, N)

@@ -51,6 +51,7 @@ def assert_mean(samples, exact, errors=5.0):
 Q, P = (MEAN, SCALE), (jnp.zeros((2, 2)), jnp.full((2, 2), 0.1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["naive", "k2", "k3"])
 @pytest.mark.parametrize("gradient", ["total", "path", "score"])
 def test_monte_carlo_kl_values_and_gradients_are_unbiased(form, gradient):
@@ -166,6 +167,7 @@ def test_unbiased_estimators_equal_closed_forms(name):
     assert_mean(gradients, slopes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.5, 2.0])
 def test_monte_carlo_renyi_converges_with_its_known_bias(alpha):
     """At 500 samples it is below the estimate's variance; with one sample the logarithm is out, and that is the KL."""
@@ -192,6 +194,7 @@ def test_jensen_shannon_equals_quadrature_and_keeps_its_bounds():
     np.testing.assert_allclose(vv.monte_carlo_jensen_shannon(jax.random.key(0), q, far, 5), np.log(2), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_importance_forward_kl():
     """Enumerated: with every class once, uniform q, it is exact; constants cancel; at k = 1 it knows nothing."""
     logits = jnp.array([0.3, -1.0, 2.0, 0.1])

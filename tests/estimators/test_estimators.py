@@ -69,6 +69,7 @@ def linear(estimator, k: int, **options):
     return loss, params, {"mean": d_mean, "log_scale": d_log_scale, "offset": d_offset}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 3])
 @pytest.mark.parametrize(
     "name", ["reparameterized", "sticking_the_landing", "doubly_reparameterized", "score_function"]
@@ -102,6 +103,7 @@ def test_baselines_lower_the_variance():
     assert variance(estimators.vimco) < 0.5 * wide
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("estimator", "options"),
     [
@@ -180,6 +182,7 @@ def exact_of_two(bound) -> dict[str, np.ndarray]:
 BOUNDS = {"iwae": IWAE, "renyi": RENYI, "chi_upper_bound": {"bound": chi_upper_bound}, "elbo": MEAN}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize("estimator", [*UNBIASED_PATHWISE, *UNBIASED_SCORE], ids=lambda f: f.__name__)
 def test_gradients_of_two_samples_are_unbiased(estimator, bound):
@@ -196,6 +199,7 @@ def test_sticking_the_landing_is_biased_for_several_samples():
     assert abs(float(statistics.bias["slope"])) < 4 * float(statistics.standard_error["slope"])
 
 
+@pytest.mark.slow
 def test_the_importance_bounds_closed_form_equals_the_derivatives_of_any_bound():
     """DReG's path weights: squared normalised weights for the importance bound, two derivatives for another function."""
     gradients = [
@@ -277,6 +281,7 @@ def test_score_gradients_of_a_discrete_posterior_are_unbiased(estimator, bound):
     assert within(measure(discrete(estimator, 2, **BOUNDS[bound]), DISCRETE, exact), 4.0)
 
 
+@pytest.mark.slow
 def test_a_constant_baseline_keeps_the_mean_and_lowers_the_variance():
     exact = enumerated(BOUNDS["elbo"]["bound"], 1)
     plain = measure(discrete(estimators.score_function, 1), DISCRETE, exact)
@@ -308,6 +313,7 @@ def test_straight_through_gumbel_has_exact_values_and_a_bias_that_temperature_lo
 # --- statistics ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_gradient_statistics_match_numpy_for_any_chunk():
     def gradient(key):
         return {"a": 1e3 + jax.random.normal(key, (3,)), "b": jax.random.uniform(key, ())}
@@ -348,6 +354,7 @@ CALLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CALLS)
 def test_the_value_is_the_bound_of_the_same_samples(name):
     estimator, options = CALLS[name]

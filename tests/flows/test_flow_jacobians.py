@@ -45,6 +45,7 @@ def run(flow):
         return jax.tree.map(np.asarray, program(flow)(filled(flow), points((20, 3))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("there", "back"), DIRECTIONS)
 def test_log_determinants_are_those_of_the_jacobian(flow, there, back):
     out = run(flow)[there]

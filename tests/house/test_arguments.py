@@ -336,6 +336,7 @@ def result(name, arguments, in_gradient):
     return jax.tree.leaves(jax.grad(total)(arguments[by]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_every_argument_changes_something(name):
     """Of two values of one argument, all others at their first, at least one array of the result differs, or its dtype."""

@@ -54,6 +54,7 @@ def normal(key, shape):
 # --- beta-TC-VAE --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampling", "num_samples"), [("weighted", 1), ("stratified", 1), ("weighted", 3)])
 def test_the_terms_of_the_kl_are_weighted_as_in_the_formula(sampling, num_samples):
     hparams = beta_tc_vae.HParams(alpha=0.5, beta=7.0, gamma=2.0)
@@ -100,6 +101,7 @@ def test_a_batch_that_is_larger_than_the_training_data_can_be_evaluated():
 # --- FactorVAE ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_samples", [1, 3])
 def test_the_losses_of_both_parameter_groups(num_samples):
     evaluated = Evaluated(factor_vae, factor_vae.HParams(gamma=5.0), num_samples=num_samples, critic_hidden=(8, 4))
@@ -198,6 +200,7 @@ def test_dip_has_the_published_ratio_of_weights_unless_they_are_given(dip, ratio
     assert dip_vae.HParams().off_diagonal == 10.0
 
 
+@pytest.mark.slow
 def test_dip_ii_needs_variances_of_the_latents_alone():
     with pytest.raises(UserError, match="--dip=ii needs the latents' own variances"):
         dip_vae.Config(dip="ii", posterior="full")
@@ -221,6 +224,7 @@ def mmd_by_hand(z, prior, kernel, kernel_scale):
     return np.sum(same) / (n * (n - 1)) - 2 * np.mean(across)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["imq", "rbf"])
 @pytest.mark.parametrize(
     ("module", "changes"),
@@ -269,6 +273,7 @@ def discrepancies(num_samples, shift=0.0, repeats=1000, batch=30):
     return np.asarray(draw(jax.random.split(jax.random.key(0), repeats)), np.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_samples", [1, 5])
 def test_the_discrepancy_is_unbiased_and_grows_with_a_shift(num_samples):
     """Samples of one example lie close together: pooled, five of each would give 0.008 where q(z) is the prior."""

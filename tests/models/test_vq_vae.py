@@ -102,6 +102,7 @@ def built(request):
     return Built(**request.param)
 
 
+@pytest.mark.slow
 def test_the_loss_is_its_formula(built):
     chosen, outcome = built.chosen(), built.objective(0, {"x": X}, train=True)
     z, config = np.asarray(chosen.z[0], np.float64), built.config
@@ -149,6 +150,7 @@ def test_gradients_reach_encoder_decoder_and_codebooks_that_learn_by_them(built)
     assert ("codebooks" in level) == by_gradient
 
 
+@pytest.mark.slow
 def test_the_bound_is_that_of_the_point_and_the_uniform_prior_is_a_model_too(built):
     """log p(x|c) + log p(c); the first stage's weights count with equal codes."""
     metrics = built.objective(1, {"x": X}, train=False).metrics

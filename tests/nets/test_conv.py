@@ -61,6 +61,7 @@ def test_layer_replaces_linens(linen, ours, shape, settings, filled):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("linen", "ours"), [(nn.Conv, Conv), (nn.ConvTranspose, ConvTranspose)])
 def test_parameters_start_as_linens(linen, ours):
     settings = {"bias_init": nn.initializers.normal(1.0), "param_dtype": jnp.float16}

@@ -102,6 +102,7 @@ def test_decoder_keeps_the_scale_of_its_activations_at_the_start():
     assert 0.77 / 1.5 < variance(jax.random.key(0), standard_normal(0, (64, 64))) < 0.77 * 1.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [ConvEncoder(4, CHANNELS, 7), ConvDecoder((8, 9, 1), CHANNELS, 7)])
 def test_all_parameters_learn_inside_a_scan_without_a_stock_convolution(module, filled):
     x = standard_normal(0, (2, 8, 9, 1) if isinstance(module, ConvEncoder) else (2, 5))
@@ -161,6 +162,7 @@ def test_misuse_is_refused(module, shape, error, message):
         module.init(jax.random.key(0), jnp.zeros(shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "shape"),
     [(ConvEncoder(3, CHANNELS, hidden=7), (2, 9, 8, 3)), (ConvDecoder((9, 8, 3), CHANNELS, hidden=7), (2, 5))],

@@ -56,6 +56,7 @@ def test_mlp_is_dense_layers_with_activation_between_and_none_at_the_end(hidden,
     np.testing.assert_allclose(mlp.apply({"params": params}, x), expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shape", "event_ndims", "expected"),
     [

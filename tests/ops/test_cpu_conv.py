@@ -112,6 +112,7 @@ WINOGRAD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spread", ["around zero", "positive"])
 @pytest.mark.parametrize("case", WINOGRAD, ids=str)
 def test_winograd_equals_lax_in_value_and_gradients(case, spread):

@@ -226,6 +226,7 @@ def test_bars_stand_as_given():
     assert [text.get_text() for text in axes.texts] == ["nan"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 4, 16, 50, 300])
 @pytest.mark.parametrize("panels", [1, 3])
 def test_labels_of_bars_are_apart(count, panels):
@@ -315,6 +316,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(broken, tmp_path, monkey
     assert os.listdir(tmp_path) == ["a.png"] and path.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_threads_draw_the_same_figures(tmp_path):
     names = list(RECORDS) * 3
     expected = {name: save(RECORDS[name], tmp_path / f"{name}.png").read_bytes() for name in RECORDS}

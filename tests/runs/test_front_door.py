@@ -60,6 +60,7 @@ def test_a_run_in_memory_leaves_nothing_on_the_disk(tmp_path, monkeypatch):
     assert run.encode(X[:3]).mean.shape == (3, 2)
 
 
+@pytest.mark.slow
 def test_evaluation_and_figures(population):
     summary = population.evaluate(eval_samples=2, progress=False)
     assert population.summary is summary and len(summary["members"]) == 4
@@ -70,6 +71,7 @@ def test_evaluation_and_figures(population):
         population.evaluate(samples=3)
 
 
+@pytest.mark.slow
 def test_data_is_passed_in_the_layout_of_the_run():
     x = np.random.default_rng(1).integers(0, 256, (40, 3, 8, 6), np.uint8)
     run = vaex.train("vae", x, layout="chw", steps=2, **QUICK)
@@ -136,6 +138,7 @@ def test_a_continued_run_is_one_that_never_stopped(tmp_path, kept):
         continued.continue_to(20, X[:50], progress=False)
 
 
+@pytest.mark.slow
 def test_a_saved_run_is_loaded_and_goes_on(tmp_path, population):
     folder = population.save(tmp_path / "kept")
     loaded = vaex.load(folder)
@@ -149,6 +152,7 @@ def test_a_saved_run_is_loaded_and_goes_on(tmp_path, population):
     assert_same_arrays(folder, loaded.save(tmp_path / "copy"))
 
 
+@pytest.mark.slow
 def test_the_same_call_continues_a_run_in_its_directory(tmp_path):
     first = vaex.train("vae", X, steps=5, out=tmp_path / "run", **QUICK)
     again = vaex.train("vae", X, steps=9, out=tmp_path / "run", evaluate=True, eval_samples=2, **QUICK)
@@ -195,6 +199,7 @@ def test_what_a_user_can_get_wrong_is_one_line_before_anything_is_compiled(model
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_arrays_of_every_kind():
     labelled = vaex.Dataset.from_arrays(X, Y, x_test=X[:7], y_test=Y[:7], name="mine")
     assert len(labelled.splits["test"]["x"]) == 7 and labelled.spec.num_classes == 3 and labelled.spec.name == "mine"
@@ -366,6 +371,7 @@ def test_a_run_with_own_networks_is_loaded_with_them(tmp_path):
         vaex.load(tmp_path / "run", encoder=Encoder(width=5), decoder=LINEAR, optimizer="adam")
 
 
+@pytest.mark.slow
 def test_networks_by_name_from_a_file(tmp_path, monkeypatch):
     path = tmp_path / "my_nets.py"
     path.write_text(

@@ -17,6 +17,7 @@ def levels_of(spec: Spec) -> np.ndarray:
     return np.random.default_rng(1).integers(0, spec.levels, (5, *spec.shape)).astype(np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "flags"),
     [
@@ -66,6 +67,7 @@ def test_real_vectors_take_any_number():
     assert np.isfinite(run.log_likelihood(KEY, x, 4)).all()
 
 
+@pytest.mark.slow
 def test_rounding_at_the_ends_is_forgiven(run):
     x = np.full((1, 8, 8, 1), 1 + 5e-7, np.float32)
     np.testing.assert_array_equal(run.encode(x).mean, run.encode(np.ones_like(x)).mean)

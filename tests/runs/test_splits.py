@@ -17,7 +17,10 @@ from vaex.runs.store import MemoryStore
 from vaex.testing.subject import STEPS, quickly, random_images
 
 pytestmark = pytest.mark.slow
-SIZES = (1, 2, 499, 501, 600)
+ALL_SIZES = (1, 2, 499, 501, 600)
+AWKWARD = (1, 501)  # no standard error, and two batches that must not be 500 and 1
+# statistics of a batch of every kind, a bound, stages; models without any differ in nothing that a split's size could touch
+REPRESENTATIVE = ("beta_tc_vae", "dip_vae", "wae", "vamp_vae", "sparse_autoencoder", "iwae", "vq_vae")
 
 
 def evaluation(name: str, n: int) -> MemberEvaluation:
@@ -50,7 +53,7 @@ def at_once(member: MemberEvaluation) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("name", MODELS)
 def test_the_metrics_of_a_split_are_those_of_all_its_examples_at_once(name):
-    for n in SIZES:
+    for n in ALL_SIZES if name in REPRESENTATIVE else AWKWARD:
         with quickly():
             member = evaluation(name, n)
             result = member.evaluated()

@@ -442,6 +442,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("law", "match", "broken"),
     [pytest.param(law, match, model, id=f"{law}-{why}") for law, why, match, model in BROKEN],
@@ -451,6 +452,7 @@ def test_a_broken_model_breaks_its_law(law, match, broken):
         testing.LAWS[law](testing.build_subject(broken))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("groups", [("vae",), ("vae", "critic")])
 def test_a_sound_model_keeps_every_law(groups):
     laws = tuple(testing.LAWS) if len(groups) == 1 else ("groups_keep_apart", "stable_state", "finite_gradients")

@@ -274,6 +274,7 @@ def test_the_loop_stops_at_the_step_and_names_the_first_term(chunk):
     assert saved and max(saved) <= 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "members", "expected"),
     [
@@ -300,6 +301,7 @@ def cusp(time, bias):
     return jnp.sqrt(jnp.where(time == 5, 0.0, 1.0) * bias**2), {}
 
 
+@pytest.mark.slow
 def test_a_gradient_that_is_not_finite_is_caught_before_it_is_saved():
     message, saved = stopped(cusp, "solo", (CLOCK,), stop=6)
     assert message == "member 0 at step 5: the loss is finite, but the update made encoder/b not finite"

@@ -57,6 +57,7 @@ def solo(stepper):
     return done
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "compare"), [("members", assert_equal), ("vmap", lambda a, b: assert_close(a, b, 1e-5))]
 )

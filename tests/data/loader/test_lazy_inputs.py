@@ -30,6 +30,7 @@ def on_the_disk(x):
     return MappedRows(np.asarray(x)[::-1], np.arange(len(x))[::-1], lambda raw: raw, x.shape[1:], x.dtype)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", [np.asarray, on_the_disk])
 @pytest.mark.parametrize("block", [1, 5, 500])
 @pytest.mark.parametrize("name", SPECS)

@@ -90,6 +90,7 @@ def test_200_megabytes_pass_through_120(sources, tmp_path, name):
     assert load_in_child(paths[name], tmp_path, 0) == f"{expected} 4"  # from the cache
 
 
+@pytest.mark.slow
 def test_the_limit_would_stop_what_loads_it_all(sources, tmp_path):
     """Else the test above could not fail."""
     assert load_in_child(sources[0]["own"], tmp_path, 1 << 40) == "out of memory"

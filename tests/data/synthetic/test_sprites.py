@@ -142,6 +142,7 @@ def test_neighbours_on_the_grid_differ(forms):
     assert distinct == [6 * 10, 6 * 20, 6 * 40]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "period"), [(SQUARE, 10), (ELLIPSE, 20)])
 @pytest.mark.parametrize("resolution", [64, 50])
 def test_symmetric_orientations_are_equal_images(shape, period, resolution):
@@ -209,6 +210,7 @@ def test_factor_values_are_those_of_dsprites_but_for_the_angle():
     assert values.shape[:3].tolist() == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_eager_compiled_and_mapped_images_are_equal(forms):
     factors, binary, grey = forms
     assert np.array_equal(render(factors), binary)
@@ -234,6 +236,7 @@ def grey_image(shape, values):
     return render_values(shape, *values, antialiased=True)[..., 0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_gradients_are_finite_at_extreme_values(dtype):
     extreme = [0, 1e-30, 1, 64, np.inf, -1], [0, np.pi / 4, 1e6], [0, 16 / 31, 1, -np.inf, 1e30], [16 / 31]
