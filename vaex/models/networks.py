@@ -50,18 +50,22 @@ class NetworkConfig(BaseConfig):
     """Options of every model with an encoder and a decoder."""
 
     latent_dim: int = option(10, low=1, doc="Number of latent variables.")
-    network: Literal["mlp", "conv"] = option(
-        "mlp", doc="Encoder and decoder: mlp for any data, conv for images of at least 8x8."
+    network: Literal["mlp", "conv", "resnet", "conv1d", "conv3d", "recurrent", "transformer"] = option(
+        "mlp",
+        doc="Encoder and decoder: mlp for any data; conv and resnet for images of at least 8x8; conv1d, recurrent and transformer "
+        "for series, whose first axis is time; conv3d for volumes.",
     )
     hidden: tuple[int, ...] = option(
         (256, 256),
         low=1,
-        doc="Widths of the hidden layers of an MLP, such as 500x500; conv has one dense layer, of the first width.",
+        doc="Widths of the hidden layers of an MLP, such as 500x500; convolutional networks have one dense layer, of the first "
+        "width, which recurrent networks and transformers have too, and a transformer has as many layers as there are widths.",
     )
     channels: tuple[int, ...] = option(
         (32, 32, 64, 64),
         low=1,
-        doc="Channels of the convolutional stages, each of which halves the image as far as its size allows.",
+        doc="Channels of the convolutional stages, each of which halves the image as far as its size allows; resnet has the last "
+        "in all of them.",
     )
     activation: str = option(
         "relu", doc="Activation function: relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid."
@@ -78,8 +82,14 @@ class NetworkConfig(BaseConfig):
 
     def check(self) -> None:
         super().check()
-        if self.network == "conv" and not (self.channels and self.hidden):
-            raise UserError("--network=conv needs at least one width in --channels and in --hidden")
+        if nets.NETWORKS[self.network].convolutional and not (self.channels and self.hidden):
+            raise UserError(f"--network={self.network} needs at least one width in --channels and in --hidden")
+        if self.network != "mlp" and not self.hidden:
+            raise UserError(f"--network={self.network} needs at least one width in --hidden")
+        if self.network == "transformer" and self.hidden[0] % nets.HEADS:
+            raise UserError(
+                f"--network=transformer: the first width in --hidden is {self.hidden[0]}, expected a multiple of {nets.HEADS}"
+            )
         nets.activation_function(self.activation)
         if self.encoder is not None and self.decoder is not None:
             declared = fields(type(self))
@@ -140,22 +150,26 @@ def in_unit(spec: Spec, x: jax.Array) -> jax.Array:
     return x if spec.unit == 1 else x / spec.unit
 
 
-def _check_convolutions(config: NetworkConfig, spec: Spec) -> None:
-    if config.network == "conv" and (len(spec.shape) != 3 or min(spec.shape[:2]) < 8):
+def _named(config: NetworkConfig, spec: Spec) -> tuple[nets.NetworkKind, nets.NetworkSizes]:
+    """Return the kind of network that ``config.network`` names, and its sizes.
+
+    Raises: UserError where it is not for such data.
+    """
+    kind = nets.NETWORKS[config.network]
+    if not kind.fits(spec.shape):
         raise UserError(
-            f"--network=conv needs images of at least 8x8, but {spec.name} has examples of shape {spec.shape}; use --network=mlp"
+            f"--network={config.network} needs {kind.needs}, but {spec.name} has examples of shape {spec.shape}; use --network=mlp"
         )
+    return kind, nets.NetworkSizes(config.hidden, config.channels, config.activation)
 
 
 def encoder_module(config: NetworkConfig, spec: Spec, features: int) -> nets.Network:
     """Return the network from examples of this spec, and a condition [..., n] where one is given, to [..., features].
 
-    Raises: UserError where the convolutional network does not fit the data.
+    Raises: UserError where the network does not fit the data.
     """
-    _check_convolutions(config, spec)
-    if config.network == "mlp":
-        return nets.MLP(config.hidden, features, config.activation, event_ndims=len(spec.shape))
-    return nets.ConvEncoder(features, config.channels, config.hidden[0], config.activation)
+    kind, sizes = _named(config, spec)
+    return kind.encoder(sizes, spec.shape, features)
 
 
 def _modules(
@@ -169,12 +183,8 @@ def _modules(
         encoder = encoder_module(config, spec, features)
     if config.decoder is not None:
         return encoder, nets.AdaptedDecoder(_own("decoder", config.decoder), config.latent_dim, size, classes)
-    if config.network == "mlp":
-        return encoder, nets.MLP(config.hidden[::-1], size, config.activation)
-    _check_convolutions(config, spec)
-    height, width, channels = spec.shape
-    shape = (height, width, channels * likelihood.channels)
-    return encoder, nets.ConvDecoder(shape, config.channels, config.hidden[0], config.activation)
+    kind, sizes = _named(config, spec)
+    return encoder, kind.decoder(sizes, spec.shape, likelihood.channels)
 
 
 def _own(flag: str, network: str | nets.UserNetwork) -> nets.UserNetwork:
@@ -190,7 +200,7 @@ def networks(
     all classes at once, which computes the encoder's first product (in a convolutional one, its convolutions) only once. Label
     -1 adds nothing.
 
-    Raises: UserError where the convolutional network does not fit the data.
+    Raises: UserError where the network does not fit the data.
     """
     encoder, decoder = _modules(config, spec, features, likelihood, classes)
 

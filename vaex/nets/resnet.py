@@ -1,4 +1,4 @@
-"""Residual convolutional encoder and decoder between images and feature maps, which are smaller by a power of two."""
+"""Residual convolutional networks: between images and feature maps, which are smaller by a power of two, and to vectors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import jax
 from vaex.nets.activations import activation_function
 from vaex.nets.conv import Conv, ConvTranspose
 from vaex.nets.convnets import stage_sizes
+from vaex.nets.mlp import add_condition
 
 
 class ResidualBlock(nn.Module):
@@ -125,3 +126,83 @@ def _residual_stack(net: ResidualEncoder | ResidualDecoder, x: jax.Array) -> jax
     for index in range(net.blocks):
         x = ResidualBlock(net.activation, name=f"block_{index}")(x)
     return x
+
+
+class ResNetEncoder(nn.Module):
+    """``ResidualEncoder``, and on its feature map one hidden dense layer and an affine map.
+
+    Parameters: ``map``, ``hidden``, ``output``.
+
+    Attributes:
+      features: width of the output.
+      channels: width of the convolutions.
+      stages: convolutions of stride 2, as many as the image allows (``stage_sizes``).
+      blocks: residual blocks.
+      hidden: width of the dense layer.
+      activation: name, see ``activation_function``.
+    Example:
+      >>> encoder = ResNetEncoder(features=10, channels=4, stages=3)
+      >>> jax.eval_shape(encoder.init_with_output, jax.random.key(0), jax.numpy.zeros((2, 9, 12, 3)))[0].shape
+      (2, 10)
+    """
+
+    features: int
+    channels: int = 64
+    stages: int = 4
+    blocks: int = 2
+    hidden: int = 256
+    activation: str = "relu"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, condition: jax.Array | None = None) -> jax.Array:
+        """[..., h, w, c] -> [..., features].
+
+        Args:
+          x: images.
+          condition: [..., n], more inputs of the dense layer; see ``MLP``.
+        Raises: UserError for a tiny image or an unknown activation.
+        """
+        stages = len(stage_sizes(x.shape[-3], x.shape[-2], self.stages)) - 1
+        x = ResidualEncoder(self.channels, stages, self.blocks, self.activation, name="map")(x)
+        x = nn.Dense(self.hidden, name="hidden")(x.reshape(*x.shape[:-3], -1))
+        x = activation_function(self.activation)(add_condition(x, condition))
+        return nn.Dense(self.features, name="output")(x)
+
+
+class ResNetDecoder(nn.Module):
+    """The mirror of ``ResNetEncoder``: two dense layers to a feature map, then ``ResidualDecoder``.
+
+    Parameters: ``hidden``, ``grid``, ``map``.
+
+    Attributes:
+      shape: the image, (h, w, c).
+      channels, stages, blocks, hidden, activation: as of the encoder.
+    Example:
+      >>> decoder = ResNetDecoder(shape=(9, 12, 3), channels=4, stages=3)
+      >>> jax.eval_shape(decoder.init_with_output, jax.random.key(0), jax.numpy.zeros((2, 5)))[0].shape
+      (2, 9, 12, 3)
+    """
+
+    shape: tuple[int, int, int]
+    channels: int = 64
+    stages: int = 4
+    blocks: int = 2
+    hidden: int = 256
+    activation: str = "relu"
+
+    @nn.compact
+    def __call__(self, z: jax.Array, condition: jax.Array | None = None) -> jax.Array:
+        """[..., d] -> [..., h, w, c], without an activation at the end.
+
+        Args:
+          z: latents.
+          condition: [..., n], more inputs of the hidden dense layer; see ``MLP``.
+        Raises: UserError for a tiny image or an unknown activation.
+        """
+        activation = activation_function(self.activation)
+        sizes = stage_sizes(self.shape[0], self.shape[1], self.stages)
+        height, width = sizes[-1]
+        x = activation(add_condition(nn.Dense(self.hidden, name="hidden")(z), condition))
+        x = activation(nn.Dense(height * width * self.channels, name="grid")(x))
+        x = x.reshape(*x.shape[:-1], height, width, self.channels)
+        return ResidualDecoder(self.shape, self.channels, len(sizes) - 1, self.blocks, self.activation, name="map")(x)
