@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from typing import NamedTuple
 
 import jax
@@ -123,7 +124,7 @@ def test_steps_only_go_up_and_two_are_kept(checkpoints):
     for step in (0, 3, 10, 11):
         checkpoints.save(step, {"w": jnp.full(2, step)})
         assert checkpoints.latest() == step
-    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["10", "11"]
+    assert sorted(path.name for path in checkpoints.folder.iterdir()) == ["10", "11", "digests.json"]
     for step in (11, 10, 2):
         with pytest.raises(ValueError, match=f"step {step} is not newer than the latest, 11"):
             checkpoints.save(step, {"w": jnp.zeros(2)})
@@ -167,6 +168,50 @@ def zeroed(step):
 def emptied(step):
     shutil.rmtree(step)
     step.mkdir()
+
+
+def test_a_flipped_bit_is_noticed_and_the_checkpoint_before_is_used(tmp_path):
+    """Whichever file it is in: the values are those that were saved, or the checkpoint is passed over."""
+    tree = {"w": jnp.arange(300.0), "half": jnp.ones((3, 5), jnp.bfloat16), "key": jax.random.key(4)}
+    newer = jax.tree.map(lambda leaf: leaf, tree) | {"w": jnp.arange(300.0) + 1}
+    before = Checkpoints(tmp_path / "whole")
+    before.save(2, tree)
+    before.save(5, newer)
+    before.close()
+    noticed = 0
+    files = [path for path in sorted((tmp_path / "whole" / "5").rglob("*")) if path.is_file()]
+    for index, path in enumerate(files):
+        copy = tmp_path / str(index)
+        shutil.copytree(tmp_path / "whole", copy)
+        damaged = copy / path.relative_to(tmp_path / "whole")
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 4
+        damaged.write_bytes(bytes(content))
+        after = Checkpoints(copy)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            step = after.latest()
+            assert_equal(after.restore(tree), newer if step == 5 else tree)
+        noticed += step == 2 and "passed over" in str(caught[0].message)
+        after.close()
+    assert noticed >= 2
+
+
+def test_values_that_were_not_saved_are_noticed(tmp_path):
+    """The whole files of another run, copied into place."""
+    for name, value in (("a", 1.0), ("b", 2.0)):
+        checkpoints = Checkpoints(tmp_path / name)
+        checkpoints.save(5, {"w": jnp.full(3, value), "v": jnp.zeros(2)})
+        checkpoints.close()
+    shutil.rmtree(tmp_path / "a" / "5")
+    shutil.copytree(tmp_path / "b" / "5", tmp_path / "a" / "5")
+    after = Checkpoints(tmp_path / "a")
+    with (
+        pytest.warns(UserWarning, match=r"5 holds other values than were saved \(w\) and is passed over"),
+        pytest.raises(UserError, match=r"holds no whole checkpoint \(damaged: 5\)"),
+    ):
+        after.restore({"w": jnp.zeros(3), "v": jnp.zeros(2)})
+    after.close()
 
 
 @pytest.mark.parametrize("tear", [unfinished, without_metadata, without_manifest, truncated, zeroed, emptied])

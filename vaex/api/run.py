@@ -356,6 +356,11 @@ def stored_state(store: Store, settings: Settings, recipe: Recipe, spec: Spec) -
     else:
         checkpoints, template = store.checkpoints(place), loop.Carry(state, window)
     try:
+        if checkpoints.latest() == 0 and checkpoints.damaged:
+            raise UserError(
+                f"{store}: the checkpoint of step {checkpoints.damaged[-1]} is damaged, and that of step 0 is untrained; train the "
+                "run again with --overwrite"
+            )
         restored = checkpoints.restore(template)
         return restored.state if isinstance(restored, loop.Carry) else restored
     finally:

@@ -24,6 +24,9 @@ Row = Mapping[str, Any]
 class CheckpointStore(Protocol):
     """Checkpoints of one stage, as ``training.checkpoint.Checkpoints`` has them."""
 
+    @property
+    def damaged(self) -> tuple[int, ...]: ...
+
     def latest(self) -> int | None: ...
 
     def save(self, step: int, tree: PyTree) -> None: ...
@@ -123,6 +126,7 @@ class MemoryCheckpoints:
 
     def __init__(self) -> None:
         self.newest: tuple[int, PyTree] | None = None
+        self.damaged: tuple[int, ...] = ()
 
     def latest(self) -> int | None:
         return None if self.newest is None else self.newest[0]

@@ -1,9 +1,13 @@
-"""Checkpoints by orbax: a torn one is passed over, and one that does not fit is refused by the name of the parameter."""
+"""Checkpoints by orbax: a damaged one is passed over, and one that does not fit is refused by the name of the parameter."""
 
 from __future__ import annotations
 
+import contextlib
+import gc
+import hashlib
 import logging
 import pathlib
+import sys
 import warnings
 from typing import Any
 
@@ -13,9 +17,11 @@ import numpy as np
 
 from vaex.core import PyTree
 from vaex.errors import UserError
+from vaex.files import read_json, write_json
 from vaex.training import multihost
 
 KEEP = 2
+DIGESTS = "digests.json"  # of every array of every checkpoint, beside them
 ITEM = "state"  # the one item of each checkpoint
 
 
@@ -23,7 +29,8 @@ class Checkpoints:
     """The checkpoints of one folder; each holds a pytree of arrays. The last two are kept.
 
     A process that is killed while it saves leaves no checkpoint, since orbax renames a finished one into place. What a
-    crash of the machine or a broken copy leaves may be unreadable: it is passed over with a warning.
+    crash of the machine, a failing disk or a broken copy leaves may be unreadable or hold other values: a digest of every array,
+    kept beside the checkpoints, tells, and the checkpoint is passed over with a warning.
 
     Args:
       folder: made where it is missing.
@@ -53,12 +60,18 @@ class Checkpoints:
         """The step of the newest whole checkpoint, or None. One that was there before is read once, to see that it is whole."""
         for step in sorted(self._manager.all_steps(), reverse=True):
             if step not in self._readable:
-                self._readable[step] = self._can_read(step)
-                if not self._readable[step]:
-                    warnings.warn(f"{self.folder / str(step)} can't be read and is passed over", stacklevel=2)
+                damage = self._damage(step)
+                self._readable[step] = damage is None
+                if damage is not None:
+                    warnings.warn(f"{self.folder / str(step)} {damage} and is passed over", stacklevel=2)
             if self._readable[step]:
                 return step
         return None
+
+    @property
+    def damaged(self) -> tuple[int, ...]:
+        """Steps of the checkpoints that ``latest`` has passed over."""
+        return tuple(sorted(step for step, readable in self._readable.items() if not readable))
 
     def save(self, step: int, tree: PyTree) -> None:
         """Write ``tree`` as the checkpoint of ``step``, which must be newer than the latest.
@@ -70,7 +83,7 @@ class Checkpoints:
         latest = self.latest()
         if latest is not None and step <= latest:
             raise ValueError(f"Checkpoints.save: step {step} is not newer than the latest, {latest}")
-        torn = [saved for saved, readable in self._readable.items() if not readable]
+        torn = self.damaged
         for saved in torn:
             if multihost.is_first():
                 (self.folder / str(saved)).replace(self.folder / f"{saved}.torn")
@@ -78,6 +91,7 @@ class Checkpoints:
         if torn:
             multihost.agree(0)  # all wait for the first
             self._manager.reload()
+        self._write_digests(step, multihost.fetch(tree))
         if not self._manager.save(step, args=self._ocp.args.Composite(**{ITEM: self._ocp.args.StandardSave(tree)})):
             raise ValueError(f"Checkpoints.save: orbax did not write step {step} in {self.folder}")
         self._readable[step] = True
@@ -92,19 +106,25 @@ class Checkpoints:
         """
         latest = self.latest() if step is None else step
         if latest is None:
-            raise UserError(f"{self.folder}: holds no whole checkpoint; train the run first")
+            damaged = ", ".join(map(str, self.damaged))
+            found = f" (damaged: {damaged}); train it again with --overwrite" if damaged else "; train the run first"
+            raise UserError(f"{self.folder}: holds no whole checkpoint{found}")
         if latest not in self._manager.all_steps():
             known = ", ".join(map(str, sorted(self._manager.all_steps()))) or "none"
             raise UserError(f"{self.folder}: holds no checkpoint of step {latest}; there are: {known}")
         where = self.folder / str(latest)
         _check(where, template, self._stored(latest))
+        restored = self._read(latest, template)
+        _check(where, template, restored)  # only now is it known which leaves were keys, and of which kind
+        return restored
+
+    def _read(self, step: int, template: PyTree) -> PyTree:
+        """What ``step`` holds, with the structure of ``template``, placed as its shardings say or on the first device."""
         abstract = jax.tree.map(
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding(leaf)), template
         )
         args = self._ocp.args.Composite(**{ITEM: self._ocp.args.StandardRestore(abstract)})
-        restored = self._manager.restore(latest, args=args)[ITEM]
-        _check(where, template, restored)  # only now is it known which leaves were keys, and of which kind
-        return restored
+        return self._manager.restore(step, args=args)[ITEM]
 
     def _stored(self, step: int) -> PyTree:
         """Shapes and dtypes of what ``step`` holds, keys as their words."""
@@ -112,25 +132,54 @@ class Checkpoints:
         item: Any = None if metadata is None else metadata[ITEM]
         return getattr(item, "tree", item)
 
-    def _can_read(self, step: int) -> bool:
-        ocp = self._ocp
-        try:
+    def _damage(self, step: int) -> str | None:
+        """What is wrong with the checkpoint of ``step``, None where it is whole."""
+        read = None
+        with contextlib.suppress(Exception):  # orbax, tensorstore and the file system each raise their own
             stored = self._stored(step)
-            arrays = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), stored)
-            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-                reader.restore(self.folder / str(step) / ITEM, args=ocp.args.PyTreeRestore(restore_args=arrays))
-        except Exception:  # orbax, tensorstore and the file system each raise their own
-            return False
-        return stored is not None
+            read = None if stored is None else self._read(step, stored)
+        if read is None:
+            _collect_coroutines()
+            return "can't be read"
+        saved, now = self._read_digests().get(str(step)), _digests(read)
+        if saved is None or saved == now:  # earlier versions wrote no digests
+            return None
+        changed = next(name for name in sorted(saved.keys() | now.keys()) if saved.get(name) != now.get(name))
+        return f"holds other values than were saved ({changed})"
+
+    def _read_digests(self) -> dict[str, dict[str, str]]:
+        """Digests by step and name of the array; {} where they are missing or damaged."""
+        with contextlib.suppress(OSError, ValueError):
+            digests = read_json(self.folder / DIGESTS)
+            if isinstance(digests, dict) and all(isinstance(of_step, dict) for of_step in digests.values()):
+                return digests
+        return {}
+
+    def _write_digests(self, step: int, tree: PyTree) -> None:
+        """Add those of a checkpoint that is about to be written, and forget those of checkpoints that are gone."""
+        if multihost.is_first():
+            kept = {saved: names for saved, names in self._read_digests().items() if int(saved) in self._readable}
+            write_json(self.folder / DIGESTS, {**kept, str(step): _digests(tree)})
 
     def close(self) -> None:
         """Wait for what is being written and let go of the folder."""
         self._manager.close()
 
 
+def _collect_coroutines() -> None:
+    """Collect what orbax leaves behind where it can't read: coroutines that each complain of a closed event loop as they go."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+
+
 def _sharding(leaf: Any) -> jax.sharding.Sharding:
-    sharding = getattr(leaf, "sharding", None)
-    return sharding if sharding is not None else jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = getattr(leaf, "sharding", None)  # of metadata, a description of one
+    return (
+        sharding if isinstance(sharding, jax.sharding.Sharding) else jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    )
 
 
 def _names(tree: PyTree) -> dict[str, Any]:
@@ -140,6 +189,17 @@ def _names(tree: PyTree) -> dict[str, Any]:
         return str(next(getattr(key, name) for name in ("key", "name", "idx") if hasattr(key, name)))
 
     return {"/".join(map(part, path)): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def _digests(tree: PyTree) -> dict[str, str]:
+    """Path -> SHA-256 of an array's dtype, shape and bytes."""
+
+    def digest(leaf: Any) -> str:
+        array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        header = f"{array.dtype} {array.shape} ".encode()
+        return hashlib.sha256(header + array.tobytes()).hexdigest()
+
+    return {name: digest(leaf) for name, leaf in _names(tree).items()}
 
 
 def _check(where: pathlib.Path, template: PyTree, stored: PyTree) -> None:
