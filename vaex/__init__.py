@@ -56,6 +56,7 @@ _MODULES = (
     "errors",
     "estimators",
     "evaluation",
+    "export",
     "files",
     "flows",
     "models",

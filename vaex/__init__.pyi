@@ -9,6 +9,7 @@ from vaex import divergences as divergences
 from vaex import errors as errors
 from vaex import estimators as estimators
 from vaex import evaluation as evaluation
+from vaex import export as export
 from vaex import files as files
 from vaex import flows as flows
 from vaex import models as models

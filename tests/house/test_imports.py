@@ -58,9 +58,10 @@ ALLOWED: dict[str, set[str]] = {
     **{family: {*MODEL, "models"} for family in FAMILIES},
     "results": {"errors", "files", "evaluation"},
     "runs": {*RUN, "results"},
-    "api": {*RUN, "results", "runs"},
-    "testing": {*RUN, "results", "runs", "api"},
-    "cli": {*RUN, "results", "runs"},
+    "export": {"errors", "core", "files", "ops", "data", "data.loader"},
+    "api": {*RUN, "results", "runs", "export"},
+    "testing": {*RUN, "results", "runs", "export", "api"},
+    "cli": {*RUN, "results", "runs", "export", "api"},
 }
 # files that list and open the rooms above or beside them, for users
 DOORS = {

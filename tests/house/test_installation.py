@@ -14,7 +14,14 @@ from helpers import ROOT
 from vaex.errors import TRAIN
 
 PURE = "bounds distributions divergences estimators flows ops quantizers schedules"
-OPTIONAL = {"IPython", "compression", "zstandard", "tensorboardX", "wandb"}  # used where they are installed
+OPTIONAL = {
+    "IPython",
+    "compression",
+    "zstandard",
+    "safetensors",
+    "tensorboardX",
+    "wandb",
+}  # used where they are installed
 # a module that is None in sys.modules can be neither found nor imported
 BARE = f"import sys; sys.modules.update(dict.fromkeys({TRAIN!r}))\n"
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import vaex
 from vaex import files, plots
 from vaex.api.trained_model import TrainedModel
 from vaex.configuration.run_options import EvaluationOptions
@@ -26,7 +27,7 @@ from vaex.errors import UserError
 from vaex.results import report
 from vaex.runs import console as consoles
 from vaex.runs import lifecycle, setup
-from vaex.runs.config_file import check_recordable
+from vaex.runs.config_file import check_recordable, identity
 from vaex.runs.directory import OURS
 from vaex.runs.evaluate import Evaluator
 from vaex.runs.figures import MemberFigures, training_curve_panels
@@ -79,7 +80,7 @@ class Run(TrainedModel):
         self._members: dict[int, TrainedModel] = {}
         if len(settings.members) == 1:
             member = self._member(0)
-            super().__init__(recipe, spec, member.variables, member.hparams, member.step)
+            super().__init__(recipe, spec, member.variables, member.hparams, member.step, member.described)
 
     def __getattr__(self, name: str) -> Any:
         # reached only for what a run of several members does not have: the attributes of a single one
@@ -267,9 +268,16 @@ class Run(TrainedModel):
         if index not in self._members:
             state = population.member(self._state, index)
             hparams = resolve(state.hparams, state.step)
-            model = TrainedModel(self.recipe, self.spec, averaged_variables(state), hparams, int(state.step))
+            variables, described = averaged_variables(state), self._described(index)
+            model = TrainedModel(self.recipe, self.spec, variables, hparams, int(state.step), described)
             self._members[index] = model
         return self._members[index]
+
+    def _described(self, index: int) -> dict[str, Any]:
+        identified = identity(self.settings)
+        member = identified["members"][index]
+        shared = {"vaex": vaex.__version__, "model": identified["model"], "options": identified["config"]}
+        return {**shared, "seed": member["seed"], "hyperparameters": member["hparams"]}
 
     def _passed(self, data: Any, data_dir: str | None, manual_dir: str | None) -> Dataset:
         """Return data that a user passes, arrays in the layout of the run's own."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 import operator
-from collections.abc import Callable
+import os
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +16,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from vaex import data
+from vaex import data, export
 from vaex.core import Batch, ClassLogWeights, Distribution, LogWeights, PyTree, Recipe, Variables
 from vaex.data.loader import user_examples
 from vaex.data.spec import Spec
@@ -48,10 +51,20 @@ class TrainedModel:
       hparams: values of the hyperparameters at the last step.
       step: number of training steps of the last stage.
       latent_shape: shape of the code of one example, without the batch axis.
+      described: model, options, hyperparameters and seed as JSON, where they are known; an export records them.
     """
 
-    def __init__(self, recipe: Recipe, spec: Spec, variables: Variables, hparams: PyTree, step: int) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        spec: Spec,
+        variables: Variables,
+        hparams: PyTree,
+        step: int,
+        described: Mapping[str, Any] | None = None,
+    ) -> None:
         self.recipe, self.spec, self.variables, self.hparams, self.step = recipe, spec, variables, hparams, step
+        self.described = dict(described or {})
         key = jax.random.key(0)  # encoders that draw (none of the Gaussian ones) draw the same each time
         self._encode = jax.jit(lambda v, batch: recipe.model.encode(key, v, hparams, batch))
         self._decode = jax.jit(lambda v, z, labels: recipe.model.decode(v, hparams, z, labels))
@@ -223,6 +236,30 @@ class TrainedModel:
         if not 1e-3 <= temperature < math.inf:
             raise ValueError(f"sample: temperature={temperature}, expected at least 0.001, and finite")
         return dataclasses.replace(self.hparams, sample_temperature=jnp.asarray(temperature, jnp.float32))
+
+    def export(
+        self,
+        directory: str | os.PathLike[str],
+        what: Sequence[str] = ("encode", "decode", "sample"),
+        formats: Sequence[str] = ("stablehlo", "safetensors"),
+    ) -> pathlib.Path:
+        """Write the model for programs that do not have vaex.
+
+        README.md and export.json in the folder say what each function takes and returns. Arrays have the units of ``encode``,
+        ``decode`` and ``sample``, and are float32: integers of data with L levels are divided by L - 1 first. Invalid examples give
+        NaN, or codes of -1.
+
+        Args:
+          directory: a folder that is not there yet, or is empty.
+          what: functions to export, of "encode" (mean and standard deviation of q(z|x)), "decode" (mean of p(x|z)) and "sample"
+            (mean of p(x|z) at z of the prior, which takes [0, seed]).
+          formats: "stablehlo", artefacts of ``jax.export`` for CPU, CUDA and TPU with a batch of any size, parameters inside;
+            "safetensors", parameters and state by name, with config.json; "onnx", encode and decode, compared by onnxruntime.
+        Returns: the folder.
+        Raises: UserError for a folder that holds something, unknown names, a package that is missing, or a model that a format
+          cannot hold.
+        """
+        return export.export(self, directory, what=what, formats=formats)
 
     def predict(self, key: jax.Array, x: ArrayLike, steps: int, num_samples: int = 1) -> Distribution:
         """Return the distribution of the frame ``steps`` after the last of x, of batch shape [num_samples, b].

@@ -42,7 +42,11 @@ def print_help(module: types.ModuleType | None) -> typing.NoReturn:
         intro = "Train, evaluate and draw a model; the same command continues it."
     else:
         intro = (module.__doc__ or "").strip().splitlines()[0]
-    more = "" if module is not None else "\n\nA model's own flags: --model=NAME --help"
+    more = (
+        ""
+        if module is not None
+        else "\n\nA model's own flags: --model=NAME --help. Export of a run: vaex export --help"
+    )
     tyro.cli(
         cls,
         args=["--help"],

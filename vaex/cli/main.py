@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from vaex.cli.export_run import export_run
 from vaex.cli.parse import parse
 from vaex.configuration.settings import Settings
 from vaex.errors import UserError, require_train
@@ -27,7 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
         require_train("the command line")
-        return run(parse(sys.argv[1:] if arguments is None else arguments))
+        given = sys.argv[1:] if arguments is None else arguments
+        return export_run(given[1:]) if given[:1] == ["export"] else run(parse(given))
     except UserError as error:
         return complain(str(error), error.exit_code)
     except KeyboardInterrupt:

@@ -25,7 +25,7 @@ def match(distribution: object, *names: str) -> None:
     if not any(is_array(x) for x in values) or not all(is_array(x) or isinstance(x, int | float) for x in values):
         return
     shapes = [np.shape(x) for x in values]
-    shape = np.broadcast_shapes(*shapes) if broadcastable(*shapes) else None
+    shape = jnp.broadcast_shapes(*shapes) if broadcastable(*shapes) else None
     if shape not in shapes:
         got = ", ".join(f"{name} {s}" for name, s in zip(names, shapes, strict=True))
         raise ValueError(
@@ -46,7 +46,7 @@ def match_leading(distribution: object, vector: str, scalar: str) -> None:
     expected, got = np.shape(x)[:-1], np.shape(value)
     if len(got) >= len(expected):  # equal, or left to the checks of the methods
         return
-    if not broadcastable(got, expected) or np.broadcast_shapes(got, expected) != expected:
+    if not broadcastable(got, expected) or jnp.broadcast_shapes(got, expected) != expected:
         raise _leading_error(distribution, vector, scalar)
     dtype = jnp.result_type(value if is_array(value) else x)
     object.__setattr__(distribution, scalar, jnp.broadcast_to(jnp.asarray(value, dtype), expected))

@@ -59,7 +59,7 @@ class _Classes(BaseDistribution):
     def _at(self, index: jax.Array) -> jax.Array:
         """Log-probability of class ``index``, summed over the event axes."""
         (logits,) = lift(self.logits)
-        shape = np.broadcast_shapes(index.shape, logits.shape[:-1])
+        shape = jnp.broadcast_shapes(index.shape, logits.shape[:-1])
         index = jnp.broadcast_to(jnp.clip(index, 0, logits.shape[-1] - 1), shape)
         chosen = jnp.take_along_axis(jnp.broadcast_to(logits, shape + logits.shape[-1:]), index[..., None], axis=-1)
         return sum_trailing(chosen[..., 0] - log_sum_exp(logits, axis=-1), self.event_ndims)

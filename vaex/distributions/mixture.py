@@ -54,7 +54,7 @@ class Mixture(BaseDistribution):
                 f"Mixture: logits has shape {logits} and the components' batch shape is {components}, expected both "
                 "[*batch, components]; put the components on the last batch axis and give axes of length 1 where shared"
             )
-        return np.broadcast_shapes(logits[:-1], components[:-1])
+        return jnp.broadcast_shapes(logits[:-1], components[:-1])
 
     @property
     def event_shape(self) -> tuple[int, ...]:

@@ -114,7 +114,7 @@ class MultivariateNormal(Correlated):
             columns = jnp.moveaxis(x.reshape(-1, *batch, x.shape[-1]), 0, -1)
             solved = jax.lax.linalg.triangular_solve(tril, columns, left_side=True, lower=True)
             return jnp.moveaxis(solved, -1, 0).reshape(x.shape)
-        batch = np.broadcast_shapes(batch, x.shape[:-1])
+        batch = jnp.broadcast_shapes(batch, x.shape[:-1])
         tril = jnp.broadcast_to(tril, batch + tril.shape[-2:])
         columns = jnp.broadcast_to(x, batch + x.shape[-1:])[..., None]
         return jax.lax.linalg.triangular_solve(tril, columns, left_side=True, lower=True)[..., 0]
@@ -131,7 +131,7 @@ class MultivariateNormal(Correlated):
 def common_batch(name: str, **shapes: tuple[int, ...]) -> tuple[int, ...]:
     """The batch shape that the fields' batch shapes broadcast to."""
     try:
-        return np.broadcast_shapes(*shapes.values())
+        return jnp.broadcast_shapes(*shapes.values())
     except ValueError:
         got = ", ".join(f"{field} {shape}" for field, shape in shapes.items())
         raise ValueError(f"{name}: got batch shapes {got}, expected ones that broadcast; align the axes") from None

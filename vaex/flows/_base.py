@@ -95,7 +95,7 @@ class BaseFlow:
             split = len(shape) - len(struct.shape)
             lead = shape[: max(split, 0)]
             fits = split >= 0 and shape[split:] == struct.shape and broadcastable(lead, batch)
-            if not fits or np.broadcast_shapes(lead, batch) != batch:
+            if not fits or jnp.broadcast_shapes(lead, batch) != batch:
                 raise ValueError(
                     f"{name}: params{jax.tree_util.keystr(path)} has shape {shape}, expected {struct.shape} behind leading "
                     f"axes that broadcast to the batch axes {batch}; give one set of parameters, or one for each example"

@@ -144,7 +144,7 @@ def _check(widths: jax.Array, heights: jax.Array, log_slopes: jax.Array, x: jax.
             not shape
             or shape[-1] != expected
             or not broadcastable(lead, batch)
-            or np.broadcast_shapes(lead, batch) != batch
+            or jnp.broadcast_shapes(lead, batch) != batch
         ):
             raise ValueError(
                 f"rational_quadratic_spline: {name} has shape {shape}, expected {expected} values for each element of x "

@@ -79,7 +79,7 @@ class LadderNetwork:
         self, params: PyTree, statistics: PyTree, x: jax.Array, *, train: bool = False
     ) -> tuple[tuple[jax.Array, ...], PyTree]:
         """Return raw mean and log scale of each layer from x [b, *shape] alone, [b, 2 d] from the data up; the next statistics."""
-        h, activations, next_statistics = x.reshape(len(x), -1), [], {}
+        h, activations, next_statistics = x.reshape(x.shape[0], -1), [], {}
         h = h if self.input_unit == 1 else h / self.input_unit
         for index in range(len(self.hidden)):
             dense = params[f"up_{index}"]

@@ -109,16 +109,16 @@ class TopDownNetwork:
         """Return latents, priors and posteriors of every layer; see ``HierarchicalNetwork.top_down``."""
         leading, flat = code.shape[:-1], code.reshape(-1, code.shape[-1])
         finest, top = self.levels[0], self.levels[-1]
-        x, start, layers = jnp.zeros((len(flat), *top.shape, top.width), jnp.dtype(self.dtype)), 0, []
+        x, start, layers = jnp.zeros((flat.shape[0], *top.shape, top.width), jnp.dtype(self.dtype)), 0, []
         for index in reversed(range(len(self.levels))):
             level_params, level = params[f"level_{index}"], self.levels[index]
             x = (x if level is top else self._to_finer(level_params, index, x)) + level_params["bias"].astype(x.dtype)
             stop = start + level.cells * math.prod(level.shape) * self.latents
-            codes = flat[:, start:stop].reshape(len(flat), level.cells, *level.shape, self.latents)
+            codes = flat[:, start:stop].reshape(flat.shape[0], level.cells, *level.shape, self.latents)
             repeated = None if activations is None else _repeat(activations[index], leading)
             cell = self._top_down_cell(level, repeated, source)
             x, results = self._through_cells(cell, level_params["down"], level, x, jnp.moveaxis(codes, 1, 0))
-            layers.append(jax.tree.map(lambda stacked: jnp.moveaxis(stacked, 0, 1).reshape(len(flat), -1), results))
+            layers.append(jax.tree.map(lambda stacked: jnp.moveaxis(stacked, 0, 1).reshape(flat.shape[0], -1), results))
             start = stop
         features = x.reshape(*leading, *finest.shape, finest.width)
         return TopDownPass(features, *join_layers(layers, code.shape))

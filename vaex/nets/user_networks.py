@@ -155,14 +155,14 @@ class AdaptedEncoder:
         x, condition = _joint_inputs(self._shape, *inputs)
         params = self._functions.init(network_key, x, *condition)
         output = self._functions.apply(params, x, *condition)
-        head = self._head.init(head_key, output.reshape(len(output), -1))["params"]
+        head = self._head.init(head_key, output.reshape(output.shape[0], -1))["params"]
         return {"params": {"network": params, "head": head}}
 
     def apply(self, variables: Mapping[str, PyTree], /, *inputs: jax.Array | None) -> jax.Array:
         params, leading = variables["params"], _leading(self._shape, *inputs)
         x, condition = _joint_inputs(self._shape, *inputs)
         output = self._functions.apply(params["network"], x, *condition)
-        raw = self._head.apply({"params": params["head"]}, output.reshape(len(output), -1))
+        raw = self._head.apply({"params": params["head"]}, output.reshape(output.shape[0], -1))
         return raw.reshape(*leading, -1)  # pyright: ignore[reportAttributeAccessIssue]
 
 

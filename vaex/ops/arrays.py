@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 
 
@@ -40,7 +39,7 @@ def inner(a: jax.Array, b: jax.Array) -> jax.Array:
 def broadcastable(*shapes: tuple[int, ...]) -> bool:
     """Return True if the shapes broadcast together."""
     try:
-        np.broadcast_shapes(*shapes)
+        jnp.broadcast_shapes(*shapes)
     except ValueError:
         return False
     return True

@@ -23,6 +23,8 @@ from jax import lax
 from jax.experimental.xla_metadata import set_xla_metadata
 from jax.extend import random as extend
 
+from vaex.ops.platforms import on_cpu
+
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
 PARITY = np.uint32(0x1BD11BDA)
 IMPLEMENTATION = "threefry2x32"  # the default of JAX
@@ -113,7 +115,7 @@ def _random_bits(key: jax.Array, bit_width: int, shape: Sequence[int]) -> jax.Ar
     if math.prod(shape) >= 1 << 32:  # the counters need both words
         return jax.random.bits(jax.random.wrap_key_data(key, impl=IMPLEMENTATION), shape, f"uint{bit_width}")
     draw = functools.partial(_bits, bit_width=bit_width, shape=shape)
-    return lax.platform_dependent(key, cpu=functools.partial(_call_outlined, draw), default=draw)
+    return on_cpu(key, cpu=functools.partial(_call_outlined, draw), default=draw)
 
 
 @functools.partial(jax.jit, static_argnames=("bit_width", "shape"))

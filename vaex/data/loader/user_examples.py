@@ -68,11 +68,18 @@ def model_inputs(spec: Spec, caller: str, x: ArrayLike, *, any_length: bool = Fa
     array = checked_examples(spec, caller, x, any_length=any_length)
     if array.dtype == np.uint8 or spec.levels is None:
         return intensities(spec._replace(shape=array.shape[1:]), array)
+    return jnp.asarray(inputs_of_floats(spec, array), jnp.float32)
+
+
+def inputs_of_floats(spec: Spec, x: np.ndarray | jax.Array) -> np.ndarray | jax.Array:
+    """Return model inputs of floats in [0, 1], or of real numbers, without randomness; x may be traced."""
+    if spec.kind == "real":
+        return x
     if spec.binarize == "threshold":
-        return jnp.asarray(array > 0.5, jnp.float32)
-    if spec.dequantize == "uniform":
-        return jnp.asarray((array * (spec.levels - 1) + 0.5) / spec.levels)
-    return jnp.asarray(array)
+        return (x > 0.5).astype(np.float32)
+    if spec.dequantize == "uniform" and spec.levels is not None:
+        return (x.clip(0.0, 1.0) * (spec.levels - 1) + 0.5) / spec.levels
+    return x.clip(0.0, 1.0)
 
 
 def stored_values(spec: Spec, caller: str, x: ArrayLike) -> np.ndarray:

@@ -68,7 +68,7 @@ class Chosen(NamedTuple):
     def codes(self) -> jax.Array:
         """All codes in a row, [b, n]."""
         maps = (quantized.indices for quantized in reversed(self.quantized))
-        return jnp.concatenate([indices.reshape(len(indices), -1) for indices in maps], axis=1)
+        return jnp.concatenate([indices.reshape(indices.shape[0], -1) for indices in maps], axis=1)
 
 
 class CodeMaps(NamedTuple):

@@ -119,7 +119,7 @@ def terms(key: jax.Array, components: LabelledComponents, params: PyTree, hparam
     probabilities, entropy = jnp.exp(log_q), q.entropy()
     expected_log_px = jnp.sum(probabilities * log_px, axis=0)
     expected_kl = jnp.sum(probabilities * kl, axis=0) + math.log(classes) - entropy
-    label = batch.get("y", jnp.full(len(batch["x"]), -1))
+    label = batch.get("y", jnp.full(batch["x"].shape[0], -1))
     known, one_hot = label >= 0, jax.nn.one_hot(label, classes, axis=0)
     joint = jnp.sum(one_hot * (log_px - kl), axis=0) - math.log(classes)  # L(x, y), eq. 6: bounds log p(x, y)
     bound = jnp.where(known, joint, expected_log_px - expected_kl)  # U(x), eq. 7

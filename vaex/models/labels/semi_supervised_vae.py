@@ -86,7 +86,7 @@ def _m1_objective(m1: Components) -> Objective:
 
     def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
         outcome = mean_over_all(key, variables, hparams, batch, train=train)
-        unlabelled = batch.get("y", jnp.full(len(batch["x"]), -1)) < 0
+        unlabelled = batch.get("y", jnp.full(batch["x"].shape[0], -1)) < 0
         counted = jnp.where(jnp.any(unlabelled), unlabelled, True)
         negative_elbo = sum(outcome.metrics[name] for name in outcome.metrics if name != "elbo")
         loss = masked_mean(jnp.asarray(negative_elbo), counted)

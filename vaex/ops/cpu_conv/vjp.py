@@ -16,6 +16,7 @@ from jax import lax
 
 from vaex.ops.cpu_conv import im2col
 from vaex.ops.cpu_conv.shapes import ConvShape
+from vaex.ops.platforms import on_cpu
 
 LOWERINGS = ("auto", "conv", "matmul", "matmul_jvp")
 Bilinear = Callable[[ConvShape, jax.Array, jax.Array], jax.Array]
@@ -74,7 +75,7 @@ def _sum_over_pixels(cotangent: jax.Array) -> jax.Array:
 def _add_bias_vjp(lowering: str, _: None, cotangent: jax.Array) -> Operands:
     if lowering == "matmul":
         return cotangent, im2col.bias_gradient(cotangent)
-    return cotangent, lax.platform_dependent(cotangent, cpu=im2col.bias_gradient, default=_sum_over_pixels)
+    return cotangent, on_cpu(cotangent, cpu=im2col.bias_gradient, default=_sum_over_pixels)
 
 
 _add_bias.defvjp(lambda lowering, y, bias: (y + bias, None), _add_bias_vjp)
@@ -133,7 +134,7 @@ def _lower(
     """Matrix products where the lowering or the platform asks for them, else XLA's convolution."""
     if lowering == "matmul":
         return matmul(conv, first, second)
-    return lax.platform_dependent(first, second, cpu=partial(matmul, conv), default=partial(xla, conv))
+    return on_cpu(first, second, cpu=partial(matmul, conv), default=partial(xla, conv))
 
 
 # Groups are an axis beside the last one of every array, mapped over.

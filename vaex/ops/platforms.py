@@ -1,0 +1,38 @@
+"""Which of two programs a platform gets, and how to leave the choice out."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+
+import jax
+from jax import lax
+
+_PLAIN = contextvars.ContextVar("plain_lowering", default=False)
+
+
+def on_cpu(*operands: jax.Array, cpu: Callable[..., jax.Array], default: Callable[..., jax.Array]) -> jax.Array:
+    """Return ``cpu(*operands)`` where the program is compiled for the CPU, ``default(*operands)`` elsewhere.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> int(on_cpu(jnp.array(1), cpu=lambda x: x + 1, default=lambda x: x + 1))
+      2
+    """
+    if _PLAIN.get():
+        return default(*operands)
+    return lax.platform_dependent(*operands, cpu=cpu, default=default)
+
+
+@contextlib.contextmanager
+def plain_lowering() -> Iterator[None]:
+    """A block in which ``on_cpu`` traces its default alone: programs for several platforms, such as exported ones.
+
+    What was traced before keeps its choice: inside the block, trace functions that are new.
+    """
+    token = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(token)
