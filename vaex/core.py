@@ -8,7 +8,7 @@ and data.
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
 import jax
@@ -21,6 +21,8 @@ Batch: TypeAlias = dict[
 Metrics = dict[str, jax.Array]  # name -> [] or [b]
 Distribution: TypeAlias = Any  # an object as ``vaex.distributions`` has them
 Figure: TypeAlias = Any  # a record of ``vaex.plots.records``
+# applies a function (keys [b], batch of model inputs) -> [b, ...] to all training examples that are kept -> [n, ...] on the host
+EachExample: TypeAlias = Callable[[Callable[[jax.Array, Batch], PyTree]], PyTree]
 
 
 # --- randomness ---------------------------------------------------------------------------------------------------
@@ -33,6 +35,7 @@ class InitKey(enum.IntEnum):
     POSTERIOR = 1
     PRIOR = 2
     AUXILIARY = 3  # a critic, a classifier
+    FIT = 4  # ``Stage.fit_state``
 
 
 class StepKey(enum.IntEnum):
@@ -224,6 +227,15 @@ class CarryOver(Protocol):
     def __call__(self, finished: Mapping[str, Variables], /) -> PyTree: ...
 
 
+class FitState(Protocol):
+    """Computes ``Variables.state`` of one member from the training examples, on the host, with any library.
+
+    ``variables`` are those with which the stage begins; the result has the structure, shapes and dtypes of their state.
+    """
+
+    def __call__(self, key: jax.Array, variables: Variables, hparams: PyTree, examples: EachExample, /) -> PyTree: ...
+
+
 class Stage(NamedTuple):
     """One training run within a recipe.
 
@@ -233,12 +245,17 @@ class Stage(NamedTuple):
       algorithm: how it is trained.
       carry_over: what the stage takes from those before it (their averaged parameters, where there are any). Training passes it
         through, so it is kept in the checkpoint, and a member of a population has its own.
+      fit_state: what the stage computes of the training examples before its first step, such as a mixture of the codes, in place
+        of what ``carry_over`` or ``init`` has made.
+      steps: of a later stage that takes a fixed number of them, 0 where it only computes; None where the settings say.
     """
 
     name: str
     model: Model
     algorithm: Algorithm
     carry_over: CarryOver | None = None
+    fit_state: FitState | None = None
+    steps: int | None = None
 
 
 # --- recipes ------------------------------------------------------------------------------------------------------

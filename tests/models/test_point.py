@@ -4,16 +4,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import special
+from scipy import special, stats
 
 from vaex.data.spec import Spec
 from vaex.errors import UserError
+from vaex.models.autoencoders import _code_density as density
 from vaex.models.autoencoders import _point as point
 from vaex.models.autoencoders import (
     autoencoder,
     contractive_autoencoder,
     denoising_autoencoder,
     k_sparse_autoencoder,
+    regularized_autoencoder,
     sparse_autoencoder,
 )
 from vaex.schedules import ramp, resolve
@@ -268,3 +270,90 @@ def test_contraction_lowers_the_jacobian_norm():
 def test_a_code_without_latents_is_refused():
     with pytest.raises(UserError, match="latent_dim=0"):
         point.Config(latent_dim=0)
+
+
+# --- regularized autoencoder ----------------------------------------------------------------------------------------------------
+
+
+SMALL_SPEC = Spec("random", (4, 4, 1), "binary", levels=2, num_training_examples=100)
+SMALL_X = {"x": jnp.asarray(np.random.default_rng(0).integers(0, 2, (6, 4, 4, 1)), jnp.float32)}
+
+
+@pytest.mark.parametrize("regularizer", ["l2", "gradient_penalty"])
+def test_the_loss_is_the_sum_of_its_terms(regularizer):
+    config = regularized_autoencoder.Config(latent_dim=3, hidden=(5,), activation="tanh", regularizer=regularizer)
+    model = regularized_autoencoder.build(config, SMALL_SPEC).stages[0].model
+    hparams = resolve(as_schedules(regularized_autoencoder.HParams(code_weight=0.7, regularizer_weight=0.3)), 0)
+    variables = jax.jit(model.init)(KEY, SMALL_X)
+    outcome = jax.jit(lambda batch: model.objective(KEY, variables, hparams, batch, train=True))(SMALL_X)
+
+    z = model.encode(KEY, variables, hparams, SMALL_X).mean
+    log_px = model.decode(variables, hparams, z, X).log_prob(SMALL_X["x"])
+    leaves = [np.asarray(leaf, np.float64) for leaf in jax.tree.leaves(variables.params["autoencoder"]["decoder"])]
+    if regularizer == "l2":
+        expected = sum(np.vdot(leaf, leaf) for leaf in leaves)
+    else:  # reverse mode, one example at a time
+        jacobian = jax.jit(jax.jacrev(lambda code: model.decode(variables, hparams, code[None], {}).mean[0]))
+        expected = np.array([np.sum(np.square(np.asarray(jacobian(code), np.float64))) for code in z])
+    loss = np.mean(-log_px + 0.35 * np.sum(np.square(z), axis=1) + 0.3 * expected)
+    np.testing.assert_allclose(outcome.losses["autoencoder"], loss, rtol=1e-5)
+    name = {"l2": "squared_decoder_norm", "gradient_penalty": "squared_jacobian_norm"}[regularizer]
+    np.testing.assert_allclose(outcome.metrics[name], expected, rtol=1e-5)
+
+
+# --- mixture of codes --------------------------------------------------------------------------------------------------
+
+
+def three_clusters(n=900):
+    """Return points of three Gaussians of unlike shapes, in units of about a thousandth."""
+    rng = np.random.default_rng(1)
+    shapes = np.array([[[1.0, 0.0], [0.8, 0.3]], [[0.3, 0.0], [0.0, 1.0]], [[0.5, 0.0], [-0.4, 0.2]]])
+    means, label = np.array([[-4.0, 0.0], [4.0, 1.0], [0.0, 5.0]]), rng.choice(3, n, p=[0.5, 0.3, 0.2])
+    return 1e-3 * (means[label] + np.einsum("nij,nj->ni", shapes[label], rng.standard_normal((n, 2))))
+
+
+def responsibilities(z, fitted):
+    """Return the posterior of the components [n, k] and log q(z) [n] by SciPy's densities, float64."""
+    weights = np.exp(fitted["logits"].astype(np.float64))
+    covariances = fitted["scale_trils"].astype(np.float64) @ np.swapaxes(fitted["scale_trils"], -1, -2)
+    parts = zip(weights, fitted["means"], covariances, strict=True)
+    joint = np.stack([np.log(w) + stats.multivariate_normal(m, c).logpdf(z) for w, m, c in parts], axis=1)
+    log_prob = np.asarray(special.logsumexp(joint, axis=1))
+    return np.exp(joint - log_prob[:, None]), log_prob
+
+
+def test_a_fitted_mixture_is_a_fixed_point_of_expectation_maximisation():
+    z = three_clusters()
+    fitted = density.fit_mixture(z, 3, seed=0)
+    share, log_prob = responsibilities(z, fitted)
+    total = share.sum(0)
+    np.testing.assert_allclose(np.exp(fitted["logits"]), total / len(z), atol=2e-3)
+    np.testing.assert_allclose(fitted["means"], share.T @ z / total[:, None], atol=2e-5)
+    for k, scale_tril in enumerate(fitted["scale_trils"]):
+        centred = z - fitted["means"][k]
+        covariance = np.einsum("n,ni,nj->ij", share[:, k], centred, centred) / total[k]
+        np.testing.assert_allclose(scale_tril @ scale_tril.T, covariance, atol=2e-8)
+    order = np.argsort(fitted["means"][:, 0])  # and it is the best such point, not one that shares a cluster
+    np.testing.assert_allclose(fitted["means"][order], 1e-3 * np.array([[-4, 0], [0, 5], [4, 1]]), atol=2e-4)
+    variables = density.Variables({}, {"density": fitted})
+    ours = density.mixture(variables).log_prob(jnp.asarray(z, jnp.float32))
+    np.testing.assert_allclose(ours, log_prob, rtol=1e-4)
+
+
+def test_one_component_is_the_gaussian_with_the_mean_and_the_covariance_of_the_codes():
+    z = three_clusters()
+    fitted = density.fit_mixture(z, 1, seed=0)
+    np.testing.assert_allclose(fitted["means"][0], z.mean(0), rtol=1e-5)
+    covariance = fitted["scale_trils"][0] @ fitted["scale_trils"][0].T
+    np.testing.assert_allclose(covariance, np.cov(z.T, bias=True), rtol=1e-4)
+
+
+def test_codes_that_are_all_the_same_give_a_narrow_mixture():
+    fitted = density.fit_mixture(np.full((30, 2), 0.5), 1, seed=0)
+    np.testing.assert_allclose(fitted["means"], 0.5)
+    np.testing.assert_allclose(fitted["scale_trils"][0], 1e-3 * np.eye(2), atol=1e-6)
+
+
+def test_more_components_than_examples_are_refused():
+    with pytest.raises(UserError, match=r"--components=101: random has 100 training examples; give at most as many"):
+        regularized_autoencoder.build(regularized_autoencoder.Config(components=101), SMALL_SPEC)

@@ -359,7 +359,7 @@ def stored_state(store: Store, settings: Settings, recipe: Recipe, spec: Spec) -
     _, metrics = jax.eval_shape(recipe.stages[last].algorithm.step, population.member_shapes(state), batch)
     window: Any = jax.ShapeDtypeStruct((len(seeds), len(metrics)), jnp.float32)
     place = setup.stage_place(recipe, last)
-    if store.read_config().get("keep"):
+    if store.read_config().get("keep") and recipe.stages[last].steps != 0:
         checkpoints, template = store.best(place), state
     else:
         checkpoints, template = store.checkpoints(place), loop.Carry(state, window)

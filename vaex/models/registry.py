@@ -33,6 +33,9 @@ FAMILIES: dict[str, dict[str, Entry]] = {
         "sparse_autoencoder": Entry("sparse codes by a KL or L1 penalty, or dropout", "no", "Ng 2011"),
         "k_sparse_autoencoder": Entry("codes of k nonzero entries", "no", "Makhzani & Frey 2014"),
         "contractive_autoencoder": Entry("penalty on the Jacobian of the encoder", "no", "Rifai et al. 2011"),
+        "regularized_autoencoder": Entry(
+            "smooth decoder and small codes, to which a mixture is fitted", "no", "Ghosh et al. 2020"
+        ),
         "linear_autoencoder": Entry("principal subspace by gradient descent", "no", "Baldi & Hornik 1989"),
         "linear_vae": Entry("probabilistic PCA", "elbo", "Lucas et al. 2019"),
     },

@@ -48,7 +48,8 @@ class StageFit:
         self._experiment, self._stage, self._reporting = experiment, stage, reporting
         self._stop, self._place = experiment.stage_steps[stage], experiment.place(stage)
         self._name = experiment.recipe.stages[stage].name
-        self._validator = Validator(experiment, stage) if run.validate_every else None
+        validates = run.validate_every is not None and self._stop > 0  # else the stage only computes
+        self._validator = Validator(experiment, stage) if validates else None
         if self._validator is not None and run.keep is not None:
             if (run.validate_every or 0) > self._stop:
                 raise UserError(
@@ -67,7 +68,7 @@ class StageFit:
         experiment, store = self._experiment, self._experiment.store
         options = experiment.settings.run
         self._checkpoints = store.checkpoints(self._place)
-        kept = store.best(self._place) if options.keep else None
+        kept = store.best(self._place) if options.keep and self._stop else None
         try:
             start = self._start()
             self._profiler = self._make_profiler(start)
@@ -185,7 +186,7 @@ class StageFit:
 
     def _make_profiler(self, start: int | None) -> profiling.Profiler | None:
         store = self._experiment.store
-        if not self._experiment.settings.run.profile:
+        if not (self._experiment.settings.run.profile and self._stop):
             return None
         if not isinstance(store, DirectoryStore):
             raise UserError("--profile writes into the run directory; give out=")

@@ -150,7 +150,7 @@ def _announcement(experiment: Experiment) -> str:
     """Return the line that says what is about to be trained."""
     settings, directory = experiment.settings, experiment.store.directory
     size = f"{len(settings.members)} members, " if len(settings.members) > 1 else ""
-    later = (f"{steps} of {stage}" for stage, steps in experiment.later_steps.items())
+    later = (f"{steps} of {stage}" if steps else stage for stage, steps in experiment.later_steps.items())
     steps = " + ".join([f"{experiment.steps} steps", *later])
     place = "" if directory is None else f", in {directory}"
     return f"{settings.model} on {experiment.spec.name}: {size}{steps}{place}"

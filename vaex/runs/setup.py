@@ -12,7 +12,7 @@ import jax
 from vaex import data, models
 from vaex.configuration.run_options import DataOptions, RunOptions
 from vaex.configuration.settings import Settings, common_structure, replace_run
-from vaex.core import PyTree, Recipe
+from vaex.core import PyTree, Recipe, Stage
 from vaex.data.spec import Dataset, Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
@@ -94,6 +94,12 @@ def build_recipe(settings: Settings, spec: Spec) -> Recipe:
         raise UserError(
             f"--model={settings.model}: its recipe has the stages {', '.join(names) or '(none)'}; {problem}"
         )
+    for stage in recipe.stages[1:]:
+        given = settings.stage_steps.get(stage.name, stage.steps)
+        if stage.steps is not None and given != stage.steps:
+            raise UserError(
+                f"--{stage.name}_steps={given}: the stage takes {stage.steps} steps, whatever the others take; leave it out"
+            )
     return recipe
 
 
@@ -133,9 +139,14 @@ def assemble(settings: Settings, dataset: Dataset | None = None, store: Store | 
     if settings.run.devices is not None and settings.run.devices > available:
         raise UserError(f"--devices={settings.run.devices}: this machine has {available}")
     recipe = build_recipe(settings, spec)
-    later = (settings.stage_steps.get(stage.name, steps) for stage in recipe.stages[1:])
+    later = (_later_steps(stage, settings, steps) for stage in recipe.stages[1:])
     store = DirectoryStore(run_directory(settings)) if store is None else store
     return Experiment(settings, store, dataset, spec, recipe, stack_hparams(settings), (steps, *later), path)
+
+
+def _later_steps(stage: Stage, settings: Settings, first: int) -> int:
+    """Return the number of steps of a later stage: its own, or those of the settings, or else those of the first stage."""
+    return settings.stage_steps.get(stage.name, first) if stage.steps is None else stage.steps
 
 
 def _default_batch_size(settings: Settings, dataset: Dataset) -> int:

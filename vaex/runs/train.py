@@ -15,6 +15,7 @@ from vaex.data.loader.semi_supervised import choose_labelled, hide_labels, label
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.runs.config_file import config_content
+from vaex.runs.fitted_state import with_fitted_state
 from vaex.runs.fitting import Reporting, StageFit
 from vaex.runs.setup import Experiment
 from vaex.training import loop, multihost, population, sharding
@@ -68,9 +69,12 @@ def training_feed(experiment: Experiment) -> Feed:
 
 
 def initial_state(
-    experiment: Experiment, stage: int, finished: Mapping[str, Variables]
+    experiment: Experiment, stage: int, finished: Mapping[str, Variables], before: TrainState | None = None
 ) -> tuple[Algorithm, TrainState]:
-    """The algorithm of a stage and the members' first states."""
+    """The algorithm of a stage and the members' first states.
+
+    A stage without steps goes on counting from the states ``before``, of the last stage, and has their hyperparameters.
+    """
     options, run, begun = experiment.settings.data, experiment.settings.run, experiment.recipe.stages[stage]
     stepper = stage_algorithm(begun, experiment.spec, flip=options.flip, crop=options.crop)
     arrays = experiment.dataset.splits["train"]
@@ -79,6 +83,10 @@ def initial_state(
     state = population.init(
         stepper, seeds, experiment.hparams, example, stage=stage, carry_over=begun.carry_over, finished=finished
     )
+    if begun.steps == 0 and before is not None:
+        state = state._replace(step=jnp.asarray(before.step))
+    if experiment.store.latest_step(experiment.place(stage)) is None:  # else the checkpoint holds what was fitted
+        state = with_fitted_state(experiment, stage, seeds, state)
     return stepper, state
 
 
@@ -118,12 +126,19 @@ def train(experiment: Experiment, *, resumed: bool, reporting: Reporting) -> Tra
     of_stages: dict[str, dict[str, Any]] = {}
     trained = None
     for index, stage in enumerate(stages):
-        trained = _train_stage(experiment, index, feed, finished, recorded, resumed=resumed, reporting=reporting)
+        before = None if trained is None else trained.state
+        trained = _train_stage(
+            experiment, index, feed, finished, before, recorded, resumed=resumed, reporting=reporting
+        )
         finished[stage.name] = averaged_variables(trained.state)
         of_stages[stage.name] = {"steps": experiment.stage_steps[index], **trained.measured}
         recorded, resumed = {"population_strategy": trained.measured["population_strategy"]}, True
     assert trained is not None  # a recipe has at least one stage
-    return trained if len(stages) == 1 else trained._replace(measured={**trained.measured, "stages": of_stages})
+    if len(stages) == 1:
+        return trained
+    last = [stage.name for stage, steps in zip(stages, experiment.stage_steps, strict=True) if steps][-1]
+    measured = {name: value for name, value in of_stages[last].items() if name != "steps"}
+    return trained._replace(measured={**measured, "stages": of_stages})
 
 
 def _check_keep(experiment: Experiment, recorded: Mapping[str, Any]) -> None:
@@ -157,6 +172,7 @@ def _train_stage(
     stage: int,
     feed: Feed,
     finished: Mapping[str, Variables],
+    before: TrainState | None,
     recorded: Mapping[str, Any],
     *,
     resumed: bool,
@@ -164,7 +180,7 @@ def _train_stage(
 ) -> Trained:
     """One stage from where its checkpoints stand; ``recorded``: what config.json says, where the run has begun."""
     run, store = experiment.settings.run, experiment.store
-    stepper, state = initial_state(experiment, stage, finished)
+    stepper, state = initial_state(experiment, stage, finished, before)
     strategy = strategy_for(experiment, state, recorded.get("population_strategy"))
     placement = sharding.choose(
         len(experiment.settings.members), run.batch_size or 0, run.devices or jax.device_count()

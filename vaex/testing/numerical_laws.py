@@ -36,8 +36,8 @@ def finite_gradients(subject: Subject) -> None:
 def groups_keep_apart(subject: Subject) -> None:
     """A parameter group's update, by the model's own algorithm, does not change where the losses of other groups are scaled."""
     groups = tuple(subject.first_state().variables.params)
-    if len(groups) == 1:
-        raise NothingToCheck("the model has one parameter group")
+    if len(groups) < 2:
+        raise NothingToCheck("the model has one parameter group" if groups else "the stage trains no parameters")
     original = Outcome.__new__
 
     @jax.jit

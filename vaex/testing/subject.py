@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from vaex import data, models
 from vaex.configuration.settings import Member, Settings, settings
-from vaex.data.spec import Spec
+from vaex.data.spec import Dataset, Spec
 from vaex.runs import setup, train
+from vaex.runs.fitted_state import with_fitted_state
+from vaex.runs.store import MemoryStore
 from vaex.schedules import ramp, resolve
 from vaex.training import loop, population, sharding
 from vaex.training.step import averaged_variables
@@ -113,7 +116,7 @@ class Subject:
         finished = jax.tree.map(lambda leaf: leaf[np.asarray(members)], self.finished)
         carry_over = self.recipe.stages[self.stage].carry_over
         with quickly():  # all laws begin with the same bits, and the programs that draw them take long to compile
-            return population.init(
+            state = population.init(
                 self.algorithm,
                 members,
                 hparams,
@@ -122,6 +125,20 @@ class Subject:
                 carry_over=carry_over,
                 finished=finished,
             )
+            return self._with_fitted_state(members, state)
+
+    def _with_fitted_state(self, members: tuple[int, ...], state: TrainState) -> TrainState:
+        """Return first states with what the stage computes of the examples, once for all laws; shapes need none of that."""
+        if self.recipe.stages[self.stage].fit_state is None or isinstance(state.step, Tracer):
+            return state
+        if ("fitted", members) not in self.cache:
+            dataset = Dataset({"train": self.arrays}, self.spec)
+            steps = (STEPS,) * len(self.recipe.stages)
+            run = setup.Experiment(self.settings, MemoryStore(), dataset, self.spec, self.recipe, self.hparams, steps)
+            fitted = with_fitted_state(run, self.stage, members, state).variables.state
+            self.cache["fitted", members] = jax.tree.map(np.asarray, fitted)
+        fitted = jax.tree.map(jnp.array, self.cache["fitted", members])
+        return state._replace(variables=state.variables._replace(state=fitted))
 
     def states_after(self, members: tuple[int, ...] = (0, 1)) -> Callable[[Mapping[str, Variables]], TrainState]:
         """Return a function for tracing: variables of the stages before -> stacked first states of the members."""

@@ -151,6 +151,27 @@ def gradient_algorithm(
     return Algorithm(init, step)
 
 
+def fixed_algorithm(model: Model) -> Algorithm:
+    """Return the algorithm of a stage that trains nothing: a step reports the metrics of a batch, and counts.
+
+    Args:
+      model: gives ``init`` and ``objective``; it has no parameter groups, only state.
+    """
+
+    def init(key: jax.Array, hparams: PyTree, batch: Batch) -> TrainState:
+        init_key, train_key = jax.random.split(key)
+        variables = strong(model.init(init_key, batch))
+        return TrainState(jnp.zeros((), jnp.int32), train_key, as_schedules(hparams), variables, {})
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        hparams = resolve(state.hparams, state.step)
+        key = unrolled(fold_in(state.key, state.step))
+        outcome = model.objective(key, state.variables, hparams, batch, train=False)
+        return state._replace(step=state.step + 1), _metrics(outcome, batch) | {"finite": jnp.ones(())}
+
+    return Algorithm(init, step)
+
+
 def _gradients(
     model: Model, state: TrainState, hparams: PyTree, batch: Batch
 ) -> tuple[Outcome, dict[str, jax.Array], Any]:

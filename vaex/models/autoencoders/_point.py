@@ -41,6 +41,8 @@ class Terms(NamedTuple):
       x: inputs as the encoder reads them [b, *shape].
       z: their codes [b, d], before any corruption.
       encode: x -> codes.
+      decode: codes -> p(x|z).
+      params: of "encoder", "decoder" and "likelihood".
       moments: "mean" [d] and "covariance" [d, d] of the encoder's outputs, and "activation" [d], the mean of the codes, over
         about the last hundred batches; without a gradient.
     """
@@ -48,6 +50,8 @@ class Terms(NamedTuple):
     x: jax.Array
     z: jax.Array
     encode: Callable[[jax.Array], jax.Array]
+    decode: Callable[[jax.Array], Distribution]
+    params: PyTree
     moments: dict[str, jax.Array]
 
 
@@ -150,8 +154,14 @@ def _objective(
     def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
         x, params = batch["x"], variables.params[GROUP]
 
+        def encode(x: jax.Array) -> jax.Array:
+            return code(hparams, net.encode(params, x))
+
+        def decode(z: jax.Array) -> Distribution:
+            return net.decode(params, hparams.sigma, z)
+
         def reconstruction(z: jax.Array) -> jax.Array:
-            return -net.decode(params, hparams.sigma, z).log_prob(x)
+            return -decode(z).log_prob(x)
 
         encoded_x = x if corrupt is None else corrupt(jax.random.fold_in(key, StepKey.PENALTY), hparams, x)
         raw = net.encode(params, encoded_x)
@@ -162,9 +172,9 @@ def _objective(
         loss = reconstruction(decoded_z)
         metrics = {"reconstruction" if corrupt is None else "denoising": loss}
         if corrupt is not None and not train:
-            metrics["reconstruction"] = reconstruction(code(hparams, net.encode(params, x)))
+            metrics["reconstruction"] = reconstruction(encode(x))
         if penalty is not None:
-            terms = Terms(encoded_x, z, lambda x: code(hparams, net.encode(params, x)), state)
+            terms = Terms(encoded_x, z, encode, decode, params, state)
             value, diagnostics = penalty(hparams, terms)
             loss, metrics = loss + value, metrics | diagnostics
         return Outcome({GROUP: jnp.mean(loss)}, state, metrics)
