@@ -24,7 +24,7 @@ from vaex.errors import UserError
 from vaex.models.networks import NetworkConfig
 from vaex.training.step import fixed_algorithm
 
-ITERATIONS = 1000  # of expectation maximisation, at most
+ITERATIONS = 200  # of expectation maximisation, at most; scikit-learn warns where they do not suffice
 
 
 @options
