@@ -46,8 +46,10 @@ from vaex.distributions import LogRelaxedOneHot as LogRelaxedOneHot
 from vaex.distributions import LowRankNormal as LowRankNormal
 from vaex.distributions import Mixture as Mixture
 from vaex.distributions import MultivariateNormal as MultivariateNormal
+from vaex.distributions import NegativeBinomial as NegativeBinomial
 from vaex.distributions import Normal as Normal
 from vaex.distributions import PoincareNormal as PoincareNormal
+from vaex.distributions import Poisson as Poisson
 from vaex.distributions import RelaxedBernoulli as RelaxedBernoulli
 from vaex.distributions import RelaxedOneHot as RelaxedOneHot
 from vaex.distributions import Transformed as Transformed

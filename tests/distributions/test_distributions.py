@@ -62,6 +62,8 @@ def build(name, data):
         "Transformed": lambda: vd.Transformed(vd.Normal(a, log_scale=0.3 * b), Affine, (b, 0.5 * a)),
         "VonMisesFisher": lambda: vd.VonMisesFisher(a, jnp.exp(b[:, 0]) * 3),
         "UniformSphere": lambda: vd.UniformSphere(4),
+        "Poisson": lambda: vd.Poisson(a, unit=0.5),
+        "NegativeBinomial": lambda: vd.NegativeBinomial(a, b, unit=0.5),
         "PoincareNormal": lambda: vd.PoincareNormal(vd.to_poincare_ball(0.5 * a), log_scale=0.3 * b, curvature=0.8),
     }[name]()
 
@@ -74,7 +76,7 @@ FAMILIES = [
     *("Normal", "MultivariateNormal", "LowRankNormal", "Laplace", "Delta", "Bernoulli", "ContinuousBernoulli"),
     *("Categorical", "LevelCategorical", "DiscretizedLogistic", "DiscretizedLogisticMixture", "RelaxedOneHot"),
     *("LogRelaxedOneHot", "RelaxedBernoulli", "LogitRelaxedBernoulli", "Mixture", "Independent", "Transformed"),
-    *("VonMisesFisher", "UniformSphere", "PoincareNormal"),
+    *("VonMisesFisher", "UniformSphere", "PoincareNormal", "Poisson", "NegativeBinomial"),
 ]
 DENSITIES = [name for name in FAMILIES if name != "Delta"]
 BATCHED = [name for name in DENSITIES if name != "UniformSphere"]

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
+import vaex
 from vaex.data.spec import Spec, resolve
-from vaex.distributions import DiscretizedLogisticMixture
+from vaex.distributions import DiscretizedLogisticMixture, Normal
 from vaex.errors import UserError
 from vaex.models import likelihoods
 
@@ -194,3 +195,115 @@ def test_mixture_reads_its_numbers_by_pixel(spec):
     px = likelihood.distribution(likelihood.init(), jnp.float32(1.0), values)
     np.testing.assert_allclose(px.log_prob(x), expected.log_prob(x), rtol=1e-6)
     assert px.mean.shape == px.sample(jax.random.key(0)).shape == (5, *spec.shape)
+
+
+# --- counts -----------------------------------------------------------------------------------------------------------
+
+COUNTS = Spec("counts", (3,), "grey", levels=61, num_training_examples=9)
+
+
+@pytest.mark.parametrize("scale", ["global", "fixed", "per_pixel"])
+@pytest.mark.parametrize("name", ["poisson", "negative_binomial"])
+def test_counts_have_scipys_probabilities(name, scale):
+    likelihood = likelihoods.build(name, COUNTS, scale=scale)
+    raw = np.random.default_rng(0).normal(size=(5, 3, likelihood.channels)).astype(np.float32)
+    counts = np.random.default_rng(1).integers(0, 61, (5, 3))
+    px = likelihood.distribution(likelihood.init(), 0.5, jnp.asarray(raw))
+    rates = np.exp(0.5 * np.log(60) + 12 * np.tanh(raw[..., 0].astype(float) / 12))
+    if name == "poisson":
+        expected = scipy.stats.poisson.logpmf(counts, rates)
+    else:
+        scales = {"global": 1.0, "fixed": 0.5, "per_pixel": np.exp(7 * np.tanh(raw[..., -1].astype(float) / 7))}[scale]
+        expected = scipy.stats.nbinom.logpmf(counts, scales**-2, 1 / (1 + scales**2 * rates))
+    np.testing.assert_allclose(px.log_prob((counts / 60).astype(np.float32)), expected.sum(-1), rtol=2e-5)
+    np.testing.assert_allclose(px.mean, rates / 60, rtol=1e-5)
+    assert likelihood.discrete and likelihood.density
+    assert likelihoods.binarization(name, COUNTS._replace(binarization_noise=0.0)) == "none"
+
+
+@pytest.mark.parametrize(
+    ("spec", "got"),
+    [
+        (REAL, "real numbers; give integers"),
+        (FLOATS, "continuous values; give integers"),
+        (BINARY, "0 and 1; use --likelihood=bernoulli"),
+        (resolve(DIGITS, dequantize="uniform"), "continuous values; give integers"),
+    ],
+)
+def test_what_is_no_count_is_refused(spec, got):
+    with pytest.raises(UserError, match=f"--likelihood=poisson needs counts 0, 1, 2, ..., but .* holds {got}"):
+        likelihoods.build("poisson", spec)
+
+
+# --- likelihoods of a user's own --------------------------------------------------------------------------------------
+
+
+def unit_normal(spec):
+    """Gaussian of scale 1, as ``gaussian`` with a fixed scale of 1 is."""
+
+    def distribution(params, sigma, raw):
+        return Normal(raw[..., 0] + 0.5, 1.0, event_ndims=len(spec.shape))
+
+    return likelihoods.Likelihood("unit normal", 1, dict, distribution)
+
+
+def for_tables(spec):
+    if len(spec.shape) != 1:
+        raise ValueError(f"for tables, not for {spec.shape}")
+    return unit_normal(spec)
+
+
+def flat(spec):
+    return unit_normal(spec._replace(shape=spec.shape[:1]))
+
+
+def broken(spec):
+    return unit_normal(spec)._replace(distribution=lambda params, sigma, raw: raw.no_such_attribute)
+
+
+def test_a_likelihood_of_ones_own_is_that_of_its_name():
+    raw, x = np.random.default_rng(0).normal(size=(2, 5, 2, 3, 3)).astype(np.float32)
+    own = likelihoods.build(unit_normal, FLOATS)
+    named = likelihoods.build("gaussian", FLOATS, scale="fixed")
+    for given in (own, likelihoods.build(f"{__name__}:unit_normal", FLOATS)):
+        left = given.distribution({}, 1.0, raw[..., None]).log_prob(x)
+        np.testing.assert_allclose(left, named.distribution({}, 1.0, raw[..., None]).log_prob(x), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (for_tables, r"likelihood: for_tables fails on the spec of floats: for tables, not for \(2, 3, 3\)"),
+        (flat, r"likelihood: flat has a log_prob of shape \(2, 2, 3\) .* expected \(2,\)"),
+        (broken, "likelihood: broken fails on decoder outputs of shape .*AttributeError"),
+        (lambda spec: 3, "returns a int, expected a Likelihood"),
+        ("no_such_module:Poisson", "No module named 'no_such_module'"),
+        (lambda spec: unit_normal(spec)._replace(channels=0), "takes 0 decoder outputs"),
+    ],
+)
+def test_own_likelihoods_that_do_not_fit_are_refused(value, message):
+    with pytest.raises(UserError, match=message) as caught:
+        likelihoods.build(value, FLOATS)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_a_likelihood_by_name_is_recorded(tmp_path):
+    (tmp_path / "my_likelihoods.py").write_text(
+        "from vaex.distributions import Normal\nfrom vaex.models.likelihoods import Likelihood\ndef unit(spec):\n"
+        "    make = lambda params, sigma, raw: Normal(raw[..., 0] + 0.5, 1.0, event_ndims=len(spec.shape))\n"
+        "    return Likelihood('unit normal', 1, dict, make)\n"
+    )
+    x = np.random.default_rng(0).random((40, 6), np.float32)
+    options = {"hidden": (8,), "steps": 3, "progress": False}
+    run = vaex.train("vae", x, likelihood=f"{tmp_path}/my_likelihoods.py:unit", out=tmp_path / "run", **options)
+    fixed = vaex.train("vae", x, likelihood="gaussian", likelihood_scale="fixed", **options)
+    assert "unit normal" in repr(run)
+    loaded = vaex.load(tmp_path / "run", trust=True)
+    np.testing.assert_allclose(loaded.encode(x[:5]).mean, fixed.encode(x[:5]).mean, rtol=1e-5)
+    with pytest.raises(UserError, match="importing it runs code"):
+        vaex.load(tmp_path / "run")
+    with pytest.raises(UserError, match="--likelihood=poison: did you mean poisson"):
+        vaex.train("vae", x, likelihood="poison")
+    passed = vaex.train("vae", x, likelihood=unit_normal, **options)
+    np.testing.assert_array_equal(passed.encode(x[:5]).mean, run.encode(x[:5]).mean)

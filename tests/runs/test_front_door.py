@@ -429,6 +429,16 @@ def test_networks_that_cannot_be_used(networks, message):
     assert "\n" not in str(caught.value)
 
 
+def test_a_pair_whose_parameters_are_no_floats_is_refused():
+    pair = (
+        lambda key, x: {"kernel": jax.random.normal(key, (64, 8)), "count": jnp.zeros((), jnp.int32)},
+        lambda params, x: x.reshape(len(x), -1) @ params["kernel"],
+    )
+    with pytest.raises(UserError, match="encoder: init returns an array of int32 among the parameters") as caught:
+        vaex.train("vae", X, encoder=pair, steps=1, progress=False)
+    assert "\n" not in str(caught.value)
+
+
 # --- the pure functions -----------------------------------------------------------------------------------------------
 
 

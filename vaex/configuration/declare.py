@@ -34,6 +34,7 @@ class Declaration(NamedTuple):
       high: largest value.
       unit: such as "steps" or "nats", for help and docs.
       off: the number that stands for None, a hyperparameter that is switched off, where it has to be written as one.
+      objects: whether an object of a user's own, or its name, may stand for one of an option's choices.
     """
 
     doc: str = ""
@@ -41,6 +42,7 @@ class Declaration(NamedTuple):
     high: float = math.inf
     unit: str = ""
     off: float | None = None
+    objects: bool = False
 
 
 class Field(NamedTuple):
@@ -52,7 +54,15 @@ class Field(NamedTuple):
     declaration: Declaration
 
 
-def option(default: Any, *, doc: str, low: float = -math.inf, high: float = math.inf, unit: str = "") -> Any:
+def option(
+    default: Any,
+    *,
+    doc: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+    unit: str = "",
+    objects: bool = False,
+) -> Any:
     """Declare a static option.
 
     Args:
@@ -61,8 +71,9 @@ def option(default: Any, *, doc: str, low: float = -math.inf, high: float = math
       low: least value; of a tuple, of each entry.
       high: largest value.
       unit: such as "steps".
+      objects: whether a callable of a user's own, or its name MODULE:NAME, may stand for one of the choices.
     """
-    return dataclasses.field(default=default, metadata={KEY: Declaration(doc, low, high, unit)})
+    return dataclasses.field(default=default, metadata={KEY: Declaration(doc, low, high, unit, objects=objects)})
 
 
 def hparam(
@@ -184,6 +195,8 @@ def check_option(field: Field, value: Any) -> None:
     kind = plain_kind(field.kind)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
+        if field.declaration.objects and (callable(value) or (isinstance(value, str) and ":" in value)):
+            return
         if value not in arguments:
             raise UserError(f"--{field.name}={value}: {nearest(str(value), map(str, arguments))}")
     elif origin is tuple:

@@ -114,6 +114,8 @@ def read_option(field: Field, text: str) -> Any:
         return read_seeds(text)
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
+        if field.declaration.objects and ":" in text:
+            return text
         choices = {str(choice): choice for choice in arguments}
         if text not in choices:
             raise UserError(f"--{name}={text}: {nearest(text, choices)}{_one_value(text)}")

@@ -103,6 +103,8 @@ def because(spec: Spec, likelihood: str | None) -> str:
     """Say why the likelihood is what it is, with the flag that changes it."""
     if likelihood is None:
         return ""
+    if not isinstance(likelihood, str):
+        return " (likelihood=)"
     if likelihood != "auto":
         return f" (--likelihood={likelihood})"
     if spec.dequantize != "none":

@@ -14,6 +14,7 @@ Samples, means and modes keep the parameters' dtype. Values outside a support ar
 
 from vaex.distributions.bernoulli import Bernoulli, ContinuousBernoulli, bernoulli_log_prob
 from vaex.distributions.categorical import Categorical, LevelCategorical
+from vaex.distributions.counts import NegativeBinomial, Poisson
 from vaex.distributions.discretized_logistic import DiscretizedLogistic
 from vaex.distributions.discretized_mixture import DiscretizedLogisticMixture
 from vaex.distributions.family import BaseDistribution, Elementwise, family, static
@@ -47,8 +48,10 @@ __all__ = [
     "LowRankNormal",
     "Mixture",
     "MultivariateNormal",
+    "NegativeBinomial",
     "Normal",
     "PoincareNormal",
+    "Poisson",
     "RelaxedBernoulli",
     "RelaxedOneHot",
     "Transformed",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from vaex import distributions as dist
+from vaex.configuration.importing import import_object
 from vaex.core import LikelihoodSummary, PyTree
 from vaex.data.measure import nearly_binary
 from vaex.data.spec import Spec
@@ -26,10 +27,13 @@ Name = Literal[
     "categorical",
     "discretized_logistic",
     "discretized_logistic_mixture",
+    "poisson",
+    "negative_binomial",
 ]
 ScaleName = Literal["global", "fixed", "per_pixel"]
 COMPONENTS = 10  # of a mixture at each pixel, as in PixelCNN++ and VDVAE
 DENSITIES = ("gaussian", "laplace")
+COUNTS = ("poisson", "negative_binomial")
 LEVELLED = ("categorical", "discretized_logistic", "discretized_logistic_mixture")
 
 
@@ -64,6 +68,27 @@ class Likelihood(NamedTuple):
         return LikelihoodSummary(self.title, self.discrete)
 
 
+class LikelihoodFamily(Protocol):
+    """Likelihood of a user's own: returns the ``Likelihood`` for data of a spec.
+
+    It raises UserError, or ValueError, for data that it is not for. ``Likelihood.distribution`` maps the decoder's outputs
+    ``raw`` [b, *shape, channels] to a distribution of batch shape [b] and event shape ``spec.shape`` over model inputs, whose
+    ``mean`` figures and reconstructions show; all of that is checked by shape before anything is compiled.
+
+    Example::
+
+        def student(spec):
+            def distribution(params, sigma, raw):
+                return StudentT(loc=raw[..., 0], df=4.0, event_ndims=len(spec.shape))
+
+            return Likelihood("Student's t", channels=1, init=dict, distribution=distribution)
+
+        vaex.train("vae", x, likelihood=student)
+    """
+
+    def __call__(self, spec: Spec, /) -> Likelihood: ...
+
+
 def choose(name: str, spec: Spec) -> str:
     """Return ``name``, or the likelihood that "auto" stands for with this data.
 
@@ -86,7 +111,7 @@ def choose(name: str, spec: Spec) -> str:
     return "gaussian" if spec.levels is None else "discretized_logistic"
 
 
-def binarization(name: str, spec: Spec, *, dequantize: str = "none") -> str:
+def binarization(name: str | LikelihoodFamily, spec: Spec, *, dequantize: str = "none") -> str:
     """Return the binarisation that "auto" stands for.
 
     It is dynamic where a bernoulli likelihood meets grey or colour values, and for images that are nearly binary already
@@ -117,19 +142,23 @@ def chosen_before(name: str, spec: Spec) -> str:
     return "gaussian" if spec.levels is None else "discretized_logistic"
 
 
-def build(name: str, spec: Spec, *, scale: str = "global") -> Likelihood:
+def build(name: str | LikelihoodFamily, spec: Spec, *, scale: str = "global") -> Likelihood:
     """Return the likelihood called ``name``, or chosen by ``choose``, for data of this spec.
 
     Args:
-      name: one of ``Name``.
+      name: one of ``Name``; a likelihood of a user's own, or its name, MODULE:NAME or FILE.py:NAME.
       spec: with its binarisation already resolved.
       scale: of gaussian, laplace and discretized_logistic: one learned number ("global"), the hyperparameter ``sigma``
         ("fixed"; a gaussian's loss is then the squared error over 2 sigma^2 plus a constant), or an output of the decoder
         for each pixel ("per_pixel").
     Raises: UserError where the data cannot have this likelihood.
     """
+    if not isinstance(name, str) or ":" in name:
+        return user_likelihood(import_object("likelihood", name) if isinstance(name, str) else name, spec)
     name = choose(name, spec)
     ndims = len(spec.shape)
+    if name in COUNTS:
+        return _counts(name, spec, scale)
     if spec.kind == "real" and name not in ("gaussian", "laplace"):
         raise UserError(
             f"--likelihood={name} needs values in [0, 1], but {spec.name} holds real numbers; use --likelihood=gaussian or "
@@ -163,6 +192,96 @@ def build(name: str, spec: Spec, *, scale: str = "global") -> Likelihood:
     if name == "discretized_logistic_mixture":
         return _mixture(spec, levels)
     return _scaled(name, spec, scale, levels, ndims)
+
+
+def user_likelihood(family: LikelihoodFamily, spec: Spec) -> Likelihood:
+    """Return a user's likelihood for data of this spec, checked by shape.
+
+    Raises: UserError where it is none, is not for this data, or its distribution does not fit.
+    """
+    called = getattr(family, "__name__", type(family).__name__)
+    try:
+        likelihood = family(spec)
+    except UserError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"likelihood: {called} fails on the spec of {spec.name}: {' '.join(str(error).split())}"
+        ) from error
+    if not isinstance(likelihood, Likelihood):
+        raise UserError(
+            f"likelihood: {called} returns a {type(likelihood).__name__}, expected a Likelihood of vaex.models.likelihoods; give a "
+            "function of the data's spec that returns one"
+        )
+    if likelihood.channels < 1:
+        raise UserError(
+            f"likelihood: {called} takes {likelihood.channels} decoder outputs for a value, expected at least 1"
+        )
+
+    def parts(key: jax.Array, raw: jax.Array, x: jax.Array) -> dict[str, Any]:
+        px = likelihood.distribution(likelihood.init(), jnp.ones(()), raw)
+        return {"mean": px.mean, "log_prob": px.log_prob(x), "sample": px.sample(key)}
+
+    batch, raw = (2, *spec.shape), jax.ShapeDtypeStruct((2, *spec.shape, likelihood.channels), jnp.float32)
+    try:
+        shapes = jax.eval_shape(parts, jax.random.key(0), raw, jax.ShapeDtypeStruct(batch, jnp.float32))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"likelihood: {called} fails on decoder outputs of shape {raw.shape}: {type(error).__name__}: {reason}"
+        ) from error
+    for part, expected in (("mean", batch), ("log_prob", (2,)), ("sample", batch)):
+        shape = getattr(shapes[part], "shape", None)
+        if shape != expected:
+            raise UserError(
+                f"likelihood: {called} has a {part} of shape {shape} for outputs {raw.shape}, expected {expected}: one event "
+                "for each example"
+            )
+    return likelihood
+
+
+def _counts(name: str, spec: Spec, scale: str) -> Likelihood:
+    """Likelihood poisson or negative_binomial of counts, which model inputs hold as shares of the largest count.
+
+    Rates start at the geometric mean of 1 and the largest count.
+
+    Raises: UserError for data that is no counts.
+    """
+    binary = spec.kind == "binary" or spec.binarize != "none"
+    if binary or spec.levels is None or spec.dequantize != "none":
+        got = "0 and 1" if binary else "real numbers" if spec.kind == "real" else "continuous values"
+        remedy = "use --likelihood=bernoulli" if binary else "give integers, or use --likelihood=gaussian"
+        raise UserError(f"--likelihood={name} needs counts 0, 1, 2, ..., but {spec.name} holds {got}; {remedy}")
+    largest, ndims = spec.levels - 1, len(spec.shape)
+    unit, middle = 1.0 / largest, 0.5 * math.log(largest)
+
+    def log_rate(raw: jax.Array) -> jax.Array:
+        return middle + soft_clip(raw[..., 0], 12.0)
+
+    if name == "poisson":
+        return Likelihood(
+            name, 1, dict, lambda params, sigma, raw: dist.Poisson(log_rate(raw), ndims, unit), discrete=True
+        )
+
+    def init() -> dict[str, jax.Array]:
+        return {"log_scale": jnp.zeros(())} if scale == "global" else {}
+
+    def distribution(params: PyTree, sigma: ArrayLike, raw: jax.Array) -> dist.Distribution:
+        # the scale is the coefficient of variation of the rates, the square root of the dispersion
+        if scale == "per_pixel":
+            log_scale = soft_clip(raw[..., 1])
+        else:
+            log_scale = soft_clip(params["log_scale"]) if scale == "global" else jnp.log(sigma)
+        mean = log_rate(raw)
+        return dist.NegativeBinomial(mean, jnp.broadcast_to(2.0 * log_scale, mean.shape), ndims, unit)
+
+    titles = {
+        "global": "one learned dispersion",
+        "fixed": "fixed dispersion",
+        "per_pixel": "a learned dispersion per value",
+    }
+    channels = 2 if scale == "per_pixel" else 1
+    return Likelihood(f"negative binomial, {titles[scale]}", channels, init, distribution, discrete=True)
 
 
 def least_scale(name: str, spec: Spec) -> float:

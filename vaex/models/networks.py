@@ -27,12 +27,15 @@ class BaseConfig:
     """Options of every model: its likelihood and its optimizer."""
 
     likelihood: likelihoods.Name = option(
-        "auto", doc="Distribution of x given z; auto chooses one by the kind of data."
+        "auto",
+        objects=True,
+        doc="Distribution of x given z; auto chooses one by the kind of data. One of your own: MODULE:NAME or FILE.py:NAME.",
     )
     likelihood_scale: likelihoods.ScaleName = option(
         "global",
         doc="Scale of a gaussian, laplace or discretized_logistic likelihood: one learned number (global), the hyperparameter "
-        "sigma (fixed), or an output of the decoder for each pixel (per_pixel).",
+        "sigma (fixed), or an output of the decoder for each pixel (per_pixel); of a negative_binomial one, the standard deviation "
+        "of the rates over their mean.",
     )
     optimizer: Optimizer = option(
         "adam",

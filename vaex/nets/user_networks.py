@@ -223,7 +223,14 @@ def _checked(
     inputs = [jnp.zeros((2, *shape)), *([jnp.zeros((2, condition))] if condition else [])]
 
     def output(key: jax.Array) -> jax.Array:
-        return network.apply(network.init(key, *inputs), *inputs)
+        params = network.init(key, *inputs)
+        untrained = [leaf.dtype for leaf in map(jnp.asarray, jax.tree.leaves(params)) if not _is_float(leaf)]
+        if untrained:
+            raise UserError(
+                f"{name}: init returns an array of {untrained[0]} among the parameters, which are trained and so must be floats; "
+                "keep it in the functions"
+            )
+        return network.apply(params, *inputs)
 
     given = f"{letter} of shape {(2, *shape)}" + (f" and a condition of shape {(2, condition)}" if condition else "")
     try:
@@ -236,3 +243,7 @@ def _checked(
     if not isinstance(result, jax.ShapeDtypeStruct) or not jnp.issubdtype(result.dtype, jnp.floating):
         raise UserError(f"{name}: maps {given} to {jax.tree.structure(result)}, expected one array of floats")
     return result
+
+
+def _is_float(leaf: jax.Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jnp.floating)
