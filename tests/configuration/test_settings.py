@@ -511,7 +511,14 @@ def test_help_of_a_model_shows_its_flags_with_types_and_defaults(capsys, monkeyp
         cli.main(["--help", "--model", "annealed_vae", "--nonsense"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for fragment in ("--capacity", "ramp:0:25:2000", "--hidden INTxINT", "256x256", "{mlp,conv}", "VALUE[,VALUE..]"):
+    for fragment in (
+        "--capacity",
+        "ramp:0:25:2000",
+        "--hidden INTxINT",
+        "256x256",
+        "{mlp,conv,resnet",
+        "VALUE[,VALUE..]",
+    ):
         assert fragment in text
 
 
