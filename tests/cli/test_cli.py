@@ -22,7 +22,7 @@ from vaex import files
 from vaex.cli import main as cli
 from vaex.runs import lifecycle
 from vaex.runs.config_file import config_content
-from vaex.runs.directory import finished_summary
+from vaex.runs.directory import clear, finished_summary
 
 QUICK = {
     "hidden": "8", "latent_dim": "2", "log_every": "5", "eval_samples": "4", "eval_images": "20", "devices": "1",
@@ -311,14 +311,39 @@ def test_a_changed_configuration_is_refused_by_its_names(solo, untrained):
 def test_overwrite_starts_again_and_removes_only_what_a_run_wrote(solo, tmp_path):
     directory = copied(solo, tmp_path / "run")
     (directory / "notes.txt").write_text("mine")
-    (directory / "figures" / "mine.svg").write_text("mine")
-    (directory / "figures" / "old member").mkdir()
-    (directory / "figures" / "old member" / "samples.png").write_bytes(b"")
+    figures, beside = directory / "figures", tmp_path / "beside"
+    (figures / "mine.png").write_bytes(b"mine")
+    (figures / "old member").mkdir()
+    (figures / "old member" / "samples.png").write_bytes(b"")
+    beside.mkdir()
+    for place in (beside, figures / "gone"):  # through links or upwards, nothing is reached
+        place.mkdir(exist_ok=True)
+        (place / "samples.png").write_bytes(b"mine")
+    (figures / "linked").symlink_to(beside)
+    names = ["old member/samples.png", "linked/samples.png", "../../beside/samples.png"]
+    (figures / "drawn.json").write_text(json.dumps(names))
     done = train(directory, "--steps=5", "--beta=3", "--overwrite")
     assert done.summary["steps"] == 5 and [row["step"] for row in done.rows] == [5]
     assert stored(directory)[0] == 5
-    assert [path.name for path in (directory / "figures").iterdir()] == ["mine.svg"]
+    assert sorted(path.name for path in figures.iterdir()) == ["gone", "linked", "mine.png"]
+    assert (beside / "samples.png").read_bytes() == b"mine"
     assert (directory / "notes.txt").read_text() == "mine"
+
+
+def test_linked_figures_and_checkpoints_of_another_program_are_left_alone(solo, tmp_path, untrained):
+    foreign, linked = tmp_path / "foreign", tmp_path / "linked"
+    (foreign / "checkpoints" / "5").mkdir(parents=True)
+    (foreign / "config.json").write_text("{ not JSON")
+    done = vaex(foreign, "--overwrite")
+    assert done.code == 2 and "not that of a run" in done.err and (foreign / "checkpoints" / "5").is_dir()
+    (linked / "figures").mkdir(parents=True)
+    (linked / "figures" / "a.png").write_bytes(b"")
+    (linked / "figures" / "drawn.json").write_text('["a.png"]')
+    (foreign / "figures").symlink_to(linked / "figures")
+    shutil.copy(solo.directory / "config.json", foreign)
+    clear(foreign)
+    assert (linked / "figures" / "a.png").exists() and (foreign / "figures").is_symlink()
+    assert not (foreign / "config.json").exists()
 
 
 @pytest.mark.parametrize("flags", [(), ("--overwrite",)])

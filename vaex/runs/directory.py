@@ -8,15 +8,19 @@ import shutil
 from collections.abc import Mapping
 from typing import Any
 
+from vaex import plots
 from vaex.errors import UserError
-from vaex.files import make_writable, read_json
+from vaex.files import make_writable, read_json, write_json
+from vaex.plots.records import FigureRecord
 from vaex.results.compare import LOG_LIKELIHOODS
 from vaex.runs.config_file import differences, identity, is_run, read_config
 from vaex.runs.setup import Experiment
+from vaex.training.checkpoint import DIGESTS
 
 FOLDERS = ("checkpoints", "best", "stages", "profile", "tensorboard", "wandb")
 FILES = (LOG_LIKELIHOODS, "summary.json", "timings.jsonl", "metrics.jsonl", "config.json")  # as they are removed
 OURS = (*FILES, *FOLDERS, "figures")
+DRAWN = "drawn.json"  # names of the figures that vaex has drawn, beside them
 
 
 class Standing(enum.IntEnum):
@@ -105,6 +109,22 @@ def covers(done: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     return all(done.get(name) == value for name, value in asked.items() if name != "figures" or value is not None)
 
 
+def save_figure(directory: pathlib.Path, name: str, figure: FigureRecord) -> None:
+    """Draw a figure into a run's figures, as ``name``, and note that it is ours."""
+    folder = directory / "figures"
+    plots.save(figure, folder / name)
+    write_json(folder / DRAWN, sorted({*_drawn(folder), name}))
+
+
+def _drawn(folder: pathlib.Path) -> list[str]:
+    """Return the names of the figures that vaex has drawn; [] where none are noted."""
+    try:
+        names = read_json(folder / DRAWN)
+    except (OSError, ValueError):
+        return []
+    return [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+
+
 def clear(directory: pathlib.Path) -> None:
     """Remove what a run has written, and nothing else; config.json last, so a half-cleared run is still known as one.
 
@@ -113,20 +133,32 @@ def clear(directory: pathlib.Path) -> None:
     path = directory / "config.json"
     try:
         ours = is_run(read_json(path))
-    except (OSError, ValueError):  # damaged: a run's, where nothing else lies beside it
-        ours = all(entry.name in OURS or entry.name.startswith(".") for entry in directory.iterdir())
+    except (OSError, ValueError):  # damaged: a run's, where its checkpoints are ours and nothing else lies beside them
+        ours = (directory / "checkpoints" / DIGESTS).is_file() and all(
+            entry.name in OURS or entry.name.startswith(".") for entry in directory.iterdir()
+        )
     if not ours:
         raise UserError(f"--out={directory}: its config.json is not that of a run; choose another directory")
-    for figure in (directory / "figures").rglob("*.png"):
-        figure.unlink()
-    for folder in sorted((directory / "figures").rglob("*"), reverse=True):
-        _remove_empty(folder)
-    _remove_empty(directory / "figures")
+    _clear_figures(directory / "figures")
     for name in FOLDERS:
         if (directory / name).is_dir() and not (directory / name).is_symlink():
             shutil.rmtree(directory / name)
     for name in (*FOLDERS, *FILES):
         (directory / name).unlink(missing_ok=True)
+
+
+def _clear_figures(folder: pathlib.Path) -> None:
+    """Remove the figures that vaex has drawn, and folders that this leaves empty; links are neither followed nor removed."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    for name in _drawn(folder):
+        place = folder / name
+        inside = place.resolve().is_relative_to(folder.resolve())
+        if inside and place.suffix == ".png" and not place.is_symlink():
+            place.unlink(missing_ok=True)
+            _remove_empty(place.parent)
+    (folder / DRAWN).unlink(missing_ok=True)
+    _remove_empty(folder)
 
 
 def _remove_empty(folder: pathlib.Path) -> None:

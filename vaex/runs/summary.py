@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import pathlib
 import resource
 import sys
@@ -13,7 +12,6 @@ import jax
 import numpy as np
 
 import vaex
-from vaex import plots
 from vaex.configuration.grammar import hyperparameter_texts
 from vaex.configuration.settings import Settings, describe_member
 from vaex.core import TrainState, Variables
@@ -24,6 +22,7 @@ from vaex.models import MODELS
 from vaex.plots.records import FigureRecord
 from vaex.results.compare import LOG_LIKELIHOODS
 from vaex.results.report import TABLE, diagnostics
+from vaex.runs.directory import save_figure
 from vaex.runs.evaluate import Evaluator
 from vaex.runs.figures import MemberFigures, training_curve_panels
 from vaex.runs.measures import Evaluated, MemberEvaluation, finite
@@ -57,7 +56,7 @@ def summarize(experiment: Experiment, trained: Trained, tell: Callable[[str], No
     directory = experiment.store.directory
     if settings.evaluation.figures and directory is not None:
         for name, panels in training_curve_panels(experiment).items():
-            plots.save(panels, directory / "figures" / f"{name}.png")
+            save_figure(directory, f"{name}.png", panels)
     if log_likelihoods and directory is not None:
         with atomic_path(directory / LOG_LIKELIHOODS) as temporary:
             np.savez(temporary, log_likelihood=np.stack(log_likelihoods).astype(np.float32), rows=evaluator.rows)
@@ -112,14 +111,13 @@ def _evaluate_members(
         notes.append(member_notes(evaluated.numbers, bound, values, experiment.recipe.latents))
         directory = experiment.store.directory
         if settings.evaluation.figures and directory is not None:
-            folder = directory / "figures" / (title if len(settings.members) > 1 else "")
-            save = functools.partial(_save_figure, folder)
+            folder = f"{title}/" if len(settings.members) > 1 else ""
+
+            def save(name: str, figure: FigureRecord, place: pathlib.Path = directory, folder: str = folder) -> None:
+                save_figure(place, f"{folder}{name}.png", figure)
+
             MemberFigures(evaluator, variables, hparams, save).draw(evaluated.numbers.get("kl_per_latent"))
     return members, combined(notes, [describe_member(settings, member) for member in settings.members])
-
-
-def _save_figure(folder: pathlib.Path, name: str, figure: FigureRecord) -> None:
-    plots.save(figure, folder / f"{name}.png")
 
 
 def evaluation_record(experiment: Experiment) -> dict[str, Any]:
