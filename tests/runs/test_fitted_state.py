@@ -68,6 +68,8 @@ def test_the_best_autoencoder_is_the_one_whose_codes_are_fitted(tmp_path):
     np.testing.assert_allclose(best[0].variables.state["density"]["means"][0], codes.mean(0), rtol=1e-3, atol=1e-5)
     again = vaex.load(tmp_path / "run")
     jax.tree.map(np.testing.assert_array_equal, again[0].variables, best[0].variables)
+    trained = jax.tree.leaves(best[0].variables.state["params"])
+    assert best.evaluate(figures=False)["parameters"] == sum(leaf.size for leaf in trained)
 
 
 def test_steps_of_a_stage_that_takes_none_are_refused(run):

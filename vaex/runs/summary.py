@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import vaex
 from vaex.configuration.grammar import hyperparameter_texts
 from vaex.configuration.settings import Settings, describe_member
-from vaex.core import TrainState, Variables
+from vaex.core import PyTree, TrainState, Variables
 from vaex.evaluation import examples, likelihood
 from vaex.evaluation.notes import combined, member_notes
 from vaex.files import atomic_path
@@ -77,7 +78,7 @@ def summarize(experiment: Experiment, trained: Trained, tell: Callable[[str], No
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
         "versions": versions(),
         **trained.measured,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(averaged.params)) // len(members),
+        "parameters": _count(averaged.params) // len(members) or _parameters_before(experiment),
         "peak_memory_bytes": peak_memory(),
         **(
             {"batch_statistics": {"names": statistics, "batches": len(sizes), "examples": [min(sizes), max(sizes)]}}
@@ -118,6 +119,20 @@ def _evaluate_members(
 
             MemberFigures(evaluator, variables, hparams, save).draw(evaluated.numbers.get("kl_per_latent"))
     return members, combined(notes, [describe_member(settings, member) for member in settings.members])
+
+
+def _count(params: PyTree) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+def _parameters_before(experiment: Experiment) -> int:
+    """Return the number of parameters of the last stage that has any, where the last one of all has none."""
+    spec, rows = experiment.spec, experiment.settings.run.batch_size or 1
+    batch = {"x": jnp.zeros((rows, *spec.shape)), "y": jnp.zeros(rows, jnp.int32)}
+    shapes = (
+        jax.eval_shape(stage.model.init, jax.random.key(0), batch).params for stage in experiment.recipe.stages[::-1]
+    )
+    return next((count for count in map(_count, shapes) if count), 0)
 
 
 def evaluation_record(experiment: Experiment) -> dict[str, Any]:
