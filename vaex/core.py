@@ -15,9 +15,9 @@ import jax
 from jax.typing import ArrayLike
 
 PyTree: TypeAlias = Any
-Batch: TypeAlias = dict[
-    str, Any
-]  # of arrays: "x": [b, ...]; with labels "y": [b]; when padded "mask": [b], 1 for rows that count
+# of arrays: "x": [b, ...]; with labels "y": [b]; when padded "mask": [b], 1 for rows that count
+Batch: TypeAlias = dict[str, Any]
+Given: TypeAlias = Mapping[str, jax.Array]  # variables by name
 Metrics = dict[str, jax.Array]  # name -> [] or [b]
 Distribution: TypeAlias = Any  # an object as ``vaex.distributions`` has them
 Figure: TypeAlias = Any  # a record of ``vaex.plots.records``
@@ -43,6 +43,7 @@ class StepKey(enum.IntEnum):
 
     PENALTY = 1  # and the corruption of inputs
     DROPOUT = 2  # and other corruption of codes
+    PARTS = 3  # of a batch that is computed in parts
 
 
 class DataKey(enum.IntEnum):
@@ -163,9 +164,9 @@ class DrawFigure(Protocol):
 
 class Model(NamedTuple):
     """A model is a value: six pure functions, as their Protocols say.
-
     Attributes:
       log_weights: None where the model defines no density of x.
+      compares_examples: whether a loss is no mean over examples, but compares those of its batch, as a covariance does.
     """
 
     init: Init
@@ -174,6 +175,7 @@ class Model(NamedTuple):
     decode: Decode
     log_weights: LogWeights | None
     sample: Sample
+    compares_examples: bool = False
 
 
 # --- training -----------------------------------------------------------------------------------------------------
@@ -200,9 +202,9 @@ class TrainState(NamedTuple):
 
 
 class InitState(Protocol):
-    """Makes the first train state of a member."""
+    """Makes the first train state of a member; ``given``, where there is any, are variables by name that replace the drawn ones."""
 
-    def __call__(self, key: jax.Array, hparams: PyTree, batch: Batch, /) -> TrainState: ...
+    def __call__(self, key: jax.Array, hparams: PyTree, batch: Batch, given: Given = ..., /) -> TrainState: ...
 
 
 class Step(Protocol):
@@ -213,12 +215,13 @@ class Step(Protocol):
 
 class Algorithm(NamedTuple):
     """How a train state is made and advanced.
-
     ``metrics["finite"]`` is 1, or 0 where a loss was not finite: the loop then stops and the state is never saved.
+    ``vary(accumulate, frozen)``: a variant with batches in so many parts and variables that stay; None for no variants.
     """
 
     init: InitState
     step: Step
+    vary: Callable[[int, tuple[str, ...]], Algorithm] | None = None
 
 
 class CarryOver(Protocol):
@@ -334,7 +337,6 @@ class Sequences(NamedTuple):
 
 class Recipe(NamedTuple):
     """What a model file builds: its stages, and what evaluation and figures need to know of it.
-
     All functions take x as model inputs (float32, in [0, 1] for images); where data is stored otherwise, callers prepare it first.
 
     Attributes:

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vaex.api.arguments import settings_of
-from vaex.api.run import Run, completed_run
+from vaex.api.run import Run, completed_run, source_of
+from vaex.api.trained_model import TrainedModel
+from vaex.configuration.settings import replace_run
 from vaex.core import PyTree, Recipe
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.runs import console, lifecycle, setup
+from vaex.runs import changes, console, lifecycle, setup
 from vaex.runs.store import DirectoryStore, MemoryStore
 from vaex.schedules import resolve
 from vaex.training import population
@@ -35,6 +37,9 @@ def train(
     callbacks: Sequence[Callback] = (),
     progress: bool = True,
     evaluate: bool = False,
+    init_from: Run | TrainedModel | str | os.PathLike[str] | None = None,
+    init_only: str | Sequence[str] | None = None,
+    freeze: str | Sequence[str] | None = None,
     **options: Any,
 ) -> Run:
     """Train a model, or a population of it: the engine of the command line.
@@ -53,6 +58,10 @@ def train(
       callbacks: called as training goes on.
       progress: whether to report on standard error.
       evaluate: whether to evaluate the run and, with ``out``, to draw its figures; else ``run.evaluate()`` does.
+      init_from: run, member of a run, or run directory (``"runs/a:2"`` for a member) whose trained parameters the run begins with;
+        members begin with those of equal index where both runs have as many, else all with member 0.
+      init_only: parts that begin so, such as ``("encoder", "decoder")``; the others are initialised.
+      freeze: parts that keep the values with which they begin.
       **options: options and hyperparameters of the model, and other options of the command line, by name. Several values of a
         hyperparameter make a population: all combinations, each with every seed.
     Returns: the trained run.
@@ -63,7 +72,13 @@ def train(
       z = run[0].encode(x).mean
     """
     values: dict[str, Any] = dict(options, seeds=seeds)
-    values |= {name: value for name, value in (("steps", steps), ("batch_size", batch_size)) if value is not None}
+    named = {"steps": steps, "batch_size": batch_size, "init_only": _joined(init_only), "freeze": _joined(freeze)}
+    values |= {name: value for name, value in named.items() if value is not None}
+    source = None
+    if isinstance(init_from, str | os.PathLike):
+        values["init_from"] = os.fspath(init_from)
+    elif init_from is not None:
+        source = source_of(init_from)
     wrong = [callback for callback in callbacks if not isinstance(callback, Callback)]
     if wrong:
         raise UserError(f"train: callbacks has a {type(wrong[0]).__name__}; give vaex.Callback(on_rows=...)")
@@ -74,7 +89,9 @@ def train(
         loading = {name: values.get(name) for name in (*LOADING, "dataset")}
         dataset = setup.as_dataset(data, layout=values.get("layout", "auto"), **loading)
         values["dataset"] = dataset.spec.name
+    change = values.pop("change", None)
     settings = settings_of(model, values)
+    settings = replace_run(settings, change=changes.text_of(settings, change))
     if out is None and settings.run.coordinator_address is not None:
         raise UserError(
             "train: several processes train a run together only in a directory that all can read; give out="
@@ -87,8 +104,13 @@ def train(
         store=store,
         evaluate=evaluate,
         callbacks=callbacks,
+        source=source,
     )
     return completed_run(completed, callbacks)
+
+
+def _joined(names: str | Sequence[str] | None) -> str | None:
+    return names if names is None or isinstance(names, str) else ",".join(names)
 
 
 class Built(NamedTuple):

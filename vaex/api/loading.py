@@ -7,13 +7,14 @@ import os
 import pathlib
 from typing import Any, overload
 
-from vaex.api.run import Run, stored_state
+from vaex.api.run import Run
 from vaex.api.trained_model import TrainedModel
 from vaex.errors import UserError
 from vaex.runs import setup
 from vaex.runs.config_file import read_config, read_spec, restore_settings
 from vaex.runs.directory import finished_summary
 from vaex.runs.store import DirectoryStore
+from vaex.runs.stored import stored_state
 from vaex.runs.train import MEASURED
 
 

@@ -12,8 +12,6 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 import vaex
@@ -21,21 +19,23 @@ from vaex import files, plots
 from vaex.api.trained_model import TrainedModel
 from vaex.configuration.run_options import EvaluationOptions
 from vaex.configuration.settings import Settings, describe_member, replace_run
-from vaex.core import PyTree, Recipe, TrainState, Variables
+from vaex.core import Recipe, TrainState
 from vaex.data.spec import Dataset, Spec
 from vaex.errors import UserError
 from vaex.results import report
+from vaex.runs import changes, lifecycle, setup, warm_start
 from vaex.runs import console as consoles
-from vaex.runs import lifecycle, setup
 from vaex.runs.config_file import check_recordable, identity
 from vaex.runs.directory import OURS
 from vaex.runs.evaluate import Evaluator
 from vaex.runs.figures import MemberFigures, training_curve_panels
 from vaex.runs.store import DirectoryStore, MemoryStore, Store
+from vaex.runs.stored import stored_state
 from vaex.runs.train import Trained
 from vaex.schedules import resolve
-from vaex.training import loop, multihost, population
+from vaex.training import multihost, population
 from vaex.training.callbacks import Callback
+from vaex.training.parts import variable_names
 from vaex.training.step import averaged_variables
 
 if TYPE_CHECKING:
@@ -231,6 +231,7 @@ class Run(TrainedModel):
         progress: bool = True,
         data_dir: str | None = None,
         manual_dir: str | None = None,
+        change: Mapping[str, Any] | str | None = None,
         **stage_steps: int,
     ) -> Run:
         """Train on, to ``steps`` in all: the same bits as a run that never stopped.
@@ -240,6 +241,7 @@ class Run(TrainedModel):
           data: the run's data where it has no path, as for ``vaex.train``.
           callbacks, progress: as for ``vaex.train``.
           data_dir, manual_dir: where the run's own data lies.
+          change: hyperparameter -> the value it has from here on, in all members; config.json records the step.
           **stage_steps: steps of later stages, such as prior_steps=2000.
         Returns: the run at its new step.
         Raises: UserError for fewer steps than the run has, or other data.
@@ -252,7 +254,8 @@ class Run(TrainedModel):
             )
         later = {stage.name: count for stage, count in zip(self.recipe.stages, self._stage_steps(), strict=True)}
         later |= {name.removesuffix("_steps"): count for name, count in stage_steps.items()}
-        settings = replace_run(self.settings, steps=operator.index(steps), epochs=None, overwrite=False)
+        text = changes.text_of(self.settings, change)
+        settings = replace_run(self.settings, steps=operator.index(steps), epochs=None, overwrite=False, change=text)
         settings = settings._replace(stage_steps={name: later[name] for name in list(later)[1:]})
         completed = lifecycle.run(
             settings,
@@ -338,41 +341,22 @@ def completed_run(completed: lifecycle.Completed, callbacks: Sequence[Callback] 
     return run
 
 
-def stored_state(store: Store, settings: Settings, recipe: Recipe, spec: Spec) -> TrainState:
-    """Return the newest train states of all members in the last stage, from their checkpoint."""
-    batch = {"x": jnp.zeros((settings.run.batch_size or 1, *spec.shape), jnp.float32)}
-    if spec.num_classes:
-        batch["y"] = jnp.zeros(len(batch["x"]), jnp.int32)
-    seeds = [member.seed for member in settings.members]
-    hparams = setup.stack_hparams(settings)
+def source_of(run: Run | TrainedModel) -> warm_start.Source:
+    """Return what another run may begin with: a run's variables, or a member's.
 
-    def first(hparams: PyTree) -> TrainState:
-        finished: dict[str, Variables] = {}
-        for index, stage in enumerate(recipe.stages):
-            state = population.init(
-                stage.algorithm, seeds, hparams, batch, stage=index, carry_over=stage.carry_over, finished=finished
-            )
-            finished[stage.name] = averaged_variables(state)
-        return state
-
-    state, last = jax.eval_shape(first, hparams), len(recipe.stages) - 1
-    _, metrics = jax.eval_shape(recipe.stages[last].algorithm.step, population.member_shapes(state), batch)
-    window: Any = jax.ShapeDtypeStruct((len(seeds), len(metrics)), jnp.float32)
-    place = setup.stage_place(recipe, last)
-    if store.read_config().get("keep") and recipe.stages[last].steps != 0:
-        checkpoints, template = store.best(place), state
-    else:
-        checkpoints, template = store.checkpoints(place), loop.Carry(state, window)
-    try:
-        if checkpoints.latest() == 0 and checkpoints.damaged:
-            raise UserError(
-                f"{store}: the checkpoint of step {checkpoints.damaged[-1]} is damaged, and that of step 0 is untrained; train the "
-                "run again with --overwrite"
-            )
-        restored = checkpoints.restore(template)
-        return restored.state if isinstance(restored, loop.Carry) else restored
-    finally:
-        checkpoints.close()
+    Raises: UserError for what is neither, and for a member of a run of several stages.
+    """
+    if isinstance(run, Run):
+        places = [setup.stage_place(run.recipe, index) for index in range(len(run.recipe.stages))]
+        return warm_start.source_in(run._store, places, str(run.directory or "this run"))
+    if not isinstance(run, TrainedModel):
+        raise UserError(f"train: init_from is a {type(run).__name__}; give a run, a member of one, or a run directory")
+    if len(run.recipe.stages) > 1:
+        raise UserError(
+            "train: init_from is a member of a run of several stages; give the run, or its directory:member"
+        )
+    arrays = {name: np.asarray(leaf)[None] for name, leaf in variable_names(run.variables).items()}
+    return warm_start.Source("this member", None, run.step, {"": arrays}, 1)
 
 
 def _replaced(options: EvaluationOptions, changes: Mapping[str, Any]) -> EvaluationOptions:

@@ -37,6 +37,33 @@ class RunOptions:
     out: str | None = option(
         None, doc="The run directory; by default runs/MODEL-DATASET-HASH. The same command continues a stopped run."
     )
+    init_from: str | None = option(
+        None,
+        doc="Run directory from whose trained parameters this run begins, on data and with hyperparameters of its own; "
+        "RUN:MEMBER names a member of a population, else members begin from those of equal index where both runs have as many, or "
+        "all from member 0.",
+    )
+    init_only: str | None = option(
+        None,
+        doc="Parts that begin so, such as encoder,decoder; the others are initialised. By default all do, and names and shapes "
+        "must agree.",
+    )
+    freeze: str | None = option(
+        None,
+        doc="Parts that keep their values, such as encoder: those of --init_from, or the initial ones.",
+    )
+    change: str | None = option(
+        None,
+        doc="Hyperparameters that change from where a stopped or finished run goes on, such as learning_rate=1e-4,beta=2, beside "
+        "the flags with which it began; config.json records the step.",
+    )
+    accumulate: int = option(
+        1,
+        low=1,
+        high=MOST_STEPS,
+        doc="Number of parts of a batch whose gradients are computed one after the other and averaged: the update is that of the "
+        "entire batch, in less memory.",
+    )
     overwrite: bool = option(False, doc="Start again where the run directory already holds a run.")
     log_every: int = option(100, low=1, high=MOST_STEPS, doc="Steps per row of metrics.jsonl.")
     checkpoint_every: int | None = option(

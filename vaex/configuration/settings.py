@@ -23,6 +23,22 @@ class Member(NamedTuple):
     hparams: Any
 
 
+class Origin(NamedTuple):
+    """The run from whose parameters another one began.
+
+    Attributes:
+      run: its directory, None for one in memory.
+      step: number of steps that it had been trained.
+      digest: of its variables.
+      from_members: of which of its members each member has the parameters.
+    """
+
+    run: str | None
+    step: int
+    digest: str
+    from_members: tuple[int, ...]
+
+
 class Settings(NamedTuple):
     """All that a run is made of, checked.
 
@@ -37,6 +53,7 @@ class Settings(NamedTuple):
       varied: names of the hyperparameters that differ between members.
       defaults: the model's own data set, steps and batch size.
       stage_steps: stage -> steps of the stages after the first, whose steps are ``run.steps``.
+      origin: the run whose parameters it began with, once that is read.
     """
 
     model: str
@@ -49,6 +66,17 @@ class Settings(NamedTuple):
     varied: tuple[str, ...]
     defaults: dict[str, Any]
     stage_steps: Mapping[str, int] = {}
+    origin: Origin | None = None
+
+
+def part_list(text: str | None) -> tuple[str, ...]:
+    """Names of parts from ``encoder,decoder``.
+
+    Example:
+      >>> part_list("encoder, decoder"), part_list(None)
+      (('encoder', 'decoder'), ())
+    """
+    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
 
 
 def stage_fields(module: types.ModuleType) -> dict[str, Field]:

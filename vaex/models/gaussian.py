@@ -101,10 +101,10 @@ def gaussian_vae(config: Config, spec: Spec, penalty: Penalty) -> tuple[Model, l
     return latent.model(components, objective), components.likelihood
 
 
-def recipe(config: Config, spec: Spec, penalty: Penalty) -> Recipe:
-    """Return the recipe of ``gaussian_vae`` with this penalty: all that most variants need."""
+def recipe(config: Config, spec: Spec, penalty: Penalty, *, compares_examples: bool = False) -> Recipe:
+    """Return the recipe of ``gaussian_vae`` with this penalty, all that most variants need; see ``Model`` for the last argument."""
     model, likelihood = gaussian_vae(config, spec, penalty)
-    return latent.single_stage(model, config, likelihood)
+    return latent.single_stage(model._replace(compares_examples=compares_examples), config, likelihood)
 
 
 def monte_carlo_recipe(

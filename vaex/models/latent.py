@@ -356,7 +356,7 @@ def refuse_single_examples(model: Model) -> Model:
             raise UserError("--batch_size=1: this objective compares the examples of a batch; give at least 2")
         return model.init(key, batch)
 
-    return model._replace(init=init)
+    return model._replace(init=init, compares_examples=True)
 
 
 def stage(

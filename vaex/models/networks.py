@@ -73,6 +73,10 @@ class NetworkConfig(BaseConfig):
     activation: str = option(
         "relu", doc="Activation function: relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid."
     )
+    precision: Literal["float32", "bfloat16"] = option(
+        "float32",
+        doc="Arithmetic of encoder and decoder, mlp or conv; parameters, likelihood, KL and optimizer stay float32.",
+    )
     encoder: UserNetwork | None = option(
         None,
         doc="Encoder of your own, MODULE:NAME or FILE.py:NAME: a Flax module or (init, apply) that maps x [b, *shape] to [b, ...]; "
@@ -94,6 +98,13 @@ class NetworkConfig(BaseConfig):
                 f"--network=transformer: the first width in --hidden is {self.hidden[0]}, expected a multiple of {nets.HEADS}"
             )
         nets.activation_function(self.activation)
+        if self.precision != "float32":
+            given = [name for name in ("encoder", "decoder") if getattr(self, name) is not None]
+            if given or self.network not in ("mlp", "conv"):
+                which = f"--{given[0]} of your own" if given else f"--network={self.network}"
+                raise UserError(
+                    f"--precision={self.precision} is for --network=mlp and conv, not for {which}; leave it out"
+                )
         if self.encoder is not None and self.decoder is not None:
             declared = fields(type(self))
             useless = [name for name in self.unused_beside_own() if getattr(self, name) != declared[name].default]
@@ -172,7 +183,11 @@ def encoder_module(config: NetworkConfig, spec: Spec, features: int) -> nets.Net
     Raises: UserError where the network does not fit the data.
     """
     kind, sizes = _named(config, spec)
-    return kind.encoder(sizes, spec.shape, features)
+    return _in_precision(config, kind.encoder(sizes, spec.shape, features))
+
+
+def _in_precision(config: NetworkConfig, network: nets.Network) -> nets.Network:
+    return network if config.precision == "float32" else nets.InBfloat16(network)
 
 
 def _modules(
@@ -187,7 +202,7 @@ def _modules(
     if config.decoder is not None:
         return encoder, nets.AdaptedDecoder(_own("decoder", config.decoder), config.latent_dim, size, classes)
     kind, sizes = _named(config, spec)
-    return encoder, kind.decoder(sizes, spec.shape, likelihood.channels)
+    return encoder, _in_precision(config, kind.decoder(sizes, spec.shape, likelihood.channels))
 
 
 def _own(flag: str, network: str | nets.UserNetwork) -> nets.UserNetwork:

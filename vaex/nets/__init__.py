@@ -12,6 +12,7 @@ from vaex.nets.grids import GridDecoder, GridEncoder
 from vaex.nets.ladder import LadderNetwork
 from vaex.nets.mlp import MLP
 from vaex.nets.named import NETWORKS, NetworkKind, NetworkSizes
+from vaex.nets.precision import InBfloat16
 from vaex.nets.protocols import HierarchicalNetwork, Network, Source, TopDownPass
 from vaex.nets.recurrent import GRU, hidden_states
 from vaex.nets.resnet import ResidualDecoder, ResidualEncoder, ResNetDecoder, ResNetEncoder
@@ -37,6 +38,7 @@ __all__ = [
     "GridDecoder",
     "GridEncoder",
     "HierarchicalNetwork",
+    "InBfloat16",
     "LadderNetwork",
     "Level",
     "Network",

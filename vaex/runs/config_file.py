@@ -26,7 +26,7 @@ from vaex.configuration.grammar import (
 )
 from vaex.configuration.importing import import_object, is_importable
 from vaex.configuration.run_options import DataOptions, EvaluationOptions, RunOptions
-from vaex.configuration.settings import Member, Settings, varied
+from vaex.configuration.settings import Member, Origin, Settings, part_list, varied
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.files import read_json
@@ -35,6 +35,7 @@ DATA = ("data_seed", "binarize", "dequantize")
 WHERE_SET = (  # data options that count where they are set
     "flip", "crop", "image_size", "sequence_length", "layout", "labels", "labelled_per_batch",
 )  # fmt: skip
+ADDED_OPTIONS = ("precision",)  # to models, after runs existed
 ADDED = (
     "num_training_examples",
     "num_labelled",
@@ -56,7 +57,8 @@ def identity(settings: Settings) -> dict[str, Any]:
         **{key: getattr(settings.data, key) for key in DATA},
         **{key: value for key, value in where_set.items() if value and value != "auto"},
         "batch_size": settings.run.batch_size,
-        "config": {name: value for name, value in _config(settings).items() if value is not None},
+        **_beginning(settings),
+        "config": {name: value for name, value in _config(settings).items() if _is_recorded(settings, name, value)},
         "members": [
             {
                 "seed": member.seed,
@@ -67,6 +69,30 @@ def identity(settings: Settings) -> dict[str, Any]:
             for member in settings.members
         ],
     }
+
+
+def _is_recorded(settings: Settings, name: str, value: Any) -> bool:
+    """Return True for an option's value that counts: what is off does not, nor the default of what earlier versions lacked."""
+    return value is not None and not (name in ADDED_OPTIONS and value == fields(type(settings.config))[name].default)
+
+
+def _beginning(settings: Settings) -> dict[str, Any]:
+    """How the run begins and steps, where that differs from the default."""
+    run, origin = settings.run, settings.origin
+    entries = {
+        "init_from": None if origin is None else origin._asdict() | {"from_members": list(origin.from_members)},
+        "init_only": list(part_list(run.init_only)),
+        "freeze": list(part_list(run.freeze)),
+        "accumulate": run.accumulate if run.accumulate > 1 else None,
+    }
+    return {name: value for name, value in entries.items() if value}
+
+
+def without_place(identified: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity without the place of the run that it began from, which may move."""
+    if not identified.get("init_from"):
+        return dict(identified)
+    return dict(identified) | {"init_from": {**identified["init_from"], "run": None}}
 
 
 def _config(settings: Settings) -> dict[str, Any]:
@@ -85,7 +111,7 @@ def run_directory(settings: Settings) -> pathlib.Path:
     identified = identity(settings)
     dataset = identified["dataset"].replace(":", "_").replace("/", "_")
     model = pathlib.Path(settings.model).stem if settings.model.endswith(".py") else settings.model
-    return pathlib.Path("runs") / f"{model}-{dataset}-{digest(identified)}"
+    return pathlib.Path("runs") / f"{model}-{dataset}-{digest(without_place(identified))}"
 
 
 def config_content(settings: Settings, spec: Spec, strategy: str, path: str | None) -> dict[str, Any]:
@@ -183,10 +209,17 @@ def restore_settings(
     stored: dict[str, Any] = {name: identified[name] for name in (*DATA, *WHERE_SET) if name in identified}
     if "image_size" in stored:
         stored["image_size"] = tuple(stored["image_size"])
-    run = RunOptions(model=identified["model"], batch_size=identified["batch_size"])
+    beginning: dict[str, Any] = {
+        name: ",".join(identified[name]) for name in ("init_only", "freeze") if name in identified
+    }
+    beginning |= {"accumulate": identified["accumulate"]} if "accumulate" in identified else {}
+    run = RunOptions(model=identified["model"], batch_size=identified["batch_size"], **beginning)
+    began = identified.get("init_from")
+    origin = None if began is None else Origin(**{**began, "from_members": tuple(began["from_members"])})
     data = DataOptions(identified["dataset"], **stored)
     config = module.Config(**values)
-    return Settings(identified["model"], module, run, data, EvaluationOptions(), config, members, varied(members), {})
+    names = varied(members)
+    return Settings(identified["model"], module, run, data, EvaluationOptions(), config, members, names, {}, {}, origin)
 
 
 def _is_own(value: Any) -> bool:
@@ -256,12 +289,13 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
       ['b: 2 -> 3']
     """
     changed: list[str] = []
+    old, new = without_place(old), without_place(new)
     for key in [*old, *(key for key in new if key not in old)]:
         before, after = old.get(key), new.get(key)
         if before == after:
             continue
         if isinstance(before, Mapping) and isinstance(after, Mapping):
-            changed += differences(before, after)
+            changed += [f"init_from {text}" if key == "init_from" else text for text in differences(before, after)]
         elif key == "members" and isinstance(before, Sequence) and isinstance(after, Sequence):
             old_grid, new_grid = grid(before), grid(after)
             names = [*old_grid, *(name for name in new_grid if name not in old_grid)]

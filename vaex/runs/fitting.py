@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from vaex.core import TrainState
 from vaex.errors import NonFiniteError, UserError
+from vaex.runs import changes
 from vaex.runs.console import Console
 from vaex.runs.setup import Experiment
 from vaex.runs.store import CheckpointStore, DirectoryStore
@@ -78,6 +79,8 @@ class StageFit:
                 self._save(0, carry)  # so that there is a last good state from the first step on
             else:
                 carry = self._checkpoints.restore(carry)
+                hparams = changes.put_into(carry.state.hparams, experiment, self._name, start)
+                carry = carry._replace(state=carry.state._replace(hparams=hparams))
                 self._reporting.console.say(f"continuing {store} at step {start} of {self._stop}")
             self._writer = self._make_writer(program, start or 0) if multihost.is_first() else None
             if kept is not None and options.keep is not None:

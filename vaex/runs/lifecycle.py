@@ -13,6 +13,7 @@ from vaex.data import announcement
 from vaex.data.registry import is_array_file
 from vaex.data.spec import Dataset
 from vaex.results import report
+from vaex.runs import changes, warm_start
 from vaex.runs.config_file import identity
 from vaex.runs.console import Console
 from vaex.runs.directory import Standing, claim, finished_summary, is_trained
@@ -47,6 +48,7 @@ def run(
     store: Store | None = None,
     evaluate: bool = True,
     callbacks: Sequence[Callback] = (),
+    source: warm_start.Source | None = None,
 ) -> Completed:
     """Train what is left to train, evaluate and draw; a finished run says so.
 
@@ -57,6 +59,7 @@ def run(
       store: where the run is kept; by default the run directory of the settings.
       evaluate: whether the run is evaluated and drawn.
       callbacks: called as training goes on.
+      source: what the run begins with where it is at hand; by default the run that the settings name.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     options = settings.run
@@ -64,7 +67,9 @@ def run(
         population.use_all_cores(len(settings.members))
     with compile_cache.cache(options.compile_cache, console.warn):
         multihost.join(options.coordinator_address, options.num_processes, options.process_id)
-        experiment = assemble(settings, dataset, store)
+        settings, source = warm_start.locate(settings, store, source)
+        experiment = warm_start.begin(assemble(settings, dataset, store), source)
+        changes.check(experiment)
         if not multihost.is_first():
             return follow(experiment, console, callbacks)
         recorders = _recorders(experiment)
@@ -89,6 +94,7 @@ def follow(experiment: Experiment, console: Console, callbacks: Sequence[Callbac
     standing = multihost.decide(lambda: Standing.NEW)
     trained = None
     if standing != Standing.FINISHED:
+        experiment = changes.begin(experiment)
         quiet = console._replace(say=lambda text: None, progress=False)
         trained = train(experiment, resumed=standing == Standing.BEGUN, reporting=Reporting(quiet, callbacks))
     multihost.leave()
@@ -111,11 +117,15 @@ def lead(experiment: Experiment, console: Console, *, evaluate: bool, callbacks:
         done = None if directory is None else finished_summary(directory / "summary.json")
         if standing == Standing.FINISHED and done is not None:
             multihost.leave()
+            changes.begin(experiment)  # refuses what is new
             console.say(
                 f"{directory} is finished at step {done['steps']}; a larger --steps goes on, --overwrite starts again"
             )
             return Completed(experiment, None, done)
+        experiment = changes.begin(experiment)
         console.say(_announcement(experiment))
+        for line in filter(None, [warm_start.announcement(experiment.settings)]):
+            console.say(line)
         for line in announcement.lines(experiment.dataset, experiment.spec, choices(experiment)):
             console.say(line)
         trained = train(experiment, resumed=standing == Standing.BEGUN, reporting=Reporting(console, callbacks))

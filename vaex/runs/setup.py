@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -34,6 +35,8 @@ class Experiment(NamedTuple):
     stage_steps: tuple[int, ...]
     data_path: str | None = None  # name or path by which the data can be loaded again
     own_data: bool = True  # whether the run is trained on the data set's training split
+    changes: tuple[Mapping[str, Any], ...] = ()  # of hyperparameters, as config.json records them
+    given: Mapping[str, Mapping[str, jax.Array]] = {}  # stage -> name -> variables that it begins with, stacked
 
     @property
     def steps(self) -> int:

@@ -33,6 +33,10 @@ class CheckpointStore(Protocol):
 
     def restore(self, template: PyTree) -> PyTree: ...
 
+    def read(self) -> PyTree:
+        """Return the newest tree without a template."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -147,6 +151,11 @@ class MemoryCheckpoints:
             return jnp.copy(leaf) if sharding is None else jax.device_put(jnp.copy(leaf), sharding)
 
         return jax.tree.map(placed, saved, template)
+
+    def read(self) -> PyTree:
+        if self.newest is None:
+            raise UserError("this run holds no checkpoint; train it first")
+        return self.newest[1]
 
     def close(self) -> None:
         """Do nothing: the checkpoint stays for as long as the run."""

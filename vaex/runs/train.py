@@ -81,7 +81,14 @@ def initial_state(
     example = {name: jnp.asarray(values[: run.batch_size]) for name, values in arrays.items()}
     seeds = [member.seed for member in experiment.settings.members]
     state = population.init(
-        stepper, seeds, experiment.hparams, example, stage=stage, carry_over=begun.carry_over, finished=finished
+        stepper,
+        seeds,
+        experiment.hparams,
+        example,
+        stage=stage,
+        carry_over=begun.carry_over,
+        finished=finished,
+        given=experiment.given.get(begun.name),
     )
     if begun.steps == 0 and before is not None:
         state = state._replace(step=jnp.asarray(before.step))
@@ -180,6 +187,15 @@ def _train_stage(
 ) -> Trained:
     """One stage from where its checkpoints stand; ``recorded``: what config.json says, where the run has begun."""
     run, store = experiment.settings.run, experiment.store
+    if (
+        experiment.settings.origin is not None
+        and not experiment.given
+        and store.latest_step(experiment.place(stage)) is None
+    ):
+        raise UserError(
+            f"{store}: began with the parameters of {experiment.settings.origin.run or 'a run in memory'}, and holds no checkpoint "
+            f"of {experiment.recipe.stages[stage].name} yet; give them again by --init_from (init_from= of vaex.train)"
+        )
     stepper, state = initial_state(experiment, stage, finished, before)
     strategy = strategy_for(experiment, state, recorded.get("population_strategy"))
     placement = sharding.choose(

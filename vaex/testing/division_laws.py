@@ -14,13 +14,14 @@ from vaex.evaluation.objective import objective_values
 from vaex.runs.evaluate import Evaluator
 from vaex.runs.setup import Experiment
 from vaex.runs.store import MemoryStore
-from vaex.testing.subject import BATCH, STEPS, quickly
+from vaex.testing.subject import BATCH, STEPS, NothingToCheck, quickly
 
 if TYPE_CHECKING:
     from vaex.testing.subject import Subject
 
 SPLIT, SMALL, SAMPLES = 10, 4, 3  # examples, examples at a time, and importance samples
 ROUNDING = 1e-4  # relative, or absolute below 1
+LOSS_ROUNDING = 1e-6  # of a sum over examples, relative to its size
 ERRORS = 6.0  # standard errors of a mean over examples
 
 
@@ -43,6 +44,42 @@ def metrics_per_example_are_of_one(subject: Subject) -> None:
         assert _close(*of_first), (
             f"the metric {name} of an example is {of_first[0]:.6g}, and {of_first[1]:.6g} beside other examples; report its mean "
             "over the batch, a scalar"
+        )
+
+
+def losses_are_means_of_examples(subject: Subject) -> None:
+    """A loss adds what each example gives, unless ``Model.compares_examples`` says that it compares the examples of its batch.
+
+    What some examples change in the loss does not depend on the others: L(a, b) - L(a', b) = L(a, b') - L(a', b'), with the same
+    draws. Gradients may then be accumulated over parts of a batch.
+    """
+    model = subject.recipe.stages[subject.stage].model
+    if model.compares_examples:
+        raise NothingToCheck("the objective compares the examples of a batch, as its model says")
+    stored = {name: jnp.asarray(values[: 2 * BATCH]) for name, values in subject.arrays.items()}
+    if subject.recipe.labels is not None:
+        stored["y"] = stored["y"].at[: BATCH // 2].set(-1)  # these lack their label
+    inputs = subject.inputs_of(stored)
+    variables, hparams, key, half = (
+        subject.first_state().variables,
+        subject.first_hparams(),
+        jax.random.key(5),
+        BATCH // 2,
+    )
+
+    def losses(offsets: jax.Array) -> dict[str, jax.Array]:
+        rows = jnp.concatenate([offsets[0] + jnp.arange(half), offsets[1] + half + jnp.arange(half)])
+        batch = {name: values[rows] for name, values in inputs.items()}
+        return model.objective(key, variables, hparams, batch, train=True).losses
+
+    choices = BATCH * jnp.asarray([[0, 0], [1, 0], [0, 1], [1, 1]])
+    with quickly():
+        values = jax.jit(lambda choices: jax.lax.map(losses, choices))(choices)
+    for group, (first, second, third, fourth) in values.items():
+        rounding = ROUNDING * jnp.abs(first - second) + LOSS_ROUNDING * jnp.max(jnp.abs(values[group]))
+        assert jnp.abs(first - second - third + fourth) <= rounding, (
+            f"the loss of {group} compares the examples of a batch: some change it by {first - second:.6g}, beside others by "
+            f"{third - fourth:.6g}; say Model.compares_examples"
         )
 
 

@@ -31,6 +31,7 @@ LAWS: dict[str, Law] = {
         numerical_laws.bounds_tighten,
         evaluation_laws.evaluation_completes,
         division_laws.metrics_per_example_are_of_one,
+        division_laws.losses_are_means_of_examples,
         division_laws.evaluation_ignores_division,
         evaluation_laws.trained_run_is_usable,
     )

@@ -19,6 +19,7 @@ from vaex.core import PyTree
 from vaex.errors import UserError
 from vaex.files import read_json, write_json
 from vaex.training import multihost
+from vaex.training.parts import names
 
 KEEP = 2
 DIGESTS = "digests.json"  # of every array of every checkpoint, beside them
@@ -158,8 +159,18 @@ class Checkpoints:
     def _write_digests(self, step: int, tree: PyTree) -> None:
         """Add those of a checkpoint that is about to be written, and forget those of checkpoints that are gone."""
         if multihost.is_first():
-            kept = {saved: names for saved, names in self._read_digests().items() if int(saved) in self._readable}
+            kept = {saved: of_step for saved, of_step in self._read_digests().items() if int(saved) in self._readable}
             write_json(self.folder / DIGESTS, {**kept, str(step): _digests(tree)})
+
+    def read(self) -> PyTree:
+        """The newest tree as it is stored, without a template: dictionaries of arrays, keys as their words.
+
+        Raises: UserError where there is none.
+        """
+        latest = self.latest()
+        if latest is None:
+            raise UserError(f"{self.folder}: holds no whole checkpoint; train the run first")
+        return self._read(latest, self._stored(latest))
 
     def close(self) -> None:
         """Wait for what is being written and let go of the folder."""
@@ -182,15 +193,6 @@ def _sharding(leaf: Any) -> jax.sharding.Sharding:
     )
 
 
-def _names(tree: PyTree) -> dict[str, Any]:
-    """Path -> leaf, with the same path for a named tuple's field, a dictionary's key and a list's index."""
-
-    def part(key: Any) -> str:
-        return str(next(getattr(key, name) for name in ("key", "name", "idx") if hasattr(key, name)))
-
-    return {"/".join(map(part, path)): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
-
-
 def _digests(tree: PyTree) -> dict[str, str]:
     """Path -> SHA-256 of an array's dtype, shape and bytes."""
 
@@ -199,12 +201,22 @@ def _digests(tree: PyTree) -> dict[str, str]:
         header = f"{array.dtype} {array.shape} ".encode()
         return hashlib.sha256(header + array.tobytes()).hexdigest()
 
-    return {name: digest(leaf) for name, leaf in _names(tree).items()}
+    return {name: digest(leaf) for name, leaf in names(tree).items()}
+
+    def read(self) -> PyTree:
+        """The newest tree as it is stored, without a template: dictionaries of arrays, keys as their words.
+
+        Raises: UserError where there is none.
+        """
+        latest = self.latest()
+        if latest is None:
+            raise UserError(f"{self.folder}: holds no whole checkpoint; train the run first")
+        return self._read(latest, self._stored(latest))
 
 
 def _check(where: pathlib.Path, template: PyTree, stored: PyTree) -> None:
     """Raise UserError unless ``stored`` has the names, shapes and dtypes of ``template``; in metadata, keys are words."""
-    expected, given = _names(template), _names(stored)
+    expected, given = names(template), names(stored)
     for name in sorted(expected.keys() | given.keys()):
         if name not in given or name not in expected:
             lacks = "checkpoint" if name not in given else "model"

@@ -82,6 +82,7 @@ def init(
     stage: int = 0,
     carry_over: CarryOver | None = None,
     finished: Mapping[str, Variables] | None = None,
+    given: Mapping[str, jax.Array] | None = None,
 ) -> TrainState:
     """Train states of all members, stacked. Each is computed as if alone, so it equals its solo run bit for bit.
 
@@ -93,9 +94,10 @@ def init(
       stage: how many stages of the recipe came before; each has randomness of its own.
       carry_over: as in ``Stage``; its result becomes ``Variables.state``.
       finished: stage -> stacked variables of the stages before, for ``carry_over``.
+      given: name -> stacked variables that replace the drawn ones.
     """
     roots = jnp.asarray(np.asarray(seeds, np.uint32))
-    return _init(algorithm.init, stage, carry_over, roots, hparams, batch, dict(finished or {}))
+    return _init(algorithm.init, stage, carry_over, roots, hparams, batch, dict(finished or {}), dict(given or {}))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
@@ -107,16 +109,18 @@ def _init(
     hparams: PyTree,
     batch: Batch,
     finished: dict[str, Variables],
+    given: dict[str, jax.Array],
 ) -> TrainState:
-    def state_of(args: tuple[jax.Array, PyTree, dict[str, Variables]]) -> TrainState:
-        seed, values, before = args
+    def state_of(args: tuple[jax.Array, PyTree, dict[str, Variables], dict[str, jax.Array]]) -> TrainState:
+        seed, values, before, taken = args
         root = jax.random.key(seed)
-        state = init_one(jax.random.fold_in(root, stage) if stage else root, values, batch)
+        key = jax.random.fold_in(root, stage) if stage else root
+        state = init_one(key, values, batch, taken) if taken else init_one(key, values, batch)
         if carry_over is None:
             return state
         return state._replace(variables=state.variables._replace(state=strong(carry_over(before))))
 
-    return jax.lax.map(state_of, (seeds, hparams, finished))
+    return jax.lax.map(state_of, (seeds, hparams, finished, given))
 
 
 def member_shapes(state: PyTree) -> PyTree:

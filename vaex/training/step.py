@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import chex
@@ -10,12 +10,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.core import Algorithm, Batch, Metrics, Model, Outcome, PyTree, TrainState, Variables
+from vaex.core import (
+    Algorithm,
+    Batch,
+    Given,
+    Metrics,
+    Model,
+    Outcome,
+    PyTree,
+    StepKey,
+    TrainState,
+    Variables,
+)
 from vaex.ops.threefry import fold_in, unrolled
 from vaex.schedules import resolve
-from vaex.training import optimizers
+from vaex.training import accumulation, optimizers, parts
 from vaex.training.hyperparameters import as_schedules
 from vaex.training.optimizers import Optimizer, check_optimizer
+
+NOTHING_GIVEN: Given = {}
+
+
+class StepVariant(NamedTuple):
+    """A variant of a step: gradients averaged over so many parts of a batch; variables that keep their values, by their names or
+    what these begin with (``training.parts``)."""
+
+    accumulate: int = 1
+    frozen: tuple[str, ...] = ()
+
+
+PLAIN = StepVariant()
 
 
 class ParameterGroup(NamedTuple):
@@ -44,8 +68,9 @@ def with_inputs(algorithm: Algorithm, prepare: Callable[[jax.Array, jax.Array], 
         data_key = fold_in(key, step.astype(jnp.uint32) | jnp.uint32(1 << 31))
         return batch | {"x": prepare(unrolled(data_key), batch["x"])}
 
-    def init(key: jax.Array, hparams: PyTree, batch: Batch) -> TrainState:
-        return algorithm.init(key, hparams, inputs(key, jnp.zeros((), jnp.int32), batch))
+    def init(key: jax.Array, hparams: PyTree, batch: Batch, given: Given = NOTHING_GIVEN) -> TrainState:
+        prepared = inputs(key, jnp.zeros((), jnp.int32), batch)
+        return algorithm.init(key, hparams, prepared, given) if given else algorithm.init(key, hparams, prepared)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         return algorithm.step(state, inputs(state.key, state.step, batch))
@@ -72,7 +97,11 @@ def masked_mean(values: jax.Array, mask: jax.Array | None) -> jax.Array:
 
 
 def gradient_algorithm(
-    model: Model, *, optimizer: Optimizer = "adam", groups: Mapping[str, ParameterGroup] | None = None
+    model: Model,
+    *,
+    optimizer: Optimizer = "adam",
+    groups: Mapping[str, ParameterGroup] | None = None,
+    variant: StepVariant = PLAIN,
 ) -> Algorithm:
     """Gradient descent of each parameter group on its own loss.
 
@@ -92,6 +121,8 @@ def gradient_algorithm(
       model: gives ``init`` and ``objective``; its hyperparameters hold at least ``learning_rate``.
       optimizer: a name of ``OPTIMIZERS``, or a function of the learning rate that returns an optax transformation.
       groups: parameter group -> what differs in it.
+      variant: gradients that are accumulated over parts of the batch, and variables that are frozen: these receive no gradient,
+        and neither optimizer, decay nor averaging moves them.
     Returns: an Algorithm. Where a loss (or, when clipping, a gradient) is not finite, its step says so by
       ``metrics["finite"]`` = 0 and the state it returns is spoiled: to keep the old one would copy every parameter at every step
       (a fifth of the memory traffic of an MLP's step), and the loop stops there and never saves it. With ``skip_norm`` no state
@@ -108,47 +139,39 @@ def gradient_algorithm(
         chosen = groups.get(name, ParameterGroup()).optimizer
         return optimizer if chosen is None else chosen
 
-    def init(key: jax.Array, hparams: PyTree, batch: Batch) -> TrainState:
+    if variant.accumulate > 1:
+        accumulation.check(model)
+
+    def init(key: jax.Array, hparams: PyTree, batch: Batch, given: Given = NOTHING_GIVEN) -> TrainState:
         init_key, train_key = jax.random.split(key)
         variables = strong(model.init(init_key, batch))
-        _check_names(groups, variables.params, "groups", complete=False)
-        first = resolve(as_schedules(hparams), 0)
-        opt_state = {
-            name: optimizers.init(optimizer_of(name), params, _learning_rate(first, name, groups))
-            for name, params in variables.params.items()
-        }
-        averaged = jax.tree.map(jnp.copy, variables.params) if _is_on(hparams, "average_decay") else ()
-        return TrainState(jnp.zeros((), jnp.int32), train_key, as_schedules(hparams), variables, opt_state, averaged)
+        variables = parts.replaced(variables, given) if given else variables
+        return _first_state(train_key, as_schedules(hparams), variables, optimizer_of, groups)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         hparams = resolve(state.hparams, state.step)
-        clips, skips = _is_on(hparams, "clip_norm"), _is_on(hparams, "skip_norm")
-        outcome, losses, gradients = _gradients(model, state, hparams, batch)
+        metrics, next_state, losses, gradients = _evaluated(model, state, hparams, batch, variant)
         finite = jnp.all(jnp.isfinite(jnp.stack(list(losses.values()))))
-        params, opt_state, norms = {}, {}, []
-        for name, gradient in gradients():
-            old = state.variables.params[name], state.opt_state[name]
-            if clips or skips:
-                norms.append(_norm(gradient))
-            if clips:
-                gradient = _clipped(gradient, norms[-1], hparams.clip_norm)
-            rate, decay = _learning_rate(hparams, name, groups), getattr(hparams, "weight_decay", 0.0)
-            new = optimizers.update(optimizer_of(name), gradient, old[1], old[0], learning_rate=rate, decay=decay)
-            period = groups.get(name, ParameterGroup()).period
-            params[name], opt_state[name] = new if period == 1 else _choose(state.step % period == 0, new, old)
+        params, opt_state, norms = _updated(state, hparams, gradients(), optimizer_of, groups)
         if norms:
             finite = finite & jnp.all(jnp.isfinite(jnp.stack(norms)))
-        metrics = _metrics(outcome, batch)
-        averaged = _averaged(state, params, hparams) if _is_on(hparams, "average_decay") else ()
-        kept: Any = Variables(params, strong(outcome.state)), opt_state, averaged
-        if skips:
+        variables = Variables(params, strong(next_state))
+        if variant.frozen:
+            variables = parts.kept(state.variables, variables, variant.frozen)
+        averaged = _averaged(state, variables.params, hparams) if _is_on(hparams, "average_decay") else ()
+        kept: Any = variables, opt_state, averaged
+        if _is_on(hparams, "skip_norm"):
             sound = finite & jnp.all(jnp.stack(norms) <= hparams.skip_norm)
             kept = _choose(sound, kept, (state.variables, state.opt_state, state.average))
             metrics["skipped"], finite = 1.0 - sound, jnp.ones_like(finite)
         metrics["finite"] = finite.astype(jnp.float32)
         return TrainState(state.step + 1, state.key, state.hparams, *kept), metrics
 
-    return Algorithm(init, step)
+    def vary(accumulate: int, frozen: tuple[str, ...]) -> Algorithm:
+        chosen = StepVariant(accumulate, frozen)
+        return gradient_algorithm(model, optimizer=optimizer, groups=groups, variant=chosen)
+
+    return Algorithm(init, step, vary)
 
 
 def fixed_algorithm(model: Model) -> Algorithm:
@@ -158,9 +181,9 @@ def fixed_algorithm(model: Model) -> Algorithm:
       model: gives ``init`` and ``objective``; it has no parameter groups, only state.
     """
 
-    def init(key: jax.Array, hparams: PyTree, batch: Batch) -> TrainState:
+    def init(key: jax.Array, hparams: PyTree, batch: Batch, given: Given = NOTHING_GIVEN) -> TrainState:
         init_key, train_key = jax.random.split(key)
-        variables = strong(model.init(init_key, batch))
+        variables = parts.replaced(strong(model.init(init_key, batch)), given)
         return TrainState(jnp.zeros((), jnp.int32), train_key, as_schedules(hparams), variables, {})
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -169,18 +192,27 @@ def fixed_algorithm(model: Model) -> Algorithm:
         outcome = model.objective(key, state.variables, hparams, batch, train=False)
         return state._replace(step=state.step + 1), _metrics(outcome, batch) | {"finite": jnp.ones(())}
 
-    return Algorithm(init, step)
+    return Algorithm(init, step, lambda accumulate, frozen: Algorithm(init, step))  # nothing of it could vary
 
 
 def _gradients(
-    model: Model, state: TrainState, hparams: PyTree, batch: Batch
+    model: Model,
+    key: jax.Array,
+    state: TrainState,
+    hparams: PyTree,
+    batch: Batch,
+    frozen: tuple[str, ...],
+    *,
+    in_parts: bool = False,
 ) -> tuple[Outcome, dict[str, jax.Array], Any]:
     """The outcome of the objective, its losses, and a generator of (group, the gradient of the group's own loss)."""
-    key = unrolled(fold_in(state.key, state.step))  # once, for all that the objective draws
 
     def losses_of(params: dict[str, PyTree]) -> tuple[dict[str, jax.Array], Outcome]:
+        params = parts.without_gradient(params, frozen) if frozen else params
         outcome = model.objective(key, Variables(params, state.variables.state), hparams, batch, train=True)
         _check_outcome(outcome, params, state)
+        if in_parts:
+            accumulation.check_state(outcome.state, state.variables.state)
         return outcome.losses, outcome
 
     losses, pullback, outcome = jax.vjp(losses_of, state.variables.params, has_aux=True)
@@ -191,6 +223,69 @@ def _gradients(
             yield name, pullback(cotangent)[0][name]
 
     return outcome, losses, gradients
+
+
+def _evaluated(
+    model: Model, state: TrainState, hparams: PyTree, batch: Batch, variant: StepVariant
+) -> tuple[Metrics, PyTree, dict[str, jax.Array], Any]:
+    """Metrics, the next state of the variables, losses, and a generator of gradients by group.
+
+    Where gradients are accumulated, all but the state, which then stays, are means over parts of the batch.
+    """
+    key = unrolled(fold_in(state.key, state.step))  # once, for all that the objective draws
+    if variant.accumulate == 1:
+        outcome, losses, gradients = _gradients(model, key, state, hparams, batch, variant.frozen)
+        return _metrics(outcome, batch), outcome.state, losses, gradients
+    key = fold_in(key, StepKey.PARTS)
+
+    def of_part(index: jax.Array, rows: Batch) -> tuple[Metrics, dict[str, jax.Array], dict[str, PyTree]]:
+        outcome, losses, gradients = _gradients(
+            model, fold_in(key, index), state, hparams, rows, variant.frozen, in_parts=True
+        )
+        return _metrics(outcome, rows), losses, dict(gradients())
+
+    metrics, losses, gradients = accumulation.mean_over_parts(of_part, batch, variant.accumulate)
+    return metrics, state.variables.state, losses, lambda: iter(gradients.items())
+
+
+def _first_state(
+    key: jax.Array,
+    hparams: PyTree,
+    variables: Variables,
+    optimizer_of: Callable[[str], Optimizer],
+    groups: Mapping[str, ParameterGroup],
+) -> TrainState:
+    _check_names(groups, variables.params, "groups", complete=False)
+    first = resolve(hparams, 0)
+    opt_state = {
+        name: optimizers.init(optimizer_of(name), params, _learning_rate(first, name, groups))
+        for name, params in variables.params.items()
+    }
+    averaged = jax.tree.map(jnp.copy, variables.params) if _is_on(hparams, "average_decay") else ()
+    return TrainState(jnp.zeros((), jnp.int32), key, hparams, variables, opt_state, averaged)
+
+
+def _updated(
+    state: TrainState,
+    hparams: PyTree,
+    gradients: Iterable[tuple[str, PyTree]],
+    optimizer_of: Callable[[str], Optimizer],
+    groups: Mapping[str, ParameterGroup],
+) -> tuple[dict[str, PyTree], dict[str, PyTree], list[jax.Array]]:
+    """Parameters and optimizer state of each group after its update, and the norms of gradients where these are asked for."""
+    clips, skips = _is_on(hparams, "clip_norm"), _is_on(hparams, "skip_norm")
+    params, opt_state, norms = {}, {}, []
+    for name, gradient in gradients:
+        old = state.variables.params[name], state.opt_state[name]
+        if clips or skips:
+            norms.append(_norm(gradient))
+        if clips:
+            gradient = _clipped(gradient, norms[-1], hparams.clip_norm)
+        rate, decay = _learning_rate(hparams, name, groups), getattr(hparams, "weight_decay", 0.0)
+        new = optimizers.update(optimizer_of(name), gradient, old[1], old[0], learning_rate=rate, decay=decay)
+        period = groups.get(name, ParameterGroup()).period
+        params[name], opt_state[name] = new if period == 1 else _choose(state.step % period == 0, new, old)
+    return params, opt_state, norms
 
 
 def _is_on(hparams: PyTree, name: str) -> bool:

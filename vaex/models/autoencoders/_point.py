@@ -82,6 +82,7 @@ def recipe(
     corrupt_codes: Corruption | None = None,
     penalty: Penalty | None = None,
     figures: Mapping[str, DrawFigure] | None = None,
+    compares_examples: bool = False,
 ) -> Recipe:
     """Return the recipe of an autoencoder whose loss is ``mean(-log p(x|z) + penalty)``.
 
@@ -94,6 +95,7 @@ def recipe(
       corrupt_codes: corrupts codes before they are decoded, in training only.
       penalty: added to the loss.
       figures: name -> a figure of the model's own.
+      compares_examples: see ``Model``.
     """
     likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
     net = networks(config, spec, config.latent_dim, likelihood)
@@ -117,7 +119,7 @@ def recipe(
         return decode(variables, hparams, code(hparams, raw), {})
 
     objective = _objective(net, code, corrupt, corrupt_codes, penalty)
-    model = Model(init, objective, encode, decode, None, sample)
+    model = Model(init, objective, encode, decode, None, sample, compares_examples)
     free = (Latents("free", d),)
     return latent.single_stage(model, config, likelihood, figures, free)
 

@@ -91,5 +91,6 @@ def build(config: Config, spec: Spec) -> Recipe:
         corrupt_codes=drop if config.dropout else None,
         penalty=penalty,
         figures={"activations": draw_activations, "features": draw_features},
+        compares_examples=config.sparsity == "kl",
     )
     return recipe

@@ -42,4 +42,4 @@ def build(config: Config, spec: Spec) -> Recipe:
     def penalty(hparams: PyTree, terms: gaussian.Terms) -> jax.Array:
         return bounds.capacity_penalty(jnp.mean(terms.kl), capacity=hparams.capacity, gamma=hparams.gamma)
 
-    return gaussian.recipe(config, spec, penalty)
+    return gaussian.recipe(config, spec, penalty, compares_examples=True)

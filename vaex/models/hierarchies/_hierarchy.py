@@ -238,8 +238,10 @@ def layer_names(network: HierarchicalNetwork) -> list[str]:
     return [f"layer_{index + 1:0{digits}d}_kl" for index in range(len(network.sizes))]
 
 
-def recipe(network: HierarchicalNetwork, config: Config, spec: Spec, likelihood: Likelihood) -> Recipe:
-    """The recipe of a model with this network, and its figures."""
+def recipe(
+    network: HierarchicalNetwork, config: Config, spec: Spec, likelihood: Likelihood, *, compares_examples: bool = False
+) -> Recipe:
+    """The recipe of a model with this network, and its figures; ``compares_examples``: see ``Model``."""
     components = build_components(network, likelihood)
     figures = {
         "kl_by_layer": lambda *args: draw_kl(network, components, spec, *args),
@@ -247,7 +249,8 @@ def recipe(network: HierarchicalNetwork, config: Config, spec: Spec, likelihood:
         "layers_at_mean": lambda *args: draw_layers_at_mean(network, components, *args),
     }
     blocks = (Latents("free", sum(network.sizes)),)
-    return latent.single_stage(model(network, components), config, likelihood, figures, blocks)
+    hierarchy = model(network, components)._replace(compares_examples=compares_examples)
+    return latent.single_stage(hierarchy, config, likelihood, figures, blocks)
 
 
 def draw_kl(

@@ -72,4 +72,4 @@ def build(config: Config, spec: Spec) -> Recipe:
     network = nets.LadderNetwork(
         spec.shape, config.hidden, config.latents, likelihood.channels, config.activation, config.batch_norm, spec.unit
     )
-    return hierarchy.recipe(network, config, spec, likelihood)
+    return hierarchy.recipe(network, config, spec, likelihood, compares_examples=config.batch_norm)

@@ -65,6 +65,6 @@ def build(config: Config, spec: Spec) -> Recipe:
     density = conditional.likelihood.density
     log_weights = labelled.marginal(class_log_weights, conditional.classes) if density else None
     model = latent.model(conditional._replace(init=components.init), objective)
-    model = model._replace(encode=encode, log_weights=log_weights)
+    model = model._replace(encode=encode, log_weights=log_weights, compares_examples=True)
     recipe = latent.single_stage(model, config, conditional.likelihood)
     return recipe._replace(labels=Labels(conditional.classes, classify, class_log_weights))

@@ -70,7 +70,7 @@ def build(config: Config, spec: Spec) -> Recipe:
     second, labels = _m2(m1, labelled.build_components(m2_config, codes))
 
     stages = (
-        latent.stage("model", latent.model(m1, _m1_objective(m1)), config),
+        latent.stage("model", latent.model(m1, _m1_objective(m1))._replace(compares_examples=True), config),
         latent.stage("m2", second, config, lambda finished: finished["model"].params),
     )
     return Recipe(stages, m1.likelihood.summary, labels=labels)
@@ -157,5 +157,5 @@ def _m2(m1: Components, m2: LabelledComponents) -> tuple[Model, Labels]:
         return m1.decode(variables.state["vae"], hparams, z1, {})
 
     log_weights = labelled.marginal(class_log_weights, classes) if m1.likelihood.density else None
-    model = Model(init, _m2_objective(m1, m2), encode, decode, log_weights, sample)
+    model = Model(init, _m2_objective(m1, m2), encode, decode, log_weights, sample, compares_examples=True)
     return model, Labels(classes, classify, class_log_weights)

@@ -93,7 +93,8 @@ def build(config: Config, spec: Spec) -> Recipe:
         return Outcome({"vae": jnp.mean(-terms.log_px) + penalty}, variables.state, metrics)
 
     figures = {"classes": lambda *args: draw_classes(components, config, *args)}
-    return latent.single_stage(latent.model(components, objective), config, components.likelihood, figures, blocks)
+    model = latent.model(components, objective)._replace(compares_examples=True)
+    return latent.single_stage(model, config, components.likelihood, figures, blocks)
 
 
 def draw_classes(

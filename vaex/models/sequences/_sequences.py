@@ -41,6 +41,8 @@ class Config(NetworkConfig):
 
     def check(self) -> None:
         super().check()
+        if self.precision != "float32":
+            raise UserError(f"--precision={self.precision}: recurrent networks compute in float32; leave it out")
         if not self.hidden:
             raise UserError("--hidden= is empty; a model of sequences needs at least one width, such as --hidden=256")
 
