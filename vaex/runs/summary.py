@@ -23,6 +23,7 @@ from vaex.models import MODELS
 from vaex.plots.records import FigureRecord
 from vaex.results.compare import LOG_LIKELIHOODS
 from vaex.results.report import TABLE, diagnostics
+from vaex.runs.changes import recorded_changes
 from vaex.runs.directory import save_figure
 from vaex.runs.evaluate import Evaluator
 from vaex.runs.figures import MemberFigures, training_curve_panels
@@ -45,7 +46,7 @@ def summarize(experiment: Experiment, trained: Trained, tell: Callable[[str], No
       tell: told of progress, a line that replaces the one before.
     """
     settings = experiment.settings
-    averaged = averaged_variables(trained.state)
+    averaged, changes = averaged_variables(trained.state), recorded_changes(experiment.store)
     evaluator = Evaluator(experiment)
     evaluated, notes = _evaluate_members(evaluator, trained.state, averaged, tell)
     members = [
@@ -74,6 +75,7 @@ def summarize(experiment: Experiment, trained: Trained, tell: Callable[[str], No
         "steps": experiment.steps,
         **({"stage_steps": experiment.later_steps} if experiment.later_steps else {}),
         "batch_size": settings.run.batch_size,
+        **({"changes": changes} if changes else {}),
         "evaluation": evaluation_record(experiment),
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
         "versions": versions(),
@@ -101,7 +103,7 @@ def _evaluate_members(
     for index, member in enumerate(settings.members):
         title = describe_member(settings, member)
         variables = jax.device_get(population.member(averaged, index))
-        hparams = resolve(population.member(experiment.hparams, index), np.asarray(state.step)[index])
+        hparams = resolve(population.member(state.hparams, index), np.asarray(state.step)[index])
 
         def progress(done: int, total: int, title: str = title) -> None:
             tell(f"evaluating {title}: {done}/{total} examples")
