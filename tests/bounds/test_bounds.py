@@ -31,6 +31,7 @@ def numpy_renyi(w: np.ndarray, alpha: float) -> np.ndarray:
 # --- golden: each from raw weights -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [-20.0, -1.0, 0.0, 0.3, 0.999, 1 - 1e-5, 1.0, 1 + 1e-5, 1.5, 5.0])
 @pytest.mark.parametrize("scale", [0.01, 2.0, 30.0])
 def test_renyi_bound_matches_extended_precision(alpha, scale):
@@ -88,6 +89,7 @@ def test_upper_bounds_from_raw_weights():
     np.testing.assert_allclose(bounds.evidence_upper_bound(jnp.asarray(w), samples="posterior"), w.mean(0), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_thermodynamic_sums_enclose_the_integral_and_meet():
     w = jnp.asarray(weights(), jnp.float32)
     ends = [0.0, 1.0]
@@ -110,6 +112,7 @@ def test_effective_sample_size_and_normalized_weights():
     np.testing.assert_allclose(bounds.effective_sample_size(jnp.array([0.0, -1e4])), 1.0)
 
 
+@pytest.mark.slow
 def test_free_bits_and_capacity():
     kl = np.array([[0.1, 2.0, 0.4], [0.3, 4.0, 0.8]])
     np.testing.assert_allclose(jnp.mean(bounds.free_bits(jnp.asarray(kl), minimum=0.5)), 0.5 + 3.0 + 0.6, rtol=1e-6)
@@ -143,6 +146,7 @@ def mean_and_error(values: jax.Array) -> tuple[float, float]:
     return float(values.mean()), float(values.std(ddof=1) / math.sqrt(values.size))
 
 
+@pytest.mark.slow
 def test_bounds_enclose_the_exact_log_likelihood_in_order():
     model = LinearGaussian(latents=2, pixels=4, seed=0)
     exact = float(model.log_likelihood())

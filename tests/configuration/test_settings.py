@@ -389,7 +389,7 @@ MAY_CHANGE = {
     "devices": "1", "population_strategy": "vmap", "data_dir": "d", "manual_dir": "d", "eval_split": "validation",
     "eval_images": "7", "eval_samples": "7", "show": "sample", "figures": "false", "memory": "host",
     "compile_cache": "off", "profile": "true", "validate_every": "7", "log_to": "wandb",
-    "coordinator_address": "host:1234", "num_processes": "2", "process_id": "1",
+    "coordinator_address": "host:1234", "num_processes": "2", "process_id": "1", "change": "beta=7",
 }  # fmt: skip
 MAY_NOT = {
     "dataset": "mnist", "data_seed": "7", "batch_size": "7", "seeds": "7", "binarize": "threshold", "dequantize": "uniform",
@@ -398,12 +398,16 @@ MAY_NOT = {
     "learning_rate": "7", "weight_decay": "7", "clip_norm": "7", "average_decay": "0.7", "sigma": "7",
     "posterior_scale": "7", "beta": "7", "image_size": "7", "sequence_length": "7", "labels": "7", "labelled_per_batch": "7",
     "flip": "true", "crop": "7", "layout": "vector", "encoder": "my_nets:Encoder", "decoder": "my_nets.py:Decoder",
+    "accumulate": "2", "precision": "bfloat16", "freeze": "encoder",
 }  # fmt: skip
+
+
+TESTED_ELSEWHERE = {"model", "keep", "patience", "init_from", "init_only"}
 
 
 def test_every_flag_is_on_one_of_the_lists():
     module = models.module("beta_vae")
-    shared = {name for _, group in GROUPS for name in fields(group)} - {"model", "keep", "patience"}  # tested elsewhere
+    shared = {name for _, group in GROUPS for name in fields(group)} - TESTED_ELSEWHERE
     declared = {*fields(module.Config), *fields(module.HParams)}
     assert {*MAY_CHANGE, *MAY_NOT} == shared | declared
     assert not MAY_CHANGE.keys() & MAY_NOT.keys()
@@ -422,7 +426,9 @@ def test_another_is_another_run(name):
     before, after = parsed(), parsed(f"--{name}={MAY_NOT[name]}")
     changes = differences(identity(before), identity(after))
     assert [line.split(":")[0] for line in changes] == [name]
-    shown = {"hidden": [7], "channels": [7], "image_size": [7], "flip": True}.get(name, MAY_NOT[name])
+    shown = {"hidden": [7], "channels": [7], "image_size": [7], "flip": True, "freeze": ["encoder"]}.get(
+        name, MAY_NOT[name]
+    )
     assert changes[0].endswith(f"-> {shown}")
     assert run_directory(before) != run_directory(after)
 

@@ -121,6 +121,7 @@ def test_the_table_holds_every_family():
     assert exported - {"Distribution", "BaseDistribution", "Elementwise"} == set(FAMILIES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_shapes(name):
     found = facts(name)
@@ -140,6 +141,7 @@ def test_shapes(name):
         ).shape == ((6, 2, *d.batch_shape))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BATCHED)
 def test_vmap_equals_batch(name):
     """A distribution mapped over its batch axis, and one that goes through a map over a new axis."""
@@ -161,6 +163,7 @@ def test_vmap_equals_batch(name):
 MEAN = np.zeros((3, 2), np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [
@@ -207,6 +210,7 @@ def test_bfloat16_loses_nothing_but_the_parameters_digits(name):
     assert (jax.eval_shape(small.sample, KEY).dtype == jnp.bfloat16) == (name not in exact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BATCHED)
 def test_float64_agrees_with_float32(name):
     found = facts(name)
@@ -312,6 +316,7 @@ LOCATION_SCALE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOCATION_SCALE)
 def test_a_scale_or_its_logarithm(name):
     """Either is accepted by name, and exactly one must be given; any leaves pass through unflattening."""

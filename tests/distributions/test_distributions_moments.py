@@ -92,6 +92,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_mean_and_variance(name):
     with jax.enable_x64(True):
@@ -100,6 +101,7 @@ def test_mean_and_variance(name):
         np.testing.assert_allclose(d.variance, variance, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kappa", [0.01, 2.0, 50.0])
 def test_moments_of_the_von_mises_fisher_distribution_by_quadrature_over_the_angle(kappa):
     with jax.enable_x64(True):
@@ -128,6 +130,7 @@ def colour(levels, components=2, seed=0, wide=0.0):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("levels", [4, 9])
 def test_the_mean_of_colours_by_enumeration_of_all_of_them(levels, seed):

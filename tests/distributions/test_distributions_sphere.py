@@ -92,6 +92,7 @@ def test_von_mises_fisher_variance_equals_quadrature(d, x64):
         np.testing.assert_allclose(found, expected, rtol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [2, 3, 10])
 def test_von_mises_fisher_equals_scipy(d, x64):
     rng = np.random.default_rng(d)
@@ -157,6 +158,7 @@ def test_samples_of_a_batch_have_unit_length_in_any_number():
     np.testing.assert_allclose(np.linalg.norm(np.asarray(x, np.float64), axis=-1), 1.0, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [2, 10])
 def test_von_mises_fisher_gradients_are_those_of_the_mean(d):
     """The average pathwise gradient of mu'.x equals the exact one, in concentration and direction, within 5 standard errors."""
@@ -216,6 +218,7 @@ def distance(x, y, c):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("c", [0.5, 1.0])
 def test_poincare_normal_integrates_to_one(c, x64):
     """Over the disc, in Riemannian volume (2 / (1 - c r^2))^2 r dr dt."""

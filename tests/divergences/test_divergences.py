@@ -294,6 +294,7 @@ def test_von_mises_fisher_kl_gradient_at_high_concentration():
     assert not np.any(turn)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", [0.3, 0.5, 2.0])
 @pytest.mark.parametrize("kind", ["Normal", "MultivariateNormal", "LowRankNormal", "Bernoulli", "Categorical", "Level"])
 def test_renyi_equals_its_integral(kind, alpha, x64):

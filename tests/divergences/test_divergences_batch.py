@@ -27,6 +27,7 @@ def kernel(name, r2, width):
     return np.exp(-r2 / width) if name == "rbf" else width / (width + r2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scales", [(1.0,), (0.3, 1.0, 4.0)])
 @pytest.mark.parametrize("unbiased", [True, False])
 @pytest.mark.parametrize("name", ["rbf", "imq"])
@@ -126,6 +127,7 @@ def test_stratified_weights_are_unbiased_over_all_batches(batch):
     assert np.mean(weighted) < 0.5 * np.exp(joint[0])
 
 
+@pytest.mark.slow
 def test_weighted_sampling_is_the_papers_formula():
     """Chen et al. 2018, eq. 5: log q(z_i) = log sum_j q(z_i | x_j) - log(N M)."""
     size = 50

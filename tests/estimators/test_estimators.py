@@ -190,6 +190,7 @@ def test_gradients_of_two_samples_are_unbiased(estimator, bound):
     assert within(measure(nonlinear(estimator, 2, **BOUNDS[bound]), NONLINEAR, exact), 4.0)
 
 
+@pytest.mark.slow
 def test_sticking_the_landing_is_biased_for_several_samples():
     """As documented: the encoder's gradient is off, the generative network's is not."""
     statistics = measure(
@@ -336,6 +337,7 @@ def test_gradient_statistics_match_numpy_for_any_chunk():
     assert np.isnan(estimators.gradient_statistics(jax.random.key(0), gradient, 2).bias["b"])
 
 
+@pytest.mark.slow
 def test_the_noise_floor_is_what_pure_noise_shows():
     statistics = estimators.gradient_statistics(jax.random.key(0), lambda key: jax.random.normal(key, (2000,)), 400)
     np.testing.assert_allclose(statistics.signal_to_noise, statistics.noise_floor, rtol=0.06)

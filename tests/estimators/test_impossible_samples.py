@@ -51,6 +51,7 @@ def test_an_impossible_example_leaves_the_others_as_they_are(name):
     np.testing.assert_array_equal(slope[1], 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_impossible_samples_among_others_have_finite_gradients(name):
     """Whatever their number: of 200 examples with two samples each, some have none that is possible, some one, some two."""
@@ -72,6 +73,7 @@ def test_impossible_samples_among_others_have_finite_gradients(name):
     assert np.abs(gradient[np.isfinite(value)]).max() > 0.1
 
 
+@pytest.mark.slow
 def test_a_baseline_that_is_infinite_is_none():
     """Two samples, one impossible: the other has no finite bound to be compared with, so its signal is the bound itself."""
 
@@ -95,6 +97,7 @@ def test_a_baseline_that_is_infinite_is_none():
     np.testing.assert_allclose(jax.grad(loss)(logits)[0, 0], expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_straight_through_samples_of_an_impossible_example():
     def loss(logits):
         def log_joint(z):

@@ -33,6 +33,7 @@ def test_points_far_from_all_posteriors():
     assert np.all(marginals == -np.inf)
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_gaussian_aggregate_posterior_are_the_closed_forms():
     n, noise = 50_000, 0.5
     weights = np.array([[1.0, 0.0, 0.0], [0.9, 0.4, 0.0], [0.0, 0.0, 0.7]])

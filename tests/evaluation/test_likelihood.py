@@ -48,6 +48,7 @@ def test_below_the_truth_and_tighter_with_more_samples():
     assert EXACT[0] - means[0] > 5 * errors[0] and abs(EXACT[0] - means[2]) < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("total", "chunk"), [(1, 1), (7, 3), (12, 4), (5, 500)])
 def test_streaming_equals_the_plain_bound_of_the_same_samples(total, chunk):
     key = jax.random.key(2)

@@ -95,6 +95,7 @@ def test_notes_of_many_members_are_few():
     assert combined([[Note("a", "same")]] * 5, titles) == ["same"] and combined([[]] * 5, titles) == []
 
 
+@pytest.mark.slow
 def test_a_collapsed_run_prints_its_notes(tmp_path):
     flags = [
         "--model=beta_vae",

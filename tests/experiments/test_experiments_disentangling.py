@@ -73,6 +73,7 @@ def test_only_what_is_not_matched_is_trained_and_no_beta_twice(monkeypatch):
     assert [entry.strength for entry in sweep] == ["1", "2", "2.83", "4"]
 
 
+@pytest.mark.slow
 def test_equal_images_are_stored_once():
     source = sprites(8)
     images = script.all_images(source)

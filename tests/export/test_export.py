@@ -32,6 +32,7 @@ def folder(model, tmp_path_factory):
     return model.export(tmp_path_factory.mktemp("export") / "exported")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WHAT)
 def test_artefacts_give_the_numbers_of_the_run_at_any_batch_size(model, folder, name):
     (function,) = functions.functions(model, (name,))

@@ -21,6 +21,7 @@ def test_parameters_may_differ_per_example(flow, direction):
         np.testing.assert_allclose(log_det[:, i], exact_log_det, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_population_vmaps_over_flows_and_points(flow):
     params, z = filled(flow, batch=(5,), dtype=np.float32), points((5, 8, 3), dtype=np.float32)
     value, log_det = jax.jit(jax.vmap(jax.vmap(flow.forward, (None, 0))))(params, z)

@@ -9,6 +9,7 @@ from vaex import flows as vf
 from vaex.distributions import Normal, Transformed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FLOWS)
 def test_the_density_is_that_of_the_samples(name):
     """sample_and_log_prob, one pass forward, and log_prob, one back, agree; shapes with a batch and samples."""

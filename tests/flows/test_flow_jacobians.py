@@ -52,6 +52,7 @@ def test_log_determinants_are_those_of_the_jacobian(flow, there, back):
     np.testing.assert_allclose(out["log_det"], out["slogdet"], rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("there", "back"), DIRECTIONS)
 def test_round_trips(flow, there, back):
     out = run(flow)[there]

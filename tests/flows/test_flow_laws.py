@@ -14,6 +14,7 @@ def finite(tree):
     return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow
 def test_round_trip(flow):
     """To 1e-4 of the size of z: the maps are conditioned up to a few hundred at these parameters."""
     params, z = filled(flow, scale=0.5, dtype=np.float32), points((8, 3), dtype=np.float32)
@@ -73,6 +74,7 @@ def test_equal_flows_are_one_static_argument(flow):
     assert sum(other == flow for other in FLOWS.values()) == 1
 
 
+@pytest.mark.slow
 def test_parameters_from_an_encoders_output(flow):
     """The vector's numbers are the parameters, each once."""
     size = vf.params_size(flow)
@@ -125,6 +127,7 @@ def test_a_chain_takes_any_flow_that_offers_the_protocol():
         vf.chain(Shift(), object())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FLOWS if name != "permutation"])
 def test_wrong_parameters_are_refused(name):
     flow = FLOWS[name]

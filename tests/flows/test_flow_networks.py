@@ -75,6 +75,7 @@ def test_permutation_and_chain_are_numpyros():
     np.testing.assert_array_equal(ours.inverse(((), ()), z)[0], theirs.inv(z))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("kind", [vf.AffineCoupling, vf.SplineCoupling])
 def test_a_coupling_keeps_one_half_and_moves_the_other(kind, flip):

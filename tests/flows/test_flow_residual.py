@@ -98,6 +98,7 @@ def test_radial_is_the_papers_map():
         np.testing.assert_allclose(log_det, exact, rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_householder_is_orthogonal(n):
     """The matrix by NumPy's reflections; norms kept, the determinant (-1)^n."""

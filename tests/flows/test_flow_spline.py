@@ -21,6 +21,7 @@ def knots(logits):
     return BOUND * (2 * np.concatenate([[0.0], np.cumsum(shares)]) - 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", [0.3, 1.0, 10.0])
 def test_monotone_with_tails_that_are_the_identity(scale):
     x = np.linspace(-2 * BOUND, 2 * BOUND, 4001)
@@ -71,6 +72,7 @@ def test_the_curve_is_that_of_the_paper():
             np.testing.assert_allclose(value, exact, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "tolerance"), [(0.3, 1e-13), (1.0, 1e-12), (5.0, 1e-7)])
 def test_the_inverse_undoes_it_and_slopes_are_derivatives(scale, tolerance):
     """In float64. Where a bin is far flatter than its ends the slope inside falls to 1e-8: there rounding counts more."""
@@ -86,6 +88,7 @@ def test_the_inverse_undoes_it_and_slopes_are_derivatives(scale, tolerance):
             np.testing.assert_allclose(jnp.log(slope), log_slope, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_zero_settings_are_the_identity_and_one_bin_is_enough():
     x = np.linspace(-3, 3, 13, dtype=np.float32)
     for bins in (1, 4):

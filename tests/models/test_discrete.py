@@ -69,6 +69,7 @@ def enumerated(fresh):
     return np.asarray(fresh.log_px(z), np.float64) - 2 * np.log(3), z
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"straight_through": True}, {"kl": "relaxed"}])
 def test_elbo_and_log_weights_bound_the_discrete_model(changes):
     fresh = Fresh(gumbel_vae, **changes).jitter()

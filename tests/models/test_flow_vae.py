@@ -47,6 +47,7 @@ def test_posterior_density_is_the_bases_over_the_jacobian(kind, base):
     np.testing.assert_allclose(fresh.log_weights(1)[0], weights, rtol=1e-3, atol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["real_nvp", "spline"])
 def test_prior_density_is_the_normals_over_the_jacobian(kind):
     fresh = bent(prior_flow=kind)
@@ -73,6 +74,7 @@ def test_without_flows_the_model_is_the_plain_vae():
     assert fresh.recipe.figures == {}
 
 
+@pytest.mark.slow
 def test_householder_turns_the_gaussian_and_keeps_its_kl_to_the_standard_normal():
     fresh = bent(posterior_flow="householder", num_samples=4000)
     q = fresh.encode()

@@ -27,6 +27,7 @@ def outcome(module, hparams=None, **changes):
     return recipe, variables, values, stage.model.objective(KEY, variables, values, X, train=True)
 
 
+@pytest.mark.slow
 def test_losses_of_the_variants():
     _, _, _, plain = outcome(vae)
     np.testing.assert_allclose(plain.losses["vae"], -np.mean(plain.metrics["elbo"]), rtol=1e-6)
@@ -43,6 +44,7 @@ def test_losses_of_the_variants():
     assert set(point.metrics) == {"reconstruction"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("posterior", ["diagonal", "full", "fixed"])
 def test_monte_carlo_kl_agrees_with_the_closed_form(posterior):
     hparams = beta_vae.HParams(posterior_scale=0.7)

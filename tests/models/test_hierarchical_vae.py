@@ -50,6 +50,7 @@ def test_elbo_is_the_mean_log_weight(fresh):
     np.testing.assert_allclose(outcomes["elbo"], -outcomes["reconstruction"] - outcomes["kl"], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_kl_of_a_layer_against_monte_carlo(fresh):
     """log q - log p of each layer's own entries, in the mean over draws."""
     q = fresh.encode()

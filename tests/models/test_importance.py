@@ -67,6 +67,7 @@ BY_HAND = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "hparams", "changes", "bounds"), BY_HAND, ids=[case[0] for case in BY_HAND])
 def test_losses_and_metrics_by_hand(name, hparams, changes, bounds):
     recipe, variables, values, losses = built(name, hparams, **changes)
@@ -95,6 +96,7 @@ ORACLES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "flag", "changes", "bounds"), ORACLES, ids=[f"{c[0]}-{c[1]}" for c in ORACLES])
 def test_the_gradient_of_each_group_is_that_of_the_named_estimator(name, flag, changes, bounds):
     _, variables, hparams, losses = built(name, estimator=flag, **changes)

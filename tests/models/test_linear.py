@@ -48,6 +48,7 @@ def affine(recipe, variables, hparams):
     return (mean[1:] - mean[0]).T, mean[0], float(means.variance[0, 0])
 
 
+@pytest.mark.slow
 def test_the_linear_vae_reaches_probabilistic_pca():
     recipe, variables, hparams = trained(linear_vae)
     weights, mean, variance = probabilistic_pca(X, 2)
@@ -78,6 +79,7 @@ def test_the_linear_autoencoder_spans_the_principal_subspace(scale, steps):
     np.testing.assert_allclose(np.sum((reconstructed - X) ** 2), np.sum(discarded**2), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_exact_log_likelihood_is_the_marginal_density():
     recipe, variables, hparams = model(linear_vae)
     weights, mean, variance = affine(recipe, variables, hparams)
@@ -91,6 +93,7 @@ def test_the_exact_log_likelihood_is_the_marginal_density():
     )
 
 
+@pytest.mark.slow
 def test_the_expectation_in_closed_form_is_the_mean_over_samples():
     recipe, variables, hparams = model(linear_vae)
     sampled, _, _ = model(linear_vae, expectation="monte_carlo")
@@ -109,6 +112,7 @@ def test_the_expectation_in_closed_form_is_the_mean_over_samples():
     np.testing.assert_allclose(exact.losses["vae"], -np.mean(exact.metrics["elbo"]), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_sigma_starts_wide_on_images_and_is_the_hyperparameter_where_it_is_fixed():
     images = Spec("images", (3, 2, 1), "grey", levels=17)
     batch = {"x": jnp.zeros((2, 3, 2, 1))}
@@ -120,6 +124,7 @@ def test_sigma_starts_wide_on_images_and_is_the_hyperparameter_where_it_is_fixed
         np.testing.assert_allclose(variance, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_directions_are_the_principal_axes_of_what_is_decoded():
     recipe, variables, hparams = model(linear_vae)
     rotation = np.linalg.qr(GENERATOR.normal(size=(4, 4)))[0]
@@ -138,6 +143,7 @@ def test_directions_are_the_principal_axes_of_what_is_decoded():
     assert drawn.images.shape == (1, 2, 6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", [linear_autoencoder, linear_vae])
 @pytest.mark.parametrize(
     ("changes", "spec", "message"),

@@ -127,6 +127,7 @@ def site(tmp_path, monkeypatch):
     models.installed_models.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_model_of_a_package_is_listed_and_trained(site, capsys):
     install(site, "vae-zoo", {"zoo_vae": "zoo_of_models"}, ["zoo_of_models"])
     with pytest.raises(SystemExit):

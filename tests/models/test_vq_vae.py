@@ -124,6 +124,7 @@ def test_the_loss_is_its_formula(built):
     )
 
 
+@pytest.mark.slow
 def test_codes_decode_to_what_the_decoder_saw(built):
     """Encode gives integers; decoded, flat or not, as integers or floats, they give p(x|c) of the encoder's own pass."""
     codes = built.codes()
@@ -229,6 +230,7 @@ def test_codebooks_stand_still_in_evaluation():
         assert np.any(np.asarray(after) != np.asarray(built.first.state["level_0"]["codebooks"].codebook)) == train
 
 
+@pytest.mark.slow
 def test_dead_codes_are_put_on_vectors_of_the_batch():
     quantizer = codebooks.quantizer(vq_vae.Config(**{**vq_vae.TINY, "codes": 16}))
     z = jnp.asarray(np.random.default_rng(0).standard_normal((6, 4, 4, 2)), jnp.float32)

@@ -36,6 +36,7 @@ def test_stages_halve_until_a_side_has_two_or_three_pixels(height, width, stages
     assert list(stage_sizes(height, width, stages)) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_encoder_equals_linens_layers_and_reads_every_pixel(shape, filled):
     class Reference(nn.Module):
@@ -60,6 +61,7 @@ def test_encoder_equals_linens_layers_and_reads_every_pixel(shape, filled):
     assert np.all(np.asarray(pixels) != 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_decoder_equals_linens_layers_and_fills_every_pixel(shape, filled):
     sizes = stage_sizes(*shape[:2], 4)

@@ -37,6 +37,7 @@ def assert_same(result: jax.Array, expected: jax.Array) -> None:
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
 def test_every_draw_is_jaxs_own(draw) -> None:
     for seed in (0, 7, 2**32 - 1):

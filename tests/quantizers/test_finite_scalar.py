@@ -43,6 +43,7 @@ def test_all_codes_are_reached(levels):
         assert values.min() == -1 and values.max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", LEVELS)
 def test_indices_are_in_bijection_with_codes(levels):
     number = math.prod(levels)

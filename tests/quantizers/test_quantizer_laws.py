@@ -29,6 +29,7 @@ QUANTIZERS = {
 each = pytest.mark.parametrize("name", QUANTIZERS)
 
 
+@pytest.mark.slow
 @each
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32", "float64"])
 def test_shapes_and_dtypes(name, dtype):
@@ -64,6 +65,7 @@ def test_leading_axes_and_vmap_do_not_matter(name):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), expected, other)
 
 
+@pytest.mark.slow
 @each
 def test_values_and_gradients_are_finite_at_extremes(name):
     quantize, shape, _ = QUANTIZERS[name]

@@ -41,6 +41,7 @@ def test_straight_through_gradient_is_exactly_the_identity():
     np.testing.assert_array_equal(to_codes, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [2, 3, 16])
 def test_rotation_jacobian_is_the_matrix(d):
     with jax.enable_x64(True):

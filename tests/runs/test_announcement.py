@@ -85,6 +85,7 @@ def test_data_sets_by_name_have_one_layout():
     assert "--layout" not in announced(assemble(settings))[0]
 
 
+@pytest.mark.slow
 def test_python_reads_a_layout_of_arrays_alone():
     x = np.zeros((20, 4, 8, 9), np.uint8)
     run = vaex.train("vae", x, layout="chw", steps=1, hidden=(4,), evaluate=False, progress=False)
@@ -146,6 +147,7 @@ def test_a_table_of_any_scale_reaches_the_entropy_of_its_columns(model, factor):
     assert bound == pytest.approx(-entropy, abs=0.35)
 
 
+@pytest.mark.slow
 def test_scaling_a_table_by_a_power_of_ten_changes_its_densities_alone():
     """The unit takes the factor up, so networks see the same numbers, up to the rounding of the division."""
     x = np.random.default_rng(2).normal(size=(300, 5)).astype(np.float32)

@@ -35,6 +35,7 @@ def population():
     return vaex.train("beta_vae", X, beta=[1, ramp(0, 4, 10)], seeds=range(2), steps=10, **QUICK)
 
 
+@pytest.mark.slow
 def test_a_run_is_a_sequence_of_its_members(population):
     assert len(population) == len(list(population)) == 4
     assert [name.split("_")[0] for name in population.names] == [
@@ -81,6 +82,7 @@ def test_data_is_passed_in_the_layout_of_the_run():
         run.evaluate(x, manual_dir="here")
 
 
+@pytest.mark.slow
 def test_other_data_is_evaluated_and_not_kept(population):
     before = population.summary
     other = population.evaluate(X[:40], eval_samples=2, progress=False)
@@ -171,6 +173,7 @@ def test_the_same_call_continues_a_run_in_its_directory(tmp_path):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "data", "options", "message"),
     [
@@ -179,7 +182,7 @@ def test_the_same_call_continues_a_run_in_its_directory(tmp_path):
         ("vae", X, {"latent_dim": 0}, "at least 1"),
         ("vae", X, {"manual_dir": "here"}, "for data that is loaded by name"),
         ("vae", X, {"learning_rate": "fast"}, "learning_rate"),
-        ("vae", X, {"learning_rate": lambda step: 1e-3}, "expected a number, a schedule"),
+        ("vae", X, {"learning_rate": {"rate": 1e-3}}, "expected a number, a schedule"),
         ("beta_vae", X, {"beta": [1, 1.0]}, "stands twice"),
         ("beta_vae", X, {"beta": []}, "no value"),
         ("vae", X, {"batch_size": 100}, "at most 48"),
@@ -353,6 +356,7 @@ def test_an_nnx_module_is_the_start_of_every_member():
         )
 
 
+@pytest.mark.slow
 def test_a_run_with_own_networks_is_loaded_with_them(tmp_path):
     run = vaex.train(
         "vae",
@@ -442,6 +446,7 @@ def test_a_pair_whose_parameters_are_no_floats_is_refused():
 # --- the pure functions -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_model_is_built_for_a_loop_of_ones_own():
     recipe, hparams, spec = vaex.build("beta_vae", like=X, latent_dim=2, hidden=(8,), beta=3.0)
     variables = recipe.model.init(jax.random.key(0), {"x": jnp.zeros((1, *spec.shape))})

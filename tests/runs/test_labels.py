@@ -72,6 +72,7 @@ def trained(tmp_path_factory):
     return runs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["conditional_vae", "semi_supervised_vae"])
 def test_samples_show_every_class_and_examples_change_theirs(trained, name):
     _, drawn, _, _ = trained[name]
@@ -182,6 +183,7 @@ def test_labels_choose_what_is_encoded_decoded_and_sampled(model):
     assert run.sample(KEY, 7).shape == (7, 8, 8, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", CLASSIFIERS)
 def test_missing_labels_are_the_most_probable_ones(model):
     run = untrained(model)
@@ -192,6 +194,7 @@ def test_missing_labels_are_the_most_probable_ones(model):
         np.testing.assert_allclose(run.reconstruct(X, labels), run.reconstruct(X, best), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", CLASSIFIERS)
 def test_the_likelihood_sums_the_classes(model):
     """The same weights in both, so equal to rounding."""

@@ -76,6 +76,7 @@ def test_rounding_at_the_ends_is_forgiven(run):
 ONE = np.zeros((1, 8, 8, 1), np.float32)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("x", "says"),
     [

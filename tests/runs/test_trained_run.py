@@ -125,6 +125,7 @@ def test_importance_weights_have_the_exact_mean(run, digits):
     assert np.all(np.abs(np.mean(ratios, axis=0) - 1) < 4 * error + 1e-4)
 
 
+@pytest.mark.slow
 def test_many_samples_are_no_less_than_the_elbo(run, digits):
     """The elbo is the mean of log w of single samples; each example's bound with K = 2,000 lies above it."""
     x = digits[:20]

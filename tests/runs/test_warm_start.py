@@ -49,6 +49,7 @@ def source():
     return vaex.train("beta_vae", X, beta=[1, 4], steps=10, average_decay=0.9, **QUICK)
 
 
+@pytest.mark.slow
 def test_members_begin_with_those_of_equal_index_or_all_with_one(source):
     taken = arrays(source)
     for options, members in (

@@ -83,6 +83,7 @@ def test_schedules_of_one_piece_keep_their_structure():
         assert left == right
 
 
+@pytest.mark.slow
 def test_functions_are_shared_between_members():
     other = optax.cosine_decay_schedule(1e-3, 50)
     members = alike_functions([function(warm_up), function(other), constant(0.5), function(warm_up)])

@@ -170,6 +170,7 @@ def emptied(step):
     step.mkdir()
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_noticed_and_the_checkpoint_before_is_used(tmp_path):
     """Whichever file it is in: the values are those that were saved, or the checkpoint is passed over."""
     tree = {"w": jnp.arange(300.0), "half": jnp.ones((3, 5), jnp.bfloat16), "key": jax.random.key(4)}
@@ -214,6 +215,7 @@ def test_values_that_were_not_saved_are_noticed(tmp_path):
     after.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tear", [unfinished, without_metadata, without_manifest, truncated, zeroed, emptied])
 def test_a_torn_checkpoint_is_passed_over(tmp_path, tear):
     tree = {"w": jnp.arange(300.0), "key": jax.random.key(4)}

@@ -78,6 +78,7 @@ def means(table, log_every):
     return table[:, : windows * log_every].reshape(len(table), windows, log_every, table.shape[-1]).mean(axis=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", SEEDS)
 @pytest.mark.parametrize(
     ("log_every", "cuts"),

@@ -226,6 +226,7 @@ def test_devices_that_the_user_has_chosen_stay():
     assert jax.device_count() == count
 
 
+@pytest.mark.slow
 def test_chunks_are_longer_where_members_follow_one_another(stepper):
     states = population.init(stepper, SEEDS, hparams((0, 1, 2)), BATCH)
     expected = {"vmap": loop.CHUNK_SECONDS, "members": 3 * loop.CHUNK_SECONDS}

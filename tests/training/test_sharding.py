@@ -94,6 +94,7 @@ def plain(stepper):
     return loop.run_chunk(program, carry, 0, STEPS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("members", "strategy", "devices", "axis"),
     [

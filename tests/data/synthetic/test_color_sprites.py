@@ -41,6 +41,7 @@ def test_the_grid_of_the_real_file(source):
     assert len(source.spec.data_hash) == 16
 
 
+@pytest.mark.slow
 @pytest.mark.optimised
 def test_images_are_those_of_a_plain_composition_bit_for_bit(source, path):
     layers = dict(np.load(path))

@@ -23,6 +23,7 @@ def once(values):
 MOTIONS = [(rotating_values, rotating_sprites), (bouncing_values, bouncing_sprites)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("values", "images"), MOTIONS)
 def test_images_are_those_of_the_values_and_pure_in_the_key(values, images):
     key = jax.random.key(0)

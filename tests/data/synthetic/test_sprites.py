@@ -273,6 +273,7 @@ def test_gradients_move_the_pixels_as_the_values_say():
         assert np.abs(change[shape, ..., 1]).max() > 1  # turning brightens some pixels and darkens others
 
 
+@pytest.mark.slow
 def test_gradients_agree_with_finite_differences():
     with jax.enable_x64(True):
         weights = np.random.default_rng(1).normal(size=(64, 64))
