@@ -1,8 +1,7 @@
 """The records that hold vaex together: bundles of pure functions and pytrees of arrays, without logic.
 
 Axes: b batch, k importance samples, d latent, p population, h w c image. Likelihoods and divergences are sums over event
-dimensions, in nats; only ``objective`` averages over the batch. Functions take the key first, then variables, hyperparameters
-and data.
+dimensions, in nats; only ``objective`` averages over the batch. Arguments: key, variables, hyperparameters, data.
 """
 
 from __future__ import annotations
@@ -164,6 +163,7 @@ class DrawFigure(Protocol):
 
 class Model(NamedTuple):
     """A model is a value: six pure functions, as their Protocols say.
+
     Attributes:
       log_weights: None where the model defines no density of x.
       compares_examples: whether a loss is no mean over examples, but compares those of its batch, as a covariance does.
@@ -215,6 +215,7 @@ class Step(Protocol):
 
 class Algorithm(NamedTuple):
     """How a train state is made and advanced.
+
     ``metrics["finite"]`` is 1, or 0 where a loss was not finite: the loop then stops and the state is never saved.
     ``vary(accumulate, frozen)``: a variant with batches in so many parts and variables that stay; None for no variants.
     """
@@ -248,8 +249,7 @@ class Stage(NamedTuple):
       algorithm: how it is trained.
       carry_over: what the stage takes from those before it (their averaged parameters, where there are any). Training passes it
         through, so it is kept in the checkpoint, and a member of a population has its own.
-      fit_state: what the stage computes of the training examples before its first step, such as a mixture of the codes, in place
-        of what ``carry_over`` or ``init`` has made.
+      fit_state: what it computes of the training examples before its first step, in place of what ``carry_over`` or ``init`` made.
       steps: of a later stage that takes a fixed number of them, 0 where it only computes; None where the settings say.
     """
 
@@ -337,6 +337,7 @@ class Sequences(NamedTuple):
 
 class Recipe(NamedTuple):
     """What a model file builds: its stages, and what evaluation and figures need to know of it.
+
     All functions take x as model inputs (float32, in [0, 1] for images); where data is stored otherwise, callers prepare it first.
 
     Attributes:
@@ -390,8 +391,7 @@ class Feed(NamedTuple):
       resident: arrays that stay on the device.
       plan: what each step is to read.
       batch: a row of a plan as a batch.
-      share: where a plan holds the examples themselves, the rows of a batch that one device or process needs; None where a plan
-        is small.
+      share: rows of a batch that one device or process needs, of a plan that holds the examples themselves; else None.
     """
 
     resident: PyTree

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export
 
 from vaex.core import Batch, Distribution, PyTree, Recipe, Variables
 from vaex.data.loader.user_examples import ROUNDING, inputs_of_floats
@@ -61,6 +62,14 @@ class Function(NamedTuple):
     takes: dict[str, Value]
     returns: dict[str, Value]
 
+    def symbolic_arguments(self) -> list[Any]:
+        """Return shapes and dtypes of the arguments for a batch of any size."""
+        scope = export.SymbolicScope([f"{BATCH} >= 1"])
+        shapes = [export.symbolic_shape(", ".join(map(str, value.shape)), scope=scope) for value in self.takes.values()]
+        return [
+            jax.ShapeDtypeStruct(shape, value.dtype) for shape, value in zip(shapes, self.takes.values(), strict=True)
+        ]
+
     def arguments(self, noise: np.random.Generator, size: int) -> dict[str, np.ndarray]:
         """Draw arguments for a batch of this size: floats from 0 to 1, and integers."""
         drawn = {}
@@ -73,8 +82,8 @@ class Function(NamedTuple):
 
 def functions(model: Exportable, what: Sequence[str] = WHAT) -> list[Function]:
     """Return these functions of a trained model, in units of its data; ``what`` holds names of ``WHAT``."""
-    made = {"encode": _encode, "decode": _decode, "sample": _sample}
-    return [made[name](model) for name in what]
+    makers = {"encode": _encode, "decode": _decode, "sample": _sample}
+    return [makers[name](model) for name in what]
 
 
 def _encode(model: Exportable) -> Function:

@@ -7,13 +7,12 @@ import importlib.util
 import logging
 import pathlib
 import warnings
-from typing import Any
 
 import jax
 import numpy as np
 
 from vaex.errors import MissingPackageError, UserError
-from vaex.export.functions import BATCH, Function
+from vaex.export.functions import Function
 from vaex.ops.platforms import plain_lowering
 
 BATCH_SIZES = (1, 7)  # of the comparison
@@ -43,18 +42,13 @@ def write_onnx(path: pathlib.Path, function: Function) -> None:
         results = function.call(*arrays)
         return tuple(results[name] for name in outputs)
 
-    arguments: list[Any] = [
-        jax.ShapeDtypeStruct(jax.export.symbolic_shape(", ".join(map(str, value.shape)), scope=scope), value.dtype)
-        for scope in [jax.export.SymbolicScope([f"{BATCH} >= 1"])]
-        for value in function.takes.values()
-    ]
     logging.getLogger("onnx_ir").setLevel(logging.ERROR)
     try:
         with plain_lowering(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             jax2onnx.to_onnx(
                 call,
-                arguments,
+                function.symbolic_arguments(),
                 model_name=function.name,
                 return_mode="file",
                 output_path=str(path),
@@ -81,10 +75,10 @@ def _compare(path: pathlib.Path, function: Function) -> None:
     for size in BATCH_SIZES:
         arrays = function.arguments(np.random.default_rng(size), size)
         expected = jax.device_get(function.call(*arrays.values()))
-        for name, got in zip(expected, session.run(list(expected), arrays), strict=True):
-            wanted = np.asarray(expected[name], np.float64)
-            difference, largest = np.abs(got - wanted).max(), max(1.0, np.abs(wanted).max())
-            if got.shape != wanted.shape or not difference <= TOLERANCE * largest:
+        for name, result in zip(expected, session.run(list(expected), arrays), strict=True):
+            reference = np.asarray(expected[name], np.float64)
+            difference, largest = np.abs(result - reference).max(), max(1.0, np.abs(reference).max())
+            if result.shape != reference.shape or not difference <= TOLERANCE * largest:
                 raise UserError(
                     f"export: {name} of {function.name} differs by {difference:.2g} between jax and onnx at batch size {size}; "
                     "leave onnx out of formats"

@@ -8,7 +8,7 @@ import jax
 from jax import export
 
 from vaex.errors import MissingPackageError
-from vaex.export.functions import BATCH, Function
+from vaex.export.functions import Function
 from vaex.ops.platforms import plain_lowering
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -27,14 +27,9 @@ def lower(function: Function) -> export.Exported:
 
     The program is that of no platform in particular: none of ``vaex.ops``' choices for the CPU are in it.
     """
-    scope = export.SymbolicScope([f"{BATCH} >= 1"])
-    arguments = [
-        jax.ShapeDtypeStruct(export.symbolic_shape(", ".join(map(str, value.shape)), scope=scope), value.dtype)
-        for value in function.takes.values()
-    ]
 
     def call(*arrays: jax.Array) -> dict[str, jax.Array]:  # new each time, so that nothing traced before is reused
         return function.call(*arrays)
 
     with plain_lowering():
-        return export.export(jax.jit(call), platforms=PLATFORMS)(*arguments)
+        return export.export(jax.jit(call), platforms=PLATFORMS)(*function.symbolic_arguments())

@@ -54,15 +54,15 @@ def export(
     }
     for name in formats:
         checks[name]()
-    made = functions(model, what)
+    chosen = functions(model, what)
     with _new_folder(directory) as folder:
         written: dict[str, list[str]] = {}
         for name in formats:
             if name == "safetensors":
                 tell(f"export: {weights.WEIGHTS}")
-                written[name] = weights.write_weights(folder, model, _described(made))
+                written[name] = weights.write_weights(folder, model, _described(chosen))
                 continue
-            for function in made:
+            for function in chosen:
                 if name == "onnx" and function.name == "sample":
                     continue
                 file = f"{function.name}.{name}"
@@ -77,10 +77,10 @@ def export(
             "jax": jax.__version__,
             "platforms": list(stablehlo.PLATFORMS),
             "files": written,
-            "functions": _described(made),
+            "functions": _described(chosen),
         }
         files.write_json(folder / "export.json", content)
-        (folder / "README.md").write_text(card(model, made, written))
+        (folder / "README.md").write_text(card(model, chosen, written))
     return pathlib.Path(directory).expanduser()
 
 
@@ -98,7 +98,7 @@ def _names(argument: str, given: Sequence[str], known: Sequence[str]) -> tuple[s
     return names
 
 
-def _described(made: Sequence[Function]) -> dict[str, Any]:
+def _described(functions: Sequence[Function]) -> dict[str, Any]:
     """Names, shapes, dtypes and meanings of what functions take and return, as JSON."""
 
     def values(named: dict[str, Value]) -> dict[str, Any]:
@@ -107,7 +107,9 @@ def _described(made: Sequence[Function]) -> dict[str, Any]:
             for name, value in named.items()
         }
 
-    return {function.name: {"takes": values(function.takes), "returns": values(function.returns)} for function in made}
+    return {
+        function.name: {"takes": values(function.takes), "returns": values(function.returns)} for function in functions
+    }
 
 
 @contextlib.contextmanager

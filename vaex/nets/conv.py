@@ -97,6 +97,29 @@ class ConvTranspose(nn.ConvTranspose):
         return y if bias is None else _add_bias(self, y, bias, kernel.ndim - 2)
 
 
+def doubling(features: int, sides: Sequence[int], *, name: str, lowering: str = "auto") -> ConvTranspose:
+    """Return a transposed convolution of 4 points a side with stride 2 whose output has exactly these sides, odd ones too.
+
+    Kernels start with the variance of their true fan-in: a stride of 2 leaves one in 2^axes of the taps.
+
+    Args:
+      features: of the output.
+      sides: of the output's grid; the input has half of them, rounded down.
+      name: of the layer.
+      lowering: as of ``ConvTranspose``.
+    """
+    axes = len(sides)
+    return ConvTranspose(
+        features,
+        (4,) * axes,
+        strides=(2,) * axes,
+        padding=[(2, 2 + side % 2) for side in sides],
+        kernel_init=nn.initializers.variance_scaling(2.0**axes, "fan_in", "truncated_normal"),
+        lowering=lowering,
+        name=name,
+    )
+
+
 def _kernel_size(size: int | Sequence[int]) -> tuple[int, ...]:
     return (size,) if isinstance(size, int) else tuple(size)
 

@@ -9,7 +9,7 @@ import jax
 
 from vaex.errors import UserError
 from vaex.nets.activations import activation_function
-from vaex.nets.conv import Conv, ConvTranspose
+from vaex.nets.conv import Conv, doubling
 from vaex.nets.mlp import add_condition
 
 
@@ -81,9 +81,8 @@ class ConvEncoder(nn.Module):
 class ConvDecoder(nn.Module):
     """The mirror of ``ConvEncoder``: two dense layers, then transposed convolutions 4x4 with stride 2.
 
-    Its stages have the sizes of the encoder in reverse, so the image comes out exactly (h, w) for odd sides too. Kernels start with
-    the variance of their true fan-in: a stride of 2 leaves a quarter of the taps. Parameters: ``hidden``, ``grid``, ...,
-    ``conv_1``, ``conv_0`` (the last layer).
+    Its stages have the sizes of the encoder in reverse, so the image comes out exactly (h, w) for odd sides too.
+    Parameters: ``hidden``, ``grid``, ..., ``conv_1``, ``conv_0`` (the last layer).
 
     Attributes:
       shape: the image, (h, w, c).
@@ -121,15 +120,6 @@ class ConvDecoder(nn.Module):
         x = activation(nn.Dense(math.prod(sizes[-1]) * widths[-1], name="grid")(x))
         x = x.reshape(*x.shape[:-1], *sizes[-1], widths[-1])
         for index in reversed(range(len(sizes) - 1)):
-            layer = ConvTranspose(
-                widths[index],
-                (4, 4),
-                strides=(2, 2),
-                padding=[(2, 2 + side % 2) for side in sizes[index]],
-                kernel_init=nn.initializers.variance_scaling(4.0, "fan_in", "truncated_normal"),
-                lowering=self.lowering,
-                name=f"conv_{index}",
-            )
-            x = layer(x)
+            x = doubling(widths[index], sizes[index], name=f"conv_{index}", lowering=self.lowering)(x)
             x = activation(x) if index else x
         return x

@@ -9,7 +9,7 @@ import jax
 
 from vaex.errors import UserError
 from vaex.nets.activations import activation_function
-from vaex.nets.conv import Conv, ConvTranspose
+from vaex.nets.conv import Conv, doubling
 from vaex.nets.mlp import add_condition
 
 
@@ -130,16 +130,7 @@ class GridDecoder(nn.Module):
         leading = x.shape[:-1]
         x = x.reshape(-1, *sizes[-1], widths[-1])
         for index in reversed(range(len(sizes) - 1)):
-            layer = ConvTranspose(
-                widths[index],
-                (4,) * self.axes,
-                strides=(2,) * self.axes,
-                padding=[(2, 2 + side % 2) for side in sizes[index]],
-                # a stride of 2 leaves one in 2^axes of the taps
-                kernel_init=nn.initializers.variance_scaling(2.0**self.axes, "fan_in", "truncated_normal"),
-                name=f"conv_{index}",
-            )
-            x = layer(x)
+            x = doubling(widths[index], sizes[index], name=f"conv_{index}")(x)
             x = activation(x) if index else x
         return x.reshape(*leading, *self.shape)
 

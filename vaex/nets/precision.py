@@ -17,8 +17,8 @@ from vaex.nets.protocols import Network
 class InBfloat16:
     """``network`` with its products and activations in bfloat16, which has the range of float32 and 8 bits of precision.
 
-    Parameters stay float32, so that small updates are not lost, and so do their gradients and what the network returns. On
-    accelerators with matrix units for bfloat16 such products are several times faster; CPUs gain little.
+    Parameters stay float32, so that small updates are not lost, and so do their gradients and what the network returns. It is
+    meant for accelerators with matrix units for bfloat16.
 
     Example:
       >>> from vaex.nets.mlp import MLP

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 
 from vaex.nets.activations import activation_function
-from vaex.nets.conv import Conv, ConvTranspose
+from vaex.nets.conv import Conv, doubling
 from vaex.nets.convnets import stage_sizes
 from vaex.nets.mlp import add_condition
 
@@ -107,15 +107,7 @@ class ResidualDecoder(nn.Module):
             )
         x = activation(_residual_stack(self, x)) if self.blocks else x
         for index in reversed(range(self.stages)):
-            layer = ConvTranspose(
-                self.channels if index else features,
-                (4, 4),
-                strides=(2, 2),
-                padding=[(2, 2 + side % 2) for side in sizes[index]],
-                kernel_init=nn.initializers.variance_scaling(4.0, "fan_in", "truncated_normal"),
-                name=f"up_{index}",
-            )
-            x = layer(x)
+            x = doubling(self.channels if index else features, sizes[index], name=f"up_{index}")(x)
             x = activation(x) if index else x
         return x
 

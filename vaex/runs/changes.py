@@ -75,15 +75,15 @@ def with_changes(settings: Settings, records: list[dict[str, Any]]) -> Settings:
 
 def check(experiment: Experiment) -> None:
     """Raise UserError for changes that can't be made, before anything is compiled."""
-    wanted = read_change(experiment.settings)
-    if not wanted:
+    requested = read_change(experiment.settings)
+    if not requested:
         return
     if not experiment.store.read_config() or experiment.settings.run.overwrite:
         given = " ".join(f"--{part}" for part in (experiment.settings.run.change or "").split(","))
         raise UserError(f"--change={experiment.settings.run.change}: {experiment.store} has not begun; give {given}")
-    values = {name: hyperparameter_to_json(value) for name, value in wanted.items()}
+    values = {name: hyperparameter_to_json(value) for name, value in requested.items()}
     after = stack_hparams(with_changes(experiment.settings, [{"hparams": values}]))
-    for name in wanted:
+    for name in requested:
         if jax.tree.structure(getattr(after, name)) != jax.tree.structure(getattr(experiment.hparams, name)):
             raise UserError(
                 f"--change={name}: from {_kind(experiment.hparams, name)} to {_kind(after, name)} takes another program; begin a "
@@ -104,13 +104,13 @@ def begin(experiment: Experiment) -> Experiment:
 
     Raises: UserError where every stage is finished.
     """
-    store, wanted = experiment.store, read_change(experiment.settings)
+    store, requested = experiment.store, read_change(experiment.settings)
     records = recorded_changes(store)
-    if not wanted and not records:
+    if not requested and not records:
         return experiment
     steps = [store.latest_step(experiment.place(index)) for index in range(len(experiment.recipe.stages))]
     unfinished = [index for index, step in enumerate(steps) if (step or 0) < experiment.stage_steps[index]]
-    values = {name: hyperparameter_to_json(value) for name, value in wanted.items()}
+    values = {name: hyperparameter_to_json(value) for name, value in requested.items()}
     new = {name: value for name, value in values.items() if not _holds(experiment.settings, records, name, value)}
     if new and not unfinished:
         raise UserError(

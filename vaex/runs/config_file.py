@@ -88,6 +88,12 @@ def _beginning(settings: Settings) -> dict[str, Any]:
     return {name: value for name, value in entries.items() if value}
 
 
+def origin_of(identified: Mapping[str, Any]) -> Origin | None:
+    """Return the run that an identity says it began from."""
+    recorded = identified.get("init_from")
+    return None if recorded is None else Origin(**{**recorded, "from_members": tuple(recorded["from_members"])})
+
+
 def without_place(identified: Mapping[str, Any]) -> dict[str, Any]:
     """An identity without the place of the run that it began from, which may move."""
     if not identified.get("init_from"):
@@ -214,12 +220,22 @@ def restore_settings(
     }
     beginning |= {"accumulate": identified["accumulate"]} if "accumulate" in identified else {}
     run = RunOptions(model=identified["model"], batch_size=identified["batch_size"], **beginning)
-    began = identified.get("init_from")
-    origin = None if began is None else Origin(**{**began, "from_members": tuple(began["from_members"])})
     data = DataOptions(identified["dataset"], **stored)
     config = module.Config(**values)
     names = varied(members)
-    return Settings(identified["model"], module, run, data, EvaluationOptions(), config, members, names, {}, {}, origin)
+    return Settings(
+        identified["model"],
+        module,
+        run,
+        data,
+        EvaluationOptions(),
+        config,
+        members,
+        names,
+        {},
+        {},
+        origin_of(identified),
+    )
 
 
 def _is_own(value: Any) -> bool:

@@ -55,8 +55,7 @@ def with_fitted_state(experiment: Experiment, stage: int, seeds: Sequence[int], 
 
 def _fitted(fit: FitState, experiment: Experiment, stage: int, seed: int, state: TrainState) -> PyTree:
     """Return the variables' state of one member."""
-    root = jax.random.key(np.uint32(seed))
-    init_key, _ = jax.random.split(jax.random.fold_in(root, stage) if stage else root)
+    init_key, _ = jax.random.split(population.stage_key(np.uint32(seed), stage))
     hparams = resolve(state.hparams, state.step)
     key = jax.random.fold_in(init_key, InitKey.FIT)
     examples = each_example(experiment, experiment.dataset.splits["train"], key)

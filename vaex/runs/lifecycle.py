@@ -124,8 +124,8 @@ def lead(experiment: Experiment, console: Console, *, evaluate: bool, callbacks:
             return Completed(experiment, None, done)
         experiment = changes.begin(experiment)
         console.say(_announcement(experiment))
-        for line in filter(None, [warm_start.announcement(experiment.settings)]):
-            console.say(line)
+        if (origin := warm_start.announcement(experiment.settings)) is not None:
+            console.say(origin)
         for line in announcement.lines(experiment.dataset, experiment.spec, choices(experiment)):
             console.say(line)
         trained = train(experiment, resumed=standing == Standing.BEGUN, reporting=Reporting(console, callbacks))

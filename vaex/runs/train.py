@@ -92,7 +92,8 @@ def initial_state(
     )
     if begun.steps == 0 and before is not None:
         state = state._replace(step=jnp.asarray(before.step))
-    if experiment.store.latest_step(experiment.place(stage)) is None:  # else the checkpoint holds what was fitted
+    # what was fitted before is in the checkpoint
+    if begun.fit_state is not None and experiment.store.latest_step(experiment.place(stage)) is None:
         state = with_fitted_state(experiment, stage, seeds, state)
     return stepper, state
 

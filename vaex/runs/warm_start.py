@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import numpy as np
 from vaex.configuration.settings import Origin, Settings, part_list
 from vaex.core import PyTree, Stage, TrainState
 from vaex.errors import UserError
-from vaex.runs.config_file import is_run
+from vaex.runs.config_file import is_run, origin_of
 from vaex.runs.config_file import read_config as read_config_file
 from vaex.runs.setup import Experiment
 from vaex.runs.store import CONFIG, DirectoryStore, Store
@@ -22,6 +22,7 @@ from vaex.runs.stored import example_batch, refuse_untrained, state_shapes
 from vaex.training import parts, population
 from vaex.training.step import StepVariant
 
+T = TypeVar("T")
 SHOWN = 3  # differing entries that an error names
 
 
@@ -123,15 +124,14 @@ def locate(settings: Settings, store: Store | None, source: Source | None) -> tu
     text = settings.run.init_from
     if source is None and text is not None:
         out = settings.run.out if store is None else store.directory
-        own = None if out is None else pathlib.Path(out).expanduser()
+        directory = None if out is None else pathlib.Path(out).expanduser()
         folder = pathlib.Path(text).expanduser()
-        recorded = {} if own is None else DirectoryStore(own).read_config().get("identity", {}).get("init_from", {})
-        if recorded and not settings.run.overwrite and not folder.exists() and str(folder.resolve()) == recorded["run"]:
-            return settings._replace(
-                origin=Origin(**{**recorded, "from_members": tuple(recorded["from_members"])})
-            ), None
+        recorded = {} if directory is None else DirectoryStore(directory).read_config().get("identity", {})
+        origin = None if settings.run.overwrite else origin_of(recorded)
+        if origin is not None and not folder.exists() and str(folder.resolve()) == origin.run:
+            return settings._replace(origin=origin), None
         source = read_source(text)
-        if own is not None and str(own.resolve()) == source.run:
+        if directory is not None and str(directory.resolve()) == source.run:
             raise UserError(f"--init_from={text}: is the run's own directory; choose another --out")
     if source is None:
         if settings.run.init_only is not None and settings.origin is None:
@@ -208,12 +208,13 @@ def _given(
         stored = dict(source.stages.get(experiment.place(index), {}))
         if (
             stage.carry_over is not None or stage.fit_state is not None
-        ):  # its state is made of this run's stages and data
+        ):  # the state is made of this run's stages and data
             target, stored = (
-                {n: v for n, v in names.items() if not n.startswith("state")} for names in (target, stored)
+                {name: variables[name] for name in variables if not name.startswith("state")}
+                for variables in (target, stored)
             )
         if only:
-            target, stored = ({n: v for n, v in names.items() if parts.is_part(n, only)} for names in (target, stored))
+            target, stored = _parts(target, only), _parts(stored, only)
         problems += _differences(target, stored)
         given[stage.name] = {name: jnp.asarray(stored[name][members]) for name in target if name in stored}
     if problems:
@@ -222,6 +223,10 @@ def _given(
             f"--init_from={source.title}: {'; '.join(problems[:SHOWN])}{more}. {_remedy(experiment, source, targets)}"
         )
     return given
+
+
+def _parts(variables: Mapping[str, T], chosen: Sequence[str]) -> dict[str, T]:
+    return {name: value for name, value in variables.items() if parts.is_part(name, chosen)}
 
 
 def _differences(target: Mapping[str, Any], stored: Mapping[str, np.ndarray]) -> list[str]:
@@ -245,16 +250,15 @@ def _text(shape: Sequence[int], dtype: Any) -> str:
 
 def _remedy(experiment: Experiment, source: Source, targets: Sequence[Mapping[str, Any]]) -> str:
     """Name the parts that agree."""
-    agreeing = []
-    for part in parts.part_names([name for target in targets for name in target]):
-        pairs = [
-            ({n: v for n, v in names.items() if parts.is_part(n, (part,))} for names in (target, stored))
-            for target, stored in (
-                (target, source.stages.get(experiment.place(index), {})) for index, target in enumerate(targets)
-            )
-        ]
-        if all(not _differences(*pair) for pair in pairs):
-            agreeing.append(part)
+    stored = [source.stages.get(experiment.place(index), {}) for index in range(len(targets))]
+    agreeing = [
+        part
+        for part in parts.part_names([name for target in targets for name in target])
+        if not any(
+            _differences(_parts(target, (part,)), _parts(arrays, (part,)))
+            for target, arrays in zip(targets, stored, strict=True)
+        )
+    ]
     if not agreeing:
         return "No part agrees; give the options with which that run was trained"
     return f"Give its options, or take what agrees by --init_only={','.join(agreeing)}"

@@ -110,6 +110,7 @@ def cycle(start: float, stop: float, period: float, fraction: float = 0.5) -> Sc
 
 
 def check_lengths(name: str, *, length: float, begin: float = 0) -> None:
+    """Raise ValueError, which begins with ``name``, unless a schedule has a positive length and begins at step 0 or later."""
     if not length > 0:
         raise ValueError(f"{name}: the length is {length}, expected a positive number of steps")
     if begin < 0:

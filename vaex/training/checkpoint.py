@@ -105,11 +105,7 @@ class Checkpoints:
           step: which checkpoint.
         Raises: UserError where there is none, or where a parameter is missing or has another shape or dtype.
         """
-        latest = self.latest() if step is None else step
-        if latest is None:
-            damaged = ", ".join(map(str, self.damaged))
-            found = f" (damaged: {damaged}); train it again with --overwrite" if damaged else "; train the run first"
-            raise UserError(f"{self.folder}: holds no whole checkpoint{found}")
+        latest = self._newest() if step is None else step
         if latest not in self._manager.all_steps():
             known = ", ".join(map(str, sorted(self._manager.all_steps()))) or "none"
             raise UserError(f"{self.folder}: holds no checkpoint of step {latest}; there are: {known}")
@@ -118,6 +114,15 @@ class Checkpoints:
         restored = self._read(latest, template)
         _check(where, template, restored)  # only now is it known which leaves were keys, and of which kind
         return restored
+
+    def _newest(self) -> int:
+        """The step of the newest whole checkpoint; UserError where there is none."""
+        latest = self.latest()
+        if latest is None:
+            damaged = ", ".join(map(str, self.damaged))
+            remedy = f" (damaged: {damaged}); train it again with --overwrite" if damaged else "; train the run first"
+            raise UserError(f"{self.folder}: holds no whole checkpoint{remedy}")
+        return latest
 
     def _read(self, step: int, template: PyTree) -> PyTree:
         """What ``step`` holds, with the structure of ``template``, placed as its shardings say or on the first device."""
@@ -167,9 +172,7 @@ class Checkpoints:
 
         Raises: UserError where there is none.
         """
-        latest = self.latest()
-        if latest is None:
-            raise UserError(f"{self.folder}: holds no whole checkpoint; train the run first")
+        latest = self._newest()
         return self._read(latest, self._stored(latest))
 
     def close(self) -> None:
@@ -197,21 +200,12 @@ def _digests(tree: PyTree) -> dict[str, str]:
     """Path -> SHA-256 of an array's dtype, shape and bytes."""
 
     def digest(leaf: Any) -> str:
-        array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-        header = f"{array.dtype} {array.shape} ".encode()
-        return hashlib.sha256(header + array.tobytes()).hexdigest()
+        array = np.ascontiguousarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        total = hashlib.sha256(f"{array.dtype} {np.shape(leaf)} ".encode())
+        total.update(array.reshape(-1).view(np.uint8).data)
+        return total.hexdigest()
 
     return {name: digest(leaf) for name, leaf in names(tree).items()}
-
-    def read(self) -> PyTree:
-        """The newest tree as it is stored, without a template: dictionaries of arrays, keys as their words.
-
-        Raises: UserError where there is none.
-        """
-        latest = self.latest()
-        if latest is None:
-            raise UserError(f"{self.folder}: holds no whole checkpoint; train the run first")
-        return self._read(latest, self._stored(latest))
 
 
 def _check(where: pathlib.Path, template: PyTree, stored: PyTree) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from vaex.core import Algorithm, Batch, CarryOver, InitState, PyTree, TrainState, Variables
 from vaex.training.step import strong
@@ -100,6 +101,12 @@ def init(
     return _init(algorithm.init, stage, carry_over, roots, hparams, batch, dict(finished or {}), dict(given or {}))
 
 
+def stage_key(seed: ArrayLike, stage: int) -> jax.Array:
+    """Return the root key of a member, made of its seed, in a stage, counted from 0."""
+    root = jax.random.key(seed)
+    return jax.random.fold_in(root, stage) if stage else root
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _init(
     init_one: InitState,
@@ -113,8 +120,7 @@ def _init(
 ) -> TrainState:
     def state_of(args: tuple[jax.Array, PyTree, dict[str, Variables], dict[str, jax.Array]]) -> TrainState:
         seed, values, before, taken = args
-        root = jax.random.key(seed)
-        key = jax.random.fold_in(root, stage) if stage else root
+        key = stage_key(seed, stage)
         state = init_one(key, values, batch, taken) if taken else init_one(key, values, batch)
         if carry_over is None:
             return state
