@@ -39,6 +39,7 @@ def together(commands: list[list[str]]) -> list[subprocess.CompletedProcess]:
     finally:
         for process in started:
             process.kill()
+            process.communicate()  # closes its pipes
     return [
         subprocess.CompletedProcess(command, process.returncode, *output)
         for command, process, output in zip(commands, started, outputs, strict=True)

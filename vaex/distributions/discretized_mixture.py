@@ -206,7 +206,8 @@ def _nodes(loc: jax.Array, scale: jax.Array, levels: int) -> tuple[jax.Array, ja
     below, above = jax.nn.sigmoid(-loc / scale), jax.nn.sigmoid((loc - 1.0) / scale)
     node, weight = (jnp.asarray(x, loc.dtype).reshape(-1, *(1,) * loc.ndim) for x in (_NODES, _WEIGHTS))
     inside = jnp.maximum(1.0 - below - above, 0.0)
-    quantile = below + node * inside
+    limits = jnp.finfo(loc.dtype)  # of a quantile whose logarithms and their slopes are finite
+    quantile = jnp.clip(below + node * inside, limits.tiny, 1.0 - limits.epsneg)
     value = jnp.clip(loc + scale * (jnp.log(quantile) - jnp.log1p(-quantile)), 0.0, 1.0)
     value = jnp.where(scale * (levels - 1) < 0.5, jnp.round(value * (levels - 1)) / (levels - 1), value)
     ends = jnp.stack([jnp.zeros_like(loc), jnp.ones_like(loc)])

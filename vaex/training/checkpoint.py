@@ -111,7 +111,11 @@ class Checkpoints:
             raise UserError(f"{self.folder}: holds no checkpoint of step {latest}; there are: {known}")
         where = self.folder / str(latest)
         _check(where, template, self._stored(latest))
-        restored = self._read(latest, template)
+        abstract = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding(leaf)), template
+        )
+        args = self._ocp.args.Composite(**{ITEM: self._ocp.args.StandardRestore(abstract)})
+        restored = self._manager.restore(latest, args=args)[ITEM]
         _check(where, template, restored)  # only now is it known which leaves were keys, and of which kind
         return restored
 
@@ -124,14 +128,6 @@ class Checkpoints:
             raise UserError(f"{self.folder}: holds no whole checkpoint{remedy}")
         return latest
 
-    def _read(self, step: int, template: PyTree) -> PyTree:
-        """What ``step`` holds, with the structure of ``template``, placed as its shardings say or on the first device."""
-        abstract = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding(leaf)), template
-        )
-        args = self._ocp.args.Composite(**{ITEM: self._ocp.args.StandardRestore(abstract)})
-        return self._manager.restore(step, args=args)[ITEM]
-
     def _stored(self, step: int) -> PyTree:
         """Shapes and dtypes of what ``step`` holds, keys as their words."""
         metadata: Any = self._manager.item_metadata(step)
@@ -140,18 +136,27 @@ class Checkpoints:
 
     def _damage(self, step: int) -> str | None:
         """What is wrong with the checkpoint of ``step``, None where it is whole."""
-        read = None
+        arrays = None
         with contextlib.suppress(Exception):  # orbax, tensorstore and the file system each raise their own
-            stored = self._stored(step)
-            read = None if stored is None else self._read(step, stored)
-        if read is None:
+            arrays = self._read_here(step)
+        if arrays is None:
             _collect_coroutines()
             return "can't be read"
-        saved, now = self._read_digests().get(str(step)), _digests(read)
+        saved, now = self._read_digests().get(str(step)), _digests(arrays)
         if saved is None or saved == now:  # earlier versions wrote no digests
             return None
         changed = next(name for name in sorted(saved.keys() | now.keys()) if saved.get(name) != now.get(name))
         return f"holds other values than were saved ({changed})"
+
+    def _read_here(self, step: int) -> PyTree | None:
+        """What ``step`` holds, on this process's first device; without the manager, whose restoring waits for all processes."""
+        stored = self._stored(step)
+        if stored is None:
+            return None
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), stored)
+        args = self._ocp.args.StandardRestore(abstract)
+        return self._ocp.StandardCheckpointHandler().restore(self.folder / str(step) / ITEM, args=args)
 
     def _read_digests(self) -> dict[str, dict[str, str]]:
         """Digests by step and name of the array; {} where they are missing or damaged."""
@@ -168,12 +173,11 @@ class Checkpoints:
             write_json(self.folder / DIGESTS, {**kept, str(step): _digests(tree)})
 
     def read(self) -> PyTree:
-        """The newest tree as it is stored, without a template: dictionaries of arrays, keys as their words.
+        """The newest tree as it is stored, without a template: dictionaries of arrays.
 
         Raises: UserError where there is none.
         """
-        latest = self._newest()
-        return self._read(latest, self._stored(latest))
+        return self._read_here(self._newest())
 
     def close(self) -> None:
         """Wait for what is being written and let go of the folder."""
@@ -190,10 +194,8 @@ def _collect_coroutines() -> None:
 
 
 def _sharding(leaf: Any) -> jax.sharding.Sharding:
-    sharding = getattr(leaf, "sharding", None)  # of metadata, a description of one
-    return (
-        sharding if isinstance(sharding, jax.sharding.Sharding) else jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    )
+    sharding = getattr(leaf, "sharding", None)
+    return jax.sharding.SingleDeviceSharding(jax.devices()[0]) if sharding is None else sharding
 
 
 def _digests(tree: PyTree) -> dict[str, str]:
@@ -201,7 +203,7 @@ def _digests(tree: PyTree) -> dict[str, str]:
 
     def digest(leaf: Any) -> str:
         array = np.ascontiguousarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
-        total = hashlib.sha256(f"{array.dtype} {np.shape(leaf)} ".encode())
+        total = hashlib.sha256(f"{array.dtype} {array.shape} ".encode())
         total.update(array.reshape(-1).view(np.uint8).data)
         return total.hexdigest()
 
