@@ -56,7 +56,7 @@ ALLOWED: dict[str, set[str]] = {
     "training": {*PURE, "core", "files", "configuration"},
     "models": MODEL,
     **{family: {*MODEL, "models"} for family in FAMILIES},
-    "results": {"errors", "files", "evaluation"},
+    "results": {"errors", "files", "evaluation", "plots"},
     "runs": {*RUN, "results"},
     "export": {"errors", "core", "files", "ops", "data", "data.loader"},
     "api": {*RUN, "results", "runs", "export"},

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from vaex import models
+from vaex.configuration import choices
 from vaex.configuration.declare import Field, fields, plain_kind
 from vaex.configuration.grammar import read_function, read_hyperparameter, write_hyperparameter
 from vaex.configuration.run_options import GROUPS
@@ -52,6 +53,16 @@ def settings_of(model: str | types.ModuleType, values: Mapping[str, Any]) -> Set
     )
 
 
+def choices_of(model: str | types.ModuleType, values: Mapping[str, Any]) -> list[choices.Choice]:
+    """Return the combinations of options that have several values; one without a name where none has.
+
+    Raises: UserError for a value that stands twice.
+    """
+    options = choices.several_options(model if isinstance(model, types.ModuleType) else models.module(model))
+    several = {name: choices.values_of(options[name], value) for name, value in values.items() if name in options}
+    return choices.combinations(options, several)
+
+
 def _option(field: Field, value: Any) -> Any:
     """Return an option's value as its type has it: sequences as tuples, a single seed as one, NumPy's numbers as Python's."""
     if isinstance(value, np.generic):
@@ -76,11 +87,11 @@ def _grid(field: Field, value: Any) -> tuple[Any, ...]:
     entries = tuple(value) if several or getattr(value, "ndim", 0) == 1 else (value,)
     if not entries:
         raise UserError(f"{field.name}: got no value; give one, or leave it out")
-    choices = tuple(_hyperparameter(field, entry) for entry in entries)
-    keys = [write_hyperparameter(field, choice) for choice in choices]
+    given = tuple(_hyperparameter(field, entry) for entry in entries)
+    keys = [write_hyperparameter(field, entry) for entry in given]
     if len(set(keys)) < len(keys):
         raise UserError(f"{field.name}: a value stands twice; give each once, and seeds= for repetitions")
-    return choices
+    return given
 
 
 def _hyperparameter(field: Field, value: Any) -> Any:
@@ -89,9 +100,9 @@ def _hyperparameter(field: Field, value: Any) -> Any:
     if callable(value):
         return read_function(field, value)
     if isinstance(value, str):
-        choices = read_hyperparameter(field, value)
-        if len(choices) == 1:
-            return choices[0]
+        entries = read_hyperparameter(field, value)
+        if len(entries) == 1:
+            return entries[0]
     elif np.ndim(value) == 0:
         try:
             number = float(value)

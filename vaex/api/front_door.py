@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vaex.api.arguments import settings_of
+from vaex.api.arguments import choices_of, settings_of
 from vaex.api.run import Run, completed_run, source_of
+from vaex.api.sweep import Sweep
 from vaex.api.trained_model import TrainedModel
 from vaex.configuration.settings import replace_run
 from vaex.core import PyTree, Recipe
@@ -31,7 +32,7 @@ def train(
     data: Any = None,
     *,
     steps: int | None = None,
-    batch_size: int | None = None,
+    batch_size: int | Sequence[int] | None = None,
     seeds: int | Iterable[int] = 0,
     out: str | os.PathLike[str] | None = None,
     callbacks: Sequence[Callback] = (),
@@ -41,7 +42,7 @@ def train(
     init_only: str | Sequence[str] | None = None,
     freeze: str | Sequence[str] | None = None,
     **options: Any,
-) -> Run:
+) -> Run | Any:
     """Train a model, or a population of it: the engine of the command line.
 
     The run stays in memory unless ``out`` is given. Compiled programs are kept in the user's cache folder, unless
@@ -63,8 +64,9 @@ def train(
       init_only: parts that begin so, such as ``("encoder", "decoder")``; the others are initialised.
       freeze: parts that keep the values with which they begin.
       **options: options and hyperparameters of the model, and other options of the command line, by name. Several values of a
-        hyperparameter make a population: all combinations, each with every seed.
-    Returns: the trained run.
+        hyperparameter make a population: all combinations, each with every seed. A list of values of an option, which is compiled
+        into the program, makes a run of each, with ``out`` in a folder of its own; ``hidden=[(512, 512), (256,)]`` are two.
+    Returns: the trained run; a ``vaex.api.sweep.Sweep`` of runs where an option has several values.
     Raises: UserError, before anything is compiled, for what a user can fix; NonFiniteError where a loss stops being finite.
     Example::
 
@@ -89,24 +91,27 @@ def train(
         loading = {name: values.get(name) for name in (*LOADING, "dataset")}
         dataset = setup.as_dataset(data, layout=values.get("layout", "auto"), **loading)
         values["dataset"] = dataset.spec.name
-    change = values.pop("change", None)
-    settings = settings_of(model, values)
-    settings = replace_run(settings, change=changes.text_of(settings, change))
-    if out is None and settings.run.coordinator_address is not None:
+    change, settings = values.pop("change", None), []
+    combined = choices_of(model, values)
+    for choice in combined:
+        chosen = settings_of(model, {**values, **choice.values})
+        settings.append(replace_run(chosen, change=changes.text_of(chosen, change)))
+    if (out is None or len(combined) > 1) and settings[0].run.coordinator_address is not None:
         raise UserError(
-            "train: several processes train a run together only in a directory that all can read; give out="
+            "train: several processes train one run together, in a directory that all can read; give out=, and each option one "
+            "value"
         )
-    store = MemoryStore() if out is None else DirectoryStore(pathlib.Path(out).expanduser())
-    completed = lifecycle.run(
-        settings,
-        console.in_python(progress=progress),
-        dataset=dataset,
-        store=store,
-        evaluate=evaluate,
-        callbacks=callbacks,
-        source=source,
-    )
-    return completed_run(completed, callbacks)
+    talk, runs = console.in_python(progress=progress), {}
+    for choice, chosen in zip(combined, settings, strict=True):
+        if choice.name:
+            talk.say(choice.name)
+        folder = None if out is None else pathlib.Path(out).expanduser() / choice.name
+        store = MemoryStore() if folder is None else DirectoryStore(folder)
+        completed = lifecycle.run(
+            chosen, talk, dataset=dataset, store=store, evaluate=evaluate, callbacks=callbacks, source=source
+        )
+        runs[choice.name] = completed_run(completed, callbacks)
+    return runs[""] if len(combined) == 1 else Sweep(runs)
 
 
 def _joined(names: str | Sequence[str] | None) -> str | None:

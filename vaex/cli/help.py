@@ -19,6 +19,7 @@ GRAMMAR = (
     "ramp:START:STOP:STEPS, cosine:START:STOP:STEPS, exponential:START:STOP:STEPS, cycle:START:STOP:PERIOD, several of these one "
     "after the other, as ramp:0:1e-3:500+cosine:1e-3:0:5000 or hold:1e-3:2000+1e-4, or a function of the step, FILE.py:NAME."
 )
+OPTIONS = "Options of the model. Several values, a,b,c, make a run of each, and one table over all; so does --batch_size=64,128."
 STAGES = "Stages are trained one after the other, each on what the one before has learned; --steps is the first's."
 
 
@@ -28,9 +29,7 @@ def print_help(module: types.ModuleType | None) -> typing.NoReturn:
 
     groups = [(name, _options_class(name, fields(group), (group.__doc__ or "").strip())) for name, group in GROUPS]
     if module is not None:
-        groups.append(
-            ("model", _options_class("Model", fields(module.Config), "Options of the model, one value each."))
-        )
+        groups.append(("model", _options_class("Model", fields(module.Config), OPTIONS)))
         if stages := stage_fields(module):
             groups.append(("later_stages", _options_class("Stages", stages, STAGES)))
         groups.append(("hyperparameters", _hyperparameters_class(fields(module.HParams))))

@@ -9,8 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from vaex.cli.export_run import export_run
-from vaex.cli.parse import parse
-from vaex.configuration.settings import Settings
+from vaex.cli.parse import Command, parse_all
 from vaex.errors import UserError, require_train
 
 SMALLER = "try a smaller --batch_size, --hidden, --latent_dim or --eval_samples, or fewer members"
@@ -29,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         require_train("the command line")
         given = sys.argv[1:] if arguments is None else arguments
-        return export_run(given[1:]) if given[:1] == ["export"] else run(parse(given))
+        return export_run(given[1:]) if given[:1] == ["export"] else run(parse_all(given))
     except UserError as error:
         return complain(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -53,11 +52,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return complain(f"out of memory ({str(error).splitlines()[0]}); {SMALLER}", 2)
 
 
-def run(settings: Settings) -> int:
-    """Run checked settings; returns the exit code 0."""
+def run(command: Command) -> int:
+    """Run checked settings, one after the other, and compare them where there are several; return the exit code 0."""
     from vaex.runs import console, lifecycle
 
-    lifecycle.show(lifecycle.run(settings, console.command_line()))
+    talk, directories = console.command_line(), []
+    for name, settings in command.runs.items():
+        if name:
+            talk.say(f"\n{name}, run {len(directories) + 1} of {len(command.runs)}")
+        completed = lifecycle.run(settings, talk)
+        lifecycle.show(completed)
+        directories.append(str(completed.experiment.store.directory))
+    if len(directories) > 1:
+        from vaex.results.compare import compare, read_log_likelihoods, read_runs
+
+        summaries = read_runs(directories)
+        talk.say(f"\n{compare(summaries, read_log_likelihoods(summaries))}")
+        if command.out is not None:
+            from vaex.results import side_by_side
+
+            table = side_by_side.write_csv(f"{command.out}/comparison.csv", summaries)
+            talk.say(
+                f"\nall numbers: {table}; figures: python experiments/compare.py {command.out}/*/ --figure=FILE.png"
+            )
     return 0
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import types
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from vaex import models
 from vaex.cli import help as cli_help
+from vaex.configuration import choices
 from vaex.configuration.declare import Field, fields
 from vaex.configuration.grammar import read_hyperparameter, read_option
 from vaex.configuration.run_options import GROUPS
@@ -40,7 +41,30 @@ def split_arguments(arguments: Sequence[str]) -> dict[str, str | None]:
     return texts
 
 
+class Command(NamedTuple):
+    """What a command line asks for.
+
+    Attributes:
+      out: directory of all runs, where options have several values and ``--out`` is given.
+      runs: name of each choice of these options -> settings; without them one run, called "".
+    """
+
+    out: str | None
+    runs: dict[str, Settings]
+
+
 def parse(arguments: Sequence[str]) -> Settings:
+    """Return the settings of a command line that asks for one run, as ``parse_all`` does.
+
+    Raises: UserError, also where an option has several values.
+    """
+    runs = parse_all(arguments).runs
+    if len(runs) > 1:
+        raise UserError(f"options have several values ({', '.join(runs)}); give each one value")
+    return next(iter(runs.values()))
+
+
+def parse_all(arguments: Sequence[str]) -> Command:
     """Check a command line and resolve it to settings; ``--help`` prints and exits.
 
     Raises: UserError with one line that names the remedy.
@@ -55,6 +79,23 @@ def parse(arguments: Sequence[str]) -> Settings:
     check_module(module)
     if "help" in texts:
         cli_help.print_help(module)
+    options, out = choices.several_options(module), texts.get("out")
+    several = {name: choices.texts_of(options[name], text) for name, text in texts.items() if name in options and text}
+    combined = choices.combinations(options, several)
+    if len(combined) == 1:
+        return Command(None, {"": _settings(model, module, texts)})
+    if texts.get("coordinator_address"):
+        raise UserError(
+            f"--{next(iter(combined[0].values))}: several processes train one run; give each option one value"
+        )
+    placed = [(choice, {"out": f"{out}/{choice.name}"} if out else {}) for choice in combined]
+    return Command(
+        out, {choice.name: _settings(model, module, {**texts, **choice.values, **place}) for choice, place in placed}
+    )
+
+
+def _settings(model: str, module: types.ModuleType, texts: dict[str, str | None]) -> Settings:
+    """Resolve the texts of flags, one value for each option, to settings."""
     groups = [(name, fields(group)) for name, group in GROUPS]
     static = [*groups, ("config", fields(module.Config)), ("stages", stage_fields(module))]
     traced = fields(module.HParams)

@@ -138,7 +138,7 @@ def read_option(field: Field, text: str) -> Any:
 
 
 def _one_value(text: str) -> str:
-    return "; only hyperparameters and --seeds take several values" if "," in text else ""
+    return "; only hyperparameters, --seeds and options of the model take several values" if "," in text else ""
 
 
 def read_seeds(text: str) -> tuple[int, ...]:

@@ -134,6 +134,11 @@ def _draw_bars(axes: Axes, bars: Bars, panel_width: int) -> Legend:
     positions = np.arange(count)
     there = np.isfinite(heights)
     axes.bar(positions[there], heights[there], width=0.78, color=style.PALETTE[0], linewidth=0)
+    errors = np.asarray(bars.errors, np.float64)
+    known = there & (errors > 0) & np.isfinite(errors) if errors.size else np.zeros(count, bool)
+    if known.any():
+        look = {"color": style.INK, "linestyle": "", "linewidth": 1.2, "capsize": 3.0}
+        axes.errorbar(positions[known], heights[known], yerr=errors[known], **look)
     axes.axhline(0.0, color=style.MUTED, linewidth=0.6)
     axes.grid(False, axis="x")
     axes.set_xlim(-0.6, count - 0.4)
@@ -142,9 +147,10 @@ def _draw_bars(axes: Axes, bars: Bars, panel_width: int) -> Legend:
         axes.text(position, 0.0, "nan", color=style.ALARM, fontsize=style.TICK - 1, ha="center", va="bottom")
     if bars.labels:
         slot = 0.82 * panel_width / count
-        width, line = style.text_size(bars.labels, style.TICK)
+        lines = [label.split("\n") for label in bars.labels]
+        width, line = style.text_size([text for label in lines for text in label], style.TICK)
         turned = width + 6 > slot
-        step = max(1, int(np.ceil(line / slot))) if turned else 1
+        step = max(1, int(np.ceil(line * max(map(len, lines)) / slot))) if turned else 1
         axes.set_xticks(positions[::step], list(bars.labels)[::step], rotation=90 if turned else 0, parse_math=False)
         axes.tick_params(axis="x", length=0)
     else:

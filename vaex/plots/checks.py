@@ -101,6 +101,10 @@ def _check_bars(bars: Bars) -> None:
         raise ValueError(f"draw: Bars.heights has shape {shape}, expected [n] with n > 0; leave the figure out")
     if bars.labels and len(bars.labels) != shape[0]:
         raise ValueError(f"draw: Bars has {len(bars.labels)} labels, expected {shape[0]}; give one per bar or none")
+    if np.size(bars.errors) and np.shape(bars.errors) != shape:
+        raise ValueError(
+            f"draw: Bars.errors has shape {np.shape(bars.errors)}, expected {shape}; give one per bar or none"
+        )
 
 
 def _check_scatter(scatter: Scatter) -> None:

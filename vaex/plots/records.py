@@ -40,13 +40,17 @@ class Curves(NamedTuple):
 
 
 class Bars(NamedTuple):
-    """One bar per entry of ``heights`` [n], in the order given; ``labels``: one per bar, or ()."""
+    """One bar per entry of ``heights`` [n], in the order given.
+
+    ``labels``: one per bar, or (). ``errors``: half the length of each bar's error bar [n], or (); 0 draws none.
+    """
 
     heights: ArrayLike
     labels: tuple[str, ...] = ()
     x_label: str = ""
     y_label: str = ""
     title: str = ""
+    errors: ArrayLike = ()
 
 
 class Scatter(NamedTuple):

@@ -127,7 +127,7 @@ def paired_difference(values: np.ndarray, reference: np.ndarray) -> tuple[float,
 
 
 def _table(summaries: dict[str, dict[str, Any]]) -> str:
-    records = _records(summaries)
+    records = summary_records(summaries)
     columns = list(dict.fromkeys(_column(summary, m) for _, summary, record in records for m in METRICS if m in record))
     lines = [["run", "differs", "steps", "seeds", *columns]]
     for (name, summary, record), differing in zip(records, _differing(summaries), strict=True):
@@ -141,25 +141,34 @@ def _table(summaries: dict[str, dict[str, Any]]) -> str:
     return aligned(lines)
 
 
-def _records(summaries: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
+def summary_records(
+    summaries: Mapping[str, Mapping[str, Any]],
+) -> list[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
     """(name, summary, record) of each row."""
     return [(name, summary, record) for name, summary in summaries.items() for record in summary["results"]]
 
 
-def _differing(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The settings of each row that differ from those of another row which has them, and what its run varies."""
-    records = _records(summaries)
-    settings = [_settings(summary, record) for _, summary, record in records]
-    varied = {name for _, _, record in records for name, value in record.items() if isinstance(value, str)}
+def differing_settings(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the names of the settings that differ between rows, or that a run varies."""
+    settings = [settings_of_record(summary, record) for _, summary, record in summary_records(summaries)]
+    varied = {
+        name for _, _, record in summary_records(summaries) for name, value in record.items() if isinstance(value, str)
+    }
     values: dict[str, set[str]] = {}
     for row in settings:
         for name, value in row.items():
             values.setdefault(name, set()).add(value)
-    shown = [name for name in values if name in varied or len(values[name]) > 1]
+    return [name for name in values if name in varied or len(values[name]) > 1]
+
+
+def _differing(summaries: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The settings of each row that differ from those of another row which has them, and what its run varies."""
+    settings = [settings_of_record(summary, record) for _, summary, record in summary_records(summaries)]
+    shown = differing_settings(summaries)
     return [" ".join(f"{name}={row[name]}" for name in shown if name in row) for row in settings]
 
 
-def _settings(summary: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:
+def settings_of_record(summary: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, str]:
     """What the numbers of a record depend on: hyperparameters, options of the model, batch size, data seed."""
     member = next(member for member in summary["members"] if _belongs(record, member))
     options = {name: _text(value) for name, value in summary.get("options", {}).items()}
@@ -197,7 +206,7 @@ class _Row(NamedTuple):
 def _paired_tables(summaries: Mapping[str, dict[str, Any]], log_likelihoods: Mapping[str, LogLikelihoods]) -> list[str]:
     """A table of differences for each set of rows with the same examples and number of importance samples."""
     sets: dict[tuple[Any, ...], dict[tuple[Any, ...], list[_Row]]] = {}
-    for (name, summary, record), differing in zip(_records(summaries), _differing(summaries), strict=True):
+    for (name, summary, record), differing in zip(summary_records(summaries), _differing(summaries), strict=True):
         if name in log_likelihoods:
             values, rows = log_likelihoods[name]
             column, seeds = _column(summary, "log_likelihood"), record["seeds"]
@@ -214,7 +223,7 @@ def _paired_tables(summaries: Mapping[str, dict[str, Any]], log_likelihoods: Map
             tables.append(
                 f"not paired with {ordered[0][0].name}: {others} (evaluated on other examples, or other draws of them)"
             )
-    missing = [name for name, summary, record in _records(summaries) if "log_likelihood" in record]
+    missing = [name for name, summary, record in summary_records(summaries) if "log_likelihood" in record]
     missing = [pathlib.Path(name).name for name in dict.fromkeys(missing) if name not in log_likelihoods]
     if missing and sets:
         tables.append(
