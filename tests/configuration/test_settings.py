@@ -165,7 +165,7 @@ REFUSED = [
     (["--dataset=DATA/real.npz", "--binarize=dynamic"], "--binarize=none"),
     (["--dequantize=uniform", "--binarize=dynamic"], "set one of them to none"),
     (["--latent_dim=0"], "expected at least 1"),
-    (["--latent_dim=2,4"], "only hyperparameters and --seeds take several values"),
+    (["--log_every=2,4"], "only hyperparameters, --seeds and options of the model take several values"),
     (["--latent_dim=two"], "expected a whole number"),
     (["--latent_dim=1e99"], "expected a whole number"),
     (["--hidden=500,500"], "joined by x, such as 500x500"),
@@ -284,7 +284,7 @@ def test_an_error_of_many_lines_is_printed_in_one(capsys, monkeypatch):
     def broken(argv):
         raise UserError("first\n  second")
 
-    monkeypatch.setattr(cli, "parse", broken)
+    monkeypatch.setattr(cli, "parse_all", broken)
     assert cli.main([]) == 2
     assert capsys.readouterr().err == "vaex: first second\n"
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from vaex.cli.export_run import export_run
 from vaex.cli.parse import Command, parse_all
+from vaex.configuration.settings import Settings
 from vaex.errors import UserError, require_train
 
 SMALLER = "try a smaller --batch_size, --hidden, --latent_dim or --eval_samples, or fewer members"
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         require_train("the command line")
         given = sys.argv[1:] if arguments is None else arguments
-        return export_run(given[1:]) if given[:1] == ["export"] else run(parse_all(given))
+        return export_run(given[1:]) if given[:1] == ["export"] else run_all(parse_all(given))
     except UserError as error:
         return complain(str(error), error.exit_code)
     except KeyboardInterrupt:
@@ -52,8 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return complain(f"out of memory ({str(error).splitlines()[0]}); {SMALLER}", 2)
 
 
-def run(command: Command) -> int:
-    """Run checked settings, one after the other, and compare them where there are several; return the exit code 0."""
+def run(settings: Settings) -> int:
+    """Run checked settings; return the exit code 0."""
+    return run_all(Command(None, {"": settings}))
+
+
+def run_all(command: Command) -> int:
+    """Run all settings of a command, one after the other, and compare them where there are several; return the exit code 0."""
     from vaex.runs import console, lifecycle
 
     talk, directories = console.command_line(), []

@@ -59,7 +59,7 @@ def values_of(field: Field, value: Any) -> tuple[Any, ...]:
       (([512, 512],), ((512, 512), (256,)), (2, 10))
     """
     several = isinstance(value, list | range) or (getattr(value, "ndim", 0) == 1 and not isinstance(value, tuple))
-    if several and typing.get_origin(plain_kind(field.kind)) is tuple:
+    if several and _is_sequence(field):
         several = any(isinstance(entry, Sequence) for entry in value)
     if not several:
         return (value,)
@@ -80,8 +80,9 @@ def combinations(options: Mapping[str, Field], values: Mapping[str, Sequence[Any
     texts = {name: [_text(options[name], entry) for entry in entries] for name, entries in several.items()}
     for name, written in texts.items():
         if len(set(written)) < len(written):
+            layers = "; widths of layers are joined by x, such as 500x500" if _is_sequence(options[name]) else ""
             raise UserError(
-                f"--{name}={','.join(written)}: a value stands twice; give each once, and --seeds for repetitions"
+                f"--{name}={','.join(written)}: a value stands twice; give each once, and --seeds for repetitions{layers}"
             )
     made = []
     for indices in itertools.product(*(range(len(entries)) for entries in several.values())):
@@ -91,6 +92,11 @@ def combinations(options: Mapping[str, Field], values: Mapping[str, Sequence[Any
             Choice(re.sub(r"[^\w.=+-]+", "-", name), {option: several[option][i] for option, i in chosen.items()})
         )
     return made
+
+
+def _is_sequence(field: Field) -> bool:
+    """Return whether one value of an option is itself a sequence."""
+    return typing.get_origin(plain_kind(field.kind)) is tuple
 
 
 def _text(field: Field, value: Any) -> str:
