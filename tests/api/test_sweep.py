@@ -77,8 +77,8 @@ SUMMARIES = {
 
 def test_csv_names_what_differs_and_holds_all_numbers():
     rows = list(csv.DictReader(io.StringIO(side_by_side.as_csv(SUMMARIES))))
-    wanted = ("run", "likelihood", "latent_dim", "beta", "seeds", "elbo", "elbo_standard_error")
-    assert [tuple(row[name] for name in wanted) for row in rows] == [
+    columns = ("run", "likelihood", "latent_dim", "beta", "seeds", "elbo", "elbo_standard_error")
+    assert [tuple(row[name] for name in columns) for row in rows] == [
         ("runs/a", "bernoulli", "2", "1", "3", "-90.0", "0.5"),
         ("runs/a", "bernoulli", "2", "4", "3", "-95.0", ""),
         ("runs/b", "bernoulli", "10", "1", "3", "-80.0", "0.25"),

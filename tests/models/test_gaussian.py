@@ -8,7 +8,7 @@ import pytest
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import gaussian
-from vaex.models.autoencoders import autoencoder, vae
+from vaex.models.autoencoders import autoencoder, ms_ssim_vae, vae
 from vaex.models.disentangling import annealed_vae, beta_vae
 from vaex.schedules import resolve
 from vaex.training.hyperparameters import as_schedules
@@ -119,3 +119,34 @@ def test_configs_out_of_range_are_refused(changes, message):
 def test_conv_needs_images_of_eight():
     with pytest.raises(UserError, match="at least 8x8"):
         vae.build(vae.Config(network="conv"), SPEC._replace(shape=(8, 7, 1)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{"num_samples": 3}, {"likelihood_scale": "fixed"}])
+def test_ms_ssim_trains_all_but_the_scale_on_similarity_and_the_scale_on_the_likelihood(changes):
+    weight = 7.0
+    recipe, variables, values, out = outcome(ms_ssim_vae, ms_ssim_vae.HParams(similarity_weight=weight), **changes)
+    metrics = out.metrics
+    expected = np.mean(weight * (1 - metrics["ms_ssim"]) + metrics["kl"] + metrics["reconstruction"])
+    np.testing.assert_allclose(out.losses["vae"], expected, rtol=1e-5)
+
+    def value(params, name):
+        changed = variables._replace(params={"vae": params})
+        out = recipe.stages[0].model.objective(KEY, changed, values, X, train=True)
+        return out.losses["vae"] if name == "loss" else jnp.mean(out.metrics[name])
+
+    loss, similarity, kl, reconstruction = (
+        jax.grad(value)(variables.params["vae"], name) for name in ("loss", "ms_ssim", "kl", "reconstruction")
+    )
+    for group in ("encoder", "decoder"):
+        expected_gradient = jax.tree.map(lambda s, k: -weight * s + k, similarity[group], kl[group])
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-4), loss[group], expected_gradient)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), loss["likelihood"], reconstruction["likelihood"]
+    )
+
+
+def test_ms_ssim_needs_images_of_its_window():
+    for shape in ((6, 8, 1), (5,)):
+        with pytest.raises(UserError, match="window of 7 pixels"):
+            ms_ssim_vae.build(ms_ssim_vae.Config(), Spec("small", shape, "real"))

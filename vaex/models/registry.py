@@ -28,6 +28,7 @@ class Entry(NamedTuple):
 FAMILIES: dict[str, dict[str, Entry]] = {
     "autoencoders": {
         "vae": Entry("Gaussian posterior, standard normal prior", "elbo", "Kingma & Welling 2014"),
+        "ms_ssim_vae": Entry("images compared by structural similarity", "no", "Snell et al. 2017"),
         "autoencoder": Entry("point codes without a prior", "no", "Hinton & Salakhutdinov 2006"),
         "denoising_autoencoder": Entry("clean inputs reconstructed from corrupted ones", "no", "Vincent et al. 2008"),
         "sparse_autoencoder": Entry("sparse codes by a KL or L1 penalty, or dropout", "no", "Ng 2011"),
