@@ -21,9 +21,10 @@ os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import pytest
 from helpers import ROOT
+from helpers.doctests import pytest_collection_modifyitems
 from helpers.parallel import pytest_cmdline_main, pytest_xdist_make_scheduler
 
-__all__ = ["pytest_cmdline_main", "pytest_xdist_make_scheduler"]
+__all__ = ["pytest_cmdline_main", "pytest_collection_modifyitems", "pytest_xdist_make_scheduler"]
 
 MEMORY = 3 * 2**30  # bytes by which a worker may grow before it forgets compiled programs
 kept = 0  # bytes that a worker held after it last did

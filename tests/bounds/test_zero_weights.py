@@ -164,6 +164,7 @@ def test_the_gradient_of_an_order_is_that_of_the_finite_columns(name, kind, orde
         np.testing.assert_allclose(slope, (without(order + 1e-5) - without(order - 1e-5)) / 2e-5, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_a_streamed_bound_is_that_of_all_samples_at_once():
     """Over chunks of three, the last of which has two samples too many; of the columns one is impossible, one half so."""
 

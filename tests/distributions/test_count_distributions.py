@@ -43,6 +43,7 @@ def test_densities_and_gradients_are_scipys(dtype):
     assert np.all(np.isfinite(of_dispersion))
 
 
+@pytest.mark.slow
 def test_a_geometric_distribution_and_a_poisson_are_limits():
     counts = np.arange(9.0, dtype=np.float32)
     geometric = vd.NegativeBinomial(jnp.full(9, jnp.log(3.0)), jnp.zeros(9), 0).log_prob(counts)
@@ -51,6 +52,7 @@ def test_a_geometric_distribution_and_a_poisson_are_limits():
     np.testing.assert_allclose(near, vd.Poisson(jnp.full(9, 1.0), 0).log_prob(counts), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_probabilities_sum_to_one():
     values = jnp.arange(4000.0)[:, None]
     distribution = vd.NegativeBinomial(jnp.log(jnp.array([0.5, 30.0, 200.0])), jnp.log(jnp.array([0.2, 1.5, 0.3])), 0)

@@ -182,6 +182,7 @@ def test_continuous_bernoulli_keeps_its_digits_in_float32():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("logit", [-1e4, -3.0, -0.4, 0.0, 0.2, 0.6, 40.0])
 def test_continuous_bernoulli_samples(logit):
     """Uniform after the distribution function; the gradient is that of the quantile function."""

@@ -41,12 +41,14 @@ def test_density_and_gradient_do_not_cancel(width):
     np.testing.assert_allclose(gradient.reshape(4, 10, 20), slope, rtol=1e-3, atol=1e-4 * np.abs(slope).max())
 
 
+@pytest.mark.slow
 def test_far_from_all_components_it_falls_without_nan():
     mixture = Mixture(jnp.zeros(50), Normal(MEAN, log_scale=np.zeros_like(MEAN)))
     assert mixture.log_prob(jnp.full(20, 1e25)) == -np.inf
     assert mixture.log_prob(jnp.full(20, 1e10)) < -1e20
 
 
+@pytest.mark.slow
 def test_samples_have_the_moments_of_the_mixture():
     mixture = Mixture(jnp.asarray(LOGITS), Normal(MEAN, log_scale=np.full_like(MEAN, -1.0)))
     z = mixture.sample(jax.random.key(0), (100, 400))

@@ -145,6 +145,7 @@ def test_the_mean_of_colours_by_enumeration_of_all_of_them(levels, seed):
         np.testing.assert_allclose(d.mean, expected, rtol=0, atol=0.25 / (levels - 1))
 
 
+@pytest.mark.slow
 def test_the_mean_of_grey_pixels_is_exact():
     with jax.enable_x64(True):
         rng = np.random.default_rng(0)
@@ -160,6 +161,7 @@ def test_the_mean_of_grey_pixels_is_exact():
         np.testing.assert_allclose(d.mean[:, 0], mean, rtol=1e-8)
 
 
+@pytest.mark.slow
 def test_the_mean_of_eight_bit_colours_is_that_of_samples():
     d = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), colour(256, components=3))
     x = np.asarray(jax.jit(lambda key: d.sample(key, (40_000,)))(jax.random.key(0)), np.float64)

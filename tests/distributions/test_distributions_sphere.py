@@ -108,6 +108,7 @@ def test_von_mises_fisher_equals_scipy(d, x64):
     np.testing.assert_allclose(uniform.entropy(), -uniform.log_prob(x)[0], rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0.0, 1e-30])
 def test_von_mises_fisher_without_direction_has_the_first_axis_and_finite_gradients(size):
     zeros, axis = jnp.full(3, size), jnp.array([1.0, 0.0, 0.0])
@@ -120,6 +121,7 @@ def test_von_mises_fisher_without_direction_has_the_first_axis_and_finite_gradie
     assert np.all(jax.grad(lambda mu: draw(mu)[:, 1].sum())(zeros) == 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", DIMENSIONS)
 def test_von_mises_fisher_samples(d):
     """Unit length; mean gap and squared tangent within 5 standard errors of quadrature; tangents uniform."""
@@ -245,6 +247,7 @@ def test_poincare_normal_samples_lie_at_the_right_distances():
         assert st.kstest(scaled, st.chi2(3).cdf).pvalue > LEAST_P
 
 
+@pytest.mark.slow
 def test_poincare_normal_becomes_a_normal_as_curvature_vanishes(x64):
     """Near the origin the metric is 4 times the Euclidean one, so coordinates are half as long."""
     x, mean = np.array([[0.3, -0.2]]), np.array([0.1, 0.25])

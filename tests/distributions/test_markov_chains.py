@@ -46,6 +46,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_chains_on_a_density_find_its_moments(name):
     d = CASES[name]
@@ -74,6 +75,7 @@ def test_chains_find_the_exact_posterior_of_probabilistic_pca_and_its_upper_boun
     assert agrees(np.asarray(upper, np.float64), np.array(model.log_likelihood() + gap))
 
 
+@pytest.mark.slow
 def test_the_upper_bound_of_a_nonlinear_decoder_by_chains_and_by_quadrature():
     x = jnp.array([1.0, 0.0, 1.0])
     prior, q = Normal(jnp.zeros(1), 1.0), Normal(jnp.array([0.4]), log_scale=jnp.array([-0.2]))

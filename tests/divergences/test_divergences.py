@@ -249,6 +249,7 @@ def scale_corner(name, a, b):
     }[name]()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

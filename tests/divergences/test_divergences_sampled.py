@@ -109,6 +109,7 @@ def test_the_baseline_leaves_out_the_sample_itself():
         assert_mean(gradients, exactly(lambda q: vv.kl(normal(q), normal(P)), Q)[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gradient", ["total", "path", "score"])
 def test_numpyro_objects_plug_in(gradient):
     """On either side, with an event axis, inside jit and grad."""

@@ -24,6 +24,7 @@ def run(tmp_path_factory):
     return str(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("values", [1, 2**22, 2**30])
 def test_bounds_by_hand_from_any_chunks(bounds, values):
     """Five samples at once, or in pieces of two or one, of log weights that do not depend on the pieces."""

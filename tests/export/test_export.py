@@ -58,6 +58,7 @@ except ImportError:
 """
 
 
+@pytest.mark.slow
 def test_the_cards_program_runs_without_vaex_and_gives_the_runs_numbers(model, folder):
     text = (folder / "README.md").read_text()
     program = text.split("```python\n")[1].split("```")[0]
@@ -156,6 +157,7 @@ def test_a_population_asks_for_a_member(trained_runs, tmp_path):
         load(trained_runs(*TWO_MEMBERS)).export(tmp_path / "new")
 
 
+@pytest.mark.slow
 def test_the_command_exports_a_member(trained_runs, tmp_path, capsys):
     run = str(trained_runs(*TWO_MEMBERS))
     to = f"--to={tmp_path / 'new'}"

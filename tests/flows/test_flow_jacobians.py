@@ -61,6 +61,7 @@ def test_round_trips(flow, there, back):
     np.testing.assert_allclose(log_det_back, -out["log_det"], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("there", "back"), DIRECTIONS)
 def test_gradients_equal_finite_differences(flow, there, back):
     """In parameters, context and z at once, along random directions; the inverse's pass through roots and sequences."""

@@ -38,6 +38,7 @@ def test_many_points_are_moved_like_few(flow):
             np.testing.assert_allclose(log_det[few], expected_log_det, rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("params_scale", [0.0, 1e-12, 0.7, 30.0, 1e3, 1e4])
 def test_extremes_stay_finite_with_their_gradients(flow, params_scale):
     """No parameters, hardly any, large ones (up to 1e4), at z = 0, near 0, and up to 1e4."""

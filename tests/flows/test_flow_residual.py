@@ -53,6 +53,7 @@ def test_the_slope_does_not_cancel():
     np.testing.assert_allclose(slope(jnp.float32(1e8), v.astype(np.float32)), exact, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_planar_is_the_papers_map_where_its_constraint_holds():
     """The value moves along u hat, with w'u hat = c(w'u); parallel to w only."""
     flow = vf.Planar(3)

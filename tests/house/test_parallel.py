@@ -29,6 +29,7 @@ def run(tmp_path):
     return command
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "workers"), [((), "2 workers"), ((".",), "2 workers"), (("-n1", "test_first.py"), "1 worker")]
 )
@@ -37,6 +38,7 @@ def test_several_processes(run, arguments, workers):
     assert code == 0 and workers in printed, printed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [("-n0",), ("-n0", "--pdb"), ("--pdb",), ("test_first.py",)])
 def test_this_process(run, arguments):
     code, printed = run(*arguments)
@@ -44,6 +46,7 @@ def test_this_process(run, arguments):
     assert ("(Pdb)" in printed) == ("--pdb" in arguments)
 
 
+@pytest.mark.slow
 def test_a_file_stays_in_one_process(run, tmp_path):
     for name in ("test_first", "test_second"):
         tests = "\n".join(

@@ -50,6 +50,7 @@ def nats(x, probability):
 # --- adversarial autoencoder --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("posterior", ["deterministic", "gaussian"])
 def test_the_losses_of_autoencoder_and_discriminator(posterior):
     hparams = adversarial_autoencoder.HParams(adversarial_weight=7.0)
@@ -131,6 +132,7 @@ def test_the_losses_of_encoder_decoder_and_discriminator():
     np.testing.assert_allclose(evaluated.outcome.metrics["elbo"], log_px - kl, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_log_likelihood_of_pixels_trains_the_scale_alone():
     """Without an error in features the decoder follows the discriminator: of two scales, it has the same gradient."""
     evaluated, _ = gan(feature_weight=0.0)

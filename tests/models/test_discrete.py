@@ -20,6 +20,7 @@ NORMAL = Normal(jnp.ones((4, 2)), log_scale=jnp.full((4, 2), -0.5))
 ALL = np.array([np.concatenate([np.eye(3)[list(pair)]]).ravel() for pair in itertools.product(range(3), repeat=2)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "normal", [None, NORMAL, MultivariateNormal(NORMAL.mean, scale_tril=jnp.array([[1.0, 0.0], [0.5, 2.0]]))]
 )
@@ -103,6 +104,7 @@ def test_only_exact_samples_are_called_an_elbo():
         )
 
 
+@pytest.mark.slow
 def test_kl_is_exact_or_that_of_the_relaxed_samples():
     fresh = Fresh(gumbel_vae, gumbel_vae.HParams(temperature=0.7, prior_temperature=0.4)).jitter()
     share = np.asarray(fresh.encode().categorical.probabilities, np.float64)
@@ -159,6 +161,7 @@ def test_joint_loss_is_drawn_to_both_capacities(posterior):
     np.testing.assert_allclose(loss, np.mean(metrics["reconstruction"]) + 7.0 * distances, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_joint_log_weights_are_those_of_both_kinds_of_latents():
     fresh = Fresh(joint_vae, variables=2).jitter()
     q = fresh.encode()

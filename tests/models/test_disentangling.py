@@ -83,6 +83,7 @@ def test_the_terms_of_the_kl_are_weighted_as_in_the_formula(sampling, num_sample
     np.testing.assert_allclose(sum(parts), np.mean(by_sampling), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_number_of_examples_comes_from_the_data():
     losses = {
         n: Evaluated(beta_tc_vae, sampling="weighted", spec=SPEC._replace(num_training_examples=n)).loss

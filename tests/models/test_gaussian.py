@@ -72,6 +72,7 @@ def test_posteriors_have_the_covariance_they_are_named_for():
             np.testing.assert_allclose(q.variance, 0.25, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_log_weights_are_the_joint_minus_the_posterior():
     recipe, variables, hparams, _ = outcome(vae, latent_dim=2)
     posterior = recipe.model.encode(KEY, variables, hparams, X)

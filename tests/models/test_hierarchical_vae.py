@@ -67,6 +67,7 @@ def test_kl_of_a_layer_against_monte_carlo(fresh):
         start += size
 
 
+@pytest.mark.slow
 def test_log_weights_are_those_of_posterior_prior_and_decoder(fresh):
     """The same samples through the three public functions: decode of what encode drew, each its own top-down pass."""
     q = fresh.encode()

@@ -25,6 +25,7 @@ def test_samples_of_posterior_and_prior_have_unit_norm(d):
     assert np.all(np.linalg.norm(fresh.encode().mean, axis=-1) < 1.0)
 
 
+@pytest.mark.slow
 def test_log_weights_and_kl_are_those_of_scipys_densities():
     fresh = Fresh(hyperspherical_vae, num_samples=2000).jitter()
     q = fresh.encode()

@@ -147,6 +147,7 @@ def test_the_figure_shows_bounds_that_tighten(name):
         assert np.all(renyi[1:] <= line[1:]) and renyi[-1] > renyi[0]
 
 
+@pytest.mark.slow
 def test_grey_values_are_binarised_in_the_figure():
     """Grey values have no density under dynamic binarisation; black and white ones stay as they are."""
     recipe, variables, hparams, _ = built("iwae")

@@ -21,6 +21,7 @@ def by_hand(fresh, log_prior, k=5):
     return np.asarray(fresh.log_px(z) + log_prior(np.asarray(z, np.float64)) - posterior.log_prob(z))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("posterior", ["diagonal", "full", "fixed"])
 def test_vamp_prior_is_the_mean_of_the_posteriors_at_the_pseudo_inputs(posterior):
     fresh = Fresh(vamp_vae, components=5, posterior=posterior).jitter()

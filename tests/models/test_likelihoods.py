@@ -179,6 +179,7 @@ def test_soft_clip_is_odd_smooth_and_bounded():
     np.testing.assert_allclose(y, -y[::-1], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", [DIGITS, COLOR])
 def test_mixture_reads_its_numbers_by_pixel(spec):
     """Read ten components; outputs beyond their parameters change nothing."""

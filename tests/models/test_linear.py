@@ -66,6 +66,7 @@ def test_the_linear_vae_reaches_probabilistic_pca():
     assert abs(gram[0, 1]) < 0.05 * np.diag(gram).min()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "steps"), [("global", 1000), ("fixed", 4000)])
 def test_the_linear_autoencoder_spans_the_principal_subspace(scale, steps):
     recipe, variables, hparams = trained(linear_autoencoder, steps, likelihood_scale=scale)

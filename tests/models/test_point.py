@@ -322,6 +322,7 @@ def responsibilities(z, fitted):
     return np.exp(joint - log_prob[:, None]), log_prob
 
 
+@pytest.mark.slow
 def test_a_fitted_mixture_is_a_fixed_point_of_expectation_maximisation():
     z = three_clusters()
     fitted = density.fit_mixture(z, 3, seed=0)

@@ -222,6 +222,7 @@ def test_predictions_are_of_one_frame_for_each_sample_after_any_number_of_frames
         assert np.ptp(np.asarray(predicted.mean), axis=0).max() > 0
 
 
+@pytest.mark.slow
 def test_a_run_predicts_after_any_number_of_frames_and_refuses_invalid_arguments(subject):
     model, variables, hparams, batch = subject
     run, key = TrainedModel(model.recipe, model.spec, variables, hparams, 0), jax.random.key(0)
@@ -260,6 +261,7 @@ def test_figures_of_predictions_have_a_column_for_each_horizon(subject):
     assert grid.images.shape == (6, 5, 8, 8, 1) and grid.column_labels[:2] == ("last seen", "truth +1")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "flags, expected",
     [

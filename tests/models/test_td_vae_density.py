@@ -66,6 +66,7 @@ def by_definition(recipe, variables, n):
     return p.mean(1), p.std(1) / np.sqrt(p.shape[1])
 
 
+@pytest.mark.slow
 def test_samples_follow_the_density_that_the_weights_estimate(model):
     recipe, variables = model
     exact, error = by_definition(recipe, variables, 50_000)
@@ -94,6 +95,7 @@ def test_samples_follow_the_density_that_the_weights_estimate(model):
     assert np.sum((counts - n * apart) ** 2 / (n * apart)) > 1000  # of frames that were independent
 
 
+@pytest.mark.slow
 def test_the_bound_of_more_samples_is_tighter_and_below_the_density(model):
     recipe, variables = model
     exact, _ = by_definition(recipe, variables, 50_000)

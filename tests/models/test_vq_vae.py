@@ -172,6 +172,7 @@ def test_the_autoencoder_has_no_part_in_the_priors_gradient():
     assert set(shapes.metrics) == {"kl", "bits_per_code"} and set(shapes.losses) == {"prior"}
 
 
+@pytest.mark.slow
 def test_the_prior_sums_to_one_over_all_maps():
     """Two by two codes of three: all 81 maps, by the second stage's own density."""
     spec = SPEC._replace(shape=(4, 4, 1))

@@ -34,6 +34,7 @@ def variables():
     return begun, Variables(jax.jit(second.model.init)(KEY, {"x": X}).params, second.carry_over({"model": begun}))
 
 
+@pytest.mark.slow
 def test_codes_are_the_levels_in_a_row_the_top_one_first(variables):
     assert [level.size for level in VQ.levels] == [(4, 5), (2, 2)]
     assert [(level.start, level.stop) for level in VQ.levels] == [(4, 24), (0, 4)]
@@ -81,6 +82,7 @@ def test_both_levels_learn_and_are_reported(variables):
     assert {"perplexity_0", "perplexity_1", "usage_0", "usage_1", "commitment"} < set(outcome.metrics)
 
 
+@pytest.mark.slow
 def test_the_kl_is_that_of_its_levels(variables):
     batch = {"x": X}
     objective = jax.jit(RECIPE.stages[1].model.objective, static_argnames="train")

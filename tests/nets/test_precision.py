@@ -24,6 +24,7 @@ def fresh(model, **options):
     return Fresh(models.module(model), batch=IMAGES, spec=GREY, **WIDE, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("model", "network"), [("vae", "mlp"), pytest.param("iwae", "conv", marks=pytest.mark.slow)])
 def test_gradients_are_near_those_of_float32_and_are_float32(model, network):
     narrow, wide = (fresh(model, network=network, precision=name) for name in ("bfloat16", "float32"))

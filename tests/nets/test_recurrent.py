@@ -4,10 +4,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from vaex.nets import GRU, hidden_states
 
 
+@pytest.mark.slow
 def test_gru_equals_that_of_flax_with_the_same_weights():
     key, d, n = jax.random.key(0), 4, 3
     gru, h, x = GRU(d), jax.random.normal(key, (5, d)), jax.random.normal(jax.random.fold_in(key, 1), (5, n))
@@ -27,6 +29,7 @@ def test_gru_equals_that_of_flax_with_the_same_weights():
     np.testing.assert_allclose(gru.apply({"params": params}, h, x), expected, rtol=2e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_hidden_states_are_those_of_one_step_after_the_other():
     gru, x = GRU(4), jax.random.normal(jax.random.key(1), (2, 3, 6, 5))
     params = gru.init(jax.random.key(2), jnp.zeros(4), jnp.zeros(5))["params"]

@@ -42,6 +42,7 @@ def test_stacked_cells_start_different_and_priors_as_standard_normal():
     assert NETWORK.output(params, result.features).shape == (3, 8, 8, 1)
 
 
+@pytest.mark.slow
 def test_leading_axes_equal_separate_passes():
     params, _ = NETWORK.init(KEY)
     activations, _ = NETWORK.bottom_up(params, (), jax.random.normal(KEY, (3, 8, 8, 1)))

@@ -35,6 +35,7 @@ def test_logits_depend_on_codes_before_them_alone(variables):
             assert (size[position, rows[other]] > 0) == (other < position), (position, other)
 
 
+@pytest.mark.slow
 def test_cached_logits_equal_those_of_all_positions_at_once(variables):
     expected = NET.apply(variables, CODES, CONDITION)
     step = jax.jit(
@@ -56,6 +57,7 @@ def test_logits_depend_on_the_condition_and_the_kind(variables):
     assert np.all(difference[:2] > 1e-3)  # by the output layer of the first position, and the embedding of its code
 
 
+@pytest.mark.slow
 def test_samples_follow_the_logits_and_keep_the_prefix(variables):
     net = CausalTransformer((0, 0), codes=3, width=4, layers=1, heads=1)
     params = jax.jit(net.init)(KEY, jnp.zeros((1, 2), jnp.int32))["params"]

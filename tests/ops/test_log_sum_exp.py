@@ -26,6 +26,7 @@ def test_values_are_scipys(axis):
         np.testing.assert_array_equal(found[2:4], [[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
 
 
+@pytest.mark.slow
 def test_derivatives_are_finite_and_those_of_the_finite_rows_are_scipys():
     with jax.enable_x64(True):
         x = jnp.asarray(ROWS)
@@ -39,6 +40,7 @@ def test_derivatives_are_finite_and_those_of_the_finite_rows_are_scipys():
         assert np.isfinite(jax.vmap(jax.jacobian(normalise_exp))(x)).all()
 
 
+@pytest.mark.slow
 def test_nan_stays_in_its_row():
     x = jnp.array([[0.0, jnp.nan], [0.0, 0.0]])
     for function in (log_sum_exp, normalise_exp):

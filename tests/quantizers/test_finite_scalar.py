@@ -19,6 +19,7 @@ def bounded(z, count):
     return half, half * np.tanh(z + np.tan(offset / half)) - offset
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", LEVELS)
 def test_values_and_gradients_are_the_formulas(levels):
     z = 2 * np.random.default_rng(0).standard_normal((200, len(levels)))

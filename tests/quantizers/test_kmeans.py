@@ -43,6 +43,7 @@ def test_inertia_is_that_of_scikit_learn(k):
     assert np.mean(ratios) <= 1.05
 
 
+@pytest.mark.slow
 def test_lloyds_steps_lower_the_inertia_to_a_fixed_point():
     z, key = blobs(10, 0), jax.random.key(0)
     errors = [inertia(z, kmeans(key, z, 10, num_iterations=i)) for i in (0, 1, 50)]
@@ -76,6 +77,7 @@ def test_fewer_distinct_vectors_than_codes(num_iterations):
     np.testing.assert_array_equal(one, np.ones((4, 2)))
 
 
+@pytest.mark.slow
 def test_masked_vectors_count_for_nothing():
     z = blobs(5, 0)
     mask = np.arange(len(z)) % 2 == 0
@@ -86,6 +88,7 @@ def test_masked_vectors_count_for_nothing():
     assert np.isfinite(kmeans(jax.random.key(0), padded, 5, mask=np.zeros((20, 30)), num_starts=3)).all()
 
 
+@pytest.mark.slow
 def test_members_and_dtypes():
     """vmap over keys gives what each key gives; bfloat16 is averaged in float32."""
     z, keys = blobs(5, 0), jax.random.split(jax.random.key(0), 3)

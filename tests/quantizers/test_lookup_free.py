@@ -51,6 +51,7 @@ def test_the_batch_entropy_sees_that_bits_depend():
     np.testing.assert_allclose(vq.lookup_free_entropy(jnp.zeros((3, 4))).sample, 4 * np.log(2), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_penalty_pulls_apart():
     """Descending mean(sample) - batch from near zero: choices grow sure and spread over the codes."""
     z = jnp.asarray(0.01 * draw(64, 3), jnp.float32)
@@ -64,6 +65,7 @@ def test_the_penalty_pulls_apart():
     assert vq.code_usage(vq.lookup_free_quantize(after).indices, num_codes=8) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [1, 3, 10])
 def test_indices_are_in_bijection_with_codes(d):
     codes = np.asarray(vq.lookup_free_lookup(np.arange(2**d), num_bits=d))
@@ -73,6 +75,7 @@ def test_indices_are_in_bijection_with_codes(d):
     assert np.isnan(vq.lookup_free_lookup(np.array([-1, 2**d]), num_bits=d)).all()
 
 
+@pytest.mark.slow
 def test_codes_are_the_nearest_signs_with_the_gradient_straight_through():
     z = draw(2, 20, 5).astype(np.float32)
     result, pullback = jax.vjp(lambda z: vq.lookup_free_quantize(z).codes, z)

@@ -50,6 +50,7 @@ def test_shapes_and_dtypes(name, dtype):
         assert gradient.dtype == z.dtype
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in QUANTIZERS if "gumbel" not in name])  # its noise goes by the shape
 def test_leading_axes_and_vmap_do_not_matter(name):
     quantize, shape, _ = QUANTIZERS[name]

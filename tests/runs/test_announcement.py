@@ -127,6 +127,7 @@ def test_columns_that_do_not_fit_are_named():
     assert unit.startswith("warning: columns spread about 10000, in units of which") and "tandardise" in unit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "factor"),
     [

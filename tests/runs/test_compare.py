@@ -180,6 +180,7 @@ def test_runs_without_a_density_are_no_matter(tmp_path):
 # --- a run keeps them ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_keeps_the_log_likelihood_of_each_example(trained_runs, tmp_path):
     folder = trained_runs.copied(tmp_path / "run", *TWO_MEMBERS)
     summaries = read_runs([folder])
@@ -196,5 +197,6 @@ def test_a_run_keeps_the_log_likelihood_of_each_example(trained_runs, tmp_path):
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_run_without_a_density_keeps_none(trained_runs):
     assert not (trained_runs("--model=autoencoder", "--no-figures") / LOG_LIKELIHOODS).exists()

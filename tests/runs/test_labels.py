@@ -84,6 +84,7 @@ def test_samples_show_every_class_and_examples_change_theirs(trained, name):
     assert ("manifold.png" in drawn) == (name == "conditional_vae")
 
 
+@pytest.mark.slow
 def test_the_row_of_a_class_is_made_of_the_same_latents(trained):
     """Decoded by hand from the z that the figure's key draws."""
     folder, drawn, _, _ = trained["conditional_vae"]
@@ -100,6 +101,7 @@ def test_the_row_of_a_class_is_made_of_the_same_latents(trained):
     np.testing.assert_allclose(drawn["classes.png"].images[:, 4], by_hand, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_summaries_say_how_well_labels_are_inferred(trained):
     _, _, conditional, out = trained["conditional_vae"]
     assert conditional["given"] == "label" and "of x given its label" in out and "generative_accuracy" in out
@@ -112,6 +114,7 @@ def test_summaries_say_how_well_labels_are_inferred(trained):
     assert set(inferred["results"][0]) >= {"accuracy", "generative_accuracy"}
 
 
+@pytest.mark.slow
 def test_the_reported_accuracy_is_the_codecs(trained):
     folder, _, summary, _ = trained["semi_supervised_vae"]
     test = data.load("digits").splits["test"]
@@ -137,6 +140,7 @@ def test_evaluation_of_a_classifier_never_sees_the_splits_labels(trained, tmp_pa
     assert compared and all("accuracy" in name or name == "knn_label_agreement" for name in compared), compared
 
 
+@pytest.mark.slow
 def test_data_without_labels_is_refused_in_a_line(tmp_path):
     path = tmp_path / "plain.npz"
     np.savez(path, x=np.random.default_rng(0).random((40, 8, 8)))
@@ -206,6 +210,7 @@ def test_the_likelihood_sums_the_classes(model):
     assert np.exp(classification.log_posterior(of_all)).sum() == pytest.approx(5, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_likelihood_of_a_conditional_run_is_given_the_label():
     run = untrained("conditional_vae")
     samples = 50_000  # the weights of an untrained model are spread over several nats
@@ -215,6 +220,7 @@ def test_the_likelihood_of_a_conditional_run_is_given_the_label():
         np.testing.assert_allclose(estimates, of_all[:, label], atol=0.5)  # other draws
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "call", "says"),
     [

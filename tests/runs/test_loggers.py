@@ -28,6 +28,7 @@ def scalars(folder: pathlib.Path) -> dict[tuple[str, int], float]:
     return values
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [True, False])
 def test_tensorboard_has_every_number_of_every_member(tmp_path, option):
     pytest.importorskip("tensorboardX")

@@ -76,6 +76,7 @@ def test_where_all_examples_are_chosen_there_is_one_elbo():
     assert "elbo_same_examples" not in numbers and "log_likelihood_above_elbo" in numbers
 
 
+@pytest.mark.slow
 def test_the_training_bound_is_of_training_examples():
     with quickly():
         member = evaluation("vae")
@@ -94,6 +95,7 @@ def test_the_training_bound_is_of_training_examples():
         assert not any(name.startswith("training") for name in other.evaluated().numbers)
 
 
+@pytest.mark.slow
 def test_the_generative_classifier_is_compared_with_labels_of_the_same_examples():
     with quickly():
         member = evaluation("conditional_vae")
@@ -106,6 +108,7 @@ def test_the_generative_classifier_is_compared_with_labels_of_the_same_examples(
     assert not np.array_equal(member.evaluator.arrays["y"][rows], member.evaluator.arrays["y"][:CHOSEN])
 
 
+@pytest.mark.slow
 def test_total_correlation_is_that_of_all_posteriors():
     """By loops over all posteriors in float64, at draws of its own: within the errors of both."""
     with quickly():

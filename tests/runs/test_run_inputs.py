@@ -52,6 +52,7 @@ def test_the_encoder_reads_the_same_inputs_as_in_training():
         )
 
 
+@pytest.mark.slow
 def test_bools_and_a_missing_channel_axis():
     run = untrained(BINARY)
     x = levels_of(BINARY)

@@ -38,6 +38,7 @@ def finished(tmp_path_factory):
     return directory, run(directory, "--seeds=0:2", "--learning_rate=0.001", "--average_decay=0.9")
 
 
+@pytest.mark.slow
 def test_the_summary_tells_of_each_stage(finished):
     directory, summary = finished
     assert (summary["steps"], summary["stage_steps"]) == (30, {"prior": 20})
@@ -48,6 +49,7 @@ def test_the_summary_tells_of_each_stage(finished):
         assert (folder / "metrics.jsonl").exists() and (folder / "checkpoints").is_dir()
 
 
+@pytest.mark.slow
 def test_a_stage_sees_the_averaged_parameters_of_its_own_member(finished):
     directory, _ = finished
     averages = stored(directory)[1]
@@ -117,6 +119,7 @@ def test_a_later_stage_can_go_on_but_an_earlier_one_cannot(tmp_path, capsys):
     assert (summary["steps"], summary["stage_steps"]) == (12, {"prior": 3})
 
 
+@pytest.mark.slow
 def test_finished_runs_and_unfinished_stages_say_so(finished, capsys, tmp_path):
     directory, _ = finished
     run(directory, "--seeds=0:2", "--learning_rate=0.001", "--average_decay=0.9")
@@ -127,6 +130,7 @@ def test_finished_runs_and_unfinished_stages_say_so(finished, capsys, tmp_path):
         vaex.load(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_flags_of_later_stages():
     assert parse(["--model=helpers.two_stages"]).stage_steps == {"prior": 20}
     assert parse(["--model=helpers.two_stages", "--prior_steps=7"]).stage_steps == {"prior": 7}
@@ -137,6 +141,7 @@ def test_flags_of_later_stages():
         parse(["--model=vae", "--prior_steps=7"])
 
 
+@pytest.mark.slow
 def test_stages_must_have_names_of_their_own():
     def build(config, spec):
         recipe = two_stages.build(config, spec)
@@ -153,6 +158,7 @@ def test_stages_must_have_names_of_their_own():
             setup.build_recipe(changed, spec)
 
 
+@pytest.mark.slow
 def test_stages_draw_from_keys_of_their_own():
     first, second = (
         jax.random.key_data(subject.first_states().key) for subject in testing.build_subjects("helpers.two_stages")

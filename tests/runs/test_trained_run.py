@@ -135,6 +135,7 @@ def test_many_samples_are_no_less_than_the_elbo(run, digits):
     assert np.all(many >= elbo - 4 * error) and np.mean(many) > np.mean(elbo)
 
 
+@pytest.mark.slow
 def test_bernoulli_binarises_grey_values_by_the_key():
     run = untrained(DIGITS, "--likelihood=bernoulli")
     assert run.spec.binarize == "dynamic"

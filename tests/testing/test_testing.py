@@ -490,6 +490,7 @@ def test_one_device_has_no_sharding_to_check(monkeypatch):
         testing.LAWS["sharding_changes_nothing"](subject)
 
 
+@pytest.mark.slow
 def test_a_law_passes_where_one_stage_has_something_to_check(monkeypatch):
     first, last = testing.build_subjects("helpers.two_stages")
     checked = []

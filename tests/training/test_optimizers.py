@@ -74,6 +74,7 @@ def test_what_is_no_function_of_the_learning_rate_is_refused(optimizer, per_grou
         gradient_algorithm(MODEL, **chosen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer",
     [

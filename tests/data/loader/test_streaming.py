@@ -58,6 +58,7 @@ def test_a_streamed_run_equals_a_resident_one_to_the_bit(tmp_path, monkeypatch, 
     assert a == b
 
 
+@pytest.mark.slow
 def test_memory_is_not_part_of_a_runs_identity(tmp_path, capsys):
     flags = ["--model=vae", "--hidden=8", "--no-figures", "--eval_samples=2", f"--out={tmp_path / 'run'}"]
     assert cli.main([*flags, "--steps=5", "--memory=host"]) == 0
@@ -83,6 +84,7 @@ def test_invalid_input_is_refused_as_by_the_resident_feed():
         data.streamed_feed({"x": np.zeros(3), "y": np.zeros(2)}, 1)
 
 
+@pytest.mark.slow
 def test_a_failure_while_reading_ahead_reaches_the_caller():
     """Not a hang, and not a silent end."""
     from vaex.models.autoencoders import vae

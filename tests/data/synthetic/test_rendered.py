@@ -27,6 +27,7 @@ def test_splits_are_fixed_disjoint_and_rendered_from_their_factors():
     assert one.spec.protocol == "sprites_737280_of_which_2000_test binary"
 
 
+@pytest.mark.slow
 def test_sprites_are_drawn_at_the_size_that_is_asked_for():
     default, small = data.load("sprites"), data.load("sprites", image_size=32)
     assert small.spec.shape == (32, 32, 1)
@@ -113,6 +114,7 @@ def test_the_first_images_of_a_split_are_a_sample_of_all():
     )
 
 
+@pytest.mark.slow
 def test_sequences_are_drawn_anew_in_training_and_fixed_in_evaluation():
     one, other = (data.load("bouncing_sprites", image_size=16, sequence_length=4) for _ in range(2))
     splits = [arrays["x"] for arrays in one.splits.values()]
