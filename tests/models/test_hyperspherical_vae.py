@@ -77,3 +77,12 @@ def test_configs_out_of_range_are_refused():
         hyperspherical_vae.Config(latent_dim=1)
     with pytest.raises(UserError, match="--num_samples=0"):
         hyperspherical_vae.Config(num_samples=0)
+
+
+def test_arcs_between_few_examples():
+    """One example is a pair with itself; of three, the last has no partner."""
+    fresh = Fresh(hyperspherical_vae).jitter()
+    one = fresh.figure("great_circles", x=fresh.batch["x"][:1]).images
+    assert one.shape == (1, 11, 4, 4, 1)
+    np.testing.assert_allclose(one[0, 1:-1], np.broadcast_to(one[0, 1], one[0, 1:-1].shape), atol=1e-5)
+    assert fresh.figure("great_circles", x=fresh.batch["x"][:3]).images.shape == (1, 11, 4, 4, 1)

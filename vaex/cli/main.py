@@ -48,6 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError as error:
         return complain(f"out of memory ({error}); {SMALLER}", 2)
     except RuntimeError as error:  # XLA's
+        if "Unable to initialize backend" in str(error):
+            return complain(f"{error}; check JAX_PLATFORMS, and the driver of the accelerator", 2)
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         return complain(f"out of memory ({str(error).splitlines()[0]}); {SMALLER}", 2)

@@ -14,8 +14,28 @@ if TYPE_CHECKING:
 
     from vaex.core import Feed
 
+KINDS = ("binary", "grey", "color", "real")
 BINARIZE = ("none", "dynamic", "threshold")
 DEQUANTIZE = ("none", "uniform")
+RECORDED = {  # types of a Spec in JSON, as ``files.mismatch`` takes them
+    "path?": (None, str),
+    "name?": str,
+    "shape?": [int],
+    "kind?": set(KINDS),
+    "levels?": (None, int),
+    "num_classes?": int,
+    "label_names?": [str],
+    "factor_names?": [str],
+    "protocol?": str,
+    "data_hash": str,
+    "binarize?": set(BINARIZE),
+    "dequantize?": set(DEQUANTIZE),
+    "num_training_examples?": int,
+    "num_labelled?": int,
+    "binarization_noise?": (None, float),
+    "unit?": float,
+    "least_scale?": float,
+}
 LAYOUTS = ("auto", "hwc", "chw", "vector")  # of the axes of a user's arrays
 
 

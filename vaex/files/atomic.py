@@ -32,6 +32,10 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
     try:
         yield temporary
         os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is None:  # of a write: a full disk
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -47,5 +51,11 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read the value of a JSON file."""
-    return json.loads(pathlib.Path(path).read_text())
+    """Read the value of a JSON file.
+
+    Raises: OSError where it cannot be read, ValueError where it holds no JSON.
+    """
+    try:
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("values nested too deeply") from None

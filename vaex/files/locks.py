@@ -26,6 +26,8 @@ def make_writable(directory: pathlib.Path) -> None:
         str(directory.resolve()).encode()
     except UnicodeEncodeError:
         raise UserError(f"--out={directory}: is not UTF-8, which checkpoints need; choose another directory") from None
+    except (OSError, RuntimeError):  # RuntimeError before Python 3.13
+        raise UserError(f"--out={directory}: is a link that leads back to itself; choose another directory") from None
     try:
         directory.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=directory).close()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -27,22 +28,40 @@ from vaex.configuration.grammar import (
 from vaex.configuration.importing import import_object, is_importable
 from vaex.configuration.run_options import DataOptions, EvaluationOptions, RunOptions
 from vaex.configuration.settings import Member, Origin, Settings, part_list, varied
-from vaex.data.spec import Spec
+from vaex.data.spec import RECORDED, Spec
 from vaex.errors import UserError
-from vaex.files import read_json
+from vaex.files import mismatch, read_json
 
 DATA = ("data_seed", "binarize", "dequantize")
 WHERE_SET = (  # data options that count where they are set
     "flip", "crop", "image_size", "sequence_length", "layout", "labels", "labelled_per_batch",
 )  # fmt: skip
 ADDED_OPTIONS = ("precision",)  # to models, after runs existed
-ADDED = (
-    "num_training_examples",
-    "num_labelled",
-    "binarization_noise",
-    "unit",
-    "least_scale",
-)  # to Spec, after runs existed
+ALWAYS = (  # fields of Spec that every run has recorded; what is added later has its default in runs from before
+    "name", "shape", "kind", "levels", "num_classes", "label_names", "factor_names", "protocol", "data_hash", "binarize",
+    "dequantize",
+)  # fmt: skip
+HPARAM = (None, float, {"function": str, "values": list}, {...: (float, [float])})
+ORIGIN = {"run": (None, str), "step": int, "digest": str, "from_members": [int]}
+CONTENT = {  # types of what a config.json holds
+    "identity": {
+        "model": str,
+        "dataset": str,
+        "data_seed": int,
+        "binarize": str,
+        "dequantize": str,
+        "batch_size": (None, int),
+        "config": {},
+        "members": [{"seed": int, "hparams": {...: HPARAM}}],
+        "image_size?": [int],
+        "init_from?": ORIGIN,
+        "init_only?": [str],
+        "freeze?": [str],
+    },
+    "data": RECORDED,
+    "population_strategy?": {"solo", "vmap", "members"},
+    "keep?": (None, str),
+}
 
 
 def identity(settings: Settings) -> dict[str, Any]:
@@ -149,7 +168,21 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({error}); --overwrite starts the run again") from None
     if not is_run(content):
         raise UserError(f"{path}: is not the config.json of a vaex run; choose another directory")
+    problem = mismatch(content, CONTENT) or _no_hyperparameter(content["identity"]["members"])
+    if problem is not None:
+        raise UserError(f"{path}: {problem}; put the file back as it was, or start again with --overwrite")
     return content
+
+
+def _no_hyperparameter(members: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return what is wrong with the first value that stands for no hyperparameter's, None where all do."""
+    for index, member in enumerate(members):
+        for name, value in member["hparams"].items():
+            try:
+                _text(value)
+            except (KeyError, TypeError, ValueError):
+                return f"identity.members.{index}.hparams.{name} is no number and no schedule"
+    return None
 
 
 def is_run(content: Any) -> bool:
@@ -157,8 +190,8 @@ def is_run(content: Any) -> bool:
     needed = {"model", "dataset", *DATA, "batch_size", "config", "members"}
     try:
         identified = isinstance(content["data"]["data_hash"], str) and needed <= set(content["identity"])
-        return identified and len(grid(content["identity"]["members"])) > 0
-    except (KeyError, TypeError, IndexError, AttributeError):
+        return identified and isinstance(content["identity"]["members"][0], Mapping)
+    except (KeyError, TypeError, IndexError):
         return False
 
 
@@ -167,7 +200,7 @@ def read_spec(content: Mapping[str, Any]) -> Spec:
 
     Raises: KeyError for a field that is missing.
     """
-    names = (name for name in Spec._fields if name in content["data"] or name not in ADDED)
+    names = (name for name in Spec._fields if name in content["data"] or name in ALWAYS)
     stored = ((name, content["data"][name]) for name in names)
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in stored}
     return Spec(**values)
@@ -182,7 +215,8 @@ def restore_settings(
       identified: what may not change when the run continues.
       objects: option -> the object that a run was trained with, such as its encoder, where that has no name to import it by.
       trust: whether modules that the config.json names, and that are not imported yet, may be imported, which runs their code.
-    Raises: UserError for a run whose model has fields that this version of it lacks, or whose objects are not at hand.
+    Raises: UserError for a run whose model has fields that this version of it lacks, values that it does not take, or objects
+      that are not at hand.
     """
     module, objects = _model(identified["model"], trust=trust), dict(objects or {})
     options, hparams = fields(module.Config), fields(module.HParams)
@@ -196,7 +230,7 @@ def restore_settings(
         raise UserError(f"load: {useless[0]}= is given, but the run was trained without one of your own; leave it out")
     values = {
         name: tuple(value)
-        if typing.get_origin(options[name].kind) is tuple
+        if typing.get_origin(options[name].kind) is tuple and isinstance(value, list)
         else _object(name, value, objects, trust=trust)
         for name, value in identified["config"].items()
     }
@@ -262,6 +296,10 @@ def _object(name: str, value: Any, objects: Mapping[str, Any], *, trust: bool) -
 def _hyperparameter(field: Field, value: Any, *, trust: bool) -> Any:
     """Return a hyperparameter's value from its record, which of a function is its name."""
     if not _is_function(value):
+        if value is None and field.default is not None and field.declaration.off is None:
+            raise UserError(
+                f"load: {field.name} is null, expected a number or a schedule; put config.json back as it was"
+            )
         return hyperparameter_from_json(value)
     name = value["function"]
     if not trust and name.rpartition(":")[0] not in sys.modules:
@@ -295,6 +333,24 @@ def _model(name: str, *, trust: bool) -> types.ModuleType:
             "trust=True"
         )
     return models.module(name)
+
+
+def with_defaults(recorded: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """An identity from a config.json, with the defaults of options and hyperparameters that its version of the model lacked."""
+    options = {
+        name: option_to_json(field.default)
+        for name, field in fields(type(settings.config)).items()
+        if _is_recorded(settings, name, option_to_json(field.default))
+        and type(None)
+        not in typing.get_args(field.kind)  # None is not recorded, so nothing tells it from what was lacking
+    }
+    hparams = {
+        name: hyperparameter_to_json(field.default)
+        for name, field in fields(type(settings.members[0].hparams)).items()
+        if field.default is not dataclasses.MISSING
+    }
+    members = [{**member, "hparams": hparams | member["hparams"]} for member in recorded["members"]]
+    return {**recorded, "config": options | recorded["config"], "members": members}
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

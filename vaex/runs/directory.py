@@ -13,7 +13,7 @@ from vaex.errors import UserError
 from vaex.files import make_writable, read_json, write_json
 from vaex.plots.records import FigureRecord
 from vaex.results.compare import LOG_LIKELIHOODS
-from vaex.runs.config_file import differences, identity, is_run, read_config
+from vaex.runs.config_file import differences, identity, is_run, read_config, with_defaults
 from vaex.runs.setup import Experiment
 from vaex.training.checkpoint import DIGESTS
 
@@ -70,7 +70,7 @@ def _claim_files(directory: pathlib.Path, experiment: Experiment) -> bool:
             )
         return False
     old = read_config(path)
-    changed = differences(old["identity"], identity(experiment.settings))
+    changed = differences(with_defaults(old["identity"], experiment.settings), identity(experiment.settings))
     if old["data"]["data_hash"] != experiment.spec.data_hash:
         changed.append(f"data: {old['data']['data_hash']} -> {experiment.spec.data_hash}")
     elif old["data"].get("binarize") != experiment.spec.binarize:  # the default of earlier versions

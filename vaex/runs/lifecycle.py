@@ -7,11 +7,14 @@ import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax
+
 from vaex import files
 from vaex.configuration.settings import Settings, describe_member
 from vaex.data import announcement
 from vaex.data.registry import is_array_file
 from vaex.data.spec import Dataset
+from vaex.errors import UserError
 from vaex.results import report
 from vaex.runs import changes, warm_start
 from vaex.runs.config_file import identity
@@ -62,6 +65,8 @@ def run(
       source: what the run begins with where it is at hand; by default the run that the settings name.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if jax.config.jax_disable_jit:
+        raise UserError("training is compiled, and jax is told not to compile; unset JAX_DISABLE_JIT (jax_disable_jit)")
     options = settings.run
     if options.devices is None and options.coordinator_address is None:
         population.use_all_cores(len(settings.members))

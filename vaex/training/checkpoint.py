@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import hashlib
 import logging
+import os
 import pathlib
+import re
 import sys
+import traceback
+import types
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,6 +28,8 @@ from vaex.training import multihost
 from vaex.training.parts import names
 
 KEEP = 2
+CLOSED = "Event loop is closed"
+RETRIES = 20  # of reading beside a run that is at work and removes what is read
 DIGESTS = "digests.json"  # of every array of every checkpoint, beside them
 ITEM = "state"  # the one item of each checkpoint
 
@@ -49,25 +57,41 @@ class Checkpoints:
     def __init__(self, folder: pathlib.Path) -> None:
         import orbax.checkpoint as ocp
 
-        logging.getLogger("absl").setLevel(logging.ERROR)  # orbax reports each save
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax reports each save, and what it raises as well
+        _silence_closed_loops()
         self._ocp = ocp
         self.folder = folder.resolve()
         options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=False)
         handlers = {ITEM: ocp.StandardCheckpointHandler()}  # without them, metadata of another process reads as None
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
         self._readable: dict[int, bool] = {}
+        self._failed = False
 
     def latest(self) -> int | None:
         """The step of the newest whole checkpoint, or None. One that was there before is read once, to see that it is whole."""
-        for step in sorted(self._manager.all_steps(), reverse=True):
-            if step not in self._readable:
-                damage = self._damage(step)
-                self._readable[step] = damage is None
-                if damage is not None:
-                    warnings.warn(f"{self.folder / str(step)} {damage} and is passed over", stacklevel=2)
-            if self._readable[step]:
-                return step
+        for _ in range(RETRIES):
+            removed = False
+            for step in sorted(self._manager.all_steps(), reverse=True):
+                if step not in self._readable:
+                    damage = self._damage(step)
+                    removed = damage is not None and self._is_gone(step)
+                    if removed:
+                        break
+                    self._readable[step] = damage is None
+                    if damage is not None:
+                        warnings.warn(f"{self.folder / str(step)} {damage} and is passed over", stacklevel=2)
+                if self._readable[step]:
+                    return step
+            if not removed:
+                break
         return None
+
+    def _is_gone(self, step: int) -> bool:
+        """Return True if a checkpoint is there no longer, since a run at work here keeps its last ones; they are listed anew."""
+        if (self.folder / str(step)).exists():
+            return False
+        self._manager.reload()
+        return True
 
     @property
     def damaged(self) -> tuple[int, ...]:
@@ -79,7 +103,7 @@ class Checkpoints:
 
         An unreadable checkpoint is first moved out of the way, to ``<step>.torn``.
 
-        Raises: ValueError for an older step, which orbax would skip silently.
+        Raises: ValueError for an older step, which orbax would skip silently; UserError where it cannot be written.
         """
         latest = self.latest()
         if latest is not None and step <= latest:
@@ -93,9 +117,28 @@ class Checkpoints:
             multihost.agree(0)  # all wait for the first
             self._manager.reload()
         self._write_digests(step, multihost.fetch(tree))
-        if not self._manager.save(step, args=self._ocp.args.Composite(**{ITEM: self._ocp.args.StandardSave(tree)})):
-            raise ValueError(f"Checkpoints.save: orbax did not write step {step} in {self.folder}")
+        problem = self._write(step, tree)
+        if problem is not None:
+            kept = "no step is kept yet" if latest is None else f"step {latest} is kept"
+            raise UserError(
+                f"{self.folder}: the checkpoint of step {step} cannot be written ({problem}); {kept}. Check the disk and its "
+                "permissions, then run the same command again"
+            )
         self._readable[step] = True
+
+    def _write(self, step: int, tree: PyTree) -> str | None:
+        """Write a checkpoint; return what went wrong, None where nothing did."""
+        args = self._ocp.args.Composite(**{ITEM: self._ocp.args.StandardSave(tree)})
+        problem = None
+        try:
+            written = self._manager.save(step, args=args)
+        except (OSError, ValueError, RuntimeError) as error:  # of the system, of tensorstore, of XLA
+            problem = _reason(error)
+        if problem is None:
+            return None if written else "orbax left it out"
+        self._failed = True
+        _collect_coroutines()  # here, where the error and its frames are gone
+        return problem
 
     def restore(self, template: PyTree, step: int | None = None) -> PyTree:
         """The tree of ``step`` (the latest where None), with the structure, dtypes and shardings of ``template``.
@@ -105,7 +148,22 @@ class Checkpoints:
           step: which checkpoint.
         Raises: UserError where there is none, or where a parameter is missing or has another shape or dtype.
         """
-        latest = self._newest() if step is None else step
+        if step is not None:
+            return self._restore(template, step)
+        return self._of_newest(lambda latest: self._restore(template, latest))
+
+    def _of_newest(self, read: Callable[[int], PyTree]) -> PyTree:
+        """Return what is read of the newest step; again, where a run that is at work here has removed it meanwhile."""
+        for _ in range(RETRIES):
+            latest = self._newest()
+            try:
+                return read(latest)
+            except Exception:
+                if not self._is_gone(latest):
+                    raise
+        raise UserError(f"{self.folder}: a run writes its checkpoints faster than they can be read; wait until it ends")
+
+    def _restore(self, template: PyTree, latest: int) -> PyTree:
         if latest not in self._manager.all_steps():
             known = ", ".join(map(str, sorted(self._manager.all_steps()))) or "none"
             raise UserError(f"{self.folder}: holds no checkpoint of step {latest}; there are: {known}")
@@ -156,7 +214,8 @@ class Checkpoints:
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), stored)
         args = self._ocp.args.StandardRestore(abstract)
-        return self._ocp.StandardCheckpointHandler().restore(self.folder / str(step) / ITEM, args=args)
+        where: Any = self.folder / str(step) / ITEM
+        return self._ocp.StandardCheckpointHandler().restore(where, args=args)
 
     def _read_digests(self) -> dict[str, dict[str, str]]:
         """Digests by step and name of the array; {} where they are missing or damaged."""
@@ -177,20 +236,48 @@ class Checkpoints:
 
         Raises: UserError where there is none.
         """
-        return self._read_here(self._newest())
+        return self._of_newest(self._read_here)
 
     def close(self) -> None:
         """Wait for what is being written and let go of the folder."""
-        self._manager.close()
+        with contextlib.suppress(Exception) if self._failed else contextlib.nullcontext():  # it was raised by save
+            self._manager.close()
 
 
 def _collect_coroutines() -> None:
-    """Collect what orbax leaves behind where it can't read: coroutines that each complain of a closed event loop as they go."""
-    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-    try:
-        gc.collect()
-    finally:
-        sys.unraisablehook = hook
+    """Collect what orbax has left behind where it failed, which complains at the latest as the process ends."""
+    gc.collect()
+
+
+@functools.cache
+def _silence_closed_loops() -> None:
+    """Keep coroutines and threads that orbax leaves behind from complaining, each with a traceback, of what ``save`` raises."""
+    unraisable, uncaught = sys.unraisablehook, sys.excepthook
+
+    def quiet_unraisable(given: sys.UnraisableHookArgs) -> None:
+        if CLOSED not in str(given.exc_value):
+            unraisable(given)
+
+    def quiet_uncaught(kind: type[BaseException], error: BaseException, where: types.TracebackType | None) -> None:
+        if CLOSED not in str(error):
+            uncaught(kind, error, where)
+
+    sys.unraisablehook, sys.excepthook = quiet_unraisable, quiet_uncaught
+    logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in _traceback_text(record))
+
+
+def _traceback_text(record: logging.LogRecord) -> str:
+    return "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
+
+
+def _reason(error: Exception) -> str:
+    """Return why something cannot be written, in the system's words where they are in the error."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = str(error)
+    if (match := re.search(r"os_error_code='(\d+)'", text)) is not None:  # tensorstore's
+        return os.strerror(int(match[1]))
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def _sharding(leaf: Any) -> jax.sharding.Sharding:

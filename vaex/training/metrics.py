@@ -32,8 +32,12 @@ class Rows:
     def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Add rows; they are on disk when this returns, as far as the operating system goes."""
         if rows:
-            with self.path.open("a") as file:
-                file.write("".join(_line(row) for row in rows))
+            try:
+                with self.path.open("a") as file:
+                    file.write("".join(_line(row) for row in rows))
+            except OSError as error:
+                error.filename = error.filename or str(self.path)
+                raise
 
 
 def _line(row: Mapping[str, Any]) -> str:
@@ -52,8 +56,8 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
     lines = path.read_text(errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
+            row = json.loads(line, parse_constant=_refuse)
+        except (ValueError, RecursionError):
             row = None
         if isinstance(row, dict) and isinstance(row.get("step"), int):
             rows.append(row)
@@ -63,6 +67,10 @@ def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
         which = ", ".join(map(str, unreadable[:5])) + (", ..." if len(unreadable) > 5 else "")
         warnings.warn(f"{path}: cannot read line {which}, left out; the other rows are kept", stacklevel=2)
     return rows
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def metric_rows(names: Sequence[str], rows: np.ndarray, first_row: int, log_every: int) -> list[dict[str, Any]]:

@@ -178,6 +178,19 @@ def damage_description(folder):
     (folder / "dataset_info.json").write_text("{")
 
 
+def damage_schema(folder):
+    """Another program's: JSON, but not of TFDS's features."""
+    (folder / "features.json").write_text('{"pythonClassName": 3, "columns": [{"name": "x"}]}')
+
+
+def damage_features(folder):
+    """Of another data set: text instead of an image."""
+    content = json.loads((folder / "features.json").read_text())
+    features = content["featuresDict"]["features"]
+    features["image"] = {"pythonClassName": "tensorflow_datasets.core.features.text_feature.Text", "text": {}}
+    (folder / "features.json").write_text(json.dumps(content))
+
+
 def damage_format(folder):
     description = json.loads((folder / "dataset_info.json").read_text())
     (folder / "dataset_info.json").write_text(json.dumps(description | {"fileFormat": "tfrecord"}))
@@ -188,6 +201,8 @@ def damage_format(folder):
     [
         (damage_missing_file, "pets/1.0.0: cannot be read .*remove this folder and prepare it again"),
         (damage_torn_file, "pets/1.0.0: cannot be read .*remove this folder"),
+        (damage_schema, r"pets/1\.0\.0: cannot be read .*; remove this folder and prepare it again"),
+        (damage_features, "pets"),
         (damage_description, "pets/1.0.0: dataset_info.json cannot be read .*remove this folder"),
         (damage_format, "in a format that only TensorFlow reads.*array_record"),
     ],

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import pathlib
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 
@@ -72,8 +73,15 @@ def read_arrays(path: pathlib.Path, names: Sequence[str], remedy: str = "") -> d
 def load(path: pathlib.Path, archive: np.lib.npyio.NpzFile, name: str, remedy: str) -> np.ndarray:
     """Load one array of an opened file.
 
-    Raises: UserError where it is not an array, or holds Python objects.
+    Raises: UserError where it is not an array, holds Python objects, or claims more values than the file has.
     """
+    described, contents = member(path, archive, name, remedy), cast(zipfile.ZipFile, archive.zip)
+    claimed, held = math.prod(described.shape) * described.dtype.itemsize, contents.getinfo(described.inner).file_size
+    if claimed > held:  # before that much memory is asked for
+        raise UserError(
+            f"{path}: {name} claims to have shape {described.shape}, {claimed} bytes, and the file holds {held} of it; write or "
+            "copy it again"
+        )
     try:
         array = archive[name]
     except ValueError as error:

@@ -78,7 +78,8 @@ def penalty(hparams: PyTree, terms: Terms) -> tuple[jax.Array, dict[str, jax.Arr
 
 def draw_ways(components: Components, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> Grid:
     """Between pairs of examples: what is decoded along the shorter arc of the great circle through their codes."""
-    params, x = variables.params["vae"], batch["x"][: len(batch["x"]) // 2 * 2]
+    params, x = variables.params["vae"], batch["x"]
+    x = x[: len(x) // 2 * 2] if len(x) > 1 else jnp.repeat(x, 2, axis=0)  # one example is a pair with itself
     mean = np.asarray(components.posterior(params, hparams, {"x": x}).mode)
     z = interpolate(lambda z: z, mean[::2], mean[1::2], STEPS, spherical=True)
     images = np.asarray(components.decode(params, hparams, jnp.asarray(z), batch).mean)
