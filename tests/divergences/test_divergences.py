@@ -1,5 +1,6 @@
 """Closed-form divergences against quadrature, enumeration, NumPyro and samples; extreme inputs; errors."""
 
+import dataclasses
 import functools
 
 import jax
@@ -70,7 +71,16 @@ def pairs():
         vd.Independent(vd.Normal(CLASSES, log_scale=0.1), 1),
         vd.Independent(vd.Normal(OTHER_CLASSES, log_scale=0.5), 1),
     )
+    flow = vd.Transformed(vd.Normal(MEAN, log_scale=0.4 * SCALE), Doubling)
+    found["Transformed", "Transformed"] = (flow, dataclasses.replace(flow, base=vd.Normal(OTHER, log_scale=0.1)))
     return found
+
+
+class Doubling:
+    """A flow without parameters of effect."""
+
+    forward = staticmethod(lambda params, z: (2 * z, np.full(z.shape[:-1], 3 * np.log(2.0), np.float32)))
+    inverse = staticmethod(lambda params, x: (x / 2, np.full(x.shape[:-1], -3 * np.log(2.0), np.float32)))
 
 
 def single(tree):
@@ -101,6 +111,32 @@ def test_closed_form_equals_samples(names):
     assert np.all(np.abs(ratio.mean(0) - closed) < 5 * ratio.std(0) / n**0.5 + 1e-5)
     assert np.all(np.asarray(closed) > 0) or names == ("UniformSphere", "UniformSphere")
     np.testing.assert_allclose(same, 0.0, atol=1e-5)
+
+
+def test_of_one_flow_the_divergence_is_that_of_the_bases():
+    q, p = single(pairs()["Transformed", "Transformed"])
+    q, p = (dataclasses.replace(d, params=np.ones(3, np.float32)) for d in (q, p))
+    np.testing.assert_array_equal(vv.kl(q, p), vv.kl(q.base, p.base))
+    np.testing.assert_array_equal(
+        jax.jit(lambda q, base: vv.kl(q, dataclasses.replace(q, base=base)))(q, p.base), vv.kl(q.base, p.base)
+    )
+    with pytest.raises(TypeError, match=r"different parameters of their flow .*monte_carlo_kl"):
+        vv.kl(q, dataclasses.replace(p, params=2 * q.params))
+    with pytest.raises(TypeError, match="different flows; use monte_carlo_kl"):
+        vv.kl(q, dataclasses.replace(p, flow=pairs))
+
+
+@pytest.mark.parametrize("ndims", [0, 1, 2])
+def test_axes_taken_by_independent_are_event_axes(ndims):
+    q, p = vd.Normal(CLASSES, 1.0, event_ndims=2), vd.Normal(OTHER_CLASSES, 2.0, event_ndims=2)
+
+    def taken(d):
+        return vd.Independent(dataclasses.replace(d, event_ndims=2 - ndims), ndims)
+
+    for pair in ((taken(q), p), (q, taken(p)), (taken(q), taken(p))):
+        np.testing.assert_allclose(vv.kl(*pair), vv.kl(q, p), rtol=1e-6)
+    with pytest.raises(ValueError, match="event shapes"):
+        vv.kl(vd.Independent(q, 1), dataclasses.replace(p, event_ndims=1))
 
 
 INTERVALS = {"Normal": (-12, 12), "Laplace": (-40, 40), "ContinuousBernoulli": (0, 1)}

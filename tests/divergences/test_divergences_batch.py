@@ -46,6 +46,22 @@ def test_mmd_equals_a_loop(name, unbiased, scales):
     np.testing.assert_allclose(vv.mmd(x, y, kernel=name, scales=scales, unbiased=unbiased), expected, rtol=1e-12)
 
 
+@pytest.mark.parametrize("unbiased", [True, False])
+def test_mmd_some_rows_at_a_time(monkeypatch, unbiased):
+    x, y = (jnp.asarray(np.random.default_rng(3).normal(size=shape), jnp.float32) for shape in ((37, 5), (23, 5)))
+
+    def value(x):
+        return vv.mmd(x, y, unbiased=unbiased, scales=(0.5, 1.0))
+
+    at_once, gradient = jax.value_and_grad(value)(x)
+    monkeypatch.setattr("vaex.divergences.kernel_discrepancy.MOST_DIFFERENCES", 300)
+    in_rows, again = jax.value_and_grad(value)(x)
+    np.testing.assert_allclose(in_rows, at_once, rtol=1e-4)
+    np.testing.assert_allclose(again, gradient, rtol=1e-4, atol=1e-7)
+    shapes = str(jax.make_jaxpr(jax.grad(value))(x))
+    assert "5,37,37" not in shapes and "5,37,23" not in shapes
+
+
 @pytest.mark.parametrize("name", ["rbf", "imq"])
 def test_mmd_bias_is_as_documented(name):
     """Two batches of one law: the U-statistic averages 0 within 4 standard errors, the V-statistic (1 - E k)(1/n + 1/m)."""

@@ -357,3 +357,14 @@ def test_configs_out_of_range_are_refused(changes, message):
 def test_data_that_no_map_fits_is_refused(spec, downsampling, message):
     with pytest.raises(UserError, match=message):
         vq_vae.build(vq_vae.Config(**{**vq_vae.TINY, "downsampling": downsampling}), spec)
+
+
+def test_use_of_many_codes_takes_no_array_of_indices_times_codes():
+    """2^18 codes: [64 indices, 2^18] would be 64 MB."""
+    indices = jnp.asarray(np.random.default_rng(0).integers(0, 2**18, (64, 1)), jnp.int32)
+    counted = codebooks.shares(indices, 2**18, None)
+    assert counted.shape == (1, 2**18)
+    np.testing.assert_array_equal(np.flatnonzero(counted[0]), np.unique(indices))
+    assert "64,262144" not in str(jax.make_jaxpr(lambda i: codebooks.shares(i, 2**18, None))(indices).jaxpr)
+    masked = codebooks.shares(jnp.array([[0, 3], [1, -1], [1, 9]]), 4, jnp.array([True, True, False]))
+    np.testing.assert_array_equal(masked, [[0.5, 0.5, 0, 0], [0, 0, 0, 0.5]])

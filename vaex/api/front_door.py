@@ -18,6 +18,7 @@ from vaex.configuration.settings import replace_run
 from vaex.core import PyTree, Recipe
 from vaex.data.spec import Spec
 from vaex.errors import UserError
+from vaex.ops.widths import in_single_width
 from vaex.runs import changes, console, lifecycle, setup
 from vaex.runs.store import DirectoryStore, MemoryStore
 from vaex.schedules import resolve
@@ -27,6 +28,7 @@ from vaex.training.callbacks import Callback
 LOADING = ("data_dir", "manual_dir", "image_size", "sequence_length")  # options of data that is loaded by name
 
 
+@in_single_width
 def train(
     model: str | types.ModuleType,
     data: Any = None,

@@ -10,6 +10,7 @@ from typing import Any, overload
 from vaex.api.run import Run
 from vaex.api.trained_model import TrainedModel
 from vaex.errors import UserError
+from vaex.ops.widths import in_single_width
 from vaex.runs import setup
 from vaex.runs.config_file import read_config, read_spec, restore_settings
 from vaex.runs.directory import finished_summary
@@ -26,6 +27,7 @@ def load(directory: str | os.PathLike[str], *, member: None = None, trust: bool 
 def load(directory: str | os.PathLike[str], *, member: int, trust: bool = False, **own: Any) -> TrainedModel: ...
 
 
+@in_single_width
 def load(
     directory: str | os.PathLike[str], *, member: int | None = None, trust: bool = False, **own: Any
 ) -> Run | TrainedModel:

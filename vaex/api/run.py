@@ -22,6 +22,7 @@ from vaex.configuration.settings import Settings, describe_member, replace_run
 from vaex.core import Recipe, TrainState
 from vaex.data.spec import Dataset, Spec
 from vaex.errors import UserError
+from vaex.ops.widths import in_single_width
 from vaex.results import report
 from vaex.runs import changes, lifecycle, setup, warm_start
 from vaex.runs import console as consoles
@@ -181,6 +182,7 @@ class Run(TrainedModel):
         summary = self.summary if self.summary is not None else self.evaluate()
         return "\n".join([report.table(summary), report.protocol_line(summary), *report.notes(summary)])
 
+    @in_single_width
     def figures(
         self, member: int = 0, *, data_dir: str | None = None, manual_dir: str | None = None
     ) -> dict[str, matplotlib.figure.Figure]:
@@ -222,6 +224,7 @@ class Run(TrainedModel):
             files.write_json(folder / "summary.json", self.summary)
         return folder
 
+    @in_single_width
     def continue_to(
         self,
         steps: int,
@@ -267,6 +270,7 @@ class Run(TrainedModel):
         )
         return completed_run(completed, callbacks)
 
+    @in_single_width
     def _member(self, index: int) -> TrainedModel:
         if index not in self._members:
             state = population.member(self._state, index)

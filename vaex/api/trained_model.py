@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import operator
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -17,26 +18,23 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from vaex import data, export
+from vaex.api.batches import applied, batch_bounds, has_symbolic_shape, in_batches
+from vaex.api.checks import check_key, labels_of
 from vaex.core import Batch, ClassLogWeights, Distribution, LogWeights, PyTree, Recipe, Variables
 from vaex.data.loader import user_examples
 from vaex.data.spec import Spec
 from vaex.evaluation import classification, likelihood
-from vaex.runs.evaluate import DRAWN_VALUES
+from vaex.ops.widths import in_single_width
+from vaex.runs.evaluate import DRAWN_VALUES, evaluation_batch
 
-
-def check_key(caller: str, key: object) -> None:
-    """Raise ValueError for what is no key of jax's random numbers, such as a seed."""
-    shape, dtype = getattr(key, "shape", None), getattr(key, "dtype", None)
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
-    if not (typed and shape == ()) and not (shape in ((2,), (4,)) and dtype == jnp.uint32):
-        given = " ".join(repr(key).split())
-        raise ValueError(
-            f"{caller}: key is {given:.60}, expected a key, which says which random numbers are drawn: jax.random.key(0)"
-        )
+MOST = 1000  # examples that are computed at once; more come in batches
 
 
 class TrainedModel:
     """A trained model whose methods are compiled functions of raw arrays.
+
+    Methods compose with ``jax.jit``, ``vmap``, ``grad`` and ``jax.export`` with a batch of any size; examples are then not checked,
+    and those with invalid values give NaN. More than a thousand examples are computed in batches, so that memory is bounded.
 
     Images x are integers in the data's own levels (0..255; 0..16 for digits) or floats in [0, 1], of shape [b, *spec.shape]. Real
     vectors are floats. The encoder receives grey values unchanged, even if training binarised them dynamically.
@@ -54,6 +52,7 @@ class TrainedModel:
       described: model, options, hyperparameters and seed as JSON, where they are known; an export records them.
     """
 
+    @in_single_width
     def __init__(
         self,
         recipe: Recipe,
@@ -77,12 +76,19 @@ class TrainedModel:
             self._predict = jax.jit(
                 lambda k, v, batch, steps, samples: predict(k, v, hparams, batch, steps, samples), static_argnums=(3, 4)
             )
+        self._most = evaluation_batch(spec, MOST)
         self._bounds: dict[tuple[str, int], Callable[..., jax.Array]] = {}
         example: Batch = {"x": jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)}
         if recipe.labels is not None:
             example["y"] = jax.ShapeDtypeStruct((1,), jnp.int32)
         codes = jax.eval_shape(lambda v, batch: recipe.model.encode(key, v, hparams, batch).mean, variables, example)
         self.latent_shape: tuple[int, ...] = codes.shape[1:]
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{type(self).__name__}: holds compiled functions, which cannot be pickled or copied; write run.save(directory), and "
+            "read it by vaex.load(directory)"
+        )
 
     def __repr__(self) -> str:
         likelihood = self.recipe.likelihood.title
@@ -91,39 +97,7 @@ class TrainedModel:
     def _labels(
         self, caller: str, labels: ArrayLike | None, n: int, *, inferred: bool = False, optional: bool = False
     ) -> dict[str, jax.Array]:
-        """Return the labels of n examples as a part of a batch.
-
-        Args:
-          caller: name of the method, for errors.
-          labels: integers, [n] or one for all, or None.
-          n: number of examples.
-          inferred: whether missing labels are allowed for a model with a classifier.
-          optional: whether missing labels are allowed for a model whose prior alone reads them.
-        """
-        reads = self.recipe.labels
-        if reads is None:
-            if labels is not None:
-                raise ValueError(f"{caller}: this model reads no labels; leave them out")
-            return {}
-        inferred = inferred and reads.classify is not None
-        if labels is None:
-            if inferred or (optional and reads.prior_only):
-                return {}
-            raise ValueError(
-                f"{caller}: this model needs labels, integers from 0 to {reads.classes - 1}, one for each example"
-            )
-        array = np.asarray(labels)
-        if array.dtype.kind not in "iu" or array.shape not in ((), (n,)):
-            raise ValueError(
-                f"{caller}: labels have dtype {array.dtype} and shape {array.shape}, expected integers [{n}], or one for all"
-            )
-        least = -1 if inferred or reads.classify is None else 0
-        if array.min(initial=least) < least or array.max(initial=least) >= reads.classes:
-            unknown = f", or {least} for unlabelled" if least else ""
-            raise ValueError(
-                f"{caller}: labels go from {array.min()} to {array.max()}, expected 0 to {reads.classes - 1}{unknown}"
-            )
-        return {"y": jnp.broadcast_to(jnp.asarray(array, jnp.int32), (n,))}
+        return labels_of(self.recipe.labels, caller, labels, n, inferred=inferred, optional=optional)
 
     def encode(self, x: ArrayLike, labels: ArrayLike | None = None) -> Distribution:
         """Return the posterior q(z|x) of each example, a distribution of batch shape [b].
@@ -138,8 +112,15 @@ class TrainedModel:
         Raises: ValueError for x of another shape, dtype or range, and for labels that are missing or that the model cannot read.
         """
         inputs = user_examples.model_inputs(self.spec, "encode", x)
-        given = self._labels("encode", labels, len(inputs), inferred=True, optional=True)
-        return self._encode(self.variables, {"x": inputs, **given})
+        given = self._labels("encode", labels, inputs.shape[0], inferred=True, optional=True)
+        return in_batches(self._encoded, {"x": inputs, **given}, self._most)
+
+    def _encoded(self, batch: Batch) -> Distribution:
+        return applied(self._encode, self.variables, batch)
+
+    def _decoded(self, batch: Batch) -> Distribution:
+        labels = {"y": batch["y"]} if "y" in batch else {}
+        return applied(self._decode, self.variables, batch["z"], labels)
 
     def decode(self, z: ArrayLike, labels: ArrayLike | None = None) -> Distribution:
         """Return the likelihood p(x|z) of each code: ``.mean`` is the image, ``.sample(key)`` draws its pixels.
@@ -157,7 +138,10 @@ class TrainedModel:
         self._check_codes(z)
         z = z if self._integers() else z.astype(jnp.float32)
         n = z.shape[z.ndim - len(self.latent_shape) - 1]
-        return self._decode(self.variables, z, self._labels("decode", labels, n, optional=True))
+        given, axis = self._labels("decode", labels, n, optional=True), z.ndim - len(self.latent_shape) - 1
+        if has_symbolic_shape(z) or (axis and given):  # labels have one axis, that of examples
+            return self._decoded({"z": z, **given})
+        return in_batches(self._decoded, {"z": z, **given}, max(1, self._most // math.prod(z.shape[:axis])), axis)
 
     def _integers(self) -> bool:
         """Return True if codes are integers."""
@@ -189,13 +173,20 @@ class TrainedModel:
         Raises: ValueError as in ``encode``.
         """
         inputs = user_examples.model_inputs(self.spec, "reconstruct", x)
-        given = self._labels("reconstruct", labels, len(inputs), inferred=True, optional=True)
-        codes = self._encode(self.variables, {"x": inputs, **given}).mean
-        if self.recipe.labels is not None and self.recipe.labels.classify is not None:
-            inferred = self._classify(self.variables, inputs).mode
-            given = {"y": jnp.where(given["y"] >= 0, given["y"], inferred) if given else inferred}
-        return self._decode(self.variables, codes, given).mean
+        given = self._labels("reconstruct", labels, inputs.shape[0], inferred=True, optional=True)
+        return in_batches(self._reconstructed, {"x": inputs, **given}, self._most)
 
+    def _reconstructed(self, batch: Batch) -> jax.Array:
+        codes, given = self._encoded(batch).mean, {name: values for name, values in batch.items() if name != "x"}
+        if self.recipe.labels is not None and self.recipe.labels.classify is not None:
+            inferred = self._classified({"x": batch["x"]}).mode
+            given = {"y": jnp.where(given["y"] >= 0, given["y"], inferred) if given else inferred}
+        return self._decoded({"z": codes, **given}).mean
+
+    def _classified(self, batch: Batch) -> Distribution:
+        return applied(self._classify, self.variables, batch["x"])
+
+    @in_single_width
     def sample(
         self,
         key: jax.Array,
@@ -223,9 +214,16 @@ class TrainedModel:
             raise ValueError(f"sample: n={n}, expected at least 1")
         check_key("sample", key)
         given = None if labels is None else self._labels("sample", labels, operator.index(n)).get("y")
-        z_key, x_key = jax.random.split(key)
-        drawn = self._sample(z_key, self.variables, self._at_temperature(temperature), operator.index(n), given)
-        return drawn.mean if show == "mean" else drawn.sample(x_key)
+        hparams, bounds = self._at_temperature(temperature), batch_bounds(operator.index(n), self._most)
+
+        def drawn(index: int, start: int, stop: int) -> jax.Array:
+            z_key, x_key = jax.random.split(jax.random.fold_in(key, index) if index else key)
+            part = None if given is None else given[start:stop]
+            likelihood = applied(self._sample, z_key, self.variables, hparams, stop - start, part)
+            return likelihood.mean if show == "mean" else likelihood.sample(x_key)
+
+        parts = [drawn(index, *pair) for index, pair in enumerate(itertools.pairwise(bounds))]
+        return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
     def _at_temperature(self, temperature: float | None) -> PyTree:
         """Return the hyperparameters with this temperature of samples, or unchanged for None."""
@@ -237,6 +235,7 @@ class TrainedModel:
             raise ValueError(f"sample: temperature={temperature}, expected at least 0.001, and finite")
         return dataclasses.replace(self.hparams, sample_temperature=jnp.asarray(temperature, jnp.float32))
 
+    @in_single_width
     def export(
         self,
         directory: str | os.PathLike[str],
@@ -280,7 +279,9 @@ class TrainedModel:
             raise ValueError(f"predict: steps={steps}, num_samples={num_samples}, expected at least 1 each")
         inputs = user_examples.model_inputs(self.spec, "predict", x, any_length=True)
         check_key("predict", key)
-        return self._predict(key, self.variables, {"x": inputs}, operator.index(steps), operator.index(num_samples))
+        return applied(
+            self._predict, key, self.variables, {"x": inputs}, operator.index(steps), operator.index(num_samples)
+        )
 
     def classify(self, x: ArrayLike) -> Distribution:
         """Return q(y|x) of the model's own classifier: ``.mode`` has shape [b], ``.probabilities`` [b, classes].
@@ -293,7 +294,8 @@ class TrainedModel:
                 "classify: this model has no classifier of its own; train one that has, such as m2_vae, or see "
                 "class_log_likelihoods, where it reads labels"
             )
-        return self._classify(self.variables, user_examples.model_inputs(self.spec, "classify", x))
+        inputs = user_examples.model_inputs(self.spec, "classify", x)
+        return in_batches(self._classified, {"x": inputs}, self._most)
 
     def log_likelihood(
         self, key: jax.Array, x: ArrayLike, num_samples: int = 100, labels: ArrayLike | None = None
@@ -334,6 +336,7 @@ class TrainedModel:
             log_weights = reads.class_log_weights or classification.log_weights_by_class(log_weights, reads.classes)
         return self._bound("class_log_likelihoods", log_weights, key, x, num_samples, lambda n: {})
 
+    @in_single_width
     def _bound(
         self,
         caller: str,
@@ -355,8 +358,8 @@ class TrainedModel:
         num_samples = operator.index(num_samples)
         if num_samples < 1:
             raise ValueError(f"{caller}: num_samples={num_samples}, expected at least 1")
-        stored = user_examples.stored_values(self.spec, caller, x)
-        batch = given(len(stored))
+        stored, valid = user_examples.stored_values(self.spec, caller, x)
+        batch = given(stored.shape[0])
         if (caller, num_samples) not in self._bounds:
             chunk = max(1, min(likelihood.SAMPLES_PER_CHUNK, DRAWN_VALUES // math.prod(self.spec.shape)))
             self._bounds[caller, num_samples] = likelihood.log_likelihood(
@@ -364,4 +367,6 @@ class TrainedModel:
             )
         data_key, model_key = jax.random.split(key)
         inputs = data.prepare(self.spec, data_key, jnp.asarray(stored))
-        return self._bounds[caller, num_samples](model_key, self.variables, self.hparams, {"x": inputs, **batch})
+        bound = self._bounds[caller, num_samples]
+        nats = applied(bound, model_key, self.variables, self.hparams, {"x": inputs, **batch})
+        return nats if valid is None else jnp.where(valid.reshape(-1, *(1,) * (nats.ndim - 1)), nats, jnp.nan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import jax
@@ -45,6 +45,22 @@ def imq_kernel(square_distance: jax.Array, width: jax.Array | float) -> jax.Arra
 
 
 _KERNELS = {"rbf": rbf_kernel, "imq": imq_kernel}
+MOST_DIFFERENCES = 2**24  # held at once: 64 MB; batches of more pairs are taken some rows at a time
+
+
+def _sum_over_rows(
+    values_of: Callable[[jax.Array, jax.Array], jax.Array], a: jax.Array, b: jax.Array, rows: int
+) -> jax.Array:
+    """Sum of ``values_of(a, b)``, [n, m], in blocks of so many rows, which the gradient computes again."""
+    blocks = -(-a.shape[0] // rows)
+    padded = jnp.pad(a, ((0, blocks * rows - a.shape[0]), (0, 0))).reshape(blocks, rows, a.shape[1])
+    counts = (jnp.arange(blocks * rows) < a.shape[0]).reshape(blocks, rows)
+
+    @jax.checkpoint
+    def sum_of(block: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return jnp.sum(jnp.where(block[1][:, None], values_of(block[0], b), 0))
+
+    return jnp.sum(jax.lax.map(sum_of, (padded, counts)))
 
 
 def mmd(
@@ -91,10 +107,19 @@ def mmd(
         )
     x, y = lift(x, y)
 
-    def mean_kernel(a: jax.Array, b: jax.Array, same: bool) -> jax.Array:
+    def values_of(a: jax.Array, b: jax.Array) -> jax.Array:
         # latents first: last, a step on CPU would take twice as long
         square = jnp.sum(jnp.square(a.T[:, :, None] - b.T[:, None]), axis=0)
-        values = sum(_KERNELS[kernel](square, 2.0 * a.shape[1] * s * s) for s in scales) / len(scales)
+        kernels = [_KERNELS[kernel](square, 2.0 * a.shape[1] * s * s) for s in scales]
+        return sum(kernels[1:], kernels[0]) / len(scales)
+
+    def mean_kernel(a: jax.Array, b: jax.Array, same: bool) -> jax.Array:
+        rows = max(1, MOST_DIFFERENCES // max(1, b.size))
+        if a.shape[0] > rows:
+            total = _sum_over_rows(values_of, a, b, rows)
+            n, m = a.shape[0], b.shape[0]
+            return (total - n) / (n * (n - 1)) if same and unbiased else total / (n * m)  # k(x, x) = 1
+        values = values_of(a, b)
         if not (same and unbiased):
             return jnp.mean(values)
         n = a.shape[0]

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
-from vaex.distributions import Distribution
+from vaex.distributions import Distribution, Independent, Transformed
+from vaex.distributions.family import Elementwise
 from vaex.ops.arrays import broadcastable
 
 Rule = Callable[[Any, Any], jax.Array]  # of the pair of types that it is registered for
@@ -43,6 +47,9 @@ def register_kl(q_type: type, p_type: type) -> Callable[[F], F]:
 def kl(q: Distribution, p: Distribution) -> jax.Array:
     r"""Closed form of :math:`\mathrm{KL}(q\,\|\,p) = E_q[\log q - \log p]` in nats, summed over the event axes.
 
+    Two ``Transformed`` with one flow and the same parameters have the divergence of their bases. Where one of the two is an
+    ``Independent``, the other's event axes are taken in the same way.
+
     Args:
       q: the distribution that the expectation is under (the posterior).
       p: the other one (the prior); its batch axes may broadcast against those of q.
@@ -57,6 +64,7 @@ def kl(q: Distribution, p: Distribution) -> jax.Array:
 
     References: Kullback & Leibler 1951, eq. 2.4.
     """
+    q, p = _alike(q, p)
     rule = _RULES.get((type(q), type(p)))
     names = f"{type(q).__name__} || {type(p).__name__}"
     if rule is None:
@@ -66,6 +74,50 @@ def kl(q: Distribution, p: Distribution) -> jax.Array:
         )
     check_shapes("kl", names, q, p)
     return jnp.asarray(rule(q, p))
+
+
+def _alike(q: Distribution, p: Distribution) -> tuple[Distribution, Distribution]:
+    """Return both with as many axes taken by ``Independent``, where one of them is and the other has elements of its own."""
+    if isinstance(q, Independent) and isinstance(p, Elementwise):
+        return q, _taken(p, q.ndims)
+    if isinstance(p, Independent) and isinstance(q, Elementwise):
+        return _taken(q, p.ndims), p
+    return q, p
+
+
+def _taken(distribution: Any, ndims: int) -> Distribution:
+    """Return a distribution of independent elements with its first event axes taken by ``Independent``."""
+    if distribution.event_ndims < ndims:
+        return distribution
+    return Independent(dataclasses.replace(distribution, event_ndims=distribution.event_ndims - ndims), ndims)
+
+
+@register_kl(Transformed, Transformed)
+def _transformed_kl(q: Transformed, p: Transformed) -> jax.Array:
+    """An invertible map changes no divergence."""
+    if q.flow is not p.flow and q.flow != p.flow:
+        different = "flows"
+    elif not _same_arrays(q.params, p.params):
+        different = "parameters of their flow (under jit, pass the same arrays)"
+    else:
+        return kl(q.base, p.base)
+    raise TypeError(
+        f"kl: no closed form of KL(Transformed || Transformed) is known for different {different}; use "
+        "monte_carlo_kl(key, q, p, num_samples)"
+    )
+
+
+def _same_arrays(first: Any, second: Any) -> bool:
+    """Return True if two pytrees hold the same arrays: traced ones are compared as objects, others by value."""
+    if jax.tree.structure(first) != jax.tree.structure(second):
+        return False
+
+    def same(one: Any, other: Any) -> bool:
+        if one is other:
+            return True
+        return not isinstance(one, Tracer) and not isinstance(other, Tracer) and np.array_equal(one, other)
+
+    return all(map(same, jax.tree.leaves(first), jax.tree.leaves(second)))
 
 
 def check_shapes(name: str, pair: str, q: Distribution, p: Distribution) -> None:

@@ -15,6 +15,7 @@ from vaex.data import announcement
 from vaex.data.registry import is_array_file
 from vaex.data.spec import Dataset
 from vaex.errors import UserError
+from vaex.ops.widths import in_single_width
 from vaex.results import report
 from vaex.runs import changes, warm_start
 from vaex.runs.config_file import identity
@@ -43,6 +44,7 @@ class Completed(NamedTuple):
     summary: dict[str, Any] | None
 
 
+@in_single_width
 def run(
     settings: Settings,
     console: Console,
@@ -65,7 +67,7 @@ def run(
       source: what the run begins with where it is at hand; by default the run that the settings name.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if jax.config.jax_disable_jit:
+    if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
         raise UserError("training is compiled, and jax is told not to compile; unset JAX_DISABLE_JIT (jax_disable_jit)")
     options = settings.run
     if options.devices is None and options.coordinator_address is None:
@@ -141,6 +143,7 @@ def lead(experiment: Experiment, console: Console, *, evaluate: bool, callbacks:
         return Completed(experiment, trained, summary)
 
 
+@in_single_width
 def evaluated(experiment: Experiment, trained: Trained, console: Console) -> dict[str, Any]:
     """Evaluate and draw a trained run, whose directory is held; return the summary, which is also written there."""
     summary = summarize(experiment, trained, console.tell)

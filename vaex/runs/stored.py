@@ -11,6 +11,7 @@ from vaex.configuration.settings import Settings
 from vaex.core import Batch, PyTree, Recipe, TrainState, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
+from vaex.ops.widths import in_single_width
 from vaex.runs import setup
 from vaex.runs.store import CheckpointStore, Store
 from vaex.training import loop, population
@@ -52,6 +53,7 @@ def refuse_untrained(store: Store, checkpoints: CheckpointStore) -> None:
         )
 
 
+@in_single_width
 def stored_state(store: Store, settings: Settings, recipe: Recipe, spec: Spec) -> TrainState:
     """Return the newest train states of all members in the last stage, from their checkpoint."""
     state, last = state_shapes(settings, recipe, spec)[-1], len(recipe.stages) - 1

@@ -25,6 +25,7 @@ LAWS: dict[str, Law] = {
         training_laws.resume_is_exact,
         training_laws.sharding_changes_nothing,
         numerical_laws.finite_gradients,
+        numerical_laws.runs_in_64_bits,
         numerical_laws.groups_keep_apart,
         training_laws.stable_state,
         evaluation_laws.shapes,

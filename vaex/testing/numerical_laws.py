@@ -33,6 +33,18 @@ def finite_gradients(subject: Subject) -> None:
             assert_finite((metrics, state.variables))
 
 
+def runs_in_64_bits(subject: Subject) -> None:
+    """Where jax makes arrays of 64 bits, a step of a float32 state is traced and keeps each dtype; nothing is computed."""
+    states = jax.eval_shape(subject.states_after((0,)), subject.finished)
+    state = jax.eval_shape(lambda stacked: jax.tree.map(lambda leaf: leaf[0], stacked), states)
+    batch = subject.stored_batch()
+    with jax.enable_x64(True):
+        new, _ = jax.eval_shape(lambda state, batch: subject.algorithm.step(state, batch), state, batch)
+    for (path, before), after in zip(jax.tree_util.tree_leaves_with_path(state), jax.tree.leaves(new), strict=True):
+        name = jax.tree_util.keystr(path, simple=True, separator="/")
+        assert before.dtype == after.dtype, f"{name} is {before.dtype} before a step and {after.dtype} after it"
+
+
 def groups_keep_apart(subject: Subject) -> None:
     """A parameter group's update, by the model's own algorithm, does not change where the losses of other groups are scaled."""
     groups = tuple(subject.first_state().variables.params)

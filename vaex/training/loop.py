@@ -7,6 +7,7 @@ metrics are cut at multiples of ``log_every`` by the step counter alone, inside 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Callable
@@ -20,6 +21,7 @@ import numpy as np
 
 from vaex.core import Algorithm, Feed, PyTree, TrainState
 from vaex.errors import NonFiniteError
+from vaex.ops import widths
 from vaex.training import multihost, sharding
 
 CHUNK_SECONDS = 0.5
@@ -282,8 +284,14 @@ class _Ahead:
     def __init__(self, program: Program, start: int, stop: int) -> None:
         self._program, self._stop = program, stop
         self._thread = ThreadPoolExecutor(1, "vaex-data")
-        self._next: Future[Window] = self._thread.submit(program.window, start, stop)
+        self._wide = widths.is_wide()  # as it is here, which a thread does not see
+        self._next: Future[Window] = self._thread.submit(self._window, start, stop)
         self._current: Window | None = None
+
+    def _window(self, start: int, stop: int) -> Window:
+        same = widths.is_wide() == self._wide
+        with contextlib.nullcontext() if same else jax.enable_x64(self._wide):
+            return self._program.window(start, stop)
 
     def at(self, step: int) -> Window:
         """The window that holds ``step``; steps only go up."""
@@ -291,7 +299,7 @@ class _Ahead:
             self._current = None  # frees its memory before the next but one is made
             self._current = self._next.result()
             if self._current.stop < self._stop:
-                self._next = self._thread.submit(self._program.window, self._current.stop, self._stop)
+                self._next = self._thread.submit(self._window, self._current.stop, self._stop)
         return self._current
 
     def close(self) -> None:

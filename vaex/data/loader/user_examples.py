@@ -1,15 +1,23 @@
-"""Examples that a user passes to a trained model: checked against the training data's Spec, then converted."""
+"""Examples that a user passes to a trained model: checked against the training data's Spec, then converted.
+
+Traced examples, inside ``jax.jit``, ``vmap``, ``grad`` or ``jax.export``, are checked by shape and dtype alone; values that would
+be refused become NaN.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from vaex.data.spec import Spec
 from vaex.data.transforms import intensities
 
+NEAR_LEVEL = 1e-2  # of the distance of levels: floats this near to one stand for it
 ROUNDING = 1e-6  # floats this far outside [0, 1] are clipped
 
 
@@ -23,30 +31,15 @@ def checked_examples(spec: Spec, caller: str, x: ArrayLike, *, any_length: bool 
       any_length: x holds sequences [b, t, ...] of any t >= 1.
     Raises: ValueError for another shape or dtype, or for values out of range.
     """
-    array, shape, levels = np.asarray(x), spec.shape, spec.levels
-    if any_length and array.ndim > 1:
-        shape = (max(1, array.shape[1]), *shape[1:])
-    if array.shape[1:] != shape and (*array.shape[1:], 1) == shape:
-        array = array[..., None]
-    if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
-        axes = ", ".join(["t", *map(str, shape[1:])] if any_length else map(str, shape))
-        raise ValueError(
-            f"{caller}: x has shape {array.shape}, expected [b, {axes}] like the training data; reshape it, one example is "
-            "x[None]"
-        )
-    if array.dtype.kind in "iu" and spec.kind != "real":
-        if levels is None:
-            raise ValueError(
-                f"{caller}: x holds integers, but {spec.name} continuous values; give floats in [0, 1], such as x / 255"
-            )
+    array, levels = _shaped(spec, caller, np.asarray(x), any_length=any_length), spec.levels
+    if _holds_levels(spec, caller, array):
+        assert levels is not None
         if array.min(initial=0) < 0 or array.max(initial=0) >= levels:
             raise ValueError(
                 f"{caller}: x holds integers from {array.min()} to {array.max()}, expected levels 0 to {levels - 1}; "
                 "or give floats in [0, 1]"
             )
         return array.astype(np.uint8)
-    if array.dtype.kind not in "biu" and not jnp.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"{caller}: x has dtype {array.dtype}, expected floats, integers or bools; convert it")
     array = array.astype(np.float32)
     if not np.isfinite(array).all():
         count = int(np.sum(~np.isfinite(array)))
@@ -60,11 +53,53 @@ def checked_examples(spec: Spec, caller: str, x: ArrayLike, *, any_length: bool 
     return np.clip(array, 0.0, 1.0)
 
 
+def _shaped(spec: Spec, caller: str, array: Any, *, any_length: bool) -> Any:
+    """Return an array with its channel axis; ValueError where its shape is not that of examples."""
+    shape = spec.shape
+    if any_length and array.ndim > 1:
+        shape = (max(1, array.shape[1]), *shape[1:])
+    if array.shape[1:] != shape and (*array.shape[1:], 1) == shape:
+        array = array[..., None]
+    if array.ndim != len(shape) + 1 or array.shape[1:] != shape:
+        axes = ", ".join(["t", *map(str, shape[1:])] if any_length else map(str, shape))
+        raise ValueError(
+            f"{caller}: x has shape {array.shape}, expected [b, {axes}] like the training data; reshape it, one example is "
+            "x[None]"
+        )
+    return array
+
+
+def _holds_levels(spec: Spec, caller: str, array: Any) -> bool:
+    """Return True if an array holds level indices; ValueError for integers of data without levels, and for other dtypes."""
+    if array.dtype.kind in "iu" and spec.kind != "real":
+        if spec.levels is None:
+            raise ValueError(
+                f"{caller}: x holds integers, but {spec.name} continuous values; give floats in [0, 1], such as x / 255"
+            )
+        return True
+    if array.dtype.kind not in "biu" and not jnp.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"{caller}: x has dtype {array.dtype}, expected floats, integers or bools; convert it")
+    return False
+
+
+def _traced_floats(spec: Spec, caller: str, x: jax.Array, *, any_length: bool) -> tuple[jax.Array, jax.Array]:
+    """Return traced examples as float32, levels as their share of the highest, and whether each value is a valid one."""
+    array = _shaped(spec, caller, x, any_length=any_length)
+    is_level = _holds_levels(spec, caller, array)
+    array = array.astype(jnp.float32) / (spec.levels - 1 if is_level and spec.levels is not None else 1)
+    if spec.kind == "real":
+        return array, jnp.isfinite(array)
+    return array, (array >= -ROUNDING) & (array <= 1 + ROUNDING)
+
+
 def model_inputs(spec: Spec, caller: str, x: ArrayLike, *, any_length: bool = False) -> jax.Array:
     """Return model inputs without randomness, the same for level indices and for these levels as floats in [0, 1].
 
     Arguments and errors are those of ``checked_examples``.
     """
+    if isinstance(x, Tracer):
+        floats, valid = _traced_floats(spec, caller, x, any_length=any_length)
+        return jnp.where(valid, inputs_of_floats(spec, floats), jnp.float32(jnp.nan))
     array = checked_examples(spec, caller, x, any_length=any_length)
     if array.dtype == np.uint8 or spec.levels is None:
         return intensities(spec._replace(shape=array.shape[1:]), array)
@@ -82,18 +117,26 @@ def inputs_of_floats(spec: Spec, x: np.ndarray | jax.Array) -> np.ndarray | jax.
     return x.clip(0.0, 1.0)
 
 
-def stored_values(spec: Spec, caller: str, x: ArrayLike) -> np.ndarray:
-    """Return x as the data set stores it: level indices where the data has levels.
+def stored_values(spec: Spec, caller: str, x: ArrayLike) -> tuple[np.ndarray | jax.Array, jax.Array | None]:
+    """Return x as the data set stores it, level indices where the data has levels, and whether each traced example is valid.
 
-    Arguments and errors are those of ``checked_examples``.
+    Arguments and errors are those of ``checked_examples``. Examples that are not traced are valid: the second value is None.
     """
+    if isinstance(x, Tracer):
+        floats, valid = _traced_floats(spec, caller, x, any_length=False)
+        axes = tuple(range(1, floats.ndim))
+        if spec.levels is None:
+            return floats, jnp.all(valid, axis=axes)
+        scaled = floats * (spec.levels - 1)
+        near = jnp.abs(scaled - jnp.round(scaled)) <= NEAR_LEVEL
+        return jnp.round(scaled.clip(0, spec.levels - 1)).astype(jnp.uint8), jnp.all(valid & near, axis=axes)
     array = checked_examples(spec, caller, x)
     if spec.levels is None or array.dtype == np.uint8:
-        return array
+        return array, None
     scaled = array * (spec.levels - 1)
-    if np.abs(scaled - np.round(scaled)).max(initial=0.0) > 1e-2:
+    if np.abs(scaled - np.round(scaled)).max(initial=0.0) > NEAR_LEVEL:
         raise ValueError(
             f"{caller}: x holds floats between the data's {spec.levels} levels k/{spec.levels - 1}; a "
             "likelihood is defined at the levels: round first, or give integers"
         )
-    return np.round(scaled).astype(np.uint8)
+    return np.round(scaled).astype(np.uint8), None

@@ -48,7 +48,7 @@ def squared_jacobian_norm(encode: Callable[[jax.Array], jax.Array], x: jax.Array
       Array([9., 9., 9.], dtype=float32)
     """
     z, pullback = jax.vjp(encode, x)
-    basis = jnp.broadcast_to(jnp.eye(z.shape[-1])[:, None, :], (z.shape[-1], *z.shape))
+    basis = jnp.broadcast_to(jnp.eye(z.shape[-1], dtype=z.dtype)[:, None, :], (z.shape[-1], *z.shape))
     (rows,) = jax.vmap(pullback)(basis)
     return jnp.sum(jnp.square(rows), axis=(0, *range(2, rows.ndim)))
 

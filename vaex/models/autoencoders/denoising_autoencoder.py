@@ -63,7 +63,7 @@ def corruption(kind: str) -> Corruption:
     """
 
     def gaussian(key: jax.Array, hparams: PyTree, x: jax.Array) -> jax.Array:
-        return x + hparams.noise_scale * jax.random.normal(key, x.shape)
+        return x + hparams.noise_scale * jax.random.normal(key, x.shape, x.dtype)
 
     def masking(key: jax.Array, hparams: PyTree, x: jax.Array) -> jax.Array:
         return jnp.where(jax.random.uniform(key, x.shape) < hparams.corruption_rate, 0.0, x)

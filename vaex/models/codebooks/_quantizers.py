@@ -220,9 +220,12 @@ def shares(indices: jax.Array, codes: int, mask: jax.Array | None) -> jax.Array:
       >>> shares(jnp.array([[0], [2], [2], [2]]), 3, None)
       Array([[0.25, 0.  , 0.75]], dtype=float32)
     """
-    weights = jnp.ones(indices.shape[:-1]) if mask is None else mask
-    flat, weights = indices.reshape(-1, indices.shape[-1]), weights.reshape(-1)
-    counts = jnp.einsum("n,nsk->sk", weights, jax.nn.one_hot(flat, codes))
+    slots = indices.shape[-1]
+    weights = jnp.ones(indices.shape[:-1], jnp.float32) if mask is None else mask.astype(jnp.float32)
+    flat, weights = indices.reshape(-1, slots), weights.reshape(-1)
+    flat = jnp.where(flat < 0, codes, flat)  # a negative index would count from the end
+    # ones add exactly in any order; one-hot rows would take as much memory as there are codes, for each index
+    counts = jnp.zeros((slots, codes), jnp.float32).at[jnp.arange(slots), flat].add(weights[:, None], mode="drop")
     return counts / jnp.maximum(jnp.sum(weights), 1.0)
 
 

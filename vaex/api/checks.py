@@ -1,0 +1,68 @@
+"""Checks of what a user passes to a trained model beside examples: keys and labels."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+from vaex.core import Labels
+
+
+def check_key(caller: str, key: object) -> None:
+    """Raise ValueError for what is no key of jax's random numbers, such as a seed."""
+    shape, dtype = getattr(key, "shape", None), getattr(key, "dtype", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    if not (typed and shape == ()) and not (shape in ((2,), (4,)) and dtype == jnp.uint32):
+        given = " ".join(repr(key).split())
+        raise ValueError(
+            f"{caller}: key is {given:.60}, expected a key, which says which random numbers are drawn: jax.random.key(0)"
+        )
+
+
+def labels_of(
+    reads: Labels | None,
+    caller: str,
+    labels: ArrayLike | None,
+    n: int,
+    *,
+    inferred: bool = False,
+    optional: bool = False,
+) -> dict[str, jax.Array]:
+    """Return the labels of n examples as a part of a batch.
+
+    Args:
+      reads: what the model reads; None where it reads no labels.
+      caller: name of the method, for errors.
+      labels: integers, [n] or one for all, or None.
+      n: number of examples.
+      inferred: whether missing labels are allowed for a model with a classifier.
+      optional: whether missing labels are allowed for a model whose prior alone reads them.
+    """
+    if reads is None:
+        if labels is not None:
+            raise ValueError(f"{caller}: this model reads no labels; leave them out")
+        return {}
+    inferred = inferred and reads.classify is not None
+    if labels is None:
+        if inferred or (optional and reads.prior_only):
+            return {}
+        raise ValueError(
+            f"{caller}: this model needs labels, integers from 0 to {reads.classes - 1}, one for each example"
+        )
+    array = labels if isinstance(labels, Tracer) else np.asarray(labels)
+    if array.dtype.kind not in "iu" or array.shape not in ((), (n,)):
+        raise ValueError(
+            f"{caller}: labels have dtype {array.dtype} and shape {array.shape}, expected integers [{n}], or one for all"
+        )
+    least = -1 if inferred or reads.classify is None else 0
+    if isinstance(array, Tracer):
+        return {"y": jnp.broadcast_to(array.astype(jnp.int32), (n,))}
+    if array.min(initial=least) < least or array.max(initial=least) >= reads.classes:
+        unknown = f", or {least} for unlabelled" if least else ""
+        raise ValueError(
+            f"{caller}: labels go from {array.min()} to {array.max()}, expected 0 to {reads.classes - 1}{unknown}"
+        )
+    return {"y": jnp.broadcast_to(jnp.asarray(array, jnp.int32), (n,))}
