@@ -1,0 +1,47 @@
+"""The site builds with warnings as errors, needs no network, and what rewrites its sources does what it says."""
+
+import doctest
+import importlib.util
+import re
+import subprocess
+import sys
+
+import pytest
+from helpers import ROOT
+
+PACKAGES = ("sphinx", "myst_parser", "sphinx_book_theme", "sphinx_copybutton", "sphinx-mathjax-offline")
+MISSING = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+needs_sphinx = pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} missing; pip install -e '.[docs]'")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    out = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html", "docs", str(out)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return out
+
+
+@needs_sphinx
+@pytest.mark.slow
+def test_the_site_builds_strictly_and_loads_nothing_from_a_network(site):
+    from vaex import models
+
+    for path in site.rglob("*.html"):
+        loaded = re.findall(r"<(?:script|link|img)[^>]*?(?:src|href)=\"(https?:[^\"]*)\"", path.read_text())
+        assert not loaded, f"{path.name} loads {loaded}"
+    gallery = "".join(path.read_text() for path in (site / "models").glob("*.html"))
+    for name in models.MODELS:
+        assert f'id="{name.replace("_", "-")}"' in gallery, f"the gallery lacks {name}"
+    assert (site / "_static" / "tex-svg.js").exists()
+    bounds = (site / "api" / "bounds.html").read_text()
+    assert 'id="vaex.bounds.importance_bound"' in bounds and "<dt" in bounds and "Returns" in bounds
+
+
+@needs_sphinx
+@pytest.mark.parametrize("name", ["docstrings", "repository_pages"])
+def test_extensions_of_sphinx_do_what_their_examples_say(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "_extensions"))
+    result = doctest.testmod(__import__(name))
+    assert result.attempted and not result.failed
