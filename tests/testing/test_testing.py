@@ -222,6 +222,17 @@ def narrows_the_state(stepper):
     return Algorithm(stepper.init, step)
 
 
+def counts_in_the_default_width(stepper):
+    """Of 32 bits, unless jax makes arrays of 64."""
+
+    def step(state, batch):
+        state, metrics = stepper.step(state, batch)
+        seen = {"seen": state.variables.state["seen"] + jnp.zeros(())}
+        return state._replace(variables=state.variables._replace(state=seen)), metrics
+
+    return Algorithm(stepper.init, step)
+
+
 def widens_the_state(stepper):
     """Weakly typed at first; a step makes it strong."""
 
@@ -370,6 +381,7 @@ BROKEN = [
     ("finite_gradients", "nan gradient, clipped", "constant 0 give", module(cusp_at_black, hparams=ClippedHParams)),
     ("finite_gradients", "nan gradient", "finite", module(cusp_at_black)),
     ("groups_keep_apart", "a step of its own", "differ", module(change_algorithm=leaks, groups=("vae", "critic"))),
+    ("runs_in_64_bits", "default width", "seen is float32", module(change_algorithm=counts_in_the_default_width)),
     ("stable_state", "another dtype", "bfloat16 != float32", module(change_algorithm=narrows_the_state)),
     (
         "stable_state",
