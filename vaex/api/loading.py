@@ -20,22 +20,37 @@ from vaex.runs.train import MEASURED
 
 
 @overload
-def load(directory: str | os.PathLike[str], *, member: None = None, trust: bool = False, **own: Any) -> Run: ...
+def load(
+    directory: str | os.PathLike[str],
+    *,
+    member: None = None,
+    step: int | None = None,
+    trust: bool = False,
+    **own: Any,
+) -> Run: ...
 
 
 @overload
-def load(directory: str | os.PathLike[str], *, member: int, trust: bool = False, **own: Any) -> TrainedModel: ...
+def load(
+    directory: str | os.PathLike[str], *, member: int, step: int | None = None, trust: bool = False, **own: Any
+) -> TrainedModel: ...
 
 
 @in_single_width
 def load(
-    directory: str | os.PathLike[str], *, member: int | None = None, trust: bool = False, **own: Any
+    directory: str | os.PathLike[str],
+    *,
+    member: int | None = None,
+    step: int | None = None,
+    trust: bool = False,
+    **own: Any,
 ) -> Run | TrainedModel:
     """Load a trained run from its newest checkpoint, with averaged parameters where averaging was on.
 
     Args:
       directory: the run directory, which training prints.
       member: index of a member in the population, counted from 0 in the order of summary.json; by default the whole run.
+      step: of the last stage, whose checkpoint is kept (``--keep``); by default the newest, or the best states where these are kept.
       trust: whether modules of your own that the run names may be imported, which runs their code. Without it they must have been
         imported before.
       **own: encoder, decoder, optimizer: what the run was trained with, where it has no name by which it could be imported.
@@ -61,8 +76,8 @@ def load(
         if not (store.folder(setup.stage_place(recipe, index)) / "checkpoints").is_dir():
             which = f" of the stage {stage.name}" if len(recipe.stages) > 1 else ""
             raise UserError(f"load: {folder} holds no checkpoint{which} yet; train the run first")
-    state = stored_state(store, settings, recipe, spec)
-    summary = finished_summary(folder / "summary.json")
+    state = stored_state(store, settings, recipe, spec, step)
+    summary = finished_summary(folder / "summary.json") if step is None else None
     run = Run(settings, spec, recipe, state, store, summary=summary, measured=_measured(summary))
     return run if member is None else run[member]
 

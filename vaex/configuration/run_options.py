@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from vaex.configuration.declare import option, options
@@ -82,7 +83,7 @@ class RunOptions:
     keep: str | None = option(
         None,
         doc="best:METRIC, such as best:elbo, ends with each member as it was where this metric of the validation split was "
-        "best; by default the run ends with its last step.",
+        "best; a number says how many of the last checkpoints stay (by default 2); best:elbo+5 says both.",
     )
     patience: int | None = option(
         None,
@@ -114,13 +115,29 @@ class RunOptions:
         False, doc="Trace some steps into the run directory, for xprof or perfetto, and print the time of each op."
     )
 
+    @property
+    def best_metric(self) -> str | None:
+        """The metric of the validation split by which the best states are kept; None where the last ones are."""
+        best = str(self.keep or "").partition("+")[0]
+        return best.removeprefix("best:") if best.startswith("best:") else None
+
+    @property
+    def checkpoints_kept(self) -> int | None:
+        """How many of the last checkpoints stay; None for the default."""
+        last = str(self.keep or "").rpartition("+")[2]
+        return int(last) if last.isdigit() else None
+
     def check(self) -> None:
         """Raise UserError for a choice of the best that has nothing to choose from."""
-        if self.keep is not None and (not self.keep.startswith("best:") or self.keep == "best:"):
-            raise UserError(f"--keep={self.keep}: expected best:METRIC, such as best:elbo")
-        if self.keep is not None and self.validate_every is None:
+        if self.keep is not None and re.fullmatch(r"best:[^+]+|\d+|best:[^+]+\+\d+", str(self.keep)) is None:
+            raise UserError(f"--keep={self.keep}: expected best:METRIC, such as best:elbo, a number, or best:elbo+5")
+        if self.checkpoints_kept is not None and not 2 <= self.checkpoints_kept <= MOST_STEPS:
+            raise UserError(
+                f"--keep={self.keep}: expected at least 2 checkpoints, so that there is one before a damaged one"
+            )
+        if self.best_metric is not None and self.validate_every is None:
             raise UserError(f"--keep={self.keep} needs --validate_every=STEPS, which says when the metric is evaluated")
-        if self.patience is not None and self.keep is None:
+        if self.patience is not None and self.best_metric is None:
             raise UserError(f"--patience={self.patience} needs --keep=best:METRIC, which says what is to become better")
 
 

@@ -153,7 +153,7 @@ def config_content(settings: Settings, spec: Spec, strategy: str, path: str | No
         "identity": identity(settings),
         "data": {"path": path, **spec._asdict()},
         "population_strategy": strategy,
-        **({"keep": settings.run.keep} if settings.run.keep else {}),
+        **({"keep": f"best:{settings.run.best_metric}"} if settings.run.best_metric else {}),
     }
 
 

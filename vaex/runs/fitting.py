@@ -51,13 +51,13 @@ class StageFit:
         self._name = experiment.recipe.stages[stage].name
         validates = run.validate_every is not None and self._stop > 0  # else the stage only computes
         self._validator = Validator(experiment, stage) if validates else None
-        if self._validator is not None and run.keep is not None:
+        if self._validator is not None and run.best_metric is not None:
             if (run.validate_every or 0) > self._stop:
                 raise UserError(
                     f"--validate_every={run.validate_every}: {self._name} has {self._stop} steps, so there is no best to keep; "
                     f"give at most {self._stop}, or leave --keep out"
                 )
-            self._validator.check(run.keep.removeprefix("best:"), state)
+            self._validator.check(run.best_metric, state)
         self.best: Best | None = None
         self.seconds, self.began, self.step, self._last_save = 0.0, 0, 0, time.monotonic()
         self._writer: metrics.Writer | None = None
@@ -68,8 +68,8 @@ class StageFit:
         """Train, and return the state of all members: the best ones where these are kept."""
         experiment, store = self._experiment, self._experiment.store
         options = experiment.settings.run
-        self._checkpoints = store.checkpoints(self._place)
-        kept = store.best(self._place) if options.keep and self._stop else None
+        self._checkpoints = store.checkpoints(self._place, options.checkpoints_kept)
+        kept = store.best(self._place) if options.best_metric and self._stop else None
         try:
             start = self._start()
             self._profiler = self._make_profiler(start)
@@ -83,8 +83,8 @@ class StageFit:
                 carry = carry._replace(state=carry.state._replace(hparams=hparams))
                 self._reporting.console.say(f"continuing {store} at step {start} of {self._stop}")
             self._writer = self._make_writer(program, start or 0) if multihost.is_first() else None
-            if kept is not None and options.keep is not None:
-                self.best = Best(options.keep.removeprefix("best:"), options.patience, kept)
+            if kept is not None and options.best_metric is not None:
+                self.best = Best(options.best_metric, options.patience, kept)
                 self.best.resume(store.read_rows(self._place, "metrics"), carry.state, start or 0)
             self.began = self.step = start or 0
             carry = self._fit(program, carry)

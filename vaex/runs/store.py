@@ -13,7 +13,7 @@ from vaex.core import PyTree
 from vaex.errors import UserError
 from vaex.files import read_json, write_json
 from vaex.training import multihost
-from vaex.training.checkpoint import Checkpoints
+from vaex.training.checkpoint import KEEP, Checkpoints
 from vaex.training.metrics import Rows, read_rows
 
 CONFIG = "config.json"
@@ -31,7 +31,7 @@ class CheckpointStore(Protocol):
 
     def save(self, step: int, tree: PyTree) -> None: ...
 
-    def restore(self, template: PyTree) -> PyTree: ...
+    def restore(self, template: PyTree, step: int | None = None) -> PyTree: ...
 
     def read(self) -> PyTree:
         """Return the newest tree without a template."""
@@ -62,7 +62,9 @@ class Store(Protocol):
 
     def write_config(self, content: Mapping[str, Any]) -> None: ...
 
-    def checkpoints(self, stage: str) -> CheckpointStore: ...
+    def checkpoints(self, stage: str, keep: int | None = None) -> CheckpointStore:
+        """Return a stage's checkpoints, of which so many stay as newer ones are saved; by default two."""
+        ...
 
     def best(self, stage: str) -> CheckpointStore:
         """Return where the best states of a stage's members are kept."""
@@ -103,8 +105,8 @@ class DirectoryStore:
     def write_config(self, content: Mapping[str, Any]) -> None:
         write_json(self._directory / CONFIG, content)
 
-    def checkpoints(self, stage: str) -> Checkpoints:
-        return Checkpoints(self.folder(stage) / "checkpoints")
+    def checkpoints(self, stage: str, keep: int | None = None) -> Checkpoints:
+        return Checkpoints(self.folder(stage) / "checkpoints", keep=keep or KEEP)
 
     def best(self, stage: str) -> Checkpoints:
         return Checkpoints(self.folder(stage) / BEST)
@@ -139,8 +141,8 @@ class MemoryCheckpoints:
         # a copy, since the loop donates the original
         self.newest = step, jax.tree.map(jnp.copy, multihost.fetch(tree))
 
-    def restore(self, template: PyTree) -> PyTree:
-        if self.newest is None:
+    def restore(self, template: PyTree, step: int | None = None) -> PyTree:
+        if self.newest is None or step not in (None, self.newest[0]):
             raise UserError("this run holds no checkpoint; train it first")
         saved = self.newest[1]
         if jax.tree.structure(saved) != jax.tree.structure(template):
@@ -193,7 +195,11 @@ class MemoryStore:
     def write_config(self, content: Mapping[str, Any]) -> None:
         self._config = dict(content)
 
-    def checkpoints(self, stage: str) -> MemoryCheckpoints:
+    def checkpoints(self, stage: str, keep: int | None = None) -> MemoryCheckpoints:
+        if keep is not None:
+            raise UserError(
+                f"--keep={keep}: a run in memory holds its last state alone; give out=, or leave the number out"
+            )
         return self._checkpoints.setdefault(stage, MemoryCheckpoints())
 
     def best(self, stage: str) -> MemoryCheckpoints:

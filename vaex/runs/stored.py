@@ -54,20 +54,21 @@ def refuse_untrained(store: Store, checkpoints: CheckpointStore) -> None:
 
 
 @in_single_width
-def stored_state(store: Store, settings: Settings, recipe: Recipe, spec: Spec) -> TrainState:
-    """Return the newest train states of all members in the last stage, from their checkpoint."""
+def stored_state(store: Store, settings: Settings, recipe: Recipe, spec: Spec, step: int | None = None) -> TrainState:
+    """Return the train states of all members in the last stage from their checkpoint: the newest, or that of a step."""
     state, last = state_shapes(settings, recipe, spec)[-1], len(recipe.stages) - 1
     batch = example_batch(settings, spec)
     _, metrics = jax.eval_shape(recipe.stages[last].algorithm.step, population.member_shapes(state), batch)
     window: Any = jax.ShapeDtypeStruct((len(settings.members), len(metrics)), jnp.float32)
     place = setup.stage_place(recipe, last)
-    if store.read_config().get("keep") and recipe.stages[last].steps != 0:
+    if step is None and store.read_config().get("keep") and recipe.stages[last].steps != 0:
         checkpoints, template = store.best(place), state
     else:
         checkpoints, template = store.checkpoints(place), loop.Carry(state, window)
     try:
-        refuse_untrained(store, checkpoints)
-        restored = checkpoints.restore(template)
+        if step is None:
+            refuse_untrained(store, checkpoints)
+        restored = checkpoints.restore(template, step)
         return restored.state if isinstance(restored, loop.Carry) else restored
     finally:
         checkpoints.close()

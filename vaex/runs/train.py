@@ -151,7 +151,8 @@ def train(experiment: Experiment, *, resumed: bool, reporting: Reporting) -> Tra
 
 def _check_keep(experiment: Experiment, recorded: Mapping[str, Any]) -> None:
     """Raise UserError where a run that has begun kept other states than the settings ask for."""
-    keep = experiment.settings.run.keep
+    metric = experiment.settings.run.best_metric
+    keep = None if metric is None else f"best:{metric}"
     if recorded and recorded.get("keep") != keep:
         before = f"--keep={recorded['keep']}" if recorded.get("keep") else "no --keep"
         raise UserError(

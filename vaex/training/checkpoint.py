@@ -35,7 +35,7 @@ ITEM = "state"  # the one item of each checkpoint
 
 
 class Checkpoints:
-    """The checkpoints of one folder; each holds a pytree of arrays. The last two are kept.
+    """The checkpoints of one folder; each holds a pytree of arrays. The last ones are kept.
 
     A process that is killed while it saves leaves no checkpoint, since orbax renames a finished one into place. What a
     crash of the machine, a failing disk or a broken copy leaves may be unreadable or hold other values: a digest of every array,
@@ -43,6 +43,7 @@ class Checkpoints:
 
     Args:
       folder: made where it is missing.
+      keep: how many stay as newer ones are saved.
     Example:
       >>> import tempfile
       >>> with tempfile.TemporaryDirectory() as folder:
@@ -54,14 +55,14 @@ class Checkpoints:
       [0.0, 1.0, 2.0]
     """
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, *, keep: int = KEEP) -> None:
         import orbax.checkpoint as ocp
 
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax reports each save, and what it raises as well
         _silence_closed_loops()
         self._ocp = ocp
         self.folder = folder.resolve()
-        options = ocp.CheckpointManagerOptions(max_to_keep=KEEP, enable_async_checkpointing=False)
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
         handlers = {ITEM: ocp.StandardCheckpointHandler()}  # without them, metadata of another process reads as None
         self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
         self._readable: dict[int, bool] = {}
@@ -149,6 +150,9 @@ class Checkpoints:
         Raises: UserError where there is none, or where a parameter is missing or has another shape or dtype.
         """
         if step is not None:
+            damage = self._damage(step) if step in self._manager.all_steps() else None
+            if damage is not None:
+                raise UserError(f"{self.folder / str(step)} {damage}; load another step")
             return self._restore(template, step)
         return self._of_newest(lambda latest: self._restore(template, latest))
 
