@@ -24,7 +24,7 @@ def test_the_last_checkpoints_stay_and_are_read_by_their_step(tmp_path):
         vaex.load(tmp_path / "run", step=4)
     for path in (tmp_path / "run" / "checkpoints" / "16" / "state").rglob("d/*"):
         path.write_bytes(path.read_bytes()[:-5] + b"12345")
-    with pytest.raises(UserError, match="16 .*; load another step"):
+    with pytest.raises(UserError, match=r"16 .*; load another step"):
         vaex.load(tmp_path / "run", step=16)
     assert command(tmp_path / "run", *FLAGS[:2], "--steps=21", "--keep=2").code == 0  # may change as the run goes on
 

@@ -50,7 +50,7 @@ def load(
     Args:
       directory: the run directory, which training prints.
       member: index of a member in the population, counted from 0 in the order of summary.json; by default the whole run.
-      step: of the last stage, whose checkpoint is kept (``--keep``); by default the newest, or the best states where these are kept.
+      step: of the last stage, whose checkpoint is kept (``--keep``); by default the newest, or the best states if kept.
       trust: whether modules of your own that the run names may be imported, which runs their code. Without it they must have been
         imported before.
       **own: encoder, decoder, optimizer: what the run was trained with, where it has no name by which it could be imported.
