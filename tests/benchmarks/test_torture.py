@@ -4,6 +4,7 @@ import collections
 import importlib
 import json
 import shutil
+import types
 
 import pytest
 
@@ -41,11 +42,11 @@ def test_other_values_in_a_checkpoint_are_a_difference(trained_runs, tmp_path):
 
 
 def test_the_table_counts_kills_by_phase_and_signal():
-    class Done:
-        name, seconds, compared, problems = "population", 12.34, 2, ["directory 1: metrics.jsonl differs"]
-        ended = collections.Counter({("SIGKILL", "train"): 3, ("SIGTERM", "train"): 1, ("SIGTERM", "start"): 2})
-
-    assert torture.table([Done]).splitlines()[-1] == "| population | 12.3 | 6 | 2 | 0 | 4 | 0 | KILL 3, TERM 3 | 2 | 1 |"
+    ended = collections.Counter({("SIGKILL", "train"): 3, ("SIGTERM", "train"): 1, ("SIGTERM", "start"): 2})
+    problems = ["directory 1: metrics.jsonl differs"]
+    done = types.SimpleNamespace(name="population", seconds=12.34, compared=2, problems=problems, ended=ended)
+    last = torture.table([done]).splitlines()[-1]
+    assert last == "| population | 12.3 | 6 | 2 | 0 | 4 | 0 | KILL 3, TERM 3 | 2 | 1 |"
 
 
 def test_runs_that_are_not_there(capsys):

@@ -134,6 +134,32 @@ def test_off_and_a_folder_of_jax_s_own(tmp_path):
     assert jax.config.jax_compilation_cache_dir is None
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("bound", [10_000_000, 1])
+def test_a_bound_of_jax_s_own_is_kept(tmp_path, bound):
+    """Also where entries are there already, which jax itself refuses to join: each lacks its file of access times."""
+    before = jax.config.jax_compilation_cache_max_size
+    with compilation.cache(str(tmp_path)):
+        jax.jit(lambda x: x + 12345.0)(1.0).block_until_ready()
+    entries = {path.name for path in tmp_path.glob("*-cache")}
+    assert entries
+    jax.config.update("jax_compilation_cache_max_size", bound)
+    try:
+        with compilation.cache(str(tmp_path)):
+            assert {path.name for path in tmp_path.glob("*-cache")} == (entries if bound > 1 else set())
+            jax.jit(lambda x: x + 54321.0)(1.0).block_until_ready()
+        assert {path.name for path in tmp_path.glob("*-cache")} - entries
+        assert jax.config.jax_compilation_cache_max_size == bound
+    finally:
+        jax.config.update("jax_compilation_cache_max_size", before)
+
+
+def test_a_bound_of_nothing_is_off(monkeypatch):
+    monkeypatch.setattr(compilation, "_bound", lambda: 0)
+    with compilation.cache("auto") as folder:
+        assert folder is None
+
+
 def test_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     said = []

@@ -26,6 +26,9 @@ SETTINGS = {
     "jax_persistent_cache_min_compile_time_secs": 0.0,  # a small program too loads in a tenth of its compile time
     "jax_persistent_cache_min_entry_size_bytes": -1,
     "jax_persistent_cache_enable_xla_caches": "none",  # XLA's own files would be neither checked nor bounded
+    # jax's own bound needs a file of access times beside each entry: it stores nothing where an entry lacks one, as those do that
+    # were kept without a bound. ``clean`` keeps to the user's bound instead
+    "jax_compilation_cache_max_size": -1,
 }
 ZSTANDARD = b"\x28\xb5\x2f\xfd"  # how its frames begin; the other format is zlib's
 
@@ -59,8 +62,8 @@ def cache(choice: str, tell: Callable[[str], object] = lambda text: None) -> Ite
     Returns: the folder in use, or None.
     Raises: UserError for a folder, asked for by name, that cannot be written.
     """
-    folder = None
-    if choice == "off":
+    folder, bound = None, _bound()
+    if choice == "off" or (choice == "auto" and bound == 0):  # a bound of 0 is jax's way to say off
         values: dict[str, object] = {"jax_compilation_cache_dir": None}
     elif choice == "auto" and (_setting("jax_compilation_cache_dir") or not _setting("jax_enable_compilation_cache")):
         yield None
@@ -69,7 +72,7 @@ def cache(choice: str, tell: Callable[[str], object] = lambda text: None) -> Ite
         folder = _writable(choice, tell)
         values = {"jax_compilation_cache_dir": None if folder is None else str(folder), **SETTINGS}
     if folder is not None:
-        clean(folder)
+        clean(folder, bound)
     before = {name: _setting(name) for name in values}
     try:
         _configure(values)
@@ -79,6 +82,12 @@ def cache(choice: str, tell: Callable[[str], object] = lambda text: None) -> Ite
             yield folder
     finally:
         _configure(before)
+
+
+def _bound() -> int:
+    """Return how many bytes are kept: as many as jax is told by ``JAX_COMPILATION_CACHE_MAX_SIZE``, by default ``LIMIT``."""
+    told = _setting("jax_compilation_cache_max_size")
+    return told if isinstance(told, int) and told >= 0 else LIMIT
 
 
 def _setting(name: str) -> object:
