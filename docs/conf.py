@@ -49,6 +49,8 @@ assert mathjax is not None and mathjax.origin is not None, 'MathJax is missing; 
 mathjax_path = "tex-svg.js"
 html_static_path = ["_static", str(pathlib.Path(mathjax.origin).parent / "static" / "mathjax" / mathjax_path)]
 
+toc_object_entries_show_parents = "hide"
+
 html_theme = "sphinx_book_theme"
 html_title = f"vaex {release}"
 html_css_files = ["site.css"]

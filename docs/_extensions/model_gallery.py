@@ -1,6 +1,5 @@
 """Gallery of models, written from the registry, the docstrings and the declarations of options when the site is built."""
 
-import inspect
 import pathlib
 from collections import Counter
 from types import ModuleType
@@ -68,20 +67,15 @@ def pages() -> dict[str, str]:
     for family, entries in models.FAMILIES.items():
         lines = heading(family.replace("_", " ").capitalize(), "=")
         for name, entry in entries.items():
-            document = inspect.getdoc(modules[name]) or ""
-            title, _, _ = document.partition("\n")
             lines += [f".. _model-{name}:", "", *heading(name, "-")]
             lines += [f".. automodule:: {modules[name].__name__}", "   :no-index:", ""]
             special = {flag: value for flag, value in options[name].items() if common.get(flag) != value}
             if special:
                 lines += option_table(special)
-            summary = title.partition(":")[0]
-            overview.append([f":ref:`{name} <model-{name}>`", summary, entry.summary, entry.bound, entry.source])
+            overview.append([f":ref:`{name} <model-{name}>`", entry.summary, entry.bound, entry.source])
         texts[f"{family}.rst"] = "\n".join(lines)
     lines = [*heading(TITLE, "="), INTRODUCTION]
-    lines += table(
-        ["model", "name", "what distinguishes it", "bound on log p(x)", "source"], overview, "20 20 30 12 18"
-    )
+    lines += table(["model", "what distinguishes it", "bound on log p(x)", "source"], overview, "25 40 15 20")
     lines += [".. toctree::", "   :maxdepth: 1", "", *(f"   {family}" for family in models.FAMILIES), ""]
     lines += heading("Options of most models", "-")
     lines += ["A model's own section lists only what differs from these.", "", *option_table(common)]

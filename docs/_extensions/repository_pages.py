@@ -9,20 +9,23 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 # page of docs/ -> document that is its text
 PAGES = {"contributing": "CONTRIBUTING.md", "changelog": "CHANGELOG.md", "benchmarks": "benchmarks/RESULTS.md"}
 # file and heading that the site has elsewhere -> page
-MOVED = {"README.md#your-own-model-in-one-file": "python.md"} | {file: f"{page}.md" for page, file in PAGES.items()}
+MOVED = {"README.md#your-own-model-in-one-file": "extending.md#a-model"} | {
+    file: f"{page}.md" for page, file in PAGES.items()
+}
 
 
 def relink(text: str) -> str:
     """Return Markdown whose links to documents of the repository lead to pages of the site.
 
     Example:
-      >>> relink("[a](../CONTRIBUTING.md) [b](docs/design.md#laws) [c](README.md#your-own-model-in-one-file)")
-      '[a](contributing.md) [b](design.md#laws) [c](python.md)'
+      >>> relink("[a](../CONTRIBUTING.md#release) [b](docs/design.md#laws) [c](README.md#your-own-model-in-one-file)")
+      '[a](contributing.md#release) [b](design.md#laws) [c](extending.md#a-model)'
     """
 
     def page(match: re.Match[str]) -> str:
         target = match.group(1).removeprefix("../").removeprefix("docs/")
-        return f"]({MOVED.get(target, target)})"
+        file, mark, place = target.partition("#")
+        return f"]({MOVED.get(target) or MOVED.get(file, file) + mark + place})"
 
     return re.sub(r"\]\(((?:\.\./|docs/|README\.md|CONTRIBUTING\.md)[^)\s]*)\)", page, text)
 

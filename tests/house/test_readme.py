@@ -5,6 +5,7 @@ import doctest
 import io
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 
@@ -21,6 +22,8 @@ PURE_LAYER = (ROOT / "docs" / "pure_layer.md").read_text()
 PYTHON = (ROOT / "docs" / "python.md").read_text()
 DATA = (ROOT / "docs" / "data.md").read_text()
 PERFORMANCE = (ROOT / "docs" / "performance.md").read_text()
+FILES = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("getting_started", "extending", "faq")}
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def block(name: str, page: str = README) -> str:
@@ -111,12 +114,31 @@ def test_the_page_of_the_pure_layer_shows_what_its_examples_print_without_a_fram
     assert done.returncode == 0, done.stderr
     *printed, heavy = done.stdout.splitlines()
     assert heavy == "[]"
-    number = re.compile(r"-?\d+(?:\.\d+)?")
-    for line, expected in zip(printed, shown(name, PURE_LAYER).splitlines(), strict=True):
-        assert number.sub("#", line) == number.sub("#", expected)
-        np.testing.assert_allclose(
-            [float(n) for n in number.findall(line)], [float(n) for n in number.findall(expected)], rtol=0.06
-        )
+    assert_lines_agree(printed, shown(name, PURE_LAYER).splitlines())
+
+
+def assert_lines_agree(printed: list[str], expected: list[str]) -> None:
+    """The same text, and numbers within what the rounding of another machine changes in a short training."""
+    for line, shown_line in zip(printed, expected, strict=True):
+        assert NUMBER.sub("#", line) == NUMBER.sub("#", shown_line)
+        numbers, shown_numbers = ([float(n) for n in NUMBER.findall(text)] for text in (line, shown_line))
+        np.testing.assert_allclose(numbers, shown_numbers, rtol=0.06)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [(page, name) for page, text in FILES.items() for name in re.findall(r"<!-- test: (\w+) -->", text)],
+)
+def test_blocks_of_the_pages_run_as_files(page, name, tmp_path, monkeypatch):
+    path = tmp_path / f"{name}.py"
+    path.write_text(block(name, FILES[page]))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        runpy.run_path(str(path), run_name="__main__")
+    assert_lines_agree(printed.getvalue().splitlines(), shown(name, FILES[page]).splitlines())
 
 
 def test_what_the_pure_layers_page_names_exists():
