@@ -27,6 +27,7 @@ def edited(run: pathlib.Path, to: pathlib.Path, path: str, *value) -> pathlib.Pa
         inner[last] = value[0]
     else:
         del inner[last]
+    content.pop("digest")  # as a run of an earlier version
     (directory / "config.json").write_text(json.dumps(content))
     return directory
 

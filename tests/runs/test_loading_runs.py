@@ -25,6 +25,7 @@ def edited(trained: pathlib.Path, to: pathlib.Path, change) -> pathlib.Path:
     directory = pathlib.Path(shutil.copytree(trained, to))
     content = json.loads((directory / "config.json").read_text())
     change(content)
+    content.pop("digest")  # as a run of an earlier version
     (directory / "config.json").write_text(json.dumps(content))
     return directory
 

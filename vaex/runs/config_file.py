@@ -12,6 +12,7 @@ import pathlib
 import sys
 import types
 import typing
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -45,11 +46,8 @@ HPARAM = (None, float, {"function": str, "values": list}, {...: (float, [float])
 ORIGIN = {"run": (None, str), "step": int, "digest": str, "from_members": [int]}
 CONTENT = {  # types of what a config.json holds
     "identity": {
-        "model": str,
-        "dataset": str,
+        **dict.fromkeys(("model", "dataset", "binarize", "dequantize"), str),
         "data_seed": int,
-        "binarize": str,
-        "dequantize": str,
         "batch_size": (None, int),
         "config": {},
         "members": [{"seed": int, "hparams": {...: HPARAM}}],
@@ -157,6 +155,12 @@ def config_content(settings: Settings, spec: Spec, strategy: str, path: str | No
     }
 
 
+def with_digest(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a config.json with a digest of it, by which ``read_config`` notices what was not written."""
+    written = {name: value for name, value in content.items() if name != "digest"}
+    return {**written, "digest": digest(written)}
+
+
 def read_config(path: pathlib.Path) -> dict[str, Any]:
     """Return the content of a run's config.json.
 
@@ -168,6 +172,8 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({error}); --overwrite starts the run again") from None
     if not is_run(content):
         raise UserError(f"{path}: is not the config.json of a vaex run; choose another directory")
+    if content.get("digest") not in (None, with_digest(content)["digest"]):
+        warnings.warn(f"{path}: holds something else than was written; it was edited, or is damaged", stacklevel=2)
     problem = mismatch(content, CONTENT) or _no_hyperparameter(content["identity"]["members"])
     if problem is not None:
         raise UserError(f"{path}: {problem}; put the file back as it was, or start again with --overwrite")

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from vaex.core import PyTree
 from vaex.errors import UserError
 from vaex.files import read_json, write_json
+from vaex.runs.config_file import with_digest
 from vaex.training import multihost
 from vaex.training.checkpoint import KEEP, Checkpoints
 from vaex.training.metrics import Rows, read_rows
@@ -103,7 +104,7 @@ class DirectoryStore:
         return read_json(path) if path.exists() else {}
 
     def write_config(self, content: Mapping[str, Any]) -> None:
-        write_json(self._directory / CONFIG, content)
+        write_json(self._directory / CONFIG, with_digest(content))
 
     def checkpoints(self, stage: str, keep: int | None = None) -> Checkpoints:
         return Checkpoints(self.folder(stage) / "checkpoints", keep=keep or KEEP)

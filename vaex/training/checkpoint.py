@@ -250,7 +250,11 @@ class Checkpoints:
 
 def _collect_coroutines() -> None:
     """Collect what orbax has left behind where it failed, which complains at the latest as the process ends."""
-    gc.collect()
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
 
 
 @functools.cache
