@@ -13,9 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 import vaex
 from vaex import files, plots
+from vaex.api.scores import METRICS, Choices, Scores, score
 from vaex.api.trained_model import TrainedModel
 from vaex.configuration.run_options import EvaluationOptions
 from vaex.configuration.settings import Settings, describe_member, replace_run
@@ -24,7 +26,7 @@ from vaex.data.spec import Dataset, Spec
 from vaex.errors import UserError
 from vaex.ops.widths import in_single_width
 from vaex.results import report
-from vaex.runs import changes, lifecycle, setup, warm_start
+from vaex.runs import changes, lifecycle, setup
 from vaex.runs import console as consoles
 from vaex.runs.config_file import check_recordable, identity
 from vaex.runs.directory import OURS
@@ -36,7 +38,6 @@ from vaex.runs.train import Trained
 from vaex.schedules import resolve
 from vaex.training import multihost, population
 from vaex.training.callbacks import Callback
-from vaex.training.parts import variable_names
 from vaex.training.step import averaged_variables
 
 if TYPE_CHECKING:
@@ -183,6 +184,40 @@ class Run(TrainedModel):
         return "\n".join([report.table(summary), report.protocol_line(summary), *report.notes(summary)])
 
     @in_single_width
+    def score(
+        self,
+        metrics: Sequence[str] = METRICS,
+        data: Any = None,
+        *,
+        split: str = "test",
+        factors: ArrayLike | None = None,
+        features: str = "pca:50",
+        examples: int = 10_000,
+        parts: int = 4,
+        show: str = "mean",
+        data_dir: str | None = None,
+        manual_dir: str | None = None,
+    ) -> Scores:
+        """Score the codes and samples of every member by published metrics; see ``vaex.evaluation``.
+
+        Args:
+          metrics: of "disentanglement" (of posterior means; the data has known factors, or ``factors`` are given) and "samples"
+            (against examples, with training examples in their place as the floor).
+          data: other data than the run's, as for ``vaex.train``.
+          split: whose examples.
+          factors: integers [n, f], of all examples of the split.
+          features: in which samples are compared: "pixels", "pca:D", "classifier", or "module:function".
+          examples: of the split, chosen at random, at most.
+          parts: into which they are divided; scores are means over parts, with their standard errors.
+          show: "mean" or "sample" of p(x|z), as for ``sample``.
+          data_dir, manual_dir: where the run's own data lies.
+        Raises: UserError for unknown metrics, data without factors or with too few examples.
+        """
+        own = data is None
+        dataset = self._own_data(data_dir, manual_dir) if own else self._passed(data, data_dir, manual_dir)
+        self._experiment(self.settings, dataset, MemoryStore())  # refuses data of another kind
+        return score(self, dataset, Choices(metrics, split, factors, features, examples, parts, show))
+
     def figures(
         self, member: int = 0, *, data_dir: str | None = None, manual_dir: str | None = None
     ) -> dict[str, matplotlib.figure.Figure]:
@@ -343,24 +378,6 @@ def completed_run(completed: lifecycle.Completed, callbacks: Sequence[Callback] 
     for callback in callbacks if multihost.is_first() else ():
         callback.on_end(run)
     return run
-
-
-def source_of(run: Run | TrainedModel) -> warm_start.Source:
-    """Return what another run may begin with: a run's variables, or a member's.
-
-    Raises: UserError for what is neither, and for a member of a run of several stages.
-    """
-    if isinstance(run, Run):
-        places = [setup.stage_place(run.recipe, index) for index in range(len(run.recipe.stages))]
-        return warm_start.source_in(run._store, places, str(run.directory or "this run"))
-    if not isinstance(run, TrainedModel):
-        raise UserError(f"train: init_from is a {type(run).__name__}; give a run, a member of one, or a run directory")
-    if len(run.recipe.stages) > 1:
-        raise UserError(
-            "train: init_from is a member of a run of several stages; give the run, or its directory:member"
-        )
-    arrays = {name: np.asarray(leaf)[None] for name, leaf in variable_names(run.variables).items()}
-    return warm_start.Source("this member", None, run.step, {"": arrays}, 1)
 
 
 def _replaced(options: EvaluationOptions, changes: Mapping[str, Any]) -> EvaluationOptions:

@@ -1,0 +1,97 @@
+"""Trained runs scored by published metrics: ``python experiments/evaluate.py RUN...``, a table for each run.
+
+disentanglement: of posterior means, for data with known factors. samples: against examples of the split in a feature space, with
+training examples in their place as the floor. --out keeps the numbers as JSON, and the bars as a figure.
+"""
+
+import argparse
+import pathlib
+import sys
+
+import numpy as np
+
+import vaex
+from vaex import plots
+from vaex.api.scores import METRICS
+from vaex.errors import UserError
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Parse the flags."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", help="run directories")
+    parser.add_argument(
+        "--metrics", help=f"joined by commas: {', '.join(METRICS)} (default: samples, and disentanglement with factors)"
+    )
+    parser.add_argument(
+        "--split", default="test", choices=["test", "validation"], help="whose examples (default: test)"
+    )
+    parser.add_argument(
+        "--factors", metavar="FILE.npy", help="integers [n, f] of all examples of the split, where the data has none"
+    )
+    parser.add_argument(
+        "--features",
+        default="pca:50",
+        help="pixels, pca:D, classifier (trained on the run's labels) or module:function (default: pca:50)",
+    )
+    parser.add_argument("--examples", type=int, default=10_000, help="of the split, at most (default: 10000)")
+    parser.add_argument("--parts", type=int, default=4, help="that standard errors are over (default: 4)")
+    parser.add_argument(
+        "--show",
+        default="mean",
+        choices=["mean", "sample"],
+        help="samples are means of p(x|z), or draws (default: mean)",
+    )
+    parser.add_argument("--data_dir", help="where the data of the runs lies, if it has moved")
+    parser.add_argument("--manual_dir", help="where files lie that were downloaded by hand")
+    parser.add_argument("--out", metavar="DIR", type=pathlib.Path, help="folder for a .json and a .png of each run")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Score the runs; return 2 for what a user can fix."""
+    given = parse(arguments)
+    try:
+        factors = None if given.factors is None else _read(given.factors)
+        for name in given.runs:
+            run = vaex.load(name)
+            print(f"{name}: {run!r}", flush=True)
+            metrics = _metrics(given.metrics, factors is not None or bool(run.spec.factor_names))
+            scores = run.score(
+                metrics,
+                split=given.split,
+                factors=factors,
+                features=given.features,
+                examples=given.examples,
+                parts=given.parts,
+                show=given.show,
+                data_dir=given.data_dir,
+                manual_dir=given.manual_dir,
+            )
+            print("\n".join([scores.table(), *scores.notes(), ""]), flush=True)
+            if given.out is not None:
+                given.out.mkdir(parents=True, exist_ok=True)
+                stem = pathlib.Path(name).resolve().name
+                written = scores.save(given.out / f"{stem}.json")
+                print(f"written: {written}, {plots.save(scores.figure(), given.out / f'{stem}.png')}\n")
+    except UserError as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _metrics(text: str | None, has_factors: bool) -> tuple[str, ...]:
+    if text is None:
+        return METRICS if has_factors else ("samples",)
+    return tuple(part.strip() for part in text.split(","))
+
+
+def _read(path: str) -> np.ndarray:
+    try:
+        return np.load(pathlib.Path(path).expanduser(), allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--factors={path}: can't be read ({error}); give an integer array [n, f] as .npy") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

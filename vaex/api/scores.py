@@ -1,0 +1,243 @@
+"""Scores of a trained run beyond its own objective: disentanglement of its codes, quality of its samples."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike
+
+from vaex.core import EvaluationKey
+from vaex.data.loader.lazy_inputs import chosen_intensities
+from vaex.data.spec import Dataset
+from vaex.data.synthetic.factors import FactorSource
+from vaex.errors import UserError
+from vaex.evaluation import disentanglement, sample_quality
+from vaex.evaluation.examples import SEED, random_order
+from vaex.evaluation.features import Features, fit_features
+from vaex.evaluation.likelihood import Estimate, estimate
+from vaex.files import write_json
+from vaex.plots.records import Bars
+from vaex.results.compare import aligned, cell
+
+if TYPE_CHECKING:
+    from vaex.api.run import Run
+    from vaex.api.trained_model import TrainedModel
+
+METRICS = ("disentanglement", "samples")
+SAMPLE_SCORES = {
+    "frechet_distance": "squared Fréchet distance of the Gaussians with their moments",
+    "kernel_distance": "unbiased squared MMD, cubic kernel",
+    "precision": "share of samples inside a ball of 5 neighbours of an example",
+    "recall": "share of examples inside a ball of 5 neighbours of a sample",
+    "density": "balls of 5 neighbours of examples that hold a sample, divided by 5",
+    "coverage": "share of examples whose ball of 5 neighbours holds a sample",
+    "nearest_neighbour_accuracy": "share of points whose nearest neighbour is of their own set; 0.5 is right",
+}
+BLOCK = 500  # examples read at a time
+FLOOR = "training examples"
+
+
+class Scores(NamedTuple):
+    """Scores of the members of a run.
+
+    Attributes:
+      titles: of the rows: the members, and where samples are scored, training examples in their place: the floor.
+      values: for each row, name of the score -> ``Estimate``: its mean over parts of the examples, and standard error over them.
+      protocol: what the numbers are of, and name -> how each is computed.
+    """
+
+    titles: tuple[str, ...]
+    values: tuple[Mapping[str, Estimate], ...]
+    protocol: Mapping[str, str]
+
+    def table(self) -> str:
+        """Return the scores as a plain table, a line for each score, ± the standard error over parts."""
+        names = list(dict.fromkeys(name for row in self.values for name in row))
+        lines = [["", *self.titles]]
+        for name in names:
+            found = [row.get(name) for row in self.values]
+            lines.append([name, *("-" if e is None else cell(e.mean, e.standard_error) for e in found)])
+        return aligned(lines)
+
+    def notes(self) -> list[str]:
+        """Return the protocol, a line for each entry."""
+        return [f"{name}: {text}" for name, text in self.protocol.items()]
+
+    def content(self) -> dict[str, Any]:
+        """Return all numbers as JSON holds them."""
+        rows = [
+            {
+                name: {"mean": e.mean, "standard_error": e.standard_error, "parts": e.values.tolist()}
+                for name, e in row.items()
+            }
+            for row in self.values
+        ]
+        return {"protocol": dict(self.protocol), "scores": dict(zip(self.titles, rows, strict=True))}
+
+    def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
+        """Write all numbers to a JSON file; return its path."""
+        path = pathlib.Path(path).expanduser()
+        write_json(path, json.loads(json.dumps(self.content())))
+        return path
+
+    def figure(self) -> list[Bars]:
+        """Return the scores as bars with their standard errors, a panel for each; ``vaex.plots`` draws them."""
+        names = list(dict.fromkeys(name for row in self.values for name in row))
+        panels = []
+        for name in names:
+            rows = [(title, row[name]) for title, row in zip(self.titles, self.values, strict=True) if name in row]
+            panels.append(
+                Bars(
+                    [e.mean for _, e in rows],
+                    tuple(title for title, _ in rows),
+                    y_label=name.replace("_", " "),
+                    errors=[e.standard_error for _, e in rows],
+                )
+            )
+        return panels
+
+
+class Choices(NamedTuple):
+    """What is scored: see ``Run.score``."""
+
+    metrics: Collection[str]
+    split: str
+    factors: ArrayLike | None
+    features: str
+    examples: int
+    parts: int
+    show: str
+
+
+def score(run: Run, dataset: Dataset, choices: Choices) -> Scores:
+    """Return the scores of all members of a run.
+
+    Raises: UserError for unknown metrics, for too few examples, or where the data has no factors.
+    """
+    if unknown := [name for name in choices.metrics if name not in METRICS]:
+        raise UserError(f"unknown metric {unknown[0]!r}; there are {', '.join(METRICS)}")
+    if choices.split not in dataset.splits:
+        raise UserError(f"the data has no {choices.split!r} split; there are {', '.join(dataset.splits)}")
+    if choices.parts < 2:
+        raise UserError(f"parts is {choices.parts}, expected at least 2: standard errors are over parts")
+    total = len(dataset.splits[choices.split]["x"])
+    size = min(choices.examples, total) // choices.parts
+    if size < 20:
+        raise UserError(f"{choices.parts} parts of {size} examples are too small; give more examples or fewer parts")
+    rows = random_order(total)[: size * choices.parts].reshape(choices.parts, size)
+    parts = f"{choices.parts} parts of {size} of the {choices.split} split"
+    protocol = {"±": f"standard error over {choices.parts} parts"}
+    members = [run[index] for index in range(len(run))]
+    values: list[dict[str, Estimate]] = [{} for _ in members]
+    titles = list(run.names)
+    if "disentanglement" in choices.metrics:
+        x, factors, drawn_from = _with_factors(dataset, choices, rows)
+        protocol |= {"codes": f"posterior means of {drawn_from or parts}", **disentanglement.PROTOCOLS}
+        for model, found in zip(members, values, strict=True):
+            found |= _disentanglement(model, x, factors)
+    if "samples" in choices.metrics:
+        features, examples = _sample_setting(run, dataset, choices, rows)
+        protocol |= {"features": features.described, "samples": f"{choices.show} of p(x|z), z of the prior, against {parts}"}
+        protocol |= SAMPLE_SCORES
+        for model, found in zip(members, values, strict=True):
+            key = jax.random.fold_in(jax.random.key(SEED), EvaluationKey.PRIOR_SAMPLES)
+            drawn = [
+                features.function(np.asarray(model.sample(jax.random.fold_in(key, part), size, show=choices.show)))
+                for part in range(len(rows))
+            ]
+            found |= _quality(drawn, examples)
+        train = dataset.splits["train"]["x"]
+        chosen = random_order(len(train))[: rows.size]
+        real = features.function(chosen_intensities(run.spec, train, chosen, BLOCK))
+        if len(real) == rows.size:
+            titles.append(FLOOR)
+            values.append(_quality(list(real.reshape(*rows.shape, -1)), examples))
+    return Scores(tuple(titles), tuple(values), protocol)
+
+
+def _with_factors(
+    dataset: Dataset, choices: Choices, rows: np.ndarray
+) -> tuple[Sequence[np.ndarray], Sequence[np.ndarray], str | None]:
+    """Return stored examples and factors of each part: of the split, or drawn from the data's own grid of factors, in words."""
+    if choices.factors is None and isinstance(dataset.source, FactorSource):
+        source, size = dataset.source, choices.examples // choices.parts
+        key = jax.random.fold_in(jax.random.key(SEED), EvaluationKey.INPUTS)
+        drawn = [np.asarray(source.sample_factors(k, size)) for k in jax.random.split(key, choices.parts)]
+        observe = jax.jit(source.render)
+        images = [
+            np.concatenate(
+                [np.asarray(observe(source.resident, part[at : at + BLOCK])) for at in range(0, size, BLOCK)]
+            )
+            for part in drawn
+        ]
+        return images, drawn, f"{choices.parts} parts of {size} images, factors drawn uniformly and independently"
+    factors = _factors(dataset, choices)
+    x = dataset.splits[choices.split]["x"]
+    return [x[part] for part in rows], [factors[part] for part in rows], None
+
+
+def _factors(dataset: Dataset, choices: Choices) -> np.ndarray:
+    """Return the factors of all examples of the split."""
+    total = len(dataset.splits[choices.split]["x"])
+    given = dataset.splits[choices.split].get("factors") if choices.factors is None else choices.factors
+    if given is None:
+        raise UserError(
+            f"disentanglement: {dataset.spec.name} has no known factors; give factors=, an integer array [{total}, f] of the "
+            f"{choices.split} split (--factors=FILE.npy)"
+        )
+    factors = np.asarray(given)
+    if factors.ndim != 2 or len(factors) != total or factors.dtype.kind not in "iub":
+        raise UserError(
+            f"disentanglement: factors is {factors.dtype} of shape {factors.shape}, expected integers [{total}, f], a row for each "
+            f"example of the {choices.split} split"
+        )
+    return factors
+
+
+def _disentanglement(
+    model: TrainedModel, x: Sequence[np.ndarray], factors: Sequence[np.ndarray]
+) -> dict[str, Estimate]:
+    """Return the scores of posterior means, over parts."""
+    of_parts = []
+    for images, known in zip(x, factors, strict=True):
+        codes = np.asarray(model.encode(images).mean).reshape(len(images), -1)
+        of_parts.append(disentanglement.all_scores(codes, known))
+    return _over_parts(of_parts)
+
+
+def _sample_setting(
+    run: Run, dataset: Dataset, choices: Choices, rows: np.ndarray
+) -> tuple[Features, list[np.ndarray]]:
+    """Return the features, and those of the examples of each part."""
+    train = dataset.splits["train"]
+    fitted = np.sort(random_order(len(train["x"]))[:10_000])
+    labels = train["y"][fitted] if "y" in train else None
+    features = fit_features(choices.features, chosen_intensities(run.spec, train["x"], fitted, BLOCK), labels)
+    x = dataset.splits[choices.split]["x"]
+    return features, [features.function(chosen_intensities(run.spec, x, part, BLOCK)) for part in rows]
+
+
+def _quality(samples: Sequence[np.ndarray], examples: Sequence[np.ndarray]) -> dict[str, Estimate]:
+    of_parts = []
+    for drawn, real in zip(samples, examples, strict=True):
+        if not np.isfinite(drawn).all():
+            raise UserError("samples: the model's samples hold NaN or infinity; it has diverged")
+        of_parts.append(
+            {
+                "frechet_distance": sample_quality.frechet_distance(drawn, real),
+                "kernel_distance": sample_quality.kernel_distance(drawn, real),
+                **sample_quality.manifold_scores(drawn, real)._asdict(),
+                "nearest_neighbour_accuracy": sample_quality.nearest_neighbour_accuracy(drawn, real),
+            }
+        )
+    return _over_parts(of_parts)
+
+
+def _over_parts(of_parts: Sequence[Mapping[str, float]]) -> dict[str, Estimate]:
+    return {name: estimate(np.array([part[name] for part in of_parts])) for name in of_parts[0]}
