@@ -109,6 +109,16 @@ def test_factors_need_fill_no_grid_and_may_have_any_numbers():
     assert min(scores["factor_vae"], scores["beta_vae"], scores["dci_disentanglement"]) > 0.85
 
 
+def test_ranking_is_by_spearmans_correlation():
+    from scipy.stats import spearmanr
+
+    one, two = np.random.default_rng(4).integers(0, 5, size=(2, 200, 2)).astype(float)  # with ties
+    two[:, 0] += one[:, 1]
+    correlation = np.abs([[spearmanr(a, b)[0] for b in two.T] for a in one.T])
+    expected = sum((m.max(0) ** 2 / m.sum(0)).sum() for m in (correlation, correlation.T)) / 4
+    np.testing.assert_allclose(dis.unsupervised_disentanglement_ranking([one, two]), expected, rtol=1e-12)
+
+
 def test_models_that_agree_rank_before_those_that_do_not():
     code = np.random.default_rng(1).normal(size=(2000, 3))
     turned = code @ np.linalg.qr(np.random.default_rng(2).normal(size=(3, 3)))[0]

@@ -143,7 +143,10 @@ def score(run: Run, dataset: Dataset, choices: Choices) -> Scores:
             found |= _disentanglement(model, x, factors)
     if "samples" in choices.metrics:
         features, examples = _sample_setting(run, dataset, choices, rows)
-        protocol |= {"features": features.described, "samples": f"{choices.show} of p(x|z), z of the prior, against {parts}"}
+        protocol |= {
+            "features": features.described,
+            "samples": f"{choices.show} of p(x|z), z of the prior, against {parts}",
+        }
         protocol |= SAMPLE_SCORES
         for model, found in zip(members, values, strict=True):
             key = jax.random.fold_in(jax.random.key(SEED), EvaluationKey.PRIOR_SAMPLES)

@@ -37,8 +37,6 @@ def unsupervised_disentanglement_ranking(
 
     References: Duan et al. 2020, section 4 (Spearman's correlation).
     """
-    from scipy.stats import rankdata
-
     name = "unsupervised_disentanglement_ranking"
     codes = [check_codes(name, code) for code in means]
     if len(codes) < 2 or len({code.shape for code in codes}) > 1:
@@ -51,7 +49,7 @@ def unsupervised_disentanglement_ranking(
         informative = [
             marginal_kl(code, variance) > INFORMATIVE for code, variance in zip(codes, variances, strict=True)
         ]
-    ranks = [_standardized(rankdata(code, axis=0)) for code in codes]
+    ranks = [_standardized(_ranks(code)) for code in codes]
     scores = np.full((len(codes), len(codes)), np.nan)
     for first in range(len(codes)):
         for second in range(first):
@@ -59,6 +57,15 @@ def unsupervised_disentanglement_ranking(
             agreement = _agreement(correlation, informative[first], informative[second])
             scores[first, second] = scores[second, first] = agreement
     return np.nanmedian(scores, axis=1)
+
+
+def _ranks(codes: np.ndarray) -> np.ndarray:
+    """Rank of each entry in its column [n, d], equal ones at the mean of theirs."""
+    columns = []
+    for column in codes.T:
+        _, which, counts = np.unique(column, return_inverse=True, return_counts=True)
+        columns.append((np.cumsum(counts) - 0.5 * (counts - 1))[which.ravel()])
+    return np.stack(columns, axis=1)
 
 
 def _standardized(ranks: np.ndarray) -> np.ndarray:
