@@ -61,6 +61,7 @@ _MODULES = (
     "export",
     "files",
     "flows",
+    "inference",
     "models",
     "nets",
     "ops",

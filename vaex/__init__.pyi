@@ -12,6 +12,7 @@ from vaex import evaluation as evaluation
 from vaex import export as export
 from vaex import files as files
 from vaex import flows as flows
+from vaex import inference as inference
 from vaex import models as models
 from vaex import nets as nets
 from vaex import ops as ops

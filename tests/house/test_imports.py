@@ -42,6 +42,7 @@ ALLOWED: dict[str, set[str]] = {
     "estimators": {"errors", "ops", "distributions", "divergences", "bounds"},
     "flows": {"errors", "ops", "distributions"},
     "quantizers": {"errors", "ops", "distributions"},
+    "inference": {"errors", "ops", "distributions", "divergences", "bounds", "estimators", "flows"},
     "core": {"errors", "schedules"},
     "files": {"errors"},
     "configuration": {"errors", "schedules", "files"},
@@ -76,6 +77,7 @@ EXTERNAL = {  # distributions beside the standard library
     "core": {"jax"},
     "configuration": {"jax", "numpy"},
     **{name: {"jax", "numpy"} for name in PURE - {"errors"}},
+    "inference": {"jax", "numpy", "optax"},
 }
 
 
