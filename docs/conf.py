@@ -55,6 +55,7 @@ html_theme = "sphinx_book_theme"
 html_title = f"vaex {release}"
 html_css_files = ["site.css"]
 html_copy_source = False
+html_show_search_summary = False  # summaries are fetched, which browsers refuse to pages that are opened as files
 html_theme_options = {
     "show_navbar_depth": 1,
     "show_toc_level": 2,

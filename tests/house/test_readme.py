@@ -66,6 +66,7 @@ def test_the_codec_example_runs(trained_runs):
 @pytest.mark.parametrize(
     ("name", "page"),
     [("front door", README), *((name, PYTHON) for name in re.findall(r"<!-- test: (\w+) -->", PYTHON))],
+    ids=lambda value: "" if len(value) > 40 else value,  # no page in a name
 )
 def test_training_from_python_prints_what_the_page_shows(name, page):
     printed = io.StringIO()

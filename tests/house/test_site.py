@@ -1,6 +1,7 @@
 """The site builds with warnings as errors, needs no network, and what rewrites its sources does what it says."""
 
 import doctest
+import html
 import importlib.util
 import re
 import subprocess
@@ -37,6 +38,20 @@ def test_the_site_builds_strictly_and_loads_nothing_from_a_network(site):
     assert (site / "_static" / "tex-svg.js").exists()
     bounds = (site / "api" / "bounds.html").read_text()
     assert 'id="vaex.bounds.importance_bound"' in bounds and "<dt" in bounds and "Returns" in bounds
+
+
+@needs_sphinx
+@pytest.mark.slow
+def test_links_inside_the_site_lead_to_places(site):
+    # the source of a module that is documented under two names leads back to one of them: pages of _modules are left out
+    pages = {path: path.read_text() for path in site.rglob("*.html") if not {"_static", "_modules"} & set(path.parts)}
+    places = {path: set(re.findall(r'\bid="([^"]+)"', text)) for path, text in pages.items()}
+    for path, text in pages.items():
+        for link in map(html.unescape, re.findall(r'href="([^":]+)"', text)):
+            file, _, place = link.partition("#")
+            target = (path.parent / file.partition("?")[0]).resolve() if file else path
+            assert target.exists(), f"{path.name} links to {link}"
+            assert not place or target not in places or place in places[target], f"{path.name} links to {link}"
 
 
 @needs_sphinx
