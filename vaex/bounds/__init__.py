@@ -14,9 +14,18 @@ From raw terms: ``elbo``, ``free_bits``, ``capacity_penalty``. From an encoder a
 | ``chi_upper_bound`` | CUBO | upper |
 | ``evidence_upper_bound`` | EUBO | upper |
 
+``annealed_log_weights`` draws log weights by annealed importance sampling: their ``importance_bound`` is tighter, and chains in
+reverse give an upper bound.
+
 Where the weight of every sample is zero, a bound is -inf and its gradient zero: see ``vaex.bounds.importance``.
 """
 
+from vaex.bounds.annealed import (
+    AnnealedWeights,
+    adapted_step_sizes,
+    annealed_log_weights,
+    annealing_schedule,
+)
 from vaex.bounds.evidence import ElboTerms, capacity_penalty, elbo, elbo_terms, estimate_elbo, free_bits
 from vaex.bounds.importance import (
     PartialImportanceBounds,
@@ -32,8 +41,12 @@ from vaex.bounds.importance import (
 from vaex.bounds.upper import chi_upper_bound, evidence_upper_bound, thermodynamic_bound
 
 __all__ = [
+    "AnnealedWeights",
     "ElboTerms",
     "PartialImportanceBounds",
+    "adapted_step_sizes",
+    "annealed_log_weights",
+    "annealing_schedule",
     "capacity_penalty",
     "chi_upper_bound",
     "combined_importance_bound",
