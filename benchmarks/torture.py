@@ -3,12 +3,12 @@
     python benchmarks/torture.py --kills=100
     python benchmarks/torture.py --kills=20 --runs=population,hierarchical --signals=KILL
 
-Each run is trained through the command, evaluated and drawn. Once it ends undisturbed; then it is started in another directory, and
-a signal ends the process at a moment drawn evenly from its whole length: while it imports, compiles, trains, saves, evaluates or
-draws. The same command goes on until a process ends by itself. Then every array of the newest checkpoints must have the bits of the
-undisturbed run, metrics.jsonl its bytes, summary.json its results, and no file may be left over. Until the kills are used up,
-another directory begins. The table says how many processes each signal ended in each phase. It ends with 1 where a directory
-differs.
+Each run is trained through the command, evaluated and drawn. Once it ends undisturbed; then it is started in another directory,
+and a signal ends the process: half of the times at a moment drawn evenly from its whole length, while it imports, compiles,
+evaluates or draws, and half of the times soon after a drawn step of training, while it trains or saves. The same command goes on
+until a process ends by itself. Then every array of the newest checkpoints must have the bits of the undisturbed run,
+metrics.jsonl its bytes, summary.json its results, and no file may be left over. Until the kills are used up, another directory
+begins. The table says how many processes each signal ended in each phase. It ends with 1 where a directory differs.
 """
 
 from __future__ import annotations
@@ -66,6 +66,18 @@ def phase(directory: pathlib.Path, last_stage_done: pathlib.Path) -> str:
     if (directory / "timings.jsonl").exists():
         return "train"
     return "compile" if (directory / "config.json").exists() else "start"
+
+
+def reported(directory: pathlib.Path) -> int:
+    """Return how many steps of all stages a run has reported, -1 before it is known as a run."""
+    total = 0 if (directory / "config.json").exists() else -1
+    for place in places(directory):
+        try:
+            lines = (place / "timings.jsonl").read_text().splitlines()
+            total += max((json.loads(line)["step"] for line in lines), default=0)
+        except (OSError, ValueError):  # not there yet, or a line half written
+            continue
+    return total
 
 
 def places(directory: pathlib.Path) -> Iterator[pathlib.Path]:
@@ -148,6 +160,7 @@ class Torture:
         self._whole, self._programs = folder / "whole", folder / "programs"
         self._finish(self._whole)
         again = time.monotonic()
+        self._steps = reported(self._whole)
         self._finish(folder / "measured")  # with the programs of the first
         self.seconds = time.monotonic() - again
         self.problems += differences(self._whole, folder / "measured")
@@ -174,7 +187,12 @@ class Torture:
         """Start the run and end it at a random moment; return False where it ended by itself before."""
         process = start(RUNS[self.name], directory, self._programs)
         try:
-            _, errors = process.communicate(timeout=self._draw.uniform(0.3, self.seconds))
+            if self._draw.random() < 0.5:
+                self._wait_for_step(process, directory, self._draw.randint(0, self._steps))
+                wait = 0.1 * self._draw.random() ** 2  # up to the length of a save
+            else:
+                wait = self._draw.uniform(0.3, self.seconds)
+            _, errors = process.communicate(timeout=wait)
         except subprocess.TimeoutExpired:
             chosen = self._draw.choice(self._signals)
             *_, last = places(self._whole)
@@ -188,6 +206,11 @@ class Torture:
         if process.returncode != 0:
             self.problems.append(f"ended with {process.returncode}: {errors.strip()[-300:]}")
         return False
+
+    def _wait_for_step(self, process: subprocess.Popen[str], directory: pathlib.Path, step: int) -> None:
+        began = time.monotonic()
+        while reported(directory) < step and process.poll() is None and time.monotonic() - began < PATIENCE:
+            time.sleep(0.002)
 
 
 def table(tortures: Sequence[Torture]) -> str:
