@@ -72,6 +72,7 @@ FAMILIES: dict[str, dict[str, Entry]] = {
         "vamp_vae": Entry("mixture prior of posteriors at learned pseudo-inputs", "elbo", "Tomczak & Welling 2018"),
         "mixture_vae": Entry("learned mixture of Gaussians as prior", "elbo", "Dilokthanakul et al. 2016"),
         "flow_vae": Entry("posterior and prior by normalizing flows", "elbo", "Rezende & Mohamed 2015"),
+        "poincare_vae": Entry("latents in a hyperbolic space, gyroplane decoder", "elbo", "Mathieu et al. 2019"),
         "hyperspherical_vae": Entry("latents on the unit sphere, von Mises-Fisher", "elbo", "Davidson et al. 2018"),
         "gumbel_vae": Entry("categorical latents by relaxed samples", "relaxed; evaluated: elbo", "Jang et al. 2017"),
         "joint_vae": Entry("continuous and categorical latents with capacities", "no", "Dupont 2018"),
