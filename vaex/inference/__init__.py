@@ -1,9 +1,10 @@
 """Variational inference for any log-density: supports, families, objectives, and fits that run inside one jit.
 
 ``fit(key, log_density, family)`` fits a family over the parameters that a pytree of supports declares; ``init``, ``step`` and
-``sample`` are its parts. Needs jax, numpy and optax.
+``sample`` are its parts. ``diagnose`` measures a fit and corrects its expectations. Needs jax, numpy and optax.
 """
 
+from vaex.inference.diagnostics import Diagnosis, corrected_expectation, diagnose, smooth_weights
 from vaex.inference.families import (
     Family,
     FullRank,
@@ -30,6 +31,7 @@ from vaex.inference.supports import (
 )
 
 __all__ = [
+    "Diagnosis",
     "Family",
     "FullRank",
     "GaussianMixture",
@@ -45,7 +47,9 @@ __all__ = [
     "State",
     "Support",
     "chi",
+    "corrected_expectation",
     "correlation_cholesky",
+    "diagnose",
     "fit",
     "forward_kl",
     "from_distribution",
@@ -61,6 +65,7 @@ __all__ = [
     "reverse_kl",
     "sample",
     "simplex",
+    "smooth_weights",
     "space",
     "step",
 ]
