@@ -21,6 +21,7 @@ README = (ROOT / "README.md").read_text()
 PURE_LAYER = (ROOT / "docs" / "pure_layer.md").read_text()
 PYTHON = (ROOT / "docs" / "python.md").read_text()
 DATA = (ROOT / "docs" / "data.md").read_text()
+INFERENCE = (ROOT / "docs" / "inference.md").read_text()
 PERFORMANCE = (ROOT / "docs" / "performance.md").read_text()
 FILES = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("getting_started", "extending", "faq")}
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -145,6 +146,14 @@ def test_blocks_of_the_pages_run_as_files(page, name, tmp_path, monkeypatch):
 def test_what_the_pure_layers_page_names_exists():
     for module in re.findall(r"^\| `vaex\.(\w+)`", PURE_LAYER, re.MULTILINE):
         assert getattr(vaex, module)
+
+
+@pytest.mark.slow
+def test_the_page_of_inference_prints_what_its_example_shows():
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(block("eight schools", INFERENCE), "inference.md", "exec"), {"__name__": "page"})
+    assert printed.getvalue() == shown("eight schools", INFERENCE)
 
 
 def test_links_and_names_exist():

@@ -102,4 +102,3 @@ def test_eight_schools_against_quadrature():
     assert diagnosis.elbo < evidence - 0.05
     np.testing.assert_allclose(diagnosis.log_evidence, evidence, atol=0.05)
     np.testing.assert_allclose(corrected, expected, atol=0.25)
-    print(f"{evidence:.3f} {expected:.3f} {corrected:.3f} {diagnosis.log_evidence:.3f} {diagnosis.pareto_k:.2f}")
