@@ -17,7 +17,7 @@ from vaex.inference.families import (
 )
 from vaex.inference.fitting import History, RelativeChange, State, fit, init, log_target, sample, step
 from vaex.inference.laplace import LaplaceFit, laplace
-from vaex.inference.objectives import Objective, chi, forward_kl, importance, renyi, reverse_kl
+from vaex.inference.objectives import VariationalObjective, chi, forward_kl, importance, renyi, reverse_kl
 from vaex.inference.supports import (
     Space,
     Support,
@@ -40,12 +40,12 @@ __all__ = [
     "LowRank",
     "MeanField",
     "NormalizingFlow",
-    "Objective",
     "PointMass",
     "RelativeChange",
     "Space",
     "State",
     "Support",
+    "VariationalObjective",
     "chi",
     "corrected_expectation",
     "correlation_cholesky",

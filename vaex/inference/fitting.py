@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from vaex.errors import UserError
 from vaex.estimators import LogJoint
 from vaex.inference.families import Family, Params, PointMass
-from vaex.inference.objectives import Objective, reverse_kl
+from vaex.inference.objectives import VariationalObjective, reverse_kl
 from vaex.inference.supports import Parameters
 
 # log-density of one pytree of parameters (unbatched), up to a constant: a scalar in nats
@@ -99,7 +99,7 @@ def step(
     log_density: LogDensity,
     family: Family,
     *,
-    objective: Objective,
+    objective: VariationalObjective,
     optimizer: optax.GradientTransformation,
     num_samples: int,
 ) -> tuple[State, jax.Array]:
@@ -131,7 +131,7 @@ def fit(
     log_density: LogDensity,
     family: Family,
     *,
-    objective: Objective | None = None,
+    objective: VariationalObjective | None = None,
     steps: int = 2000,
     optimizer: optax.GradientTransformation | None = None,
     num_samples: int = 16,

@@ -1,6 +1,6 @@
 """Objectives: losses of a variational distribution, in nats, whose ``jax.grad`` is an estimator of the gradient.
 
-Each function here gives an ``Objective``, to be passed to ``fit``. Hyperparameters such as alpha may be traced.
+Each function here gives an ``VariationalObjective``, to be passed to ``fit``. Hyperparameters such as alpha may be traced.
 
 | objective | loss | gradient |
 |---|---|---|
@@ -29,7 +29,7 @@ PathEstimator = Literal["reparameterized", "sticking_the_landing", "doubly_repar
 ReverseEstimator = Literal["reparameterized", "sticking_the_landing", "score_function", "leave_one_out"]
 
 
-class Objective(Protocol):
+class VariationalObjective(Protocol):
     """Loss of a distribution against an unnormalised target."""
 
     def __call__(self, key: jax.Array, posterior: Distribution, log_joint: LogJoint, num_samples: int, /) -> jax.Array:
@@ -44,7 +44,7 @@ class Objective(Protocol):
         ...
 
 
-def reverse_kl(estimator: ReverseEstimator = "sticking_the_landing") -> Objective:
+def reverse_kl(estimator: ReverseEstimator = "sticking_the_landing") -> VariationalObjective:
     r"""Minus the ELBO: :math:`\mathrm{KL}(q\,\|\,p) - \log Z`. Seeks a mode where q cannot hold all.
 
     Of a ``Mixture`` every component gives num_samples samples. Of a ``Delta`` the loss is minus the log-density, no samples.
@@ -67,7 +67,7 @@ def reverse_kl(estimator: ReverseEstimator = "sticking_the_landing") -> Objectiv
     return loss
 
 
-def importance(estimator: PathEstimator = "doubly_reparameterized") -> Objective:
+def importance(estimator: PathEstimator = "doubly_reparameterized") -> VariationalObjective:
     r"""Minus the importance bound :math:`\log\frac1k\sum_i w_i` of all samples.
 
     Args:
@@ -87,7 +87,7 @@ def importance(estimator: PathEstimator = "doubly_reparameterized") -> Objective
     return loss
 
 
-def renyi(alpha: ArrayLike) -> Objective:
+def renyi(alpha: ArrayLike) -> VariationalObjective:
     """Renyi's bound of order alpha: 1 is the ELBO, 0 the importance bound; below 0 it is an upper bound and the loss itself.
 
     Args:
@@ -105,7 +105,7 @@ def renyi(alpha: ArrayLike) -> Objective:
     return loss
 
 
-def chi(power: ArrayLike = 2.0) -> Objective:
+def chi(power: ArrayLike = 2.0) -> VariationalObjective:
     """Chi upper bound (CUBO), which is minimised. Covers the target's mass.
 
     The bound is infinite where the tails of q are lighter than those of the target's power; there the gradient of a few samples
@@ -126,7 +126,7 @@ def chi(power: ArrayLike = 2.0) -> Objective:
     return loss
 
 
-def forward_kl(proposal: Distribution | None = None) -> Objective:
+def forward_kl(proposal: Distribution | None = None) -> VariationalObjective:
     r"""Cross-entropy :math:`-E_p[\log q]`, by self-normalised importance weights. Covers the target's mass.
 
     The expectation under the normalised target is taken by samples of a proposal; samples need carry no gradients. With q
