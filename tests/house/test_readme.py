@@ -66,7 +66,7 @@ def test_the_codec_example_runs(trained_runs):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "page"),
-    [("front door", README), *((name, PYTHON) for name in re.findall(r"<!-- test: (\w+) -->", PYTHON))],
+    [("front door", README), *((name, PYTHON) for name in re.findall(r"<!-- test: ([\w ]+) -->", PYTHON))],
     ids=lambda value: "" if len(value) > 40 else value,  # no page in a name
 )
 def test_training_from_python_prints_what_the_page_shows(name, page):
@@ -130,7 +130,7 @@ def assert_lines_agree(printed: list[str], expected: list[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "name"),
-    [(page, name) for page, text in FILES.items() for name in re.findall(r"<!-- test: (\w+) -->", text)],
+    [(page, name) for page, text in FILES.items() for name in re.findall(r"<!-- test: ([\w ]+) -->", text)],
 )
 def test_blocks_of_the_pages_run_as_files(page, name, tmp_path, monkeypatch):
     path = tmp_path / f"{name}.py"
