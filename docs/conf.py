@@ -54,7 +54,9 @@ toc_object_entries_show_parents = "hide"
 html_theme = "sphinx_book_theme"
 html_title = f"vaex {release}"
 html_css_files = ["site.css"]
+html_context = {"default_mode": "auto"}
 html_copy_source = False
+html_domain_indices = False
 html_show_search_summary = False  # summaries are fetched, which browsers refuse to pages that are opened as files
 html_theme_options = {
     "show_navbar_depth": 1,
