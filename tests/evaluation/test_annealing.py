@@ -40,5 +40,5 @@ def test_simulated_examples_are_sandwiched():
 def test_settings_below_one_are_refused():
     with pytest.raises(ValueError, match="annealed_log_likelihood: temperatures=0"):
         annealed_log_likelihood(KEY, decode, jnp.zeros((1, 8)), 3, temperatures=0)
-    with pytest.raises(ValueError, match="simulated_sandwich: .*chains=0"):
+    with pytest.raises(ValueError, match=r"simulated_sandwich: .*chains=0"):
         simulated_sandwich(KEY, decode, 1, 3, chains=0)
