@@ -27,6 +27,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 
+import jax.numpy as jnp
 import numpy as np
 from console import names, say, tell
 
@@ -103,7 +104,7 @@ def arrays(place: pathlib.Path) -> dict[str, np.ndarray]:
     checkpoints.close()
 
     def plain(leaf: jax.Array) -> np.ndarray:
-        is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
         return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 
     return {name: plain(leaf) for name, leaf in array_names(tree).items()}

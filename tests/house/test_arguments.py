@@ -77,8 +77,20 @@ HALF_DEAD = jnp.array([3.0, 0.1, 3.0, 0.1, 3.0])
 SCALED = CODES * jnp.array([[0.2], [1.0], [5.0], [1.0], [3.0]])
 STATE, OTHER_STATE = quantizers.init_codebook(CODES), quantizers.init_codebook(2.0 * CODES)
 
+ANNEALED = {
+    "key": (KEY, OTHER_KEY),
+    "z": (A, B),
+    "log_initial": (log_joint, other_joint),
+    "log_ratio": (log_joint, other_joint),
+    "betas": (bounds.annealing_schedule(3), bounds.annealing_schedule(4)),
+    "leapfrog_steps": (3, 30),
+}
+
 # function -> argument -> two values with which its results differ (or its gradient does)
 CASES = {
+    "bounds.adapted_step_sizes": ANNEALED | {"initial": (0.5, 0.2), "target": (0.65, 0.9999)},
+    "bounds.annealed_log_weights": ANNEALED | {"step_sizes": (0.2, 0.3), "reverse": (False, True)},
+    "bounds.annealing_schedule": {"num": (3, 4), "steepness": (4.0, 1.0)},
     "bounds.capacity_penalty": {"kl": (W, A[:4, :1]), "capacity": (1.0, 2.0), "gamma": (1.0, 2.0)},
     "bounds.chi_upper_bound": {"log_weights": (W, 2 * W), "power": (2.0, 3.0)},
     "bounds.combined_importance_bound": {"log_weights": (W, 2 * W), "mix": (0.3, 0.4)},
