@@ -23,7 +23,7 @@ class Diagnosis(NamedTuple):
     """Measurements of a fit, from k samples; nats.
 
     ``elbo`` and its standard error ``elbo_error``; ``log_evidence``, the importance bound of all samples, at least the ELBO;
-    ``pareto_k``: below 0.7 the corrected expectations are reliable, above 1 the family misses mass of the target;
+    ``pareto_k``: below 0.7 the corrected expectations are usable, above 1 the family misses mass of the target;
     ``effective_sample_size`` of the smoothed weights; ``samples``, a pytree whose leaves lead with k, and their smoothed,
     normalised ``weights`` [k].
     """

@@ -1,0 +1,127 @@
+"""Variational inference beside the truth: ``python experiments/inference.py --example=bimodal`` draws a figure and prints a table.
+
+``bimodal``: one Gaussian under reverse and forward KL, Renyi's bound and the chi bound, and a mixture, on two modes; the truth by a
+grid. ``eight_schools``: Gaussian families on Rubin's hierarchical model; the truth is a grid over its two hyperparameters.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import special, stats
+
+from vaex import inference, plots
+from vaex.distributions import Mixture, Normal
+from vaex.plots.records import Curves
+from vaex.results.compare import aligned
+
+EFFECTS = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])  # Rubin 1981
+ERRORS = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
+
+
+def run(
+    family: inference.Family, log_density: Callable[[Any], jax.Array], **options: Any
+) -> tuple[Any, inference.Diagnosis]:
+    """Fit and diagnose, in one compiled program."""
+
+    @jax.jit
+    def program(key: jax.Array) -> tuple[Any, inference.Diagnosis]:
+        params, _ = inference.fit(key, log_density, family, **options)
+        return params, inference.diagnose(jax.random.fold_in(key, 1), log_density, family, params, num_samples=20_000)
+
+    return program(jax.random.key(0))
+
+
+def bimodal() -> tuple[Curves, list[list[str]]]:
+    """Return the densities, and for each fit mean, deviation, mass above 0, ELBO and Pareto's k."""
+    target = Mixture(jnp.log(jnp.array([0.4, 0.6])), Normal(jnp.array([[-2.0], [2.5]]), 0.8))
+    grid = np.linspace(-8, 9, 1701)
+    density = np.exp(np.asarray(target.log_prob(jnp.asarray(grid)[:, None]), np.float64))
+    wide = inference.MeanField(1, scale=3.0)
+    right = {"loc": jnp.array([2.0]), "log_scale": jnp.zeros(1)}
+    fits: dict[str, tuple[inference.Family, dict[str, Any]]] = {
+        "reverse KL": (wide, {"params": right}),
+        "forward KL": (wide, {"objective": inference.forward_kl(), "num_samples": 200}),
+        "Renyi, alpha = 0.5": (wide, {"objective": inference.renyi(0.5), "num_samples": 200}),
+        "chi bound": (wide, {"objective": inference.chi(), "num_samples": 200}),
+        "reverse KL, mixture": (inference.GaussianMixture(1, 2, scale=2.0), {}),
+    }
+    step = grid[1] - grid[0]
+
+    def row(name: str, values: np.ndarray, elbo: str, shape: str) -> list[str]:
+        mean = np.sum(grid * values) * step
+        deviation = np.sqrt(np.sum((grid - mean) ** 2 * values) * step)
+        return [name, f"{mean:.2f}", f"{deviation:.2f}", f"{np.sum(values[grid > 0]) * step:.2f}", elbo, shape]
+
+    lines, rows = {"truth": density}, [row("truth", density, "0.000", "-")]
+    for name, (family, options) in fits.items():
+        params, diagnosis = run(family, target.log_prob, **options)
+        log_q = family.distribution(params).log_prob(jnp.asarray(grid)[:, None])
+        lines[name] = np.exp(np.asarray(log_q, np.float64))
+        rows.append(row(name, lines[name], f"{diagnosis.elbo:.3f}", f"{diagnosis.pareto_k:.2f}"))
+    table = [["fit", "mean", "deviation", "mass above 0", "ELBO", "Pareto k"], *rows]
+    return Curves(grid, lines, "x", "density", "One Gaussian, and a mixture, on two modes"), table
+
+
+def eight_schools() -> tuple[Curves, list[list[str]]]:
+    """Return the density of the log of the spread, and for each fit mean and spread beside the truth."""
+    mean, grid = np.meshgrid(np.linspace(-30, 40, 701), np.linspace(-6, 6, 601), indexing="ij")
+    spread = np.exp(grid)
+    joint = stats.norm.logpdf(mean, 0, 5) - np.log1p((spread / 5) ** 2) + grid
+    for effect, error in zip(EFFECTS, ERRORS, strict=True):
+        joint += stats.norm.logpdf(effect, mean, np.sqrt(error**2 + spread**2))
+    mass = np.exp(joint - special.logsumexp(joint))
+    log_spread = grid[0]
+
+    def log_density(p: dict[str, jax.Array]) -> jax.Array:
+        prior = Normal(0.0, 5.0, event_ndims=0).log_prob(p["mean"]) - jnp.log1p(jnp.square(p["spread"] / 5.0))
+        prior += Normal(jnp.zeros(8), 1.0).log_prob(p["deviation"])
+        return prior + Normal(p["mean"] + p["spread"] * p["deviation"], ERRORS).log_prob(jnp.asarray(EFFECTS))
+
+    supports = {"mean": inference.real(), "spread": inference.positive(), "deviation": inference.real(8)}
+    lines = {"truth": mass.sum(0) / (log_spread[1] - log_spread[0])}
+    evidence = special.logsumexp(joint) + np.log(0.1 * (log_spread[1] - log_spread[0]))
+    rows = [["truth", f"{np.sum(mass * mean):.2f}", "-", f"{np.sum(mass * spread):.2f}", "-", f"{evidence:.2f}", "-"]]
+    for name, family in {
+        "mean field": inference.MeanField(supports),
+        "full rank": inference.FullRank(supports),
+    }.items():
+        _, diagnosis = run(family, log_density)
+        draws = np.log(np.asarray(diagnosis.samples["spread"]))
+        lines[name] = stats.gaussian_kde(draws)(log_spread)
+        corrected = inference.corrected_expectation(lambda p: jnp.stack([p["mean"], p["spread"]]), diagnosis)
+        raw = [float(jnp.mean(diagnosis.samples[key])) for key in ("mean", "spread")]
+        cells = [
+            f"{value:.2f}" for value in (raw[0], corrected[0], raw[1], corrected[1], diagnosis.elbo, diagnosis.pareto_k)
+        ]
+        rows.append([name, *cells])
+    header = ["fit", "mean", "corrected", "spread", "corrected", "ELBO (truth: evidence)", "Pareto k"]
+    return Curves(log_spread, lines, "log of the spread", "density", "Eight schools"), [header, *rows]
+
+
+EXAMPLES = {"bimodal": bimodal, "eight_schools": eight_schools}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the table and draw the figure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--example", choices=tuple(EXAMPLES), default="bimodal", help="(default: %(default)s)")
+    parser.add_argument(
+        "--out", type=pathlib.Path, default=pathlib.Path("figures"), help="folder (default: %(default)s)"
+    )
+    flags = parser.parse_args(arguments)
+    figure, table = EXAMPLES[flags.example]()
+    print(aligned(table))
+    print(plots.save(figure, flags.out / f"inference_{flags.example}.png"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
