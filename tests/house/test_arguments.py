@@ -82,13 +82,13 @@ ANNEALED = {
     "z": (A, B),
     "log_initial": (log_joint, other_joint),
     "log_ratio": (log_joint, other_joint),
-    "betas": (bounds.annealing_schedule(3), bounds.annealing_schedule(4)),
+    "betas": (bounds.annealing_schedule(40), bounds.annealing_schedule(41)),
     "leapfrog_steps": (3, 30),
 }
 
 # function -> argument -> two values with which its results differ (or its gradient does)
 CASES = {
-    "bounds.adapted_step_sizes": ANNEALED | {"initial": (0.5, 0.2), "target": (0.65, 0.9999)},
+    "bounds.adapted_step_sizes": ANNEALED | {"initial": (1.2, 1.0), "target": (0.65, 0.9)},
     "bounds.annealed_log_weights": ANNEALED | {"step_sizes": (0.2, 0.3), "reverse": (False, True)},
     "bounds.annealing_schedule": {"num": (3, 4), "steepness": (4.0, 1.0)},
     "bounds.capacity_penalty": {"kl": (W, A[:4, :1]), "capacity": (1.0, 2.0), "gamma": (1.0, 2.0)},
