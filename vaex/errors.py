@@ -31,6 +31,12 @@ class NonFiniteError(UserError):
     exit_code = 3
 
 
+class LostProcessError(UserError):
+    """Another process of the run is gone; the message names it (exit code 5)."""
+
+    exit_code = 5
+
+
 class MissingPackageError(UserError, ModuleNotFoundError):
     """Packages beyond the pure layer are not installed; the message names the extra that brings them."""
 

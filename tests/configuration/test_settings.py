@@ -389,7 +389,7 @@ MAY_CHANGE = {
     "devices": "1", "population_strategy": "vmap", "data_dir": "d", "manual_dir": "d", "eval_split": "validation",
     "eval_images": "7", "eval_samples": "7", "show": "sample", "figures": "false", "memory": "host",
     "compile_cache": "off", "profile": "true", "validate_every": "7", "log_to": "wandb",
-    "coordinator_address": "host:1234", "num_processes": "2", "process_id": "1", "change": "beta=7",
+    "coordinator_address": "host:1234", "num_processes": "2", "process_id": "1", "process_timeout": "9", "change": "beta=7",
 }  # fmt: skip
 MAY_NOT = {
     "dataset": "mnist", "data_seed": "7", "batch_size": "7", "seeds": "7", "binarize": "threshold", "dequantize": "uniform",

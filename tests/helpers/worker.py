@@ -1,6 +1,6 @@
-"""One of two processes that train together; run by test_multihost.py as ``python -m helpers.worker PORT PROCESS FOLDER``.
+"""One of several processes that train together; run by test_multihost.py as ``python -m helpers.worker PORT COUNT PROCESS FOLDER``.
 
-Each has two virtual devices. What it found goes to FOLDER/PROCESS.npz.
+They have four virtual devices in all. What it found goes to FOLDER/PROCESS.npz.
 """
 
 import pathlib
@@ -9,7 +9,7 @@ import sys
 from vaex.training import multihost
 
 if __name__ == "__main__":  # before anything else uses jax
-    multihost.join(f"localhost:{sys.argv[1]}", 2, int(sys.argv[2]))
+    multihost.join(f"localhost:{sys.argv[1]}", int(sys.argv[2]), int(sys.argv[3]))
 
 import jax
 import numpy as np
@@ -76,4 +76,4 @@ def main(process: int, folder: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[2]), pathlib.Path(sys.argv[3]))
+    main(int(sys.argv[3]), pathlib.Path(sys.argv[4]))

@@ -1,39 +1,44 @@
-"""Two processes that train one run: the numbers of one process, each reading only its share."""
+"""Several processes that train one run: the numbers of one process, each reading only its share."""
 
 import os
-import socket
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from helpers import ROOT
 from helpers.compiler import OLDER_EMITTERS
+from helpers.ports import free_port
 from helpers.synthetic import ARRAYS, MODEL, HParams
 from helpers.worker import BATCH_SIZE, STEPS, flat
 
 from vaex.data import resident_feed
-from vaex.errors import UserError
+from vaex.errors import LostProcessError, UserError
 from vaex.training import loop, multihost, population
 from vaex.training.hyperparameters import as_schedules
 from vaex.training.step import gradient_algorithm
 
 
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("localhost", 0))
-        return server.getsockname()[1]
-
-
-def together(commands: list[list[str]]) -> list[subprocess.CompletedProcess]:
-    """Run two commands at once, each with two virtual devices."""
+def start(commands: list[list[str]], devices: int = 2) -> list[subprocess.Popen]:
+    """Start commands at once, each with so many virtual devices."""
     # the second flag: compiling as this process does
-    flags = f"--xla_force_host_platform_device_count=2 {OLDER_EMITTERS}"
+    flags = f"--xla_force_host_platform_device_count={devices} {OLDER_EMITTERS}"
     env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
-    started = [
+    return [
         subprocess.Popen([sys.executable, *command], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for command in commands
     ]
+
+
+def together(commands: list[list[str]], devices: int = 2) -> list[subprocess.CompletedProcess]:
+    """Run commands at once."""
+    return ended(start(commands, devices))
+
+
+def ended(started: list[subprocess.Popen]) -> list[subprocess.CompletedProcess]:
+    """What processes print, and how they end."""
     try:
         outputs = [process.communicate(timeout=240) for process in started]
     finally:
@@ -41,18 +46,19 @@ def together(commands: list[list[str]]) -> list[subprocess.CompletedProcess]:
             process.kill()
             process.communicate()  # closes its pipes
     return [
-        subprocess.CompletedProcess(command, process.returncode, *output)
-        for command, process, output in zip(commands, started, outputs, strict=True)
+        subprocess.CompletedProcess(process.args, process.returncode, *output)
+        for process, output in zip(started, outputs, strict=True)
     ]
 
 
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    """The arrays that each of the two processes of worker.py wrote."""
-    folder, port = tmp_path_factory.mktemp("two"), free_port()
-    for done in together([["-m", "helpers.worker", str(port), str(process), str(folder)] for process in (0, 1)]):
+@pytest.fixture(scope="module", params=[2, 4])
+def recorded(request, tmp_path_factory):
+    """The arrays that each of the processes of worker.py wrote, which have four devices in all."""
+    count, folder, port = request.param, tmp_path_factory.mktemp("together"), free_port()
+    commands = [["-m", "helpers.worker", str(port), str(count), str(process), str(folder)] for process in range(count)]
+    for done in together(commands, devices=4 // count):
         assert done.returncode == 0, done.stderr[-2000:]
-    return [dict(np.load(folder / f"{process}.npz")) for process in (0, 1)]
+    return [dict(np.load(folder / f"{process}.npz")) for process in range(count)]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +74,7 @@ def alone():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("part", "tolerance"), [("divided", 1e-5), ("resumed", 1e-5), ("members", 0)])
-def test_two_processes_train_what_one_does(recorded, alone, part, tolerance):
+def test_processes_train_what_one_does(recorded, alone, part, tolerance):
     for process in recorded:
         leaves = [name for name in process if name.startswith(part)]
         assert len(leaves) == len(alone)
@@ -79,34 +85,31 @@ def test_two_processes_train_what_one_does(recorded, alone, part, tolerance):
 
 
 @pytest.mark.slow
-def test_each_process_reads_its_half_of_every_batch(recorded):
+def test_each_process_reads_its_share_of_every_batch(recorded):
     one_row_for_shapes = BATCH_SIZE
     for process in recorded:
         # the window of the first compilation holds one step, the run's all steps; shares are padded, not read again
-        assert process["taken"] == one_row_for_shapes + (1 + STEPS) * BATCH_SIZE // 2
+        assert process["taken"] == one_row_for_shapes + (1 + STEPS) * BATCH_SIZE // len(recorded)
 
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_all(recorded):
-    assert str(recorded[0]["error"]) == str(recorded[1]["error"])
+    assert len({str(process["error"]) for process in recorded}) == 1
     assert "member 0 at step" in str(recorded[0]["error"])
+
+
+def commands(out, *flags, first=(), second=()):
+    """The command of each of two processes, with flags of their own."""
+    fixed = ["--model=vae", "--hidden=8", "--memory=host", "--no-figures", "--eval_samples=2", f"--out={out}"]
+    where = [f"--coordinator_address=localhost:{free_port()}", "--num_processes=2"]
+    command = [str(ROOT / "experiments" / "run.py"), *fixed, *flags, *where]
+    return [[*command, *first, "--process_id=0"], [*command, *second, "--process_id=1"]]
 
 
 @pytest.mark.slow
 def test_the_command_line_trains_continues_and_finishes(tmp_path):
-    flags = [
-        "--model=vae",
-        "--hidden=8",
-        "--memory=host",
-        "--no-figures",
-        "--eval_samples=2",
-        f"--out={tmp_path / 'run'}",
-    ]
-
     def both(*more):
-        where = f"--coordinator_address=localhost:{free_port()}"
-        command = [str(ROOT / "experiments" / "run.py"), *flags, *more, where, "--num_processes=2"]
-        return together([[*command, f"--process_id={process}"] for process in (0, 1)])
+        return together(commands(tmp_path / "run", *more))
 
     first, second = both("--steps=30")
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
@@ -118,6 +121,44 @@ def test_the_command_line_trains_continues_and_finishes(tmp_path):
     assert "another configuration: latent_dim" in first.stderr and "first process stopped" in second.stderr
     first, second = both("--steps=40", "--batch_size=7", "--overwrite")
     assert (first.returncode, second.returncode) == (2, 2) and "without work" in first.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("differs", ["flag", "data"])
+def test_unlike_processes_are_refused_in_both_by_one_line(tmp_path, differs):
+    """The second has another learning rate, or another file of the same name."""
+    first, second = ["--learning_rate=0.001"], ["--learning_rate=0.01"]
+    message = "process 1 of 2 differs: --learning_rate is 0.01, and 0.001 in process 0"
+    if differs == "data":
+        for number in (0, 1):
+            (tmp_path / str(number)).mkdir()
+            np.savez(tmp_path / str(number) / "mine.npz", x=np.random.default_rng(number).random((64, 6, 6)))
+        first, second = ([f"--dataset={tmp_path / name / 'mine.npz'}"] for name in "01")
+        message = "process 1 of 2 differs: the data's"
+    began = time.monotonic()
+    for done in together(commands(tmp_path / "run", "--steps=30", first=first, second=second)):
+        assert done.returncode == 2
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("vaex:")]
+        assert message in line and "Traceback" not in done.stderr
+    assert time.monotonic() - began < 60
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_killed_process_ends_the_other_within_a_minute_with_one_line(tmp_path, victim):
+    started = start(commands(tmp_path / "run", "--steps=1000000", "--checkpoint_every=1000"))
+    began = time.monotonic()
+    while not (tmp_path / "run" / "checkpoints" / "1000").is_dir() and time.monotonic() - began < 120:
+        time.sleep(0.1)
+    killed = time.monotonic()
+    started[victim].send_signal(signal.SIGKILL)
+    other = ended(started)[1 - victim]
+    assert time.monotonic() - killed < 60
+    assert other.returncode == LostProcessError.exit_code, other.stderr
+    (line,) = [line for line in other.stderr.splitlines() if line.startswith("vaex:") and "step" not in line[:20]]
+    assert f"process {victim} has ended" in line
+    assert "Traceback" not in other.stderr and "stack trace" not in other.stderr
 
 
 @pytest.mark.parametrize(

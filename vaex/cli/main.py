@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from vaex.cli.export_run import export_run
@@ -21,38 +22,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Args:
       arguments: of the command line; those of the process where None.
-    Returns: the exit code: 0 done, 2 invalid input, 3 a loss that is not finite, 130 interrupted.
+    Returns: the exit code: 0 done, 2 invalid input, 3 a loss that is not finite, 5 another process of the run is gone, 130
+      interrupted; see docs/reliability.md.
     """
+    code, ends_at_once = _guarded(arguments)
+    # XLA's threads, still at work, may crash in a slow goodbye; and jax's would wait for processes that may be gone
+    if arguments is None and code and (ends_at_once or _has_joined()):
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
+        os._exit(code)
+    return code
+
+
+def _has_joined() -> bool:
+    """Return True if this process is one of several."""
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.distributed.is_initialized()
+
+
+def _guarded(arguments: Sequence[str] | None) -> tuple[int, bool]:
+    """Return the exit code, and whether the process should end at once where it is the command's."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         # no terminal's encoding may cost the results of a long run; lines come at once also where they go to a file
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
         require_train("the command line")
         given = sys.argv[1:] if arguments is None else arguments
-        return export_run(given[1:]) if given[:1] == ["export"] else run_all(parse_all(given))
+        return (export_run(given[1:]) if given[:1] == ["export"] else run_all(parse_all(given))), False
     except UserError as error:
-        return complain(str(error), error.exit_code)
+        return complain(str(error), error.exit_code), False
     except KeyboardInterrupt:
-        code = complain("interrupted; the same command continues from the last checkpoint", 130)
-        if arguments is None:
-            # the process is ours: end it here, since XLA's threads, still at work, may crash in a slow goodbye
-            with contextlib.suppress(OSError):
-                sys.stdout.flush()
-            os._exit(code)
-        return code
+        return complain("interrupted; the same command continues from the last checkpoint", 130), True
     except BrokenPipeError:  # whoever read our output has left, such as head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return 141, False
     except OSError as error:
-        return complain(f"{error}; check the disk, the path and its permissions, then run the same command again", 2)
+        advice = "check the disk, the path and its permissions, then run the same command again"
+        return complain(f"{error}; {advice}", 2), False
     except MemoryError as error:
-        return complain(f"out of memory ({error}); {SMALLER}", 2)
-    except RuntimeError as error:  # XLA's
-        if "Unable to initialize backend" in str(error):
-            return complain(f"{error}; check JAX_PLATFORMS, and the driver of the accelerator", 2)
-        if "RESOURCE_EXHAUSTED" not in str(error):
+        return complain(f"out of memory ({error}); {SMALLER}", 2), False
+    except Exception as error:
+        if isinstance(error, RuntimeError) and "RESOURCE_EXHAUSTED" in str(error):  # XLA's
+            return complain(f"out of memory ({str(error).splitlines()[0]}); {SMALLER}", 2), False
+        if isinstance(error, RuntimeError) and "Unable to initialize backend" in str(error):
+            return complain(f"{error}; check JAX_PLATFORMS, and the driver of the accelerator", 2), False
+        if not _has_joined():
             raise
-        return complain(f"out of memory ({str(error).splitlines()[0]}); {SMALLER}", 2)
+        traceback.print_exc()
+        return 1, True
 
 
 def run(settings: Settings) -> int:

@@ -103,6 +103,13 @@ class RunOptions:
         high=MOST_STEPS,
         doc="Number of this process, from 0; each reads its share of a batch, and process 0 writes the run.",
     )
+    process_timeout: int = option(
+        300,
+        low=1,
+        high=MOST_STEPS,
+        unit="s",
+        doc="How long to wait for the other processes; one that is missing is then named.",
+    )
     population_strategy: Literal["auto", "vmap", "members"] = option(
         "auto", doc="Train members at once (vmap) or one after the other (members); auto chooses by platform and size."
     )

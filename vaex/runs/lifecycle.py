@@ -17,7 +17,7 @@ from vaex.data.spec import Dataset
 from vaex.errors import UserError
 from vaex.ops.widths import in_single_width
 from vaex.results import report
-from vaex.runs import changes, warm_start
+from vaex.runs import changes, processes, warm_start
 from vaex.runs.config_file import identity
 from vaex.runs.console import Console
 from vaex.runs.directory import Standing, claim, finished_summary, is_trained
@@ -73,18 +73,28 @@ def run(
     if options.devices is None and options.coordinator_address is None:
         population.use_all_cores(len(settings.members))
     with compile_cache.cache(options.compile_cache, console.warn):
-        multihost.join(options.coordinator_address, options.num_processes, options.process_id)
-        settings, source = warm_start.locate(settings, store, source)
-        experiment = warm_start.begin(assemble(settings, dataset, store), source)
-        changes.check(experiment)
-        if not multihost.is_first():
-            return follow(experiment, console, callbacks)
-        recorders = _recorders(experiment)
+        processes.join(settings)
         try:
-            return lead(experiment, console, evaluate=evaluate, callbacks=(*callbacks, *recorders))
-        finally:
-            for recorder in recorders:
-                recorder.on_end(None)
+            settings, source = warm_start.locate(settings, store, source)
+            experiment = warm_start.begin(assemble(settings, dataset, store), source)
+            processes.require_alike(experiment)
+            changes.check(experiment)
+            return _run(experiment, console, evaluate=evaluate, callbacks=callbacks)
+        except BaseException as error:
+            multihost.stop(error)
+            raise
+
+
+def _run(experiment: Experiment, console: Console, *, evaluate: bool, callbacks: Sequence[Callback]) -> Completed:
+    """Take an experiment to its end, as the first process or as another."""
+    if not multihost.is_first():
+        return follow(experiment, console, callbacks)
+    recorders = _recorders(experiment)
+    try:
+        return lead(experiment, console, evaluate=evaluate, callbacks=(*callbacks, *recorders))
+    finally:
+        for recorder in recorders:
+            recorder.on_end(None)
 
 
 def _recorders(experiment: Experiment) -> list[Callback]:

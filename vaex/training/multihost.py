@@ -6,7 +6,10 @@ decided by the first and told to the others.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,52 +17,161 @@ import numpy as np
 
 from vaex.core import PyTree
 from vaex.errors import UserError
+from vaex.training.rendezvous import Partners, Relay, meet
+from vaex.training.wire import host_and_port
 
 FAILED = -1
+TIMEOUT = 300.0  # seconds to wait for the other processes
+_partners: Partners | None = None  # links to the others, of a run that this process has joined
 
 
-def join(address: str | None, num_processes: int | None, process_id: int | None) -> None:
+def join(
+    address: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+    *,
+    timeout: float = TIMEOUT,
+    card: Mapping[str, str] | None = None,
+) -> None:
     """Join the processes of a run, before jax is used for anything else; without an address, stay alone.
 
     Args:
       address: "auto", where the cluster's manager tells jax (Slurm, Open MPI, Kubernetes, a TPU pod); else HOST:PORT of the
         first process.
       num_processes, process_id: how many, and which of them this is; not with "auto".
-    Raises: UserError for a missing or contradicting part, or where the others are not reached.
+      timeout: seconds to wait for the others.
+      card: what must be equal in all, as ``require_alike`` takes it.
+    Raises: UserError for a missing or contradicting part, where a process does not come, or where they differ.
     """
+    global _partners
     if address is None:
         if num_processes is not None or process_id is not None:
             raise UserError("--num_processes and --process_id need --coordinator_address=HOST:PORT; give it, or none")
         return
     given = num_processes is not None and process_id is not None
-    if address == "auto" and (num_processes is not None or process_id is not None):
-        raise UserError(
-            "--coordinator_address=auto finds the number of processes itself; leave the other two flags out"
-        )
-    if address != "auto" and not (given and ":" in address):
+    if address == "auto":
+        if num_processes is not None or process_id is not None:
+            raise UserError(
+                "--coordinator_address=auto finds the number of processes itself; leave the other two flags out"
+            )
+        address, num_processes, process_id = _detected(timeout)
+    elif not (given and ":" in address):
         raise UserError(
             f"--coordinator_address={address}: expected HOST:PORT of the first process, with --num_processes and --process_id"
         )
-    if num_processes is not None and process_id is not None and not 0 <= process_id < num_processes:
+    assert num_processes is not None and process_id is not None
+    host_and_port(address)
+    if not 0 <= process_id < num_processes:
         raise UserError(
             f"--process_id={process_id}: expected 0 to {num_processes - 1}, one for each of --num_processes"
         )
+    _partners = meet(address, num_processes, process_id, timeout)
+    relay = Relay(address, timeout) if process_id else None
     try:
-        if address == "auto":
-            jax.distributed.initialize()
-        else:
-            jax.distributed.initialize(address, num_processes, process_id)
+        if card is not None:
+            require_alike(card)
+        jax.distributed.initialize(
+            address if relay is None else relay.address,
+            num_processes,
+            process_id,
+            initialization_timeout=max(1, int(timeout)),
+        )
     except (RuntimeError, ValueError) as error:
+        stop(error)
+        if isinstance(error, UserError):
+            raise
         raise UserError(
-            f"--coordinator_address={address}: the processes did not come together ({str(error).splitlines()[0]}); start all of "
-            "them within five minutes, and give an address that all of them reach"
+            f"--coordinator_address={address}: the processes did not come together ({str(error).splitlines()[0]}); give an address "
+            "that all of them reach, and start them before jax is used"
         ) from None
+
+
+def _detected(timeout: float) -> tuple[str, int, int]:
+    """Return address, number of processes and number of this one, as jax reads them off the cluster's environment."""
+    found = (None, None, None)
+    with contextlib.suppress(ImportError, AttributeError):  # no public function of jax tells
+        from jax._src.clusters import ClusterEnv
+
+        found = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, max(1, int(timeout)))
+    address, num_processes, process_id = found[:3]
+    if address is None or num_processes is None or process_id is None:
+        raise UserError(
+            "--coordinator_address=auto: the processes did not come together, since no cluster's manager has started this one "
+            "(Slurm, Open MPI, Kubernetes, a TPU pod); give HOST:PORT, --num_processes and --process_id"
+        )
+    return address, int(num_processes), int(process_id)
 
 
 def leave() -> None:
     """Part from the others, once all have come here; afterwards each may end when it likes."""
+    global _partners
     if jax.process_count() > 1:
         jax.distributed.shutdown()
+    if _partners is not None:
+        _partners.part()
+        _partners = None
+
+
+def stop(error: BaseException) -> None:
+    """Tell the others that this process stops for an error, which says why; they stop as well.
+
+    Raises: LostProcessError in its place, where the error comes of another process that is gone.
+    """
+    global _partners
+    if _partners is None:
+        return
+    try:
+        if not isinstance(error, UserError):
+            _partners.check(wait=2.0)
+    finally:
+        _partners.fail(str(error) or type(error).__name__)
+        _partners = None
+
+
+def gather(value: Any) -> list[Any]:
+    """What each process gives, in their order.
+
+    Args:
+      value: a JSON value.
+    Example:
+      >>> gather({"seed": 1})
+      [{'seed': 1}]
+    """
+    if _partners is not None:
+        return _partners.gather(value)
+    if jax.process_count() == 1:
+        return [value]
+    from jax.experimental.multihost_utils import process_allgather
+
+    raw = np.frombuffer(json.dumps(value).encode(), np.uint8)
+    lengths = np.asarray(process_allgather(np.array([len(raw)]))).reshape(-1)
+    padded = np.zeros(int(lengths.max()), np.uint8)
+    padded[: len(raw)] = raw
+    rows = np.asarray(process_allgather(padded)).reshape(len(lengths), -1)
+    return [json.loads(row[:length].tobytes()) for row, length in zip(rows, lengths, strict=True)]
+
+
+def require_alike(card: Mapping[str, str]) -> None:
+    """Compare what must be equal in all processes; all call this at once.
+
+    Args:
+      card: name -> value as text, such as a flag.
+    Raises: UserError, the same in all, that names a process and what differs.
+    Example:
+      >>> require_alike({"--beta": "4"})  # one process: nothing to compare
+    """
+    cards = gather(dict(card))
+    for number, other in enumerate(cards):
+        names = [name for name in sorted(cards[0].keys() | other.keys()) if cards[0].get(name) != other.get(name)]
+        if names:
+            different = "; ".join(
+                f"{name} is {other.get(name, 'not given')}, and {cards[0].get(name, 'not given')} in process 0"
+                for name in names[:4]
+            )
+            raise UserError(
+                f"process {number} of {len(cards)} differs: {different}{'; ...' if names[4:] else ''}; start all with the same "
+                "flags, data and versions"
+            )
 
 
 def is_first() -> bool:
