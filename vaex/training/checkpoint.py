@@ -120,6 +120,7 @@ class Checkpoints:
         self._write_digests(step, multihost.fetch(tree))
         problem = self._write(step, tree)
         if problem is not None:
+            multihost.check_others()
             kept = "no step is kept yet" if latest is None else f"step {latest} is kept"
             raise UserError(
                 f"{self.folder}: the checkpoint of step {step} cannot be written ({problem}); {kept}. Check the disk and its "

@@ -121,11 +121,23 @@ def stop(error: BaseException) -> None:
     if _partners is None:
         return
     try:
-        if not isinstance(error, UserError):
-            _partners.check(wait=2.0)
+        cause: BaseException | None = error
+        while isinstance(cause, UserError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None:  # no check of ours: a computation, perhaps for want of a process
+            check_others()
     finally:
         _partners.fail(str(error) or type(error).__name__)
         _partners = None
+
+
+def check_others() -> None:
+    """Where something has failed that takes all processes, see whether one is gone.
+
+    Raises: LostProcessError, which names it.
+    """
+    if _partners is not None:
+        _partners.check(wait=2.0)
 
 
 def gather(value: Any) -> list[Any]:

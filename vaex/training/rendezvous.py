@@ -240,6 +240,7 @@ class Relay:
 
     def __init__(self, address: str, timeout: float) -> None:
         self._target, self._timeout = address, timeout
+        self._open: list[socket.socket] = []
         self._server = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
         threading.Thread(target=self._serve, name="vaex-relay", daemon=True).start()
@@ -257,15 +258,23 @@ class Relay:
     def _carry(self, near: socket.socket) -> None:
         with contextlib.suppress(UserError):
             far = connect(self._target, self._timeout).socket
-            threading.Thread(target=_pump, args=(far, near, False), name="vaex-relay", daemon=True).start()
-            _pump(near, far, True)
+            self._open += [near, far]  # a socket that is forgotten is closed
+            threading.Thread(target=_pump, args=(far, near), name="vaex-relay", daemon=True).start()
+            if _pump(near, far):  # the client is done
+                near.close()
+                far.close()
 
 
-def _pump(source: socket.socket, target: socket.socket, closes: bool) -> None:
-    """Send on what comes; at its end, close the target only where that end is the client's."""
-    with contextlib.suppress(OSError):
-        while data := source.recv(1 << 16):
+def _pump(source: socket.socket, target: socket.socket) -> bool:
+    """Send on what comes; return whether the source has ended, rather than the target."""
+    while True:
+        try:
+            data = source.recv(1 << 16)
+        except OSError:
+            data = b""
+        if not data:
+            return True
+        try:
             target.sendall(data)
-    if closes:
-        source.close()
-        target.close()
+        except OSError:
+            return False
