@@ -37,6 +37,33 @@ class LostProcessError(UserError):
     exit_code = 5
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C stopped a run, which was saved where it had begun to train; the message says where (exit code 130).
+
+    Attributes:
+      saved: whether the run was saved first, in all its processes.
+    """
+
+    def __init__(self, text: str, exit_code: int = 130, *, saved: bool = False) -> None:
+        super().__init__(text)
+        self.exit_code, self.saved = exit_code, saved
+
+
+class Terminated(SystemExit):
+    """SIGTERM or SIGHUP stopped a run, which was saved where it had begun to train (exit codes 143 and 129).
+
+    Attributes:
+      saved: whether the run was saved first, in all its processes.
+    """
+
+    def __init__(self, text: str, exit_code: int = 143, *, saved: bool = False) -> None:
+        super().__init__(exit_code)
+        self.text, self.exit_code, self.saved = text, exit_code, saved
+
+    def __str__(self) -> str:
+        return self.text
+
+
 class MissingPackageError(UserError, ModuleNotFoundError):
     """Packages beyond the pure layer are not installed; the message names the extra that brings them."""
 

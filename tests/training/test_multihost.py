@@ -161,6 +161,19 @@ def test_a_killed_process_ends_the_other_within_a_minute_with_one_line(tmp_path,
     assert "Traceback" not in other.stderr and "stack trace" not in other.stderr
 
 
+@pytest.mark.slow
+def test_a_signal_to_one_process_saves_and_stops_all(tmp_path):
+    started = start(commands(tmp_path / "run", "--steps=1000000"))
+    began, rows = time.monotonic(), tmp_path / "run" / "metrics.jsonl"
+    while not (rows.exists() and rows.stat().st_size > 1000) and time.monotonic() - began < 120:
+        time.sleep(0.1)
+    started[1].send_signal(signal.SIGTERM)
+    for done in ended(started):
+        assert done.returncode == 143, done.stderr
+        assert "of 1000000 is done, saved in" in done.stderr and "Traceback" not in done.stderr
+    assert list((tmp_path / "run" / "checkpoints").glob("[1-9]*"))
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from vaex.cli.export_run import export_run
 from vaex.cli.parse import Command, parse_all
 from vaex.configuration.settings import Settings
-from vaex.errors import UserError, require_train
+from vaex.errors import Interrupted, Terminated, UserError, require_train
 
 SMALLER = "try a smaller --batch_size, --hidden, --latent_dim or --eval_samples, or fewer members"
 
@@ -22,8 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Args:
       arguments: of the command line; those of the process where None.
-    Returns: the exit code: 0 done, 2 invalid input, 3 a loss that is not finite, 5 another process of the run is gone, 130
-      interrupted; see docs/reliability.md.
+    Returns: the exit code: 0 done, 2 invalid input, 3 a loss that is not finite, 5 another process of the run is gone, 128 + the
+      number of a signal that stopped it; see docs/reliability.md.
     """
     code, ends_at_once = _guarded(arguments)
     # XLA's threads, still at work, may crash in a slow goodbye; and jax's would wait for processes that may be gone
@@ -51,6 +51,8 @@ def _guarded(arguments: Sequence[str] | None) -> tuple[int, bool]:
         return (export_run(given[1:]) if given[:1] == ["export"] else run_all(parse_all(given))), False
     except UserError as error:
         return complain(str(error), error.exit_code), False
+    except (Interrupted, Terminated) as error:
+        return complain(str(error), error.exit_code), True
     except KeyboardInterrupt:
         return complain("interrupted; the same command continues from the last checkpoint", 130), True
     except BrokenPipeError:  # whoever read our output has left, such as head
@@ -85,7 +87,7 @@ def run_all(command: Command) -> int:
     for name, settings in command.runs.items():
         if name:
             talk.say(f"\n{name}, run {len(directories) + 1} of {len(command.runs)}")
-        completed = lifecycle.run(settings, talk)
+        completed = lifecycle.run(settings, talk, ends_process=True)
         lifecycle.show(completed)
         directories.append(str(completed.experiment.store.directory))
     if len(directories) > 1:

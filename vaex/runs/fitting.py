@@ -17,16 +17,18 @@ from vaex.runs.validation import Best, Validator, validation_row
 from vaex.training import loop, metrics, multihost, profiling
 from vaex.training.callbacks import Callback
 from vaex.training.progress import Progress
+from vaex.training.signals import Interruption
 
 SHOWN = ("elbo", "reconstruction", "cross_entropy", "kl")
 CHECKPOINT_SECONDS = 60.0  # between checkpoints, where no number of steps is given
 
 
 class Reporting(NamedTuple):
-    """Who hears of training: the console, and a user's callbacks."""
+    """Who hears of training, the console and a user's callbacks; and what may stop it."""
 
     console: Console
     callbacks: Sequence[Callback] = ()
+    interruption: Interruption = Interruption()
 
 
 class StageFit:
@@ -115,15 +117,16 @@ class StageFit:
         if self.best is not None and self.best.exhausted:
             return carry
         try:
-            return loop.fit(
-                program,
-                carry,
-                self.step,
-                self._stop,
-                report=self._report,
-                save=self._between_chunks,
-                boundary=self._boundary,
-            )
+            with self._reporting.interruption.deferred():
+                return loop.fit(
+                    program,
+                    carry,
+                    self.step,
+                    self._stop,
+                    report=self._report,
+                    save=self._between_chunks,
+                    boundary=self._boundary,
+                )
         except NonFiniteError as error:
             raise NonFiniteError(
                 f"training stopped: {error}; the checkpoint of step {self._checkpoints.latest()} is kept in "
@@ -149,7 +152,8 @@ class StageFit:
         exhausted = self.best is not None and self.best.exhausted
         late = time.monotonic() - self._last_save > CHECKPOINT_SECONDS
         due = step % run.checkpoint_every == 0 if run.checkpoint_every else late
-        if multihost.agree(int(due)) == (1,) or step == self._stop or better or exhausted:
+        due, number = multihost.largest(int(due), self._reporting.interruption.number)
+        if due or number or step == self._stop or better or exhausted:
             self._save(step, carry)
         if better and self.best is not None:
             self.best.keep(step)
@@ -158,6 +162,14 @@ class StageFit:
             self._reporting.console.say(
                 f"stopped early at step {step}: validation {self.best.metric} has not improved since step {best}"
             )
+        if number:
+            store = self._experiment.store
+            kept = (
+                f"saved in {store}; the same command goes on from there"
+                if store.directory
+                else "nothing is kept without out="
+            )
+            raise self._reporting.interruption.error(f"step {step} of {self._stop} is done, {kept}", number, saved=True)
         if self._profiler is not None:
             self._profiler.before(step)
         return exhausted

@@ -14,7 +14,7 @@ from vaex.configuration.settings import Settings, describe_member
 from vaex.data import announcement
 from vaex.data.registry import is_array_file
 from vaex.data.spec import Dataset
-from vaex.errors import UserError
+from vaex.errors import Interrupted, Terminated, UserError
 from vaex.ops.widths import in_single_width
 from vaex.results import report
 from vaex.runs import changes, processes, warm_start
@@ -26,7 +26,7 @@ from vaex.runs.setup import Experiment, assemble
 from vaex.runs.store import Store
 from vaex.runs.summary import evaluation_record, summarize
 from vaex.runs.train import Trained, train
-from vaex.training import compile_cache, loggers, multihost, population
+from vaex.training import compile_cache, loggers, multihost, population, signals
 from vaex.training.callbacks import Callback
 
 
@@ -54,6 +54,7 @@ def run(
     evaluate: bool = True,
     callbacks: Sequence[Callback] = (),
     source: warm_start.Source | None = None,
+    ends_process: bool = False,
 ) -> Completed:
     """Train what is left to train, evaluate and draw; a finished run says so.
 
@@ -65,6 +66,7 @@ def run(
       evaluate: whether the run is evaluated and drawn.
       callbacks: called as training goes on.
       source: what the run begins with where it is at hand; by default the run that the settings name.
+      ends_process: whether a second signal that stops the run ends the process at once.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
@@ -72,26 +74,32 @@ def run(
     options = settings.run
     if options.devices is None and options.coordinator_address is None:
         population.use_all_cores(len(settings.members))
-    with compile_cache.cache(options.compile_cache, console.warn):
+    with compile_cache.cache(options.compile_cache, console.warn), contextlib.ExitStack() as stack:
         processes.join(settings)
         try:
+            # only now, since jax takes SIGTERM where processes join
+            interruption = stack.enter_context(signals.watched(ends_process=ends_process))
             settings, source = warm_start.locate(settings, store, source)
             experiment = warm_start.begin(assemble(settings, dataset, store), source)
             processes.require_alike(experiment)
             changes.check(experiment)
-            return _run(experiment, console, evaluate=evaluate, callbacks=callbacks)
+            return _run(experiment, Reporting(console, callbacks, interruption), evaluate=evaluate)
         except BaseException as error:
-            multihost.stop(error)
+            if isinstance(error, Interrupted | Terminated) and error.saved:
+                multihost.leave()  # as all do
+            else:
+                multihost.stop(error)
             raise
 
 
-def _run(experiment: Experiment, console: Console, *, evaluate: bool, callbacks: Sequence[Callback]) -> Completed:
+def _run(experiment: Experiment, reporting: Reporting, *, evaluate: bool) -> Completed:
     """Take an experiment to its end, as the first process or as another."""
     if not multihost.is_first():
-        return follow(experiment, console, callbacks)
+        return follow(experiment, reporting)
     recorders = _recorders(experiment)
     try:
-        return lead(experiment, console, evaluate=evaluate, callbacks=(*callbacks, *recorders))
+        recorded = reporting._replace(callbacks=(*reporting.callbacks, *recorders))
+        return lead(experiment, recorded, evaluate=evaluate)
     finally:
         for recorder in recorders:
             recorder.on_end(None)
@@ -106,21 +114,21 @@ def _recorders(experiment: Experiment) -> list[Callback]:
     return loggers.callbacks_for(settings.run.log_to, experiment.store.directory, names, identity(settings))
 
 
-def follow(experiment: Experiment, console: Console, callbacks: Sequence[Callback]) -> Completed:
+def follow(experiment: Experiment, reporting: Reporting) -> Completed:
     """Train beside the first process, which alone writes, evaluates and draws."""
     standing = multihost.decide(lambda: Standing.NEW)
     trained = None
     if standing != Standing.FINISHED:
         experiment = changes.begin(experiment)
-        quiet = console._replace(say=lambda text: None, progress=False)
-        trained = train(experiment, resumed=standing == Standing.BEGUN, reporting=Reporting(quiet, callbacks))
+        quiet = reporting.console._replace(say=lambda text: None, progress=False)
+        trained = train(experiment, resumed=standing == Standing.BEGUN, reporting=reporting._replace(console=quiet))
     multihost.leave()
     return Completed(experiment, trained, None)
 
 
-def lead(experiment: Experiment, console: Console, *, evaluate: bool, callbacks: Sequence[Callback]) -> Completed:
+def lead(experiment: Experiment, reporting: Reporting, *, evaluate: bool) -> Completed:
     """Take the run, which no other process may hold, to where its settings ask for."""
-    directory = experiment.store.directory
+    directory, console = experiment.store.directory, reporting.console
     with contextlib.ExitStack() as stack:
 
         def stand() -> int:
@@ -145,18 +153,22 @@ def lead(experiment: Experiment, console: Console, *, evaluate: bool, callbacks:
             console.say(origin)
         for line in announcement.lines(experiment.dataset, experiment.spec, choices(experiment)):
             console.say(line)
-        trained = train(experiment, resumed=standing == Standing.BEGUN, reporting=Reporting(console, callbacks))
+        trained = train(experiment, resumed=standing == Standing.BEGUN, reporting=reporting)
         multihost.leave()
         if done is not None and is_trained(done, experiment):  # only the evaluation is new: keep how it was trained
             trained = trained._replace(measured={name: done.get(name) for name in trained.measured})
-        summary = evaluated(experiment, trained, console) if evaluate else None
+        summary = evaluated(experiment, trained, console, reporting.interruption) if evaluate else None
         return Completed(experiment, trained, summary)
 
 
 @in_single_width
-def evaluated(experiment: Experiment, trained: Trained, console: Console) -> dict[str, Any]:
+def evaluated(
+    experiment: Experiment, trained: Trained, console: Console, interruption: signals.Interruption | None = None
+) -> dict[str, Any]:
     """Evaluate and draw a trained run, whose directory is held; return the summary, which is also written there."""
     summary = summarize(experiment, trained, console.tell)
+    if interruption is not None:
+        interruption.check()  # what it raised may have been lost in a callback of jax
     if experiment.store.directory is not None:
         files.write_json(experiment.store.directory / "summary.json", summary)
     return summary

@@ -205,6 +205,21 @@ def agree(*values: int) -> tuple[int, ...]:
     return tuple(int(value) for value in broadcast_one_to_all(np.array(values, np.int32)))
 
 
+def largest(*values: int) -> tuple[int, ...]:
+    """The largest of each value over all processes.
+
+    Example:
+      >>> largest(3, 4)
+      (3, 4)
+    """
+    if jax.process_count() == 1:
+        return values
+    from jax.experimental.multihost_utils import process_allgather
+
+    rows = np.asarray(process_allgather(np.array(values, np.int32))).reshape(-1, len(values))
+    return tuple(int(value) for value in rows.max(axis=0))
+
+
 def decide(choose: Callable[[], int]) -> int:
     """What ``choose`` returns (not negative), called in the first process only; where it raises there, all stop.
 
