@@ -33,7 +33,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[pathlib.Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename is None:  # of a write: a full disk
+        if error.filename is None and error.errno is not None:  # of a write: a full disk
             error.filename = str(path)
         raise
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 import jax
@@ -48,7 +49,7 @@ def require_alike(experiment: Experiment) -> None:
         {
             **flags(settings),
             **{f"the data's {name}": str(value) for name, value in spec._asdict().items()},
-            "--out": "" if store is None else str(store.resolve()),
+            "--out": "" if store is None else os.path.realpath(store),
             "the platform": jax.default_backend(),
         }
     )
