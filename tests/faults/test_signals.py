@@ -27,6 +27,23 @@ CODES = [("SIGTERM", 143), ("SIGHUP", 129), ("SIGINT", 130)]
 X = np.random.default_rng(0).integers(0, 2, size=(100, 4, 4)).astype(np.uint8)
 
 
+RESET = (  # a test run in the background hands down signals that are ignored
+    "import os, signal, sys\n"
+    "for name in ('SIGINT', 'SIGTERM', 'SIGHUP'): signal.signal(getattr(signal, name), signal.SIG_DFL)\n"
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+
+
+@pytest.fixture(autouse=True)
+def usual_handlers():
+    """No signal is ignored here, either."""
+    usual = {number: signal.SIG_DFL for number in signals.CAUGHT} | {signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 def started(directory: pathlib.Path, *flags: str) -> subprocess.Popen:
     command = [
         sys.executable,
@@ -99,7 +116,7 @@ def test_a_second_signal_stops_at_once(tmp_path):
         "    print('ready', flush=True)\n"
         "    hashlib.pbkdf2_hmac('sha256', b'x', b'y', 10**9)\n"  # no handler of Python runs before it is done
     )
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", RESET, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None and process.stdout.readline() == "ready\n"
             process.send_signal(signal.SIGTERM)
