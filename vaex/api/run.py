@@ -213,8 +213,8 @@ class Run(TrainedModel):
           data_dir, manual_dir: where the run's own data lies.
         Raises: UserError for unknown metrics, data without factors or with too few examples.
         """
-        own = data is None
-        dataset = self._own_data(data_dir, manual_dir) if own else self._passed(data, data_dir, manual_dir)
+        given = data is not None
+        dataset = self._passed(data, data_dir, manual_dir) if given else self._own_data(data_dir, manual_dir)
         self._experiment(self.settings, dataset, MemoryStore())  # refuses data of another kind
         return score(self, dataset, Choices(metrics, split, factors, features, examples, parts, show))
 

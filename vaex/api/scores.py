@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
@@ -19,7 +18,7 @@ from vaex.data.synthetic.factors import FactorSource
 from vaex.errors import UserError
 from vaex.evaluation import disentanglement, sample_quality
 from vaex.evaluation.examples import SEED, random_order
-from vaex.evaluation.features import Features, fit_features
+from vaex.evaluation.features import FITTED, Features, fit_features
 from vaex.evaluation.likelihood import Estimate, estimate
 from vaex.files import write_json
 from vaex.plots.records import Bars
@@ -61,8 +60,8 @@ class Scores(NamedTuple):
         names = list(dict.fromkeys(name for row in self.values for name in row))
         lines = [["", *self.titles]]
         for name in names:
-            found = [row.get(name) for row in self.values]
-            lines.append([name, *("-" if e is None else cell(e.mean, e.standard_error) for e in found)])
+            estimates = [row.get(name) for row in self.values]
+            lines.append([name, *("-" if e is None else cell(e.mean, e.standard_error) for e in estimates)])
         return aligned(lines)
 
     def notes(self) -> list[str]:
@@ -83,7 +82,7 @@ class Scores(NamedTuple):
     def save(self, path: str | os.PathLike[str]) -> pathlib.Path:
         """Write all numbers to a JSON file; return its path."""
         path = pathlib.Path(path).expanduser()
-        write_json(path, json.loads(json.dumps(self.content())))
+        write_json(path, self.content())
         return path
 
     def figure(self) -> list[Bars]:
@@ -139,8 +138,8 @@ def score(run: Run, dataset: Dataset, choices: Choices) -> Scores:
     if "disentanglement" in choices.metrics:
         x, factors, drawn_from = _with_factors(dataset, choices, rows)
         protocol |= {"codes": f"posterior means of {drawn_from or parts}", **disentanglement.PROTOCOLS}
-        for model, found in zip(members, values, strict=True):
-            found |= _disentanglement(model, x, factors)
+        for model, row in zip(members, values, strict=True):
+            row |= _disentanglement(model, x, factors)
     if "samples" in choices.metrics:
         features, examples = _sample_setting(run, dataset, choices, rows)
         protocol |= {
@@ -148,13 +147,13 @@ def score(run: Run, dataset: Dataset, choices: Choices) -> Scores:
             "samples": f"{choices.show} of p(x|z), z of the prior, against {parts}",
         }
         protocol |= SAMPLE_SCORES
-        for model, found in zip(members, values, strict=True):
+        for model, row in zip(members, values, strict=True):
             key = jax.random.fold_in(jax.random.key(SEED), EvaluationKey.PRIOR_SAMPLES)
             drawn = [
                 features.function(np.asarray(model.sample(jax.random.fold_in(key, part), size, show=choices.show)))
                 for part in range(len(rows))
             ]
-            found |= _quality(drawn, examples)
+            row |= _quality(drawn, examples)
         train = dataset.splits["train"]["x"]
         chosen = random_order(len(train))[: rows.size]
         real = features.function(chosen_intensities(run.spec, train, chosen, BLOCK))
@@ -219,7 +218,7 @@ def _sample_setting(
 ) -> tuple[Features, list[np.ndarray]]:
     """Return the features, and those of the examples of each part."""
     train = dataset.splits["train"]
-    fitted = np.sort(random_order(len(train["x"]))[:10_000])
+    fitted = np.sort(random_order(len(train["x"]))[:FITTED])
     labels = train["y"][fitted] if "y" in train else None
     features = fit_features(choices.features, chosen_intensities(run.spec, train["x"], fitted, BLOCK), labels)
     x = dataset.splits[choices.split]["x"]

@@ -45,8 +45,8 @@ def texts_of(field: Field, text: str) -> tuple[str, ...]:
       ('8x2,4x2',)
     """
     kind = plain_kind(field.kind)
-    one = kind not in (int, float, bool) and typing.get_origin(kind) not in (tuple, Literal)
-    return (text,) if one else tuple(part.strip() for part in text.split(","))
+    single = kind not in (int, float, bool) and typing.get_origin(kind) not in (tuple, Literal)
+    return (text,) if single else tuple(part.strip() for part in text.split(","))
 
 
 def values_of(field: Field, value: Any) -> tuple[Any, ...]:
@@ -84,14 +84,14 @@ def combinations(options: Mapping[str, Field], values: Mapping[str, Sequence[Any
             raise UserError(
                 f"--{name}={','.join(written)}: a value stands twice; give each once, and --seeds for repetitions{layers}"
             )
-    made = []
+    combined = []
     for indices in itertools.product(*(range(len(entries)) for entries in several.values())):
         chosen = dict(zip(several, indices, strict=True))
         name = "_".join(f"{option}={texts[option][index]}" for option, index in chosen.items())
-        made.append(
+        combined.append(
             Choice(re.sub(r"[^\w.=+-]+", "-", name), {option: several[option][i] for option, i in chosen.items()})
         )
-    return made
+    return combined
 
 
 def _is_sequence(field: Field) -> bool:

@@ -62,17 +62,8 @@ def annealed_log_likelihood(
     def bound(arguments: tuple[jax.Array, jax.Array]) -> jax.Array:
         index, example = arguments
         keys = jax.random.split(jax.random.fold_in(key, index), 4)
-
-        def log_px(z: jax.Array) -> jax.Array:
-            return decode(z).log_prob(example)
-
-        pilot = jax.random.normal(keys[0], (chains, latent_dim))
-        steps = adapted_step_sizes(keys[1], pilot, _log_prior, log_px, betas=betas, leapfrog_steps=leapfrog_steps)
-        start = jax.random.normal(keys[2], (chains, latent_dim))
-        weights = annealed_log_weights(
-            keys[3], start, _log_prior, log_px, betas=betas, step_sizes=steps, leapfrog_steps=leapfrog_steps
-        )
-        return importance_bound(weights.log_weights)
+        pilot, start = (jax.random.normal(k, (chains, latent_dim)) for k in (keys[0], keys[2]))
+        return importance_bound(_log_weights(keys[1], keys[3], decode, example, pilot, start, betas, leapfrog_steps))
 
     examples = jnp.asarray(x)
     return jax.jit(lambda rows: jax.lax.map(bound, (jnp.arange(len(rows)), rows)))(examples)
@@ -113,26 +104,45 @@ def simulated_sandwich(
     def bound(arguments: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
         index, example, code = arguments
         keys = jax.random.split(jax.random.fold_in(upper_key, index), 3)
-
-        def log_px(z: jax.Array) -> jax.Array:
-            return decode(z).log_prob(example)
-
         pilot = jax.random.normal(keys[0], (chains, latent_dim))
-        steps = adapted_step_sizes(keys[1], pilot, _log_prior, log_px, betas=betas, leapfrog_steps=leapfrog_steps)
-        weights = annealed_log_weights(
-            keys[2],
-            code[None],
-            _log_prior,
-            log_px,
-            betas=betas,
-            step_sizes=steps,
-            leapfrog_steps=leapfrog_steps,
-            reverse=True,
+        weights = _log_weights(
+            keys[1], keys[2], decode, example, pilot, code[None], betas, leapfrog_steps, reverse=True
         )
-        return weights.log_weights[0]
+        return weights[0]
 
     upper = jax.jit(lambda *rows: jax.lax.map(bound, (jnp.arange(n), *rows)))(x, codes)
     return Sandwich(lower, upper)
+
+
+def _log_weights(
+    pilot_key: jax.Array,
+    key: jax.Array,
+    decode: Decode,
+    x: jax.Array,
+    pilot: jax.Array,
+    start: jax.Array,
+    betas: jax.Array,
+    leapfrog_steps: int,
+    *,
+    reverse: bool = False,
+) -> jax.Array:
+    """Log weights [k] of chains from ``start`` [k, d], with the step sizes of other chains, which go from ``pilot`` [m, d]."""
+
+    def log_px(z: jax.Array) -> jax.Array:
+        return decode(z).log_prob(x)
+
+    steps = adapted_step_sizes(pilot_key, pilot, _log_prior, log_px, betas=betas, leapfrog_steps=leapfrog_steps)
+    chains = annealed_log_weights(
+        key,
+        start,
+        _log_prior,
+        log_px,
+        betas=betas,
+        step_sizes=steps,
+        leapfrog_steps=leapfrog_steps,
+        reverse=reverse,
+    )
+    return chains.log_weights
 
 
 def _log_prior(z: jax.Array) -> jax.Array:

@@ -30,10 +30,10 @@ def mismatch(value: Any, kind: Any, name: str = "") -> str | None:
       "seeds.1 is 'b', expected a whole number"
     """
     if isinstance(kind, tuple):
-        problems = [mismatch(value, one, name) for one in kind]
+        problems = [mismatch(value, choice, name) for choice in kind]
         if None in problems:
             return None
-        deeper = [problem for problem, one in zip(problems, kind, strict=True) if _is_outer(value, one)]
+        deeper = [problem for problem, choice in zip(problems, kind, strict=True) if _is_outer(value, choice)]
         return deeper[0] if deeper else _unexpected(value, kind, name)
     if isinstance(kind, Mapping) and isinstance(value, Mapping):
         return _of_mapping(value, kind, name)
@@ -84,7 +84,7 @@ def _unexpected(value: Any, kind: Any, name: str) -> str:
 
 def _described(kind: Any) -> str:
     if isinstance(kind, tuple):
-        return " or ".join(_described(one) for one in kind)
+        return " or ".join(_described(choice) for choice in kind)
     if isinstance(kind, set | frozenset):
         return "one of " + ", ".join(sorted(kind))
     if isinstance(kind, Mapping):

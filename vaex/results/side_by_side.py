@@ -27,11 +27,11 @@ def rows(summaries: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
       summaries: name -> summary, from ``vaex.results.compare.read_runs``.
     """
     shown = differing_settings(summaries)
-    made = []
+    records = []
     for name, summary, record in summary_records(summaries):
         settings = settings_of_record(summary, record)
         metrics = {key: value for key, value in record.items() if isinstance(value, Mapping) and "mean" in value}
-        made.append(
+        records.append(
             {
                 "run": name,
                 **{key: summary["evaluation"]["split"] if key == "split" else summary[key] for key in PROTOCOL},
@@ -45,17 +45,17 @@ def rows(summaries: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
                 },
             }
         )
-    return made
+    return records
 
 
 def as_csv(summaries: Mapping[str, Mapping[str, Any]]) -> str:
     """Return ``rows`` as CSV, whose first line names the columns; what a row lacks is empty."""
-    made = rows(summaries)
-    columns = list(dict.fromkeys(column for row in made for column in row))
+    all_rows = rows(summaries)
+    columns = list(dict.fromkeys(column for row in all_rows for column in row))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(made)
+    writer.writerows(all_rows)
     return text.getvalue()
 
 
@@ -75,13 +75,13 @@ def bars(summaries: Mapping[str, Mapping[str, Any]], metric: str = "elbo") -> li
       metric: its name in summary.json.
     Raises: UserError where no row has it.
     """
-    made = rows(summaries)
-    if not any(isinstance(row.get(metric), int | float) for row in made):
-        numbers = {key for row in made for key, value in row.items() if isinstance(value, float)}
+    all_rows = rows(summaries)
+    if not any(isinstance(row.get(metric), int | float) for row in all_rows):
+        numbers = {key for row in all_rows for key, value in row.items() if isinstance(value, float)}
         known = {name for name in numbers if not name.endswith("_standard_error")}
         raise UserError(f"compare: no run has the metric {metric!r}; {nearest(metric, known or METRICS)}")
     panels: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in made:
+    for row in all_rows:
         if row.get(metric) is not None:
             panels.setdefault(tuple(row[key] for key in PROTOCOL), []).append(row)
     shown, several = (

@@ -34,7 +34,7 @@ def finite_gradients(subject: Subject) -> None:
 
 
 def runs_in_64_bits(subject: Subject) -> None:
-    """Where jax makes arrays of 64 bits, a step of a float32 state is traced and keeps each dtype; nothing is computed."""
+    """A step of a float32 state keeps each dtype where jax makes arrays of 64 bits; it is traced, and nothing is computed."""
     states = jax.eval_shape(subject.states_after((0,)), subject.finished)
     state = jax.eval_shape(lambda stacked: jax.tree.map(lambda leaf: leaf[0], stacked), states)
     batch = subject.stored_batch()

@@ -88,12 +88,12 @@ def join(
 
 def _detected(timeout: float) -> tuple[str, int, int]:
     """Return address, number of processes and number of this one, as jax reads them off the cluster's environment."""
-    found = (None, None, None)
+    detected = (None, None, None)
     with contextlib.suppress(ImportError, AttributeError):  # no public function of jax tells
         from jax._src.clusters import ClusterEnv
 
-        found = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, max(1, int(timeout)))
-    address, num_processes, process_id = found[:3]
+        detected = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, max(1, int(timeout)))
+    address, num_processes, process_id = detected[:3]
     if address is None or num_processes is None or process_id is None:
         raise UserError(
             "--coordinator_address=auto: the processes did not come together, since no cluster's manager has started this one "
@@ -132,7 +132,7 @@ def stop(error: BaseException) -> None:
 
 
 def check_others() -> None:
-    """Where something has failed that takes all processes, see whether one is gone.
+    """See whether another process is gone, after a failure of something that takes all.
 
     Raises: LostProcessError, which names it.
     """
