@@ -11,7 +11,6 @@ log-likelihood. --out keeps the runs and a figure of samples above their nearest
 from __future__ import annotations
 
 import argparse
-import contextlib
 import pathlib
 import sys
 import tempfile
@@ -23,25 +22,23 @@ import numpy as np
 
 import vaex
 from vaex import plots
-from vaex.api.trained_model import TrainedModel
-from vaex.cli import main as cli
-from vaex.cli.parse import parse
+from vaex.api.run import Run
+from vaex.cli.parse import read_options
 from vaex.data.loader.lazy_inputs import chosen_intensities
 from vaex.data.spec import Dataset
-from vaex.errors import UserError
+from vaex.errors import Interrupted, UserError
 from vaex.evaluation.examples import chosen_examples
 from vaex.evaluation.likelihood import bits_per_dimension
-from vaex.files import read_json
 from vaex.plots.records import Grid
 from vaex.results.compare import aligned, cell
 from vaex.runs import setup
 
 SURE = 0.9  # probability from which the classifier counts as sure
 SHOWN = 12  # samples in the figure
-VARIANTS = {
-    "ema, dead codes replaced": (),
-    "ema, dead codes kept": ("--dead_share=0",),
-    "gradient": ("--codebook=gradient",),
+VARIANTS: dict[str, dict[str, Any]] = {
+    "ema, dead codes replaced": {},
+    "ema, dead codes kept": {"dead_share": 0.0},
+    "gradient": {"codebook": "gradient"},
 }
 
 
@@ -65,17 +62,15 @@ class Looks(NamedTuple):
         return [f"{self.sure:.1%}", str(self.classes), f"{np.median(self.distances):.3f}"]
 
 
-def trained(flags: argparse.Namespace, folder: pathlib.Path, *options: str) -> tuple[TrainedModel, dict[str, Any]]:
-    """Train a model through the command line, which reports on standard error; return the first member and the summary.
+def trained(flags: argparse.Namespace, folder: pathlib.Path, **options: Any) -> Run:
+    """Train and evaluate a model, which reports on standard error; ``options`` replace those of this script's command line."""
+    return vaex.train(flags.model, out=folder, evaluate=True, **{"eval_split": flags.split, **flags.options, **options})
 
-    ``options`` replace the same flags of this script's command line.
-    """
-    replaced = {option.split("=")[0].replace("--no-", "--") for option in options}
-    others = (option for option in flags.options if option.split("=")[0].replace("--no-", "--") not in replaced)
-    options = (f"--model={flags.model}", f"--eval_split={flags.split}", *others, *options, f"--out={folder}")
-    with contextlib.redirect_stdout(sys.stderr):
-        cli.run(parse(options))
-    return vaex.load(folder, member=0), read_json(folder / "summary.json")
+
+def summary_of(run: Run) -> dict[str, Any]:
+    """Return the evaluation of a run that was trained with one."""
+    assert run.summary is not None
+    return run.summary
 
 
 def codebooks(flags: argparse.Namespace, folder: pathlib.Path, complete: dict[str, Any]) -> str:
@@ -86,7 +81,7 @@ def codebooks(flags: argparse.Namespace, folder: pathlib.Path, complete: dict[st
     for index, (variant, options) in enumerate(VARIANTS.items()):
         summary = complete
         if options:
-            _, summary = trained(flags, folder / str(index), *options, "--prior_steps=1", "--no-figures")
+            summary = summary_of(trained(flags, folder / str(index), prior_steps=1, figures=False, **options))
         member = summary["members"][0]
         lines.append([variant, *(cell(member.get(name)) for name in (*names, "reconstruction"))])
     return aligned(lines)
@@ -128,7 +123,7 @@ class Judge:
         return Looks(float(sure.mean()), len(np.unique(shares.argmax(axis=1)[sure])), distances[:, 0], nearest[:, 0])
 
 
-def prior(flags: argparse.Namespace, run: TrainedModel, summary: dict[str, Any], dataset: Dataset) -> tuple[str, Grid]:
+def prior(flags: argparse.Namespace, run: Run, dataset: Dataset) -> tuple[str, Grid]:
     """Return the second table, and a figure of samples above their nearest training images."""
     train, labels = images(dataset, run.spec, "train", flags.train)
     unseen, truth = images(dataset, run.spec, flags.split, flags.samples)
@@ -137,19 +132,19 @@ def prior(flags: argparse.Namespace, run: TrainedModel, summary: dict[str, Any],
     lines.append([f"{flags.split}, {len(unseen)}", *judge.looks(unseen).cells()])
     rows, names = [], []
     for temperature in flags.temperature:
-        drawn = np.clip(run.sample(jax.random.key(1), flags.samples, temperature=temperature), 0.0, 1.0)
+        drawn = np.clip(run[0].sample(jax.random.key(1), flags.samples, temperature=temperature), 0.0, 1.0)
         looks = judge.looks(drawn.reshape(len(drawn), -1))
         lines.append([f"samples, temperature {temperature:g}", *looks.cells()])
         few = train[looks.nearest[:SHOWN]].reshape(-1, *run.spec.shape)
         rows += [drawn[:SHOWN], few]
         names += [f"samples, {temperature:g}", "nearest"]
     accuracy = float(np.mean(judge.classifier.predict(unseen) == truth))
-    note = f"the classifier is right on {accuracy:.1%} of {flags.split}; {bound(run, summary)}"
+    note = f"the classifier is right on {accuracy:.1%} of {flags.split}; {bound(run, summary_of(run))}"
     grid = Grid(np.stack(rows), tuple(names), title="Samples above their nearest training images")
     return f"{aligned(lines)}\n{note}", grid
 
 
-def bound(run: TrainedModel, summary: dict[str, Any]) -> str:
+def bound(run: Run, summary: dict[str, Any]) -> str:
     """Describe the bound on the log-likelihood, in nats and, where the levels of the data are known, in bits per dimension."""
     nats = summary["members"][0]["log_likelihood"]
     if nats is None:
@@ -176,22 +171,23 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--temperature", type=float, nargs="+", default=[1.0, 0.8], help="of samples (default: 1 0.8)")
     parser.add_argument("--skip-variants", action="store_true", help="leave out the first table")
     parser.add_argument("--out", type=pathlib.Path, help="folder for the runs and nearest.png (default: not kept)")
-    flags, flags.options = (parsed := parser.parse_known_args(arguments))[0], parsed[1]
+    flags, others = parser.parse_known_args(arguments)
     if min(flags.samples, flags.train) < SHOWN:
         parser.error(f"--samples and --train: expected at least {SHOWN}")
     try:
+        flags.options = read_options(flags.model, others)
+        if "eval_split" in flags.options:
+            raise UserError("--eval_split is called --split here")
         with tempfile.TemporaryDirectory() as temporary:
             folder = flags.out or pathlib.Path(temporary)
-            run, summary = trained(flags, folder / "0")
-            options = (f"--model={flags.model}", *flags.options)
-            dataset = setup.assemble(parse(options)).dataset
+            run = trained(flags, folder / "0")
             if not flags.skip_variants:
-                print(codebooks(flags, folder, summary), end="\n\n")
-            table, grid = prior(flags, run, summary, dataset)
+                print(codebooks(flags, folder, summary_of(run)), end="\n\n")
+            table, grid = prior(flags, run, setup.load_dataset(run.settings.data))
             print(table)
-    except UserError as error:
+    except (UserError, Interrupted) as error:
         print(f"codebooks: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     if flags.out:
         plots.save(grid, flags.out / "nearest.png")
         print(f"\nfigure: {flags.out / 'nearest.png'}")

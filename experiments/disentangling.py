@@ -30,10 +30,11 @@ import numpy as np
 
 import vaex
 from vaex import plots
-from vaex.cli import main as cli
+from vaex.cli.parse import read_options
+from vaex.configuration.grammar import read_seeds
 from vaex.data.synthetic.factors import FactorSource
 from vaex.data.synthetic.sprites import sprites
-from vaex.errors import UserError
+from vaex.errors import Interrupted, UserError
 from vaex.evaluation import latents, traversals
 from vaex.evaluation.aggregate_posterior import aggregate_kl
 from vaex.evaluation.likelihood import estimate
@@ -86,19 +87,14 @@ def say(text: str) -> None:
 
 
 def train(flags: argparse.Namespace, model: str, strengths: list[str], folder: str) -> pathlib.Path:
-    """Train a population over strengths and seeds, unless it is finished, and return its directory.
-
-    Raises: SystemExit where the command line refuses.
-    """
+    """Train a population over strengths and seeds, unless it is finished, and return its directory."""
     directory = flags.out / folder
     say(f"{model}, {STRENGTHS[model]} = {', '.join(strengths)}")
-    options = [f"--model={model}", f"--{STRENGTHS[model]}={','.join(strengths)}", f"--seeds={flags.seeds}"]
-    options += [f"--{name}={getattr(flags, name)}" for name in ("steps", "batch_size", "hidden", "latent_dim")]
-    options += ["--dataset=sprites", f"--image_size={flags.image_size}", f"--out={directory}", "--no-figures"]
-    options += ["--eval_split=validation", "--eval_images=1", "--eval_samples=1", *flags.run_flags]
-    code = cli.main(options)
-    if code:
-        raise SystemExit(code)
+    options: dict[str, Any] = {STRENGTHS[model]: [float(strength) for strength in strengths]}
+    options |= {name: getattr(flags, name) for name in ("steps", "batch_size", "latent_dim", "image_size", "hidden")}
+    options |= {"seeds": read_seeds(flags.seeds), "figures": False}
+    options |= {"eval_split": "validation", "eval_images": 1, "eval_samples": 1}
+    vaex.train(model, "sprites", out=directory, evaluate=True, **{**options, **read_options(model, flags.run_flags)})
     return directory
 
 
@@ -308,6 +304,11 @@ def strengths(text: str) -> list[str]:
     return [f"{value:g}" for value in values]
 
 
+def widths(text: str) -> tuple[int, ...]:
+    """Parse widths of layers, joined by x."""
+    return tuple(int(part) for part in text.split("x"))
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Parse the flags; unknown flags go to every run, such as --network=conv."""
 
@@ -330,7 +331,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", default="0:3", help="as 0:3 (0 to 2) or 1,5")
     parser.add_argument("--steps", type=int, default=6000, help="of each member")
     parser.add_argument("--batch_size", type=int, default=64, help="images a step")
-    parser.add_argument("--hidden", default="256x256", help="widths of the encoder's and the decoder's hidden layers")
+    parser.add_argument("--hidden", type=widths, default="256x256", help="widths of the networks' hidden layers")
     parser.add_argument("--latent_dim", type=int, default=10, help="number of latents")
     parser.add_argument("--image_size", type=int, default=32, help="side of the images, pixels")
     parser.add_argument("--samples", type=int, default=1000, help="draws of z at which q(z) is evaluated, per member")
@@ -360,9 +361,9 @@ def main(arguments: list[str] | None = None) -> int:
         sweep, *others = [settings_of(flags, train(flags, model, weights, model), images) for model, weights in runs]
         targets = [setting for settings in others for setting in settings]
         sweep = refined(flags, sweep, targets, images)
-    except UserError as error:
+    except (UserError, Interrupted) as error:
         print(f"disentangling: {error}", file=sys.stderr)
-        return 2
+        return error.exit_code
     results = comparisons(flags, sweep, targets)
     settings = [*sweep, *targets]
     write_json(

@@ -7,12 +7,13 @@ import shutil
 
 import numpy as np
 import pytest
+from helpers.command import parse
 from helpers.trained_runs import vaex as command
 
 import vaex
 from vaex.api.arguments import choices_of
 from vaex.api.sweep import Sweep
-from vaex.cli.parse import parse, parse_all
+from vaex.cli.parse import parse_all
 from vaex.errors import UserError
 from vaex.plots import draw
 from vaex.results import side_by_side

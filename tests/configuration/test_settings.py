@@ -8,10 +8,10 @@ import textwrap
 
 import numpy as np
 import pytest
+from helpers.command import parse
 
 from vaex import models, schedules
 from vaex.cli import main as cli
-from vaex.cli.parse import parse
 from vaex.configuration.declare import fields
 from vaex.configuration.grammar import hyperparameter_texts, read_hyperparameter, write_hyperparameter
 from vaex.configuration.run_options import GROUPS

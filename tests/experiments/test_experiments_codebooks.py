@@ -31,33 +31,30 @@ def test_a_tiny_run_is_judged_and_drawn(codebooks, tmp_path, capsys):
 def test_variants_are_trained_with_their_options_and_tabled(codebooks, tmp_path, monkeypatch):
     calls = []
 
-    def trained(flags, folder, *options):
+    def trained(flags, folder, **options):
         calls.append(options)
-        return None, {"members": [{"perplexity": 3.0, "perplexity_standard_error": 0.0, "reconstruction": 8.0}]}
+        member = {"perplexity": 3.0, "perplexity_standard_error": 0.0, "reconstruction": 8.0}
+        return types.SimpleNamespace(summary={"members": [member]})
 
     monkeypatch.setattr(codebooks, "trained", trained)
     complete = {"members": [{"perplexity": 4.0, "perplexity_standard_error": 0.0, "usage": 1.0, "reconstruction": 7.0}]}
     table = codebooks.codebooks(types.SimpleNamespace(), tmp_path, complete).splitlines()
-    assert [options[0] for options in calls] == ["--dead_share=0", "--codebook=gradient"]
-    assert all("--prior_steps=1" in options for options in calls)
+    shared = {"prior_steps": 1, "figures": False}
+    assert calls == [shared | {"dead_share": 0.0}, shared | {"codebook": "gradient"}]
     assert table[0].split() == ["codebook", "perplexity", "usage", "reconstruction"] and len(table) == 4
     assert "4" in table[1] and "3" in table[2]
 
 
 def test_options_of_a_variant_replace_those_of_the_command_line(codebooks, tmp_path, monkeypatch):
-    parsed = []
-    monkeypatch.setattr(codebooks, "parse", lambda options: parsed.append(list(options)))
-    monkeypatch.setattr(codebooks.cli, "run", lambda settings: None)
-    monkeypatch.setattr(codebooks.vaex, "load", lambda folder, member: None)
-    monkeypatch.setattr(codebooks, "read_json", lambda path: {})
-    flags = types.SimpleNamespace(model="vq_vae", split="test", options=["--steps=9", "--prior_steps=7", "--figures"])
-    codebooks.trained(flags, tmp_path, "--prior_steps=1", "--no-figures")
+    calls = []
+    monkeypatch.setattr(codebooks.vaex, "train", lambda model, **options: calls.append((model, options)))
+    given = codebooks.read_options("vq_vae", ["--steps=9", "--prior_steps=7", "--figures"])
+    flags = types.SimpleNamespace(model="vq_vae", split="test", options=given)
+    codebooks.trained(flags, tmp_path, prior_steps=1, figures=False)
     codebooks.trained(flags, tmp_path)
-    assert [option for option in parsed[0] if "prior_steps" in option or "figures" in option] == [
-        "--prior_steps=1",
-        "--no-figures",
-    ]
-    assert "--steps=9" in parsed[0] and set(flags.options) <= set(parsed[1])
+    shared = {"out": tmp_path, "evaluate": True, "eval_split": "test", "steps": 9}
+    assert calls[0] == ("vq_vae", shared | {"prior_steps": 1, "figures": False})
+    assert calls[1] == ("vq_vae", shared | {"prior_steps": 7, "figures": True})
 
 
 def test_looks_tell_classes_and_copies(codebooks):
@@ -88,6 +85,8 @@ def test_bounds_in_words(codebooks):
 def test_what_cannot_be_judged_is_refused_in_one_line(codebooks, capsys):
     assert codebooks.main(["--no_such_flag=1"]) == 2
     assert "codebooks: --no_such_flag" in capsys.readouterr().err
+    assert codebooks.main(["--eval_split=test"]) == 2
+    assert "codebooks: --eval_split is called --split here" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         codebooks.main(["--samples=3"])
     assert "expected at least 12" in capsys.readouterr().err

@@ -121,7 +121,8 @@ def test_a_field_that_was_added_later_and_is_set_is_another_configuration(small,
 
 
 def test_defaults_are_added_and_nothing_else_changes():
-    from vaex.cli.parse import parse
+    from helpers.command import parse
+
     from vaex.runs.config_file import identity
 
     settings = parse(["--model=vae", "--activation=tanh", "--learning_rate=0.5"])

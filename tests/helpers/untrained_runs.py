@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from helpers.command import parse
 from vaex.api.trained_model import TrainedModel
-from vaex.cli.parse import parse
 from vaex.data.spec import Spec
 from vaex.runs import setup
 from vaex.schedules import resolve

@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.command import parse
 from scipy import stats
 
 from vaex import nets
-from vaex.cli.parse import parse
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models.adversarial import adversarial_autoencoder, vae_gan

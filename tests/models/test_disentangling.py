@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.command import parse
 from scipy import stats
 from scipy.special import logsumexp
 
 from vaex import nets
 from vaex.cli import main as cli
-from vaex.cli.parse import parse
 from vaex.core import Outcome
 from vaex.data.spec import Spec
 from vaex.errors import UserError

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
+from helpers.command import parse
 
 from vaex import estimators
 from vaex.bounds import combined_importance_bound, importance_bound, mean_importance_bound, renyi_bound
-from vaex.cli.parse import parse
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import latent, module

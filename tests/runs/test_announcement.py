@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.command import parse
 
 import vaex
-from vaex.cli.parse import parse
 from vaex.data import announcement
 from vaex.data.spec import Dataset
 from vaex.errors import UserError

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.command import parse
 
 import vaex
 from vaex import data, plots
 from vaex.api.trained_model import TrainedModel
 from vaex.cli import main as cli
-from vaex.cli.parse import parse
 from vaex.data.spec import Spec
 from vaex.evaluation import classification
 from vaex.evaluation.examples import chosen_examples

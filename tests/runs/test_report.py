@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from helpers.command import parse
 
-from vaex.cli.parse import parse
 from vaex.configuration.grammar import hyperparameter_texts
 from vaex.results import report
 from vaex.runs.summary import group_over_seeds

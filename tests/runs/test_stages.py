@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from helpers import two_stages
 from helpers.checkpoints import assert_same_arrays, stored
+from helpers.command import parse
 
 import vaex
 from vaex import files, testing
 from vaex.cli import main as cli
-from vaex.cli.parse import parse
 from vaex.errors import UserError
 from vaex.runs import setup
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 from vaex.cli.export_run import export_run
 from vaex.cli.parse import Command, parse_all
-from vaex.configuration.settings import Settings
 from vaex.errors import Interrupted, Terminated, UserError, require_train
 
 SMALLER = "try a smaller --batch_size, --hidden, --latent_dim or --eval_samples, or fewer members"
@@ -72,11 +71,6 @@ def _guarded(arguments: Sequence[str] | None) -> tuple[int, bool]:
             raise
         traceback.print_exc()
         return 1, True
-
-
-def run(settings: Settings) -> int:
-    """Run checked settings; return the exit code 0."""
-    return run_all(Command(None, {"": settings}))
 
 
 def run_all(command: Command) -> int:

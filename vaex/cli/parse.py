@@ -53,15 +53,22 @@ class Command(NamedTuple):
     runs: dict[str, Settings]
 
 
-def parse(arguments: Sequence[str]) -> Settings:
-    """Return the settings of a command line that asks for one run, as ``parse_all`` does.
+def read_options(model: str, arguments: Sequence[str]) -> dict[str, Any]:
+    """Return options and hyperparameters by name, as ``vaex.train`` takes them, from flags that a script passes on.
 
-    Raises: UserError, also where an option has several values.
+    Raises: UserError for an argument that is no flag of the model, or a value that cannot be read.
+    Example:
+      >>> read_options("beta_vae", ["--hidden=64x32", "--beta=1,4", "--no-figures"])
+      {'hidden': (64, 32), 'beta': (1.0, 4.0), 'figures': False}
     """
-    runs = parse_all(arguments).runs
-    if len(runs) > 1:
-        raise UserError(f"options have several values ({', '.join(runs)}); give each one value")
-    return next(iter(runs.values()))
+    texts, module = split_arguments(arguments), models.module(model)
+    check_module(module)
+    known, traced = _static_fields(module), fields(module.HParams)
+    values = _read(texts, known, traced, model)
+    return {
+        name: read_hyperparameter(traced[name], texts[name] or "") if name in traced else values[name]
+        for name in (flag if flag in known or flag in traced else flag.removeprefix("no_") for flag in texts)
+    }
 
 
 def parse_all(arguments: Sequence[str]) -> Command:
@@ -99,8 +106,7 @@ def _settings(model: str, module: types.ModuleType, texts: dict[str, str | None]
     groups = [(name, fields(group)) for name, group in GROUPS]
     static = [*groups, ("config", fields(module.Config)), ("stages", stage_fields(module))]
     traced = fields(module.HParams)
-    known = {name: field for _, group in static for name, field in group.items()}
-    values = _read(texts, known, traced, model)
+    values = _read(texts, _static_fields(module), traced, model)
     given = {part: {name: values[name] for name in group if name in values} for part, group in static}
     return settings(
         model,
@@ -110,6 +116,12 @@ def _settings(model: str, module: types.ModuleType, texts: dict[str, str | None]
         grid={name: read_hyperparameter(field, texts[name] or "") for name, field in traced.items() if name in texts},
         stage_steps={name.removesuffix("_steps"): steps for name, steps in given["stages"].items()},
     )
+
+
+def _static_fields(module: types.ModuleType) -> dict[str, Field]:
+    """Option -> its field, of all groups of options and of the model's stages."""
+    groups = (*(fields(group) for _, group in GROUPS), fields(module.Config), stage_fields(module))
+    return {name: field for group in groups for name, field in group.items()}
 
 
 def _read(
