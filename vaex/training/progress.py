@@ -29,7 +29,8 @@ class NotebookBar:
         """Show the step and the status."""
         bar = f'<progress value="{step}" max="{stop}" style="width: 20em"></progress>'
         text = html.escape(f"{step}/{stop}  {status}")
-        self._handle.update(self._html(f"{html.escape(self._title)} {bar} <code>{text}</code>"))
+        if self._handle is not None:  # None where IPython shows nothing
+            self._handle.update(self._html(f"{html.escape(self._title)} {bar} <code>{text}</code>"))
 
 
 class Progress:
