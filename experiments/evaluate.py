@@ -14,6 +14,7 @@ import vaex
 from vaex import plots
 from vaex.api.scores import METRICS
 from vaex.errors import UserError
+from vaex.samplers import KINDS
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -42,6 +43,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         choices=["mean", "sample"],
         help="samples are means of p(x|z), or draws (default: mean)",
     )
+    parser.add_argument(
+        "--samplers",
+        default="prior",
+        help="that samples are drawn by, joined by commas, a row for each: prior, and fitted to codes of the training examples, "
+        f"{', '.join(KINDS)}, some with a number as in gmm:10 (default: prior)",
+    )
     parser.add_argument("--data_dir", help="where the data of the runs lies, if it has moved")
     parser.add_argument("--manual_dir", help="where files lie that were downloaded by hand")
     parser.add_argument("--out", metavar="DIR", type=pathlib.Path, help="folder for a .json and a .png of each run")
@@ -65,6 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
                 examples=given.examples,
                 parts=given.parts,
                 show=given.show,
+                samplers=[part.strip() for part in given.samplers.split(",")],
                 data_dir=given.data_dir,
                 manual_dir=given.manual_dir,
             )

@@ -69,6 +69,7 @@ _MODULES = (
     "quantizers",
     "results",
     "runs",
+    "samplers",
     "schedules",
     "testing",
     "training",

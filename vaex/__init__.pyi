@@ -20,6 +20,7 @@ from vaex import plots as plots
 from vaex import quantizers as quantizers
 from vaex import results as results
 from vaex import runs as runs
+from vaex import samplers as samplers
 from vaex import schedules as schedules
 from vaex import testing as testing
 from vaex import training as training

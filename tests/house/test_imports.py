@@ -28,7 +28,7 @@ DATA = {"data", "data.loader", "data.storage", "data.sources", "data.synthetic"}
 FAMILIES = {
     f"models.{path.name}" for path in (PACKAGE / "models").iterdir() if path.is_dir() and path.name != "__pycache__"
 }
-MODEL = {*PURE, "core", "configuration", "nets", "plots", "data", "evaluation", "training"}
+MODEL = {*PURE, "core", "configuration", "nets", "plots", "data", "samplers", "evaluation", "training"}
 RUN = {*MODEL, *DATA, "files", "models"}
 # room -> the rooms that its files may import beside their own; imports go down only
 ALLOWED: dict[str, set[str]] = {
@@ -43,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     "flows": {"errors", "ops", "distributions"},
     "quantizers": {"errors", "ops", "distributions"},
     "inference": {"errors", "ops", "distributions", "divergences", "bounds", "estimators", "flows"},
+    "samplers": {"errors", "ops", "distributions", "divergences", "flows"},
     "core": {"errors", "schedules"},
     "files": {"errors"},
     "configuration": {"errors", "schedules", "files"},

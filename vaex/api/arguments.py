@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import types
 import typing
@@ -14,7 +15,7 @@ from vaex import models
 from vaex.configuration import choices
 from vaex.configuration.declare import Field, fields, plain_kind
 from vaex.configuration.grammar import read_function, read_hyperparameter, write_hyperparameter
-from vaex.configuration.run_options import GROUPS
+from vaex.configuration.run_options import GROUPS, EvaluationOptions
 from vaex.configuration.settings import Settings, check_module, settings, stage_fields
 from vaex.errors import UserError, nearest
 from vaex.schedules import is_schedule
@@ -113,3 +114,14 @@ def _hyperparameter(field: Field, value: Any) -> Any:
         f"{field.name}={value!r}: expected a number, a schedule of vaex.schedules, a function of the step, or a sequence of "
         "these, which makes a population"
     )
+
+
+def replaced(options: EvaluationOptions, changes: Mapping[str, Any]) -> EvaluationOptions:
+    """Return options of the evaluation with some of them changed.
+
+    Raises: UserError for a name that is no option.
+    """
+    known = [field.name for field in dataclasses.fields(options)]
+    if unknown := [name for name in changes if name not in known]:
+        raise UserError(f"evaluate: no option is called {unknown[0]!r}; there are {', '.join(known)}")
+    return dataclasses.replace(options, **changes)

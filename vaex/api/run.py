@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import html
 import operator
 import os
 import pathlib
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,11 @@ from numpy.typing import ArrayLike
 
 import vaex
 from vaex import files, plots
-from vaex.api.scores import METRICS, Choices, Scores, score
+from vaex.api.arguments import replaced
+from vaex.api.samplers import RunSamplers
+from vaex.api.saving import save_run
+from vaex.api.scores import METRICS, PRIOR, Choices, Scores, score
 from vaex.api.trained_model import TrainedModel
-from vaex.configuration.run_options import EvaluationOptions
 from vaex.configuration.settings import Settings, describe_member, replace_run
 from vaex.core import Recipe, TrainState
 from vaex.data.spec import Dataset, Spec
@@ -28,13 +30,13 @@ from vaex.ops.widths import in_single_width
 from vaex.results import report
 from vaex.runs import changes, lifecycle, setup
 from vaex.runs import console as consoles
-from vaex.runs.config_file import check_recordable, identity
-from vaex.runs.directory import OURS
+from vaex.runs.config_file import identity
 from vaex.runs.evaluate import Evaluator
 from vaex.runs.figures import MemberFigures, training_curve_panels
-from vaex.runs.store import DirectoryStore, MemoryStore, Store
+from vaex.runs.store import MemoryStore, Store
 from vaex.runs.stored import stored_state
 from vaex.runs.train import Trained
+from vaex.samplers import Sampler
 from vaex.schedules import resolve
 from vaex.training import multihost, population
 from vaex.training.callbacks import Callback
@@ -80,9 +82,11 @@ class Run(TrainedModel):
         self._measured = dict(measured or {})
         self.step = int(np.asarray(state.step)[0])
         self._members: dict[int, TrainedModel] = {}
+        self._samplers = RunSamplers(self.directory, self.step)
         if len(settings.members) == 1:
             member = self._member(0)
             super().__init__(recipe, spec, member.variables, member.hparams, member.step, member.described)
+            self._find_sampler = member._find_sampler
 
     def __getattr__(self, name: str) -> Any:
         # reached only for what a run of several members does not have: the attributes of a single one
@@ -166,7 +170,7 @@ class Run(TrainedModel):
         Returns: the summary, as summary.json holds it; ``run.table()`` shows it.
         Raises: UserError for data that is not there or does not fit.
         """
-        settings = self.settings._replace(evaluation=_replaced(self.settings.evaluation, options))
+        settings = self.settings._replace(evaluation=replaced(self.settings.evaluation, options))
         other = data is not None
         dataset = self._passed(data, data_dir, manual_dir) if other else self._own_data(data_dir, manual_dir)
         store: Store = MemoryStore() if other else self._store
@@ -195,6 +199,7 @@ class Run(TrainedModel):
         examples: int = 10_000,
         parts: int = 4,
         show: str = "mean",
+        samplers: Sequence[str] = (PRIOR,),
         data_dir: str | None = None,
         manual_dir: str | None = None,
     ) -> Scores:
@@ -210,18 +215,46 @@ class Run(TrainedModel):
           examples: of the split, chosen at random, at most.
           parts: into which they are divided; scores are means over parts, with their standard errors.
           show: "mean" or "sample" of p(x|z), as for ``sample``.
+          samplers: that z is drawn by, "prior" and kinds that ``fit_sampler`` takes, which are fitted; a row for each.
           data_dir, manual_dir: where the run's own data lies.
         Raises: UserError for unknown metrics, data without factors or with too few examples.
         """
         given = data is not None
         dataset = self._passed(data, data_dir, manual_dir) if given else self._own_data(data_dir, manual_dir)
         self._experiment(self.settings, dataset, MemoryStore())  # refuses data of another kind
-        return score(self, dataset, Choices(metrics, split, factors, features, examples, parts, show))
+        return score(self, dataset, Choices(metrics, split, factors, features, examples, parts, show, samplers))
+
+    @in_single_width
+    def fit_sampler(
+        self, kind: str, *, data_dir: str | None = None, manual_dir: str | None = None
+    ) -> tuple[Sampler, ...]:
+        """Fit a density to each member's codes of the training examples, for ``sample(..., sampler=kind)``.
+
+        A run with a directory keeps it there, and reads what was fitted before at the same step.
+
+        Args:
+          kind: "gaussian", "full_gaussian", "gmm:10", "flow:4", "second_stage", "knn:5" or "hypersphere"; see ``vaex.samplers``.
+          data_dir, manual_dir: where the run's own data lies.
+        Returns: the samplers of the members.
+        Raises: UserError for another kind, or one that codes of this model cannot have.
+        """
+
+        def experiment() -> setup.Experiment:
+            return self._experiment(self.settings, self._own_data(data_dir, manual_dir), self._store)
+
+        return self._samplers.fit(kind, experiment, self._state)
 
     def figures(
-        self, member: int = 0, *, data_dir: str | None = None, manual_dir: str | None = None
+        self,
+        member: int = 0,
+        *,
+        sampler: str | None = None,
+        data_dir: str | None = None,
+        manual_dir: str | None = None,
     ) -> dict[str, matplotlib.figure.Figure]:
-        """Draw the figures of a member, as matplotlib figures by name; notebooks show them."""
+        """Draw the figures of a member, as matplotlib figures by name; notebooks show them. ``sampler``: see ``fit_sampler``."""
+        fitted = None if sampler is None else self.fit_sampler(sampler, data_dir=data_dir, manual_dir=manual_dir)
+        chosen = None if fitted is None else fitted[member]
         evaluator = Evaluator(self._experiment(self.settings, self._own_data(data_dir, manual_dir), self._store))
         drawn: dict[str, matplotlib.figure.Figure] = {}
 
@@ -230,7 +263,7 @@ class Run(TrainedModel):
 
         model = self[member]
         kl = None if self.summary is None else self.summary["members"][member].get("kl_per_latent")
-        MemberFigures(evaluator, model.variables, model.hparams, keep).draw(kl)
+        MemberFigures(evaluator, model.variables, model.hparams, keep, chosen).draw(kl)
         for name, panels in training_curve_panels(evaluator.run).items():
             keep(name, panels)
         return drawn
@@ -240,23 +273,8 @@ class Run(TrainedModel):
 
         Raises: UserError where the directory holds something already.
         """
-        folder = pathlib.Path(directory).expanduser()
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"save: {folder} is not empty; choose another directory")
-        check_recordable(self.settings)
-        files.make_writable(folder)
-        if self.directory is not None:
-            for name in OURS:
-                source = self.directory / name
-                if source.is_dir():
-                    shutil.copytree(source, folder / name)
-                elif source.exists():
-                    shutil.copy2(source, folder / name)
-            return folder
-        if isinstance(self._store, MemoryStore):
-            self._store.copy_to(DirectoryStore(folder))
-        if self.summary is not None:
-            files.write_json(folder / "summary.json", self.summary)
+        folder = save_run(directory, self.settings, self._store, self.summary)
+        self._samplers.keep(folder)
         return folder
 
     @in_single_width
@@ -312,6 +330,7 @@ class Run(TrainedModel):
             hparams = resolve(state.hparams, state.step)
             variables, described = averaged_variables(state), self._described(index)
             model = TrainedModel(self.recipe, self.spec, variables, hparams, int(state.step), described)
+            model._find_sampler = functools.partial(self._samplers.find, index=index)
             self._members[index] = model
         return self._members[index]
 
@@ -378,10 +397,3 @@ def completed_run(completed: lifecycle.Completed, callbacks: Sequence[Callback] 
     for callback in callbacks if multihost.is_first() else ():
         callback.on_end(run)
     return run
-
-
-def _replaced(options: EvaluationOptions, changes: Mapping[str, Any]) -> EvaluationOptions:
-    known = [field.name for field in dataclasses.fields(options)]
-    if unknown := [name for name in changes if name not in known]:
-        raise UserError(f"evaluate: no option is called {unknown[0]!r}; there are {', '.join(known)}")
-    return dataclasses.replace(options, **changes)

@@ -40,6 +40,7 @@ SAMPLE_SCORES = {
 }
 BLOCK = 500  # examples read at a time
 FLOOR = "training examples"
+PRIOR = "prior"  # the model's own, among samplers
 
 
 class Scores(NamedTuple):
@@ -112,6 +113,7 @@ class Choices(NamedTuple):
     examples: int
     parts: int
     show: str
+    samplers: Sequence[str] = (PRIOR,)
 
 
 def score(run: Run, dataset: Dataset, choices: Choices) -> Scores:
@@ -132,28 +134,33 @@ def score(run: Run, dataset: Dataset, choices: Choices) -> Scores:
     rows = random_order(total)[: size * choices.parts].reshape(choices.parts, size)
     parts = f"{choices.parts} parts of {size} of the {choices.split} split"
     protocol = {"±": f"standard error over {choices.parts} parts"}
+    # a row for each member and sampler; scores of codes stand in the first row of a member
+    samplers = tuple(dict.fromkeys(choices.samplers))
+    for kind in samplers if "samples" in choices.metrics else ():
+        if kind != PRIOR:
+            run.fit_sampler(kind)
     members = [run[index] for index in range(len(run))]
-    values: list[dict[str, Estimate]] = [{} for _ in members]
-    titles = list(run.names)
+    pairs = [(index, kind) for index in range(len(run)) for kind in samplers]
+    values: list[dict[str, Estimate]] = [{} for _ in pairs]
+    alone = samplers == (PRIOR,)
+    titles = [run.names[index] if alone else f"{run.names[index]}, {kind}" for index, kind in pairs]
     if "disentanglement" in choices.metrics:
         x, factors, drawn_from = _with_factors(dataset, choices, rows)
         protocol |= {"codes": f"posterior means of {drawn_from or parts}", **disentanglement.PROTOCOLS}
-        for model, row in zip(members, values, strict=True):
+        for model, row in zip(members, values[:: len(samplers)], strict=True):
             row |= _disentanglement(model, x, factors)
     if "samples" in choices.metrics:
         features, examples = _sample_setting(run, dataset, choices, rows)
         protocol |= {
             "features": features.described,
-            "samples": f"{choices.show} of p(x|z), z of the prior, against {parts}",
+            "samples": f"{choices.show} of p(x|z), z of {'the prior' if alone else 'the sampler named'}, against {parts}",
         }
         protocol |= SAMPLE_SCORES
-        for model, row in zip(members, values, strict=True):
+        for (index, kind), row in zip(pairs, values, strict=True):
             key = jax.random.fold_in(jax.random.key(SEED), EvaluationKey.PRIOR_SAMPLES)
-            drawn = [
-                features.function(np.asarray(model.sample(jax.random.fold_in(key, part), size, show=choices.show)))
-                for part in range(len(rows))
-            ]
-            row |= _quality(drawn, examples)
+            options: dict[str, Any] = {"show": choices.show} | ({} if kind == PRIOR else {"sampler": kind})
+            drawn = [members[index].sample(jax.random.fold_in(key, part), size, **options) for part in range(len(rows))]
+            row |= _quality([features.function(np.asarray(part)) for part in drawn], examples)
         train = dataset.splits["train"]["x"]
         chosen = random_order(len(train))[: rows.size]
         real = features.function(chosen_intensities(run.spec, train, chosen, BLOCK))

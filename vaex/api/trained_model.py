@@ -23,9 +23,11 @@ from vaex.api.checks import check_key, labels_of
 from vaex.core import Batch, ClassLogWeights, Distribution, LogWeights, PyTree, Recipe, Variables
 from vaex.data.loader import user_examples
 from vaex.data.spec import Spec
+from vaex.errors import UserError
 from vaex.evaluation import classification, likelihood
 from vaex.ops.widths import in_single_width
 from vaex.runs.evaluate import DRAWN_VALUES, evaluation_batch
+from vaex.samplers import Sampler, draw
 
 MOST = 1000  # examples that are computed at once; more come in batches
 
@@ -195,8 +197,9 @@ class TrainedModel:
         *,
         show: str = "mean",
         temperature: float | None = None,
+        sampler: str | Sampler | None = None,
     ) -> jax.Array:
-        """Generate n examples from z of the prior, [n, *spec.shape].
+        """Generate n examples from z of the prior, or of a sampler that was fitted to codes, [n, *spec.shape].
 
         The same key gives the same z for all labels; where the prior of z depends on labels, the same underlying noise.
 
@@ -206,7 +209,9 @@ class TrainedModel:
           labels: integers, [n] or one for all, for a model that reads labels; drawn uniformly where left out.
           show: "mean" for the mean of p(x|z), "sample" for a draw from it.
           temperature: of the prior, in a model with the hyperparameter ``sample_temperature``; by default that of the run.
-        Raises: ValueError for another ``show``, n or temperature, and for labels that the model cannot read.
+          sampler: a kind that ``run.fit_sampler`` has fitted, such as "gmm:10", or a sampler of [n, d] codes of your own.
+        Raises: ValueError for another ``show``, n or temperature, and for labels that the model cannot read; UserError for a
+          sampler that was not fitted.
         """
         if show not in ("mean", "sample"):
             raise ValueError(f"sample: show={show!r}, expected 'mean' or 'sample'")
@@ -214,16 +219,38 @@ class TrainedModel:
             raise ValueError(f"sample: n={n}, expected at least 1")
         check_key("sample", key)
         given = None if labels is None else self._labels("sample", labels, operator.index(n)).get("y")
+        fitted = self._find_sampler(sampler) if isinstance(sampler, str) else sampler
+        if fitted is not None and temperature is not None:
+            raise ValueError("sample: temperature is of the prior; leave it out, or the sampler")
         hparams, bounds = self._at_temperature(temperature), batch_bounds(operator.index(n), self._most)
 
         def drawn(index: int, start: int, stop: int) -> jax.Array:
             z_key, x_key = jax.random.split(jax.random.fold_in(key, index) if index else key)
             part = None if given is None else given[start:stop]
-            likelihood = applied(self._sample, z_key, self.variables, hparams, stop - start, part)
+            if fitted is None:
+                likelihood = applied(self._sample, z_key, self.variables, hparams, stop - start, part)
+            else:
+                likelihood = self._decoded_draws(fitted, z_key, stop - start, part)
             return likelihood.mean if show == "mean" else likelihood.sample(x_key)
 
         parts = [drawn(index, *pair) for index, pair in enumerate(itertools.pairwise(bounds))]
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
+
+    def _decoded_draws(self, sampler: Sampler, key: jax.Array, n: int, labels: jax.Array | None) -> Distribution:
+        """Return p(x|z) of n codes of a sampler; labels are drawn uniformly where a decoder reads them and none are given."""
+        codes_key, labels_key = jax.random.split(key)
+        z, reads = draw(sampler, codes_key, n), self.recipe.labels
+        if reads is None or (reads.prior_only and labels is None):
+            return self._decoded({"z": z.reshape(n, *self.latent_shape)})
+        if reads.prior_only:
+            raise ValueError("sample: labels choose z in this model's prior alone; leave them out, or the sampler")
+        given = jax.random.randint(labels_key, (n,), 0, reads.classes) if labels is None else labels
+        return self._decoded({"z": z.reshape(n, *self.latent_shape), "y": given})
+
+    def _find_sampler(self, kind: str) -> Sampler:  # of a member of a run, the run replaces this
+        raise UserError(
+            f"sample: no sampler {kind!r} is known here; pass one of vaex.samplers.fit, or use a run's member"
+        )
 
     def _at_temperature(self, temperature: float | None) -> PyTree:
         """Return the hyperparameters with this temperature of samples, or unchanged for None."""

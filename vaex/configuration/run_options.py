@@ -225,6 +225,11 @@ class EvaluationOptions:
         100, low=1, high=MOST_STEPS, doc="Importance samples per example of the log-likelihood, K."
     )
     show: Literal["mean", "sample"] = option("mean", doc="Draw the likelihood's mean, or a sample from it.")
+    sampler: str | None = option(
+        None,
+        doc="Sampler fitted to the codes of the training examples, and kept: gaussian, full_gaussian, gmm:N, flow:N, "
+        "second_stage:N, knn:N or hypersphere; figures of samples are drawn from it in place of the prior.",
+    )
     figures: bool = option(True, doc="Draw figures.")
 
 

@@ -17,7 +17,7 @@ from vaex.runs.config_file import differences, identity, is_run, read_config, wi
 from vaex.runs.setup import Experiment
 from vaex.training.checkpoint import DIGESTS
 
-FOLDERS = ("checkpoints", "best", "stages", "profile", "tensorboard", "wandb")
+FOLDERS = ("checkpoints", "best", "samplers", "stages", "profile", "tensorboard", "wandb")
 FILES = (LOG_LIKELIHOODS, "summary.json", "timings.jsonl", "metrics.jsonl", "config.json")  # as they are removed
 OURS = (*FILES, *FOLDERS, "figures")
 DRAWN = "drawn.json"  # names of the figures that vaex has drawn, beside them

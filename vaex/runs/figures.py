@@ -16,6 +16,7 @@ from vaex.evaluation.training_curves import training_curves
 from vaex.plots.records import Curves, FigureRecord, Grid
 from vaex.runs.evaluate import Evaluator
 from vaex.runs.setup import Experiment
+from vaex.samplers import Sampler, draw
 
 EXAMPLES = 20  # to reconstruct; three times as many samples are drawn
 
@@ -29,12 +30,14 @@ class MemberFigures:
       variables: the member's, averaged where there is an average.
       hparams: the member's, at the last step.
       save: takes the name of a figure and its record.
+      sampler: from which samples are drawn in place of the prior.
     """
 
     evaluator: Evaluator
     variables: Variables
     hparams: PyTree
     save: Callable[[str, FigureRecord], None]
+    sampler: Sampler | None = None
 
     def draw(self, kl: Sequence[float] | None) -> None:
         """Draw reconstructions, samples, traversals, the KL per latent, and the manifold of a two-dimensional latent space.
@@ -65,8 +68,10 @@ class MemberFigures:
 
     @property
     def _means(self) -> str:
-        """What titles of samples add where they are no draws of x."""
-        return " (means of p(x|z))" if self.evaluator.run.settings.evaluation.show == "mean" else ""
+        """What titles of samples add where they are no draws of x, or z is no draw from the prior."""
+        parts = ["means of p(x|z)"] if self.evaluator.run.settings.evaluation.show == "mean" else []
+        parts += [] if self.sampler is None else [f"z by {self.sampler.kind}"]
+        return f" ({', '.join(parts)})" if parts else ""
 
     def _decode(self, z: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
         """Images in [0, 1]; one label serves all codes where there are not as many."""
@@ -80,6 +85,8 @@ class MemberFigures:
         evaluator = self.evaluator
         condition = None if label is None else np.full(n, label, np.int32)
         key = jax.random.fold_in(evaluator.key, EvaluationKey.PRIOR_SAMPLES)
+        if self.sampler is not None:
+            return self._decode(np.asarray(draw(self.sampler, key, n)), condition)
         px = evaluator.run.recipe.model.sample(key, self.variables, self.hparams, n, condition)
         noise_key = jax.random.fold_in(evaluator.key, EvaluationKey.SAMPLE_NOISE)
         images = px.mean if evaluator.run.settings.evaluation.show == "mean" else px.sample(noise_key)
@@ -98,7 +105,8 @@ class MemberFigures:
             return self._decode(z, labels)
 
         self.save("reconstructions", figures.reconstruction_grid(examples["x"], decode(mean)))
-        if labels is None:
+        reads = self.evaluator.run.recipe.labels
+        if labels is None or (self.sampler is not None and reads is not None and reads.prior_only):
             self.save("samples", figures.sample_grid(self._samples(3 * EXAMPLES), title=f"Samples{self._means}"))
         else:
             self._draw_classes(examples["x"], mean)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from vaex import data, models
+from vaex import data, models, samplers
 from vaex.configuration.run_options import DataOptions, RunOptions
 from vaex.configuration.settings import Settings, common_structure, replace_run
 from vaex.core import PyTree, Recipe, Stage
@@ -51,6 +51,17 @@ class Experiment(NamedTuple):
     def place(self, stage: int) -> str:
         """Return the name by which the store knows a stage, counted from 0."""
         return stage_place(self.recipe, stage)
+
+
+def check_sampler(kind: str, recipe: Recipe) -> None:
+    """Raise UserError for a kind of sampler that there is not, or that cannot be fitted to codes of this model."""
+    name, _ = samplers.check_kind(kind)
+    blocks = [block.kind for block in recipe.latents]
+    if blocks == ["sphere"] and name != "hypersphere":
+        raise UserError(f"sampler {kind!r}: leaves the sphere on which this model's codes lie; use hypersphere")
+    if blocks != ["sphere"] and not set(blocks) <= {"normal", "free"}:
+        found = " and ".join(sorted(set(blocks)))
+        raise UserError(f"sampler {kind!r}: this model's codes are {found}, expected real numbers; use its own prior")
 
 
 def stage_place(recipe: Recipe, stage: int) -> str:
@@ -142,6 +153,8 @@ def assemble(settings: Settings, dataset: Dataset | None = None, store: Store | 
     if settings.run.devices is not None and settings.run.devices > available:
         raise UserError(f"--devices={settings.run.devices}: this machine has {available}")
     recipe = build_recipe(settings, spec)
+    if settings.evaluation.sampler is not None:
+        check_sampler(settings.evaluation.sampler, recipe)
     later = (_later_steps(stage, settings, steps) for stage in recipe.stages[1:])
     store = DirectoryStore(run_directory(settings)) if store is None else store
     return Experiment(settings, store, dataset, spec, recipe, stack_hparams(settings), (steps, *later), path)

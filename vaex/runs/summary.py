@@ -27,6 +27,7 @@ from vaex.runs.changes import recorded_changes
 from vaex.runs.directory import save_figure
 from vaex.runs.evaluate import Evaluator
 from vaex.runs.figures import MemberFigures, training_curve_panels
+from vaex.runs.fitted.samplers import samplers_of
 from vaex.runs.measures import Evaluated, MemberEvaluation, finite
 from vaex.runs.setup import Experiment
 from vaex.runs.train import Trained
@@ -99,7 +100,8 @@ def _evaluate_members(
     """The evaluation of each member, with hyperparameters as at its step; its figures are drawn; and what is to be said of all."""
     experiment, settings = evaluator.run, evaluator.run.settings
     bound = MODELS[settings.model].bound if settings.model in MODELS else ""
-    members, notes = [], []
+    kind, members, notes = settings.evaluation.sampler, [], []
+    samplers = None if kind is None else samplers_of(experiment, state, kind)
     for index, member in enumerate(settings.members):
         title = describe_member(settings, member)
         variables = jax.device_get(population.member(averaged, index))
@@ -119,7 +121,8 @@ def _evaluate_members(
             def save(name: str, figure: FigureRecord, place: pathlib.Path = directory, folder: str = folder) -> None:
                 save_figure(place, f"{folder}{name}.png", figure)
 
-            MemberFigures(evaluator, variables, hparams, save).draw(evaluated.numbers.get("kl_per_latent"))
+            sampler = None if samplers is None else samplers[index]
+            MemberFigures(evaluator, variables, hparams, save, sampler).draw(evaluated.numbers.get("kl_per_latent"))
     return members, combined(notes, [describe_member(settings, member) for member in settings.members])
 
 
@@ -149,6 +152,7 @@ def evaluation_record(experiment: Experiment) -> dict[str, Any]:
         "importance_samples": options.eval_samples,
         "log_likelihood_file": None if experiment.recipe.model.log_weights is None else LOG_LIKELIHOODS,
         "figures": options.show if options.figures else None,
+        **({} if options.sampler is None else {"sampler": options.sampler}),
     }
 
 

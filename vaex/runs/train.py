@@ -15,7 +15,7 @@ from vaex.data.loader.semi_supervised import choose_labelled, hide_labels, label
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.runs.config_file import config_content
-from vaex.runs.fitted_state import with_fitted_state
+from vaex.runs.fitted.states import with_fitted_state
 from vaex.runs.fitting import Reporting, StageFit
 from vaex.runs.setup import Experiment
 from vaex.training import loop, multihost, population, sharding

@@ -17,7 +17,7 @@ from vaex import data, models
 from vaex.configuration.settings import Member, Settings, settings
 from vaex.data.spec import Dataset, Spec
 from vaex.runs import setup, train
-from vaex.runs.fitted_state import with_fitted_state
+from vaex.runs.fitted.states import with_fitted_state
 from vaex.runs.store import MemoryStore
 from vaex.schedules import ramp, resolve
 from vaex.training import loop, population, sharding

@@ -22,9 +22,8 @@ from vaex.data.spec import Spec
 from vaex.distributions import Distribution
 from vaex.errors import UserError
 from vaex.models.networks import NetworkConfig
+from vaex.samplers import fit_mixture
 from vaex.training.step import fixed_algorithm
-
-ITERATIONS = 200  # of expectation maximisation, at most; scikit-learn warns where they do not suffice
 
 
 @options
@@ -96,23 +95,3 @@ def mixture(variables: Variables) -> distributions.Mixture:
     """Return the density of codes, q(z), from the variables of the stage."""
     logits, means, scale_trils = (variables.state["density"][name] for name in ("logits", "means", "scale_trils"))
     return distributions.Mixture(logits, distributions.MultivariateNormal(means, scale_tril=scale_trils))
-
-
-def fit_mixture(codes: np.ndarray, components: int, seed: int) -> dict[str, np.ndarray]:
-    """Return "logits" [k], "means" [k, d] and "scale_trils" [k, d, d], float32, of a mixture fitted to codes [n, d].
-
-    The codes are divided by their standard deviation for the fit, so that the least variance of a component, 1e-6, is relative.
-    """
-    from sklearn.mixture import GaussianMixture
-
-    unit = float(np.std(codes, dtype=np.float64)) or 1.0
-    # k-means++ alone: the sums of scikit-learn's k-means depend on which thread is first
-    fitted = GaussianMixture(components, init_params="k-means++", max_iter=ITERATIONS, random_state=seed)
-    fitted.fit(np.asarray(codes, np.float64) / unit)
-    weights, means, covariances = map(np.asarray, (fitted.weights_, fitted.means_, fitted.covariances_))
-    arrays = {
-        "logits": np.log(np.maximum(weights, 1e-30)),
-        "means": unit * means,
-        "scale_trils": unit * np.linalg.cholesky(covariances),
-    }
-    return {name: array.astype(np.float32) for name, array in arrays.items()}
