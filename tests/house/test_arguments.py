@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from vaex import bounds, quantizers
+from vaex import bounds, flows, quantizers
 from vaex.distributions import Bernoulli, Categorical, Normal
 
 ROOMS = ("bounds", "distributions", "divergences", "estimators", "flows", "quantizers")
@@ -33,6 +33,14 @@ BOOKS, OTHER_BOOKS = numbers(2, 5, 3, seed=5), numbers(2, 5, 3, seed=6)
 
 def log_joint(z):
     return -jnp.sum(jnp.square(z - 0.5), axis=-1)
+
+
+def kinetic(z, momentum):
+    return jnp.sum(jnp.exp(0.1 * z) * jnp.square(momentum), axis=-1)
+
+
+def other_kinetic(z, momentum):
+    return jnp.sum(jnp.square(momentum), axis=-1)
 
 
 def other_joint(z):
@@ -84,6 +92,13 @@ ANNEALED = {
     "log_ratio": (log_joint, other_joint),
     "betas": (bounds.annealing_schedule(40), bounds.annealing_schedule(41)),
     "leapfrog_steps": (3, 30),
+}
+
+MOVING = {
+    "log_density": (log_joint, other_joint),
+    "start": (flows.PhasePoint(A, B), flows.PhasePoint(A, C)),
+    "step_size": (0.1, 0.2),
+    "inverse_temperatures": (flows.quadratic_tempering(3, initial=0.3), jnp.ones(4)),
 }
 
 # function -> argument -> two values with which its results differ (or its gradient does)
@@ -181,6 +196,9 @@ CASES = {
         "num_samples": (2, 3),
         "bound": (bounds.importance_bound, average),
     },
+    "flows.generalized_leapfrog": MOVING | {"kinetic": (kinetic, other_kinetic), "iterations": (1, 3)},
+    "flows.leapfrog": MOVING,
+    "flows.quadratic_tempering": {"num": (3, 4), "initial": (0.3, 0.5)},
     "flows.rational_quadratic_spline": {
         "widths": (A[:, :2], B[:, :2]),
         "heights": (B[:, :2], C[:, :2]),

@@ -13,7 +13,8 @@ class Distribution(Protocol):
     Every family of ``vaex.distributions`` offers it, and so do NumPyro's distributions. No base class is needed. A
     distribution that passes through jit and vmap must also be a pytree; ``family`` makes one of a class.
 
-    Optional: ``mode``, ``entropy()`` in nats, and ``sample_and_log_prob(key, sample_shape)`` where one pass gives both.
+    Optional: ``mode``, ``entropy()`` in nats, and ``sample_and_log_prob(key, sample_shape)`` where one pass gives both, or
+    where a density is known only together with auxiliary variables (``vaex.models.posteriors.Refine``).
     """
 
     @property

@@ -10,12 +10,15 @@ encoder's features by ``flow.with_context(params, features)``.
 
 All have an inverse. It is one pass except for ``InverseAutoregressive``, where ``MaskedAutoregressive`` needs d passes forward
 and the other d back, and ``Planar`` and ``Sylvester``, which solve scalar equations to rounding.
+
+``leapfrog`` and ``generalized_leapfrog`` follow a Hamiltonian, of any log-density and without parameters of their own.
 """
 
 from vaex.flows._base import BaseFlow, params_from_vector, params_size
 from vaex.flows.autoregressive import InverseAutoregressive, MaskedAutoregressive
 from vaex.flows.compose import Chain, Permutation, chain, reverse
 from vaex.flows.coupling import AffineCoupling, SplineCoupling
+from vaex.flows.hamiltonian import PhasePoint, generalized_leapfrog, leapfrog, quadratic_tempering
 from vaex.flows.householder import Householder
 from vaex.flows.planar import Planar
 from vaex.flows.protocol import Flow
@@ -32,13 +35,17 @@ __all__ = [
     "InverseAutoregressive",
     "MaskedAutoregressive",
     "Permutation",
+    "PhasePoint",
     "Planar",
     "Radial",
     "SplineCoupling",
     "Sylvester",
     "chain",
+    "generalized_leapfrog",
+    "leapfrog",
     "params_from_vector",
     "params_size",
+    "quadratic_tempering",
     "rational_quadratic_spline",
     "reverse",
 ]

@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 from jax.typing import ArrayLike
 
-from vaex import bounds, distributions, divergences
+from vaex import bounds, divergences
 from vaex.configuration import hparam, hyperparameters
 from vaex.core import (
     Batch,
@@ -37,6 +38,10 @@ from vaex.distributions import Distribution
 from vaex.errors import UserError
 from vaex.models import likelihoods
 from vaex.models.networks import NetworkConfig, Networks, networks
+from vaex.models.posteriors import InitParams, ModelView
+from vaex.models.posteriors import Posterior as Posterior
+from vaex.models.posteriors import Prior as Prior
+from vaex.models.posteriors import standard_prior as standard_prior
 from vaex.ops.threefry import fold_in
 from vaex.schedules import Scalar
 from vaex.training.hyperparameters import TrainingHParams
@@ -54,26 +59,6 @@ class HParams(TrainingHParams):
 
 
 # --- components ---------------------------------------------------------------------------------------------------
-
-
-class PosteriorDistribution(Protocol):
-    """Returns q(z|x), of batch shape [b], from the outputs ``raw`` [b, features] of the encoder."""
-
-    def __call__(self, params: PyTree, hparams: PyTree, raw: jax.Array, /) -> Distribution: ...
-
-
-class PriorDistribution(Protocol):
-    """Returns p(z), of batch shape []; ``posterior`` maps x [m, *shape] to q(z|x), for priors that are mixtures of posteriors."""
-
-    def __call__(
-        self, params: PyTree, hparams: PyTree, posterior: Callable[[jax.Array], Distribution], /
-    ) -> Distribution: ...
-
-
-class InitParams(Protocol):
-    """Initialises a tree of parameters from a key and a batch of model inputs."""
-
-    def __call__(self, key: jax.Array, batch: Batch, /) -> PyTree: ...
 
 
 class InferLatents(Protocol):
@@ -94,32 +79,6 @@ class DecodeLatents(Protocol):
     def __call__(self, params: PyTree, hparams: PyTree, z: jax.Array, batch: Batch, /) -> Distribution: ...
 
 
-class Posterior(NamedTuple):
-    """A family of posteriors over the outputs of an encoder.
-
-    Attributes:
-      features: number of outputs that the encoder has.
-      distribution: q(z|x) of these outputs.
-      init: key -> parameters beside the encoder's; () for none.
-    """
-
-    features: int
-    distribution: PosteriorDistribution
-    init: Callable[[jax.Array], PyTree] = lambda key: ()
-
-
-class Prior(NamedTuple):
-    """A family of priors.
-
-    Attributes:
-      distribution: p(z).
-      init: its parameters; () for none.
-    """
-
-    distribution: PriorDistribution
-    init: InitParams = lambda key, batch: ()
-
-
 class Components(NamedTuple):
     """Posterior, prior and decoder of a model as pure functions of one tree of parameters.
 
@@ -130,6 +89,7 @@ class Components(NamedTuple):
       decode: p(x|z).
       likelihood: the family of p(x|z).
       classes: number of classes of the labels that posterior and decoder read; 0 where they read none.
+      density: whether posterior and prior have one; the model has log weights where the likelihood has one, too.
     """
 
     init: InitParams
@@ -138,6 +98,7 @@ class Components(NamedTuple):
     decode: DecodeLatents
     likelihood: likelihoods.Likelihood
     classes: int = 0
+    density: bool = True
 
 
 class Terms(NamedTuple):
@@ -174,12 +135,6 @@ class Penalty(Protocol):
     def __call__(self, hparams: PyTree, terms: Terms, /) -> jax.Array | tuple[jax.Array, Metrics]: ...
 
 
-def standard_prior(latent_dim: int) -> Prior:
-    """Return the prior N(0, I) over ``latent_dim`` latents, which has no parameters."""
-    normal = distributions.Normal(jnp.zeros(latent_dim), 1.0)
-    return Prior(lambda params, hparams, posterior: normal)
-
-
 def build_components(
     config: NetworkConfig, spec: Spec, posterior: Posterior, prior: Prior, classes: int = 0
 ) -> Components:
@@ -201,7 +156,14 @@ def build_components(
         return posterior.distribution(params.get("posterior", ()), hparams, net.encode(params, x, label))
 
     def infer(params: PyTree, hparams: PyTree, batch: Batch) -> Distribution:
-        return posterior_at(params, hparams, batch["x"], batch.get("y"))
+        start = posterior_at(params, hparams, batch["x"], batch.get("y"))
+        if posterior.refine is None:
+            return start
+        decoder = {name: values for name, values in params.items() if name in ("decoder", "likelihood")}
+        given = Partial(decode_given, decoder, hparams, batch)
+        encoder = Partial(posterior_at, params, hparams)
+        view = ModelView(batch, prior_of_latents(params, hparams), given, encoder)
+        return posterior.refine(params.get("posterior", ()), hparams, start, view)
 
     def prior_of_latents(params: PyTree, hparams: PyTree) -> Distribution:
         return prior.distribution(params.get("prior", ()), hparams, lambda x: posterior_at(params, hparams, x))
@@ -209,7 +171,10 @@ def build_components(
     def decode(params: PyTree, hparams: PyTree, z: jax.Array, batch: Batch) -> Distribution:
         return net.decode(params, hparams.sigma, z, batch.get("y"))
 
-    return Components(init, infer, prior_of_latents, decode, likelihood, classes)
+    def decode_given(params: PyTree, hparams: PyTree, batch: Batch, z: jax.Array) -> Distribution:
+        return decode(params, hparams, z, batch)
+
+    return Components(init, infer, prior_of_latents, decode, likelihood, classes, posterior.density and prior.density)
 
 
 # --- objectives ---------------------------------------------------------------------------------------------------
@@ -275,7 +240,12 @@ def _params_of_vae(variables: Variables) -> PyTree:
 
 
 def negative_elbo(
-    components: Components, penalty: Penalty, *, num_samples: int = 1, closed_form: bool = True
+    components: Components,
+    penalty: Penalty,
+    *,
+    num_samples: int = 1,
+    closed_form: bool = True,
+    params_of: Callable[[Variables], PyTree] = _params_of_vae,
 ) -> Objective:
     """Return the objective ``mean(-log p(x|z) + penalty)``; ``terms.kl`` is the penalty of a plain VAE.
 
@@ -284,10 +254,11 @@ def negative_elbo(
       penalty: added to the loss of each example.
       num_samples: posterior samples per example.
       closed_form: whether the KL is computed in closed form, or from the samples that are decoded.
+      params_of: as of ``model``.
     """
 
     def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
-        params = _params_of_vae(variables)
+        params = params_of(variables)
         terms = draw_terms(key, components, params, hparams, batch, num_samples=num_samples, closed_form=closed_form)
         penalised = penalty(hparams, terms)
         added, diagnostics = penalised if isinstance(penalised, tuple) else (penalised, {})
@@ -333,7 +304,8 @@ def model(
         z = components.prior(params_of(variables), hparams).sample(key, (n,))
         return decode(variables, hparams, z, condition_batch(key, components.classes, n, condition))
 
-    return Model(init, objective, encode, decode, log_weights if components.likelihood.density else None, sample)
+    density = components.density and components.likelihood.density
+    return Model(init, objective, encode, decode, log_weights if density else None, sample)
 
 
 def condition_batch(key: jax.Array, classes: int, n: int, condition: ArrayLike | None) -> Batch:

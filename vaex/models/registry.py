@@ -72,6 +72,12 @@ FAMILIES: dict[str, dict[str, Entry]] = {
         "vamp_vae": Entry("mixture prior of posteriors at learned pseudo-inputs", "elbo", "Tomczak & Welling 2018"),
         "mixture_vae": Entry("learned mixture of Gaussians as prior", "elbo", "Dilokthanakul et al. 2016"),
         "flow_vae": Entry("posterior and prior by normalizing flows", "elbo", "Rezende & Mohamed 2015"),
+        "hamiltonian_vae": Entry(
+            "posterior moved by leapfrog steps through the decoder", "elbo", "Caterini et al. 2018"
+        ),
+        "riemannian_hamiltonian_vae": Entry(
+            "leapfrog steps and samples in a learned metric", "elbo", "Chadebec et al. 2020"
+        ),
         "poincare_vae": Entry("latents in a hyperbolic space, gyroplane decoder", "elbo", "Mathieu et al. 2019"),
         "hyperspherical_vae": Entry("latents on the unit sphere, von Mises-Fisher", "elbo", "Davidson et al. 2018"),
         "gumbel_vae": Entry("categorical latents by relaxed samples", "relaxed; evaluated: elbo", "Jang et al. 2017"),

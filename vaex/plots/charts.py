@@ -181,6 +181,9 @@ def _draw_scatter(axes: Axes, scatter: Scatter, panel_width: int) -> Legend:
         if (labels < 0).any():
             handles += axes.plot([], [], color=UNLABELLED, linestyle="", marker="o", markersize=5)
             names.append("unlabelled")
+    for (name, curves), color in zip(scatter.paths.items(), style.colors(len(scatter.paths) + 1)[1:], strict=True):
+        lines = [axes.plot(*curve.T, color=color, linewidth=1.8)[0] for curve in _finite(curves)]
+        handles, names = [*handles, *lines[:1]], [*names, name]
     axes.margins(0.04)
     if not there.any():
         _write_centred(axes, "no finite values")

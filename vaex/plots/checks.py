@@ -113,6 +113,11 @@ def _check_scatter(scatter: Scatter) -> None:
         raise ValueError(
             f"draw: Scatter.points has shape {shape}, expected [n, 2] with n > 0; project to two dimensions first"
         )
+    for name, curves in scatter.paths.items():
+        if np.ndim(curves) != 3 or np.shape(curves)[2] != 2:
+            raise ValueError(
+                f"draw: Scatter.paths[{name!r}] has shape {np.shape(curves)}, expected [r, t, 2]; give curves in the plane"
+            )
     if scatter.labels is None:
         return
     labels = np.asarray(scatter.labels)

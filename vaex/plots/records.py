@@ -54,13 +54,17 @@ class Bars(NamedTuple):
 
 
 class Scatter(NamedTuple):
-    """Points ``[n, 2]``, coloured by integer ``labels`` [n] where given; a negative label is unlabelled."""
+    """Points ``[n, 2]``, coloured by integer ``labels`` [n] where given; a negative label is unlabelled.
+
+    ``paths``: name -> curves [r, t, 2] of one colour over the points.
+    """
 
     points: ArrayLike
     labels: ArrayLike | None = None
     x_label: str = ""
     y_label: str = ""
     title: str = ""
+    paths: Mapping[str, ArrayLike] = {}
 
 
 Chart = Curves | Bars | Scatter

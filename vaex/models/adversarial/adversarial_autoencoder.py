@@ -54,9 +54,9 @@ class HParams(latent.HParams):
 
 def build(config: Config, spec: Spec) -> Recipe:
     """Return the recipe of an autoencoder and a discriminator, each trained on a loss of its own."""
-    point = latent.Posterior(config.latent_dim, lambda params, hparams, raw: distributions.Delta(raw))
-    has_density = config.posterior == "gaussian"
-    posterior = gaussian.gaussian_posterior("diagonal", config.latent_dim) if has_density else point
+    point = latent.Posterior(config.latent_dim, lambda params, hparams, raw: distributions.Delta(raw), density=False)
+    with_noise = config.posterior == "gaussian"
+    posterior = gaussian.gaussian_posterior("diagonal", config.latent_dim) if with_noise else point
     components = latent.build_components(config, spec, posterior, latent.standard_prior(config.latent_dim))
     discriminator = nets.MLP(config.discriminator_hidden, 1, "leaky_relu")
 
@@ -85,5 +85,4 @@ def build(config: Config, spec: Spec) -> Recipe:
         return Outcome(by_group, variables.state, metrics)
 
     model = latent.model(components, objective)._replace(init=init)
-    model = model if has_density else model._replace(log_weights=None)
     return latent.single_stage(model, config, components.likelihood)

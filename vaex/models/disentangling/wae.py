@@ -55,9 +55,9 @@ class HParams(latent.HParams):
 
 def build(config: Config, spec: Spec) -> Recipe:
     """Return the recipe of a Wasserstein autoencoder for data of this spec."""
-    point = latent.Posterior(config.latent_dim, lambda params, hparams, raw: distributions.Delta(raw))
-    has_density = config.posterior == "gaussian"
-    posterior = gaussian.gaussian_posterior("diagonal", config.latent_dim) if has_density else point
+    point = latent.Posterior(config.latent_dim, lambda params, hparams, raw: distributions.Delta(raw), density=False)
+    with_noise = config.posterior == "gaussian"
+    posterior = gaussian.gaussian_posterior("diagonal", config.latent_dim) if with_noise else point
     components = latent.build_components(config, spec, posterior, latent.standard_prior(config.latent_dim))
 
     def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
@@ -72,5 +72,4 @@ def build(config: Config, spec: Spec) -> Recipe:
         return Outcome({"vae": loss}, variables.state, {"reconstruction": reconstruction, "mmd": mmd})
 
     model = latent.model(components, objective)
-    model = model if has_density else model._replace(log_weights=None)
     return latent.single_stage(latent.refuse_single_examples(model), config, components.likelihood)
