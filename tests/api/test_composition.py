@@ -1,20 +1,16 @@
 """A trained model's methods inside jax's transformations, on many examples, and where jax makes arrays of 64 bits."""
 
 import copy
-import pathlib
 import pickle
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.trained_runs import TWO_MEMBERS
 from jax import export
 
 import vaex
-from vaex import data
 from vaex.api.batches import in_batches
-from vaex.api.trained_model import TrainedModel
 
 KEY = jax.random.key(0)
 METHODS = {
@@ -28,21 +24,6 @@ METHODS = {
 
 def close(left, right):
     np.testing.assert_allclose(left, right, rtol=1e-4, atol=1e-5)
-
-
-@pytest.fixture(scope="module")
-def trained(trained_runs) -> pathlib.Path:
-    return trained_runs(*TWO_MEMBERS)
-
-
-@pytest.fixture(scope="module")
-def run(trained) -> TrainedModel:
-    return vaex.load(trained, member=1)
-
-
-@pytest.fixture(scope="module")
-def digits() -> np.ndarray:
-    return data.load("digits").splits["test"]["x"]
 
 
 @pytest.fixture(scope="module")

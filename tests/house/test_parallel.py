@@ -56,3 +56,16 @@ def test_a_file_stays_in_one_process(run, tmp_path):
     code, printed = run("-rP")
     where = {line for line in printed.splitlines() if line.startswith("test_") and " in gw" in line}
     assert code == 0 and len(where) == 2, printed
+
+
+@pytest.mark.slow
+def test_laws_come_last(run, tmp_path):
+    laws = '@pytest.mark.parametrize("law", [f"{model}-{law}" for model in "abcd" for law in range(9)])\ndef test_law(law): pass'
+    (tmp_path / "test_model_laws.py").write_text(f"import pytest\n{laws}")
+    for name in "abcd":
+        (tmp_path / f"test_{name}.py").write_text("def test_that_starts_a_process(): pass")
+    code, printed = run("-n1", "-v", ".")
+    order = [line.split("::")[0].split()[-1] for line in printed.splitlines() if "PASSED" in line]
+    assert code == 0 and len(order) == 42, printed
+    started_first = 2 * 9  # two models are handed out before the rest is put in order
+    assert set(order[started_first + 6 :]) == {"test_model_laws.py"}, printed

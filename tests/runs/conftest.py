@@ -1,29 +1,5 @@
 """A trained run of two members, and the data that it was trained on."""
 
-import pathlib
+from helpers.two_members import digits, run, trained
 
-import numpy as np
-import pytest
-from helpers.trained_runs import TWO_MEMBERS
-
-import vaex
-from vaex import data
-from vaex.api.trained_model import TrainedModel
-
-
-@pytest.fixture(scope="module")
-def trained(trained_runs) -> pathlib.Path:
-    """The directory of two members on digits, with averaged parameters."""
-    return trained_runs(*TWO_MEMBERS)
-
-
-@pytest.fixture(scope="module")
-def run(trained) -> TrainedModel:
-    """Its second member."""
-    return vaex.load(trained, member=1)
-
-
-@pytest.fixture(scope="module")
-def digits() -> np.ndarray:
-    """Test images as stored, uint8 in 0..16."""
-    return data.load("digits").splits["test"]["x"]
+__all__ = ["digits", "run", "trained"]

@@ -12,7 +12,7 @@ import time
 import pytest
 from helpers import ROOT
 from helpers.checkpoints import assert_same_arrays
-from helpers.compiler import OLDER_EMITTERS
+from helpers.compiler import QUICK_COMPILER
 
 STEPS = 600
 COMMAND = (
@@ -29,7 +29,7 @@ def start(directory: pathlib.Path, compiled: pathlib.Path) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "experiments/run.py", *COMMAND, f"--out={directory}"],
         cwd=ROOT,
-        env=os.environ | cache | {"XLA_FLAGS": OLDER_EMITTERS},
+        env=os.environ | cache | {"XLA_FLAGS": QUICK_COMPILER},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -22,8 +22,6 @@ from vaex.schedules import Scalar
 from vaex.training.hyperparameters import TrainingHParams
 from vaex.training.step import gradient_algorithm
 
-pytestmark = pytest.mark.optimised
-
 
 @options
 class Config:

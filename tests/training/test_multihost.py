@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 from helpers import ROOT
-from helpers.compiler import OLDER_EMITTERS
+from helpers.compiler import QUICK_COMPILER
 from helpers.ports import free_port
 from helpers.synthetic import ARRAYS, MODEL, HParams
 from helpers.worker import BATCH_SIZE, STEPS, flat
@@ -24,7 +24,7 @@ from vaex.training.step import gradient_algorithm
 def start(commands: list[list[str]], devices: int = 2) -> list[subprocess.Popen]:
     """Start commands at once, each with so many virtual devices."""
     # the second flag: compiling as this process does
-    flags = f"--xla_force_host_platform_device_count={devices} {OLDER_EMITTERS}"
+    flags = f"--xla_force_host_platform_device_count={devices} {QUICK_COMPILER}"
     env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     return [
         subprocess.Popen([sys.executable, *command], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -193,8 +193,8 @@ class Subject:
         placement = sharding.choose(len(members), BATCH, devices)
         states = self.first_states(members)
         if name not in self.cache:
-            # compiled as users do where bits are compared; what is divided is compared within a tolerance only
-            with contextlib.nullcontext() if placement is None else quickly():
+            # as users compile where bits are compared; members at once, and what is divided, are compared within a tolerance
+            with contextlib.nullcontext() if placement is None and strategy != "vmap" else quickly():
                 self.cache[name], carry = loop.compile_program(
                     self.algorithm, self.feed, states, log_every=5, strategy=strategy, placement=placement
                 )
