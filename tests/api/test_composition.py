@@ -10,7 +10,7 @@ import pytest
 from jax import export
 
 import vaex
-from vaex.api.batches import in_batches
+from vaex.api.in_batches import in_batches
 
 KEY = jax.random.key(0)
 METHODS = {

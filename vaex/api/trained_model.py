@@ -18,8 +18,8 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from vaex import data, export
-from vaex.api.batches import applied, batch_bounds, has_symbolic_shape, in_batches
-from vaex.api.checks import check_key, labels_of
+from vaex.api.in_batches import applied, batch_bounds, has_symbolic_shape, in_batches
+from vaex.api.keys_and_labels import check_key, labels_of
 from vaex.core import Batch, ClassLogWeights, Distribution, LogWeights, PyTree, Recipe, Variables
 from vaex.data.loader import user_examples
 from vaex.data.spec import Spec

@@ -16,11 +16,11 @@ from vaex.divergences.aggregate_posterior import (
     total_correlation,
 )
 from vaex.divergences.discrete import bernoulli_kl
-from vaex.divergences.families import chi_square, jeffreys, renyi
 from vaex.divergences.gaussian import gaussian_kl
 from vaex.divergences.kernel_discrepancy import imq_kernel, mmd, rbf_kernel
 from vaex.divergences.moments import dip_i_penalty, dip_ii_penalty
 from vaex.divergences.monte_carlo import monte_carlo_kl
+from vaex.divergences.other_divergences import chi_square, jeffreys, renyi
 from vaex.divergences.registry import kl, register_kl
 from vaex.divergences.sampled import (
     importance_forward_kl,

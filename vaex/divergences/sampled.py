@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from vaex.distributions import Distribution
-from vaex.divergences.families import check_alpha
 from vaex.divergences.monte_carlo import capped, check_num_samples, draw, monte_carlo_kl
+from vaex.divergences.other_divergences import check_alpha
 from vaex.ops.log_sum_exp import log_sum_exp, settle
 
 

@@ -16,7 +16,7 @@ from vaex.inference.families import (
     from_distribution,
 )
 from vaex.inference.fitting import History, RelativeChange, State, fit, init, log_target, sample, step
-from vaex.inference.laplace import LaplaceFit, laplace
+from vaex.inference.laplace_approximation import LaplaceFit, laplace
 from vaex.inference.objectives import VariationalObjective, chi, forward_kl, importance, renyi, reverse_kl
 from vaex.inference.supports import (
     Space,

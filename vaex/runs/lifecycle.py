@@ -21,8 +21,8 @@ from vaex.runs import changes, processes, warm_start
 from vaex.runs.config_file import identity
 from vaex.runs.console import Console
 from vaex.runs.directory import Standing, claim, finished_summary, is_trained
-from vaex.runs.fitting import Reporting
 from vaex.runs.setup import Experiment, assemble
+from vaex.runs.stage_loop import Reporting
 from vaex.runs.store import Store
 from vaex.runs.summary import evaluation_record, summarize
 from vaex.runs.train import Trained, train

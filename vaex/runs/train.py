@@ -16,8 +16,8 @@ from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.runs.config_file import config_content
 from vaex.runs.fitted.states import with_fitted_state
-from vaex.runs.fitting import Reporting, StageFit
 from vaex.runs.setup import Experiment
+from vaex.runs.stage_loop import Reporting, StageFit
 from vaex.training import loop, multihost, population, sharding
 from vaex.training.step import averaged_variables, with_inputs
 

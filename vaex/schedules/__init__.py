@@ -4,7 +4,7 @@ Because a constant is a ramp of slope zero, members of a population may mix kind
 several pieces are given as many pieces (``alike``). None depends on the total number of steps, so a run can be extended.
 """
 
-from vaex.schedules.functions import FunctionSchedule, alike_functions, function, probe
+from vaex.schedules.function_schedules import FunctionSchedule, alike_functions, function, probe
 from vaex.schedules.moving import Schedule, constant, cosine, cycle, ramp
 from vaex.schedules.parsing import GRAMMAR, AnySchedule, Scalar, as_schedule, is_schedule, parse, resolve
 from vaex.schedules.piecewise import Piecewise, alike, exponential, hold, join, with_pieces

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import jax
 from jax.typing import ArrayLike
 
-from vaex.schedules.functions import FunctionSchedule, function
+from vaex.schedules.function_schedules import FunctionSchedule, function
 from vaex.schedules.moving import Schedule, constant, cosine, cycle, ramp
 from vaex.schedules.piecewise import Piecewise, exponential, hold, join
 
