@@ -13,6 +13,7 @@ from vaex import data
 from vaex.core import Algorithm, DataKey, Feed, Stage, TrainState, Variables
 from vaex.data.loader.semi_supervised import choose_labelled, hide_labels, labelled_order
 from vaex.data.spec import Spec
+from vaex.data.storage.known_factors import FACTORS
 from vaex.errors import UserError
 from vaex.runs.config_file import config_content
 from vaex.runs.fitted.states import with_fitted_state
@@ -65,6 +66,7 @@ def training_feed(experiment: Experiment) -> Feed:
         raise UserError(
             f"--labelled_per_batch={flags.labelled_per_batch} needs --labels; give it, or leave this flag out"
         )
+    arrays = {name: column for name, column in arrays.items() if name != FACTORS}  # for evaluation alone
     return data.feed_for(flags.memory, arrays, batch_size, flags.data_seed, order=order)
 
 

@@ -154,7 +154,7 @@ NAN[7, 0, 0] = np.inf
         ({}, "no array x or x_train"),
         ({"x_test": BYTES}, "no array x or x_train"),
         ({"x_trian": BYTES}, "'x_trian'; did you mean x_train"),
-        ({"x": BYTES, "labels": np.arange(30)}, "'labels'; Known: x, x_test"),
+        ({"x": BYTES, "labels": np.arange(30)}, "'labels'; Known: .*, x, x_test"),
         ({"x": BYTES, "x_train": BYTES}, "both x and x_train"),
         ({"x": BYTES, "y": np.arange(30), "y_train": np.arange(30)}, "both y and y_train"),
         ({"x": NAN}, r"2 values that are NaN or infinite, the first at index \(3, 4, 5\)"),

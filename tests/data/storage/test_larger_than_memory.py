@@ -242,7 +242,7 @@ def test_a_disk_that_refuses(tmp_path, little_memory, full_disk):
         ({"x": np.array([object()] * 200)}, "pickled Python objects"),
         ({"x": np.zeros([5, 3, 32, 32], np.uint8)}, "looks like .n, c, h, w."),
         ({"x": np.where(UNIT > 0.99, np.nan, UNIT)}, "NaN or infinite, the first at index"),
-        ({"x": BYTES, "labels": np.arange(40)}, "'labels'; Known: x"),
+        ({"x": BYTES, "labels": np.arange(40)}, "'labels'; Known: .*, x, "),
     ],
 )
 @pytest.mark.parametrize("compressed", [False, True])

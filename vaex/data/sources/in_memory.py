@@ -10,10 +10,11 @@ import numpy as np
 from vaex.data.spec import Dataset
 from vaex.data.storage import values
 from vaex.data.storage.assemble import RawSplit, assemble
+from vaex.data.storage.known_factors import FACTOR_NAMES, FACTORS
 from vaex.data.storage.splits import SPLITS
 from vaex.errors import UserError, nearest
 
-NAMES = tuple(f"{letter}{suffix}" for letter in "xy" for suffix in ("", *(f"_{split}" for split in SPLITS)))
+NAMES = tuple(f"{name}{end}" for name in ("x", "y", FACTORS) for end in ("", *(f"_{split}" for split in SPLITS)))
 
 
 def from_arrays(
@@ -23,8 +24,9 @@ def from_arrays(
 
     Args:
       arrays: "x", or "x_train" and perhaps "x_validation" and "x_test": [n, h, w], [n, h, w, c] or [n, d], of any kind that
-        ``numpy.asarray`` takes; labels "y", "y_train", ...: integers [n], -1 for unlabelled. A missing validation or test split
-        is split off the training examples, a tenth each.
+        ``numpy.asarray`` takes; labels "y", "y_train", ...: integers [n], -1 for unlabelled; known factors "factors",
+        "factors_train", ...: integers [n, f], with "factor_names" [f]. A missing validation or test split is split off the
+        training examples, a tenth each.
       name: of the data in reports.
       label_names: names of the classes.
       layout: how the axes of examples are read; see ``values.arranged``.
@@ -33,15 +35,15 @@ def from_arrays(
       >>> from_arrays({"x": np.tile(np.eye(8), [5, 1, 1]).reshape(5, 8, 8)}, name="stripes").spec.protocol
       'stripes_3_1_1_carved_validation_test binary'
     """
-    unknown = [key for key in arrays if key not in NAMES]
+    unknown = [key for key in arrays if key not in (*NAMES, FACTOR_NAMES)]
     if unknown:
         raise UserError(f"{name}: has an array called {unknown[0]!r}; {nearest(str(unknown[0]), NAMES)}. Rename it")
     by_name = {_split(key): key for key in arrays if key.startswith("x")}
     for key in arrays:
-        if key in ("x", "y") and f"{key}_train" in arrays:
+        if key in ("x", "y", FACTORS) and f"{key}_train" in arrays:
             raise UserError(f"{name}: has both {key} and {key}_train, which mean the same; keep one")
-        if key.startswith("y") and _split(key) not in by_name:
-            raise UserError(f"{name}: has {key} but no x{key[1:]}; give both or neither")
+        if key.startswith(("y", FACTORS)) and _split(key) not in by_name:
+            raise UserError(f"{name}: has {key} but no x_{_split(key)}; give both or neither")
     if "train" not in by_name:
         raise UserError(f"{name}: has no array x or x_train; give x of shape [n, h, w], [n, h, w, c] or [n, d]")
     raw = {
@@ -51,7 +53,10 @@ def from_arrays(
     for key in arrays:
         if key.startswith("y"):
             raw[_split(key)] = raw[_split(key)]._replace(y_name=key, y=_array(name, key, arrays[key]))
-    return assemble(name, name, raw, protocol=name, label_names=tuple(label_names))
+        elif key.startswith(FACTORS):
+            raw[_split(key)] = raw[_split(key)]._replace(factors_name=key, factors=_array(name, key, arrays[key]))
+    names = arrays.get(FACTOR_NAMES)
+    return assemble(name, name, raw, protocol=name, label_names=tuple(label_names), factor_names=names)
 
 
 def _split(key: str) -> str:

@@ -16,16 +16,19 @@ from vaex.data.storage.archive import load, mapped, member, opened, pieces
 from vaex.data.storage.assemble import RawSplit, assemble
 from vaex.data.storage.cache import CacheWriter, DiskRefused, Kept, KeptValues
 from vaex.data.storage.decoded import CACHE, LAYOUT, data_folder
+from vaex.data.storage.known_factors import FACTOR_NAMES, FACTORS
 from vaex.data.storage.splits import SPLITS
 from vaex.errors import UserError, nearest
 
-NAMES = ("x", "x_train", "x_validation", "x_test", "y", "y_train", "y_validation", "y_test")
+NAMES = tuple(f"{name}{end}" for name in ("x", "y", FACTORS) for end in ("", *(f"_{split}" for split in SPLITS)))
 REMEDY = 'write it with np.savez("data.npz", x=images), x of shape [n, h, w], [n, h, w, c] or [n, d]'
 Path = str | pathlib.Path
 
 
 def load_npz(path: Path, data_dir: str | os.PathLike[str] | None = None, layout: str = "auto") -> Dataset:
     """Load an .npz file: array ``x`` or ``x_train``, perhaps ``x_validation`` and ``x_test``, and labels ``y`` or ``y_train``, ...
+
+    ``factors`` or ``factors_train``, ... [n, f] are known factors of the examples, integers, and ``factor_names`` [f] their names.
 
     Values are recognised as ``values.recognise`` says. A missing validation or test split is split off the training
     examples, a tenth each, in an order that depends on their number alone (``splits.split_off``); the protocol says so.
@@ -59,7 +62,12 @@ def load_npz(path: Path, data_dir: str | os.PathLike[str] | None = None, layout:
     kept_values = kept_values.under(f"{layout}_") if kept_values and layout != "auto" else kept_values
     for split, name in y_names.items():
         raw[split] = raw[split]._replace(y_name=name, y=arrays[name])
-    return assemble(str(path), path.stem, raw, protocol=path.stem, kept_values=kept_values)
+    for split, name in _by_split(path, arrays, FACTORS).items():
+        if split not in x_names:
+            raise UserError(f"{path}: has {name} but no x_{split}; give both or neither")
+        raw[split] = raw[split]._replace(factors_name=name, factors=np.asarray(arrays[name]))
+    names = arrays.get(FACTOR_NAMES)
+    return assemble(str(path), path.stem, raw, protocol=path.stem, kept_values=kept_values, factor_names=names)
 
 
 def _by_split(path: pathlib.Path, arrays: dict[str, np.ndarray], letter: str) -> dict[str, str]:
@@ -77,11 +85,10 @@ def _read(
 ) -> tuple[dict[str, np.ndarray], KeptValues | None]:
     """Read the arrays of the file after checking their names; those of a large file stay on the disk."""
     with opened(path, REMEDY) as archive:
-        unknown = [name for name in archive.files if name not in NAMES]
+        unknown = [name for name in archive.files if name not in (*NAMES, FACTOR_NAMES)]
         if unknown:
-            raise UserError(
-                f"{path}: has an array called {unknown[0]!r}; {nearest(unknown[0], NAMES)}. Rename it or leave it out"
-            )
+            hint = nearest(unknown[0], (*NAMES, FACTOR_NAMES))
+            raise UserError(f"{path}: has an array called {unknown[0]!r}; {hint}. Rename it or leave it out")
         contents: Any = archive.zip
         if sum(info.file_size for info in contents.infolist()) > host_memory.SHARE * host_memory.free_memory():
             return _left_on_disk(path, archive, data_dir, layout)

@@ -8,14 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from vaex.data.spec import Dataset, Spec, with_protocol
-from vaex.data.storage import splits, values
+from vaex.data.storage import known_factors, splits, values
 from vaex.data.storage.cache import KeptValues
 from vaex.data.storage.decoded import Decoded
 from vaex.errors import UserError
 
 
 class RawSplit(NamedTuple):
-    """One split as its source stores it: examples, labels if any, and their names in errors.
+    """One split as its source stores it: examples, labels and factors if any, and their names in errors.
 
     Example:
       >>> RawSplit("x_train", np.zeros([2, 4])).y is None
@@ -26,6 +26,8 @@ class RawSplit(NamedTuple):
     x: np.ndarray
     y_name: str = ""
     y: np.ndarray | None = None
+    factors_name: str = ""
+    factors: np.ndarray | None = None
 
 
 def assemble(
@@ -38,6 +40,7 @@ def assemble(
     kept_values: KeptValues | None = None,
     recognised: values.Values | None = None,
     data_hash: str = "",
+    factor_names: np.ndarray | None = None,
 ) -> Dataset:
     """Recognise values, check labels, split missing splits off the training examples, and describe the result in a Spec.
 
@@ -53,6 +56,7 @@ def assemble(
       kept_values: keeps the results of passes over all examples.
       recognised: the kind of values, where known; by default ``values.recognise`` tells.
       data_hash: hash of the data, where known; by default ``splits.data_hash`` of all splits.
+      factor_names: of the factors' columns, where known.
     Raises: UserError for data that vaex cannot use, with the remedy.
     Example:
       >>> x = np.arange(40).reshape(10, 4) / 40
@@ -66,6 +70,10 @@ def assemble(
     for split_name, split in raw.items():
         if split.y is not None:
             arrays[split_name]["y"] = splits.class_labels(f"{where}: {split.y_name}", split.y, len(split.x))
+        if split.factors is not None:
+            where_factors = f"{where}: {split.factors_name}"
+            arrays[split_name]["factors"] = known_factors.checked_factors(where_factors, split.factors, len(split.x))
+    names = known_factors.factor_names_of(where, arrays, factor_names)
     unlabelled = [split.x_name for split in raw.values() if split.y is None]
     if 0 < len(unlabelled) < len(raw):
         raise UserError(
@@ -80,6 +88,7 @@ def assemble(
     spec = Spec(name, arrays["train"]["x"].shape[1:], recognised.kind, levels=recognised.levels, num_classes=classes)
     spec = spec._replace(
         label_names=label_names if not unlabelled else (),
+        factor_names=names,
         data_hash=data_hash or get("data_hash", lambda: splits.data_hash(arrays)),
     )
     return Dataset(arrays, with_protocol(spec, f"{protocol}_{sizes}{carved}"))
