@@ -36,7 +36,7 @@ def test_other_attributes_are_refused(text, message):
 
 @pytest.mark.slow
 def test_a_run_of_labelled_images_is_measured_and_drawn(trained_runs, tmp_path, capsys):
-    directory = trained_runs("--model=vae", "--steps=200", "--latent_dim=3", "--no-figures")
+    directory = trained_runs("--model=vae", "--steps=800", "--hidden=64", "--latent_dim=3", "--no-figures")
     flags = ["--attribute=label:0", "--embedding=pca", f"--out={tmp_path}", "--examples=400", "--tested=100"]
     assert latents.main([str(directory), *flags]) == 0
     printed = capsys.readouterr().out
