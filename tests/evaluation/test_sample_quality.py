@@ -80,3 +80,27 @@ def test_other_arguments_are_checked():
         quality.manifold_scores(A, B, k=50)
     with pytest.raises(ValueError, match="60 and 50 points, expected equal numbers"):
         quality.nearest_neighbour_accuracy(A, B)
+
+
+def test_a_classifier_tells_sets_apart_by_what_moments_do_not_show():
+    ring = RNG.normal(size=(1500, 2))
+    ring *= np.sqrt(2.0) / np.linalg.norm(ring, axis=1, keepdims=True)  # mean and covariance of a standard normal
+    normal = RNG.normal(size=(2, 1500, 2))
+    apart, same = quality.classifier_test(ring, normal[0]), quality.classifier_test(*normal)
+    assert apart.accuracy > 0.57 and apart.p_value < 1e-6
+    assert abs(same.accuracy - 0.5) < 4 * 0.5 / np.sqrt(1500) and same.p_value > 1e-4
+    assert quality.classifier_test(*normal) == same and quality.classifier_test(*normal, seed=1) != same
+    with pytest.raises(ValueError, match="equal numbers"):
+        quality.classifier_test(A, B)
+
+
+def test_the_bootstrap_error_is_that_of_repeated_draws():
+    def difference(a, b):
+        return float(np.mean(a) - np.mean(b))
+
+    a, b = RNG.normal(size=(400, 1)), 3.0 * RNG.normal(size=(400, 1))
+    error = quality.bootstrap_error(difference, a, b, resamples=400)
+    assert error == pytest.approx(np.sqrt(a.var() / 400 + b.var() / 400), rel=0.15)
+    assert quality.bootstrap_error(difference, a, b, seed=1) != quality.bootstrap_error(difference, a, b)
+    with pytest.raises(ValueError, match="resamples is 1"):
+        quality.bootstrap_error(difference, a, b, resamples=1)

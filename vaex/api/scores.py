@@ -37,6 +37,7 @@ SAMPLE_SCORES = {
     "density": "balls of 5 neighbours of examples that hold a sample, divided by 5",
     "coverage": "share of examples whose ball of 5 neighbours holds a sample",
     "nearest_neighbour_accuracy": "share of points whose nearest neighbour is of their own set; 0.5 is right",
+    "classifier_accuracy": "share of held-out points that a perceptron (64) assigns to their own set; 0.5 is right",
 }
 BLOCK = 500  # examples read at a time
 FLOOR = "training examples"
@@ -243,6 +244,7 @@ def _quality(samples: Sequence[np.ndarray], examples: Sequence[np.ndarray]) -> d
                 "kernel_distance": sample_quality.kernel_distance(drawn, real),
                 **sample_quality.manifold_scores(drawn, real)._asdict(),
                 "nearest_neighbour_accuracy": sample_quality.nearest_neighbour_accuracy(drawn, real),
+                "classifier_accuracy": sample_quality.classifier_test(drawn, real).accuracy,
             }
         )
     return _over_parts(of_parts)
