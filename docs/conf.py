@@ -8,6 +8,8 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "_extensions")]
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# the kernel that executes notebooks finds the checkout too
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
 
 import vaex  # noqa: E402  (the checkout, not what is installed)
 
@@ -17,7 +19,7 @@ copyright = author
 version = release = vaex.__version__
 
 extensions = [
-    "myst_parser",
+    "myst_nb",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx.ext.mathjax",
@@ -31,6 +33,11 @@ exclude_patterns = ["_build", "_extensions"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
+
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600  # seconds a cell; all of them take about a minute on two idle cores
+nb_merge_streams = True
 
 smartquotes = False  # "..." stands in shapes
 autodoc_typehints_format = "short"

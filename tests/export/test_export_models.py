@@ -13,6 +13,7 @@ from vaex.models import MODELS
 # which of a model's functions jax2onnx 0.17 and onnxruntime do not have, and the operation that is missing
 NOT_IN_ONNX = {
     ("flow_vae", "encode"): "RandomNormal",
+    ("poincare_vae", "encode"): "RandomNormal",
     ("vq_vae", "encode"): "fill_value",
     ("vq_vae", "decode"): "fill_value",
     ("vq_vae2", "encode"): "fill_value",

@@ -9,7 +9,11 @@ from helpers import ROOT
 
 import vaex
 
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")] + sorted(ROOT.glob("docs/*.md"))
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("docs/tutorials/*.md")),
+]
 PAGES = {path.name: path.read_text() for path in DOCUMENTS}
 ROOMS = {path.name for path in (ROOT / "vaex").iterdir() if path.is_dir() and (path / "__init__.py").exists()}
 FILES = {"core", "errors"}  # modules beside the rooms

@@ -10,7 +10,7 @@ import sys
 import pytest
 from helpers import ROOT
 
-PACKAGES = ("sphinx", "myst_parser", "sphinx_book_theme", "sphinx_copybutton", "sphinx-mathjax-offline")
+PACKAGES = ("sphinx", "myst_nb", "sphinx_book_theme", "sphinx_copybutton", "sphinx-mathjax-offline")
 MISSING = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
 needs_sphinx = pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} missing; pip install -e '.[docs]'")
 
@@ -38,6 +38,16 @@ def test_the_site_builds_strictly_and_loads_nothing_from_a_network(site):
     assert (site / "_static" / "tex-svg.js").exists()
     bounds = (site / "api" / "bounds.html").read_text()
     assert 'id="vaex.bounds.importance_bound"' in bounds and "<dt" in bounds and "Returns" in bounds
+
+
+@needs_sphinx
+@pytest.mark.slow
+def test_the_tour_was_executed_and_shows_its_figures(site):
+    page = (site / "tutorials" / "tour.html").read_text()
+    outputs = re.findall(r'<div class="cell_output.*?</div>\s*</div>', page, re.DOTALL)
+    assert len(outputs) >= 10 and "Traceback" not in page
+    assert len(re.findall(r'<img [^>]*src="\.\./_images/', page)) >= 3
+    assert "with 0 Axes" not in page  # what IPython shows of a figure that it cannot draw
 
 
 @needs_sphinx

@@ -353,3 +353,15 @@ vaex.plots.save(Bars([1.0, 2.0], ("a", "b")), {str(tmp_path / "a.png")!r})
 assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_notebooks_show_grids_as_files_do(tmp_path):
+    grid = Grid(digits(2, 4), ("original", "reconstruction"), tuple("abcd"), "Digits")
+    cropped = tmp_path / "cropped.png"
+    figure = draw(grid)
+    assert figure.axes  # IPython shows no figure without
+    figure.savefig(cropped, bbox_inches="tight")  # as it does
+    complete = np.asarray(Image.open(save(grid, tmp_path / "complete.png")).convert("RGB"))
+    shown = np.asarray(Image.open(cropped).convert("RGB"))
+    np.testing.assert_array_equal(shown, complete[-shown.shape[0] :, : shown.shape[1]])
+    assert all(0 <= a - b <= 1 for a, b in zip(complete.shape, shown.shape, strict=True))

@@ -397,6 +397,14 @@ class Normalised(nn.Module):
         return nn.BatchNorm(use_running_average=False)(x.reshape(len(x), -1))
 
 
+class NormalisedByNnx(nnx.Module):
+    def __init__(self, *, rngs):
+        self.norm = nnx.BatchNorm(64, rngs=rngs)
+
+    def __call__(self, x):
+        return self.norm(x.reshape(len(x), -1))
+
+
 class Dropped(nn.Module):
     @nn.compact
     def __call__(self, x):
@@ -416,6 +424,7 @@ class DroppedByNnx(nnx.Module):
     [
         ({"encoder": DroppedByNnx}, "random numbers of its own"),
         ({"encoder": Normalised()}, "state of its own"),
+        ({"encoder": NormalisedByNnx}, "state of its own"),
         ({"encoder": Dropped()}, "random numbers of its own"),
         ({"encoder": 3}, "expected a Flax Linen module"),
         ({"encoder": lambda x: x}, "expected a Flax Linen module"),

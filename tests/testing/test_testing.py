@@ -7,6 +7,7 @@ import types
 from collections.abc import Callable
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +18,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from vaex import distributions, divergences, testing
 from vaex.configuration import hyperparameters, options, with_default
 from vaex.core import Algorithm, Latents, Model, Outcome, Recipe, Stage, Variables
+from vaex.errors import UserError
 from vaex.plots.records import Bars
 from vaex.schedules import Scalar
 from vaex.training.hyperparameters import TrainingHParams
@@ -514,6 +516,38 @@ def test_a_law_passes_where_one_stage_has_something_to_check(monkeypatch):
     assert checked == [1]
     with pytest.raises(testing.NothingToCheck, match=r"^decoding takes the variables of the last stage, prior$"):
         testing.check_law("decoding", [first, first])
+
+
+class FitsOneSize(nn.Module):
+    """An encoder that takes images of 12x10 pixels alone."""
+
+    @nn.compact
+    def __call__(self, x):
+        assert x.shape[1:] == (12, 10, 1)
+        return nn.relu(nn.Dense(4)(x.reshape(x.shape[0], -1)))
+
+
+OWN = {"encoder": FitsOneSize(), "decoder": nn.Dense(120)}
+
+
+def test_networks_that_fit_one_size_are_tried_at_that_size_alone():
+    assert testing.check_model("vae", ["shapes"], shape=(12, 10, 1), **OWN)["shapes"].skipped == ""
+    with pytest.raises(UserError, match="encoder: fails on x of shape"):
+        testing.build_subject("vae", **OWN)
+
+
+def test_a_model_file_names_the_only_size_that_it_fits():
+    fits = module()
+    fits.SHAPE = (12, 10, 1)
+    subject = testing.build_subject(fits)
+    assert subject.spec.shape == (12, 10, 1) and not subject.fits_any_shape
+    assert testing.build_subject(module()).fits_any_shape
+
+
+@pytest.mark.slow
+def test_own_networks_keep_the_laws():
+    laws = ("one_trace", "members_equal_solo_runs", "resume_is_exact", "evaluation_completes", "trained_run_is_usable")
+    assert list(testing.check_model("vae", laws, shape=(12, 10, 1), **OWN)) == list(laws)
 
 
 def test_every_law_is_broken_above():

@@ -252,7 +252,7 @@ class Run(TrainedModel):
         data_dir: str | None = None,
         manual_dir: str | None = None,
     ) -> dict[str, matplotlib.figure.Figure]:
-        """Draw the figures of a member, as matplotlib figures by name; notebooks show them. ``sampler``: see ``fit_sampler``."""
+        """Draw a member's figures, by name; notebooks show them after ``%matplotlib inline``. ``sampler``: see ``fit_sampler``."""
         fitted = None if sampler is None else self.fit_sampler(sampler, data_dir=data_dir, manual_dir=manual_dir)
         chosen = None if fitted is None else fitted[member]
         evaluator = Evaluator(self._experiment(self.settings, self._own_data(data_dir, manual_dir), self._store))

@@ -26,6 +26,8 @@ def draw_grid(grid: Grid) -> Figure:
       >>> [text.get_text() for text in figure.texts]
       ['original', 'reconstruction']
     """
+    from matplotlib import rcParams
+
     images, title = checked_images(grid), titled(grid)
     rows, columns = images.shape[:2]
     images = shrink(images, LARGEST_IMAGE)
@@ -50,6 +52,10 @@ def draw_grid(grid: Grid) -> Figure:
         )
 
     figure = style.new_figure(*total)
+    # notebooks show no figure without axes, and crop it to these and a padding
+    edge = style.DPI * rcParams["savefig.pad_inches"]
+    size = (edge / total[0], edge / total[1], 1.0 - 2.0 * edge / total[0], 1.0 - 2.0 * edge / total[1])
+    figure.add_axes(size).set_axis_off()
     figure.figimage(canvas, xo=left, yo=margin, origin="upper")  # pixel by pixel: axes would resample in some versions
 
     def write(x: float, y: float, text: str, **options) -> None:

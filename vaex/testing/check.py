@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import types
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vaex.testing.laws import LAWS
 from vaex.testing.subject import NothingToCheck, Subject, build_subjects
@@ -39,12 +39,17 @@ def check_law(law: str, subjects: Sequence[Subject]) -> None:
         raise NothingToCheck("; ".join(dict.fromkeys(reasons)))
 
 
-def check_model(model: str | types.ModuleType, laws: Iterable[str] = ()) -> dict[str, LawResult]:
+def check_model(
+    model: str | types.ModuleType, laws: Iterable[str] = (), *, shape: tuple[int, ...] | None = None, **options: Any
+) -> dict[str, LawResult]:
     """Check laws on every stage of a model.
 
     Args:
       model: a name of the registry, a dotted path, or the module itself.
       laws: names of ``LAWS``; all by default.
+      shape: of an image; by default ``SHAPE`` of the module, the only one that its networks fit, or else (8, 8, 1).
+      options: of the model that differ from its TINY config, such as an encoder and a decoder of your own, which are tried at
+        ``shape`` alone.
     Returns: law -> ``LawResult``, which tells laws that passed from those that had nothing to check.
     Raises: AssertionError, from the first law that the model breaks.
     Example:
@@ -52,7 +57,7 @@ def check_model(model: str | types.ModuleType, laws: Iterable[str] = ()) -> dict
       >>> report["groups_keep_apart"].skipped  # doctest: +SKIP
       'the model has one parameter group'
     """
-    subjects = build_subjects(model)
+    subjects = build_subjects(model, shape, **options)
     report = {}
     for law in laws or LAWS:
         began, skipped = time.perf_counter(), ""

@@ -35,16 +35,20 @@ if TYPE_CHECKING:
 
 SAMPLES = 3
 IMPORTANCE_SAMPLES = 4
+OTHER_SHAPES = (((9, 11, 1), "mlp"), ((13, 8, 3), "mlp"), ((9, 11, 3), "conv"))  # and the network that is tried
 
 
 # --- shapes -----------------------------------------------------------------------------------------------------------
 
 
 def shapes(subject: Subject) -> None:
-    """encode, decode and sample fit odd image sizes and one or three channels by every network, and give finite values."""
+    """encode, decode and sample fit odd image sizes and one or three channels by every network, and give finite values.
+
+    A model whose networks fit one shape alone is tried at that.
+    """
     subject.require_last_stage("decoding and sampling")
-    module = subject.settings.module
-    for shape, network in (((9, 11, 1), "mlp"), ((13, 8, 3), "mlp"), ((9, 11, 3), "conv")):
+    module, others = subject.settings.module, OTHER_SHAPES if subject.fits_any_shape else ()
+    for shape, network in others:
         options = {"network": network} if hasattr(module.Config, "network") else {}
         other = build_subjects(module, shape, abstract=True, **options)[-1]
         states = jax.eval_shape(other.states_after(), other.finished)
@@ -252,6 +256,10 @@ def _loaded_run(subject: Subject) -> TrainedModel:
         checkpoints = store.checkpoints(experiment.place(subject.stage))
         checkpoints.save(STEPS, carry)
         checkpoints.close()
-        loaded = load(folder)[0]
+        config = experiment.settings.config
+        own = {
+            name: getattr(config, name) for name in ("encoder", "decoder") if getattr(config, name, None) is not None
+        }
+        loaded = load(folder, member=0, **own)
     assert_equal((loaded.variables, loaded.hparams), (run.variables, run.hparams))
     return loaded

@@ -74,6 +74,7 @@ class Subject:
       hparams: stacked over members.
       stage: counted from 0.
       finished: stage -> stacked variables of the stages before, as they begin.
+      fits_any_shape: whether images of other shapes are tried as well.
       cache: compiled programs and finished runs, which the laws share.
     """
 
@@ -86,6 +87,7 @@ class Subject:
     hparams: Any
     stage: int = 0
     finished: Mapping[str, Variables] = dataclasses.field(default_factory=dict)
+    fits_any_shape: bool = True
     cache: dict[Any, Any] = dataclasses.field(default_factory=dict)
 
     def require_last_stage(self, purpose: str) -> None:
@@ -209,26 +211,29 @@ def random_images(shape: tuple[int, ...], count: int = EXAMPLES) -> dict[str, np
     return {"x": rng.integers(0, 256, (count, *shape), np.uint8), "y": rng.integers(0, 10, count).astype(np.int32)}
 
 
-def build_subject(model: str | types.ModuleType, shape: tuple[int, ...] = (8, 8, 1), **options: Any) -> Subject:
+def build_subject(model: str | types.ModuleType, shape: tuple[int, ...] | None = None, **options: Any) -> Subject:
     """Build the first stage of a model; arguments as for ``build_subjects``."""
     return build_subjects(model, shape, **options)[0]
 
 
 def build_subjects(
-    model: str | types.ModuleType, shape: tuple[int, ...] = (8, 8, 1), *, abstract: bool = False, **options: Any
+    model: str | types.ModuleType, shape: tuple[int, ...] | None = None, *, abstract: bool = False, **options: Any
 ) -> list[Subject]:
     """Build a subject of each stage of a model.
 
     Args:
       model: a name of the registry, a dotted path, or the module itself.
-      shape: of an image; a model of sequences gets sequences of some of them.
+      shape: of an image; by default ``SHAPE`` of the module, the only one that its networks fit, or else (8, 8, 1). A model of
+        sequences gets sequences of some of them.
       abstract: take shapes alone for what the stages before have learned, which computes nothing.
       options: fields of the model's ``Config`` that differ from its TINY config.
     """
     module = models.module(model) if isinstance(model, str) else model
     tiny = _settings(module, **options)
-    length = models.frames(module)
-    shape = shape if length is None else (length, *shape)
+    only, length = getattr(module, "SHAPE", None), models.frames(module)
+    image: tuple[int, ...] = shape or only or (8, 8, 1)
+    shape = image if length is None else (length, *image)
+    fits_any_shape = only is None and not any(options.get(name) for name in ("encoder", "decoder"))
     kind = "grey" if shape[-1] == 1 else "color"
     raw = Spec("random", shape, kind, levels=256, num_classes=10, num_training_examples=EXAMPLES)
     raw = raw._replace(binarization_noise=0.0)  # grey images are binarised, as those of most runs
@@ -241,7 +246,9 @@ def build_subjects(
     subjects = []
     for index, stage in enumerate(recipe.stages):
         algorithm = train.stage_algorithm(stage, spec)
-        subject = Subject(tiny, recipe, spec, algorithm, arrays, feed, hparams, index, dict(finished))
+        subject = Subject(
+            tiny, recipe, spec, algorithm, arrays, feed, hparams, index, dict(finished), fits_any_shape=fits_any_shape
+        )
         subjects.append(subject)
         if index + 1 < len(recipe.stages):
             state = jax.eval_shape(subject.states_after(), subject.finished) if abstract else subject.first_states()
@@ -251,6 +258,9 @@ def build_subjects(
 
 def _settings(module: types.ModuleType, **options: Any) -> Settings:
     """Settings of the model's TINY config with these options changed, and of two members."""
-    config = module.Config(**{**getattr(module, "TINY", {}), **options})
+    tiny = dict(getattr(module, "TINY", {}))
+    if options.get("encoder") is not None and options.get("decoder") is not None:  # sizes of ours then do nothing
+        tiny = {name: value for name, value in tiny.items() if name not in module.Config().unused_beside_own()}
+    config = module.Config(**tiny | options)
     members = (Member(0, module.HParams()), Member(1, module.HParams(learning_rate=ramp(0.003, 0.001, 10))))
     return settings(module.__name__, module, config=config)._replace(members=members, varied=("learning_rate",))
