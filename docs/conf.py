@@ -29,7 +29,8 @@ extensions = [
     "model_gallery",
     "repository_pages",
 ]
-exclude_patterns = ["_build", "_extensions"]
+# myst-nb writes the last two beside _build
+exclude_patterns = ["_build", "_extensions", "jupyter_execute", ".jupyter_cache"]
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
