@@ -101,6 +101,25 @@ def test_nearly_binary_images_alone_are_binarised_by_default(spec, x, nearly):
     assert not nearly_binary(spec)  # not measured
 
 
+@pytest.mark.parametrize(
+    ("x", "shape", "counts"),
+    [
+        (lambda: RNG.poisson(0.4, (200, 8)), (8,), True),
+        (lambda: RNG.poisson(6.0, (200, 8)), (8,), True),
+        (lambda: RNG.negative_binomial(2, 0.1, (200, 8)).clip(0, 254), (8,), True),
+        (lambda: RNG.integers(0, 12, (200, 8)), (8,), False),  # up to a largest, as grades
+        (lambda: 1 + RNG.poisson(3.0, (200, 8)), (8,), False),
+        (lambda: RNG.binomial(40, 0.5, (200, 8)), (8,), False),  # less dispersed
+        (lambda: 16 * RNG.integers(0, 2, (200, 8)), (8,), False),  # pixels
+        (lambda: RNG.poisson(3.0, (200, 2, 4, 1)), (2, 4, 1), False),
+    ],
+)
+def test_tables_of_counts_are_told_from_other_levels(x, shape, counts):
+    stored = x().astype(np.uint8)
+    spec = Spec("t", shape, "grey", levels=int(stored.max()) + 1)
+    assert described(Dataset({"train": {"x": stored}}, spec)).counts is counts
+
+
 def test_what_is_measured_of_each_kind():
     x = RNG.random((50, 6)).astype(np.float32)
     assert described(Dataset({"train": {"x": x}}, GREY)).least_scale == 0.0

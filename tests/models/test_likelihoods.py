@@ -32,6 +32,7 @@ REAL = Spec("real", (4,), "real")
         (GREY, "discretized_logistic", "none"),
         (GREY._replace(levels=None), "gaussian", "none"),
         (GREY._replace(binarization_noise=None), "discretized_logistic", "none"),  # never measured
+        (GREY._replace(shape=(6,), levels=17, counts=True), "negative_binomial", "none"),
         (BINARY, "bernoulli", "none"),
         (BINARY._replace(shape=(6,)), "bernoulli", "none"),
         (DIGITS, "discretized_logistic", "none"),

@@ -50,7 +50,9 @@ def reported(x, *flags, model="vae", **arguments):
         (UNIT.reshape(40, 30), (), "vectors of 30 values; continuous", "gaussian"),
         (INK.reshape(40, 30), (), "vectors of 30 values; levels 0 to 255 of 0 to 255, divided by 255; as they are",
          "discretized logistic"),
-        (RNG.poisson(3.0, (40, 7)), (), r"levels 0 to \d+ of 0 to \d+, divided by \d+; as they are$", "discretized logistic"),
+        (RNG.poisson(3.0, (40, 7)), (), r"counts 0 to \d+ of 0 to \d+, divided by \d+; as they are$",
+         "negative binomial, one learned dispersion, the default for counts .--likelihood.$"),
+        (RNG.integers(1, 6, (40, 7)), (), "vectors of 7 values; levels 1 to 5 of 0 to 5", "discretized logistic"),
         (RNG.normal(size=(40, 7)), (), "vectors of 7 values; real numbers from -", "gaussian, one learned scale"),
     ],
 )  # fmt: skip

@@ -162,5 +162,6 @@ def build(model: str | types.ModuleType, like: Any, **options: Any) -> Built:
         loading = {name: options.get(name) for name in LOADING}
         spec = setup.as_dataset(like, layout=settings.data.layout, **loading).spec
     spec = setup.resolve_spec(settings, spec)
+    setup.refuse_idle(settings, spec)
     hparams = resolve(population.member(setup.stack_hparams(settings), 0), np.int32(0))
     return Built(setup.build_recipe(settings, spec), hparams, spec)

@@ -79,6 +79,7 @@ class Run(TrainedModel):
     ) -> None:
         self.recipe, self.spec, self.settings, self.summary = recipe, spec, settings, summary
         self._state, self._store, self._dataset = state, store, dataset
+        self._places: dict[str, str] = {}  # from which the data was loaded
         self._measured = dict(measured or {})
         self.step = int(np.asarray(state.step)[0])
         self._members: dict[int, TrainedModel] = {}
@@ -346,20 +347,24 @@ class Run(TrainedModel):
         return setup.as_dataset(data, layout=layout, data_dir=data_dir, manual_dir=manual_dir)
 
     def _own_data(self, data_dir: str | None, manual_dir: str | None) -> Dataset:
-        """Return the data that the run was trained on, loaded again where it is not at hand."""
-        if self._dataset is not None:
+        """Return the data that the run was trained on, loaded again where it is not at hand, or lies in other places."""
+        places = {name: value for name, value in {"data_dir": data_dir, "manual_dir": manual_dir}.items() if value}
+        if self._dataset is not None and places in ({}, self._places):
             return self._dataset
         path = self._store.read_config().get("data", {}).get("path")
+        if path is None and places:
+            raise UserError(
+                f"{next(iter(places))}: this run was trained on arrays, which lie in no directory; leave it out"
+            )
         if path is None:
             raise UserError("this run was trained on arrays, which are not kept with it; give data=")
-        places = {name: value for name, value in {"data_dir": data_dir, "manual_dir": manual_dir}.items() if value}
         dataset = setup.load_dataset(dataclasses.replace(self.settings.data, dataset=path, **places))
         if dataset.spec.data_hash != self.spec.data_hash:
             raise UserError(
                 f"{path}: is not the data that the run was trained on ({self.spec.data_hash}, now {dataset.spec.data_hash}); "
                 "give the same files"
             )
-        self._dataset = dataset
+        self._dataset, self._places = dataset, places
         return dataset
 
     def _stage_steps(self) -> tuple[int, ...]:

@@ -16,13 +16,14 @@ import functools
 import math
 import types
 import typing
-from collections.abc import Callable, Iterable
-from typing import Any, Literal, NamedTuple, TypeVar, dataclass_transform
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, dataclass_transform
 
 from vaex.errors import UserError, nearest
 
 C = TypeVar("C", bound=type)
 KEY = "vaex"  # of a dataclass field's metadata
+Needs: TypeAlias = Mapping[str, tuple[Any, ...]]  # option -> values, one of which it has
 
 
 class Declaration(NamedTuple):
@@ -35,6 +36,8 @@ class Declaration(NamedTuple):
       unit: such as "steps" or "nats", for help and docs.
       off: the number that stands for None, a hyperparameter that is switched off, where it has to be written as one.
       objects: whether an object of a user's own, or its name, may stand for one of an option's choices.
+      needs: options beside which alone the field has an effect, and their values that give it one: of several, any; () where it
+        always has one. ``needs.refuse_idle`` reads them.
     """
 
     doc: str = ""
@@ -43,6 +46,7 @@ class Declaration(NamedTuple):
     unit: str = ""
     off: float | None = None
     objects: bool = False
+    needs: tuple[Needs, ...] = ()
 
 
 class Field(NamedTuple):
@@ -62,6 +66,7 @@ def option(
     high: float = math.inf,
     unit: str = "",
     objects: bool = False,
+    needs: Needs | tuple[Needs, ...] = (),
 ) -> Any:
     """Declare a static option.
 
@@ -72,12 +77,22 @@ def option(
       high: largest value.
       unit: such as "steps".
       objects: whether a callable of a user's own, or its name MODULE:NAME, may stand for one of the choices.
+      needs: other options and those of their values beside which this one has an effect, such as {"network": ("conv",)}, or
+        several such, any of which will do; by default it always has one.
     """
-    return dataclasses.field(default=default, metadata={KEY: Declaration(doc, low, high, unit, objects=objects)})
+    declaration = Declaration(doc, low, high, unit, objects=objects, needs=_alternatives(needs))
+    return dataclasses.field(default=default, metadata={KEY: declaration})
 
 
 def hparam(
-    default: Any, *, doc: str, low: float = -math.inf, high: float = math.inf, unit: str = "", off: float | None = None
+    default: Any,
+    *,
+    doc: str,
+    low: float = -math.inf,
+    high: float = math.inf,
+    unit: str = "",
+    off: float | None = None,
+    needs: Needs | tuple[Needs, ...] = (),
 ) -> Any:
     """Declare a hyperparameter: a number or a ``Schedule``, traced.
 
@@ -89,8 +104,14 @@ def hparam(
       unit: such as "nats".
       off: of a hyperparameter that may be None, the number that means the same; a population needs it where only some of its
         members switch the hyperparameter off, and the command line to write it.
+      needs: as of ``option``.
     """
-    return dataclasses.field(default=default, metadata={KEY: Declaration(doc, low, high, unit, off)})
+    declaration = Declaration(doc, low, high, unit, off, needs=_alternatives(needs))
+    return dataclasses.field(default=default, metadata={KEY: declaration})
+
+
+def _alternatives(needs: Needs | tuple[Needs, ...]) -> tuple[Needs, ...]:
+    return needs if isinstance(needs, tuple) else (needs,)
 
 
 def with_default(cls: type, name: str, default: Any) -> Any:

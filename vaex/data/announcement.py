@@ -79,7 +79,8 @@ def values(spec: Spec, measures: Measures) -> str:
         stored = f"continuous from {low:.4g} to {high:.4g} in [0, 1]"
     else:
         top = spec.levels - 1
-        stored = f"levels {round(low * top)} to {round(high * top)} of 0 to {top}, divided by {top}"
+        kind = "counts" if spec.counts else "levels"
+        stored = f"{kind} {round(low * top)} to {round(high * top)} of 0 to {top}, divided by {top}"
     return f"{stored}; {treatment(spec)}"
 
 
@@ -112,7 +113,7 @@ def because(spec: Spec, likelihood: str | None) -> str:
     elif spec.kind == "binary" or spec.binarize != "none":
         kind = "0 and 1"
     else:
-        kind = "continuous values" if spec.levels is None else "levels"
+        kind = "continuous values" if spec.levels is None else "counts" if spec.counts else "levels"
     return f", the default for {kind} (--likelihood)"
 
 

@@ -13,6 +13,8 @@ MOST_VALUES = 1 << 22  # that are measured, which takes some 50 ms
 MOST_SORTED = 1 << 18  # of which the most common value is counted
 REPEATED = 0.1  # share of one value above which a density of continuous values could gather on it
 FEWEST_EXAMPLES = 100  # however large each is
+UPPER, MOST_UPPER = 0.75, 0.1  # of counts: few lie in the upper quarter of their range
+LEAST_DISPERSION = 0.7  # of counts: variance over mean, which is 1 for Poisson variables
 NEARLY_BINARY = 0.3  # largest ``Spec.binarization_noise`` of images that are binarised by default
 
 
@@ -21,7 +23,7 @@ class Measures(NamedTuple):
 
     ``examples``: how many were measured, evenly spread over the training split. ``low``, ``high``: least and largest value.
     ``mean``, ``deviation``: of each value of an example, [*shape] float64; the deviation of a value that is always the same is 0.
-    ``repeated``: share of the most common value among all.
+    ``repeated``: share of the most common value among all. ``upper``: share of values above three quarters of the largest.
 
     Example:
       >>> measures = measure(Spec("t", (2,), "real"), np.array([[1.0, 5.0], [3.0, 5.0]], np.float32))
@@ -35,6 +37,7 @@ class Measures(NamedTuple):
     mean: np.ndarray
     deviation: np.ndarray
     repeated: float = 0.0
+    upper: float = 0.0
 
 
 def measure(spec: Spec, x: np.ndarray) -> Measures:
@@ -60,9 +63,9 @@ def measure(spec: Spec, x: np.ndarray) -> Measures:
         squares += np.square(values).sum(0)
     mean = total / count
     variance = np.maximum(squares / count - np.square(mean), 0.0)
-    _, counts = np.unique(x[rows[:: -(-count * size // MOST_SORTED)]], return_counts=True)
-    repeated = float(counts.max() / counts.sum())
-    return Measures(count, low / top, high / top, mean + shift[0], np.sqrt(variance), repeated)
+    distinct, counts = np.unique(x[rows[:: -(-count * size // MOST_SORTED)]], return_counts=True)
+    repeated, upper = (float(part / counts.sum()) for part in (counts.max(), counts[distinct > UPPER * high].sum()))
+    return Measures(count, low / top, high / top, mean + shift[0], np.sqrt(variance), repeated, upper)
 
 
 def binarization_noise(measures: Measures) -> float:
@@ -105,6 +108,24 @@ def _moments(measures: Measures) -> tuple[float, float]:
     return float(np.mean(mean)), float(np.mean(np.square(deviation) + np.square(mean)))
 
 
+def are_counts(spec: Spec, measures: Measures) -> bool:
+    """Return whether vectors of levels look like counts: from 0, without a natural largest, at least as dispersed as such.
+
+    At most a tenth of the values lie above three quarters of the largest, and the mean variance of the columns is at least 0.7
+    of their mean. Bytes that use all 256 levels, grades and pixels with a white that is frequent are none.
+
+    Example:
+      >>> spec, draws = Spec("t", (4,), "grey", levels=16), np.random.default_rng(0)
+      >>> [are_counts(spec, measure(spec, x)) for x in (draws.poisson(4.0, (200, 4)), draws.integers(0, 16, (200, 4)))]
+      [True, False]
+    """
+    if len(spec.shape) > 1 or spec.kind != "grey" or spec.levels in (None, 2, 256) or measures.low > 0:
+        return False
+    mean, variance = np.mean(measures.mean), np.mean(np.square(measures.deviation))
+    dispersed = variance * (spec.levels - 1) >= LEAST_DISPERSION * mean > 0
+    return bool(dispersed and measures.upper <= MOST_UPPER)
+
+
 def unit(measures: Measures) -> float:
     """Power of ten that is nearest to the geometric mean of the values' standard deviations, constant ones left out; else 1.
 
@@ -119,8 +140,8 @@ def unit(measures: Measures) -> float:
 def described(dataset: Dataset) -> Spec:
     """Return the spec of a data set with what is measured of its training examples.
 
-    Grey and colour values have ``binarization_noise`` and ``least_scale``, real numbers ``unit``; three digits are kept, so that
-    they are the same on every machine.
+    Grey and colour values have ``binarization_noise``, ``least_scale`` and ``counts``, real numbers ``unit``; three digits are kept, so
+    that they are the same on every machine.
     """
     spec, x = dataset.spec, dataset.splits["train"]["x"]
     if spec.kind == "binary" or not len(x):
@@ -129,7 +150,7 @@ def described(dataset: Dataset) -> Spec:
     if spec.kind == "real":
         return spec._replace(unit=unit(measures))
     noise, least = (round(value, 3) for value in (binarization_noise(measures), least_scale(measures)))
-    return spec._replace(binarization_noise=noise, least_scale=least)
+    return spec._replace(binarization_noise=noise, least_scale=least, counts=are_counts(spec, measures))
 
 
 def nearly_binary(spec: Spec) -> bool:

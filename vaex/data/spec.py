@@ -35,6 +35,7 @@ RECORDED = {  # types of a Spec in JSON, as ``files.mismatch`` takes them
     "binarization_noise?": (None, float),
     "unit?": float,
     "least_scale?": float,
+    "counts?": bool,
 }
 LAYOUTS = ("auto", "hwc", "chw", "vector")  # of the axes of a user's arrays
 
@@ -52,6 +53,7 @@ class Spec(NamedTuple):
     ``binarization_noise``, ``unit``, ``least_scale``: measured on the training examples by ``vaex.data.measure``. The first tells
     how much of intensities is lost where they are binarised; None where it was not measured. The second is the power of ten of
     real numbers' spread; networks and likelihoods work in this unit. The third bounds the scale of densities with one per pixel.
+    ``counts``: whether vectors of levels look like counts (``measure.are_counts``).
 
     Example:
       >>> Spec("digits", (8, 8, 1), "grey", levels=17).binarize
@@ -74,6 +76,7 @@ class Spec(NamedTuple):
     binarization_noise: float | None = None
     unit: float = 1.0
     least_scale: float = 0.0
+    counts: bool = False
 
 
 class Source(Protocol):

@@ -60,7 +60,12 @@ class Config(PosteriorConfig):
 class HParams(latent.HParams):
     """Hyperparameters of every model with a Gaussian posterior."""
 
-    posterior_scale: Scalar = hparam(1.0, low=1e-06, doc="Standard deviation of the posterior where it is fixed.")
+    posterior_scale: Scalar = hparam(
+        1.0,
+        low=1e-06,
+        doc="Standard deviation of the posterior where it is fixed.",
+        needs={"posterior": ("fixed",)},
+    )
 
 
 def gaussian_posterior(kind: Kind, latent_dim: int) -> Posterior:

@@ -34,6 +34,7 @@ ScaleName = Literal["global", "fixed", "per_pixel"]
 COMPONENTS = 10  # of a mixture at each pixel, as in PixelCNN++ and VDVAE
 DENSITIES = ("gaussian", "laplace")
 COUNTS = ("poisson", "negative_binomial")
+SCALED = ("gaussian", "laplace", "discretized_logistic", "negative_binomial")  # that read likelihood_scale
 LEVELLED = ("categorical", "discretized_logistic", "discretized_logistic_mixture")
 
 
@@ -92,8 +93,9 @@ class LikelihoodFamily(Protocol):
 def choose(name: str, spec: Spec) -> str:
     """Return ``name``, or the likelihood that "auto" stands for with this data.
 
-    It is bernoulli for values that are 0 or 1, or are binarised; discretized_logistic for levels, such as 8-bit images and
-    counts; gaussian for continuous values, dequantised levels among them.
+    It is bernoulli for values that are 0 or 1, or are binarised; negative_binomial for tables of counts (``Spec.counts``), since
+    its learned dispersion leaves Poisson variables as they are; discretized_logistic for other levels, such as 8-bit images;
+    gaussian for continuous values, dequantised levels among them.
 
     Args:
       name: one of ``Name``.
@@ -108,6 +110,8 @@ def choose(name: str, spec: Spec) -> str:
         return "gaussian"
     if spec.kind == "binary" or spec.binarize != "none":
         return "bernoulli"
+    if spec.counts:
+        return "negative_binomial"
     return "gaussian" if spec.levels is None else "discretized_logistic"
 
 

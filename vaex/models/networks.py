@@ -69,6 +69,7 @@ class NetworkConfig(BaseConfig):
         low=1,
         doc="Channels of the convolutional stages, each of which halves the image as far as its size allows; resnet has the last "
         "in all of them.",
+        needs={"network": ("conv", "resnet", "conv1d", "conv3d")},
     )
     activation: str = option(
         "relu", doc="Activation function: relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid."

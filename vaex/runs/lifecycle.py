@@ -21,9 +21,9 @@ from vaex.runs import changes, processes, warm_start
 from vaex.runs.config_file import identity
 from vaex.runs.console import Console
 from vaex.runs.directory import Standing, claim, finished_summary, is_trained
-from vaex.runs.setup import Experiment, assemble
+from vaex.runs.setup import Experiment, assemble, refuse_idle
 from vaex.runs.stage_loop import Reporting
-from vaex.runs.store import Store
+from vaex.runs.store import CONFIG, Store
 from vaex.runs.summary import evaluation_record, summarize
 from vaex.runs.train import Trained, train
 from vaex.training import compile_cache, loggers, multihost, population, signals
@@ -80,7 +80,10 @@ def run(
             # only now, since jax takes SIGTERM where processes join
             interruption = stack.enter_context(signals.watched(ends_process=ends_process))
             settings, source = warm_start.locate(settings, store, source)
-            experiment = warm_start.begin(assemble(settings, dataset, store), source)
+            experiment = assemble(settings, dataset, store)
+            if options.overwrite or not _is_begun(experiment.store):
+                refuse_idle(settings, experiment.spec)
+            experiment = warm_start.begin(experiment, source)
             processes.require_alike(experiment)
             changes.check(experiment)
             return _run(experiment, Reporting(console, callbacks, interruption), evaluate=evaluate)
@@ -90,6 +93,11 @@ def run(
             else:
                 multihost.stop(error)
             raise
+
+
+def _is_begun(store: Store) -> bool:
+    """Return whether a run stands in the store already, finished or not."""
+    return bool(store.read_config()) if store.directory is None else (store.directory / CONFIG).exists()
 
 
 def _run(experiment: Experiment, reporting: Reporting, *, evaluate: bool) -> Completed:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 
 from vaex import data, models, samplers
+from vaex.configuration import needs
 from vaex.configuration.run_options import DataOptions, RunOptions
 from vaex.configuration.settings import Settings, common_structure, replace_run
 from vaex.core import PyTree, Recipe, Stage
@@ -115,6 +116,28 @@ def build_recipe(settings: Settings, spec: Spec) -> Recipe:
                 f"--{stage.name}_steps={given}: the stage takes {stage.steps} steps, whatever the others take; leave it out"
             )
     return recipe
+
+
+def refuse_idle(settings: Settings, spec: Spec) -> None:
+    """Raise UserError for options and hyperparameters that differ from their defaults and would do nothing in a new run.
+
+    Runs from before, which may have such, load and continue.
+    """
+    needs.refuse_idle(settings)
+    name, scale = (getattr(settings.config, option, None) for option in ("likelihood", "likelihood_scale"))
+    if name is None or scale is None:
+        return
+    own = not isinstance(name, str) or ":" in name
+    chosen = "your own likelihood" if own else f"--likelihood={likelihoods.choose(name, spec)}"
+    if scale != "global" and (own or likelihoods.choose(name, spec) not in likelihoods.SCALED):
+        raise UserError(
+            f"--likelihood_scale={scale} does nothing beside {chosen}: it is for {', '.join(likelihoods.SCALED)}; leave it out"
+        )
+    changed = [field.name for field in needs.changed(settings)]
+    if "sigma" in changed and scale != "fixed" and not own:
+        raise UserError(
+            f"--sigma does nothing beside --likelihood_scale={scale}: it is for --likelihood_scale=fixed; leave it out"
+        )
 
 
 def stack_hparams(settings: Settings) -> PyTree:

@@ -45,9 +45,18 @@ class Config(point.Config):
 class HParams(point.HParams):
     """Hyperparameters of an autoencoder, and the strength of the corruption."""
 
-    noise_scale: Scalar = hparam(0.5, low=0.0, doc="Standard deviation of gaussian corruption, in units of the data.")
+    noise_scale: Scalar = hparam(
+        0.5,
+        low=0.0,
+        doc="Standard deviation of gaussian corruption, in units of the data.",
+        needs={"corruption": ("gaussian",)},
+    )
     corruption_rate: Scalar = hparam(
-        0.3, low=0.0, high=1.0, doc="Probability that masking or salt_and_pepper replaces a value."
+        0.3,
+        low=0.0,
+        high=1.0,
+        doc="Probability that masking or salt_and_pepper replaces a value.",
+        needs={"corruption": ("masking", "salt_and_pepper")},
     )
 
 

@@ -49,11 +49,21 @@ class HParams(point.HParams):
     """Hyperparameters of an autoencoder, and the strength of each way to sparse codes."""
 
     target_activation: Scalar = hparam(
-        0.1, low=0.0001, high=0.9999, doc="Mean activation to which the penalty kl draws each latent."
+        0.1,
+        low=0.0001,
+        high=0.9999,
+        doc="Mean activation to which the penalty kl draws each latent.",
+        needs={"sparsity": ("kl",)},
     )
-    kl_weight: Scalar = hparam(100.0, low=0.0, doc="Weight of the penalty kl.")
-    l1_weight: Scalar = hparam(0.3, low=0.0, doc="Weight of the penalty l1.")
-    dropout_rate: Scalar = hparam(0.5, low=0.0, high=0.999, doc="Probability that dropout zeroes an entry of a code.")
+    kl_weight: Scalar = hparam(100.0, low=0.0, doc="Weight of the penalty kl.", needs={"sparsity": ("kl",)})
+    l1_weight: Scalar = hparam(0.3, low=0.0, doc="Weight of the penalty l1.", needs={"sparsity": ("l1",)})
+    dropout_rate: Scalar = hparam(
+        0.5,
+        low=0.0,
+        high=0.999,
+        doc="Probability that dropout zeroes an entry of a code.",
+        needs={"dropout": (True,)},
+    )
 
 
 def build(config: Config, spec: Spec) -> Recipe:

@@ -38,17 +38,32 @@ class Config(BaseConfig):
         128,
         low=2,
         doc="Number of codes in each codebook; a power of two for lookup_free; finite_scalar has the product of levels.",
+        needs={"quantizer": ("vector", "residual", "grouped", "lookup_free")},
     )
-    code_dim: int = option(16, low=1, doc="Length of a code of a codebook.")
-    codebooks: int = option(2, low=1, doc="Number of codebooks of the quantizers residual and grouped.")
+    code_dim: int = option(
+        16, low=1, doc="Length of a code of a codebook.", needs={"quantizer": ("vector", "residual", "grouped")}
+    )
+    codebooks: int = option(
+        2,
+        low=1,
+        doc="Number of codebooks of the quantizers residual and grouped.",
+        needs={"quantizer": ("residual", "grouped")},
+    )
     levels: tuple[int, ...] = option(
-        (8, 4, 4), low=1, doc="Number of levels of each dimension of the quantizer finite_scalar, such as 8x4x4."
+        (8, 4, 4),
+        low=1,
+        doc="Number of levels of each dimension of the quantizer finite_scalar, such as 8x4x4.",
+        needs={"quantizer": ("finite_scalar",)},
     )
     codebook: Literal["ema", "gradient"] = option(
-        "ema", doc="Learning of codebooks: by moving averages (ema), or by the gradient of their loss (gradient)."
+        "ema",
+        doc="Learning of codebooks: by moving averages (ema), or by the gradient of their loss (gradient).",
+        needs={"quantizer": ("vector", "residual", "grouped")},
     )
     codebook_init: Literal["kmeans", "normal"] = option(
-        "kmeans", doc="Initial codes: means of the first batch's vectors (kmeans), or normal numbers (normal)."
+        "kmeans",
+        doc="Initial codes: means of the first batch's vectors (kmeans), or normal numbers (normal).",
+        needs={"quantizer": ("vector", "residual", "grouped")},
     )
     gradient: Literal["straight_through", "rotation"] = option(
         "straight_through",
@@ -80,7 +95,11 @@ class HParams(latent.HParams):
 
     commitment: Scalar = hparam(0.25, low=0.0, doc="Weight of the squared distances of vectors to their codes.")
     ema_decay: Scalar = hparam(
-        0.99, low=0.0, high=1.0, doc="Decay per step of the moving averages that move ema codebooks."
+        0.99,
+        low=0.0,
+        high=1.0,
+        doc="Decay per step of the moving averages that move ema codebooks.",
+        needs={"quantizer": ("vector", "residual", "grouped"), "codebook": ("ema",)},
     )
     dead_share: Scalar = hparam(
         0.1,
@@ -88,11 +107,13 @@ class HParams(latent.HParams):
         high=1.0,
         doc="Codes of ema codebooks chosen less often than this share of what is even are put on random vectors of "
         "the batch; 0 is off.",
+        needs={"quantizer": ("vector", "residual", "grouped"), "codebook": ("ema",)},
     )
     entropy: Scalar = hparam(
         0.1,
         low=0.0,
         doc="Weight of the entropy loss of lookup_free, in nats, which rewards sure choices and the use of all codes.",
+        needs={"quantizer": ("lookup_free",)},
     )
 
 

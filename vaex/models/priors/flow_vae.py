@@ -43,15 +43,27 @@ class Config(gaussian.PosteriorConfig):
     posterior_flow: Literal["none", "iaf", "householder", "sylvester", "planar"] = option(
         "iaf", doc="Flow that the Gaussian posterior passes through, with parameters from the encoder."
     )
-    posterior_layers: int = option(4, low=1, doc="Number of layers of posterior_flow; for householder, of reflections.")
+    posterior_layers: int = option(
+        4,
+        low=1,
+        doc="Number of layers of posterior_flow; for householder, of reflections.",
+        needs={"posterior_flow": ("iaf", "householder", "sylvester", "planar")},
+    )
     prior_flow: Literal["none", "real_nvp", "spline"] = option(
         "real_nvp", doc="Flow that the standard normal prior passes through."
     )
-    prior_layers: int = option(6, low=1, doc="Number of layers of prior_flow.")
-    flow_hidden: tuple[int, ...] = option(
-        (64,), low=1, doc="Widths of the networks in iaf, real_nvp and spline layers."
+    prior_layers: int = option(
+        6, low=1, doc="Number of layers of prior_flow.", needs={"prior_flow": ("real_nvp", "spline")}
     )
-    sylvester_units: int = option(4, low=1, doc="Number of directions that a sylvester layer bends.")
+    flow_hidden: tuple[int, ...] = option(
+        (64,),
+        low=1,
+        doc="Widths of the networks in iaf, real_nvp and spline layers.",
+        needs=({"posterior_flow": ("iaf",)}, {"prior_flow": ("real_nvp", "spline")}),
+    )
+    sylvester_units: int = option(
+        4, low=1, doc="Number of directions that a sylvester layer bends.", needs={"posterior_flow": ("sylvester",)}
+    )
 
     def check(self) -> None:
         super().check()

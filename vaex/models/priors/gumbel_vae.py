@@ -49,7 +49,9 @@ class Config(_categorical.Config):
 class HParams(_categorical.HParams):
     """Hyperparameters of the Gumbel-softmax VAE."""
 
-    prior_temperature: Scalar = hparam(0.5, low=0.01, doc="Temperature of the prior's density where kl is relaxed.")
+    prior_temperature: Scalar = hparam(
+        0.5, low=0.01, doc="Temperature of the prior's density where kl is relaxed.", needs={"kl": ("relaxed",)}
+    )
 
 
 def build(config: Config, spec: Spec) -> Recipe:
