@@ -49,7 +49,7 @@ STEPS = 40
 COMMON = "--batch_size=32 --log_every=8 --eval_samples=5 --eval_images=50 --no_figures"
 SMALL = "--latent_dim=4 --hidden=16x16"
 FRAMES = "--sequence_length=6 --image_size=16"
-SEQUENCE = f"--network=mlp --hidden=8 --channels=2x2 --recurrent=4 --latent_dim=2 {FRAMES}"
+SEQUENCE = f"--network=mlp --hidden=8 --recurrent=4 --latent_dim=2 {FRAMES}"
 HIERARCHY = "--model=hierarchical_vae --blocks=4x2,2x1,1x1 --width=4 --latent_channels=1"
 BETA_VAE = f"--model=beta_vae {SMALL}"
 POPULATION = f"{BETA_VAE} --beta=1,4 --seeds=0:2"

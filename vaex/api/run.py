@@ -352,12 +352,8 @@ class Run(TrainedModel):
         if self._dataset is not None and places in ({}, self._places):
             return self._dataset
         path = self._store.read_config().get("data", {}).get("path")
-        if path is None and places:
-            raise UserError(
-                f"{next(iter(places))}: this run was trained on arrays, which lie in no directory; leave it out"
-            )
         if path is None:
-            raise UserError("this run was trained on arrays, which are not kept with it; give data=")
+            raise UserError("this run was trained on arrays, which are not kept with it; give data=, and no directory")
         dataset = setup.load_dataset(dataclasses.replace(self.settings.data, dataset=path, **places))
         if dataset.spec.data_hash != self.spec.data_hash:
             raise UserError(

@@ -140,8 +140,8 @@ def unit(measures: Measures) -> float:
 def described(dataset: Dataset) -> Spec:
     """Return the spec of a data set with what is measured of its training examples.
 
-    Grey and colour values have ``binarization_noise``, ``least_scale`` and ``counts``, real numbers ``unit``; three digits are kept, so
-    that they are the same on every machine.
+    Grey and colour values have ``binarization_noise``, ``least_scale`` and ``counts``, real numbers ``unit``; three digits are
+    kept, so that they are the same on every machine.
     """
     spec, x = dataset.spec, dataset.splits["train"]["x"]
     if spec.kind == "binary" or not len(x):

@@ -17,7 +17,7 @@ X, OTHER_X = RNG.integers(0, 17, (60, 4, 4), np.uint8), RNG.integers(0, 17, (60,
 X[0, 0, 0] = OTHER_X[0, 0, 0] = 16
 Y = np.arange(60) % 3
 KEYS = jax.random.key(0), jax.random.key(1)
-FAST = {"progress": False, "compile_cache": "off", "steps": 2, "batch_size": 10}
+FAST = {"progress": False, "compile_cache": "off", "steps": 2, "log_every": 1, "batch_size": 10}
 TINY = {"hidden": (8,), "latent_dim": 2}
 OPTIONS = TINY | {"compile_cache": "off"}
 SMALL = FAST | TINY
@@ -29,6 +29,11 @@ def run(seed=0):
     return vaex.train("vae", X, seeds=seed, **SMALL)
 
 
+def fresh(seed=0):
+    """A run of its own, which goes on in memory."""
+    return vaex.train("vae", X, seeds=seed, **SMALL)
+
+
 @functools.cache
 def population():
     return vaex.train("vae", X, seeds=(0, 1), **SMALL)
@@ -37,6 +42,11 @@ def population():
 @functools.cache
 def labelled(seed=0):
     return vaex.train("m2_vae", (X, Y), seeds=seed, **SMALL)
+
+
+@functools.cache
+def conditional():
+    return vaex.train("conditional_vae", (X, Y), **SMALL)
 
 
 @functools.cache
@@ -145,6 +155,7 @@ trained_model = {
             "labels": Pair(Y[:3], Y[1:4], {"self": CLASSIFIERS[0]}, None),
             "show": ("mean", "sample"),
             "temperature": Pair(None, 0.3, {"self": member(hierarchy)}),
+            "sampler": ShownBy("tests/api/test_run_samplers.py", 'sampler="gmm:2"'),
         }
     ),
     "export": Case(
@@ -165,14 +176,14 @@ trained_model = {
         },
         moments,
     ),
-    "classify": Case({"self": CLASSIFIERS, "x": (X[:3], OTHER_X[:3])}, lambda distribution: distribution.mean),
+    "classify": Case({"self": CLASSIFIERS, "x": (X[:3], OTHER_X[:3])}, jax.tree.leaves),
     "log_likelihood": Case(
         {
             "self": MEMBERS,
             "key": KEYS,
             "x": (X[:3], OTHER_X[:3]),
             "num_samples": (2, 3),
-            "labels": Pair(Y[:3], Y[1:4], {"self": CLASSIFIERS[0]}, None),
+            "labels": Pair(Y[:3], Y[1:4], {"self": member(conditional)}, None),
         }
     ),
     "class_log_likelihoods": Case({"self": CLASSIFIERS, "key": KEYS, "x": (X[:3], OTHER_X[:3]), "num_samples": (2, 3)}),
@@ -188,6 +199,7 @@ scores = {
         "parts": "parts",
         "show": "show",
         "data": "data",
+        "samplers": "show",
     }.items()
 }
 runs = {
@@ -207,12 +219,18 @@ runs = {
     "table": Case({"self": ShownBy(FRONT_DOOR, ".table()")}),
     "score": Case({"self": ShownBy("tests/api/test_scores.py", ".score("), **scores, **OWN_PLACES}),
     "figures": Case(
-        {"self": ShownBy(FRONT_DOOR, ".figures("), "member": ShownBy(FRONT_DOOR, ".figures("), **OWN_PLACES},
+        {
+            "self": ShownBy(FRONT_DOOR, ".figures("),
+            "member": ShownBy(FRONT_DOOR, ".figures("),
+            "sampler": ShownBy("tests/api/test_run_samplers.py", 'sampler="full_gaussian"'),
+            **OWN_PLACES,
+        },
     ),
+    "fit_sampler": ShownBy("tests/api/test_run_samplers.py", 'fit_sampler("gmm:2")'),
     "save": Case({"self": ShownBy(FRONT_DOOR, ".save("), "directory": ShownBy(FRONT_DOOR, ".save(")}),
     "continue_to": Case(
         {
-            "self": (Made(run), Made(lambda: run(1))),
+            "self": (Made(fresh), Made(lambda: fresh(1))),
             "steps": (3, 4),
             "data": (None, Refused(OTHER_X, "is not the data that the run was trained on")),
             "callbacks": ShownBy(FRONT_DOOR, "callbacks="),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from helpers.argument_cases import Case, Pair, Refused, ShownBy
-from vaex import data, nets
+from vaex import data, nets, samplers
 from vaex.data.measure import Measures, measure
 from vaex.data.spec import Dataset, Spec
 from vaex.schedules import constant, cosine, join, ramp
@@ -108,6 +108,8 @@ registry = {
     "check_layout": Case({"layout": ("auto", Refused("hcw", "--layout=hcw"))}),
     "is_array_file": Case({"name": ("a.npz", "mnist")}),
 }
+COUNTS = Spec("counts", (3,), "grey", levels=20)
+MEASURED = measure(COUNTS, RNG.poisson(3.0, (50, 3)).astype(np.uint8))
 measures = {
     "measure": Case({"spec": (GREY, GREY._replace(levels=300)), "x": (X, OTHER_X)}),
     "binarization_noise": Case({"measures": (SOME, OTHER)}),
@@ -116,6 +118,7 @@ measures = {
         {"measures": (Measures(9, 0, 1, np.zeros(2), np.ones(2)), Measures(9, 0, 1, np.zeros(2), np.full(2, 50.0)))}
     ),
     "described": Case({"dataset": (Dataset({"train": ARRAYS}, GREY), Dataset({"train": {"x": OTHER_X // 2}}, GREY))}),
+    "are_counts": Case({"spec": (COUNTS, GREY), "measures": (MEASURED, MEASURED._replace(upper=0.3))}),
     "nearly_binary": Case({"spec": (GREY, GREY._replace(binarization_noise=0.9))}),
 }
 feeds = {
@@ -196,7 +199,18 @@ networks = {
     ),
     "soft_clip": Case({"log_scale": (jnp.array([3.0]), jnp.array([4.0])), "limit": (7.0, 5.0)}),
 }
+POINTS, OTHER_POINTS = (RNG.normal(size=(40, 2)) for _ in range(2))
+SAMPLER = samplers.fit("gaussian", POINTS)
+of_samplers = {
+    "check_kind": Case({"kind": ("gmm:10", "gmm:9")}),
+    "draw": Case({"sampler": (SAMPLER, samplers.fit("gaussian", OTHER_POINTS)), "key": KEYS, "n": (3, 4)}),
+    "fit": Case(
+        {"kind": ("gmm:2", "gaussian"), "codes": (POINTS, OTHER_POINTS), "seed": Pair(0, 1, {"kind": "knn:3"})}
+    ),
+    "fit_mixture": Case({"codes": (POINTS, OTHER_POINTS), "components": (2, 3), "seed": (0, 3)}),
+}
 CASES = {
+    "vaex.samplers": of_samplers,
     "vaex.data": room,
     "vaex.data.spec": spec,
     "vaex.data.registry": registry,

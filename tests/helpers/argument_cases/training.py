@@ -140,6 +140,14 @@ def stage_of(recipe):
     return objective_of(recipe.model), recipe.likelihood, list(recipe.figures), recipe.latents, str(first)
 
 
+def params_of(variables):
+    return variables.params["vae"]
+
+
+def doubled_params(variables):
+    return jax.tree.map(lambda leaf: 2 * leaf, variables.params["vae"])
+
+
 def double_kl(hparams, terms):
     return 2.0 * terms.kl
 
@@ -175,7 +183,7 @@ of_networks = {
     "encoder_module": Case(
         {
             "config": (NET, WIDER),
-            "spec": Pair(LEVELS, LEVELS._replace(shape=(16, 16, 1)), {"config": CONV}),
+            "spec": Pair(LEVELS._replace(shape=(8, 8, 1)), Refused(REAL, "needs images"), {"config": CONV}),
             "features": (3, 4),
         },
         str,
@@ -209,7 +217,6 @@ def other_metrics(terms):
 DISTRIBUTION = Normal(jnp.zeros((3, 2)), 1.0), Normal(jnp.ones((3, 2)), 2.0)
 FIGURES = {"mine": lambda *args: None}
 of_latent = {
-    "standard_prior": Case({"latent_dim": (2, 3)}, lambda prior: prior.distribution((), (), ()).sample(KEYS[0])),
     "build_components": Case(
         {
             "config": (CONFIG, WIDER),
@@ -236,6 +243,7 @@ of_latent = {
             "penalty": (plain_kl, double_kl),
             "num_samples": (1, 2),
             "closed_form": (True, False),
+            "params_of": (params_of, doubled_params),
         },
         losses,
     ),
@@ -254,6 +262,9 @@ of_latent = {
         },
         stage_of,
     ),
+}
+of_posteriors = {
+    "standard_prior": Case({"latent_dim": (2, 3)}, lambda prior: prior.distribution((), (), ()).sample(KEYS[0])),
 }
 of_gaussian = {
     "gaussian_posterior": Case(
@@ -326,6 +337,7 @@ CASES = {
     "vaex.models.networks": of_networks,
     "vaex.models.latent": of_latent,
     "vaex.models.gaussian": of_gaussian,
+    "vaex.models.posteriors": of_posteriors,
     "vaex.results.compare": compare,
     "vaex.results.side_by_side": {
         name: ShownBy(SWEEPS, text)
