@@ -17,7 +17,14 @@ EXAMPLES = vaex.Dataset.from_arrays(
     x_validation=np.random.default_rng(3).random((10, 4, 4), np.float32),
     x_test=np.random.default_rng(4).random((10, 4, 4), np.float32),
 )
-SMALL = {"latent_dim": 2, "hidden": (8,), "batch_size": 16, "progress": False, "components": 1, "likelihood_scale": "fixed"}
+SMALL = {
+    "latent_dim": 2,
+    "hidden": (8,),
+    "batch_size": 16,
+    "progress": False,
+    "components": 1,
+    "likelihood_scale": "fixed",
+}
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,9 @@ the length of the jump, and the means of p_T are added to :math:`z_1`.
 
 Samples and the log-likelihood are of the chain :math:`p_B(z_0|b_0)\prod_t p_T(z_t|z_{t-1}, 1)\,p(x_t|z_t)`, where :math:`b_0` is
 the belief before any frame; its posterior goes back in time from :math:`p_B(z_T|b_T)` by q_S. Predictions begin with the belief
-after the last frame that is given and go on in as few jumps as there may be. After as many steps of training ``sequence_vae``
-predicts better at every horizon (benchmarks/RESULTS.md).
+after the last frame that is given and go on in as few jumps as there may be. At the sizes and lengths of training that were tried
+it is not what its paper is about: it predicts better frame by frame than in jumps, and ``sequence_vae``, whose decoder also reads a
+recurrent state, predicts better at every horizon (benchmarks/RESULTS.md has where the gap arises).
 
 Source: Gregor et al. 2019, Temporal difference variational auto-encoder, eqs. 6 to 8, section 4 (jumps) and appendix (layers).
 Command: ``python experiments/sequences.py --models=td_vae``
