@@ -161,6 +161,36 @@ def test_the_mean_of_grey_pixels_is_exact():
         np.testing.assert_allclose(d.mean[:, 0], mean, rtol=1e-8)
 
 
+def level_shares(loc, scale, levels):
+    """Probabilities of the levels [..., levels] of a rounded and clipped logistic variable, by SciPy."""
+    edges = (np.arange(levels - 1) + 0.5) / (levels - 1)
+    below = st.logistic.cdf((edges - np.asarray(loc)[..., None]) / scale)
+    ends = np.zeros((*below.shape[:-1], 1))
+    return np.diff(np.concatenate([ends, below, ends + 1], axis=-1), axis=-1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("levels", [64, 256])
+def test_the_mean_of_each_channel_by_enumeration_of_the_ones_before_it(levels):
+    """SciPy's probabilities of all levels of the earlier channels; exact for the first channel, to 0.002 for the others."""
+    grid = np.arange(levels) / (levels - 1)
+    with jax.enable_x64(True):
+        d = colour(levels, components=2, seed=5)
+        loc, scale, c = np.asarray(d.loc), np.exp(np.asarray(d.log_scale)), np.asarray(d.coupling)
+        share = np.exp(np.asarray(d.logits)) / np.exp(np.asarray(d.logits)).sum(-1, keepdims=True)
+        expected = np.zeros((len(loc), 3))
+        for pixel, k in np.ndindex(*share.shape):
+            m, s, (c10, c20, c21) = loc[pixel, k], scale[pixel, k], c[pixel, k]
+            first = level_shares(m[0], s[0], levels)
+            second = level_shares(m[1] + c10 * (grid - 0.5), s[1], levels)  # [first, second]
+            third = m[2] + c20 * (grid[:, None] - 0.5) + c21 * (grid - 0.5)
+            means = np.stack([level_shares(row, s[2], levels) @ grid for row in third])
+            moments = first @ grid, first @ (second @ grid), first @ np.sum(second * means, axis=1)
+            expected[pixel] += share[pixel, k] * np.array(moments)
+        np.testing.assert_allclose(d.mean[:, 0], expected[:, 0], rtol=1e-7)
+        np.testing.assert_allclose(d.mean, expected, rtol=0, atol=0.002)
+
+
 @pytest.mark.slow
 def test_the_mean_of_eight_bit_colours_is_that_of_samples():
     d = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), colour(256, components=3))
