@@ -88,6 +88,7 @@ def test_the_tables_have_every_module_that_the_site_shows():
     assert outside == OTHERS, "give a module that is new a table"
 
 
+@pytest.mark.slow
 def test_places_of_data_that_is_at_hand_are_refused(tmp_path):
     run = api.run()
     for place in ("data_dir", "manual_dir"):

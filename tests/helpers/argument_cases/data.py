@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from helpers.argument_cases import Case, Pair, Refused, ShownBy
+from helpers.argument_cases import Case, Made, Pair, Refused, ShownBy
 from vaex import data, nets, samplers
 from vaex.data.measure import Measures, measure
 from vaex.data.spec import Dataset, Spec
@@ -22,10 +24,13 @@ ARRAYS, OTHER_ARRAYS = {"x": X}, {"x": OTHER_X}
 SOME, OTHER = (measure(GREY, x) for x in (X, OTHER_X // 2))
 TABLE = Spec("table", (3,), "real")
 GRU = nets.GRU(3)
-GRU_PARAMS, OTHER_GRU = (GRU.init(key, jnp.zeros(3), jnp.zeros(5))["params"] for key in KEYS)
 FRAMES, OTHER_FRAMES = (jnp.asarray(RNG.normal(size=(2, 4, 5)), jnp.float32) for _ in range(2))
 CODES = nets.CausalTransformer(kinds=(0, 0, 0, 0), codes=5, width=8, layers=1, heads=2)
 CONDITION = jnp.eye(4)[:, :3]
+
+
+def gru_params(key):
+    return GRU.init(key, jnp.zeros(3), jnp.zeros(5))["params"]
 
 
 def wide_params(key):
@@ -34,7 +39,8 @@ def wide_params(key):
     return jax.tree.map(lambda leaf: leaf + jax.random.normal(key, leaf.shape), params)
 
 
-CODE_PARAMS, OTHER_CODE_PARAMS = map(wide_params, KEYS)
+GRU_PARAMS = tuple(Made(functools.partial(gru_params, key)) for key in KEYS)
+CODE_PARAMS = tuple(Made(functools.partial(wide_params, key)) for key in KEYS)
 
 
 def reverse(first_step, count):
@@ -182,14 +188,14 @@ networks = {
     "hidden_states": Case(
         {
             "gru": (GRU, Refused(nets.GRU(4), "shape")),
-            "params": (GRU_PARAMS, OTHER_GRU),
+            "params": GRU_PARAMS,
             "x": (FRAMES, OTHER_FRAMES),
         }
     ),
     "sample_codes": Case(
         {
             "net": (CODES, nets.CausalTransformer(kinds=(0, 0, 0, 0), codes=5, width=8, layers=1, heads=1)),
-            "params": (CODE_PARAMS, OTHER_CODE_PARAMS),
+            "params": CODE_PARAMS,
             "key": KEYS,
             "n": Pair(4, 5, {"condition": None}),
             "temperature": (1.0, 0.1),
@@ -200,10 +206,10 @@ networks = {
     "soft_clip": Case({"log_scale": (jnp.array([3.0]), jnp.array([4.0])), "limit": (7.0, 5.0)}),
 }
 POINTS, OTHER_POINTS = (RNG.normal(size=(40, 2)) for _ in range(2))
-SAMPLER = samplers.fit("gaussian", POINTS)
+SAMPLERS = tuple(Made(functools.partial(samplers.fit, "gaussian", points)) for points in (POINTS, OTHER_POINTS))
 of_samplers = {
     "check_kind": Case({"kind": ("gmm:10", "gmm:9")}),
-    "draw": Case({"sampler": (SAMPLER, samplers.fit("gaussian", OTHER_POINTS)), "key": KEYS, "n": (3, 4)}),
+    "draw": Case({"sampler": SAMPLERS, "key": KEYS, "n": (3, 4)}),
     "fit": Case(
         {"kind": ("gmm:2", "gaussian"), "codes": (POINTS, OTHER_POINTS), "seed": Pair(0, 1, {"kind": "knn:3"})}
     ),
