@@ -220,6 +220,22 @@ features = {
         lambda fitted: fitted.function(C),
     )
 }
+SPACE = "tests/evaluation/test_latent_space.py"
+latent_space = {
+    name: ShownBy(SPACE, f"{name}(")
+    for name in (
+        *("attribute_arithmetic", "attribute_vector", "embed", "fit_classifier"),
+        *("geodesic", "path_length", "perturbations", "prior_fit"),
+    )
+}
+latent_space |= {
+    "attribute_vector": Case({"codes": (A, B), "present": (np.arange(30) % 2, np.arange(30) % 3 == 0)}),
+    "prior_fit": Case({"draws": (A, B)}),
+}
+quality |= {
+    name: ShownBy("tests/evaluation/test_sample_quality.py", f"{name}(")
+    for name in ("bootstrap_error", "classifier_test")
+}
 disentanglement = {
     "all_scores": Case(
         FEW | {"scores": (("modularity", "explicitness"), ("modularity",)), "seed": (0, 1)},
@@ -341,6 +357,7 @@ CASES = {
     "vaex.evaluation.sample_quality": quality,
     "vaex.evaluation.features": features,
     "vaex.evaluation.disentanglement": disentanglement,
+    "vaex.evaluation.latent_space": latent_space,
     "vaex.evaluation.prediction": prediction,
     "vaex.evaluation.classification": classification,
     "vaex.evaluation.figures": figures,
