@@ -229,7 +229,7 @@ latent_space = {
     )
 }
 latent_space |= {
-    "attribute_vector": Case({"codes": (A, B), "present": (np.arange(30) % 2, np.arange(30) % 3 == 0)}),
+    "attribute_vector": Case({"codes": (A, B), "present": (np.arange(30) % 2 == 0, np.arange(30) % 3 == 0)}),
     "prior_fit": Case({"draws": (A, B)}),
 }
 quality |= {
