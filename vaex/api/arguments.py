@@ -21,7 +21,7 @@ from vaex.errors import UserError, nearest
 from vaex.schedules import is_schedule
 
 
-def settings_of(model: str | types.ModuleType, values: Mapping[str, Any]) -> Settings:
+def settings_of(model: str | types.ModuleType, values: Mapping[str, object]) -> Settings:
     """Return the settings of a model from options and hyperparameters by name.
 
     Args:
@@ -54,7 +54,7 @@ def settings_of(model: str | types.ModuleType, values: Mapping[str, Any]) -> Set
     )
 
 
-def choices_of(model: str | types.ModuleType, values: Mapping[str, Any]) -> list[choices.Choice]:
+def choices_of(model: str | types.ModuleType, values: Mapping[str, object]) -> list[choices.Choice]:
     """Return the combinations of options that have several values; one without a name where none has.
 
     Raises: UserError for a value that stands twice.
@@ -64,7 +64,7 @@ def choices_of(model: str | types.ModuleType, values: Mapping[str, Any]) -> list
     return choices.combinations(options, several)
 
 
-def _option(field: Field, value: Any) -> Any:
+def _option(field: Field, value: object) -> Any:
     """Return an option's value as its type has it: sequences as tuples, a single seed as one, NumPy's numbers as Python's."""
     if isinstance(value, np.generic):
         value = value.item()
@@ -116,7 +116,7 @@ def _hyperparameter(field: Field, value: Any) -> Any:
     )
 
 
-def replaced(options: EvaluationOptions, changes: Mapping[str, Any]) -> EvaluationOptions:
+def replaced(options: EvaluationOptions, changes: Mapping[str, object]) -> EvaluationOptions:
     """Return options of the evaluation with some of them changed.
 
     Raises: UserError for a name that is no option.

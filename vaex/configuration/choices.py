@@ -99,7 +99,7 @@ def _is_sequence(field: Field) -> bool:
     return typing.get_origin(plain_kind(field.kind)) is tuple
 
 
-def _text(field: Field, value: Any) -> str:
+def _text(field: Field, value: object) -> str:
     """The text of a value, the same for all ways to write it."""
     if isinstance(value, str):
         return write(read_option(field, value))

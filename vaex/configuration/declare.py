@@ -191,7 +191,7 @@ def plain_kind(kind: Any) -> Any:
     return next(alternative for alternative in typing.get_args(kind) if alternative is not type(None))
 
 
-def check_range(field: Field, value: Any, text: str) -> None:
+def check_range(field: Field, value: float, text: str) -> None:
     """Raise UserError, which shows ``text``, for a number beyond the field's range."""
     low, high = field.declaration.low, field.declaration.high
     if not low <= value <= high:
@@ -201,7 +201,7 @@ def check_range(field: Field, value: Any, text: str) -> None:
         raise UserError(f"--{field.name}={text}: expected {'at least' if value < low else 'at most'} {number}")
 
 
-def _check_options(options: Any) -> None:
+def _check_options(options: object) -> None:
     for field in fields(type(options)).values():
         check_option(field, getattr(options, field.name))
     check: Callable[[], None] | None = getattr(options, "check", None)
@@ -241,11 +241,11 @@ def check_option(field: Field, value: Any) -> None:
         check_range(field, value, f"{value:g}")
 
 
-def _is_whole(value: Any) -> bool:
+def _is_whole(value: object) -> bool:
     return not isinstance(value, bool) and hasattr(value, "__index__")
 
 
-def _check_hyperparameters(hparams: Any) -> None:
+def _check_hyperparameters(hparams: object) -> None:
     for field in fields(type(hparams)).values():
         for number in _numbers(getattr(hparams, field.name)):
             if math.isnan(number):

@@ -255,7 +255,7 @@ def _check_values(field: Field, values: Any, shown: str, rounding: float = 0.0) 
         raise UserError(f"{shown}: expected values {expected}")
 
 
-def option_to_json(value: Any) -> Any:
+def option_to_json(value: object) -> Any:
     """An option's value as JSON: tuples of numbers as lists, a user's objects by their names."""
     if value is None or isinstance(value, bool | int | float | str):
         return value

@@ -31,7 +31,7 @@ class OnCheckpoint(Protocol):
 class OnEnd(Protocol):
     """Receives the trained run, a ``vaex.Run``, once."""
 
-    def __call__(self, run: Any, /) -> None: ...
+    def __call__(self, run: object, /) -> None: ...
 
 
 class Callback(NamedTuple):

@@ -289,7 +289,7 @@ def _reason(error: Exception) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
-def _sharding(leaf: Any) -> jax.sharding.Sharding:
+def _sharding(leaf: object) -> jax.sharding.Sharding:
     sharding = getattr(leaf, "sharding", None)
     return jax.sharding.SingleDeviceSharding(jax.devices()[0]) if sharding is None else sharding
 
@@ -297,7 +297,7 @@ def _sharding(leaf: Any) -> jax.sharding.Sharding:
 def _digests(tree: PyTree) -> dict[str, str]:
     """Path -> SHA-256 of an array's dtype, shape and bytes."""
 
-    def digest(leaf: Any) -> str:
+    def digest(leaf: jax.Array) -> str:
         array = np.ascontiguousarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
         total = hashlib.sha256(f"{array.dtype} {array.shape} ".encode())
         total.update(array.reshape(-1).view(np.uint8).data)

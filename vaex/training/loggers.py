@@ -47,7 +47,7 @@ def tensorboard(directory: str | os.PathLike[str], names: Sequence[str] = ()) ->
         for writer in writers.values():
             writer.flush()
 
-    def on_end(run: Any) -> None:
+    def on_end(run: object) -> None:
         for writer in writers.values():
             writer.close()
 
@@ -76,7 +76,7 @@ def wandb(names: Sequence[str] = (), **init: Any) -> Callback:
             values = {f"{stage}/{m}" if alone else f"{stage}/{name}/{m}": v for m, name, v in _scalars(row, names)}
             opened[0].log(values | {"step": row["step"]})
 
-    def on_end(run: Any) -> None:
+    def on_end(run: object) -> None:
         for session in opened:
             session.finish()
 

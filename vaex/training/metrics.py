@@ -29,7 +29,7 @@ class Rows:
         with atomic_path(path) as temporary:
             temporary.write_text("".join(_line(row) for row in rows))
 
-    def append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+    def append(self, rows: Sequence[Mapping[str, object]]) -> None:
         """Add rows; they are on disk when this returns, as far as the operating system goes."""
         if rows:
             try:
@@ -40,7 +40,7 @@ class Rows:
                 raise
 
 
-def _line(row: Mapping[str, Any]) -> str:
+def _line(row: Mapping[str, object]) -> str:
     return json.dumps(row, allow_nan=False) + "\n"
 
 
@@ -97,7 +97,7 @@ def metric_rows(names: Sequence[str], rows: np.ndarray, first_row: int, log_ever
 class RowSink(Protocol):
     """Takes rows, each with its "step"."""
 
-    def append(self, rows: Sequence[Mapping[str, Any]]) -> None: ...
+    def append(self, rows: Sequence[Mapping[str, object]]) -> None: ...
 
 
 class Writer:
@@ -136,7 +136,7 @@ class Writer:
         for callback in self._callbacks if records else ():
             callback(records)
 
-    def append(self, row: Mapping[str, Any]) -> None:
+    def append(self, row: Mapping[str, object]) -> None:
         """Add a row that is no window of training, such as one of validation."""
         self._rows.append([row])
         for callback in self._callbacks:

@@ -140,7 +140,7 @@ def check_others() -> None:
         _partners.check(wait=2.0)
 
 
-def gather(value: Any) -> list[Any]:
+def gather(value: object) -> list[Any]:
     """What each process gives, in their order.
 
     Args:

@@ -44,7 +44,7 @@ class Partners:
             threading.Thread(target=self._listen, args=(number,), name=f"vaex-process-{number}", daemon=True).start()
         threading.Thread(target=self._beat, name="vaex-beat", daemon=True).start()
 
-    def gather(self, value: Any) -> list[Any]:
+    def gather(self, value: object) -> list[Any]:
         """Return what each process gives, in their order; all call this at once.
 
         Args:
