@@ -191,7 +191,7 @@ def plain_kind(kind: Any) -> Any:
     return next(alternative for alternative in typing.get_args(kind) if alternative is not type(None))
 
 
-def check_range(field: Field, value: float, text: str) -> None:
+def check_range(field: Field, value: Any, text: str) -> None:
     """Raise UserError, which shows ``text``, for a number beyond the field's range."""
     low, high = field.declaration.low, field.declaration.high
     if not low <= value <= high:
