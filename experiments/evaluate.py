@@ -1,7 +1,8 @@
 """Trained runs scored by published metrics: ``python experiments/evaluate.py RUN...``, a table for each run.
 
 disentanglement: of posterior means, for data with known factors. samples: against examples of the split in a feature space, with
-training examples in their place as the floor. --out keeps the numbers as JSON, and the bars as a figure.
+training examples in their place as the floor. --out keeps the numbers as JSON, and the bars as a figure. --page writes an HTML file
+in which the decoder runs, without a network; without --metrics nothing else is done.
 """
 
 import argparse
@@ -52,6 +53,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--data_dir", help="where the data of the runs lies, if it has moved")
     parser.add_argument("--manual_dir", help="where files lie that were downloaded by hand")
     parser.add_argument("--out", metavar="DIR", type=pathlib.Path, help="folder for a .json and a .png of each run")
+    parser.add_argument("--page", action="store_true", help="write page.html into the run's folder, or into --out")
+    parser.add_argument("--member", type=int, help="of a population, whose page it is, counted from 0")
     return parser.parse_args(arguments)
 
 
@@ -63,6 +66,10 @@ def main(arguments: list[str] | None = None) -> int:
         for name in given.runs:
             run = vaex.load(name)
             print(f"{name}: {run!r}", flush=True)
+            if given.page:
+                _write_page(run, name, given)
+                if given.metrics is None:
+                    continue
             metrics = _metrics(given.metrics, factors is not None or bool(run.spec.factor_names))
             scores = run.score(
                 metrics,
@@ -86,6 +93,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"evaluate: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _write_page(run: vaex.Run, name: str, given: argparse.Namespace) -> None:
+    folder = pathlib.Path(name)
+    path = folder / "page.html" if given.out is None else given.out / f"{folder.resolve().name}.html"
+    places = {"data_dir": given.data_dir, "manual_dir": given.manual_dir}
+    path = run.page(path, given.member, split=given.split, **places)
+    print(f"written: {path}, {path.stat().st_size / 1e6:.1f} MB; open it in a browser\n", flush=True)
 
 
 def _metrics(text: str | None, has_factors: bool) -> tuple[str, ...]:

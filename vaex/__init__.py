@@ -65,6 +65,7 @@ _MODULES = (
     "models",
     "nets",
     "ops",
+    "page",
     "plots",
     "quantizers",
     "results",

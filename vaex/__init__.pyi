@@ -16,6 +16,7 @@ from vaex import inference as inference
 from vaex import models as models
 from vaex import nets as nets
 from vaex import ops as ops
+from vaex import page as page
 from vaex import plots as plots
 from vaex import quantizers as quantizers
 from vaex import results as results

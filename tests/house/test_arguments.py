@@ -124,6 +124,10 @@ CASES = {
     "bounds.free_bits": {"kl_per_latent": (jnp.exp(A), jnp.exp(B)), "minimum": (0.5, 9.0)},
     "bounds.importance_bound": {"log_weights": (W, 2 * W)},
     "bounds.mean_importance_bound": {"log_weights": (W.reshape(2, 2, 6), W.reshape(4, 1, 6))},
+    "bounds.mixture_log_weights": {
+        "log_joint": (W[:2], 2 * W[:2]),
+        "log_q": (numbers(2, 2, 6), numbers(2, 2, 6, seed=1)),
+    },
     "bounds.normalized_weights": {"log_weights": (W, 2 * W)},
     "bounds.partial_importance_bounds": {"log_weights": (W.reshape(2, 2, 6), W.reshape(4, 1, 6))},
     "bounds.renyi_bound": {"log_weights": (W, 2 * W), "alpha": (0.5, 2.0)},

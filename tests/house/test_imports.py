@@ -61,9 +61,10 @@ ALLOWED: dict[str, set[str]] = {
     "results": {"errors", "files", "evaluation", "plots"},
     "runs": {*RUN, "results"},
     "export": {"errors", "core", "files", "ops", "data", "data.loader"},
-    "api": {*RUN, "results", "runs", "export"},
-    "testing": {*RUN, "results", "runs", "export", "api"},
-    "cli": {*RUN, "results", "runs", "export", "api"},
+    "page": {"errors", "core", "files", "ops", "data", "evaluation"},
+    "api": {*RUN, "results", "runs", "export", "page"},
+    "testing": {*RUN, "results", "runs", "export", "page", "api"},
+    "cli": {*RUN, "results", "runs", "export", "page", "api"},
 }
 # files that list and open the rooms above or beside them, for users
 DOORS = {

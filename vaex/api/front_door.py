@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vaex.api.arguments import choices_of, settings_of
-from vaex.api.run import Run, completed_run
+from vaex.api.completed import completed_run
+from vaex.api.run import Run
 from vaex.api.sources import source_of
 from vaex.api.sweep import Sweep
 from vaex.api.trained_model import TrainedModel

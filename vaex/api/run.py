@@ -13,14 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 import vaex
 from vaex import files, plots
 from vaex.api.arguments import replaced
+from vaex.api.pages import page
 from vaex.api.samplers import RunSamplers
 from vaex.api.saving import save_run
-from vaex.api.scores import METRICS, PRIOR, Choices, Scores, score
+from vaex.api.scores import METRICS, Scores, chosen, score
 from vaex.api.trained_model import TrainedModel
 from vaex.configuration.settings import Settings, describe_member, replace_run
 from vaex.core import Recipe, TrainState
@@ -34,11 +34,10 @@ from vaex.runs.config_file import identity
 from vaex.runs.evaluate import Evaluator
 from vaex.runs.figures import MemberFigures, training_curve_panels
 from vaex.runs.store import MemoryStore, Store
-from vaex.runs.stored import stored_state
 from vaex.runs.train import Trained
 from vaex.samplers import Sampler
 from vaex.schedules import resolve
-from vaex.training import multihost, population
+from vaex.training import population
 from vaex.training.callbacks import Callback
 from vaex.training.step import averaged_variables
 
@@ -194,15 +193,9 @@ class Run(TrainedModel):
         metrics: Sequence[str] = METRICS,
         data: Any = None,
         *,
-        split: str = "test",
-        factors: ArrayLike | None = None,
-        features: str = "pca:50",
-        examples: int = 10_000,
-        parts: int = 4,
-        show: str = "mean",
-        samplers: Sequence[str] = (PRIOR,),
         data_dir: str | None = None,
         manual_dir: str | None = None,
+        **choices: Any,
     ) -> Scores:
         """Score the codes and samples of every member by published metrics; see ``vaex.evaluation``.
 
@@ -210,20 +203,14 @@ class Run(TrainedModel):
           metrics: of "disentanglement" (of posterior means; the data has known factors, or ``factors`` are given) and "samples"
             (against examples, with training examples in their place as the floor).
           data: other data than the run's, as for ``vaex.train``.
-          split: whose examples.
-          factors: integers [n, f], of all examples of the split.
-          features: in which samples are compared: "pixels", "pca:D", "classifier", or "module:function".
-          examples: of the split, chosen at random, at most.
-          parts: into which they are divided; scores are means over parts, with their standard errors.
-          show: "mean" or "sample" of p(x|z), as for ``sample``.
-          samplers: that z is drawn by, "prior" and kinds that ``fit_sampler`` takes, which are fitted; a row for each.
           data_dir, manual_dir: where the run's own data lies.
-        Raises: UserError for unknown metrics, data without factors or with too few examples.
+          **choices: split, factors, features, and so on, as ``vaex.api.scores.Choices`` describes them.
+        Raises: UserError for unknown metrics or choices, data without factors or with too few examples.
         """
         given = data is not None
         dataset = self._passed(data, data_dir, manual_dir) if given else self._own_data(data_dir, manual_dir)
         self._experiment(self.settings, dataset, MemoryStore())  # refuses data of another kind
-        return score(self, dataset, Choices(metrics, split, factors, features, examples, parts, show, samplers))
+        return score(self, dataset, chosen(metrics, choices))
 
     @in_single_width
     def fit_sampler(
@@ -244,6 +231,38 @@ class Run(TrainedModel):
             return self._experiment(self.settings, self._own_data(data_dir, manual_dir), self._store)
 
         return self._samplers.fit(kind, experiment, self._state)
+
+    @in_single_width
+    def page(
+        self,
+        path: str | os.PathLike[str],
+        member: int | None = None,
+        data: Any = None,
+        *,
+        split: str = "test",
+        examples: int = 12,
+        data_dir: str | None = None,
+        manual_dir: str | None = None,
+    ) -> pathlib.Path:
+        """Write one HTML file in which the decoder runs: sliders, paths between examples, a plane of two latents, samples.
+
+        It opens from a file and reaches for nothing outside. Where the page lacks an operation of the decoder, it holds a table of
+        decoded codes, and says so.
+
+        Args:
+          path: of the file, which ends in .html.
+          member: of a population, counted from 0.
+          data: other data than the run's, as for ``vaex.train``.
+          split: whose first examples are shown.
+          examples: how many.
+          data_dir, manual_dir: where the run's own data lies.
+        Returns: the path.
+        Raises: UserError for a model whose codes are integers, a population without ``member``, or data that does not fit.
+        """
+        given = data is not None
+        dataset = self._passed(data, data_dir, manual_dir) if given else self._own_data(data_dir, manual_dir)
+        self._experiment(self.settings, dataset, MemoryStore())  # refuses data of another kind
+        return page(self, dataset, path, member, split=split, examples=examples)
 
     def figures(
         self,
@@ -322,6 +341,8 @@ class Run(TrainedModel):
             evaluate=False,
             callbacks=callbacks,
         )
+        from vaex.api.completed import completed_run  # which makes a Run
+
         return completed_run(completed, callbacks)
 
     @in_single_width
@@ -376,25 +397,3 @@ class Run(TrainedModel):
             )
         hparams = setup.stack_hparams(settings)
         return setup.Experiment(settings, store, dataset, spec, self.recipe, hparams, self._stage_steps())
-
-
-def completed_run(completed: lifecycle.Completed, callbacks: Sequence[Callback] = ()) -> Run:
-    """Return what training has completed as a ``Run``, after calling the callbacks' ``on_end`` with it."""
-    experiment, trained = completed.experiment, completed.trained
-    if trained is None:
-        state, measured = stored_state(experiment.store, experiment.settings, experiment.recipe, experiment.spec), {}
-    else:
-        state, measured = trained.state, trained.measured
-    run = Run(
-        experiment.settings,
-        experiment.spec,
-        experiment.recipe,
-        state,
-        experiment.store,
-        dataset=experiment.dataset,
-        measured=measured,
-        summary=completed.summary,
-    )
-    for callback in callbacks if multihost.is_first() else ():
-        callback.on_end(run)
-    return run

@@ -15,7 +15,7 @@ from vaex.core import EvaluationKey
 from vaex.data.loader.lazy_inputs import chosen_intensities
 from vaex.data.spec import Dataset
 from vaex.data.synthetic.factors import FactorSource
-from vaex.errors import UserError
+from vaex.errors import UserError, nearest
 from vaex.evaluation import disentanglement, sample_quality
 from vaex.evaluation.examples import SEED, random_order
 from vaex.evaluation.features import FITTED, Features, fit_features
@@ -105,16 +105,37 @@ class Scores(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """What is scored: see ``Run.score``."""
+    """What is scored, and how.
 
-    metrics: Collection[str]
-    split: str
-    factors: ArrayLike | None
-    features: str
-    examples: int
-    parts: int
-    show: str
+    Attributes:
+      metrics: as of ``Run.score``.
+      split: whose examples.
+      factors: integers [n, f], of all examples of the split.
+      features: in which samples are compared: "pixels", "pca:D", "classifier", or "module:function".
+      examples: of the split, chosen at random, at most.
+      parts: into which they are divided; scores are means over parts, with their standard errors.
+      show: "mean" or "sample" of p(x|z), as for ``sample``.
+      samplers: that z is drawn by, "prior" and kinds that ``fit_sampler`` takes, which are fitted; a row for each.
+    """
+
+    metrics: Collection[str] = METRICS
+    split: str = "test"
+    factors: ArrayLike | None = None
+    features: str = "pca:50"
+    examples: int = 10_000
+    parts: int = 4
+    show: str = "mean"
     samplers: Sequence[str] = (PRIOR,)
+
+
+def chosen(metrics: Collection[str], choices: Mapping[str, Any]) -> Choices:
+    """Return choices by name.
+
+    Raises: UserError for a name that is none.
+    """
+    if unknown := [name for name in choices if name not in Choices._fields[1:]]:
+        raise UserError(f"score: {unknown[0]!r} is no choice; {nearest(unknown[0], Choices._fields[1:])}")
+    return Choices(metrics, **choices)
 
 
 def score(run: Run, dataset: Dataset, choices: Choices) -> Scores:

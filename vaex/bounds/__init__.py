@@ -17,6 +17,8 @@ From raw terms: ``elbo``, ``free_bits``, ``capacity_penalty``. From an encoder a
 ``annealed_log_weights`` draws log weights by annealed importance sampling: their ``importance_bound`` is tighter, and chains in
 reverse give an upper bound.
 
+``mixture_log_weights`` weighs samples of several posteriors by their mixture: the multi-encoder bound.
+
 Where the weight of every sample is zero, a bound is -inf and its gradient zero: see ``vaex.bounds.importance``.
 """
 
@@ -38,6 +40,7 @@ from vaex.bounds.importance import (
     partial_importance_bounds,
     renyi_bound,
 )
+from vaex.bounds.multiple import mixture_log_weights
 from vaex.bounds.upper import chi_upper_bound, evidence_upper_bound, thermodynamic_bound
 
 __all__ = [
@@ -59,6 +62,7 @@ __all__ = [
     "free_bits",
     "importance_bound",
     "mean_importance_bound",
+    "mixture_log_weights",
     "normalized_weights",
     "partial_importance_bounds",
     "renyi_bound",

@@ -9,10 +9,28 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from vaex.bounds import adapted_step_sizes, annealed_log_weights, annealing_schedule, importance_bound
-from vaex.distributions import Distribution
+from vaex.bounds import (
+    adapted_step_sizes,
+    annealed_log_weights,
+    annealing_schedule,
+    effective_sample_size,
+    importance_bound,
+)
+from vaex.core import PyTree
+from vaex.distributions import Distribution, MultivariateNormal
 
 Decode = Callable[[jax.Array], Distribution]  # codes [k, d] -> p(x|z) of batch shape [k]
+
+
+CHAINS_TOGETHER = 256  # chains that are run at once
+Tell = Callable[[str], None]
+
+
+class AnnealedBounds(NamedTuple):
+    """Bounds of log p(x), nats, and the effective sample size of the chains' weights, each [n]."""
+
+    bound: jax.Array
+    effective_sample_size: jax.Array
 
 
 class Sandwich(NamedTuple):
@@ -20,6 +38,10 @@ class Sandwich(NamedTuple):
 
     lower: jax.Array
     upper: jax.Array
+
+
+def _silent(text: str) -> None:
+    """Print nothing."""
 
 
 def annealed_log_likelihood(
@@ -32,7 +54,7 @@ def annealed_log_likelihood(
     chains: int = 16,
     leapfrog_steps: int = 10,
 ) -> jax.Array:
-    """Stochastic lower bounds of log p(x) under a standard normal prior, by annealed importance sampling, an example at a time.
+    """Stochastic lower bounds of log p(x) under a standard normal prior, by annealed importance sampling, some examples at a time.
 
     Step sizes are found by a pilot run of as many chains. Time grows as n times chains, temperatures and leapfrog steps: one
     gradient of the decoder for each.
@@ -56,17 +78,39 @@ def annealed_log_likelihood(
 
     References: Neal 2001; Wu et al. 2017.
     """
+    return annealed_bounds(
+        key, decode, x, latent_dim, temperatures=temperatures, chains=chains, leapfrog_steps=leapfrog_steps
+    ).bound
+
+
+def annealed_bounds(
+    key: jax.Array,
+    decode: Decode,
+    x: ArrayLike,
+    latent_dim: int,
+    *,
+    temperatures: int = 500,
+    chains: int = 16,
+    leapfrog_steps: int = 10,
+    tell: Tell = _silent,
+) -> AnnealedBounds:
+    """Return the bounds of ``annealed_log_likelihood`` with the effective sample size of each example's chains.
+
+    Args:
+      key, decode, x, latent_dim, temperatures, chains, leapfrog_steps: as for ``annealed_log_likelihood``.
+      tell: hears how many examples are done.
+    Raises: as ``annealed_log_likelihood``.
+    """
     _check("annealed_log_likelihood", temperatures, chains, leapfrog_steps)
     betas = annealing_schedule(temperatures)
 
-    def bound(arguments: tuple[jax.Array, jax.Array]) -> jax.Array:
-        index, example = arguments
+    def bounds(index: jax.Array, example: jax.Array) -> AnnealedBounds:
         keys = jax.random.split(jax.random.fold_in(key, index), 4)
         pilot, start = (jax.random.normal(k, (chains, latent_dim)) for k in (keys[0], keys[2]))
-        return importance_bound(_log_weights(keys[1], keys[3], decode, example, pilot, start, betas, leapfrog_steps))
+        weights = _log_weights(keys[1], keys[3], decode, example, pilot, start, betas, leapfrog_steps)
+        return AnnealedBounds(importance_bound(weights), effective_sample_size(weights))
 
-    examples = jnp.asarray(x)
-    return jax.jit(lambda rows: jax.lax.map(bound, (jnp.arange(len(rows)), rows)))(examples)
+    return _by_blocks(bounds, (jnp.asarray(x),), CHAINS_TOGETHER // chains, "annealed lower bounds", tell)
 
 
 def simulated_sandwich(
@@ -78,6 +122,7 @@ def simulated_sandwich(
     temperatures: int = 500,
     chains: int = 16,
     leapfrog_steps: int = 10,
+    tell: Tell = _silent,
 ) -> Sandwich:
     """Lower and upper bounds of log p(x) of examples that are simulated from the model, whose codes are exact posterior samples.
 
@@ -88,6 +133,7 @@ def simulated_sandwich(
       key: of all draws.
       decode, latent_dim, temperatures, chains, leapfrog_steps: as for ``annealed_log_likelihood``.
       n: number of examples.
+      tell: hears how many examples are done.
     Returns: ``Sandwich``; the upper bound is of one reverse chain, all a simulated example allows, which starts at its code.
     Raises: as ``annealed_log_likelihood``.
 
@@ -99,10 +145,9 @@ def simulated_sandwich(
     x = decode(codes).sample(x_key)
     betas = annealing_schedule(temperatures)
     options = {"temperatures": temperatures, "chains": chains, "leapfrog_steps": leapfrog_steps}
-    lower = annealed_log_likelihood(lower_key, decode, x, latent_dim, **options)
+    lower = annealed_bounds(lower_key, decode, x, latent_dim, **options, tell=tell).bound
 
-    def bound(arguments: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
-        index, example, code = arguments
+    def bound(index: jax.Array, example: jax.Array, code: jax.Array) -> jax.Array:
         keys = jax.random.split(jax.random.fold_in(upper_key, index), 3)
         pilot = jax.random.normal(keys[0], (chains, latent_dim))
         weights = _log_weights(
@@ -110,8 +155,75 @@ def simulated_sandwich(
         )
         return weights[0]
 
-    upper = jax.jit(lambda *rows: jax.lax.map(bound, (jnp.arange(n), *rows)))(x, codes)
-    return Sandwich(lower, upper)
+    return Sandwich(lower, _by_blocks(bound, (x, codes), CHAINS_TOGETHER // chains, "annealed upper bounds", tell))
+
+
+def density_fit_log_likelihood(
+    key: jax.Array,
+    decode: Decode,
+    x: ArrayLike,
+    latent_dim: int,
+    *,
+    chains: int = 200,
+    temperatures: int = 200,
+    transitions: int = 50,
+    leapfrog_steps: int = 10,
+    tell: Tell = _silent,
+) -> jax.Array:
+    r"""Estimate log p(x) by Hamiltonian chains in the posterior and a Gaussian that is fitted to them (the AEVB paper's estimator).
+
+    Chains are annealed from the prior and then stay at the posterior; half of their transitions there end in the codes to which the
+    Gaussian q is fitted, with full covariance, the other half in new codes, of which
+    :math:`-\log\frac1k\sum_i q(z_i) / p(x, z_i)` is taken. For few latents: the paper says fewer than 5. It is no bound, and has an
+    error where chains have not converged.
+
+    Args:
+      key, decode, x, latent_dim, temperatures, leapfrog_steps, tell: as for ``annealed_bounds``.
+      chains: k, at least latent_dim + 2.
+      transitions: in the posterior, at least 2.
+    Returns: [n], nats.
+    Raises: ValueError for too few chains, transitions, temperatures or leapfrog steps.
+
+    References: Kingma & Welling 2014, appendix D.
+    """
+    _check("density_fit_log_likelihood", temperatures, chains, leapfrog_steps)
+    if chains < latent_dim + 2 or transitions < 2:
+        raise ValueError(
+            f"density_fit_log_likelihood: chains={chains}, transitions={transitions}; expected at least {latent_dim + 2} and 2"
+        )
+    annealing, staying = annealing_schedule(temperatures), jnp.ones(transitions // 2 + 1)
+
+    def estimate(index: jax.Array, example: jax.Array) -> jax.Array:
+        keys = jax.random.split(jax.random.fold_in(key, index), 6)
+        pilot, z = (jax.random.normal(k, (chains, latent_dim)) for k in keys[:2])
+
+        def log_px(z: jax.Array) -> jax.Array:
+            return decode(z).log_prob(example)
+
+        options = {"betas": annealing, "leapfrog_steps": leapfrog_steps}
+        sizes = adapted_step_sizes(keys[2], pilot, _log_prior, log_px, **options)
+        z = annealed_log_weights(keys[3], z, _log_prior, log_px, **options, step_sizes=sizes).z
+        options = {"betas": staying, "leapfrog_steps": leapfrog_steps, "step_sizes": sizes[-1]}
+        fitted = annealed_log_weights(keys[4], z, _log_prior, log_px, **options).z
+        z = annealed_log_weights(keys[5], fitted, _log_prior, log_px, **options).z
+        mean, covariance = jnp.mean(fitted, axis=0), jnp.atleast_2d(jnp.cov(fitted, rowvar=False))
+        q = MultivariateNormal(mean, scale_tril=jnp.linalg.cholesky(covariance))
+        return -importance_bound(q.log_prob(z) - _log_prior(z) - log_px(z))
+
+    return _by_blocks(estimate, (jnp.asarray(x),), CHAINS_TOGETHER // chains, "density fits", tell)
+
+
+def _by_blocks(
+    function: Callable[..., PyTree], arrays: tuple[jax.Array, ...], size: int, name: str, tell: Tell
+) -> PyTree:
+    """Apply a function of an example's number and its rows to all examples, ``size`` at a time."""
+    n, size = len(arrays[0]), max(1, min(size, len(arrays[0])))
+    compiled, parts = jax.jit(jax.vmap(function)), []
+    for start in range(0, n, size):
+        rows = jnp.minimum(jnp.arange(start, start + size), n - 1)  # one shape for all blocks, so one compilation
+        parts.append(jax.block_until_ready(compiled(rows, *(array[rows] for array in arrays))))
+        tell(f"{name}: {min(start + size, n)} of {n} examples")
+    return jax.tree.map(lambda *values: jnp.concatenate(values)[:n], *parts)
 
 
 def _log_weights(

@@ -138,6 +138,35 @@ def log_likelihood(
     return bound
 
 
+class WeightedLogLikelihood(NamedTuple):
+    """Importance bound of each example, [b] nats, and the effective number of its samples, [b]."""
+
+    bound: jax.Array
+    effective_sample_size: jax.Array
+
+
+def weighted_log_likelihood(
+    log_weights: LogWeights, *, num_samples: int, samples_per_chunk: int = SAMPLES_PER_CHUNK
+) -> Callable[[jax.Array, Variables, PyTree, Batch], WeightedLogLikelihood]:
+    r"""Return ``log_likelihood`` that also gives the effective sample size :math:`(\sum_i w_i)^2 / \sum_i w_i^2` of each example.
+
+    Args:
+      log_weights, num_samples, samples_per_chunk: as for ``log_likelihood``.
+    """
+
+    def both(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, k: int) -> jax.Array:
+        weights = log_weights(key, variables, hparams, batch, k)
+        return jnp.stack([weights, 2.0 * weights], axis=-1)
+
+    moments = log_likelihood(both, num_samples=num_samples, samples_per_chunk=samples_per_chunk)
+
+    def weighted(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> WeightedLogLikelihood:
+        first, second = jnp.moveaxis(moments(key, variables, hparams, batch), -1, 0)
+        return WeightedLogLikelihood(first, num_samples * jnp.exp(2.0 * first - second))
+
+    return weighted
+
+
 def bits_per_dimension(nats: float, dimensions: int, *, levels: int, density: bool) -> float:
     r"""Bits per dimension of discrete data from a log-likelihood in nats.
 

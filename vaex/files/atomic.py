@@ -50,6 +50,12 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
         temporary.write_text(text)
 
 
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write a file of these bytes, atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def read_json(path: str | os.PathLike[str]) -> Any:
     """Read the value of a JSON file.
 

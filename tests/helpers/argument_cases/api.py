@@ -190,17 +190,7 @@ trained_model = {
 }
 scores = {
     name: ShownBy("tests/api/test_scores.py", text)
-    for name, text in {
-        "metrics": '["samples"]',
-        "split": "split",
-        "factors": "factors",
-        "features": "features",
-        "examples": "examples",
-        "parts": "parts",
-        "show": "show",
-        "data": "data",
-        "samplers": "show",
-    }.items()
+    for name, text in {"metrics": '["samples"]', "data": "data", "choices": "parts"}.items()
 }
 runs = {
     "rows": Case(
@@ -225,6 +215,15 @@ runs = {
             "sampler": ShownBy("tests/api/test_run_samplers.py", 'sampler="full_gaussian"'),
             **OWN_PLACES,
         },
+    ),
+    "page": Case(
+        {
+            **dict.fromkeys(
+                ("self", "path", "member", "examples", "split"), ShownBy("tests/api/test_pages.py", "run.page(tmp_path")
+            ),
+            "data": Given(None),
+            **OWN_PLACES,
+        }
     ),
     "fit_sampler": ShownBy("tests/api/test_run_samplers.py", 'fit_sampler("gmm:2")'),
     "save": Case({"self": ShownBy(FRONT_DOOR, ".save("), "directory": ShownBy(FRONT_DOOR, ".save(")}),

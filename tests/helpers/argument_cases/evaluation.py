@@ -119,6 +119,10 @@ likelihood = {
         {"log_weights": (model_weights, other_model_weights), "num_samples": (5, 6), "samples_per_chunk": (2, 3)},
         of_rows,
     ),
+    "weighted_log_likelihood": Case(
+        {"log_weights": (model_weights, other_model_weights), "num_samples": (5, 6), "samples_per_chunk": (2, 3)},
+        of_rows,
+    ),
     "bits_per_dimension": Case(
         {
             "nats": (-5.0, -6.0),
@@ -128,9 +132,23 @@ likelihood = {
         }
     ),
 }
+TELL = ShownBy("tests/evaluation/test_annealing.py", "tell=told.append")
 annealing = {
     "annealed_log_likelihood": Case(ANNEALED | {"x": (A[:2], B[:2]), "latent_dim": (3, Refused(2, "shape|broadcast"))}),
-    "simulated_sandwich": Case(ANNEALED | {"n": (2, 3), "latent_dim": (3, 2)}),
+    "annealed_bounds": Case(
+        ANNEALED | {"x": (A[:2], B[:2]), "latent_dim": (3, Refused(2, "shape|broadcast")), "tell": TELL}
+    ),
+    "simulated_sandwich": Case(ANNEALED | {"n": (2, 3), "latent_dim": (3, 2), "tell": TELL}),
+    "density_fit_log_likelihood": Case(
+        ANNEALED
+        | {
+            "x": (A[:2], B[:2]),
+            "latent_dim": (3, Refused(2, "shape|broadcast")),
+            "chains": (8, 9),
+            "transitions": (2, 4),
+            "tell": TELL,
+        }
+    ),
 }
 objectives = {"objective_values": Case({"objective": (first_objective, other_objective)}, of_rows)}
 of_latents = {
