@@ -29,6 +29,7 @@ _EXPORTS = {
         "MultivariateNormal",
         "NegativeBinomial",
         "Normal",
+        "Observed",
         "PoincareNormal",
         "Poisson",
         "RelaxedBernoulli",

@@ -51,6 +51,7 @@ from vaex.distributions import Mixture as Mixture
 from vaex.distributions import MultivariateNormal as MultivariateNormal
 from vaex.distributions import NegativeBinomial as NegativeBinomial
 from vaex.distributions import Normal as Normal
+from vaex.distributions import Observed as Observed
 from vaex.distributions import PoincareNormal as PoincareNormal
 from vaex.distributions import Poisson as Poisson
 from vaex.distributions import RelaxedBernoulli as RelaxedBernoulli

@@ -390,6 +390,7 @@ MAY_CHANGE = {
     "eval_images": "7", "eval_samples": "7", "show": "sample", "figures": "false", "memory": "host",
     "compile_cache": "off", "profile": "true", "validate_every": "7", "log_to": "wandb",
     "coordinator_address": "host:1234", "num_processes": "2", "process_id": "1", "process_timeout": "9", "change": "beta=7",
+    "sampler": "gmm:10",
 }  # fmt: skip
 MAY_NOT = {
     "dataset": "mnist", "data_seed": "7", "batch_size": "7", "seeds": "7", "binarize": "threshold", "dequantize": "uniform",
@@ -398,7 +399,7 @@ MAY_NOT = {
     "learning_rate": "7", "weight_decay": "7", "clip_norm": "7", "average_decay": "0.7", "sigma": "7",
     "posterior_scale": "7", "beta": "7", "image_size": "7", "sequence_length": "7", "labels": "7", "labelled_per_batch": "7",
     "flip": "true", "crop": "7", "layout": "vector", "encoder": "my_nets:Encoder", "decoder": "my_nets.py:Decoder",
-    "accumulate": "2", "precision": "bfloat16", "freeze": "encoder",
+    "accumulate": "2", "precision": "bfloat16", "freeze": "encoder", "standardize": "none",
 }  # fmt: skip
 
 

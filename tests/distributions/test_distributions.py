@@ -59,6 +59,7 @@ def build(name, data):
         "LogitRelaxedBernoulli": lambda: vd.LogitRelaxedBernoulli(a, 0.7),
         "Mixture": lambda: vd.Mixture(classes[:, 0], vd.Normal(jnp.swapaxes(classes, 1, 2), log_scale=0.1)),
         "Independent": lambda: vd.Independent(vd.Normal(classes, log_scale=-0.2), 1),
+        "Observed": lambda: vd.Observed(vd.Laplace(a, log_scale=0.3 * b, event_ndims=0), 1),
         "Transformed": lambda: vd.Transformed(vd.Normal(a, log_scale=0.3 * b), Affine, (b, 0.5 * a)),
         "VonMisesFisher": lambda: vd.VonMisesFisher(a, jnp.exp(b[:, 0]) * 3),
         "UniformSphere": lambda: vd.UniformSphere(4),
@@ -76,6 +77,7 @@ FAMILIES = [
     *("Normal", "MultivariateNormal", "LowRankNormal", "Laplace", "Delta", "Bernoulli", "ContinuousBernoulli"),
     *("Categorical", "LevelCategorical", "DiscretizedLogistic", "DiscretizedLogisticMixture", "RelaxedOneHot"),
     *("LogRelaxedOneHot", "RelaxedBernoulli", "LogitRelaxedBernoulli", "Mixture", "Independent", "Transformed"),
+    "Observed",
     *("VonMisesFisher", "UniformSphere", "PoincareNormal", "Poisson", "NegativeBinomial"),
 ]
 DENSITIES = [name for name in FAMILIES if name != "Delta"]
@@ -291,6 +293,8 @@ def test_wrong_shapes_are_refused_in_words(name):
         ),
         (lambda: vd.Mixture(jnp.zeros(3), vd.Normal(jnp.zeros((2, 4)), 1.0)).batch_shape, "components on the last"),
         (lambda: vd.Independent(vd.Normal(jnp.zeros((2, 4)), 1.0), 2).batch_shape, "ndims is 2"),
+        (lambda: vd.Observed(vd.Normal(jnp.zeros(4), 1.0, event_ndims=0), 2).batch_shape, "ndims is 2"),
+        (lambda: vd.Observed(vd.Normal(jnp.zeros((2, 4)), 1.0), 1).batch_shape, "give event_ndims=0"),
         (lambda: vd.UniformSphere(1), "dimension is 1"),
         (lambda: vd.VonMisesFisher(jnp.zeros((3, 1)), 1.0).event_shape, "with d >= 2"),
         (lambda: vd.VonMisesFisher(jnp.zeros((3, 2)), jnp.ones((2, 3))).batch_shape, "concentration has shape"),
@@ -371,6 +375,7 @@ def test_wrong_kinds_are_refused_with_a_remedy():
         lambda x, n: vd.DiscretizedLogistic(x, log_scale=-1.0, levels=4, event_ndims=n),
         lambda x, n: vd.RelaxedBernoulli(x, 0.5, event_ndims=n),
         lambda x, n: vd.Independent(vd.Normal(x, log_scale=0.1, event_ndims=0), n),
+        lambda x, n: vd.Observed(vd.Normal(x, log_scale=0.1, event_ndims=0), n),
     ],
 )
 def test_event_ndims_sums_that_many_axes(make):
@@ -509,3 +514,20 @@ def test_values_and_gradients_are_finite_at_extreme_inputs(name):
         for i, x in enumerate(found):
             bad = np.flatnonzero(~np.isfinite(np.asarray(x).reshape(len(x), -1)).all(1))
             assert not len(bad), f"{label} {i}: {[[float(a[j]) for a in arguments] for j in bad[:3]]}"
+
+
+def test_missing_values_are_marginalised_with_gradients_that_stay_finite():
+    """Against the density of the observed values alone, also where the distribution is far from any number filled in."""
+    loc, log_scale = jnp.array([[1e6, -3.0, 0.5]]), jnp.array([[-6.0, 0.2, 1.0]])
+    x = jnp.array([[np.nan, -2.0, np.nan]])
+
+    def log_prob(loc, log_scale):
+        return vd.Observed(vd.Normal(loc, log_scale=log_scale, event_ndims=0), 1).log_prob(x)[0]
+
+    value, gradients = jax.value_and_grad(log_prob, (0, 1))(loc, log_scale)
+    alone, expected = jax.value_and_grad(lambda a, b: vd.Normal(a, log_scale=b).log_prob(jnp.array([-2.0])), (0, 1))(
+        loc[0, 1:2], log_scale[0, 1:2]
+    )
+    np.testing.assert_allclose(value, alone, rtol=1e-6)
+    for gradient, one in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(gradient[0], [0.0, float(one[0]), 0.0], rtol=1e-6)

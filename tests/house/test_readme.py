@@ -167,8 +167,8 @@ def test_links_and_names_exist():
 
 @pytest.mark.parametrize(
     ("name", "page"),
-    [("factors", DATA), ("sequences", DATA), ("conv", PERFORMANCE)],
-    ids=["factors", "sequences", "conv"],
+    [("factors", DATA), ("sequences", DATA), ("missing", DATA), ("conv", PERFORMANCE)],
+    ids=["factors", "sequences", "missing", "conv"],
 )
 def test_pages_show_what_their_examples_print(name, page):
     printed = io.StringIO()

@@ -1,6 +1,10 @@
-"""Checks of what a user passes to a trained model beside examples: keys and labels."""
+"""Checks of what a user passes to a trained model beside examples: keys, labels, codes, a temperature."""
 
 from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from vaex.core import Labels
+from vaex.core import Labels, Latents, PyTree
 
 
 def check_key(caller: str, key: object) -> None:
@@ -66,3 +70,35 @@ def labels_of(
             f"{caller}: labels go from {array.min()} to {array.max()}, expected 0 to {reads.classes - 1}{unknown}"
         )
     return {"y": jnp.broadcast_to(jnp.asarray(array, jnp.int32), (n,))}
+
+
+def holds_integers(latents: Sequence[Latents]) -> bool:
+    """Return True if codes are integers."""
+    return any(block.kind == "code" for block in latents)
+
+
+def check_codes(latents: Sequence[Latents], z: jax.Array) -> None:
+    """Raise ValueError where the model's codes are integers and z holds other values; traced z is checked by dtype alone."""
+    if not holds_integers(latents):
+        return
+    if not jnp.issubdtype(z.dtype, jnp.integer):
+        raise ValueError(f"decode: z has dtype {z.dtype}, expected integers, such as encode(x).mean; codes are counted")
+    classes = np.concatenate([np.full(block.size, block.classes) for block in latents])
+    if isinstance(z, Tracer):
+        return
+    codes = np.asarray(z).reshape(-1, len(classes))
+    if np.any((codes < 0) | (codes >= classes)):
+        raise ValueError(
+            f"decode: z holds integers from {codes.min()} to {codes.max()}, expected codes 0 to {classes.max() - 1}"
+        )
+
+
+def at_temperature(hparams: PyTree, temperature: float | None) -> PyTree:
+    """Return the hyperparameters with this temperature of samples, or unchanged for None."""
+    if temperature is None:
+        return hparams
+    if not hasattr(hparams, "sample_temperature"):
+        raise ValueError("sample: this model's samples have no temperature; leave it out")
+    if not 1e-3 <= temperature < math.inf:
+        raise ValueError(f"sample: temperature={temperature}, expected at least 0.001, and finite")
+    return dataclasses.replace(hparams, sample_temperature=jnp.asarray(temperature, jnp.float32))

@@ -62,7 +62,7 @@ def load(
     if not path.is_file():
         raise UserError(f"load: {folder} holds no config.json; give the run directory that training printed")
     content = read_config(path)
-    settings = restore_settings(content["identity"], own, trust=trust)
+    settings = restore_settings(setup.standardized_as_recorded(content), own, trust=trust)
     if member is not None and not 0 <= operator.index(member) < len(settings.members):
         raise UserError(f"load: member={member}, but {folder} has {len(settings.members)} member(s), counted from 0")
     try:

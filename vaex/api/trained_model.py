@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 import operator
@@ -13,18 +12,18 @@ from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from vaex import data, export
+from vaex.api.imputation import Imputer
 from vaex.api.in_batches import applied, batch_bounds, has_symbolic_shape, in_batches
-from vaex.api.keys_and_labels import check_key, labels_of
+from vaex.api.keys_and_labels import at_temperature, check_codes, check_key, holds_integers, labels_of
 from vaex.core import Batch, ClassLogWeights, Distribution, LogWeights, PyTree, Recipe, Variables
 from vaex.data.loader import user_examples
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.evaluation import classification, likelihood
+from vaex.evaluation.imputation import Imputation
 from vaex.ops.widths import in_single_width
 from vaex.runs.evaluate import DRAWN_VALUES, evaluation_batch
 from vaex.samplers import Sampler, draw
@@ -80,6 +79,7 @@ class TrainedModel:
             )
         self._most = evaluation_batch(spec, MOST)
         self._bounds: dict[tuple[str, int], Callable[..., jax.Array]] = {}
+        self._imputer = Imputer(recipe, spec)
         example: Batch = {"x": jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)}
         if recipe.labels is not None:
             example["y"] = jax.ShapeDtypeStruct((1,), jnp.int32)
@@ -137,34 +137,13 @@ class TrainedModel:
         if z.ndim < 1 + len(self.latent_shape) or z.shape[z.ndim - len(self.latent_shape) :] != self.latent_shape:
             expected = ", ".join(map(str, self.latent_shape))
             raise ValueError(f"decode: z has shape {z.shape}, expected [b, {expected}]; one code is z[None]")
-        self._check_codes(z)
-        z = z if self._integers() else z.astype(jnp.float32)
+        check_codes(self.recipe.latents, z)
+        z = z if holds_integers(self.recipe.latents) else z.astype(jnp.float32)
         n = z.shape[z.ndim - len(self.latent_shape) - 1]
         given, axis = self._labels("decode", labels, n, optional=True), z.ndim - len(self.latent_shape) - 1
         if has_symbolic_shape(z) or (axis and given):  # labels have one axis, that of examples
             return self._decoded({"z": z, **given})
         return in_batches(self._decoded, {"z": z, **given}, max(1, self._most // math.prod(z.shape[:axis])), axis)
-
-    def _integers(self) -> bool:
-        """Return True if codes are integers."""
-        return any(block.kind == "code" for block in self.recipe.latents)
-
-    def _check_codes(self, z: jax.Array) -> None:
-        """Raise ValueError where the model's codes are integers and z holds other values; traced z is checked by dtype alone."""
-        if not self._integers():
-            return
-        if not jnp.issubdtype(z.dtype, jnp.integer):
-            raise ValueError(
-                f"decode: z has dtype {z.dtype}, expected integers, such as encode(x).mean; codes are counted"
-            )
-        classes = np.concatenate([np.full(block.size, block.classes) for block in self.recipe.latents])
-        if isinstance(z, Tracer):
-            return
-        codes = np.asarray(z).reshape(-1, len(classes))
-        if np.any((codes < 0) | (codes >= classes)):
-            raise ValueError(
-                f"decode: z holds integers from {codes.min()} to {codes.max()}, expected codes 0 to {classes.max() - 1}"
-            )
 
     def reconstruct(self, x: ArrayLike, labels: ArrayLike | None = None) -> jax.Array:
         """Return the mean of p(x|z) at the posterior mean of z, [b, *spec.shape].
@@ -222,7 +201,7 @@ class TrainedModel:
         fitted = self._find_sampler(sampler) if isinstance(sampler, str) else sampler
         if fitted is not None and temperature is not None:
             raise ValueError("sample: temperature is of the prior; leave it out, or the sampler")
-        hparams, bounds = self._at_temperature(temperature), batch_bounds(operator.index(n), self._most)
+        hparams, bounds = at_temperature(self.hparams, temperature), batch_bounds(operator.index(n), self._most)
 
         def drawn(index: int, start: int, stop: int) -> jax.Array:
             z_key, x_key = jax.random.split(jax.random.fold_in(key, index) if index else key)
@@ -251,16 +230,6 @@ class TrainedModel:
         raise UserError(
             f"sample: no sampler {kind!r} is known here; pass one of vaex.samplers.fit, or use a run's member"
         )
-
-    def _at_temperature(self, temperature: float | None) -> PyTree:
-        """Return the hyperparameters with this temperature of samples, or unchanged for None."""
-        if temperature is None:
-            return self.hparams
-        if not hasattr(self.hparams, "sample_temperature"):
-            raise ValueError("sample: this model's samples have no temperature; leave it out")
-        if not 1e-3 <= temperature < math.inf:
-            raise ValueError(f"sample: temperature={temperature}, expected at least 0.001, and finite")
-        return dataclasses.replace(self.hparams, sample_temperature=jnp.asarray(temperature, jnp.float32))
 
     @in_single_width
     def export(
@@ -348,6 +317,21 @@ class TrainedModel:
             return self._labels("log_likelihood", labels, n, inferred=True)
 
         return self._bound("log_likelihood", self.recipe.model.log_weights, key, x, num_samples, given)
+
+    def impute(self, key: jax.Array, x: ArrayLike, num_samples: int = 1000, num_draws: int = 10) -> Imputation:
+        """Estimate missing values, NaN, from those that are observed, for a model trained on data with missing values.
+
+        Args:
+          key: of the importance samples and the draws.
+          x: examples, [b, *spec.shape].
+          num_samples: K, importance samples of each example, at least 1.
+          num_draws: of each missing value, at least 1.
+        Returns: mean and deviation of each value, [b, *spec.shape], draws [num_draws, b, *spec.shape], and the effective number of
+          samples, [b]; in units of x.
+        Raises: ValueError for data without missing values, for latents without a standard normal prior, labels or densities, and
+          for invalid x or numbers.
+        """
+        return self._imputer(key, self.variables, self.hparams, x, num_samples, num_draws)
 
     def class_log_likelihoods(self, key: jax.Array, x: ArrayLike, num_samples: int = 100) -> jax.Array:
         """Estimate log p(x|y) of every class by importance weighting, [b, classes], nats; arguments as in ``log_likelihood``.

@@ -168,6 +168,11 @@ class DataOptions:
         "none",
         doc="Add uniform noise within a level, so that densities bound the likelihood of 8-bit data.",
     )
+    standardize: Literal["auto", "none"] = option(
+        "auto",
+        doc="Networks and likelihoods work in standard deviations of each column of real vectors (auto), or in the data's numbers "
+        "(none); bounds and samples are of the data as given either way.",
+    )
     flip: bool = option(False, doc="Flip training images from left to right half of the time.")
     crop: int = option(
         0, low=0, high=MOST_STEPS, unit="pixels", doc="Largest random shift of training images; 0 is off."

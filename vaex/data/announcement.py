@@ -11,6 +11,7 @@ from vaex.data.measure import NEARLY_BINARY, Measures, measure
 from vaex.data.spec import Dataset, Spec
 
 NAMED = 6  # columns or pixels that a warning names
+DIGITS = 100  # steps of float32 in a standard deviation, below which a column is coarse
 FAR = 30.0  # times the unit: scales and means beyond it are reached slowly or not at all
 
 
@@ -71,8 +72,10 @@ def values(spec: Spec, measures: Measures) -> str:
     """Say what values the data has, and what becomes of them."""
     low, high = measures.low, measures.high
     if spec.kind == "real":
+        missing = f", {measures.missing:.1%} of them missing" if spec.missing else ""
         in_units = f", in units of {spec.unit:g}" if spec.unit != 1 else ""
-        return f"real numbers from {low:.4g} to {high:.4g}{in_units}"
+        scaled = "; columns standardised (--standardize=none keeps them)" if spec.location else in_units
+        return f"real numbers from {low:.4g} to {high:.4g}{missing}{scaled}"
     if spec.kind == "binary":
         stored = "0 or 1"
     elif spec.levels is None:
@@ -130,9 +133,17 @@ def constant(spec: Spec, measures: Measures, *, per_pixel: bool) -> list[str]:
 
 
 def scales(spec: Spec, measures: Measures) -> list[str]:
-    """Warn of columns of real numbers whose spread or mean is far from the unit in which the likelihood works."""
+    """Warn of columns of real numbers whose spread or mean is far from the unit in which the likelihood works.
+
+    Of standardised columns, warn of those that float32 cannot hold apart.
+    """
     if spec.kind != "real":
         return []
+    if spec.location:
+        coarse = np.argwhere(np.abs(measures.mean) * np.finfo(np.float32).eps > measures.deviation / DIGITS)
+        coarse = coarse[(measures.deviation > 0)[tuple(coarse.T)]]
+        lost = f"the mean of {_named(spec, coarse)} is so far from 0 that float32 holds fewer than {DIGITS} steps of a"
+        return [f"{lost} standard deviation; subtract a number near the mean first"] if len(coarse) else []
     spread, varies = measures.deviation / spec.unit, measures.deviation > 0
     far = np.argwhere(varies & ((spread > FAR) | (spread < 1 / FAR)))
     shifted = np.argwhere(np.abs(measures.mean) / spec.unit > FAR * np.maximum(1.0, spread))

@@ -24,6 +24,7 @@ class Measures(NamedTuple):
     ``examples``: how many were measured, evenly spread over the training split. ``low``, ``high``: least and largest value.
     ``mean``, ``deviation``: of each value of an example, [*shape] float64; the deviation of a value that is always the same is 0.
     ``repeated``: share of the most common value among all. ``upper``: share of values above three quarters of the largest.
+    ``missing``: share of entries that are NaN, which the others leave out.
 
     Example:
       >>> measures = measure(Spec("t", (2,), "real"), np.array([[1.0, 5.0], [3.0, 5.0]], np.float32))
@@ -38,6 +39,7 @@ class Measures(NamedTuple):
     deviation: np.ndarray
     repeated: float = 0.0
     upper: float = 0.0
+    missing: float = 0.0
 
 
 def measure(spec: Spec, x: np.ndarray) -> Measures:
@@ -51,21 +53,36 @@ def measure(spec: Spec, x: np.ndarray) -> Measures:
     count = min(len(x), max(FEWEST_EXAMPLES, MOST_VALUES // size))
     rows = np.linspace(0, len(x) - 1, count).round().astype(np.int64)
     top = 1 if spec.levels is None else spec.levels - 1
-    shift = np.asarray(x[:1], np.float64) / top  # no digits are lost far from 0, and constant values give exactly 0
-    total, squares = np.zeros(spec.shape), np.zeros(spec.shape)
+    shift = _first_observed(x, rows) / top  # no digits are lost far from 0, and constant values give exactly 0
+    total, squares, observed = np.zeros(spec.shape), np.zeros(spec.shape), np.zeros(spec.shape)
     low, high = np.inf, -np.inf
     step = max(1, MOST_VALUES // 16 // size)
     for start in range(0, count, step):
         stored = x[rows[start : start + step]]
-        low, high = min(low, float(stored.min())), max(high, float(stored.max()))
+        known = stored[~np.isnan(stored)] if spec.missing else stored
+        if known.size:
+            low, high = min(low, float(known.min())), max(high, float(known.max()))
         values = stored.astype(np.float64) / top - shift
-        total += values.sum(0)
-        squares += np.square(values).sum(0)
-    mean = total / count
-    variance = np.maximum(squares / count - np.square(mean), 0.0)
+        total += np.nansum(values, 0)
+        squares += np.nansum(np.square(values), 0)
+        observed += np.sum(~np.isnan(values), 0)
+    mean = total / np.maximum(observed, 1)
+    variance = np.maximum(squares / np.maximum(observed, 1) - np.square(mean), 0.0)
     distinct, counts = np.unique(x[rows[:: -(-count * size // MOST_SORTED)]], return_counts=True)
     repeated, upper = (float(part / counts.sum()) for part in (counts.max(), counts[distinct > UPPER * high].sum()))
-    return Measures(count, low / top, high / top, mean + shift[0], np.sqrt(variance), repeated, upper)
+    missing = 1.0 - float(observed.sum()) / (count * size)
+    return Measures(count, low / top, high / top, mean + shift, np.sqrt(variance), repeated, upper, missing)
+
+
+def _first_observed(x: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Return the first row among ``rows`` of each value, float64, or of those that are NaN there, the next that are not."""
+    first = np.asarray(x[rows[:1]], np.float64)[0]
+    for row in rows[1:]:
+        gaps = np.isnan(first)
+        if not gaps.any():
+            break
+        first = np.where(gaps, np.asarray(x[row : row + 1], np.float64)[0], first)
+    return np.nan_to_num(first)
 
 
 def binarization_noise(measures: Measures) -> float:
@@ -137,18 +154,36 @@ def unit(measures: Measures) -> float:
     return 10.0 ** round(float(np.mean(np.log10(spread)))) if spread.size else 1.0
 
 
+def columns(measures: Measures) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return location and scale of each column of real vectors: its mean, and its standard deviation, or 1 where that is 0.
+
+    The scale keeps three digits, the location a thousandth of the scale, so that they are the same on every machine.
+
+    Example:
+      >>> columns(Measures(9, 0.0, 7.0, np.array([1234.56789, 7.0]), np.array([12.3456, 0.0])))
+      ((1234.564, 7.0), (12.3, 1.0))
+    """
+    location, scale = [], []
+    for mean, deviation in zip(measures.mean.tolist(), measures.deviation.tolist(), strict=True):
+        spread = float(f"{deviation:.3g}") if deviation > 0 else 1.0
+        location.append(float(f"{round(mean / spread, 3) * spread:.9g}") if deviation > 0 else mean)
+        scale.append(spread)
+    return tuple(location), tuple(scale)
+
+
 def described(dataset: Dataset) -> Spec:
     """Return the spec of a data set with what is measured of its training examples.
 
-    Grey and colour values have ``binarization_noise``, ``least_scale`` and ``counts``, real numbers ``unit``; three digits are
-    kept, so that they are the same on every machine.
+    Grey and colour values have ``binarization_noise``, ``least_scale`` and ``counts``, real numbers ``unit``, and real vectors
+    ``location`` and ``scale``; three digits are kept, so that they are the same on every machine.
     """
     spec, x = dataset.spec, dataset.splits["train"]["x"]
     if spec.kind == "binary" or not len(x):
         return spec
     measures = measure(spec, x)
     if spec.kind == "real":
-        return spec._replace(unit=unit(measures))
+        location, scale = columns(measures) if len(spec.shape) == 1 else ((), ())
+        return spec._replace(unit=unit(measures), location=location, scale=scale)
     noise, least = (round(value, 3) for value in (binarization_noise(measures), least_scale(measures)))
     return spec._replace(binarization_noise=noise, least_scale=least, counts=are_counts(spec, measures))
 

@@ -29,6 +29,7 @@ def load(
     manual_dir: str | os.PathLike[str] | None = None,
     binarize: str = "auto",
     dequantize: str = "none",
+    standardize: str = "auto",
     image_size: int | Sequence[int] | None = None,
     sequence_length: int | None = None,
     layout: str = "auto",
@@ -42,7 +43,7 @@ def load(
       data_dir: folder of data sets; by default that of tensorflow-datasets, ~/tensorflow_datasets.
       manual_dir: folder of original files that you have downloaded.
       binarize: see ``resolve``. "auto" is as "none" here: it is resolved where the likelihood is chosen.
-      dequantize: see ``resolve``.
+      dequantize, standardize: see ``resolve``.
       image_size: side, or (height, width), to which images of a folder, of tfds:NAME and of celeb_a and others that TFDS
         prepares are cropped and resized; the side at which sprites, still or moving, are rendered.
       sequence_length: frames of moving sprites.
@@ -73,7 +74,8 @@ def load(
             dataset = _find(name, data_dir, manual_dir, checked_size(image_size), layout)
     except OSError as error:
         raise UserError(f"--dataset={name}: {error}; check that the path exists and may be read") from None
-    spec = resolve(described(dataset), binarize="none" if binarize == "auto" else binarize, dequantize=dequantize)
+    fixed = "none" if binarize == "auto" else binarize
+    spec = resolve(described(dataset), binarize=fixed, dequantize=dequantize, standardize=standardize)
     return dataset._replace(spec=spec._replace(num_training_examples=dataset.num_training_examples))
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 KINDS = ("binary", "grey", "color", "real")
 BINARIZE = ("none", "dynamic", "threshold")
 DEQUANTIZE = ("none", "uniform")
+STANDARDIZE = ("auto", "none")
 RECORDED = {  # types of a Spec in JSON, as ``files.mismatch`` takes them
     "path?": (None, str),
     "name?": str,
@@ -34,6 +35,9 @@ RECORDED = {  # types of a Spec in JSON, as ``files.mismatch`` takes them
     "num_labelled?": int,
     "binarization_noise?": (None, float),
     "unit?": float,
+    "location?": [float],
+    "scale?": [float],
+    "missing?": bool,
     "least_scale?": float,
     "counts?": bool,
 }
@@ -54,6 +58,8 @@ class Spec(NamedTuple):
     how much of intensities is lost where they are binarised; None where it was not measured. The second is the power of ten of
     real numbers' spread; networks and likelihoods work in this unit. The third bounds the scale of densities with one per pixel.
     ``counts``: whether vectors of levels look like counts (``measure.are_counts``).
+    ``location``, ``scale``: of each column of real vectors, [d]; networks read (x - location) / scale, and likelihoods start from
+    there, in place of the unit. () where columns are not standardised. ``missing``: whether entries may be NaN, for unobserved.
 
     Example:
       >>> Spec("digits", (8, 8, 1), "grey", levels=17).binarize
@@ -77,6 +83,9 @@ class Spec(NamedTuple):
     unit: float = 1.0
     least_scale: float = 0.0
     counts: bool = False
+    location: tuple[float, ...] = ()
+    scale: tuple[float, ...] = ()
+    missing: bool = False
 
 
 class Source(Protocol):
@@ -203,10 +212,10 @@ class Dataset(NamedTuple):
         return len(self.splits["train"]["x"]) if self.source is None else self.source.num_observations
 
 
-def resolve(spec: Spec, *, binarize: str = "none", dequantize: str = "none") -> Spec:
-    """Return ``spec`` with this binarisation and dequantisation, which its protocol names.
+def resolve(spec: Spec, *, binarize: str = "none", dequantize: str = "none", standardize: str = "auto") -> Spec:
+    """Return ``spec`` with this binarisation and dequantisation, which its protocol names, and columns standardised or not.
 
-    They replace those of ``spec``, so it may be resolved again with other values.
+    The first two replace those of ``spec``, so it may be resolved again with other values.
 
     Args:
       spec: of the data set.
@@ -214,18 +223,28 @@ def resolve(spec: Spec, *, binarize: str = "none", dequantize: str = "none") -> 
         (Salakhutdinov & Murray 2008); "threshold" is 1 above one half.
       dequantize: "none"; "uniform" adds noise within a level, so that a density bounds the likelihood of the levels
         (Theis et al. 2016, section 3.1).
+      standardize: "auto" leaves ``location`` and ``scale`` as they were measured; "none" drops them.
     Raises: UserError for an unknown value, or for one that does not suit this data.
     Example:
       >>> spec = Spec("digits", (8, 8, 1), "grey", levels=17, protocol="digits_1397_200_200 17_levels")
       >>> resolve(spec, binarize="dynamic").protocol
       'digits_1397_200_200 dynamic_binarisation'
     """
-    for flag, value, known in (("binarize", binarize, BINARIZE), ("dequantize", dequantize, DEQUANTIZE)):
+    known_values = (
+        ("binarize", binarize, BINARIZE),
+        ("dequantize", dequantize, DEQUANTIZE),
+        ("standardize", standardize, STANDARDIZE),
+    )
+    for flag, value, known in known_values:
         if value not in known:
             raise UserError(f"--{flag}={value}: {nearest(str(value), known)}")
     problem = _problem(spec, binarize, dequantize)
+    if problem is None and standardize == "none" and spec.kind != "real":
+        problem = f"--standardize=none: {spec.name} holds no real numbers, so nothing is standardised; leave it out"
     if problem:
         raise UserError(problem)
+    if standardize == "none":
+        spec = spec._replace(location=(), scale=())
     base = spec.protocol.removesuffix(_treatment(spec)).rstrip()
     changed = spec._replace(binarize=binarize, dequantize=dequantize)
     return changed._replace(protocol=f"{base} {_treatment(changed)}".lstrip())

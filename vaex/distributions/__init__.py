@@ -19,7 +19,7 @@ from vaex.distributions.discretized_logistic import DiscretizedLogistic
 from vaex.distributions.discretized_mixture import DiscretizedLogisticMixture
 from vaex.distributions.family import BaseDistribution, Elementwise, family, static
 from vaex.distributions.gaussian import Normal, reparameterize
-from vaex.distributions.independent import Independent
+from vaex.distributions.independent import Independent, Observed
 from vaex.distributions.laplace import Delta, Laplace
 from vaex.distributions.low_rank import LowRankNormal
 from vaex.distributions.mixture import Mixture
@@ -50,6 +50,7 @@ __all__ = [
     "MultivariateNormal",
     "NegativeBinomial",
     "Normal",
+    "Observed",
     "PoincareNormal",
     "Poisson",
     "RelaxedBernoulli",

@@ -54,7 +54,10 @@ class HParams(TrainingHParams):
     """Hyperparameters of every model with a likelihood: those of training, and a standard deviation."""
 
     sigma: Scalar = hparam(
-        1.0, low=1e-06, doc="Standard deviation (scale) of the likelihood where likelihood_scale is fixed."
+        1.0,
+        low=1e-06,
+        doc="Standard deviation (scale) of the likelihood where likelihood_scale is fixed; of standardised "
+        "columns, in their standard deviations.",
     )
 
 

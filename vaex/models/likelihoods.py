@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from vaex import distributions as dist
@@ -30,7 +31,7 @@ Name = Literal[
     "poisson",
     "negative_binomial",
 ]
-ScaleName = Literal["global", "fixed", "per_pixel"]
+ScaleName = Literal["global", "fixed", "per_column", "per_pixel"]
 COMPONENTS = 10  # of a mixture at each pixel, as in PixelCNN++ and VDVAE
 DENSITIES = ("gaussian", "laplace")
 COUNTS = ("poisson", "negative_binomial")
@@ -152,9 +153,9 @@ def build(name: str | LikelihoodFamily, spec: Spec, *, scale: str = "global") ->
     Args:
       name: one of ``Name``; a likelihood of a user's own, or its name, MODULE:NAME or FILE.py:NAME.
       spec: with its binarisation already resolved.
-      scale: of gaussian, laplace and discretized_logistic: one learned number ("global"), the hyperparameter ``sigma``
-        ("fixed"; a gaussian's loss is then the squared error over 2 sigma^2 plus a constant), or an output of the decoder
-        for each pixel ("per_pixel").
+      scale: of gaussian, laplace and discretized_logistic: one learned number ("global"), one for each column of vectors
+        ("per_column"), the hyperparameter ``sigma`` ("fixed"; a gaussian's loss is then the squared error over 2 sigma^2 plus a
+        constant), or an output of the decoder for each pixel ("per_pixel").
     Raises: UserError where the data cannot have this likelihood.
     """
     if not isinstance(name, str) or ":" in name:
@@ -195,7 +196,18 @@ def build(name: str | LikelihoodFamily, spec: Spec, *, scale: str = "global") ->
         )
     if name == "discretized_logistic_mixture":
         return _mixture(spec, levels)
+    if spec.missing:
+        return of_observed(_scaled(name, spec, scale, levels, 0), ndims)
     return _scaled(name, spec, scale, levels, ndims)
+
+
+def of_observed(likelihood: Likelihood, ndims: int) -> Likelihood:
+    """Return a likelihood of scalars as one of examples of ``ndims`` axes whose missing values, NaN, are marginalised."""
+
+    def distribution(params: PyTree, sigma: ArrayLike, raw: jax.Array) -> dist.Distribution:
+        return dist.Observed(likelihood.distribution(params, sigma, raw), ndims)
+
+    return likelihood._replace(title=f"{likelihood.title}, of observed values", distribution=distribution)
 
 
 def user_likelihood(family: LikelihoodFamily, spec: Spec) -> Likelihood:
@@ -268,20 +280,22 @@ def _counts(name: str, spec: Spec, scale: str) -> Likelihood:
         )
 
     def init() -> dict[str, jax.Array]:
-        return {"log_scale": jnp.zeros(())} if scale == "global" else {}
+        shape = spec.shape if scale == "per_column" else ()
+        return {"log_scale": jnp.zeros(shape)} if scale in ("global", "per_column") else {}
 
     def distribution(params: PyTree, sigma: ArrayLike, raw: jax.Array) -> dist.Distribution:
         # the scale is the coefficient of variation of the rates, the square root of the dispersion
         if scale == "per_pixel":
             log_scale = soft_clip(raw[..., 1])
         else:
-            log_scale = soft_clip(params["log_scale"]) if scale == "global" else jnp.log(sigma)
+            log_scale = jnp.log(sigma) if scale == "fixed" else soft_clip(params["log_scale"])
         mean = log_rate(raw)
         return dist.NegativeBinomial(mean, jnp.broadcast_to(2.0 * log_scale, mean.shape), ndims, unit)
 
     titles = {
         "global": "one learned dispersion",
         "fixed": "fixed dispersion",
+        "per_column": "a learned dispersion per column",
         "per_pixel": "a learned dispersion per value",
     }
     channels = 2 if scale == "per_pixel" else 1
@@ -325,31 +339,44 @@ def _mixture(spec: Spec, levels: int) -> Likelihood:
     return Likelihood(title, -(-parameters_per_pixel // channels), dict, distribution, discrete=True)
 
 
+def in_columns(spec: Spec) -> tuple[np.ndarray, np.ndarray]:
+    """Return location and scale of the columns of real vectors, [d] each, float32."""
+    return np.asarray(spec.location, np.float32), np.asarray(spec.scale, np.float32)
+
+
 def _scaled(name: str, spec: Spec, scale: str, levels: int, ndims: int) -> Likelihood:
     """Likelihood gaussian, laplace or discretized_logistic, whose scale is learned or fixed.
 
-    Means of images start at 1/2. Of real numbers, means and learned scales are in ``spec.unit``. Scales that are densities' and
-    differ by pixel lie above ``least_scale``.
+    Means of images start at 1/2. Of real numbers, means and scales are in standard deviations of their column, around its mean;
+    where columns are not standardised, means and learned scales are in ``spec.unit``. Scales that are densities' and differ by
+    pixel lie above ``least_scale``.
+
+    Raises: UserError for a scale per column of what has no columns.
     """
-    offset = 0.0 if spec.kind == "real" else 0.5
+    if scale == "per_column" and len(spec.shape) != 1:
+        raise UserError(
+            f"--likelihood_scale=per_column is for vectors, and {spec.name} has examples of shape {spec.shape}; use per_pixel"
+        )
+    offset, unit = in_columns(spec) if spec.location else (0.0 if spec.kind == "real" else 0.5, spec.unit)
     start = {"real": 0.0}.get(spec.kind, -2.0)
     least = least_scale(name, spec) if scale == "per_pixel" and name in DENSITIES else 0.0
 
     def init() -> dict[str, jax.Array]:
-        return {"log_scale": jnp.full((), start)} if scale == "global" else {}
+        shape = spec.shape if scale == "per_column" else ()
+        return {"log_scale": jnp.full(shape, start)} if scale in ("global", "per_column") else {}
 
     def in_unit(log_scale: jax.Array) -> jax.Array:
-        return log_scale if spec.unit == 1 else log_scale + math.log(spec.unit)
+        return log_scale if spec.unit == 1 and not spec.location else log_scale + np.asarray(np.log(unit), np.float32)
 
     def distribution(params: PyTree, sigma: ArrayLike, raw: jax.Array) -> dist.Distribution:
-        mean = (raw[..., 0] if spec.unit == 1 else spec.unit * raw[..., 0]) + offset
+        mean = (raw[..., 0] if spec.unit == 1 and not spec.location else unit * raw[..., 0]) + offset
         if scale == "per_pixel":
             log_scale = in_unit(soft_clip(raw[..., 1] + start))
             log_scale = jnp.logaddexp(log_scale, math.log(least)) if least else log_scale
-        elif scale == "global":
+        elif scale in ("global", "per_column"):
             log_scale = jnp.broadcast_to(in_unit(soft_clip(params["log_scale"])), mean.shape)
-        else:
-            log_scale = jnp.broadcast_to(jnp.log(sigma), mean.shape)
+        else:  # in the data's own numbers, or in standard deviations of standardised columns
+            log_scale = jnp.broadcast_to(in_unit(jnp.log(sigma)) if spec.location else jnp.log(sigma), mean.shape)
         if name == "gaussian":
             return dist.Normal(mean, log_scale=log_scale, event_ndims=ndims)
         if name == "laplace":
@@ -357,7 +384,12 @@ def _scaled(name: str, spec: Spec, scale: str, levels: int, ndims: int) -> Likel
         return dist.DiscretizedLogistic(mean, log_scale=log_scale, levels=levels, event_ndims=ndims)
 
     above = f" of at least {least:.2g}" if least else ""
-    titles = {"global": "one learned scale", "fixed": "fixed scale", "per_pixel": f"a learned scale per pixel{above}"}
+    titles = {
+        "global": "one learned scale",
+        "fixed": "fixed scale",
+        "per_column": "a learned scale per column",
+        "per_pixel": f"a learned scale per pixel{above}",
+    }
     discrete = name == "discretized_logistic"
     return Likelihood(
         f"{name.replace('_', ' ')}, {titles[scale]}",

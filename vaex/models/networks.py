@@ -33,9 +33,9 @@ class BaseConfig:
     )
     likelihood_scale: likelihoods.ScaleName = option(
         "global",
-        doc="Scale of a gaussian, laplace or discretized_logistic likelihood: one learned number (global), the hyperparameter "
-        "sigma (fixed), or an output of the decoder for each pixel (per_pixel); of a negative_binomial one, the standard deviation "
-        "of the rates over their mean.",
+        doc="Scale of a gaussian, laplace or discretized_logistic likelihood: one learned number (global), one for each column of "
+        "vectors (per_column), the hyperparameter sigma (fixed), or an output of the decoder for each pixel (per_pixel); of a "
+        "negative_binomial one, the standard deviation of the rates over their mean.",
     )
     optimizer: Optimizer = option(
         "adam",
@@ -160,9 +160,25 @@ def require_labels(spec: Spec) -> int:
     return spec.num_classes
 
 
-def in_unit(spec: Spec, x: jax.Array) -> jax.Array:
-    """Return real numbers in ``spec.unit``, as networks read them; other values as they are."""
-    return x if spec.unit == 1 else x / spec.unit
+def network_inputs(spec: Spec, x: jax.Array) -> jax.Array:
+    """Return what networks read of model inputs: real numbers standardised by column, or in ``spec.unit``; others as they are.
+
+    Where entries may be missing they are read as 0, and as many entries follow that are 1 where a value is observed: the last
+    axis is twice as long (``network_shape``).
+    """
+    if spec.location:
+        scaled = (x - jnp.asarray(spec.location, x.dtype)) / jnp.asarray(spec.scale, x.dtype)
+    else:
+        scaled = x if spec.unit == 1 else x / spec.unit
+    if not spec.missing:
+        return scaled
+    observed = ~jnp.isnan(x)
+    return jnp.concatenate([jnp.where(observed, scaled, 0.0), observed.astype(x.dtype)], axis=-1)
+
+
+def network_shape(spec: Spec) -> tuple[int, ...]:
+    """Return the shape of one example as networks read it."""
+    return (*spec.shape[:-1], 2 * spec.shape[-1]) if spec.missing else spec.shape
 
 
 def _named(config: NetworkConfig, spec: Spec) -> tuple[nets.NetworkKind, nets.NetworkSizes]:
@@ -184,7 +200,7 @@ def encoder_module(config: NetworkConfig, spec: Spec, features: int) -> nets.Net
     Raises: UserError where the network does not fit the data.
     """
     kind, sizes = _named(config, spec)
-    return _in_precision(config, kind.encoder(sizes, spec.shape, features))
+    return _in_precision(config, kind.encoder(sizes, network_shape(spec), features))
 
 
 def _in_precision(config: NetworkConfig, network: nets.Network) -> nets.Network:
@@ -197,7 +213,7 @@ def _modules(
     """Return the networks that encode and decode: those of ``config.network``, or the user's own."""
     size = math.prod(spec.shape) * likelihood.channels
     if config.encoder is not None:
-        encoder = nets.AdaptedEncoder(_own("encoder", config.encoder), spec.shape, features, classes)
+        encoder = nets.AdaptedEncoder(_own("encoder", config.encoder), network_shape(spec), features, classes)
     else:
         encoder = encoder_module(config, spec, features)
     if config.decoder is not None:
@@ -232,7 +248,7 @@ def networks(
         encoder_key, decoder_key = jax.random.split(key)
         z, label = jnp.zeros((1, config.latent_dim)), one_hot("init", jnp.zeros(1, jnp.int32))
         return {
-            "encoder": encoder.init(encoder_key, batch["x"][:1], label)["params"],
+            "encoder": encoder.init(encoder_key, network_inputs(spec, batch["x"][:1]), label)["params"],
             "decoder": decoder.init(decoder_key, z, label)["params"],
             "likelihood": likelihood.init(),
         }
@@ -240,7 +256,7 @@ def networks(
     def encode(params: PyTree, x: jax.Array, label: jax.Array | None = None) -> jax.Array:
         if x.shape[1:] != spec.shape:
             raise ValueError(f"encode: x has shape {x.shape}, expected [b, {', '.join(map(str, spec.shape))}]")
-        return encoder.apply({"params": params["encoder"]}, in_unit(spec, x), one_hot("encode", label))
+        return encoder.apply({"params": params["encoder"]}, network_inputs(spec, x), one_hot("encode", label))
 
     def decode(params: PyTree, sigma: ArrayLike, z: jax.Array, label: jax.Array | None = None) -> Distribution:
         condition = one_hot("decode", label)

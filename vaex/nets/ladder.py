@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -30,7 +31,7 @@ class LadderNetwork:
       outputs: raw numbers per value of the output.
       activation: name, see ``activation_function``.
       batch_norm: the bottom-up pass normalises by the moments of the batch, and in evaluation by running ones.
-      input_unit: by which x is divided.
+      read: x [b, *shape] -> what the first layer reads; None for x itself.
     Example:
       >>> LadderNetwork((8, 8, 1), hidden=(32, 16), latents=(4, 2), outputs=1).sizes
       (2, 4)
@@ -44,7 +45,7 @@ class LadderNetwork:
     outputs: int
     activation: str = "leaky_relu"
     batch_norm: bool = True
-    input_unit: float = 1.0
+    read: Callable[[jax.Array], jax.Array] | None = None
 
     @property
     def sizes(self) -> tuple[int, ...]:
@@ -58,8 +59,8 @@ class LadderNetwork:
 
     def init(self, key: jax.Array) -> tuple[PyTree, PyTree]:
         """Return the parameters, and the running statistics of batches."""
-        values = math.prod(self.shape)
-        inputs = (values, *self.hidden)
+        values, example = math.prod(self.shape), jax.ShapeDtypeStruct((1, *self.shape), jnp.float32)
+        inputs = (values if self.read is None else jax.eval_shape(self.read, example).size, *self.hidden)
         deviations: dict[str, PyTree] = {
             "output": _dense_deviations(self.latents[0], self.hidden[0], values * self.outputs)
         }
@@ -79,8 +80,8 @@ class LadderNetwork:
         self, params: PyTree, statistics: PyTree, x: jax.Array, *, train: bool = False
     ) -> tuple[tuple[jax.Array, ...], PyTree]:
         """Return raw mean and log scale of each layer from x [b, *shape] alone, [b, 2 d] from the data up; the next statistics."""
-        h, activations, next_statistics = x.reshape(x.shape[0], -1), [], {}
-        h = h if self.input_unit == 1 else h / self.input_unit
+        read = x if self.read is None else self.read(x)
+        h, activations, next_statistics = read.reshape(read.shape[0], -1), [], {}
         for index in range(len(self.hidden)):
             dense = params[f"up_{index}"]
             for layer in ("first", "second"):

@@ -14,7 +14,7 @@ from vaex.files import make_writable, read_json, write_json
 from vaex.plots.records import FigureRecord
 from vaex.results.compare import LOG_LIKELIHOODS
 from vaex.runs.config_file import differences, identity, is_run, read_config, with_defaults
-from vaex.runs.setup import Experiment
+from vaex.runs.setup import Experiment, standardized_as_recorded
 from vaex.training.checkpoint import DIGESTS
 
 FOLDERS = ("checkpoints", "best", "samplers", "stages", "profile", "tensorboard", "wandb")
@@ -70,7 +70,8 @@ def _claim_files(directory: pathlib.Path, experiment: Experiment) -> bool:
             )
         return False
     old = read_config(path)
-    changed = differences(with_defaults(old["identity"], experiment.settings), identity(experiment.settings))
+    recorded = with_defaults(standardized_as_recorded(old), experiment.settings)
+    changed = differences(recorded, identity(experiment.settings))
     if old["data"]["data_hash"] != experiment.spec.data_hash:
         changed.append(f"data: {old['data']['data_hash']} -> {experiment.spec.data_hash}")
     elif old["data"].get("binarize") != experiment.spec.binarize:  # the default of earlier versions

@@ -172,9 +172,13 @@ class MemberFigures:
         show = run.settings.evaluation.show
         reconstruction = self.evaluator.decode(self.variables, self.hparams, mean[:1], first_label, show=show)[0]
         lines = {"original": examples["x"][0], "reconstruction": reconstruction}
-        dimensions = np.arange(run.spec.shape[0])
+        dimensions, values = np.arange(run.spec.shape[0]), "value"
+        if run.spec.location:
+            location, scale = np.array(run.spec.location), np.array(run.spec.scale)
+            lines = {name: (line - location) / scale for name, line in lines.items()}
+            values = "standard deviations from the mean"
         title = "A test example and its reconstruction"
-        self.save("reconstructions", Curves(dimensions, lines, "dimension", "value", title))
+        self.save("reconstructions", Curves(dimensions, lines, "dimension", values, title))
 
 
 def training_curve_panels(experiment: Experiment) -> dict[str, list[Curves]]:

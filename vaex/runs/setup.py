@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
-from vaex import data, models, samplers
+from vaex import data, models, samplers, schedules
 from vaex.configuration import needs
 from vaex.configuration.run_options import DataOptions, RunOptions
 from vaex.configuration.settings import Settings, common_structure, replace_run
-from vaex.core import PyTree, Recipe, Stage
+from vaex.core import Batch, PyTree, Recipe, Stage, Variables
 from vaex.data.spec import Dataset, Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
@@ -71,13 +73,13 @@ def stage_place(recipe: Recipe, stage: int) -> str:
 
 
 def resolve_spec(settings: Settings, spec: Spec) -> Spec:
-    """The spec with binarisation and dequantisation as the flags and the likelihood want them, and the number of labels kept."""
+    """The spec with the treatment of values that the flags and the likelihood want, and the number of labels kept."""
     name, flags = getattr(settings.config, "likelihood", None), settings.data
     binarize = flags.binarize
     if binarize == "auto":
         binarize = "none" if name is None else likelihoods.binarization(name, spec, dequantize=flags.dequantize)
     spec = spec._replace(num_labelled=flags.labels or 0)
-    return data.resolve(spec, binarize=binarize, dequantize=flags.dequantize)
+    return data.resolve(spec, binarize=binarize, dequantize=flags.dequantize, standardize=flags.standardize)
 
 
 def with_earlier_default(settings: Settings, spec: Spec) -> Settings:
@@ -87,6 +89,12 @@ def with_earlier_default(settings: Settings, spec: Spec) -> Settings:
         return settings
     config = dataclasses.replace(settings.config, likelihood=likelihoods.chosen_before(name, spec))
     return settings._replace(config=config)
+
+
+def standardized_as_recorded(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity in the content of a config.json, in which ``standardize`` is "none" for real numbers that never were."""
+    never = content["data"].get("kind") == "real" and not content["data"].get("location")
+    return {**({"standardize": "none"} if never else {}), **content["identity"]}
 
 
 def build_recipe(settings: Settings, spec: Spec) -> Recipe:
@@ -178,9 +186,32 @@ def assemble(settings: Settings, dataset: Dataset | None = None, store: Store | 
     recipe = build_recipe(settings, spec)
     if settings.evaluation.sampler is not None:
         check_sampler(settings.evaluation.sampler, recipe)
+    if spec.missing:
+        check_missing(settings, recipe, dataset, spec)
     later = (_later_steps(stage, settings, steps) for stage in recipe.stages[1:])
     store = DirectoryStore(run_directory(settings)) if store is None else store
     return Experiment(settings, store, dataset, spec, recipe, stack_hparams(settings), (steps, *later), path)
+
+
+def check_missing(settings: Settings, recipe: Recipe, dataset: Dataset, spec: Spec) -> None:
+    """Evaluate the first stage's objective on an example with missing values, and on one without any observed.
+
+    Raises: UserError where a loss or a parameter is not a number, as of objectives that read missing values of x.
+    """
+    x = np.asarray(dataset.splits["train"]["x"][: settings.run.batch_size])
+    x = np.concatenate([x[:1], np.full_like(x[:1], np.nan)])  # nothing observed is the hardest case
+    batch = {"x": x, **({"y": np.zeros(2, np.int32)} if spec.num_classes else {})}
+    key, model, hparams = jax.random.key(0), recipe.stages[0].model, settings.members[0].hparams
+
+    def begun(batch: Batch) -> tuple[Variables, dict[str, jax.Array]]:
+        variables, at_start = model.init(key, batch), schedules.resolve(hparams, jnp.zeros((), jnp.int32))
+        return variables, model.objective(key, variables, at_start, batch, train=True).losses
+
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(jax.jit(begun)(batch))):
+        raise UserError(
+            f"--model={settings.model}: its objective needs every value of an example, and {spec.name} has missing ones; use "
+            "--model=vae or iwae, or fill them in"
+        )
 
 
 def _later_steps(stage: Stage, settings: Settings, first: int) -> int:

@@ -123,6 +123,11 @@ class BatchStream:
         kind = values.recognise(f"from_batches: batch {index}", {"x": raw["x"]})
         wider = kind.levels is not None and self.values.levels is not None and kind.levels > self.values.levels
         continuous = kind.levels is None and self.values.levels is not None
+        if kind.missing > self.values.missing:
+            raise UserError(
+                f"from_batches: batch {index} has missing values, NaN, but the first ones and those to evaluate on have none; give "
+                "validation= and test= that show some"
+            )
         if wider or continuous or (kind.kind == "real") > (self.values.kind == "real"):
             raise UserError(
                 f"from_batches: batch {index} holds {kind.kind} values of {kind.levels or 'continuous'} levels, but the first ones "
@@ -190,6 +195,7 @@ def from_batches(
     classes = splits.count_classes("from_batches", stored)
     shape = stored["train"]["x"].shape[1:]
     spec = Spec(name, shape, stream.values.kind, stream.values.levels, classes, data_hash=splits.data_hash(stored))
+    spec = spec._replace(missing=stream.values.missing)
     sizes = f"{name}_{len(stored['validation']['x'])}_{len(stored['test']['x'])}"
     spec = described(Dataset(stored, with_protocol(spec, sizes)))
     stream.spec, stream.num_observations = spec, examples_per_epoch

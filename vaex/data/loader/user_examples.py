@@ -41,9 +41,10 @@ def checked_examples(spec: Spec, caller: str, x: ArrayLike, *, any_length: bool 
             )
         return array.astype(np.uint8)
     array = array.astype(np.float32)
-    if not np.isfinite(array).all():
-        count = int(np.sum(~np.isfinite(array)))
-        raise ValueError(f"{caller}: x holds {count} NaN or infinite values; replace them first")
+    refused = np.isinf(array) if spec.missing else ~np.isfinite(array)
+    if refused.any():
+        what = "infinite" if spec.missing else "NaN or infinite"
+        raise ValueError(f"{caller}: x holds {int(refused.sum())} {what} values; replace them first")
     if spec.kind == "real":
         return array
     if array.min(initial=0) < -ROUNDING or array.max(initial=0) > 1 + ROUNDING:
@@ -88,7 +89,7 @@ def _traced_floats(spec: Spec, caller: str, x: jax.Array, *, any_length: bool) -
     is_level = _holds_levels(spec, caller, array)
     array = array.astype(jnp.float32) / (spec.levels - 1 if is_level and spec.levels is not None else 1)
     if spec.kind == "real":
-        return array, jnp.isfinite(array)
+        return array, ~jnp.isinf(array) if spec.missing else jnp.isfinite(array)
     return array, (array >= -ROUNDING) & (array <= 1 + ROUNDING)
 
 

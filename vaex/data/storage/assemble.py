@@ -87,6 +87,7 @@ def assemble(
     classes = max(splits.count_classes(where, arrays), len(label_names) if not unlabelled else 0)
     spec = Spec(name, arrays["train"]["x"].shape[1:], recognised.kind, levels=recognised.levels, num_classes=classes)
     spec = spec._replace(
+        missing=recognised.missing,
         label_names=label_names if not unlabelled else (),
         factor_names=names,
         data_hash=data_hash or get("data_hash", lambda: splits.data_hash(arrays)),

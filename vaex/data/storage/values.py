@@ -22,7 +22,7 @@ CONVERSIONS = {
 
 
 class Values(NamedTuple):
-    """Kind of a data set's values: ``kind`` and ``levels`` as in ``Spec``, and the one of CONVERSIONS that stores them.
+    """Kind of a data set's values: ``kind``, ``levels`` and ``missing`` as in ``Spec``; and which of CONVERSIONS stores them.
 
     Example:
       >>> Values("binary", 2, "bytes").levels
@@ -32,12 +32,14 @@ class Values(NamedTuple):
     kind: str
     levels: int | None
     conversion: str
+    missing: bool = False
 
 
 class Summary(NamedTuple):
     """Summary of all values of one array.
 
-    ``bits``: all are 0 or 1; ``extremes``: all are 0 or 255; ``grid``: all are k/255 up to rounding.
+    ``bits``: all are 0 or 1; ``extremes``: all are 0 or 255; ``grid``: all are k/255 up to rounding; ``missing``: some are NaN,
+    which the others leave out.
 
     Example:
       >>> Summary(0, 255).high
@@ -49,6 +51,7 @@ class Summary(NamedTuple):
     bits: bool = True
     extremes: bool = True
     grid: bool = True
+    missing: bool = False
 
 
 def recognise(where: str, raw: Mapping[str, np.ndarray], chunks: Iterable[np.ndarray] | None = None) -> Values:
@@ -57,7 +60,7 @@ def recognise(where: str, raw: Mapping[str, np.ndarray], chunks: Iterable[np.nda
     Recognised, over all arrays together: bools; integers 0..255 (binary where all are 0 or 1, or all 0 or 255; vectors, such as
     counts, have as many levels as their largest value needs); floats in
     [0, 1] (binary where all are 0 or 1; 8-bit where all are k/255 up to rounding; else continuous); vectors of other
-    floats, and those that fill less than a tenth of [0, 1] (kind "real").
+    floats, those that fill less than a tenth of [0, 1], and those with missing entries, NaN (kind "real").
 
     Args:
       where: named in errors.
@@ -179,14 +182,19 @@ def _family(values: np.ndarray) -> str:
 def _summarise(where: str, values: np.ndarray, chunks: Iterable[np.ndarray]) -> Summary:
     """Summarise the values, reading no more of them than the result depends on."""
     summary, family = Summary(), _family(values)
-    done, bad, first_bad = 0, 0, ()
-    for chunk in chunks if family != "bool" else ():
+    done, bad, first_bad, missing = 0, 0, (), False
+    for all_of_chunk in chunks if family != "bool" else ():
+        chunk = all_of_chunk
         if family == "float" and not np.isfinite(chunk).all():
-            missing = np.argwhere(~np.isfinite(chunk))
-            first_bad = first_bad or (done + int(missing[0][0]), *missing[0][1:].tolist())
-            bad += len(missing)
-        done += len(chunk)
-        if bad:
+            refused = np.isinf(chunk) if values.ndim == 2 else ~np.isfinite(chunk)  # NaN is a missing entry of a vector
+            where_bad = np.argwhere(refused)
+            first_bad = first_bad or (
+                (done + int(where_bad[0][0]), *where_bad[0][1:].tolist()) if len(where_bad) else ()
+            )
+            bad += len(where_bad)
+            missing, chunk = True, chunk[np.isfinite(chunk)]
+        done += len(all_of_chunk)
+        if bad or not chunk.size:
             continue
         unit = family == "float" and summary.grid and chunk.min() >= 0 and chunk.max() <= 1
         summary = Summary(
@@ -200,10 +208,12 @@ def _summarise(where: str, values: np.ndarray, chunks: Iterable[np.ndarray]) -> 
             break  # nothing in the rest could change this
     if bad:
         raise UserError(
-            f"{where} has {bad} values that are NaN or infinite, the first at index {first_bad}; remove these examples or "
-            "replace the values"
+            f"{where} has {bad} values that are {'infinite' if values.ndim == 2 else 'NaN or infinite'}, the first at index "
+            f"{first_bad}; remove these examples or replace the values"
         )
-    return summary
+    if missing and summary.high < summary.low:
+        raise UserError(f"{where}: all values are NaN, missing; give observed ones")
+    return summary._replace(missing=missing)
 
 
 def _integers(
@@ -228,10 +238,11 @@ def _floats(where: str, summaries: Mapping[str, Summary], kind: str, *, images: 
     low = min(float(summary.low) for summary in summaries.values())
     high = max(float(summary.high) for summary in summaries.values())
     bits = all(summary.bits for summary in summaries.values())
+    missing = any(summary.missing for summary in summaries.values())
     narrow = (
         not images and high - low < 0.1 and not bits
     )  # on a scale of their own, such as probabilities of rare events
-    if low < 0 or high > 1 or narrow:
+    if low < 0 or high > 1 or narrow or missing:
         if images:
             raise UserError(
                 f"{where}: float images hold values from {low:g} to {high:g}, expected 0 to 1; {_to_unit_interval(low, high)}, "
@@ -239,7 +250,7 @@ def _floats(where: str, summaries: Mapping[str, Summary], kind: str, *, images: 
             )
         if max(-low, high) > float(np.finfo(np.float32).max):
             raise UserError(f"{where}: values from {low:g} to {high:g} do not fit in float32; rescale them")
-        return Values("real", None, "floats")
+        return Values("real", None, "floats", missing)
     if bits:
         return Values("binary", 2, "bytes")
     if all(summary.grid for summary in summaries.values()):

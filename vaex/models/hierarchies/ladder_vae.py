@@ -12,6 +12,8 @@ Result: digits, test: KL of the layers from the top 0.0, 6.7, 13.0; elbo -100.5;
 
 from __future__ import annotations
 
+from functools import partial
+
 from vaex import nets
 from vaex.configuration import hyperparameters, option, options, with_default
 from vaex.core import Recipe
@@ -19,6 +21,7 @@ from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
 from vaex.models.hierarchies import _hierarchy as hierarchy
+from vaex.models.networks import network_inputs
 from vaex.schedules import Scalar, ramp
 
 __all__ = ["TINY", "Config", "HParams", "build"]
@@ -70,6 +73,12 @@ def build(config: Config, spec: Spec) -> Recipe:
     """Return the recipe of the ladder VAE for data of this spec."""
     likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
     network = nets.LadderNetwork(
-        spec.shape, config.hidden, config.latents, likelihood.channels, config.activation, config.batch_norm, spec.unit
+        spec.shape,
+        config.hidden,
+        config.latents,
+        likelihood.channels,
+        config.activation,
+        config.batch_norm,
+        partial(network_inputs, spec),
     )
     return hierarchy.recipe(network, config, spec, likelihood, compares_examples=config.batch_norm)

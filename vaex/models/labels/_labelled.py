@@ -17,7 +17,7 @@ from vaex.configuration import hparam, hyperparameters
 from vaex.core import Batch, ClassLogWeights, InitKey, LogWeights, PyTree, Variables
 from vaex.data.spec import Spec
 from vaex.models import gaussian, latent
-from vaex.models.networks import NetworkConfig, encoder_module, in_unit, require_labels
+from vaex.models.networks import NetworkConfig, encoder_module, network_inputs, require_labels
 from vaex.ops.log_sum_exp import log_sum_exp
 from vaex.schedules import Scalar
 from vaex.training.step import masked_mean
@@ -89,11 +89,13 @@ def build_components(config: NetworkConfig, spec: Spec) -> LabelledComponents:
     classifier = encoder_module(config, spec, classes)
 
     def init(key: jax.Array, batch: Batch) -> PyTree:
-        params = classifier.init(jax.random.fold_in(key, InitKey.AUXILIARY), batch["x"][:1])["params"]
+        params = classifier.init(jax.random.fold_in(key, InitKey.AUXILIARY), network_inputs(spec, batch["x"][:1]))[
+            "params"
+        ]
         return conditional.init(key, batch) | {"classifier": params}
 
     def classify(params: PyTree, batch: Batch) -> distributions.Categorical:
-        logits = classifier.apply({"params": params["classifier"]}, in_unit(spec, batch["x"]))
+        logits = classifier.apply({"params": params["classifier"]}, network_inputs(spec, batch["x"]))
         return distributions.Categorical(logits, event_ndims=0)
 
     share = spec.num_labelled / spec.num_training_examples if spec.num_labelled and spec.num_training_examples else None

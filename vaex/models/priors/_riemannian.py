@@ -103,11 +103,13 @@ def riemannian_posterior(base: Posterior, config: NetworkConfig, spec: Spec, ste
     network = networks.encoder_module(config, spec, d * (d + 1) // 2)
 
     def init(key: jax.Array) -> PyTree:
-        return init_leapfrog(d) | {"metric": network.init(key, jnp.zeros((1, *spec.shape)), None)["params"]}
+        return init_leapfrog(d) | {
+            "metric": network.init(key, jnp.zeros((1, *networks.network_shape(spec))), None)["params"]
+        }
 
     def refine(params: PyTree, hparams: PyTree, start: Distribution, view: ModelView) -> RiemannianPosterior:
         x, scales = params["references"], (hparams.metric_temperature, hparams.metric_regularization)
-        raw: Any = network.apply({"params": params["metric"]}, networks.in_unit(spec, x), None)
+        raw: Any = network.apply({"params": params["metric"]}, networks.network_inputs(spec, x), None)
         factors = lower_triangular(raw, d) / math.sqrt(len(x))  # untrained, G is near 1 where codes are, however many
         metric = Metric(view.encode(x).mean, factors, *scales)
         return RiemannianPosterior(start, view.log_joint, *leapfrog_of(params, hparams, steps), metric)
