@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 from jax.typing import ArrayLike
@@ -282,12 +282,12 @@ class Latents(NamedTuple):
     Attributes:
       kind: "normal", latents with a standard normal prior; "free", with any other prior; "sphere", a unit vector;
         "categorical", the one-hot or the class probabilities of one variable with a uniform prior; "code", integers from 0 to
-        ``classes`` - 1, each a variable with a learned prior, whose posterior is a point.
+        ``classes`` - 1, each with a learned prior, whose posterior is a point; or one of ``evaluation.latents.register_kind``.
       size: how many entries.
       classes: number of values of a "code".
     """
 
-    kind: Literal["normal", "free", "sphere", "categorical", "code"]
+    kind: str
     size: int
     classes: int = 0
 

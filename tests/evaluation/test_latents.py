@@ -6,12 +6,15 @@ import scipy.stats as st
 
 from vaex.core import Latents
 from vaex.evaluation.latents import (
+    LatentKind,
     active_units,
     count_active,
     kl_per_latent,
     latent_variables,
     order_by_kl,
+    register_kind,
 )
+from vaex.evaluation.traversals import traversal_paths
 
 MIXED = (Latents("normal", 2), Latents("categorical", 3), Latents("categorical", 2))
 RNG = np.random.default_rng(0)
@@ -101,3 +104,33 @@ def test_codes_without_a_prior_are_active_whatever_their_scale(scale):
 def test_wrong_arguments_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_kind_of_ones_own_is_named_counted_measured_and_traversed():
+    angle = LatentKind(
+        path=lambda means: np.stack([np.cos(np.arange(4)), np.sin(np.arange(4))], axis=-1),
+        kl=lambda mean, variance: float(np.mean(1.0 - np.sum(mean**2, axis=-1))),
+        active=lambda mean: bool(np.ptp(mean) > 1.0),
+    )
+    register_kind("angle", angle)
+    variables = latent_variables((Latents("angle", 2), Latents("normal", 1), Latents("angle", 2)), 5)
+    assert [(v.name, v.start, v.stop) for v in variables] == [("angle0", 0, 2), ("z0", 2, 3), ("angle1", 3, 5)]
+    mean, variance = np.zeros((3, 5)), np.ones((3, 5))
+    mean[:, 0] = [-0.9, 0.0, 0.9]
+    assert count_active(variables, mean, variance) == 1
+    np.testing.assert_allclose(kl_per_latent(variables, mean, variance), [1.0 - 2 * 0.81 / 3, 0.0, 1.0])
+    paths = traversal_paths(variables, mean, variance, kl=[3.0, 2.0, 1.0])
+    assert paths.names == ("angle0", "z0", "angle1")
+    np.testing.assert_allclose(paths.codes[0, :4, :2], angle.path(mean), atol=1e-6)
+    assert np.all(paths.codes[0, :4, 2:] == 0) and np.isnan(paths.codes[0, 4:]).all()
+
+
+def test_kinds_that_are_built_in_or_unknown_are_refused():
+    with pytest.raises(ValueError, match="'sphere' is built in"):
+        register_kind("sphere", LatentKind(lambda means: means))
+    with pytest.raises(ValueError, match="did you mean sphere"):
+        latent_variables((Latents("spheer", 2),), 2)
+    register_kind("plain", LatentKind(lambda means: means[:1]))
+    plain = latent_variables((Latents("plain", 2),), 2)
+    assert kl_per_latent(plain, np.zeros((2, 2)), np.ones((2, 2))) is None
+    assert count_active(plain, np.array([[0.0, 0.0], [1.0, 0.0]]), np.zeros((2, 2))) == 1

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 # value of --dataset -> its description in one line; capitals stand for what the user fills in
 DATASETS: dict[str, str] = {
+    "branching_tree": "3,810 noisy vectors of 50 numbers, of the 127 nodes of a binary tree (drawn, no file)",
     "digits": "1,797 handwritten digits, 8x8, 17 grey levels (scikit-learn; no download)",
     "mnist": "70,000 handwritten digits, 28x28, 8-bit grey (TFDS, or the original files in --manual_dir)",
     "fashion_mnist": "70,000 images of clothing, 28x28, 8-bit grey (TFDS, or the original files in --manual_dir)",

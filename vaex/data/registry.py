@@ -19,7 +19,8 @@ ORIGINALS = ("binarized_mnist", "cifar10", "fashion_mnist", "freyfaces", "mnist"
 STOCK = ("celeb_a", "dsprites", "shapes3d")  # prepared by TFDS's stock builders only
 RENDERED = ("color_sprites", "sprites")
 MOVING = ("bouncing_sprites", "rotating_sprites")
-NAMES = ("digits", *ORIGINALS, *RENDERED, *MOVING, *STOCK)
+TREE = "branching_tree"
+NAMES = ("digits", TREE, *ORIGINALS, *RENDERED, *MOVING, *STOCK)
 
 
 def load(
@@ -143,6 +144,10 @@ def _find(
         from vaex.data.sources.digits import load_digits
 
         return load_digits()
+    if name == TREE:
+        from vaex.data.synthetic.trees import load_tree
+
+        return load_tree()
     if name in ORIGINALS:
         from vaex.data.sources import originals
 

@@ -5,13 +5,59 @@ Axes: n examples, d entries of a code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from vaex.core import Latents
+from vaex.errors import nearest
+
+BUILT_IN = ("normal", "free", "sphere", "categorical", "code")
+_REGISTERED: dict[str, LatentKind] = {}
+
+
+class LatentKind(NamedTuple):
+    """How evaluation and figures treat a block of ``size`` entries of a code that is one variable of a kind of your own.
+
+    Attributes:
+      path: posterior means [n, size] of some examples -> [t, size], what a traversal puts in the place of the first one's entries.
+      kl: means and variances of posteriors, [n, size] each -> KL divergence from the prior, averaged over them, nats; None where
+        there is no closed form.
+      active: posterior means [n, size] -> whether the model uses the variable; by default whether an entry is active.
+    """
+
+    path: Callable[[np.ndarray], ArrayLike]
+    kl: Callable[[np.ndarray, np.ndarray], float] | None = None
+    active: Callable[[np.ndarray], bool] | None = None
+
+
+def register_kind(name: str, kind: LatentKind) -> None:
+    """Make ``name`` a kind of ``vaex.core.Latents``, with which a model file describes its codes.
+
+    Raises: ValueError for the name of a built-in kind.
+    Example:
+      >>> register_kind("share", LatentKind(lambda means: np.linspace(0.0, 1.0, 5)[:, None]))
+      >>> [variable.name for variable in latent_variables((Latents("share", 1), Latents("normal", 1)), 2)]
+      ['share0', 'z0']
+    """
+    if name in BUILT_IN:
+        raise ValueError(f"register_kind: {name!r} is built in; choose another name")
+    _REGISTERED[name] = kind
+
+
+def registered_kind(name: str) -> LatentKind | None:
+    """Return the kind of this name, None for a built-in one.
+
+    Raises: ValueError for a name that is neither.
+    """
+    if name in BUILT_IN:
+        return None
+    if name not in _REGISTERED:
+        known = (*BUILT_IN, *_REGISTERED)
+        raise ValueError(f"Latents: kind is {name!r}; {nearest(name, known)}; register_kind adds others")
+    return _REGISTERED[name]
 
 
 class ActiveUnits(NamedTuple):
@@ -87,7 +133,7 @@ class LatentVariable(NamedTuple):
     """One latent variable: the entries ``start`` to ``stop`` of a code, as a block of ``kind`` (see ``vaex.core.Latents``).
 
     ``name``: z0, z1, ... for real numbers, c0, c1, ... for categorical variables. A sphere of any dimension is one variable. A
-    block of integer codes counts as one, named after its first entry.
+    block of integer codes counts as one, named after its first entry. Variables of registered kinds are numbered by kind.
     """
 
     name: str
@@ -118,18 +164,21 @@ def latent_variables(blocks: Sequence[Latents], d: int) -> tuple[LatentVariable,
             "correct the recipe's latents"
         )
     variables: list[LatentVariable] = []
-    start = numbers = categories = 0
+    start = numbers = 0
+    blocks_of: dict[str, int] = {}
     for kind, size, _ in blocks:
         if kind in ("normal", "free"):
             variables += [LatentVariable(f"z{numbers + i}", kind, start + i, start + i + 1) for i in range(size)]
             numbers += size
         elif kind == "code":
             variables.append(LatentVariable(f"codes {start}", kind, start, start + size))
-        elif kind == "categorical":
-            variables.append(LatentVariable(f"c{categories}", kind, start, start + size))
-            categories += 1
-        else:
+        elif kind == "sphere":
             variables.append(LatentVariable("sphere", kind, start, start + size))
+        else:
+            registered = registered_kind(kind)
+            name = f"{'c' if registered is None else kind}{blocks_of.setdefault(kind, 0)}"
+            variables.append(LatentVariable(name, kind, start, start + size))
+            blocks_of[kind] += 1
         start += size
     return tuple(variables)
 
@@ -140,7 +189,8 @@ def kl_per_latent(variables: Sequence[LatentVariable], mean: ArrayLike, variance
     Args:
       variables: from ``latent_variables``.
       mean, variance: [n, d], of the posteriors; of a categorical variable the mean holds its probabilities.
-    Returns: [r] in nats, one per variable: of a normal one see ``marginal_kl``; of a categorical one, exact.
+    Returns: [r] in nats, one per variable: of a normal one see ``marginal_kl``; of a categorical one, exact; of a registered kind
+      what that gives.
     Example:
       >>> kl_per_latent(latent_variables((Latents("categorical", 2),), 2), [[1.0, 0.0]], [[0.0, 0.0]]).round(4)
       array([0.6931])
@@ -154,6 +204,8 @@ def kl_per_latent(variables: Sequence[LatentVariable], mean: ArrayLike, variance
             probabilities = variable.select(mean)
             logs = np.log(np.where(probabilities > 0, probabilities, 1.0))
             kl.append(np.mean(np.sum(probabilities * logs, axis=-1)) + np.log(probabilities.shape[-1]))
+        elif (registered := registered_kind(variable.kind)) is not None and registered.kl is not None:
+            kl.append(registered.kl(variable.select(mean), variable.select(variance)))
         else:
             return None
     return np.array(kl)
@@ -162,7 +214,8 @@ def kl_per_latent(variables: Sequence[LatentVariable], mean: ArrayLike, variance
 def count_active(variables: Sequence[LatentVariable], mean: ArrayLike, variance: ArrayLike) -> int:
     """Count the latents that move with the data, by ``active_units``.
 
-    A categorical variable is one latent, active where the probability of some class is. On a sphere coordinates are counted,
+    A categorical variable is one latent, active where the probability of some class is, and so is one of a registered kind. On a
+    sphere coordinates are counted,
     and of integer codes the entries that are not the same for all examples. Points without a prior have no scale to compare with
     (the codes of an autoencoder): there a latent is active whose variance exceeds a hundredth of the latents' mean variance.
 
@@ -180,11 +233,17 @@ def count_active(variables: Sequence[LatentVariable], mean: ArrayLike, variance:
         scale = np.mean(np.concatenate([variable.select(variances) for variable in free]))
         for variable in free:
             active[variable.start : variable.stop] = variable.select(variances) > 0.01 * scale
-    counts = [
-        int(np.any(variable.select(active)) if variable.kind == "categorical" else np.sum(variable.select(active)))
-        for variable in variables
-    ]
-    return sum(counts)
+    return sum(_count(variable, active, np.asarray(mean, np.float64)) for variable in variables)
+
+
+def _count(variable: LatentVariable, active: np.ndarray, mean: np.ndarray) -> int:
+    """Return how many latents of a variable are active, where ``active`` [d] is whether an entry is."""
+    registered, entries = registered_kind(variable.kind), variable.select(active)
+    if registered is not None and registered.active is not None:
+        return int(registered.active(variable.select(mean)))
+    if registered is not None or variable.kind == "categorical":
+        return int(np.any(entries))
+    return int(np.sum(entries))
 
 
 def location_and_scale(variable: LatentVariable, mean: ArrayLike, variance: ArrayLike) -> tuple[float, float]:

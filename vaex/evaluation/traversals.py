@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vaex.evaluation.latents import LatentVariable, location_and_scale, order_by_kl
+from vaex.evaluation.latents import LatentVariable, location_and_scale, order_by_kl, registered_kind
 
 DEGREES = tuple(range(0, 360, 30))  # points on a great circle
 CODE_PLACES, CODES_PER_PLACE = 4, 10  # places of a block of integer codes that are shown, and codes at each
@@ -164,7 +164,8 @@ def traversal_paths(
 
     A normal latent goes from -3 to 3; a free one as many standard deviations of the codes around their mean; a categorical
     one through its classes. Some integer codes of a block, evenly spread, go through those that are most frequent in their
-    place. On a sphere there is a great circle through the first code along each principal direction of the codes around
+    place, a variable of a registered kind the path that it gives.
+    On a sphere there is a great circle through the first code along each principal direction of the codes around
     it, in steps of 30 degrees.
 
     Args:
@@ -223,6 +224,11 @@ def _paths_of(
         return paths, [f"circle {index}" for index in range(len(paths))], tuple(f"{angle}°" for angle in DEGREES)
     if variable.kind == "code":
         return _paths_of_codes(variable, mean)
+    if (registered := registered_kind(variable.kind)) is not None:
+        points = np.asarray(registered.path(variable.select(mean)))
+        path = np.tile(base, (len(points), 1))
+        path[:, variable.start : variable.stop] = points
+        return [path], [variable.name], ()
     values = traversal_values()
     captions = tuple(f"{value:.3g}".replace("-", "−") for value in values)
     location, scale = location_and_scale(variable, mean, variance)

@@ -7,6 +7,7 @@ import pytest
 from helpers.fresh import BATCH, KEY, Fresh
 
 from vaex.distributions import PoincareNormal
+from vaex.distributions.poincare import to_poincare_ball
 from vaex.models.priors import _hyperbolic as hyperbolic
 from vaex.models.priors import poincare_vae
 
@@ -57,6 +58,27 @@ def test_points_beyond_the_boundary_are_decoded_like_the_one_within_it():
         lambda z: jnp.sum(hyperbolic.gyroplane_distances(z[:1], z[:1], hyperbolic.within_ball(z, 0.25), 0.25))
     )
     assert np.isfinite(gradient(z)).all()
+
+
+def test_posteriors_stay_where_float32_holds_their_densities():
+    """An encoder's outputs of any size have a KL divergence near that of float64."""
+    x = jnp.array([[0.3, -0.4], [1.5, 1.2], [30.0, 40.0], [-1e4, 0.0]])
+    bounded = hyperbolic.reachable(x, 1.0)
+    np.testing.assert_allclose(bounded[:2], x[:2], rtol=1e-6)
+    assert np.all(np.linalg.norm(bounded, axis=-1) < 4.0 + 1e-5)
+    wide = hyperbolic.at_most_wide(jnp.array([-3.0, 0.0, 7.0]), 1.0)
+    np.testing.assert_allclose(wide, [-3.0, 0.0, np.log(1.5)], atol=1e-4)
+    noise = jax.random.key(0)
+
+    def kl(dtype):
+        q = PoincareNormal(to_poincare_ball(bounded.astype(dtype), 1.0), log_scale=jnp.full((4, 2), -2.0, dtype))
+        z = q.sample(noise, (200,))
+        return jnp.mean(q.log_prob(z) - PoincareNormal(jnp.zeros(2, dtype), 1.0).log_prob(z), axis=0)
+
+    single = np.asarray(kl(jnp.float32))
+    with jax.enable_x64(True):
+        double = np.asarray(kl(jnp.float64))
+    np.testing.assert_allclose(single, double, atol=1.0)
 
 
 @pytest.mark.slow

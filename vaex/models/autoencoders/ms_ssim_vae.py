@@ -7,6 +7,7 @@ reported, is a bound. Images too small for five scales have fewer.
 Source: Snell et al. 2017, Learning to generate images with perceptual similarity metrics, section 3.2 (expected-loss VAE).
 Command: ``python experiments/run.py --model=ms_ssim_vae``
 Result: digits, test: MS-SSIM 0.915 (one scale), elbo 22.8, KL 8.1; ``vae --likelihood=gaussian``: elbo -17.2, KL 27.0.
+MNIST, test, ``--dataset=mnist --steps=1500 --batch_size=64``: MS-SSIM 0.835 (three scales), KL 8.8.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ in units that the encoder chooses.
 Source: Ghosh et al. 2020, From variational to deterministic autoencoders, eqs. 5-12 and section 4.
 Command: ``python experiments/run.py --model=regularized_autoencoder``
 Result: digits, test, three seeds: reconstruction 68.6 to 69.8 nats (``autoencoder``: 119.4), -log q(z) 9.6 nats; neighbours of a
-code have its label for 97% of images.
+code have its label for 97% of images. After 2,000 steps, one seed: RAE-L2 67.2, RAE-GP 80.3 nats.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from vaex.distributions.poincare import to_poincare_ball
 from vaex.models.latent import Components
 
 MARGIN = 1e-5  # of the ball's radius
+FREE, BEYOND = 2.0, 2.0  # norms of tangent vectors at the origin: unchanged up to the first, below the sum of both
 DRAWS = 64  # of which the variance of a posterior is taken
 
 
@@ -32,6 +33,22 @@ class BallPosterior(PoincareNormal):
         """[b, d], of the coordinates; within about a fifth; all examples share the noise, so that batches do not matter."""
         draws = jax.vmap(lambda row: row.sample(jax.random.key(0), (DRAWS,)))(self)
         return jnp.var(draws, axis=1)
+
+
+def reachable(x: jax.Array, curvature: ArrayLike) -> jax.Array:
+    """Return tangent vectors at the origin x [..., d], long ones shortened: their exponential maps lie within 8 / sqrt(c).
+
+    Farther out, float32 does not hold points well enough for densities: a posterior there would have any KL divergence.
+    """
+    square = curvature * jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    norm = jnp.sqrt(jnp.where(square > FREE**2, square, FREE**2))
+    return x * (FREE + BEYOND * jnp.tanh((norm - FREE) / BEYOND)) / norm
+
+
+def at_most_wide(log_scale: jax.Array, widest: ArrayLike) -> jax.Array:
+    """Return log scales, unchanged up to that of ``widest``, and smoothly below one and a half times that."""
+    excess = jnp.maximum(log_scale - jnp.log(widest), 0.0)
+    return log_scale - excess + jnp.log(1.5) * jnp.tanh(excess / jnp.log(1.5))
 
 
 def gyroplane_distances(points: jax.Array, normals: jax.Array, z: jax.Array, curvature: ArrayLike) -> jax.Array:

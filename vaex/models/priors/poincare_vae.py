@@ -67,9 +67,9 @@ def build_components(config: Config, spec: Spec) -> latent.Components:
     d, origin = config.latent_dim, jnp.zeros(config.latent_dim)
 
     def distribution(params: PyTree, hparams: PyTree, raw: jax.Array) -> hyperbolic.BallPosterior:
-        curvature = jnp.broadcast_to(hparams.curvature, raw.shape[:-1])
-        loc, log_scale = to_poincare_ball(raw[..., :d], curvature), soft_clip(raw[..., d:])
-        return hyperbolic.BallPosterior(loc, log_scale, curvature)
+        loc = to_poincare_ball(hyperbolic.reachable(raw[..., :d], hparams.curvature), hparams.curvature)
+        log_scale = hyperbolic.at_most_wide(soft_clip(raw[..., d:]), hparams.prior_scale)
+        return hyperbolic.BallPosterior(loc, log_scale, jnp.broadcast_to(hparams.curvature, raw.shape[:-1]))
 
     def prior(params: PyTree, hparams: PyTree, posterior: object) -> PoincareNormal:
         return PoincareNormal(origin, jnp.broadcast_to(hparams.prior_scale, d), curvature=hparams.curvature)
