@@ -61,15 +61,21 @@ def pages() -> dict[str, str]:
     modules = {name: models.module(name) for name in models.MODELS}
     options = {name: declared(module) for name, module in modules.items()}
     # the same flag with the same default and meaning
-    counts = Counter((flag, *value) for of_model in options.values() for flag, value in of_model.items())
-    common = {key[0]: key[1:] for key, count in counts.items() if count > MANY * len(modules)}
+    told = [(flag, *value) for of_model in options.values() for flag, value in of_model.items()]
+    counts = Counter((flag, default, field.declaration.doc) for flag, field, default in told)
+    frequent = {key for key, count in counts.items() if count > MANY * len(modules)}
+    common = {flag: (field, text) for flag, field, text in told if (flag, text, field.declaration.doc) in frequent}
     texts, overview = {}, []
     for family, entries in models.FAMILIES.items():
         lines = heading(family.replace("_", " ").capitalize(), "=")
         for name, entry in entries.items():
             lines += [f".. _model-{name}:", "", *heading(name, "-")]
             lines += [f".. automodule:: {modules[name].__name__}", "   :no-index:", ""]
-            special = {flag: value for flag, value in options[name].items() if common.get(flag) != value}
+            special = {
+                flag: (field, text)
+                for flag, (field, text) in options[name].items()
+                if (flag, text, field.declaration.doc) not in frequent
+            }
             if special:
                 lines += option_table(special)
             overview.append([f":ref:`{name} <model-{name}>`", entry.summary, entry.bound, entry.source])

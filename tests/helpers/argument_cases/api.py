@@ -176,6 +176,7 @@ trained_model = {
         },
         moments,
     ),
+    "impute": ShownBy("tests/api/test_missing_values.py", "num_draws=3"),
     "classify": Case({"self": CLASSIFIERS, "x": (X[:3], OTHER_X[:3])}, jax.tree.leaves),
     "log_likelihood": Case(
         {

@@ -72,10 +72,12 @@ LOADING = {
     "manual_dir": ShownBy("tests/data/sources/test_originals.py", "manual_dir"),
     "binarize": ("auto", "dynamic"),
     "dequantize": ("none", "uniform"),
+    "standardize": ("auto", Refused("none", "--standardize=none")),
     "image_size": (None, Refused(9, "--image_size=9")),
     "sequence_length": Pair(None, 4, {"name": "bouncing_sprites"}),
     "layout": ("auto", Refused("chw", "--layout=chw")),
 }
+COLUMNS = Spec("columns", (2,), "real", location=(1.0, 2.0), scale=(3.0, 4.0))
 DRAWN = {"spec": (DYNAMIC, GREY), "key": KEYS, "x": (X, OTHER_X)}
 transforms = {
     "prepare": Case(DRAWN),
@@ -98,7 +100,12 @@ order = {
 }
 spec = {
     "resolve": Case(
-        {"spec": (GREY, DYNAMIC._replace(name="b")), "binarize": ("none", "dynamic"), "dequantize": ("none", "uniform")}
+        {
+            "spec": (GREY, DYNAMIC._replace(name="b")),
+            "binarize": ("none", "dynamic"),
+            "dequantize": ("none", "uniform"),
+            "standardize": Pair("auto", "none", {"spec": COLUMNS}),
+        }
     ),
     "with_protocol": Case({"spec": (GREY, DYNAMIC), "files_and_split": ("a", "b")}),
 }
@@ -122,6 +129,9 @@ measures = {
     "least_scale": Case({"measures": (SOME._replace(repeated=0.5), OTHER._replace(repeated=0.5))}),
     "unit": Case(
         {"measures": (Measures(9, 0, 1, np.zeros(2), np.ones(2)), Measures(9, 0, 1, np.zeros(2), np.full(2, 50.0)))}
+    ),
+    "columns": Case(
+        {"measures": (Measures(9, 0, 1, np.zeros(2), np.ones(2)), Measures(9, 0, 1, np.ones(2), np.full(2, 50.0)))}
     ),
     "described": Case({"dataset": (Dataset({"train": ARRAYS}, GREY), Dataset({"train": {"x": OTHER_X // 2}}, GREY))}),
     "are_counts": Case({"spec": (COUNTS, GREY), "measures": (MEASURED, MEASURED._replace(upper=0.3))}),

@@ -9,7 +9,7 @@ import numpy as np
 from helpers.argument_cases import Case, Given, Pair, Refused, ShownBy
 from vaex import plots
 from vaex.core import Latents
-from vaex.distributions import Bernoulli, Normal
+from vaex.distributions import Bernoulli, Normal, Observed
 from vaex.evaluation import latents
 from vaex.evaluation.prediction import Baselines
 
@@ -35,6 +35,14 @@ def decode(z):
 
 def other_decode(z):
     return Normal(0.5 * z, 0.7)
+
+
+def observed_decode(z):
+    return Observed(Normal(jnp.tanh(z), 0.5, event_ndims=0), 1)
+
+
+def other_observed_decode(z):
+    return Observed(Normal(0.5 * z, 0.7, event_ndims=0), 1)
 
 
 def images_of(z):
@@ -154,6 +162,8 @@ objectives = {"objective_values": Case({"objective": (first_objective, other_obj
 of_latents = {
     "active_units": Case({"means": (A, 0.01 * B), "threshold": (0.01, 2.0)}),
     "marginal_kl": Case(PROBLEM),
+    "register_kind": ShownBy("tests/evaluation/test_latents.py", "register_kind("),
+    "registered_kind": Case({"name": ("normal", Refused("nromal", "kind is 'nromal'"))}),
     "order_by_kl": Case({"kl": ([0.1, 0.2], [0.2, 0.1])}),
     "latent_variables": Case({"blocks": ((), (Latents("categorical", 2),)), "d": (2, 3)}),
     "kl_per_latent": Case(PROBLEM | {"variables": (VARIABLES, VARIABLES[1:])}),
@@ -363,10 +373,24 @@ drawing = {
         }
     ),
 }
+GAPS = jnp.where(jnp.arange(90).reshape(30, 3) % 4 == 0, jnp.nan, A)
+imputation = {
+    "impute": Case(
+        {
+            "key": KEYS,
+            "x": (GAPS, GAPS[::-1]),
+            "posterior": (Normal(A, 0.5), Normal(B, 0.5)),
+            "decode": (observed_decode, other_observed_decode),
+            "num_samples": (5, 6),
+            "num_draws": (1, 2),
+        }
+    )
+}
 CASES = {
     "vaex.evaluation.likelihood": likelihood,
     "vaex.evaluation.annealing": annealing,
     "vaex.evaluation.objective": objectives,
+    "vaex.evaluation.imputation": imputation,
     "vaex.evaluation.latents": of_latents,
     "vaex.evaluation.aggregate_posterior": aggregate,
     "vaex.evaluation.traversals": traversals,

@@ -111,6 +111,8 @@ population = {
 }
 GREY = Spec("grey", (4, 4, 1), "grey", levels=256, num_classes=3, binarization_noise=0.1)
 REAL = Spec("real", (5,), "real")
+COLUMNS = REAL._replace(location=(1.0,) * 5, scale=(2.0,) * 5)
+SCALAR = likelihoods.build("gaussian", REAL._replace(shape=()))
 LEVELS = Spec("levels", (4, 4, 1), "grey", levels=17)
 CONFIG, WIDER = (gaussian.Config(latent_dim=2, hidden=(width,)) for width in (8, 9))
 BATCH = {"x": jnp.asarray(RNG.random((3, 4, 4, 1)), jnp.float32)}
@@ -168,6 +170,13 @@ of_likelihoods = {
     "build": Case({"name": ("auto", "categorical"), "spec": (LEVELS, REAL), "scale": ("global", "per_pixel")}, titles),
     "user_likelihood": ShownBy("tests/models/test_likelihoods.py", "likelihood="),
     "least_scale": Case({"name": ("gaussian", "laplace"), "spec": (LEVELS, GREY)}),
+    "in_columns": Case({"spec": (COLUMNS, COLUMNS._replace(scale=(3.0,) * 5))}),
+    "of_observed": Case(
+        {"likelihood": (SCALAR, likelihoods.build("laplace", REAL._replace(shape=()))), "ndims": (1, 2)},
+        lambda likelihood: likelihood.distribution({"log_scale": 0.0}, 1.0, jnp.ones((2, 3, 1))).log_prob(
+            jnp.zeros((2, 3))
+        ),
+    ),
 }
 CONV = NetworkConfig(hidden=(8,), network="conv", channels=(4,))
 NET = NetworkConfig(latent_dim=2, hidden=(8,))
@@ -179,7 +188,8 @@ def network_shapes(networks):
 
 of_networks = {
     "require_labels": Case({"spec": (GREY, Refused(LEVELS, "has no labels"))}),
-    "in_unit": Case({"spec": (REAL, REAL._replace(unit=10.0)), "x": (jnp.ones(5), jnp.zeros(5))}),
+    "network_inputs": Case({"spec": (REAL, COLUMNS), "x": (jnp.ones(5), jnp.zeros(5))}),
+    "network_shape": Case({"spec": (REAL, REAL._replace(missing=True))}),
     "encoder_module": Case(
         {
             "config": (NET, WIDER),

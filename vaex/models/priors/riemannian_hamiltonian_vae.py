@@ -5,7 +5,7 @@ Objective, in nats per example: the negative elbo of z and a momentum,
 as of ``hamiltonian_vae``, but with :math:`\rho_0 = G(z_0)^{1/2}\gamma/\sqrt{\beta_0}` and generalized leapfrog steps, which keep
 volume as far as their implicit equations are solved. :math:`G(z)^{-1} = \sum_i L_i L_i^\top e^{-|z - c_i|^2/T^2} + \lambda I`:
 :math:`c_i` are codes of examples kept from the first batch and :math:`L_i` outputs of a network. Samples are decoded from draws
-with a density proportional to :math:`p(z)\det G(z)^{-1/2}`, which is large near codes, or with ``--sampler=prior`` to p(z).
+with a density proportional to :math:`p(z)\det G(z)^{-1/2}`, which is large near codes, or with ``--samples_from=prior`` to p(z).
 
 Source: Chadebec, Mantoux & Allassonnière 2020, Geometry-aware Hamiltonian variational auto-encoder, sections 3 and 4.
 Command: ``python experiments/run.py --model=riemannian_hamiltonian_vae --latent_dim=2 --steps=1000``
@@ -40,7 +40,9 @@ class Config(hamiltonian_vae.Config):
     """Options of the Hamiltonian VAE, and of its metric."""
 
     centroids: int = option(100, low=2, doc="Examples whose codes are the centroids of the metric.")
-    sampler: Literal["metric", "prior"] = option("metric", doc="Codes of samples: near the centroids, or of the prior.")
+    samples_from: Literal["metric", "prior"] = option(
+        "metric", doc="Codes of samples: near the centroids, or of the prior."
+    )
     transitions: int = option(50, low=1, doc="Transitions of the Markov chain of each sample from the metric.")
 
 
@@ -85,6 +87,6 @@ def build(config: Config, spec: Spec) -> Recipe:
         components, penalty, num_samples=config.num_samples, closed_form=False, params_of=params_of
     )
     model = latent.model(components, objective, params_of=params_of)._replace(init=init)
-    model = model._replace(sample=sample) if config.sampler == "metric" else model
+    model = model._replace(sample=sample) if config.samples_from == "metric" else model
     figures = geodesics.figures(encode, model.decode, d)
     return latent.single_stage(model, config, components.likelihood, figures, (Latents("free", d),))
