@@ -117,15 +117,17 @@ def test_columns_that_do_not_fit_are_named():
     x[:, 1] = 3.0
     x[:, 2] *= 1e4
     x[:, 4] += 1e3
-    _, _, constant, far, shifted = reported(x)
+    _, _, constant, far, shifted = reported(x, "--standardize=none")
     assert (
         "1 of 6 values are the same in all 320 examples measured: column 1." in constant
         and "leave them out" in constant
     )
     assert "column 2 lies far from the unit 10" in far and "standardise" in far
     assert "the mean of column 4 is more than 30 times the spread from 0; standardise the columns" in shifted
-    assert len(reported(RNG.normal(size=(400, 6)) * [1, 2, 0.5, 1, 3, 1])) == 2
-    *_, unit = reported(RNG.normal(size=(400, 6)) * 1e4)
+    _, _, *warnings = reported(x)
+    assert warnings == [constant]
+    assert len(reported(RNG.normal(size=(400, 6)) * [1, 2, 0.5, 1, 3, 1], "--standardize=none")) == 2
+    *_, unit = reported(RNG.normal(size=(400, 6)) * 1e4, "--standardize=none")
     assert unit.startswith("warning: columns spread about 10000, in units of which") and "tandardise" in unit
 
 

@@ -161,7 +161,7 @@ def columns(measures: Measures) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
     Example:
       >>> columns(Measures(9, 0.0, 7.0, np.array([1234.56789, 7.0]), np.array([12.3456, 0.0])))
-      ((1234.564, 7.0), (12.3, 1.0))
+      ((1234.5633, 7.0), (12.3, 1.0))
     """
     location, scale = [], []
     for mean, deviation in zip(measures.mean.tolist(), measures.deviation.tolist(), strict=True):

@@ -26,8 +26,8 @@ def quadratic_tempering(num: int, *, initial: ArrayLike) -> jax.Array:
     Returns: [K + 1].
     Raises: ValueError for fewer than one step.
     Example:
-      >>> quadratic_tempering(2, initial=0.25)
-      Array([0.25      , 0.32653067, 1.        ], dtype=float32)
+      >>> [round(float(beta), 3) for beta in quadratic_tempering(2, initial=0.25)]
+      [0.25, 0.327, 1.0]
 
     References: Caterini et al. 2018, section 3.
     """

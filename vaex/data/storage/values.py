@@ -69,7 +69,7 @@ def recognise(where: str, raw: Mapping[str, np.ndarray], chunks: Iterable[np.nda
     Raises: UserError for a dtype, rank, shape or value that vaex cannot use.
     Example:
       >>> recognise("a.npz", {"x": np.array([[0, 255], [255, 0]])})
-      Values(kind='binary', levels=2, conversion='top')
+      Values(kind='binary', levels=2, conversion='top', missing=False)
     """
     for name, values in raw.items():
         check(f"{where}: {name}", values)
