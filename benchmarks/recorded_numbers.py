@@ -173,7 +173,8 @@ def read_run(directory: pathlib.Path) -> dict[str, Any]:
         for path, array in read_checkpoint(final / "state").items():
             if not path.startswith(HYPERPARAMETERS):
                 arrays[f"{stage}/{path}"] = digest_array(array)
-        metrics[stage] = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        metrics[stage] = [{name: value for name, value in row.items() if name != "crc32"} for row in rows]
     for path in directory.glob("log_likelihood.npz"):  # some models have none
         with np.load(path) as file:
             arrays |= {f"file/{name}": digest_array(file[name]) for name in sorted(file.files)}

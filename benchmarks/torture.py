@@ -2,6 +2,7 @@
 
     python benchmarks/torture.py --kills=100
     python benchmarks/torture.py --kills=20 --runs=population,hierarchical --signals=KILL
+    python benchmarks/torture.py --kills=100 --minutes=60
 
 Each run is trained through the command, evaluated and drawn. Once it ends undisturbed; then it is started in another directory,
 and a signal ends the process: half of the times at a moment drawn evenly from its whole length, while it imports, compiles,
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import collections
 import json
+import math
 import os
 import pathlib
 import random
@@ -172,13 +174,18 @@ class Torture:
         if process.returncode != 0:
             raise RuntimeError(f"{self.name}: ended with {process.returncode}: {errors.strip()[-500:]}")
 
-    def kill(self, number: int) -> None:
-        """End so many processes by signals, in as many directories as that takes, and compare each directory."""
+    def kill(self, number: int, until: float = math.inf) -> None:
+        """End so many processes by signals, in as many directories as that takes, and compare each directory.
+
+        Args:
+          number: of processes.
+          until: the moment of ``time.monotonic`` from which on nothing more is killed.
+        """
         index = 0
-        while self.ended.total() < number:
+        while self.ended.total() < number and time.monotonic() < until:
             index += 1
             directory = self.folder / f"killed_{index}"
-            while self.ended.total() < number and self._disturbed(directory):
+            while self.ended.total() < number and time.monotonic() < until and self._disturbed(directory):
                 tell(f"{self.name}: {self.ended.total()} of {number} kills")
             self._finish(directory)
             self.compared += 1
@@ -240,16 +247,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=20, help="kills of each run (default: %(default)s)")
     parser.add_argument("--runs", type=names, default=tuple(RUNS), help=f"of {', '.join(RUNS)} (default: all)")
     parser.add_argument("--signals", type=names, default=("KILL", "TERM", "INT"), help="default: KILL,TERM,INT")
+    parser.add_argument(
+        "--minutes", type=float, default=math.inf, help="for all runs; then no more kills (default: no end)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the moments (default: %(default)s)")
     given = parser.parse_args(arguments)
     if unknown := [name for name in given.runs if name not in RUNS]:
         parser.error(f"--runs: {unknown[0]!r} is none of {', '.join(RUNS)}")
     signals = [signal.Signals[f"SIG{name.removeprefix('SIG')}"] for name in given.signals]
-    tortures = []
+    tortures, began = [], time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        for name in given.runs:
+        for index, name in enumerate(given.runs):
+            until = time.monotonic() + (began + 60.0 * given.minutes - time.monotonic()) / (len(given.runs) - index)
             torture = Torture(name, pathlib.Path(folder) / name, signals, random.Random(f"{given.seed} {name}"))
-            torture.kill(given.kills)
+            torture.kill(given.kills, until)
             tortures.append(torture)
             say(f"{name}: {torture.ended.total()} kills, {len(torture.problems)} differences")
     print(table(tortures))

@@ -38,10 +38,10 @@ from vaex.errors import Interrupted, UserError
 from vaex.evaluation import latents, traversals
 from vaex.evaluation.aggregate_posterior import aggregate_kl
 from vaex.evaluation.likelihood import estimate
-from vaex.files import atomic_path, read_json, write_json
+from vaex.files import atomic_path, digest, read_json, write_json
 from vaex.plots.records import Curves, Grid
 from vaex.results.compare import aligned, cell
-from vaex.runs.config_file import digest, read_config
+from vaex.runs.config_file import read_config
 
 MEASURES = ("reconstruction", "total_correlation", "index_code_mi", "dimension_wise_kl")
 STRENGTHS = {"beta_vae": "beta", "beta_tc_vae": "beta", "factor_vae": "gamma"}

@@ -31,6 +31,9 @@ class NonFiniteError(UserError):
     exit_code = 3
 
 
+PARTLY_DIVERGED = 4  # exit code of a command that finished all but the members, or the runs, that diverged
+
+
 class LostProcessError(UserError):
     """Another process of the run is gone; the message names it (exit code 5)."""
 

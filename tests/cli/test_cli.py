@@ -23,6 +23,7 @@ from vaex.cli import main as cli
 from vaex.runs import lifecycle
 from vaex.runs.config_file import config_content
 from vaex.runs.directory import clear, finished_summary
+from vaex.training.metrics import read_rows
 
 QUICK = {
     "hidden": "8", "latent_dim": "2", "log_every": "5", "eval_samples": "4", "eval_images": "20", "devices": "1",
@@ -42,11 +43,12 @@ class Done(NamedTuple):
 
     @property
     def summary(self) -> dict:
-        return json.loads((self.directory / "summary.json").read_text())
+        content = json.loads((self.directory / "summary.json").read_text())
+        return {name: value for name, value in content.items() if name != "digest"}
 
     @property
     def rows(self) -> list[dict]:
-        return [json.loads(line) for line in (self.directory / "metrics.jsonl").read_text().splitlines()]
+        return read_rows(self.directory / "metrics.jsonl")
 
 
 def vaex(directory: pathlib.Path, *flags: str, model: str = "beta_vae") -> Done:

@@ -311,3 +311,14 @@ def test_a_gradient_that_is_not_finite_is_caught_before_it_is_saved():
     assert message == "member 1 at step 5: the loss is finite, but the update made encoder/b not finite"
     message, _ = stopped(cusp, "solo", (CLIPPED,))
     assert message == "member 0 at step 5: the gradient is not finite"
+
+
+@pytest.mark.parametrize(
+    ("start", "stop", "expected"), [(0, 9, (5, {0: "root is nan"})), (3, 9, (5, {0: "root is nan"})), (0, 5, None)]
+)
+def test_the_first_step_at_which_a_member_diverges_is_found_and_nothing_is_changed(start, stop, expected):
+    stepper, program = fragile(root, "solo", (CLOCK,))
+    carry = fresh(program, stepper, "solo", (CLOCK,))
+    carry = loop.fit(program, carry, 0, start) if start else carry
+    assert loop.first_divergence(program, carry, start, stop) == expected
+    assert int(carry.state.step[0]) == start

@@ -12,7 +12,9 @@ from vaex.training.progress import Progress
 
 
 def written(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    assert all(len(row.pop("crc32")) == 8 for row in rows)
+    return rows
 
 
 def test_rows_are_json_lines_in_order(tmp_path):

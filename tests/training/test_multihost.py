@@ -174,6 +174,38 @@ def test_a_signal_to_one_process_saves_and_stops_all(tmp_path):
     assert list((tmp_path / "run" / "checkpoints").glob("[1-9]*"))
 
 
+IN_A_THREAD = (  # where vaex takes no signals, and jax's preemption service hears of SIGTERM
+    "import os, sys, threading\n"
+    "from vaex.cli.main import main\n"
+    "codes = []\n"
+    "thread = threading.Thread(target=lambda: codes.append(main(sys.argv[1:])))\n"
+    "thread.start(); thread.join(); sys.stderr.flush(); os._exit(codes[0])"
+)
+
+
+@pytest.mark.slow
+def test_a_notice_to_jax_saves_and_stops_all(tmp_path):
+    started = start([["-c", IN_A_THREAD, *command[1:]] for command in commands(tmp_path / "run", "--steps=1000000")])
+    began, rows = time.monotonic(), tmp_path / "run" / "metrics.jsonl"
+    while not (rows.exists() and rows.stat().st_size > 1000) and time.monotonic() - began < 120:
+        time.sleep(0.1)
+    started[1].send_signal(signal.SIGTERM)
+    for done in ended(started):
+        assert done.returncode == 143, done.stderr
+        assert "stopped by SIGTERM: step" in done.stderr and "of 1000000 is done, saved in" in done.stderr
+    assert list((tmp_path / "run" / "checkpoints").glob("[1-9]*"))
+
+
+@pytest.mark.slow
+def test_a_member_that_diverges_is_left_by_all_processes(tmp_path):
+    rates = ("--optimizer=sgd", "--learning_rate=0.001,hold:0.001:12+1e30", "--seeds=0:2", "--steps=20")
+    first, second = together(commands(tmp_path / "run", *rates))
+    assert (first.returncode, second.returncode) == (4, 4), first.stderr + second.stderr
+    assert "diverged at step 13" in first.stderr and "Traceback" not in first.stderr + second.stderr
+    again, other = together(commands(tmp_path / "run", *rates[:3], "--steps=30"))
+    assert (again.returncode, other.returncode) == (4, 4) and "at step 20 of 30" in again.stdout
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

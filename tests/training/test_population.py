@@ -233,3 +233,13 @@ def test_chunks_are_longer_where_members_follow_one_another(stepper):
     for strategy, seconds in expected.items():
         program, _ = loop.compile_program(stepper, feed(), states, log_every=5, strategy=strategy)
         assert program.seconds == seconds
+
+
+def test_copies_of_a_sound_member_stand_in_for_others():
+    tree = {"w": jnp.arange(6.0).reshape(3, 2), "key": jax.random.split(jax.random.key(0), 3)}
+    lost = np.array([True, False, True])
+    copies = population.with_stand_ins(tree, lost)
+    assert copies["w"].tolist() == [[2.0, 3.0]] * 3 and len({str(key) for key in copies["key"]}) == 1
+    back = population.chosen(lost, tree, {**copies, "w": copies["w"] + 10.0})
+    assert back["w"].tolist() == [[0.0, 1.0], [12.0, 13.0], [4.0, 5.0]]
+    assert (back["key"][0] == tree["key"][0]) and (back["key"][1] == copies["key"][1])

@@ -13,8 +13,8 @@ from helpers import ROOT
 from helpers.ports import free_port
 
 from vaex.errors import LostProcessError, UserError
-from vaex.training.rendezvous import Relay, meet
-from vaex.training.wire import Wire, connect, host_and_port, listen
+from vaex.training.connections.rendezvous import Relay, meet
+from vaex.training.connections.wire import Wire, connect, host_and_port, listen
 
 QUICK = 0.6  # seconds to wait for a process that does not come
 
@@ -118,7 +118,7 @@ def test_one_that_fails_tells_the_others_why():
 
 WAITS = """
 import sys, time
-from vaex.training.rendezvous import meet
+from vaex.training.connections.rendezvous import meet
 partners = meet(sys.argv[1], 3, int(sys.argv[2]), 60.0)
 print("met", flush=True)
 time.sleep(60)  # as in a computation that waits for all: nothing here looks

@@ -27,6 +27,7 @@ def completed_run(completed: lifecycle.Completed, callbacks: Sequence[Callback] 
         dataset=experiment.dataset,
         measured=measured,
         summary=completed.summary,
+        diverged=completed.diverged,
     )
     for callback in callbacks if multihost.is_first() else ():
         callback.on_end(run)

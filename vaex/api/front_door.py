@@ -19,7 +19,7 @@ from vaex.api.trained_model import TrainedModel
 from vaex.configuration.settings import replace_run
 from vaex.core import PyTree, Recipe
 from vaex.data.spec import Spec
-from vaex.errors import UserError
+from vaex.errors import NonFiniteError, UserError
 from vaex.ops.widths import in_single_width
 from vaex.runs import changes, console, lifecycle, setup
 from vaex.runs.store import DirectoryStore, MemoryStore
@@ -71,7 +71,8 @@ def train(
         hyperparameter make a population: all combinations, each with every seed. A list of values of an option, which is compiled
         into the program, makes a run of each, with ``out`` in a folder of its own; ``hidden=[(512, 512), (256,)]`` are two.
     Returns: the trained run; a ``vaex.api.sweep.Sweep`` of runs where an option has several values.
-    Raises: UserError, before anything is compiled, for what a user can fix; NonFiniteError where a loss stops being finite.
+    Raises: UserError, before anything is compiled, for what a user can fix; NonFiniteError where a loss stops being finite in all
+      members, of all runs. Members that diverge are named by a warning and by ``run.diverged``.
     Example::
 
       run = vaex.train("beta_vae", x, beta=[1, 4], seeds=range(3), steps=2000)
@@ -109,12 +110,17 @@ def train(
     for choice, chosen in zip(combined, settings, strict=True):
         if choice.name:
             talk.say(choice.name)
-        folder = None if out is None else pathlib.Path(out).expanduser() / choice.name
-        store = MemoryStore() if folder is None else DirectoryStore(folder)
-        completed = lifecycle.run(
-            chosen, talk, dataset=dataset, store=store, evaluate=evaluate, callbacks=callbacks, source=source
-        )
-        runs[choice.name] = completed_run(completed, callbacks)
+        store = MemoryStore() if out is None else DirectoryStore(pathlib.Path(out).expanduser() / choice.name)
+        try:
+            completed = lifecycle.run(
+                chosen, talk, dataset=dataset, store=store, evaluate=evaluate, callbacks=callbacks, source=source
+            )
+        except NonFiniteError as error:
+            if choice is combined[-1] and not runs:
+                raise
+            talk.warn(f"{choice.name} is left out: {error}")
+        else:
+            runs[choice.name] = completed_run(completed, callbacks)
     return runs[""] if len(combined) == 1 else Sweep(runs)
 
 

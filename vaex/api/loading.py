@@ -14,6 +14,7 @@ from vaex.ops.widths import in_single_width
 from vaex.runs import setup
 from vaex.runs.config_file import read_config, read_spec, restore_settings
 from vaex.runs.directory import finished_summary
+from vaex.runs.stage_loop import recorded_divergences
 from vaex.runs.store import DirectoryStore
 from vaex.runs.stored import stored_state
 from vaex.runs.train import MEASURED
@@ -78,7 +79,8 @@ def load(
             raise UserError(f"load: {folder} holds no checkpoint{which} yet; train the run first")
     state = stored_state(store, settings, recipe, spec, step)
     summary = finished_summary(folder / "summary.json") if step is None else None
-    run = Run(settings, spec, recipe, state, store, summary=summary, measured=_measured(summary))
+    diverged = recorded_divergences(content)
+    run = Run(settings, spec, recipe, state, store, summary=summary, measured=_measured(summary), diverged=diverged)
     return run if member is None else run[member]
 
 

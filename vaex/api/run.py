@@ -39,6 +39,7 @@ from vaex.samplers import Sampler
 from vaex.schedules import resolve
 from vaex.training import population
 from vaex.training.callbacks import Callback
+from vaex.training.divergence import Divergence
 from vaex.training.step import averaged_variables
 
 if TYPE_CHECKING:
@@ -56,12 +57,12 @@ class Run(TrainedModel):
       settings: what was trained, and how.
       summary: the newest evaluation, None before there is one; see ``evaluate``.
       step: number of training steps of the last stage.
+      diverged: members that have diverged, with the step and what was not finite; they stay as they were before, unevaluated.
 
     Example::
 
       run = vaex.train("beta_vae", x, beta=[1, 4], seeds=range(3), steps=2000)
       print(run.table())
-      z = run[0].encode(x).mean
     """
 
     def __init__(
@@ -75,14 +76,15 @@ class Run(TrainedModel):
         dataset: Dataset | None = None,
         measured: Mapping[str, Any] | None = None,
         summary: dict[str, Any] | None = None,
+        diverged: Sequence[Divergence] = (),
     ) -> None:
         self.recipe, self.spec, self.settings, self.summary = recipe, spec, settings, summary
         self._state, self._store, self._dataset = state, store, dataset
         self._places: dict[str, str] = {}  # from which the data was loaded
-        self._measured = dict(measured or {})
-        self.step = int(np.asarray(state.step)[0])
+        self._measured, self.diverged = dict(measured or {}), tuple(diverged)
+        self.step = int(np.delete(np.asarray(state.step), [entry.member for entry in self.diverged])[0])
         self._members: dict[int, TrainedModel] = {}
-        self._samplers = RunSamplers(self.directory, self.step)
+        self._samplers = RunSamplers(self.directory, int(np.asarray(state.step).max()))
         if len(settings.members) == 1:
             member = self._member(0)
             super().__init__(recipe, spec, member.variables, member.hparams, member.step, member.described)
@@ -177,7 +179,7 @@ class Run(TrainedModel):
         experiment = self._experiment(settings, dataset, store)._replace(own_data=not other)
         console = consoles.in_python(progress=progress)
         with files.held(store.directory) if store.directory is not None else contextlib.nullcontext():
-            summary = lifecycle.evaluated(experiment, Trained(self._state, self._measured), console)
+            summary = lifecycle.evaluated(experiment, Trained(self._state, self._measured, self.diverged), console)
         if not other:
             self.summary, self.settings = summary, settings
         return summary
@@ -207,8 +209,7 @@ class Run(TrainedModel):
           **choices: split, factors, features, and so on, as ``vaex.api.scores.Choices`` describes them.
         Raises: UserError for unknown metrics or choices, data without factors or with too few examples.
         """
-        given = data is not None
-        dataset = self._passed(data, data_dir, manual_dir) if given else self._own_data(data_dir, manual_dir)
+        dataset = self._passed(data, data_dir, manual_dir) if data is not None else self._own_data(data_dir, manual_dir)
         self._experiment(self.settings, dataset, MemoryStore())  # refuses data of another kind
         return score(self, dataset, chosen(metrics, choices))
 
@@ -322,8 +323,7 @@ class Run(TrainedModel):
         Returns: the run at its new step.
         Raises: UserError for fewer steps than the run has, or other data.
         """
-        given = data is not None
-        dataset = self._passed(data, data_dir, manual_dir) if given else self._own_data(data_dir, manual_dir)
+        dataset = self._passed(data, data_dir, manual_dir) if data is not None else self._own_data(data_dir, manual_dir)
         if dataset.spec.data_hash != self.spec.data_hash:
             raise UserError(
                 "continue_to: is not the data that the run was trained on; give the same data, or train a new run"
@@ -357,7 +357,7 @@ class Run(TrainedModel):
         return self._members[index]
 
     def _described(self, index: int) -> dict[str, Any]:
-        identified = identity(self.settings)
+        identified = identity(changes.with_changes(self.settings, changes.recorded_changes(self._store)))
         member = identified["members"][index]
         shared = {"vaex": vaex.__version__, "model": identified["model"], "options": identified["config"]}
         return {**shared, "seed": member["seed"], "hyperparameters": member["hparams"]}
@@ -395,5 +395,6 @@ class Run(TrainedModel):
                 f"{spec.name} has {spec.kind} examples of shape {spec.shape} and {spec.levels} levels, but the run was trained on "
                 f"{self.spec.kind} ones of shape {self.spec.shape} and {self.spec.levels} levels; give data of that kind"
             )
-        hparams = setup.stack_hparams(settings)
-        return setup.Experiment(settings, store, dataset, spec, self.recipe, hparams, self._stage_steps())
+        hparams, steps = setup.stack_hparams(settings), self._stage_steps()
+        made = tuple(changes.recorded_changes(self._store))
+        return setup.Experiment(settings, store, dataset, spec, self.recipe, hparams, steps, changes=made)

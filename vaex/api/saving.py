@@ -39,5 +39,5 @@ def save_run(
     if isinstance(store, MemoryStore):
         store.copy_to(DirectoryStore(folder))
     if summary is not None:
-        files.write_json(folder / "summary.json", summary)
+        files.write_json(folder / "summary.json", files.with_digest(summary))
     return folder

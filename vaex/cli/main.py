@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from vaex.cli.export_run import export_run
 from vaex.cli.parse import Command, parse_all
-from vaex.errors import Interrupted, Terminated, UserError, require_train
+from vaex.errors import PARTLY_DIVERGED, Interrupted, NonFiniteError, Terminated, UserError, require_train
 
 SMALLER = "try a smaller --batch_size, --hidden, --latent_dim or --eval_samples, or fewer members"
 
@@ -21,8 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Args:
       arguments: of the command line; those of the process where None.
-    Returns: the exit code: 0 done, 2 invalid input, 3 a loss that is not finite, 5 another process of the run is gone, 128 + the
-      number of a signal that stopped it; see docs/reliability.md.
+    Returns: the exit code: 0 done, 2 invalid input, 3 a loss that is not finite, 4 some members of a population, or some of several
+      runs, diverged and the others are done, 5 another process of the run is gone, 128 + the number of a signal that stopped it.
     """
     code, ends_at_once = _guarded(arguments)
     # XLA's threads, still at work, may crash in a slow goodbye; and jax's would wait for processes that may be gone
@@ -74,16 +74,32 @@ def _guarded(arguments: Sequence[str] | None) -> tuple[int, bool]:
 
 
 def run_all(command: Command) -> int:
-    """Run all settings of a command, one after the other, and compare them where there are several; return the exit code 0."""
+    """Run all settings of a command, one after the other, and compare them where there are several.
+
+    Returns: the exit code, 0, or 4 where some members, or some of the runs, diverged.
+    Raises: NonFiniteError where all did.
+    """
     from vaex.runs import console, lifecycle
 
-    talk, directories = console.command_line(), []
-    for name, settings in command.runs.items():
+    talk, directories, failed, lost = console.command_line(), [], 0, 0
+    for number, (name, settings) in enumerate(command.runs.items(), start=1):
         if name:
-            talk.say(f"\n{name}, run {len(directories) + 1} of {len(command.runs)}")
-        completed = lifecycle.run(settings, talk, ends_process=True)
+            talk.say(f"\n{name}, run {number} of {len(command.runs)}")
+        try:
+            completed = lifecycle.run(settings, talk, ends_process=True)
+        except NonFiniteError as error:
+            failed += 1
+            if failed == len(command.runs):
+                raise
+            talk.warn(f"{name}: {error}")
+            continue
         lifecycle.show(completed)
         directories.append(str(completed.experiment.store.directory))
+        if completed.diverged:
+            lost += len(completed.diverged)
+            members = len(completed.experiment.settings.members)
+            talk.warn(f"{len(completed.diverged)} of {members} members diverged; the others are finished")
+    code = PARTLY_DIVERGED if failed or lost else 0
     if len(directories) > 1:
         from vaex.results.compare import compare, read_log_likelihoods, read_runs
 
@@ -96,7 +112,7 @@ def run_all(command: Command) -> int:
             talk.say(
                 f"\nall numbers: {table}; figures: python experiments/compare.py {command.out}/*/ --figure=FILE.png"
             )
-    return 0
+    return code
 
 
 def complain(text: str, code: int) -> int:

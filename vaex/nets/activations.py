@@ -36,7 +36,7 @@ def activation_function(name: str) -> Callable[[jax.Array], jax.Array]:
       ...
       vaex.errors.UserError: activation='rely' is not known; did you mean relu or elu or gelu? Known: ...
     """
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise UserError(f"activation={name!r} is not known; {nearest(str(name), ACTIVATIONS)}")
     return ACTIVATIONS[name]
 

@@ -7,12 +7,13 @@ import json
 import math
 import os
 import pathlib
+import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vaex.errors import UserError
-from vaex.files import read_json
+from vaex.files import is_as_written, read_json
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,7 +33,8 @@ LOG_LIKELIHOODS = "log_likelihood.npz"
 
 
 class LogLikelihoods(NamedTuple):
-    """Log-likelihood of each member and example, ``values`` [p, n], float64, nats; ``rows`` [n], the examples' numbers."""
+    """Log-likelihood of each member and example, ``values`` [p, n], float64, nats, NaN for a member that has diverged; ``rows``
+    [n], the examples' numbers."""
 
     values: np.ndarray
     rows: np.ndarray
@@ -53,6 +55,11 @@ def read_runs(directories: Sequence[str | os.PathLike[str]]) -> dict[str, dict[s
             summary
         ):
             raise UserError(f"{directory}: its summary.json is not that of a run")
+        if not is_as_written(summary):
+            warnings.warn(
+                f"{directory}: its summary.json holds other values than were written; the run's own command evaluates it again",
+                stacklevel=2,
+            )
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
             summary["options"] = dict(read_json(directory.expanduser() / "config.json")["identity"]["config"])
         summaries[str(directory)] = summary
@@ -76,13 +83,15 @@ def read_log_likelihoods(summaries: Mapping[str, Mapping[str, Any]]) -> dict[str
                 rows = arrays["rows"] if "rows" in arrays else np.arange(values.shape[-1])
         except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
             continue
-        means = [member.get("log_likelihood") for member in summary["members"]]
-        shape = len(means), summary["evaluation"]["log_likelihood_examples"]
+        members = summary["members"]
+        sound = np.array(["diverged" not in member for member in members])
+        means = [member.get("log_likelihood") for member in members if "diverged" not in member]
+        shape = len(members), summary["evaluation"]["log_likelihood_examples"]
         if (
             None not in means
             and values.shape == shape
             and rows.shape == shape[1:]
-            and np.allclose(values.mean(axis=1), means, rtol=1e-6, atol=1e-6)
+            and np.allclose(values[sound].mean(axis=1), means, rtol=1e-6, atol=1e-6)
         ):
             log_likelihoods[directory] = LogLikelihoods(values, rows)
     return log_likelihoods
@@ -207,7 +216,7 @@ def _paired_tables(summaries: Mapping[str, dict[str, Any]], log_likelihoods: Map
     """A table of differences for each set of rows with the same examples and number of importance samples."""
     sets: dict[tuple[Any, ...], dict[tuple[Any, ...], list[_Row]]] = {}
     for (name, summary, record), differing in zip(summary_records(summaries), _differing(summaries), strict=True):
-        if name in log_likelihoods:
+        if name in log_likelihoods and record["seeds"]:
             values, rows = log_likelihoods[name]
             column, seeds = _column(summary, "log_likelihood"), record["seeds"]
             row = _Row(pathlib.Path(name).name, differing, seeds, column, _of_record(summary, record, values))
@@ -235,7 +244,8 @@ def _paired_tables(summaries: Mapping[str, dict[str, Any]], log_likelihoods: Map
 
 def _of_record(summary: Mapping[str, Any], record: Mapping[str, Any], values: np.ndarray) -> np.ndarray:
     """The log-likelihood of each example, averaged over the seeds of a record."""
-    return values[[_belongs(record, member) for member in summary["members"]]].mean(axis=0)
+    chosen = ["diverged" not in member and _belongs(record, member) for member in summary["members"]]
+    return values[chosen].mean(axis=0)
 
 
 def _paired(rows: Sequence[_Row]) -> str:

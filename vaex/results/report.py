@@ -92,9 +92,10 @@ def protocol_line(summary: dict[str, Any]) -> str:
         f"protocol: {summary['protocol']}",
         f"likelihood: {summary['likelihood']}{', of x given its label' if 'given' in summary else ''}",
     ]
-    if summary["members"][0]["log_likelihood"] is not None:
+    if any(member["log_likelihood"] is not None for member in summary["members"]):
         count, samples = evaluation["log_likelihood_examples"], evaluation["importance_samples"]
-        of_same = "; elbo_same_examples: the ELBO of these" if "elbo_same_examples" in summary["members"][0] else ""
+        has_same = any("elbo_same_examples" in member for member in summary["members"])
+        of_same = "; elbo_same_examples: the ELBO of these" if has_same else ""
         chosen = f"{count} examples" + (" chosen at random" if count < evaluation["examples"] else "")
         parts.append(f"log_likelihood: importance-weighted, K = {samples}, on {chosen}{of_same}")
     parts.append("±: standard error over examples, or over seeds where a row is their mean")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -66,7 +66,7 @@ def recorded_changes(store: Store) -> list[dict[str, Any]]:
     return list(store.read_config().get(CHANGES, ()))
 
 
-def with_changes(settings: Settings, records: list[dict[str, Any]]) -> Settings:
+def with_changes(settings: Settings, records: Sequence[Mapping[str, Any]]) -> Settings:
     """Return the settings with the members' hyperparameters as they are after recorded changes."""
     values = {name: hyperparameter_from_json(value) for record in records for name, value in record["hparams"].items()}
     members = [Member(member.seed, dataclasses.replace(member.hparams, **values)) for member in settings.members]

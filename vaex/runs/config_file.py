@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import pathlib
 import sys
 import types
@@ -31,7 +29,7 @@ from vaex.configuration.run_options import DataOptions, EvaluationOptions, RunOp
 from vaex.configuration.settings import Member, Origin, Settings, part_list, varied
 from vaex.data.spec import RECORDED, Spec
 from vaex.errors import UserError
-from vaex.files import mismatch, read_json
+from vaex.files import digest, is_as_written, mismatch, read_json
 
 DATA = ("data_seed", "binarize", "dequantize")
 WHERE_SET = (  # data options that count where they are set
@@ -59,6 +57,7 @@ CONTENT = {  # types of what a config.json holds
     "data": RECORDED,
     "population_strategy?": {"solo", "vmap", "members"},
     "keep?": (None, str),
+    "diverged?": [{"member": int, "stage": str, "step": int, "term": str}],
 }
 
 
@@ -122,11 +121,6 @@ def _config(settings: Settings) -> dict[str, Any]:
     return {name: option_to_json(getattr(settings.config, name)) for name in fields(type(settings.config))}
 
 
-def digest(value: Any) -> str:
-    """Eight hexadecimal digits that stand for a JSON value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:8]
-
-
 def run_directory(settings: Settings) -> pathlib.Path:
     """``--out``, or runs/MODEL-DATASET-HASH."""
     if settings.run.out:
@@ -155,12 +149,6 @@ def config_content(settings: Settings, spec: Spec, strategy: str, path: str | No
     }
 
 
-def with_digest(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of a config.json with a digest of it, by which ``read_config`` notices what was not written."""
-    written = {name: value for name, value in content.items() if name != "digest"}
-    return {**written, "digest": digest(written)}
-
-
 def read_config(path: pathlib.Path) -> dict[str, Any]:
     """Return the content of a run's config.json.
 
@@ -172,7 +160,7 @@ def read_config(path: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"{path}: cannot be read ({error}); --overwrite starts the run again") from None
     if not is_run(content):
         raise UserError(f"{path}: is not the config.json of a vaex run; choose another directory")
-    if content.get("digest") not in (None, with_digest(content)["digest"]):
+    if not is_as_written(content):
         warnings.warn(f"{path}: holds something else than was written; it was edited, or is damaged", stacklevel=2)
     problem = mismatch(content, CONTENT) or _no_hyperparameter(content["identity"]["members"])
     if problem is not None:

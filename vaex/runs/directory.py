@@ -5,12 +5,14 @@ from __future__ import annotations
 import enum
 import pathlib
 import shutil
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from vaex import plots
 from vaex.errors import UserError
-from vaex.files import make_writable, read_json, write_json
+from vaex.files import is_as_written, make_writable, read_json, write_json
+from vaex.files.digests import DIGEST
 from vaex.plots.records import FigureRecord
 from vaex.results.compare import LOG_LIKELIHOODS
 from vaex.runs.config_file import differences, identity, is_run, read_config, with_defaults
@@ -85,14 +87,19 @@ def _claim_files(directory: pathlib.Path, experiment: Experiment) -> bool:
 
 
 def finished_summary(path: pathlib.Path) -> dict[str, Any] | None:
-    """The summary of a finished run, or None, also where it is damaged (it is then written anew)."""
+    """The summary of a finished run, or None, also where it is damaged (it is then written anew), which may take a warning."""
     try:
         summary = read_json(path)
     except (OSError, ValueError):
         return None
     needed = {"steps": int, "evaluation": dict, "results": list, "members": list}
     complete = isinstance(summary, dict) and all(isinstance(summary.get(name), kind) for name, kind in needed.items())
-    return summary if complete else None
+    if not complete:
+        return None
+    if not is_as_written(summary):
+        warnings.warn(f"{path}: holds other values than were written, and is left out", stacklevel=2)
+        return None
+    return {name: value for name, value in summary.items() if name != DIGEST}
 
 
 def is_trained(summary: Mapping[str, Any], experiment: Experiment) -> bool:

@@ -22,12 +22,13 @@ from vaex.runs.config_file import identity
 from vaex.runs.console import Console
 from vaex.runs.directory import Standing, claim, finished_summary, is_trained
 from vaex.runs.setup import Experiment, assemble, refuse_idle
-from vaex.runs.stage_loop import Reporting
+from vaex.runs.stage_loop import Reporting, recorded_divergences
 from vaex.runs.store import CONFIG, Store
 from vaex.runs.summary import evaluation_record, summarize
 from vaex.runs.train import Trained, train
 from vaex.training import compile_cache, loggers, multihost, population, signals
 from vaex.training.callbacks import Callback
+from vaex.training.divergence import Divergence
 
 
 class Completed(NamedTuple):
@@ -37,11 +38,13 @@ class Completed(NamedTuple):
       experiment: what was run.
       trained: the last stage's state; None where the run directory held a finished run already.
       summary: the evaluation, None where there was none.
+      diverged: members that have diverged; the others are finished.
     """
 
     experiment: Experiment
     trained: Trained | None
     summary: dict[str, Any] | None
+    diverged: tuple[Divergence, ...] = ()
 
 
 @in_single_width
@@ -131,7 +134,7 @@ def follow(experiment: Experiment, reporting: Reporting) -> Completed:
         quiet = reporting.console._replace(say=lambda text: None, progress=False)
         trained = train(experiment, resumed=standing == Standing.BEGUN, reporting=reporting._replace(console=quiet))
     multihost.leave()
-    return Completed(experiment, trained, None)
+    return Completed(experiment, trained, None, () if trained is None else trained.diverged)
 
 
 def lead(experiment: Experiment, reporting: Reporting, *, evaluate: bool) -> Completed:
@@ -154,7 +157,7 @@ def lead(experiment: Experiment, reporting: Reporting, *, evaluate: bool) -> Com
             console.say(
                 f"{directory} is finished at step {done['steps']}; a larger --steps goes on, --overwrite starts again"
             )
-            return Completed(experiment, None, done)
+            return Completed(experiment, None, done, recorded_divergences(experiment.store.read_config()))
         experiment = changes.begin(experiment)
         console.say(_announcement(experiment))
         if (origin := warm_start.announcement(experiment.settings)) is not None:
@@ -166,7 +169,7 @@ def lead(experiment: Experiment, reporting: Reporting, *, evaluate: bool) -> Com
         if done is not None and is_trained(done, experiment):  # only the evaluation is new: keep how it was trained
             trained = trained._replace(measured={name: done.get(name) for name in trained.measured})
         summary = evaluated(experiment, trained, console, reporting.interruption) if evaluate else None
-        return Completed(experiment, trained, summary)
+        return Completed(experiment, trained, summary, trained.diverged)
 
 
 @in_single_width
@@ -178,7 +181,7 @@ def evaluated(
     if interruption is not None:
         interruption.check()  # what it raised may have been lost in a callback of jax
     if experiment.store.directory is not None:
-        files.write_json(experiment.store.directory / "summary.json", summary)
+        files.write_json(experiment.store.directory / "summary.json", files.with_digest(summary))
     return summary
 
 

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 
 from vaex.core import PyTree
 from vaex.errors import UserError
-from vaex.files import read_json, write_json
-from vaex.runs.config_file import with_digest
+from vaex.files import read_json, with_digest, write_json
 from vaex.training import multihost
 from vaex.training.checkpoint import KEEP, Checkpoints
 from vaex.training.metrics import Rows, read_rows

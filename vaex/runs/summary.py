@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ import numpy as np
 import vaex
 from vaex.configuration.grammar import hyperparameter_texts
 from vaex.configuration.settings import Settings, describe_member
-from vaex.core import PyTree, TrainState, Variables
+from vaex.core import PyTree, Variables
 from vaex.evaluation import examples, likelihood
 from vaex.evaluation.notes import combined, member_notes
 from vaex.files import atomic_path
@@ -23,13 +23,14 @@ from vaex.models import MODELS
 from vaex.plots.records import FigureRecord
 from vaex.results.compare import LOG_LIKELIHOODS
 from vaex.results.report import TABLE, diagnostics
-from vaex.runs.changes import recorded_changes
+from vaex.runs.changes import recorded_changes, with_changes
 from vaex.runs.directory import save_figure
 from vaex.runs.evaluate import Evaluator
 from vaex.runs.figures import MemberFigures, training_curve_panels
 from vaex.runs.fitted.samplers import samplers_of
 from vaex.runs.measures import Evaluated, MemberEvaluation, finite
 from vaex.runs.setup import Experiment
+from vaex.runs.stage_loop import described
 from vaex.runs.train import Trained
 from vaex.schedules import resolve
 from vaex.training import population
@@ -47,15 +48,26 @@ def summarize(experiment: Experiment, trained: Trained, tell: Callable[[str], No
       tell: told of progress, a line that replaces the one before.
     """
     settings = experiment.settings
-    averaged, changes = averaged_variables(trained.state), recorded_changes(experiment.store)
+    averaged = averaged_variables(trained.state)
+    changes = list(experiment.changes) or recorded_changes(experiment.store)
     evaluator = Evaluator(experiment)
-    evaluated, notes = _evaluate_members(evaluator, trained.state, averaged, tell)
+    evaluated, notes = _evaluate_members(evaluator, trained, averaged, tell)
     members = [
-        {"seed": member.seed, "hparams": hyperparameter_texts(member.hparams), **of_member.numbers}
-        for member, of_member in zip(settings.members, evaluated, strict=True)
+        {"seed": member.seed, "hparams": _texts(experiment, trained, index, changes), **evaluated[index].numbers}
+        for index, member in enumerate(settings.members)
     ]
-    statistics, sizes = evaluated[0].statistics, [len(rows) for rows in evaluator.divisions]
-    log_likelihoods = [of_member.log_likelihoods for of_member in evaluated if of_member.log_likelihoods is not None]
+    lost = {entry.member: entry for entry in trained.diverged}
+    for index, entry in lost.items():
+        members[index]["diverged"] = {"stage": entry.stage, "step": entry.step, "term": entry.term}
+    notes = [f"{described(experiment, entry)}; its numbers are left out" for entry in trained.diverged] + notes
+    if lost and settings.evaluation.sampler is not None:
+        notes.insert(0, f"--sampler={settings.evaluation.sampler} is left out, since it is fitted to all members")
+    statistics = next(of_member.statistics for index, of_member in enumerate(evaluated) if index not in lost)
+    sizes = [len(rows) for rows in evaluator.divisions]
+    known = [of_member.log_likelihoods for of_member in evaluated if of_member.log_likelihoods is not None]
+    log_likelihoods = [
+        known[0] * np.nan if of.log_likelihoods is None else of.log_likelihoods for of in evaluated if known
+    ]
     directory = experiment.store.directory
     if settings.evaluation.figures and directory is not None:
         for name, panels in training_curve_panels(experiment).items():
@@ -94,15 +106,39 @@ def summarize(experiment: Experiment, trained: Trained, tell: Callable[[str], No
     }
 
 
+def _texts(
+    experiment: Experiment, trained: Trained, index: int, changes: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
+    """The hyperparameters of a member after changes, as text; "old->new" for one that changed and that the run varies.
+
+    A member that has diverged has those of the step at which it did.
+    """
+    settings, stages = experiment.settings, [stage.name for stage in experiment.recipe.stages]
+    end = next((entry for entry in trained.diverged if entry.member == index), None)
+    if end is not None:
+        last = stages.index(end.stage), end.step
+        changes = [record for record in changes if (stages.index(record["stage"]), record["step"]) <= last]
+    first = hyperparameter_texts(settings.members[index].hparams)
+    texts = hyperparameter_texts(with_changes(settings, changes).members[index].hparams)
+    changed = {name: f"{first[name]}->{texts[name]}" for name in settings.varied if first[name] != texts[name]}
+    return texts | changed
+
+
 def _evaluate_members(
-    evaluator: Evaluator, state: TrainState, averaged: Variables, tell: Callable[[str], None]
+    evaluator: Evaluator, trained: Trained, averaged: Variables, tell: Callable[[str], None]
 ) -> tuple[list[Evaluated], list[str]]:
-    """The evaluation of each member, with hyperparameters as at its step; its figures are drawn; and what is to be said of all."""
+    """The evaluation of each member, with hyperparameters as at its step; its figures are drawn; and what is to be said of all.
+    Members that have diverged are left out."""
+    state, lost = trained.state, {entry.member for entry in trained.diverged}
     experiment, settings = evaluator.run, evaluator.run.settings
     bound = MODELS[settings.model].bound if settings.model in MODELS else ""
     kind, members, notes = settings.evaluation.sampler, [], []
-    samplers = None if kind is None else samplers_of(experiment, state, kind)
+    samplers = None if kind is None or lost else samplers_of(experiment, state, kind)
     for index, member in enumerate(settings.members):
+        if index in lost:
+            members.append(Evaluated({"log_likelihood": None}, (), None))
+            notes.append([])
+            continue
         title = describe_member(settings, member)
         variables = jax.device_get(population.member(averaged, index))
         hparams = resolve(population.member(state.hparams, index), np.asarray(state.step)[index])
@@ -159,7 +195,8 @@ def evaluation_record(experiment: Experiment) -> dict[str, Any]:
 def group_over_seeds(
     settings: Settings, members: Sequence[dict[str, Any]], statistics: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    """Return one record per combination of hyperparameters: mean and standard error over its seeds of each number.
+    """Return one record per combination of hyperparameters: mean and standard error over its seeds of each number, without members
+    that have diverged.
 
     Args:
       settings: whose members they are.
@@ -167,12 +204,12 @@ def group_over_seeds(
       statistics: names of those that are statistics of a batch.
     """
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
-    for member, numbers in zip(settings.members, members, strict=True):
-        texts_of = hyperparameter_texts(member.hparams)
-        groups.setdefault(tuple(texts_of[name] for name in settings.varied), []).append(numbers)
+    for numbers in members:
+        groups.setdefault(tuple(numbers["hparams"][name] for name in settings.varied), []).append(numbers)
     table = []
     for texts, group in groups.items():
-        record: dict[str, Any] = {**dict(zip(settings.varied, texts, strict=True)), "seeds": len(group)}
+        seeds = sum("diverged" not in numbers for numbers in group)
+        record: dict[str, Any] = {**dict(zip(settings.varied, texts, strict=True)), "seeds": seeds}
         for name in (*TABLE, *diagnostics(members, statistics)):
             values = [numbers[name] for numbers in group if numbers.get(name) is not None]
             if values:

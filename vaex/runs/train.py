@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,8 +18,9 @@ from vaex.errors import UserError
 from vaex.runs.config_file import config_content
 from vaex.runs.fitted.states import with_fitted_state
 from vaex.runs.setup import Experiment
-from vaex.runs.stage_loop import Reporting, StageFit
+from vaex.runs.stage_loop import Reporting, StageFit, recorded_divergences
 from vaex.training import loop, multihost, population, sharding
+from vaex.training.divergence import Divergence
 from vaex.training.step import averaged_variables, with_inputs
 
 MEASURED = (  # names of what may be measured while a run is trained
@@ -29,10 +30,11 @@ MEASURED = (  # names of what may be measured while a run is trained
 
 
 class Trained(NamedTuple):
-    """A stacked train state, and what was measured while it was trained, for the summary."""
+    """A stacked train state; what was measured while it was trained, for the summary; and members that have diverged."""
 
     state: TrainState
     measured: dict[str, Any]
+    diverged: tuple[Divergence, ...] = ()
 
 
 def stage_algorithm(stage: Stage, spec: Spec, *, flip: bool = False, crop: int = 0) -> Algorithm:
@@ -125,8 +127,8 @@ def train(experiment: Experiment, *, resumed: bool, reporting: Reporting) -> Tra
       resumed: whether the store holds a run of this configuration.
       reporting: who hears of it.
     Returns: the last stage's state, and what was measured; with several stages also that of each, by name.
-    Raises: NonFiniteError where a loss stops being finite; the last good checkpoint stays. UserError where a stage has gone
-      beyond its steps, or would go on though a later one was trained on what it was.
+    Raises: NonFiniteError where no member is left whose loss is finite; the last good checkpoint stays. UserError where a stage
+      has gone beyond its steps, or would go on though a later one was trained on what it was.
     """
     feed, stages = training_feed(experiment), experiment.recipe.stages
     _check_order(experiment)
@@ -134,12 +136,13 @@ def train(experiment: Experiment, *, resumed: bool, reporting: Reporting) -> Tra
     _check_keep(experiment, recorded)
     finished: dict[str, Variables] = {}
     of_stages: dict[str, dict[str, Any]] = {}
-    trained = None
+    trained, diverged = None, recorded_divergences(recorded)
     for index, stage in enumerate(stages):
         before = None if trained is None else trained.state
         trained = _train_stage(
-            experiment, index, feed, finished, before, recorded, resumed=resumed, reporting=reporting
+            experiment, index, feed, finished, before, recorded, diverged, resumed=resumed, reporting=reporting
         )
+        diverged = trained.diverged
         finished[stage.name] = averaged_variables(trained.state)
         of_stages[stage.name] = {"steps": experiment.stage_steps[index], **trained.measured}
         recorded, resumed = {"population_strategy": trained.measured["population_strategy"]}, True
@@ -185,6 +188,7 @@ def _train_stage(
     finished: Mapping[str, Variables],
     before: TrainState | None,
     recorded: Mapping[str, Any],
+    diverged: Sequence[Divergence],
     *,
     resumed: bool,
     reporting: Reporting,
@@ -205,7 +209,7 @@ def _train_stage(
     placement = sharding.choose(
         len(experiment.settings.members), run.batch_size or 0, run.devices or jax.device_count()
     )
-    fit = StageFit(experiment, stage, state, reporting)
+    fit = StageFit(experiment, stage, state, reporting, diverged)
     if not resumed and multihost.is_first():
         store.write_config(config_content(experiment.settings, experiment.spec, strategy, experiment.data_path))
     program, carry = loop.compile_program(
@@ -221,4 +225,4 @@ def _train_stage(
     }
     if fit.best is not None:
         measured |= {"best_steps": fit.best.steps, "stopped_at": fit.step}
-    return Trained(trained, measured)
+    return Trained(trained, measured, fit.diverged)

@@ -17,7 +17,7 @@ from vaex.runs.evaluate import evaluation_batch, model_columns
 from vaex.runs.setup import Experiment
 from vaex.runs.store import CheckpointStore
 from vaex.schedules import resolve
-from vaex.training import multihost
+from vaex.training import multihost, population
 from vaex.training.step import averaged_variables
 
 EXAMPLES = 2000  # of the validation split, at most: enough to choose by, and quick
@@ -110,14 +110,14 @@ class Best:
         if not self.steps:
             return
         current, copied = np.array([best == step for best in self.steps]), jax.tree.map(jnp.copy, state)
-        self.state = copied if current.all() else _chosen(current, copied, self._checkpoints.restore(state))
+        self.state = copied if current.all() else population.chosen(current, copied, self._checkpoints.restore(state))
 
     def update(self, step: int, metrics: Mapping[str, np.ndarray], state: TrainState) -> bool:
         """Compare the members with their best; return whether one has become better, whose state is then to be kept."""
         better = self._compare(step, np.asarray(metrics[self.metric]))
         if better.any():
             copied = jax.tree.map(jnp.copy, state)
-            self.state = copied if self.state is None else _chosen(better, copied, self.state)
+            self.state = copied if self.state is None else population.chosen(better, copied, self.state)
         return bool(better.any())
 
     def keep(self, step: int) -> None:
@@ -143,12 +143,3 @@ class Best:
         self.steps = [step if new else old for new, old in zip(better, self.steps, strict=True)]
         self._waited = 0 if better.any() else self._waited + 1
         return better
-
-
-def _chosen(members: np.ndarray, first: PyTree, second: PyTree) -> PyTree:
-    """Return ``first`` for the chosen members [p], and ``second`` for the others."""
-
-    def choose(left: jax.Array, right: jax.Array) -> jax.Array:
-        return jnp.where(members.reshape(-1, *(1,) * (left.ndim - 1)), left, right)
-
-    return jax.tree.map(choose, first, second)

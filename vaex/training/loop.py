@@ -8,7 +8,6 @@ metrics are cut at multiples of ``log_every`` by the step counter alone, inside 
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,9 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex.core import Algorithm, Feed, PyTree, TrainState
-from vaex.errors import NonFiniteError
 from vaex.ops import widths
-from vaex.training import multihost, sharding
+from vaex.training import divergence, multihost, population, sharding
+from vaex.training.divergence import DivergedError
 
 CHUNK_SECONDS = 0.5
 MOST_SECONDS = 4.0  # of a chunk in which members follow one another: each is copied in and out, which must not count
@@ -60,7 +59,8 @@ class Window(NamedTuple):
 
 class Program(NamedTuple):
     """A compiled chunk of steps and its properties. ``window(first, stop)`` brings the plan of at most ``capacity`` steps
-    to the devices. ``seconds``: how long a chunk should take."""
+    to the devices. ``seconds``: how long a chunk should take. ``frozen``: [p], which members stay as they are; copies of a sound
+    one take their place in the computation, so that the others get the bits that they would get anyway."""
 
     call: jax.stages.Compiled
     metric_names: tuple[str, ...]
@@ -72,6 +72,7 @@ class Program(NamedTuple):
     step_traces: int
     flops_per_step: float | None
     seconds: float = CHUNK_SECONDS
+    frozen: np.ndarray | None = None
 
 
 def compile_program(
@@ -167,17 +168,6 @@ def _flops(compiled: jax.stages.Compiled) -> float | None:
     return float(flops) if flops and flops > 0 else None
 
 
-def _sound(state: TrainState) -> jax.Array:
-    """Return True if one member's parameters are finite and its other variables hold no nan (a finite loss may have neither)."""
-
-    def has_none(tree: PyTree, is_unsound: Callable[[jax.Array], jax.Array]) -> jax.Array:
-        leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-        return jnp.all(jnp.stack([jnp.asarray(True), *(~jnp.any(is_unsound(leaf)) for leaf in leaves)]))
-
-    params_sound = has_none(state.variables.params, lambda leaf: ~jnp.isfinite(leaf))
-    return params_sound & has_none(state.variables.state, jnp.isnan)
-
-
 def _traced(step, state: PyTree, batch: PyTree) -> tuple[Callable[..., Any], tuple[str, ...]]:
     """``step``, traced once for these shapes, and the names of its metrics.
 
@@ -234,15 +224,15 @@ def _chunk(
         return Carry(state, window), rows, last, check(state)
 
     def solo(carry, *args):
-        out = run(step, _sound, jax.tree.map(lambda leaf: leaf[0], carry), *args)
+        out = run(step, divergence.is_sound, jax.tree.map(lambda leaf: leaf[0], carry), *args)
         return jax.tree.map(lambda leaf: leaf[None], out)
 
     def vmapped(carry, *args):
-        out, rows, last, sound = run(jax.vmap(step, in_axes=(0, None)), jax.vmap(_sound), carry, *args)
+        out, rows, last, sound = run(jax.vmap(step, in_axes=(0, None)), jax.vmap(divergence.is_sound), carry, *args)
         return out, jnp.swapaxes(rows, 0, 1), last, sound
 
     def members(carry, *args):
-        return jax.lax.map(lambda member: run(step, _sound, member, *args), carry)
+        return jax.lax.map(lambda member: run(step, divergence.is_sound, member, *args), carry)
 
     chunk = {"solo": solo, "vmap": vmapped, "members": members}[strategy]
     if placement is None or placement.axis != "population":
@@ -271,11 +261,21 @@ def run_chunk(
             f"run_chunk: steps {start} to {stop}, but the window holds {window.first} to {window.stop}; give one that holds them"
         )
     bounds = (np.int32(window.first), np.int32(start), np.int32(stop), np.int32(program.log_every))
+    before, frozen = carry, program.frozen
+    if frozen is not None:
+        carry = population.with_stand_ins(carry, frozen)
     carry, rows, last, sound = program.call(carry, program.resident, window.plan, *bounds)
     finished = stop // program.log_every - start // program.log_every
     rows, last, sound = (np.asarray(array) for array in multihost.fetch((rows, last, sound)))
     finite = (last[:, program.metric_names.index("finite")] > 0) & sound
+    if frozen is not None:
+        carry, finite = population.chosen(frozen, before, carry), finite | frozen
+        rows, last = (np.where(_along(frozen, array), np.nan, array) for array in (rows, last))
     return carry, Chunk(rows[:, :finished], last, finite)  # cut on the host: each length would compile
+
+
+def _along(members: np.ndarray, array: np.ndarray) -> np.ndarray:
+    return members.reshape(-1, *(1,) * (array.ndim - 1))
 
 
 class _Ahead:
@@ -326,7 +326,7 @@ def fit(
         training early.
       boundary: step -> the next step at which a chunk must end (for checkpoints at exact steps), or None.
     Returns: the carry after step ``stop``, or after that at which ``save`` ended the training.
-    Raises: NonFiniteError that names the step, the members and the first non-finite term; ``save`` never sees such a carry.
+    Raises: DivergedError that names the step, the members and the first non-finite term; ``save`` never sees such a carry.
       ValueError for a boundary that is not ahead.
     """
     length, step = 1, start
@@ -342,7 +342,8 @@ def fit(
             carry, chunk = run_chunk(program, carry, step, end, window)
             seconds = time.perf_counter() - began
             if not chunk.finite.all():
-                raise NonFiniteError(_explain(program, carry, chunk))
+                state = multihost.fetch(carry.state)
+                raise DivergedError(end, divergence.terms_of(state, program.metric_names, chunk.last, chunk.finite))
             report(step, end, chunk, seconds)
             if save(end, carry):
                 break
@@ -354,29 +355,21 @@ def fit(
     return carry
 
 
-def _explain(program: Program, carry: Carry, chunk: Chunk) -> str:
-    carry = multihost.fetch(carry)
-    steps = np.asarray(carry.state.step)
-    parts = []
-    for index in np.flatnonzero(~chunk.finite):
-        terms = dict(zip(program.metric_names, chunk.last[index], strict=True))
-        bad = [name for name, value in terms.items() if not math.isfinite(value)]
-        bad.sort(key=lambda name: ("loss" in name, name == "elbo", name))  # causes before the sums they spoil
-        if terms["finite"] > 0:
-            term = f"the loss is finite, but the update made {_spoiled(carry.state, int(index))} not finite"
-        else:
-            term = f"{bad[0]} is {terms[bad[0]]}" if bad else "the gradient is not finite"
-        parts.append(f"member {index} at step {int(steps[index]) - 1}: {term}")
-    return "; ".join(parts)
+def first_divergence(program: Program, carry: Carry, start: int, stop: int) -> tuple[int, dict[int, str]] | None:
+    """Return the first of the steps ``start``..``stop`` at which members diverge, and member -> what is not finite; None where none
+    does. The given carry stays valid.
 
-
-def _spoiled(state: TrainState, index: int) -> str | None:
-    """The name of a member's first parameter that is not finite, or other variable that holds nan."""
-    for tree, spoiled in (
-        (state.variables.params, lambda values: ~np.isfinite(values)),
-        (state.variables.state, np.isnan),
-    ):
-        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
-            if jnp.issubdtype(leaf.dtype, jnp.inexact) and np.any(spoiled(np.asarray(leaf[index]))):
-                return jax.tree_util.keystr(path, simple=True, separator="/")
+    Args:
+      program, carry: as in ``fit``.
+      start, stop: steps.
+    """
+    carry, window = jax.tree.map(jnp.copy, carry), program.window(start, stop)
+    for step in range(start, stop):
+        if step >= window.stop:
+            window = program.window(step, stop)
+        carry, chunk = run_chunk(program, carry, step, step + 1, window)
+        if not chunk.finite.all():
+            state = multihost.fetch(carry.state)
+            terms = divergence.terms_of(state, program.metric_names, chunk.last, chunk.finite)
+            return step, {member: term for member, (_, term) in terms.items()}
     return None

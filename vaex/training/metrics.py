@@ -6,6 +6,7 @@ import json
 import pathlib
 import time
 import warnings
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -13,6 +14,8 @@ import numpy as np
 
 from vaex.files import atomic_path
 from vaex.training.progress import Progress
+
+CHECKSUM = "crc32"  # of a row's other entries as JSON, in hexadecimal digits
 
 
 class Rows:
@@ -41,32 +44,52 @@ class Rows:
 
 
 def _line(row: Mapping[str, object]) -> str:
-    return json.dumps(row, allow_nan=False) + "\n"
+    return json.dumps({**row, CHECKSUM: _checksum(row)}, allow_nan=False) + "\n"
+
+
+def _checksum(row: Mapping[str, object]) -> str:
+    return f"{zlib.crc32(json.dumps(row, allow_nan=False).encode()):08x}"
 
 
 def read_rows(path: pathlib.Path) -> list[dict[str, Any]]:
     """The rows of a JSON lines file; none where it is missing.
 
-    A last line that is torn, as a process that was killed leaves it, is left out; so is any other line that is no row, with a
-    warning that names it.
+    A last line that is torn, as a process that was killed leaves it, is left out; so is any other line that is no row, or another
+    one than was written, as its checksum tells, with a warning that names it. Rows come without their checksums.
     """
     if not path.exists():
         return []
-    rows, unreadable = [], []
-    lines = path.read_text(errors="replace").splitlines()
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line, parse_constant=_refuse)
-        except (ValueError, RecursionError):
-            row = None
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
-            rows.append(row)
-        elif number < len(lines):
-            unreadable.append(number)
+    *lines, torn = path.read_bytes().decode(errors="replace").split("\n")
+    read = [_row(line) for line in lines]
+    last = _row(torn[: torn.rfind("}") + 1])
+    # earlier versions wrote no checksums
+    checked = any(row is not None and CHECKSUM in row for row in [*read, last])
+    rows = [row if row is not None and _is_as_written(row, checked=checked) else None for row in read]
+    unreadable = [number for number, row in enumerate(rows, start=1) if row is None]
+    if last is not None and _is_as_written(last, checked=checked):  # but for the end of its line
+        rows.append(last)
     if unreadable:
         which = ", ".join(map(str, unreadable[:5])) + (", ..." if len(unreadable) > 5 else "")
         warnings.warn(f"{path}: cannot read line {which}, left out; the other rows are kept", stacklevel=2)
-    return rows
+    return [{name: value for name, value in row.items() if name != CHECKSUM} for row in rows if row is not None]
+
+
+def _row(line: str) -> dict[str, Any] | None:
+    """The row that a line holds, None where it holds none."""
+    try:
+        row = json.loads(line, parse_constant=_refuse)
+        json.dumps(row, allow_nan=False)  # 1e999 is read as infinite
+    except (ValueError, RecursionError):
+        return None
+    return row if isinstance(row, dict) and isinstance(row.get("step"), int) else None
+
+
+def _is_as_written(row: Mapping[str, Any], *, checked: bool) -> bool:
+    """Return True if the checksum of a row is right, or there is none in the whole file, nor text that may be one."""
+    values = {name: value for name, value in row.items() if name != CHECKSUM}
+    if checked:
+        return row.get(CHECKSUM) == _checksum(values)
+    return not any(isinstance(value, str) for value in values.values())
 
 
 def _refuse(constant: str) -> None:
@@ -131,7 +154,8 @@ class Writer:
         timing = {"step": stop, "steps": stop - first, "seconds": round(seconds, 6), "time": round(time.time(), 3)}
         self._timings.append([timing])
         if self._progress is not None:
-            means = dict(zip(self._names, np.mean(last, axis=0), strict=True))
+            trained = last[~np.isnan(last).all(axis=1)]  # without members that have diverged
+            means = dict(zip(self._names, np.mean(trained, axis=0), strict=True))
             self._progress.update(stop, stop - first, seconds, means)
         for callback in self._callbacks if records else ():
             callback(records)

@@ -17,12 +17,13 @@ import numpy as np
 
 from vaex.core import PyTree
 from vaex.errors import UserError
-from vaex.training.rendezvous import Partners, Relay, meet
-from vaex.training.wire import host_and_port
+from vaex.training.connections.rendezvous import Partners, Relay, meet
+from vaex.training.connections.wire import host_and_port
 
 FAILED = -1
 TIMEOUT = 300.0  # seconds to wait for the other processes
 _partners: Partners | None = None  # links to the others, of a run that this process has joined
+_looks = 0  # calls of ``is_preempted``
 
 
 def join(
@@ -218,6 +219,24 @@ def largest(*values: int) -> tuple[int, ...]:
 
     rows = np.asarray(process_allgather(np.array(values, np.int32))).reshape(-1, len(values))
     return tuple(int(value) for value in rows.max(axis=0))
+
+
+def is_preempted() -> bool:
+    """Return True once, at the same call in all processes, after jax's preemption service has heard that one will be stopped.
+
+    All processes call this equally often. A signal that this process takes itself does not come to the service.
+
+    Example:
+      >>> is_preempted()  # one process: jax has no such service
+      False
+    """
+    global _looks
+    from jax.experimental.multihost_utils import reached_preemption_sync_point
+
+    _looks += 1
+    with contextlib.suppress(RuntimeError):  # jax_enable_preemption_service is off
+        return reached_preemption_sync_point(_looks)
+    return False
 
 
 def decide(choose: Callable[[], int]) -> int:

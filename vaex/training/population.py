@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +67,50 @@ def stack(members: Sequence[PyTree]) -> PyTree:
 def member(tree: PyTree, index: int) -> PyTree:
     """One member of a stacked tree."""
     return jax.tree.map(lambda leaf: leaf[index], tree)
+
+
+def with_stand_ins(tree: PyTree, members: np.ndarray) -> PyTree:
+    """Return a stacked tree in which copies of the first other member take the place of these members [p], placed as before.
+
+    Example:
+      >>> with_stand_ins({"w": jnp.array([1.0, 2.0, 3.0])}, np.array([True, False, False]))["w"].tolist()
+      [2.0, 2.0, 3.0]
+    """
+    source = np.where(members, np.argmin(members), np.arange(len(members)))
+    return _placed_as(_taken, tree)(tree, source)
+
+
+def chosen(members: np.ndarray, first: PyTree, second: PyTree) -> PyTree:
+    """Return a stacked tree with these members [p] of ``first``, and the others of ``second``, as which it is placed.
+
+    Example:
+      >>> chosen(np.array([True, False]), {"w": jnp.array([1.0, 2.0])}, {"w": jnp.array([3.0, 4.0])})["w"].tolist()
+      [1.0, 4.0]
+    """
+    return _placed_as(_chosen, second)(members, first, second)
+
+
+def _taken(tree: PyTree, source: jax.Array) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf[source], tree)
+
+
+def _chosen(members: jax.Array, first: PyTree, second: PyTree) -> PyTree:
+    def choose(left: jax.Array, right: jax.Array) -> jax.Array:
+        return jnp.where(members.reshape(-1, *(1,) * (left.ndim - 1)), left, right)
+
+    return jax.tree.map(choose, first, second)
+
+
+def _placed_as(function: Callable[..., PyTree], tree: PyTree) -> Callable[..., PyTree]:
+    leaves, structure = jax.tree.flatten(tree)
+    return _compiled(function, structure, tuple(leaf.sharding for leaf in leaves))
+
+
+@functools.lru_cache(maxsize=8)
+def _compiled(
+    function: Callable[..., PyTree], structure: PyTree, shardings: tuple[jax.sharding.Sharding, ...]
+) -> Callable[..., PyTree]:
+    return jax.jit(function, out_shardings=jax.tree.unflatten(structure, shardings))
 
 
 def size(state: PyTree) -> int:

@@ -106,6 +106,8 @@ population = {
     "member": Case({"tree": (STACKED, {"a": STACKED["a"] + 1}), "index": (0, 1)}),
     "size": Case({"state": (STACKED, {"a": np.zeros(3)})}),
     "init": ShownBy(POPULATION, "population.init("),
+    "with_stand_ins": ShownBy(POPULATION, "population.with_stand_ins("),
+    "chosen": ShownBy(POPULATION, "population.chosen("),
     "stage_key": Case({"seed": (0, 1), "stage": (0, 1)}),
     "member_shapes": Case({"state": (STACKED, {"a": np.zeros((2, 4))})}),
 }
@@ -337,7 +339,9 @@ CASES = {
     "vaex.training.hyperparameters": hyperparameters,
     "vaex.training.step": steps,
     "vaex.training.population": population,
-    "vaex.training.loop": {name: ShownBy(LOOP, f"loop.{name}(") for name in ("compile_program", "run_chunk", "fit")},
+    "vaex.training.loop": {
+        name: ShownBy(LOOP, f"loop.{name}(") for name in ("compile_program", "run_chunk", "fit", "first_divergence")
+    },
     "vaex.training.loggers": {name: ShownBy(LOGGERS, "log_to=") for name in ("tensorboard", "wandb", "callbacks_for")},
     "vaex.training.metrics": {
         "read_rows": ShownBy(METRICS, "read_rows("),

@@ -11,6 +11,7 @@ import numpy as np
 
 from vaex.data.spec import Dataset
 from vaex.data.storage import values
+from vaex.data.storage.archive import HEADER_ERRORS
 from vaex.data.storage.assemble import RawSplit, assemble
 from vaex.data.storage.splits import in_chunks
 from vaex.errors import UserError
@@ -62,7 +63,7 @@ def _open(path: pathlib.Path) -> np.ndarray:
         base: Any = np.load(path, mmap_mode="r", allow_pickle=False)
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from None
-    except (ValueError, EOFError) as error:
+    except (*HEADER_ERRORS, EOFError) as error:
         raise UserError(f"{path}: is not an .npy file of numbers, or was cut short ({error}); {REMEDY}") from None
     if not isinstance(base, np.ndarray):
         raise UserError(f"{path}: is not an .npy file; {REMEDY}")

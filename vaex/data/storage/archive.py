@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import pathlib
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,9 @@ import numpy as np
 
 from vaex.data.storage.splits import CHUNK
 from vaex.errors import UserError
+
+# what numpy raises for a damaged header of an array, a Python literal
+HEADER_ERRORS = (ValueError, TypeError, SyntaxError, OverflowError, tokenize.TokenError)
 
 
 @contextlib.contextmanager
@@ -36,11 +40,11 @@ def opened(path: pathlib.Path, remedy: str = "") -> Iterator[np.lib.npyio.NpzFil
     try:
         # opened here, since np.load leaves a damaged file open
         with path.open("rb") as file:
-            if not zipfile.is_zipfile(file):
+            archive = _npz_file(file)
+            if archive is None:
                 hint = f"; {remedy}" if remedy else ""
                 raise UserError(f"{path}: is not an .npz file, or was cut short{hint}")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
+            with archive:
                 yield archive
     except UserError:
         raise
@@ -50,6 +54,17 @@ def opened(path: pathlib.Path, remedy: str = "") -> Iterator[np.lib.npyio.NpzFil
         ) from None
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise UserError(f"{path}: is damaged ({error}); write or copy it again") from None
+
+
+def _npz_file(file: IO[bytes]) -> np.lib.npyio.NpzFile | None:
+    """Return the archive in a file, None where it holds none."""
+    if not zipfile.is_zipfile(file):
+        return None
+    file.seek(0)
+    try:
+        return np.load(file, allow_pickle=False)
+    except ValueError:  # a zip file, but for its first bytes
+        return None
 
 
 def read_arrays(path: pathlib.Path, names: Sequence[str], remedy: str = "") -> dict[str, np.ndarray]:
@@ -84,7 +99,7 @@ def load(path: pathlib.Path, archive: np.lib.npyio.NpzFile, name: str, remedy: s
         )
     try:
         array = archive[name]
-    except ValueError as error:
+    except HEADER_ERRORS as error:
         raise _unusable(path, name, error, remedy) from None
     if not isinstance(array, np.ndarray):
         raise UserError(f"{path}: {name} is not an array; {remedy}")
@@ -121,7 +136,7 @@ def member(path: pathlib.Path, archive: np.lib.npyio.NpzFile, name: str, remedy:
     with contents.open(info) as stream:
         try:
             shape, fortran, dtype = _header(stream)
-        except ValueError as error:
+        except HEADER_ERRORS as error:
             if "magic" in str(error):
                 raise UserError(f"{path}: {name} is not an array; {remedy}") from None
             raise _unusable(path, name, error, remedy) from None
@@ -171,7 +186,7 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     return read(stream)
 
 
-def _unusable(path: pathlib.Path, name: str, error: ValueError, remedy: str) -> UserError:
+def _unusable(path: pathlib.Path, name: str, error: Exception, remedy: str) -> UserError:
     if "pickle" in str(error):
         return UserError(f"{path}: {name} holds pickled Python objects, which are never loaded; {remedy}")
     return UserError(f"{path}: {name} cannot be read ({error}){'; ' if remedy else ''}{remedy}")

@@ -69,7 +69,7 @@ def samplers_of(experiment: Experiment, state: TrainState, kind: str) -> list[Sa
 
     Raises: UserError as ``fit_samplers``, and where they would be fitted to other data than the run's.
     """
-    directory, step = experiment.store.directory, int(np.asarray(state.step)[0])
+    directory, step = experiment.store.directory, int(np.asarray(state.step).max())
     if directory is not None and (found := kept(directory, step, kind)) is not None:
         return found
     if not experiment.own_data:

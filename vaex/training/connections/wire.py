@@ -51,7 +51,7 @@ class Wire:
         line, self._rest = self._rest.split(b"\n", 1)
         try:
             message = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
         return message if isinstance(message, dict) and "kind" in message else None
 
@@ -84,7 +84,7 @@ def host_and_port(address: str) -> tuple[str, int]:
       ('::1', 8476)
     """
     host, _, port = address.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+    if not host or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 1 << 16:
         raise UserError(
             f"--coordinator_address={address}: expected HOST:PORT of the first process, with --num_processes and --process_id"
         )

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vaex.errors import LostProcessError, UserError
-from vaex.training.wire import Message, Wire, connect, listen
+from vaex.training.connections.wire import Message, Wire, connect, listen
 
 BEAT_SECONDS = 5.0
 SILENT_SECONDS = 40.0  # without a beat, after which a process counts as gone: its machine is, or it hangs

@@ -1,4 +1,4 @@
-"""The faults of benchmarks/mutations.py can be made: what they change stands in the source, and their tests are there."""
+"""The faults of tests/mutations.py can be made: what they change stands in the source, and their tests are there."""
 
 import mutations
 import pytest

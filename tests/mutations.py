@@ -3,7 +3,7 @@
 Every fault is a small change of one place of the source. It is made in a copy of the repository, and the tests that are named
 beside it run there: a fault under which they pass has survived. Exit code 1 if one did.
 
-Command: ``python benchmarks/mutations.py`` (``--only=TEXT``: faults whose title contains it)
+Command: ``python tests/mutations.py`` (``--only=TEXT``: faults whose title contains it)
 """
 
 from __future__ import annotations

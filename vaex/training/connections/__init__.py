@@ -1,0 +1,1 @@
+"""Connections between the processes of one run: where they meet, and what they say to each other."""
