@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ("vaex", "tests", "experiments", "benchmarks", "docs")
+EVERY = ("-m", "slow or not slow")
 SLOWEST = 600  # seconds of the tests of one fault
 
 
@@ -209,10 +210,10 @@ MUTATIONS = (
         (MEASURES,),
     ),
     Mutation(
-        "an epoch passes some examples twice",
+        "steps begin one example late",
         "vaex/data/order.py",
         "epoch, offset = divmod(position + filled, n)",
-        "epoch, offset = divmod(position + filled, n + 1)",
+        "epoch, offset = divmod(position + filled + 1, n)",
         ("tests/data/test_order.py",),
     ),
     Mutation(
@@ -244,7 +245,7 @@ def is_noticed(mutation: Mutation, folder: pathlib.Path) -> tuple[bool, str]:
         raise ValueError(f"{mutation.title}: {mutation.path} has {source.count(mutation.old)} of {mutation.old!r}")
     path.write_text(source.replace(mutation.old, mutation.new))
     try:
-        command = [sys.executable, "-m", "pytest", "-n0", "-q", "-x", "-p", "no:cacheprovider", *mutation.tests]
+        command = [sys.executable, "-m", "pytest", "-n0", "-q", "-x", "-p", "no:cacheprovider", *EVERY, *mutation.tests]
         environment = os.environ | {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, timeout=SLOWEST, check=False
