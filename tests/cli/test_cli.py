@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+import zlib
 from typing import NamedTuple
 
 import jax
@@ -224,7 +225,10 @@ def test_rows_beyond_the_checkpoint_and_a_torn_line_are_cut(solo, extended, tmp_
     shutil.copytree(extended[2], directory)
     lines = (solo.directory / "metrics.jsonl").read_text().splitlines(keepends=True)
     assert (directory / "metrics.jsonl").read_text() == "".join(lines[:2])
-    (directory / "metrics.jsonl").write_text("".join(lines[:2]) + lines[2].replace("elbo", "wrong") + lines[3][:20])
+    beyond = {name: value for name, value in json.loads(lines[2]).items() if name != "crc32"} | {"elbo": [7.0]}
+    checksum = zlib.crc32(json.dumps(beyond).encode())
+    beyond_line = json.dumps(beyond | {"crc32": f"{checksum:08x}"}) + "\n"
+    (directory / "metrics.jsonl").write_text("".join(lines[:2]) + beyond_line + lines[3][:20])
     with (directory / "timings.jsonl").open("a") as file:
         file.write('{"step": 17, "steps": 5, "seconds": 1.0, "time"')
     monkeypatch.setattr(lifecycle, "summarize", lambda *args: solo.summary)
@@ -501,11 +505,11 @@ def test_three_examples_without_labels(tmp_path):
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_with_step_member_and_term(tmp_path):
-    flags = ("--learning_rate=0.001,1e30", "--optimizer=sgd", "--checkpoint_every=1")
+    flags = ("--learning_rate=1e30", "--optimizer=sgd", "--checkpoint_every=1")
     done = vaex(tmp_path / "run", "--steps=20", *flags)
     assert done.code == 3 and done.err.count("vaex: ") == 1 and "Traceback" not in done.err
     last = done.err.splitlines()[-1]
-    assert "member 1 at step" in last and "member 0" not in last and "--learning_rate" in last
+    assert "member 0 at step" in last and "--learning_rate" in last
     step, arrays = stored(tmp_path / "run")
     assert f"the checkpoint of step {step} is kept" in last
     assert all(np.isfinite(values).all() for name, values in arrays.items() if "variables" in name)

@@ -104,10 +104,10 @@ ANNEALED = {
 }
 LABELLED = {
     "train_x": (A, B),
-    "train_y": (np.arange(30) % 3, np.arange(30) % 2),
+    "train_y": (np.arange(30) % 3, np.full(30, 7)),
     "reconstructions": (B, C),
     "y": (np.arange(30) % 3, np.zeros(30, int)),
-    "k": (1, 9),
+    "k": (1, 5),
     "originals": (None, C),
 }
 SEQUENCES = RNG.integers(0, 2, (4, 6, 2, 2, 1))
