@@ -1,8 +1,8 @@
 """The laws of ``vaex.testing`` over the whole registry. A model's laws share its compiled programs, so one process runs them
 (``helpers.parallel``).
 
-Laws that compare the bits of programs are kept by all models as users compile; the others, which have a tolerance, in a fraction
-of the time without LLVM's optimiser. A few models keep all laws in that way too.
+Laws that compare the bits of programs are kept as users compile; the others, which have a tolerance, in a fraction of the time
+without LLVM's optimiser. A few models keep all of them in the default tests.
 """
 
 import sys
@@ -20,9 +20,13 @@ QUICK = [
     pytest.param(model, law, id=f"{model}-{law}", marks=[] if model in REPRESENTATIVE else pytest.mark.slow)
     for model in MODELS
     for law in testing.LAWS
-    if model in REPRESENTATIVE or law not in OF_BITS
+    if law not in OF_BITS
 ]
-OPTIMISED = [pytest.param(model, law, id=f"{model}-{law}") for model in MODELS for law in OF_BITS]
+OPTIMISED = [
+    pytest.param(model, law, id=f"{model}-{law}", marks=[] if model in REPRESENTATIVE else pytest.mark.slow)
+    for model in MODELS
+    for law in OF_BITS
+]
 
 
 class Subjects:
@@ -65,7 +69,6 @@ def test_model_keeps_the_law(subjects, model, law):
     subjects.check(law, model, optimised=False)
 
 
-@pytest.mark.slow
 @pytest.mark.optimised
 @pytest.mark.parametrize(("model", "law"), OPTIMISED)
 def test_model_keeps_the_law_as_users_compile(subjects, model, law):
