@@ -24,6 +24,8 @@ from vaex.schedules import Scalar
 from vaex.training.hyperparameters import TrainingHParams
 from vaex.training.step import gradient_algorithm
 
+pytestmark = pytest.mark.optimised
+
 
 @options
 class Config:
