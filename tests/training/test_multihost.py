@@ -1,6 +1,7 @@
 """Several processes that train one run: the numbers of one process, each reading only its share."""
 
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -161,12 +162,17 @@ def test_a_killed_process_ends_the_other_within_a_minute_with_one_line(tmp_path,
     assert "Traceback" not in other.stderr and "stack trace" not in other.stderr
 
 
+def wait_for_rows(directory: pathlib.Path) -> None:
+    """Wait until the processes of a run train, two minutes at most."""
+    began, rows = time.monotonic(), directory / "metrics.jsonl"
+    while not (rows.exists() and rows.stat().st_size > 1000) and time.monotonic() - began < 120:
+        time.sleep(0.1)
+
+
 @pytest.mark.slow
 def test_a_signal_to_one_process_saves_and_stops_all(tmp_path):
     started = start(commands(tmp_path / "run", "--steps=1000000"))
-    began, rows = time.monotonic(), tmp_path / "run" / "metrics.jsonl"
-    while not (rows.exists() and rows.stat().st_size > 1000) and time.monotonic() - began < 120:
-        time.sleep(0.1)
+    wait_for_rows(tmp_path / "run")
     started[1].send_signal(signal.SIGTERM)
     for done in ended(started):
         assert done.returncode == 143, done.stderr
@@ -186,9 +192,7 @@ IN_A_THREAD = (  # where vaex takes no signals, and jax's preemption service hea
 @pytest.mark.slow
 def test_a_notice_to_jax_saves_and_stops_all(tmp_path):
     started = start([["-c", IN_A_THREAD, *command[1:]] for command in commands(tmp_path / "run", "--steps=1000000")])
-    began, rows = time.monotonic(), tmp_path / "run" / "metrics.jsonl"
-    while not (rows.exists() and rows.stat().st_size > 1000) and time.monotonic() - began < 120:
-        time.sleep(0.1)
+    wait_for_rows(tmp_path / "run")
     started[1].send_signal(signal.SIGTERM)
     for done in ended(started):
         assert done.returncode == 143, done.stderr

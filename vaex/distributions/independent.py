@@ -36,8 +36,8 @@ class Independent(BaseDistribution):
         shape = tuple(self.base.batch_shape)
         if not 0 <= self.ndims <= len(shape):
             raise ValueError(
-                f"Independent: ndims is {self.ndims}, expected between 0 and {len(shape)} for a base of batch shape {shape}; "
-                "it counts batch axes"
+                f"{type(self).__name__}: ndims is {self.ndims}, expected between 0 and {len(shape)} for a base of batch shape "
+                f"{shape}; it counts batch axes"
             )
         return shape[: len(shape) - self.ndims]
 
@@ -73,7 +73,7 @@ class Independent(BaseDistribution):
 
 
 @family
-class Observed(BaseDistribution):
+class Observed(Independent):
     r"""Independent elements, of which those that a value gives as NaN are missing: log p(x_observed).
 
     Missing elements are integrated out: of independent elements, they add nothing to the log-probability. Samples and moments are
@@ -93,50 +93,14 @@ class Observed(BaseDistribution):
     References: Mattei & Frellsen 2019, section 2.
     """
 
-    base: Distribution
-    ndims: int = static(default=1)
-
     @property
     def batch_shape(self) -> tuple[int, ...]:
         """Batch shape of the base without its last ``ndims`` axes."""
-        shape = tuple(self.base.batch_shape)
         if tuple(self.base.event_shape):
             raise ValueError(
                 f"Observed: the base has events of shape {tuple(self.base.event_shape)}, expected scalars; give event_ndims=0"
             )
-        if not 0 <= self.ndims <= len(shape):
-            raise ValueError(
-                f"Observed: ndims is {self.ndims}, expected between 0 and {len(shape)} for a base of batch shape {shape}; it "
-                "counts batch axes"
-            )
-        return shape[: len(shape) - self.ndims]
-
-    @property
-    def event_shape(self) -> tuple[int, ...]:
-        """The last ``ndims`` batch axes of the base."""
-        return tuple(self.base.batch_shape)[len(self.batch_shape) :]
-
-    @property
-    def mean(self) -> jax.Array | None:
-        """Mean of the base."""
-        return self.base.mean
-
-    @property
-    def mode(self) -> jax.Array:
-        """Mode of the base."""
-        return self.base.mode  # type: ignore[attr-defined]  # not every distribution has one
-
-    @property
-    def variance(self) -> jax.Array | None:
-        """Variance of the base."""
-        return self.base.variance
-
-    def entropy(self) -> jax.Array:
-        """Entropy of all elements in nats: ``[*batch_shape]``."""
-        return sum_trailing(self.base.entropy(), self.ndims)  # type: ignore[attr-defined]
-
-    def _sample(self, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        return self.base.sample(key, shape[: len(shape) - len(self.batch_shape) - len(self.event_shape)])
+        return super().batch_shape
 
     def _log_prob(self, value: jax.Array) -> jax.Array:
         observed = ~jnp.isnan(value)

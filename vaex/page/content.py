@@ -27,11 +27,8 @@ from vaex.page.primitives import RULES
 from vaex.page.program import Program, Unsupported, compile_program
 
 SLIDERS = 24  # most latents that have one
-TABULATED_SLIDERS, TABULATED_POINTS, TABULATED_PAIRS = (
-    16,
-    17,
-    6,
-)  # latents, points on each, examples with paths between them
+TABULATED_SLIDERS, TABULATED_POINTS = 16, 17  # latents of a table, and points on each
+TABULATED_PAIRS = 6  # examples with paths between them
 PATH_POINTS, PLANE_POINTS = 9, 13  # on a path between two examples; on a side of the plane of two latents
 DRAWN_SAMPLES = 32
 PLANE_EXAMPLES = 400  # whose codes are marked on the plane

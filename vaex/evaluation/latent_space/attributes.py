@@ -84,14 +84,14 @@ def attribute_arithmetic(
             f"attribute_arithmetic: codes and vector have shapes {z.shape} and {direction.shape}, expected [n, d] and [d], n >= 2"
         )
     moved = decode_points("attribute_arithmetic", decode, z + strength * direction)
-    seen, unmoved = classify(moved), classify(decode_points("attribute_arithmetic", decode, z))
-    if attribute not in seen:
+    shifted, unmoved = classify(moved), classify(decode_points("attribute_arithmetic", decode, z))
+    if attribute not in shifted:
         raise ValueError(
-            f"attribute_arithmetic: the classifier does not know {attribute!r}; it knows {', '.join(seen)}"
+            f"attribute_arithmetic: the classifier does not know {attribute!r}; it knows {', '.join(shifted)}"
         )
-    wanted = strength > 0
-    success, before = (estimate((of[attribute] == value) == wanted) for of in (seen, unmoved))
-    changed = {name: estimate(seen[name] != unmoved[name]) for name in seen if name != attribute}
-    values, counts = np.unique(seen[attribute], return_counts=True)
-    shares = {int(found): float(count) / len(z) for found, count in zip(values, counts, strict=True)}
+    added = strength > 0
+    success, before = (estimate((of[attribute] == value) == added) for of in (shifted, unmoved))
+    changed = {name: estimate(shifted[name] != unmoved[name]) for name in shifted if name != attribute}
+    values, counts = np.unique(shifted[attribute], return_counts=True)
+    shares = {int(label): float(count) / len(z) for label, count in zip(values, counts, strict=True)}
     return Arithmetic(success, before, changed, shares, moved)

@@ -35,12 +35,12 @@ class HamiltonianPosterior:
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """That of ``start``."""
+        """Batch shape of ``start``."""
         return self.start.batch_shape
 
     @property
     def event_shape(self) -> tuple[int, ...]:
-        """That of ``start``."""
+        """Event shape of ``start``."""
         return self.start.event_shape
 
     def move(self, z: jax.Array, noise: jax.Array) -> tuple[jax.Array, jax.Array]:
