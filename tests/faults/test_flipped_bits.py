@@ -2,6 +2,7 @@
 
 import pathlib
 import random
+import re
 import shutil
 import warnings
 
@@ -16,7 +17,7 @@ from vaex.runs.config_file import identity
 from vaex.training.metrics import read_rows
 
 X = np.random.default_rng(0).integers(0, 17, (3, 8, 8, 1)).astype(np.uint8)
-MUST_BE_NOTICED = {
+NUMBERS_ARE_CHECKED = {
     "config.json",
     "summary.json",
     "metrics.jsonl",
@@ -24,10 +25,18 @@ MUST_BE_NOTICED = {
 }  # the headers of an .npz hold bits that nobody reads
 
 
-def flipped(path: pathlib.Path, seed: int) -> None:
+def flip_any_bit(path: pathlib.Path, seed: int) -> None:
     content = bytearray(path.read_bytes())
     draw = random.Random(seed)
     content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+    path.write_bytes(bytes(content))
+
+
+def flip_a_number(path: pathlib.Path, seed: int) -> None:
+    """Flip a bit in the first digit of a number: unlike a last digit, the "e" of "1e-5" or the end of a line, it has a meaning."""
+    content = bytearray(path.read_bytes())
+    places = [match.start() for match in re.finditer(rb"(?<![\w.])[0-9]", content)]
+    content[random.Random(seed).choice(places)] ^= 1
     path.write_bytes(bytes(content))
 
 
@@ -70,15 +79,23 @@ def test_a_flipped_bit_is_noticed_or_harmless(trained_runs, tmp_path, seed):
         pathlib.Path(shutil.copytree(trained_runs(*TWO_MEMBERS), tmp_path / "run" / "a")),
         tmp_path / "copy" / "a",
     )
-    expected, outcomes = read(run), {}
+    expected, outcomes, of_numbers = read(run), {}, {}
     files = [path.relative_to(run) for path in sorted(run.rglob("*")) if path.is_file() and path.stat().st_size]
-    assert len(files) > 20 and {path.name for path in files} > MUST_BE_NOTICED
-    for path in files:
+    assert len(files) > 20 and {path.name for path in files} > NUMBERS_ARE_CHECKED
+
+    def outcome_of(flip, path):
         shutil.copytree(run, copy)
-        flipped(copy / path, seed)
-        outcomes[str(path)] = outcome(copy, expected)
-        shutil.rmtree(copy)
-    assert {path for path, text in outcomes.items() if text == "noticed"} >= MUST_BE_NOTICED, outcomes
+        flip(copy / path, seed)
+        try:
+            return outcome(copy, expected)
+        finally:
+            shutil.rmtree(copy)
+
+    for path in files:
+        outcomes[str(path)] = outcome_of(flip_any_bit, path)
+        if path.name in NUMBERS_ARE_CHECKED:
+            of_numbers[path.name] = outcome_of(flip_a_number, path)
+    assert of_numbers == dict.fromkeys(NUMBERS_ARE_CHECKED, "noticed")
     # of the checkpoint that is read, at least the values
     assert any(path.startswith("checkpoints/20") and text == "noticed" for path, text in outcomes.items())
 
