@@ -1,8 +1,9 @@
 """Trained runs scored by published metrics: ``python experiments/evaluate.py RUN...``, a table for each run.
 
 disentanglement: of posterior means, for data with known factors. samples: against examples of the split in a feature space, with
-training examples in their place as the floor. --out keeps the numbers as JSON, and the bars as a figure. --page writes an HTML file
-in which the decoder runs, without a network; without --metrics nothing else is done.
+training examples in their place as the floor. likelihood: log p(x) by importance sampling and annealing, and from both sides for
+examples that the model simulates. rate_distortion: the two terms of the ELBO, and the parts of the rate. --out keeps the numbers as
+JSON, and a figure. --page writes an HTML file in which the decoder runs, without a network; without --metrics nothing else is done.
 """
 
 import argparse
@@ -13,9 +14,16 @@ import numpy as np
 
 import vaex
 from vaex import plots
-from vaex.api.scores import METRICS
+from vaex.api.scores import DEFAULT_METRICS, METRICS, Choices
 from vaex.errors import UserError
 from vaex.samplers import KINDS
+
+LIKELIHOOD = {
+    "images": "examples of the split, and simulated ones",
+    "importance_samples": "K, of each example",
+    "temperatures": "of annealing",
+    "chains": "of annealing, for each example",
+}
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -50,6 +58,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         help="that samples are drawn by, joined by commas, a row for each: prior, and fitted to codes of the training examples, "
         f"{', '.join(KINDS)}, some with a number as in gmm:10 (default: prior)",
     )
+    defaults = Choices()
+    for flag, text in LIKELIHOOD.items():
+        default = getattr(defaults, flag)
+        parser.add_argument(f"--{flag}", type=int, default=default, help=f"likelihood: {text} (default: {default})")
     parser.add_argument("--data_dir", help="where the data of the runs lies, if it has moved")
     parser.add_argument("--manual_dir", help="where files lie that were downloaded by hand")
     parser.add_argument("--out", metavar="DIR", type=pathlib.Path, help="folder for a .json and a .png of each run")
@@ -80,6 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
                 parts=given.parts,
                 show=given.show,
                 samplers=[part.strip() for part in given.samplers.split(",")],
+                **{flag: getattr(given, flag) for flag in LIKELIHOOD},
                 data_dir=given.data_dir,
                 manual_dir=given.manual_dir,
             )
@@ -105,7 +118,7 @@ def _write_page(run: vaex.Run, name: str, given: argparse.Namespace) -> None:
 
 def _metrics(text: str | None, has_factors: bool) -> tuple[str, ...]:
     if text is None:
-        return METRICS if has_factors else ("samples",)
+        return DEFAULT_METRICS if has_factors else ("samples",)
     return tuple(part.strip() for part in text.split(","))
 
 

@@ -45,7 +45,10 @@ def posterior(widen):
     )
 
 
-@pytest.fixture(scope="module", params=[1.0, 1.7], ids=["exact_posterior", "wide_posterior"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(1.0, id="exact_posterior"), pytest.param(1.7, id="wide_posterior", marks=pytest.mark.slow)],
+)
 def imputation(request):
     return impute(
         jax.random.key(0),

@@ -20,7 +20,7 @@ from vaex.api.arguments import replaced
 from vaex.api.pages import page
 from vaex.api.samplers import RunSamplers
 from vaex.api.saving import save_run
-from vaex.api.scores import METRICS, Scores, chosen, score
+from vaex.api.scores import DEFAULT_METRICS, Scores, chosen, score
 from vaex.api.trained_model import TrainedModel
 from vaex.configuration.settings import Settings, describe_member, replace_run
 from vaex.core import Recipe, TrainState
@@ -192,18 +192,18 @@ class Run(TrainedModel):
     @in_single_width
     def score(
         self,
-        metrics: Sequence[str] = METRICS,
+        metrics: Sequence[str] = DEFAULT_METRICS,
         data: Any = None,
         *,
         data_dir: str | None = None,
         manual_dir: str | None = None,
         **choices: Any,
     ) -> Scores:
-        """Score the codes and samples of every member by published metrics; see ``vaex.evaluation``.
+        """Score the codes, samples and bounds of every member by published metrics; see ``vaex.evaluation``.
 
         Args:
-          metrics: of "disentanglement" (of posterior means; the data has known factors, or ``factors`` are given) and "samples"
-            (against examples, with training examples in their place as the floor).
+          metrics: "disentanglement" (of posterior means; with known factors, or ``factors``), "samples" (against examples, beside
+            training examples as the floor), "likelihood" (log p(x) from both sides), "rate_distortion" (and parts of the rate).
           data: other data than the run's, as for ``vaex.train``.
           data_dir, manual_dir: where the run's own data lies.
           **choices: split, factors, features, and so on, as ``vaex.api.scores.Choices`` describes them.

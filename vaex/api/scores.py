@@ -1,4 +1,4 @@
-"""Scores of a trained run beyond its own objective: disentanglement of its codes, quality of its samples."""
+"""Scores of a trained run beyond its own objective: disentanglement of codes, quality of samples, bounds of log p(x), rate."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vaex.api.likelihoods import LikelihoodChoices, likelihood_scores, model_inputs
+from vaex.api.rate_distortion import rate_distortion_scores
 from vaex.core import EvaluationKey
 from vaex.data.loader.lazy_inputs import chosen_intensities
 from vaex.data.spec import Dataset
@@ -21,14 +23,16 @@ from vaex.evaluation.examples import SEED, random_order
 from vaex.evaluation.features import FITTED, Features, fit_features
 from vaex.evaluation.likelihood import Estimate, estimate
 from vaex.files import write_json
-from vaex.plots.records import Bars
+from vaex.plots.records import Bars, Chart, Curves
 from vaex.results.compare import aligned, cell
+from vaex.runs import console as consoles
 
 if TYPE_CHECKING:
     from vaex.api.run import Run
     from vaex.api.trained_model import TrainedModel
 
-METRICS = ("disentanglement", "samples")
+METRICS = ("disentanglement", "samples", "likelihood", "rate_distortion")
+DEFAULT_METRICS = METRICS[:2]
 SAMPLE_SCORES = {
     "frechet_distance": "squared Fréchet distance of the Gaussians with their moments",
     "kernel_distance": "unbiased squared MMD, cubic kernel",
@@ -87,10 +91,11 @@ class Scores(NamedTuple):
         write_json(path, self.content())
         return path
 
-    def figure(self) -> list[Bars]:
-        """Return the scores as bars with their standard errors, a panel for each; ``vaex.plots`` draws them."""
+    def figure(self) -> list[Chart]:
+        """Return the scores as bars with their standard errors, a panel for each, and distortion over rate where members have
+        both; ``vaex.plots`` draws them."""
         names = list(dict.fromkeys(name for row in self.values for name in row))
-        panels = []
+        panels: list[Chart] = []
         for name in names:
             rows = [(title, row[name]) for title, row in zip(self.titles, self.values, strict=True) if name in row]
             panels.append(
@@ -101,6 +106,11 @@ class Scores(NamedTuple):
                     errors=[e.standard_error for _, e in rows],
                 )
             )
+        curve = sorted((row["rate"].mean, row["distortion"].mean) for row in self.values if "rate" in row)
+        if len(curve) > 1:
+            rates, distortions = zip(*curve, strict=True)
+            marks = {"distortion": (rates, distortions)}
+            panels.append(Curves(rates, {"distortion": distortions}, "rate (nats)", "distortion (nats)", marks=marks))
         return panels
 
 
@@ -112,13 +122,16 @@ class Choices(NamedTuple):
       split: whose examples.
       factors: integers [n, f], of all examples of the split.
       features: in which samples are compared: "pixels", "pca:D", "classifier", or "module:function".
-      examples: of the split, chosen at random, at most.
+      examples: of the split, chosen at random, at most; not for log-likelihoods.
       parts: into which they are divided; scores are means over parts, with their standard errors.
       show: "mean" or "sample" of p(x|z), as for ``sample``.
       samplers: that z is drawn by, "prior" and kinds that ``fit_sampler`` takes, which are fitted; a row for each.
+      images, importance_samples, temperatures, chains, leapfrog_steps: of log-likelihoods, as ``LikelihoodChoices`` describes
+        them.
+      progress: whether to say how far log-likelihoods are.
     """
 
-    metrics: Collection[str] = METRICS
+    metrics: Collection[str] = DEFAULT_METRICS
     split: str = "test"
     factors: ArrayLike | None = None
     features: str = "pca:50"
@@ -126,6 +139,17 @@ class Choices(NamedTuple):
     parts: int = 4
     show: str = "mean"
     samplers: Sequence[str] = (PRIOR,)
+    images: int = LikelihoodChoices().images
+    importance_samples: int = LikelihoodChoices().importance_samples
+    temperatures: int = LikelihoodChoices().temperatures
+    chains: int = LikelihoodChoices().chains
+    leapfrog_steps: int = LikelihoodChoices().leapfrog_steps
+    progress: bool = True
+
+    @property
+    def of_likelihood(self) -> LikelihoodChoices:
+        """Those of log-likelihoods."""
+        return LikelihoodChoices(*(getattr(self, name) for name in LikelihoodChoices._fields))
 
 
 def chosen(metrics: Collection[str], choices: Mapping[str, Any]) -> Choices:
@@ -147,6 +171,28 @@ def score(run: Run, dataset: Dataset, choices: Choices) -> Scores:
         raise UserError(f"unknown metric {unknown[0]!r}; there are {', '.join(METRICS)}")
     if choices.split not in dataset.splits:
         raise UserError(f"the data has no {choices.split!r} split; there are {', '.join(dataset.splits)}")
+    in_parts = [name for name in choices.metrics if name in DEFAULT_METRICS]
+    scores = _scores_in_parts(run, dataset, choices) if in_parts else Scores(tuple(run.names), ({},) * len(run), {})
+    samplers = len(dict.fromkeys(choices.samplers)) if in_parts else 1
+    values, protocol = [dict(row) for row in scores.values], dict(scores.protocol)
+    tell = consoles.in_python(progress=choices.progress).tell
+    for name in dict.fromkeys(choices.metrics):
+        if name == "likelihood":
+            rows, described = likelihood_scores(run, dataset, choices.split, choices.of_likelihood, tell)
+        elif name == "rate_distortion":
+            inputs = model_inputs(run, dataset, choices.split, choices.examples)
+            rows, described = rate_distortion_scores(run, inputs, tell)
+            described = {"rate_distortion": f"of {len(inputs)} examples of the {choices.split} split", **described}
+        else:
+            continue
+        protocol |= described
+        for row, of_member in zip(values[: len(run) * samplers : samplers], rows, strict=True):
+            row |= of_member
+    return Scores(scores.titles, tuple(values), protocol)
+
+
+def _scores_in_parts(run: Run, dataset: Dataset, choices: Choices) -> Scores:
+    """Return those whose standard errors are over parts of the examples: of codes, and of samples."""
     if choices.parts < 2:
         raise UserError(f"parts is {choices.parts}, expected at least 2: standard errors are over parts")
     total = len(dataset.splits[choices.split]["x"])

@@ -17,10 +17,10 @@ def make_writable(directory: pathlib.Path) -> None:
 
     Raises: UserError where no file can be written in it.
     Example:
-      >>> make_writable(pathlib.Path(os.devnull))
+      >>> make_writable(pathlib.Path("/etc/passwd"))
       Traceback (most recent call last):
       ...
-      vaex.errors.UserError: --out=/dev/null: cannot be written (File exists); choose another directory
+      vaex.errors.UserError: --out=/etc/passwd: cannot be written (File exists); choose another directory
     """
     try:
         str(directory.resolve()).encode()
