@@ -132,6 +132,6 @@ def test_runs_from_before_columns_were_standardised_load_as_they_were(tmp_path):
     assert run.spec.location == ()
     assert run.settings.data.standardize == "none"
     again = {"out": str(tmp_path / "run"), **SMALL}
-    with pytest.raises(UserError, match="standardize: none -> None"):
+    with pytest.raises(UserError, match="standardize: none -> auto"):
         vaex.train("vae", X, steps=3, **again)
     assert vaex.train("vae", X, steps=3, standardize="none", **again).step == 3

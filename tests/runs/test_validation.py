@@ -101,6 +101,9 @@ def test_a_stopped_run_goes_on_to_the_same_best(tmp_path):
     assert_equal(straight.state.variables, loaded.state.variables)
     saved = straight.save(tmp_path / "saved")
     assert_equal(straight.state.variables, vaex.load(saved).state.variables)
+    too_fast(steps=10, out=tmp_path / "other")
+    continued = vaex.load(tmp_path / "other").continue_to(40, X, progress=False)
+    assert_equal(straight.state.variables, continued.state.variables)
     with pytest.raises(UserError, match="began with --keep=best:elbo"):
         vaex.train("vae", X, steps=50, learning_rate=[0.05, 0.2], optimizer="sgd", out=tmp_path / "run", **QUICK)
 

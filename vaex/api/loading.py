@@ -9,6 +9,7 @@ from typing import Any, overload
 
 from vaex.api.run import Run
 from vaex.api.trained_model import TrainedModel
+from vaex.configuration.settings import replace_run
 from vaex.errors import UserError
 from vaex.ops.widths import in_single_width
 from vaex.runs import setup
@@ -72,6 +73,9 @@ def load(
         raise UserError(f"load: {path} lacks data.{error.args[0]}; it was written by another version of vaex") from None
     if "binarization_noise" not in content["data"]:
         settings = setup.with_earlier_default(settings, spec)
+    if content.get("validate_every"):  # earlier versions recorded only the metric
+        kept = {name: content[name] for name in ("keep", "validate_every", "patience") if name in content}
+        settings = replace_run(settings, **kept)
     recipe, store = setup.build_recipe(settings, spec), DirectoryStore(folder)
     for index, stage in enumerate(recipe.stages):
         if not (store.folder(setup.stage_place(recipe, index)) / "checkpoints").is_dir():

@@ -57,6 +57,8 @@ CONTENT = {  # types of what a config.json holds
     "data": RECORDED,
     "population_strategy?": {"solo", "vmap", "members"},
     "keep?": (None, str),
+    "validate_every?": int,
+    "patience?": int,
     "diverged?": [{"member": int, "stage": str, "step": int, "term": str}],
 }
 
@@ -75,16 +77,12 @@ def identity(settings: Settings) -> dict[str, Any]:
         "batch_size": settings.run.batch_size,
         **_beginning(settings),
         "config": {name: value for name, value in _config(settings).items() if _is_recorded(settings, name, value)},
-        "members": [
-            {
-                "seed": member.seed,
-                "hparams": {
-                    name: hyperparameter_to_json(getattr(member.hparams, name)) for name in fields(type(member.hparams))
-                },
-            }
-            for member in settings.members
-        ],
+        "members": [{"seed": member.seed, "hparams": _hparams(member)} for member in settings.members],
     }
+
+
+def _hparams(member: Member) -> dict[str, Any]:
+    return {name: hyperparameter_to_json(getattr(member.hparams, name)) for name in fields(type(member.hparams))}
 
 
 def _is_recorded(settings: Settings, name: str, value: Any) -> bool:
@@ -145,8 +143,14 @@ def config_content(settings: Settings, spec: Spec, strategy: str, path: str | No
         "identity": identity(settings),
         "data": {"path": path, **spec._asdict()},
         "population_strategy": strategy,
-        **({"keep": f"best:{settings.run.best_metric}"} if settings.run.best_metric else {}),
+        **_kept(settings.run),
     }
+
+
+def _kept(run: RunOptions) -> dict[str, Any]:
+    """Return which state a run ends with, where that is not the last, as a loaded run goes on to choose it."""
+    entries = {"keep": f"best:{run.best_metric}", "validate_every": run.validate_every, "patience": run.patience}
+    return {name: value for name, value in entries.items() if value is not None and run.best_metric}
 
 
 def read_config(path: pathlib.Path) -> dict[str, Any]:
@@ -368,8 +372,16 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
             pairs = ((name, old_grid.get(name), new_grid.get(name)) for name in names)
             changed += [f"{name}: {was} -> {now}" for name, was, now in pairs if was != now]
         else:
-            changed.append(f"{key}: {before} -> {after}")
+            changed.append(f"{key}: {_given_or_default(key, before)} -> {_given_or_default(key, after)}")
     return changed
+
+
+def _given_or_default(name: str, value: Any) -> Any:
+    """Return what stands for a value in a message: of one that an identity leaves out, the flag's default."""
+    if value is not None:
+        return ",".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else value
+    field = {**fields(DataOptions), **fields(RunOptions)}.get(name)
+    return "not given" if field is None or field.default is None else field.default
 
 
 def grid(members: Sequence[Mapping[str, Any]]) -> dict[str, str]:
