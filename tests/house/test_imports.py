@@ -79,7 +79,7 @@ EXTERNAL = {  # distributions beside the standard library
     "core": {"jax"},
     "configuration": {"jax", "numpy"},
     **{name: {"jax", "numpy"} for name in PURE - {"errors"}},
-    "inference": {"jax", "numpy", "optax"},
+    "inference": {"jax", "numpy", "optax", "blackjax"},  # the last where it is used
 }
 
 

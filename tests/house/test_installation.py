@@ -16,6 +16,7 @@ from vaex.errors import TRAIN
 PURE = "bounds distributions divergences estimators flows ops quantizers schedules"
 OPTIONAL = {
     "IPython",
+    "blackjax",
     "compression",
     "zstandard",
     "safetensors",
