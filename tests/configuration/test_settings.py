@@ -399,7 +399,7 @@ MAY_NOT = {
     "learning_rate": "7", "weight_decay": "7", "clip_norm": "7", "average_decay": "0.7", "sigma": "7",
     "posterior_scale": "7", "beta": "7", "image_size": "7", "sequence_length": "7", "labels": "7", "labelled_per_batch": "7",
     "flip": "true", "crop": "7", "layout": "vector", "encoder": "my_nets:Encoder", "decoder": "my_nets.py:Decoder",
-    "accumulate": "2", "precision": "bfloat16", "freeze": "encoder", "standardize": "none",
+    "kind": "table", "value_range": "0:2", "first_label": "1", "accumulate": "2", "precision": "bfloat16", "freeze": "encoder", "standardize": "none",
 }  # fmt: skip
 
 

@@ -66,11 +66,11 @@ def test_the_default_and_what_is_said_of_it(x, flags, data, likelihood):
 @pytest.mark.parametrize(
     ("x", "layout", "text"),
     [
-        (BYTES, "auto", "images 6x5 (height x width), 1 channel (--layout=vector reads them otherwise)"),
+        (BYTES, "auto", "images 6x5 (height x width), 1 channel (--kind=series or table reads them otherwise)"),
         (
             np.zeros((40, 24, 24, 24), np.uint8),
             "auto",
-            "images 24x24 (height x width), 24 channels (--layout=chw or vector reads",
+            "images 24x24 (height x width), 24 channels (--layout=chw, --kind=volume or table reads",
         ),
         (np.zeros((40, 4, 8, 9), np.uint8), "chw", "images 8x9 (height x width), 4 channels (--layout=chw)"),
         (np.zeros((40, 4, 8, 9), np.uint8), "vector", "vectors of 288 values (--layout=vector)"),

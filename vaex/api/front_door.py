@@ -94,7 +94,8 @@ def train(
         values["dataset"] = os.fspath(data)
     elif data is not None:
         loading = {name: values.get(name) for name in (*LOADING, "dataset")}
-        dataset = setup.as_dataset(data, layout=values.get("layout", "auto"), **loading)
+        reading = {name: values[name] for name in setup.READING if name in values}
+        dataset = setup.as_dataset(data, reading, **loading)
         values["dataset"] = dataset.spec.name
     change, settings = values.pop("change", None), []
     combined = choices_of(model, values)
@@ -167,7 +168,7 @@ def build(model: str | types.ModuleType, like: Any, **options: Any) -> Built:
         spec = like
     else:
         loading = {name: options.get(name) for name in LOADING}
-        spec = setup.as_dataset(like, layout=settings.data.layout, **loading).spec
+        spec = setup.as_dataset(like, setup.reading_of(settings.data), **loading).spec
     spec = setup.resolve_spec(settings, spec)
     setup.refuse_idle(settings, spec)
     hparams = resolve(population.member(setup.stack_hparams(settings), 0), np.int32(0))

@@ -364,8 +364,8 @@ class Run(TrainedModel):
 
     def _passed(self, data: Any, data_dir: str | None, manual_dir: str | None) -> Dataset:
         """Return data that a user passes, arrays in the layout of the run's own."""
-        layout = "auto" if isinstance(data, Dataset) else self.settings.data.layout
-        return setup.as_dataset(data, layout=layout, data_dir=data_dir, manual_dir=manual_dir)
+        reading = None if isinstance(data, Dataset) else setup.reading_of(self.settings.data)
+        return setup.as_dataset(data, reading, data_dir=data_dir, manual_dir=manual_dir)
 
     def _own_data(self, data_dir: str | None, manual_dir: str | None) -> Dataset:
         """Return the data that the run was trained on, loaded again where it is not at hand, or lies in other places."""

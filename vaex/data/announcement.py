@@ -44,7 +44,12 @@ def lines(dataset: Dataset, spec: Spec, choices: Choices) -> list[str]:
     measures = measure(spec, dataset.splits["train"]["x"])
     count = dataset.num_training_examples
     size = f"{count:,} training examples" if count else "batches of training examples"
-    warnings = [*constant(spec, measures, per_pixel=choices.per_pixel), *scales(spec, measures)]
+    labels = dataset.splits["train"].get("y")
+    warnings = [
+        *constant(spec, measures, per_pixel=choices.per_pixel),
+        *scales(spec, measures),
+        *unused_classes(spec, labels),
+    ]
     return [
         f"data: {size}; {arrangement(spec, choices.layout)}; {values(spec, measures)}",
         *([f"likelihood: {choices.title}{because(spec, choices.likelihood)}"] if choices.title else []),
@@ -55,17 +60,23 @@ def lines(dataset: Dataset, spec: Spec, choices: Choices) -> list[str]:
 def arrangement(spec: Spec, layout: str | None) -> str:
     """Say how the axes of examples are read, and of a user's arrays, how to have them read otherwise."""
     shape = spec.shape
+    channels = f"{shape[-1]} channel{'s' * (shape[-1] > 1)}"
     if len(shape) == 1:
         text = f"vectors of {shape[0]} values"
+    elif len(shape) == 2:
+        text = f"series of {shape[0]} steps, {channels}"
+    elif spec.volume:
+        text = f"volumes {shape[0]}x{shape[1]}x{shape[2]} (depth x height x width), {channels}"
     else:
-        *frames, height, width, channels = shape
-        text = f"{height}x{width} (height x width), {channels} channel{'' if channels == 1 else 's'}"
+        *frames, height, width, _ = shape
+        text = f"{height}x{width} (height x width), {channels}"
         text = f"sequences of {frames[0]} frames, {text}" if frames else f"images {text}"
-    if layout is None or len(shape) == 4 or (layout == "auto" and len(shape) == 1):
+    if layout is None or (layout == "auto" and len(shape) == 1):
         return text
     if layout != "auto":
         return f"{text} (--layout={layout})"
-    return f"{text} ({'--layout=vector' if shape[-1] == 1 else '--layout=chw or vector'} reads them otherwise)"
+    others = "--kind=series or table reads" if shape[-1] == 1 else "--layout=chw, --kind=volume or table reads"
+    return f"{text} ({others} them otherwise)"
 
 
 def values(spec: Spec, measures: Measures) -> str:
@@ -79,12 +90,29 @@ def values(spec: Spec, measures: Measures) -> str:
     if spec.kind == "binary":
         stored = "0 or 1"
     elif spec.levels is None:
-        stored = f"continuous from {low:.4g} to {high:.4g} in [0, 1]"
+        stored = f"continuous from {low:.4g} to {high:.4g} in [0, 1]{_measurements(spec)}"
     else:
         top = spec.levels - 1
         kind = "counts" if spec.counts else "levels"
         stored = f"{kind} {round(low * top)} to {round(high * top)} of 0 to {top}, divided by {top}"
+    if spec.value_range:
+        stored += ", where {:g} to {:g} became 0 to 1, values beyond clipped (--value_range)".format(*spec.value_range)
     return f"{stored}; {treatment(spec)}"
+
+
+def _measurements(spec: Spec) -> str:
+    return " (--value_range=real reads measurements)" if len(spec.shape) < 3 else ""
+
+
+def unused_classes(spec: Spec, labels: np.ndarray | None) -> list[str]:
+    """Warn of labels that seem to count from another number than 0."""
+    known = np.unique(labels[labels >= 0]) if labels is not None else np.zeros(0, int)
+    if not known.size or known[0] == 0 or len(known) < known[-1] - known[0] + 1:
+        return []
+    return [
+        f"labels are {known[0]} to {known[-1]}: no example is of class 0; where classes count from {known[0]}, say "
+        f"--first_label={known[0]}"
+    ]
 
 
 def treatment(spec: Spec) -> str:

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vaex.data.measure import described
-from vaex.data.spec import BINARIZE, DEQUANTIZE, LAYOUTS, Dataset, resolve
+from vaex.data.spec import BINARIZE, DEQUANTIZE, Dataset, resolve
 from vaex.data.storage.image_size import checked_size
+from vaex.data.storage.layouts import layout_of
+from vaex.data.storage.values import Reading
 from vaex.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ def load(
     image_size: int | Sequence[int] | None = None,
     sequence_length: int | None = None,
     layout: str = "auto",
+    kind: str = "auto",
+    value_range: str = "auto",
+    first_label: int = 0,
 ) -> Dataset:
     """Load a data set by name, or a user's own by its path.
 
@@ -48,8 +53,13 @@ def load(
       image_size: side, or (height, width), to which images of a folder, of tfds:NAME and of celeb_a and others that TFDS
         prepares are cropped and resized; the side at which sprites, still or moving, are rendered.
       sequence_length: frames of moving sprites.
-      layout: of your own arrays, "hwc" for [n, h, w, c], "chw" for [n, c, h, w], or "vector" for examples read as vectors; by
-        default "hwc", unless the axes look like "chw" (``values.arranged``).
+      layout: of your own arrays, "hwc" for [n, h, w, c], "chw" for [n, c, h, w], "tc" and "ct" for series, "dhwc" and "cdhw" for
+        volumes, "thwc" for sequences of images, or "vector" for examples read as vectors; by default "hwc", unless the axes look
+        like something else (``layouts.arranged``).
+      kind: of their examples, which stands for a layout: "image", "table", "series", "volume" or "sequence".
+      value_range: of their values, "LOW:HIGH": these become 0 and 1, and values beyond are clipped. "real": vectors and series of
+        numbers that are no intensities. By default the values tell (``values.recognise``).
+      first_label: number of their first class.
     Returns: the three splits and their Spec, with what ``measure.described`` measures.
     Raises: UserError, with the remedy, for names, files and values that a user can fix.
     Example:
@@ -59,9 +69,10 @@ def load(
     for flag, value, known in (("binarize", binarize, ("auto", *BINARIZE)), ("dequantize", dequantize, DEQUANTIZE)):
         if value not in known:
             raise UserError(f"--{flag}={value}: {nearest(str(value), known)}")
-    check_layout(layout)
-    if layout != "auto" and not is_array_file(name):
-        raise UserError(f"--layout={layout}: is for PATH.npz and PATH.npy, and {name} is neither; leave it out")
+    reading = Reading(layout_of(layout, kind), value_range, first_label)
+    for flag, value in (("layout", layout), ("kind", kind), ("value_range", value_range), ("first_label", first_label)):
+        if value not in ("auto", 0) and not is_array_file(name):
+            raise UserError(f"--{flag}={value}: is for PATH.npz and PATH.npy, and {name} is neither; leave it out")
     try:
         if name in MOVING:
             from vaex.data.synthetic.rendered import load_moving
@@ -72,7 +83,7 @@ def load(
                 f"--sequence_length={sequence_length}: is for {' and '.join(MOVING)}, and {name} is neither; leave it out"
             )
         else:
-            dataset = _find(name, data_dir, manual_dir, checked_size(image_size), layout)
+            dataset = _find(name, data_dir, manual_dir, checked_size(image_size), reading)
     except OSError as error:
         raise UserError(f"--dataset={name}: {error}; check that the path exists and may be read") from None
     fixed = "none" if binarize == "auto" else binarize
@@ -80,27 +91,35 @@ def load(
     return dataset._replace(spec=spec._replace(num_training_examples=dataset.num_training_examples))
 
 
-def from_arrays(arrays: Mapping[str, ArrayLike], *, name: str = "arrays", layout: str = "auto") -> Dataset:
-    """Return arrays in memory as a data set; see ``sources.in_memory.from_arrays``."""
+def from_arrays(
+    arrays: Mapping[str, ArrayLike],
+    *,
+    name: str = "arrays",
+    layout: str = "auto",
+    kind: str = "auto",
+    value_range: str = "auto",
+    first_label: int = 0,
+) -> Dataset:
+    """Return arrays in memory as a data set; see ``sources.in_memory.from_arrays``, and ``load`` for how they are read."""
     from vaex.data.sources import in_memory as source
 
-    check_layout(layout)
-    dataset = source.from_arrays(arrays, name=name, layout=layout)
+    reading = Reading(layout_of(layout, kind), value_range, first_label)
+    dataset = source.from_arrays(arrays, name=name, reading=reading)
     return dataset._replace(spec=described(dataset)._replace(num_training_examples=dataset.num_training_examples))
 
 
-def from_batches(batches: Callable[[int], Any] | Iterable[Any], **arguments: Any) -> Dataset:
+def from_batches(
+    batches: Callable[[int], Any] | Iterable[Any],
+    *,
+    layout: str = "auto",
+    kind: str = "auto",
+    value_range: str = "auto",
+    **arguments: Any,
+) -> Dataset:
     """Return batches as a data set; see ``Dataset.from_batches``."""
     from vaex.data.loader import batch_stream
 
-    check_layout(arguments.get("layout", "auto"))
-    return batch_stream.from_batches(batches, **arguments)
-
-
-def check_layout(layout: str) -> None:
-    """Raise UserError for a layout that is none of ``LAYOUTS``."""
-    if layout not in LAYOUTS:
-        raise UserError(f"--layout={layout}: {nearest(str(layout), LAYOUTS)}")
+    return batch_stream.from_batches(batches, reading=Reading(layout_of(layout, kind), value_range), **arguments)
 
 
 def is_array_file(name: str) -> bool:
@@ -118,7 +137,7 @@ def _find(
     data_dir: str | os.PathLike[str] | None,
     manual_dir: str | os.PathLike[str] | None,
     image_size: tuple[int, int] | None,
-    layout: str,
+    reading: Reading,
 ) -> Dataset:
     path = pathlib.Path(name).expanduser()
     known = name in NAMES or name.startswith("tfds:") or is_array_file(name)
@@ -135,11 +154,11 @@ def _find(
     if path.suffix.lower() == ".npz":
         from vaex.data.sources.npz import load_npz
 
-        return load_npz(name, data_dir, layout)
+        return load_npz(name, data_dir, reading)
     if path.suffix.lower() == ".npy":
         from vaex.data.sources.npy import load_npy
 
-        return load_npy(name, layout)
+        return load_npy(name, reading)
     if name == "digits":
         from vaex.data.sources.digits import load_digits
 

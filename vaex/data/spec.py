@@ -40,16 +40,20 @@ RECORDED = {  # types of a Spec in JSON, as ``files.mismatch`` takes them
     "missing?": bool,
     "least_scale?": float,
     "counts?": bool,
+    "volume?": bool,
+    "value_range?": [float],
 }
-LAYOUTS = ("auto", "hwc", "chw", "vector")  # of the axes of a user's arrays
+LAYOUTS = ("auto", "hwc", "chw", "vector", "tc", "ct", "dhwc", "cdhw", "thwc")  # of the axes of a user's arrays
 
 
 class Spec(NamedTuple):
     """Static description of a data set (hashable, no arrays).
 
-    ``shape``: one example, [h, w, c], [d], or a sequence of images, [t, h, w, c]. ``kind``: "binary" (0 or 1), "grey" (one
-    channel or a vector, in [0, 1]), "color" (several channels, in [0, 1]) or "real" (vectors of any finite value). ``levels``:
-    number of equally spaced values (2, 17, 256), or None where values are continuous. ``num_classes``: labels are
+    ``shape``: one example, an image [h, w, c], a vector [d], a series [t, c], a sequence of images [t, h, w, c] or a volume
+    [d, h, w, c], which ``volume`` tells. ``kind``: "binary" (0 or 1), "grey" (one
+    channel, a vector or a series, in [0, 1]), "color" (several channels, in [0, 1]) or "real" (vectors and series of any finite
+    value). ``value_range``: the numbers of the file that became 0 and 1, where they were others than 0 and ``levels`` - 1.
+    ``levels``: number of equally spaced values (2, 17, 256), or None where values are continuous. ``num_classes``: labels are
     0..num_classes-1, and -1 means unlabelled; 0 without labels. ``protocol``: files, split and binarisation by name, printed with
     every likelihood. ``data_hash``: of the arrays of all splits. ``binarize``, ``dequantize``: see ``resolve``.
     ``num_training_examples``: number of examples per epoch, for objectives whose formula needs it; 0 where unknown.
@@ -86,6 +90,8 @@ class Spec(NamedTuple):
     location: tuple[float, ...] = ()
     scale: tuple[float, ...] = ()
     missing: bool = False
+    volume: bool = False
+    value_range: tuple[float, ...] = ()
 
 
 class Source(Protocol):
@@ -114,7 +120,7 @@ class Source(Protocol):
 class Dataset(NamedTuple):
     """Arrays of the three splits: "train", "validation", "test" -> {"x": [n, ...], "y": [n] int32 where labelled}.
 
-    ``x`` is uint8 holding level indices 0..levels-1 where ``Spec.levels`` is set, else float32. ``source``: of rendered data,
+    ``x`` is uint8, or uint16 for more than 256 levels, holding level indices 0..levels-1 where ``Spec.levels`` is set, else float32. ``source``: of rendered data,
     a ``FactorSource`` or ``SequenceSource``; training then takes batches from its ``feed``, and "train" holds a sample.
 
     Example:
@@ -135,15 +141,19 @@ class Dataset(NamedTuple):
         *,
         name: str = "arrays",
         layout: str = "auto",
+        kind: str = "auto",
+        value_range: str = "auto",
+        first_label: int = 0,
         **splits: ArrayLike,
     ) -> Dataset:
         """Return arrays in memory as a data set.
 
         Args:
-          x: training examples, [n, h, w], [n, h, w, c] or [n, d]; or a mapping with "x" and the names below.
+          x: training examples, [n, h, w], [n, h, w, c] or [n, d], or others that ``kind`` names; or a mapping with "x" and the
+            names below.
           y: labels of x, integers [n]; -1 for unlabelled.
           name: of the data in reports.
-          layout: of the axes of examples, as in ``vaex.data.load``.
+          layout, kind, value_range, first_label: how axes, values and labels are read, as in ``vaex.data.load``.
           **splits: x_validation, y_validation, x_test, y_test; what is missing is split off x, a tenth each.
         Raises: UserError for arrays that vaex cannot use, with the remedy.
         """
@@ -153,7 +163,9 @@ class Dataset(NamedTuple):
         more = ({} if y is None else {"y": y}) | splits
         if twice := sorted(set(arrays) & set(more)):
             raise UserError(f"{name}: {twice[0]} is given twice; give it once")
-        return registry.from_arrays({**arrays, **more}, name=name, layout=layout)
+        return registry.from_arrays(
+            {**arrays, **more}, name=name, layout=layout, kind=kind, value_range=value_range, first_label=first_label
+        )
 
     @classmethod
     def from_batches(
@@ -167,6 +179,8 @@ class Dataset(NamedTuple):
         name: str = "batches",
         examples_per_epoch: int = 0,
         layout: str = "auto",
+        kind: str = "auto",
+        value_range: str = "auto",
     ) -> Dataset:
         """Return a data set whose training examples come as batches of one shape.
 
@@ -183,7 +197,7 @@ class Dataset(NamedTuple):
             examples for each, are held out; an iterable that repeats needs them.
           name: of the data in reports.
           examples_per_epoch: number of training examples, where there is one; epochs and some objectives need it.
-          layout: of the axes of examples, as in ``vaex.data.load``.
+          layout, kind, value_range: how axes and values are read, as in ``vaex.data.load``.
         Raises: UserError for batches that vaex cannot use, when they are first seen.
         """
         from vaex.data import registry
@@ -197,6 +211,8 @@ class Dataset(NamedTuple):
             name=name,
             examples_per_epoch=examples_per_epoch,
             layout=layout,
+            kind=kind,
+            value_range=value_range,
         )
 
     @classmethod

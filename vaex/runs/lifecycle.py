@@ -14,6 +14,7 @@ from vaex.configuration.settings import Settings, describe_member
 from vaex.data import announcement
 from vaex.data.registry import is_array_file
 from vaex.data.spec import Dataset
+from vaex.data.storage.layouts import layout_of
 from vaex.errors import Interrupted, Terminated, UserError
 from vaex.ops.widths import in_single_width
 from vaex.results import report
@@ -190,7 +191,7 @@ def choices(experiment: Experiment) -> announcement.Choices:
     settings, path = experiment.settings, experiment.data_path
     config, arrays = settings.config, path is None or is_array_file(path)
     return announcement.Choices(
-        settings.data.layout if arrays else None,
+        (layout_of(settings.data.layout, settings.data.kind) if arrays else None),
         getattr(config, "likelihood", None),
         experiment.recipe.likelihood.title,
         per_pixel=getattr(config, "likelihood_scale", "") == "per_pixel",

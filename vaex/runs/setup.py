@@ -25,6 +25,8 @@ from vaex.runs.store import DirectoryStore, Store
 from vaex.training import population, profiling
 from vaex.training.hyperparameters import alike_schedules
 
+READING = ("layout", "kind", "value_range", "first_label")  # data options that say how a user's arrays are read
+
 
 class Experiment(NamedTuple):
     """Settings with their data and functions. ``hparams`` are stacked over members; ``stage_steps``: where each stage ends."""
@@ -102,9 +104,10 @@ def build_recipe(settings: Settings, spec: Spec) -> Recipe:
 
     Raises: UserError for images where the model reads sequences, or the other way round, and for stages that don't fit together.
     """
-    if (len(spec.shape) == 4) != (models.frames(settings.module) is not None):
-        problem, remedy = "is for images and vectors", "--model=td_vae or sequence_vae"
-        if len(spec.shape) != 4:
+    sequences = len(spec.shape) == 4 and not spec.volume
+    if sequences != (models.frames(settings.module) is not None):
+        problem, remedy = "is for images and vectors", "--model=td_vae or sequence_vae, or read volumes with --kind=volume"
+        if not sequences:
             problem, remedy = "reads sequences", "--dataset=bouncing_sprites or rotating_sprites, or a model of images"
         raise UserError(
             f"--model={settings.model} {problem}, and {spec.name} has examples of shape {spec.shape}; use {remedy}"
@@ -233,34 +236,41 @@ def load_dataset(options: DataOptions) -> Dataset:
         manual_dir=options.manual_dir,
         image_size=options.image_size,
         sequence_length=options.sequence_length,
-        layout=options.layout,
+        **reading_of(options),
     )
 
 
-def as_dataset(source: object, *, layout: str = "auto", **loading: Any) -> Dataset:
+def reading_of(options: DataOptions) -> dict[str, Any]:
+    """Return the arguments of ``vaex.data.load`` that say how a user's arrays are read."""
+    return {name: getattr(options, name) for name in READING}
+
+
+def as_dataset(source: object, reading: Mapping[str, Any] | None = None, **loading: Any) -> Dataset:
     """Return a data set from what a user passes as data: a ``Dataset``, an array, a mapping of arrays, a name or a path.
 
     Args:
       source: the data.
-      layout: of the axes of arrays, as in ``vaex.data.load``.
+      reading: how arrays are read, as ``reading_of`` gives it.
       **loading: other arguments of ``vaex.data.load``; None where not given.
-    Raises: UserError for data that cannot be used, for a layout of a ``Dataset``, whose axes are read already, and for arguments
+    Raises: UserError for data that cannot be used, for a reading of a ``Dataset``, whose axes are read already, and for arguments
       of loading beside data that is not loaded by name.
     """
-    loading = {name: value for name, value in loading.items() if value is not None}
+    loading, reading = ({name: value for name, value in given.items() if value is not None} for given in (loading, reading or {}))
     if isinstance(source, str | os.PathLike):
-        return data.load(os.fspath(source), layout=layout, **loading)
+        return data.load(os.fspath(source), **reading, **loading)
     if loading:
         raise UserError(
             f"{next(iter(loading))} is for data that is loaded by name; leave it out, or give the name as data"
         )
     if isinstance(source, Dataset):
-        if layout != "auto":
-            raise UserError(f"layout={layout!r} is for arrays; give it to Dataset.from_arrays or Dataset.from_batches")
+        if given := [name for name, value in reading.items() if value not in ("auto", 0)]:
+            raise UserError(
+                f"{given[0]}={reading[given[0]]!r} is for arrays; give it to Dataset.from_arrays or Dataset.from_batches"
+            )
         return source
     if isinstance(source, tuple) and len(source) == 2:
-        return Dataset.from_arrays(*source, layout=layout)
-    return Dataset.from_arrays(source, layout=layout)  # pyright: ignore[reportArgumentType]: whatever numpy.asarray takes
+        return Dataset.from_arrays(*source, **reading)
+    return Dataset.from_arrays(source, **reading)  # pyright: ignore[reportArgumentType]: whatever numpy.asarray takes
 
 
 def _steps(run: RunOptions, examples: int, batch_size: int) -> int:

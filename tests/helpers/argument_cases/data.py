@@ -76,6 +76,9 @@ LOADING = {
     "image_size": (None, Refused(9, "--image_size=9")),
     "sequence_length": Pair(None, 4, {"name": "bouncing_sprites"}),
     "layout": ("auto", Refused("chw", "--layout=chw")),
+    "kind": ("auto", Refused("table", "--kind=table")),
+    "value_range": ("auto", Refused("0:1", "--value_range=0:1")),
+    "first_label": (0, Refused(1, "--first_label=1")),
 }
 COLUMNS = Spec("columns", (2,), "real", location=(1.0, 2.0), scale=(3.0, 4.0))
 DRAWN = {"spec": (DYNAMIC, GREY), "key": KEYS, "x": (X, OTHER_X)}
@@ -111,14 +114,26 @@ spec = {
 }
 registry = {
     "load": Case(LOADING, splits),
-    "from_arrays": Case({"arrays": (ARRAYS, OTHER_ARRAYS), "name": ("a", "b"), "layout": ("auto", "vector")}, splits),
+    "from_arrays": Case(
+        {
+            "arrays": (ARRAYS, OTHER_ARRAYS),
+            "name": ("a", "b"),
+            "layout": ("auto", "vector"),
+            "kind": ("auto", "table"),
+            "value_range": ("auto", "0:2"),
+            "first_label": Pair(0, 1, {"arrays": {**ARRAYS, "y": np.full(len(ARRAYS["x"]), 3)}}),
+        },
+        splits,
+    ),
     "from_batches": Case(
         {
             "batches": ShownBy("tests/runs/test_front_door.py", "from_batches("),
+            "layout": ShownBy("tests/runs/test_announcement.py", "from_batches("),
+            "kind": ShownBy("tests/data/test_readings.py", "from_batches("),
+            "value_range": ShownBy("tests/data/test_readings.py", "from_batches("),
             "arguments": ShownBy("tests/runs/test_front_door.py", "from_batches("),
         }
     ),
-    "check_layout": Case({"layout": ("auto", Refused("hcw", "--layout=hcw"))}),
     "is_array_file": Case({"name": ("a.npz", "mnist")}),
 }
 COUNTS = Spec("counts", (3,), "grey", levels=20)

@@ -13,6 +13,7 @@ from vaex.core import Feed
 from vaex.data.measure import described
 from vaex.data.spec import Dataset, Spec, with_protocol
 from vaex.data.storage import splits, values
+from vaex.data.storage.layouts import arranged, is_volume
 from vaex.errors import UserError
 
 HELD_OUT = 500  # examples at least, of each split that is held out of the first batches
@@ -28,11 +29,17 @@ class BatchStream:
       batches: function of the step, or an iterable of batches.
       columns: "x", and "y" where labelled -> its name in a batch; a batch may also be x, or (x, y).
       offset: batches that come before that of step 0.
-      layout: how the axes of examples are read; see ``values.arranged``.
+      reading: how axes and values are read.
     """
 
-    def __init__(self, batches: Batches, columns: Mapping[str, str], offset: int = 0, layout: str = "auto") -> None:
-        self._columns, self.offset, self._layout = dict(columns), offset, layout
+    def __init__(
+        self,
+        batches: Batches,
+        columns: Mapping[str, str],
+        offset: int = 0,
+        reading: values.Reading = values.Reading(),
+    ) -> None:
+        self._columns, self.offset, self.reading = dict(columns), offset, reading
         self._iterator: Iterator[Any] = iter(())
         self._next, self._kept = 0, dict[int, Batch]()
         self.function = batches if callable(batches) and not isinstance(batches, Iterable) else None
@@ -102,7 +109,7 @@ class BatchStream:
         if set(columns) != set(self._columns):
             raise UserError(f"from_batches: batch {index} has no labels; give batches (x, y), or leave y out")
         arrays = {name: np.asarray(column) for name, column in columns.items()}
-        arrays["x"] = values.arranged(f"from_batches: x of batch {index}", arrays["x"], self._layout)
+        arrays["x"] = arranged(f"from_batches: x of batch {index}", arrays["x"], self.reading.layout)
         first = self._kept.get(0, arrays)
         for name, array in arrays.items():
             if array.shape != first[name].shape or array.dtype != first[name].dtype:
@@ -120,7 +127,9 @@ class BatchStream:
         Raises: UserError for values that are not of the kind of the first batches'.
         """
         assert self.values is not None
-        kind = values.recognise(f"from_batches: batch {index}", {"x": raw["x"]})
+        kind = values.recognise(
+            f"from_batches: batch {index}", {"x": raw["x"]}, value_range=self.reading.value_range
+        )
         wider = kind.levels is not None and self.values.levels is not None and kind.levels > self.values.levels
         continuous = kind.levels is None and self.values.levels is not None
         if kind.missing > self.values.missing:
@@ -128,7 +137,8 @@ class BatchStream:
                 f"from_batches: batch {index} has missing values, NaN, but the first ones and those to evaluate on have none; give "
                 "validation= and test= that show some"
             )
-        if wider or continuous or (kind.kind == "real") > (self.values.kind == "real"):
+        (low, high), (least, most) = kind.value_range or (0, 0), self.values.value_range or (0, 0)
+        if wider or continuous or low < least or high > most or (kind.kind == "real") > (self.values.kind == "real"):
             raise UserError(
                 f"from_batches: batch {index} holds {kind.kind} values of {kind.levels or 'continuous'} levels, but the first ones "
                 f"{self.values.kind} values of {self.values.levels or 'continuous'} levels; give validation= and "
@@ -166,11 +176,11 @@ def from_batches(
     test: Any = None,
     name: str = "batches",
     examples_per_epoch: int = 0,
-    layout: str = "auto",
+    reading: values.Reading = values.Reading(),
 ) -> Dataset:
     """Return batches as a data set; ``Dataset.from_batches`` describes the arguments."""
     columns = {"x": x} | ({} if y is None else {"y": y})
-    stream = BatchStream(batches, columns, layout=layout)
+    stream = BatchStream(batches, columns, reading=reading)
     given = {"validation": validation, "test": test}
     missing = [split for split, arrays in given.items() if arrays is None]
     if missing and stream.function is None and not stream.passes_once:
@@ -186,16 +196,21 @@ def from_batches(
             raw[split] = {column: np.concatenate([batch[column] for batch in held]) for column in columns}
             stream.offset += each
         else:
-            raw[split] = _held_out(split, arrays, columns, layout)
+            raw[split] = _held_out(split, arrays, columns, reading.layout)
     raw["train"] = stream.raw(stream.offset)
-    stream.values = values.recognise("from_batches", {f"x of {split}": arrays["x"] for split, arrays in raw.items()})
-    if stream.values.levels and stream.values.kind == "grey":  # later batches may have larger counts
+    examples = {f"x of {split}": arrays["x"] for split, arrays in raw.items()}
+    stream.values = values.recognise("from_batches", examples, value_range=reading.value_range)
+    if stream.values.levels and stream.values.levels < 256 and stream.values.kind == "grey":  # later batches may have larger counts
         stream.values = stream.values._replace(levels=256)
     stored = {split: _stored(split, stream.values, raw[split]) for split in splits.SPLITS}
     classes = splits.count_classes("from_batches", stored)
     shape = stored["train"]["x"].shape[1:]
     spec = Spec(name, shape, stream.values.kind, stream.values.levels, classes, data_hash=splits.data_hash(stored))
-    spec = spec._replace(missing=stream.values.missing)
+    spec = spec._replace(
+        missing=stream.values.missing,
+        volume=is_volume(reading.layout),
+        value_range=tuple(stream.values.value_range),
+    )
     sizes = f"{name}_{len(stored['validation']['x'])}_{len(stored['test']['x'])}"
     spec = described(Dataset(stored, with_protocol(spec, sizes)))
     stream.spec, stream.num_observations = spec, examples_per_epoch
@@ -213,7 +228,7 @@ def _held_out(split: str, given: Any, columns: Mapping[str, str], layout: str) -
             f"from_batches: {split} has {' and '.join(arrays) or 'none of the columns'}, expected {' and '.join(columns)}"
         )
     held_out = {name: np.asarray(array) for name, array in arrays.items()}
-    return held_out | {"x": values.arranged(f"from_batches: x of {split}", held_out["x"], layout)}
+    return held_out | {"x": arranged(f"from_batches: x of {split}", held_out["x"], layout)}
 
 
 def _stored(where: str, kind: values.Values, raw: Batch) -> Batch:

@@ -22,7 +22,7 @@ ROUNDING = 1e-6  # floats this far outside [0, 1] are clipped
 
 
 def checked_examples(spec: Spec, caller: str, x: ArrayLike, *, any_length: bool = False) -> np.ndarray:
-    """Return x as float32, or as uint8 level indices where it holds integers of data with levels; with its channel axis.
+    """Return x as float32, or as level indices, uint8 or uint16, where it holds integers of data with levels; with its channel axis.
 
     Args:
       spec: of the training data.
@@ -34,12 +34,13 @@ def checked_examples(spec: Spec, caller: str, x: ArrayLike, *, any_length: bool 
     array, levels = _shaped(spec, caller, np.asarray(x), any_length=any_length), spec.levels
     if _holds_levels(spec, caller, array):
         assert levels is not None
-        if array.min(initial=0) < 0 or array.max(initial=0) >= levels:
+        least = lowest_level(spec)
+        if array.min(initial=least) < least or array.max(initial=least) >= least + levels:
             raise ValueError(
-                f"{caller}: x holds integers from {array.min()} to {array.max()}, expected levels 0 to {levels - 1}; "
-                "or give floats in [0, 1]"
+                f"{caller}: x holds integers from {array.min()} to {array.max()}, expected levels {least} to "
+                f"{least + levels - 1}; or give floats in [0, 1]"
             )
-        return array.astype(np.uint8)
+        return (array.astype(np.int64) - least).astype(level_dtype(levels))
     array = array.astype(np.float32)
     refused = np.isinf(array) if spec.missing else ~np.isfinite(array)
     if refused.any():
@@ -52,6 +53,26 @@ def checked_examples(spec: Spec, caller: str, x: ArrayLike, *, any_length: bool 
             f"{caller}: x holds floats from {array.min():g} to {array.max():g}, expected [0, 1]; divide 8-bit values by 255"
         )
     return np.clip(array, 0.0, 1.0)
+
+
+def lowest_level(spec: Spec) -> int:
+    """Return the integer that stands for level 0 in a user's examples.
+
+    Example:
+      >>> lowest_level(Spec("scans", (8, 8, 1), "grey", levels=2001, value_range=(-1000.0, 1000.0)))
+      -1000
+    """
+    return int(spec.value_range[0]) if spec.value_range and spec.levels == spec.value_range[1] - spec.value_range[0] + 1 else 0
+
+
+def level_dtype(levels: int) -> type[np.unsignedinteger]:
+    """Return the dtype that holds level indices.
+
+    Example:
+      >>> level_dtype(256).__name__, level_dtype(4096).__name__
+      ('uint8', 'uint16')
+    """
+    return np.uint8 if levels <= 256 else np.uint16
 
 
 def _shaped(spec: Spec, caller: str, array: Any, *, any_length: bool) -> Any:
@@ -87,7 +108,9 @@ def _traced_floats(spec: Spec, caller: str, x: jax.Array, *, any_length: bool) -
     """Return traced examples as float32, levels as their share of the highest, and whether each value is a valid one."""
     array = _shaped(spec, caller, x, any_length=any_length)
     is_level = _holds_levels(spec, caller, array)
-    array = array.astype(jnp.float32) / (spec.levels - 1 if is_level and spec.levels is not None else 1)
+    array = array.astype(jnp.float32)
+    if is_level and spec.levels is not None:
+        array = (array - lowest_level(spec)) / (spec.levels - 1)
     if spec.kind == "real":
         return array, ~jnp.isinf(array) if spec.missing else jnp.isfinite(array)
     return array, (array >= -ROUNDING) & (array <= 1 + ROUNDING)
@@ -102,7 +125,7 @@ def model_inputs(spec: Spec, caller: str, x: ArrayLike, *, any_length: bool = Fa
         floats, valid = _traced_floats(spec, caller, x, any_length=any_length)
         return jnp.where(valid, inputs_of_floats(spec, floats), jnp.float32(jnp.nan))
     array = checked_examples(spec, caller, x, any_length=any_length)
-    if array.dtype == np.uint8 or spec.levels is None:
+    if array.dtype.kind == "u" or spec.levels is None:
         return intensities(spec._replace(shape=array.shape[1:]), array)
     return jnp.asarray(inputs_of_floats(spec, array), jnp.float32)
 
@@ -130,9 +153,9 @@ def stored_values(spec: Spec, caller: str, x: ArrayLike) -> tuple[np.ndarray | j
             return floats, jnp.all(valid, axis=axes)
         scaled = floats * (spec.levels - 1)
         near = jnp.abs(scaled - jnp.round(scaled)) <= NEAR_LEVEL
-        return jnp.round(scaled.clip(0, spec.levels - 1)).astype(jnp.uint8), jnp.all(valid & near, axis=axes)
+        return jnp.round(scaled.clip(0, spec.levels - 1)).astype(level_dtype(spec.levels)), jnp.all(valid & near, axis=axes)
     array = checked_examples(spec, caller, x)
-    if spec.levels is None or array.dtype == np.uint8:
+    if spec.levels is None or array.dtype.kind == "u":
         return array, None
     scaled = array * (spec.levels - 1)
     if np.abs(scaled - np.round(scaled)).max(initial=0.0) > NEAR_LEVEL:
@@ -140,4 +163,4 @@ def stored_values(spec: Spec, caller: str, x: ArrayLike) -> tuple[np.ndarray | j
             f"{caller}: x holds floats between the data's {spec.levels} levels k/{spec.levels - 1}; a "
             "likelihood is defined at the levels: round first, or give integers"
         )
-    return np.round(scaled).astype(np.uint8), None
+    return np.round(scaled).astype(level_dtype(spec.levels)), None

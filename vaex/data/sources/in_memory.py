@@ -11,6 +11,7 @@ from vaex.data.spec import Dataset
 from vaex.data.storage import values
 from vaex.data.storage.assemble import RawSplit, assemble
 from vaex.data.storage.known_factors import FACTOR_NAMES, FACTORS
+from vaex.data.storage.layouts import ARRAYS, arranged
 from vaex.data.storage.splits import SPLITS
 from vaex.errors import UserError, nearest
 
@@ -18,7 +19,11 @@ NAMES = tuple(f"{name}{end}" for name in ("x", "y", FACTORS) for end in ("", *(f
 
 
 def from_arrays(
-    arrays: Mapping[str, Any], *, name: str = "arrays", label_names: Sequence[str] = (), layout: str = "auto"
+    arrays: Mapping[str, Any],
+    *,
+    name: str = "arrays",
+    label_names: Sequence[str] = (),
+    reading: values.Reading = values.Reading(),
 ) -> Dataset:
     """Return arrays as a data set, read as those of an .npz file are.
 
@@ -29,7 +34,7 @@ def from_arrays(
         training examples, a tenth each.
       name: of the data in reports.
       label_names: names of the classes.
-      layout: how the axes of examples are read; see ``values.arranged``.
+      reading: how axes, values and labels are read.
     Raises: UserError for arrays that vaex cannot use, with the remedy.
     Example:
       >>> from_arrays({"x": np.tile(np.eye(8), [5, 1, 1]).reshape(5, 8, 8)}, name="stripes").spec.protocol
@@ -45,9 +50,9 @@ def from_arrays(
         if key.startswith(("y", FACTORS)) and _split(key) not in by_name:
             raise UserError(f"{name}: has {key} but no x_{_split(key)}; give both or neither")
     if "train" not in by_name:
-        raise UserError(f"{name}: has no array x or x_train; give x of shape [n, h, w], [n, h, w, c] or [n, d]")
+        raise UserError(f"{name}: has no array x or x_train; give x of shape {ARRAYS}")
     raw = {
-        split: RawSplit(key, values.arranged(f"{name}: {key}", _array(name, key, arrays[key]), layout))
+        split: RawSplit(key, arranged(f"{name}: {key}", _array(name, key, arrays[key]), reading.layout))
         for split, key in by_name.items()
     }
     for key in arrays:
@@ -56,7 +61,9 @@ def from_arrays(
         elif key.startswith(FACTORS):
             raw[_split(key)] = raw[_split(key)]._replace(factors_name=key, factors=_array(name, key, arrays[key]))
     names = arrays.get(FACTOR_NAMES)
-    return assemble(name, name, raw, protocol=name, label_names=tuple(label_names), factor_names=names)
+    return assemble(
+        name, name, raw, protocol=name, label_names=tuple(label_names), factor_names=names, reading=reading
+    )
 
 
 def _split(key: str) -> str:

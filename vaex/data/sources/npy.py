@@ -13,13 +13,14 @@ from vaex.data.spec import Dataset
 from vaex.data.storage import values
 from vaex.data.storage.archive import HEADER_ERRORS
 from vaex.data.storage.assemble import RawSplit, assemble
+from vaex.data.storage.layouts import ARRAYS, arranged
 from vaex.data.storage.splits import in_chunks
 from vaex.errors import UserError
 
-REMEDY = 'write it with np.save("data.npy", images), of shape [n, h, w], [n, h, w, c] or [n, d]'
+REMEDY = f'write it with np.save("data.npy", images), of shape {ARRAYS}'
 
 
-def load_npy(path: str | pathlib.Path, layout: str = "auto") -> Dataset:
+def load_npy(path: str | pathlib.Path, reading: values.Reading = values.Reading()) -> Dataset:
     """Load an .npy file, memory-mapped: splits are ``MappedRows``, read batch by batch.
 
     Values are recognised as ``values.recognise`` says. Splits are those of an .npz file that holds the same array as x;
@@ -27,7 +28,7 @@ def load_npy(path: str | pathlib.Path, layout: str = "auto") -> Dataset:
 
     Args:
       path: of the file.
-      layout: how the axes of examples are read; see ``values.arranged``.
+      reading: how axes and values are read.
     Raises: UserError for data that vaex cannot use, with the remedy.
     Example:
       >>> import tempfile
@@ -37,8 +38,12 @@ def load_npy(path: str | pathlib.Path, layout: str = "auto") -> Dataset:
       'stripes_3_1_1_carved_validation_test binary'
     """
     path = pathlib.Path(path).expanduser()
-    base = values.arranged(f"{path}: x", _open(path), layout)
-    digest = hashlib.sha256(f"{base.dtype.newbyteorder('<').str} {base.shape}\n".encode())
+    file = _open(path)
+    base = arranged(f"{path}: x", file, reading.layout)
+    shape = file.shape if reading.layout in ("auto", "hwc") else base.shape
+    how = "" if reading.layout in ("auto", "hwc", "chw", "vector") else f" {reading.layout}"
+    how += f" {reading.value_range}" * (reading.value_range != "auto")
+    digest = hashlib.sha256(f"{base.dtype.newbyteorder('<').str} {shape}{how}\n".encode())
 
     def hashed() -> Iterator[np.ndarray]:
         for chunk in in_chunks(base):
@@ -46,12 +51,14 @@ def load_npy(path: str | pathlib.Path, layout: str = "auto") -> Dataset:
             yield chunk
 
     chunks = hashed()
-    recognised = values.recognise(str(path), {"x": base}, chunks)
+    recognised = values.recognise(str(path), {"x": base}, chunks, reading.value_range)
     for _ in chunks:  # recognition may stop early; the hash covers all values
         pass
     data_hash = digest.hexdigest()[:16]
     raw = {"train": RawSplit("x", base)}
-    return assemble(str(path), path.stem, raw, protocol=path.stem, recognised=recognised, data_hash=data_hash)
+    return assemble(
+        str(path), path.stem, raw, protocol=path.stem, recognised=recognised, data_hash=data_hash, reading=reading
+    )
 
 
 def _open(path: pathlib.Path) -> np.ndarray:

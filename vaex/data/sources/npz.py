@@ -17,15 +17,18 @@ from vaex.data.storage.assemble import RawSplit, assemble
 from vaex.data.storage.cache import CacheWriter, DiskRefused, Kept, KeptValues
 from vaex.data.storage.decoded import CACHE, LAYOUT, data_folder
 from vaex.data.storage.known_factors import FACTOR_NAMES, FACTORS
+from vaex.data.storage.layouts import ARRAYS, arranged
 from vaex.data.storage.splits import SPLITS
 from vaex.errors import UserError, nearest
 
 NAMES = tuple(f"{name}{end}" for name in ("x", "y", FACTORS) for end in ("", *(f"_{split}" for split in SPLITS)))
-REMEDY = 'write it with np.savez("data.npz", x=images), x of shape [n, h, w], [n, h, w, c] or [n, d]'
+REMEDY = f'write it with np.savez("data.npz", x=images), x of shape {ARRAYS}'
 Path = str | pathlib.Path
 
 
-def load_npz(path: Path, data_dir: str | os.PathLike[str] | None = None, layout: str = "auto") -> Dataset:
+def load_npz(
+    path: Path, data_dir: str | os.PathLike[str] | None = None, reading: values.Reading = values.Reading()
+) -> Dataset:
     """Load an .npz file: array ``x`` or ``x_train``, perhaps ``x_validation`` and ``x_test``, and labels ``y`` or ``y_train``, ...
 
     ``factors`` or ``factors_train``, ... [n, f] are known factors of the examples, integers, and ``factor_names`` [f] their names.
@@ -38,7 +41,7 @@ def load_npz(path: Path, data_dir: str | os.PathLike[str] | None = None, layout:
     Args:
       path: of the file.
       data_dir: where compressed arrays are decompressed.
-      layout: how the axes of examples are read; see ``values.arranged``.
+      reading: how axes, values and labels are read.
     Raises: UserError for data that vaex cannot use, with the remedy.
     Example:
       >>> import tempfile
@@ -48,7 +51,7 @@ def load_npz(path: Path, data_dir: str | os.PathLike[str] | None = None, layout:
       'stripes_3_1_1_carved_validation_test binary'
     """
     path = pathlib.Path(path).expanduser()
-    arrays, kept_values = _read(path, data_dir, layout)
+    arrays, kept_values = _read(path, data_dir, reading.layout)
     x_names, y_names = _by_split(path, arrays, "x"), _by_split(path, arrays, "y")
     if "train" not in x_names:
         raise UserError(f"{path}: has no array x or x_train; {REMEDY}")
@@ -56,10 +59,10 @@ def load_npz(path: Path, data_dir: str | os.PathLike[str] | None = None, layout:
         if split not in x_names:
             raise UserError(f"{path}: has {y_name} but no x_{split}; give both or neither")
     raw = {
-        split: RawSplit(name, values.arranged(f"{path}: {name}", arrays[name], layout))
+        split: RawSplit(name, arranged(f"{path}: {name}", arrays[name], reading.layout))
         for split, name in x_names.items()
     }
-    kept_values = kept_values.under(f"{layout}_") if kept_values and layout != "auto" else kept_values
+    kept_values = kept_values.under(reading.name) if kept_values and reading.name else kept_values
     for split, name in y_names.items():
         raw[split] = raw[split]._replace(y_name=name, y=arrays[name])
     for split, name in _by_split(path, arrays, FACTORS).items():
@@ -67,7 +70,15 @@ def load_npz(path: Path, data_dir: str | os.PathLike[str] | None = None, layout:
             raise UserError(f"{path}: has {name} but no x_{split}; give both or neither")
         raw[split] = raw[split]._replace(factors_name=name, factors=np.asarray(arrays[name]))
     names = arrays.get(FACTOR_NAMES)
-    return assemble(str(path), path.stem, raw, protocol=path.stem, kept_values=kept_values, factor_names=names)
+    return assemble(
+        str(path),
+        path.stem,
+        raw,
+        protocol=path.stem,
+        kept_values=kept_values,
+        factor_names=names,
+        reading=reading,
+    )
 
 
 def _by_split(path: pathlib.Path, arrays: dict[str, np.ndarray], letter: str) -> dict[str, str]:
@@ -106,7 +117,7 @@ def _left_on_disk(
     for array in members:
         if array.name.startswith("x"):
             where, zeros = f"{path}: {array.name}", np.broadcast_to(np.zeros((), array.dtype), array.shape)
-            values.check(where, values.arranged(where, zeros, layout))
+            values.check(where, arranged(where, zeros, layout))
         if array.fortran and array.start is None:
             raise UserError(
                 f"{path}: {array.name} is compressed, in Fortran order, and too large for the memory; write it with "

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vaex.data.spec import Dataset, Spec, with_protocol
-from vaex.data.storage import known_factors, splits, values
+from vaex.data.storage import known_factors, layouts, splits, values
 from vaex.data.storage.cache import KeptValues
 from vaex.data.storage.decoded import Decoded
 from vaex.errors import UserError
@@ -41,6 +41,7 @@ def assemble(
     recognised: values.Values | None = None,
     data_hash: str = "",
     factor_names: np.ndarray | None = None,
+    reading: values.Reading = values.Reading(),
 ) -> Dataset:
     """Recognise values, check labels, split missing splits off the training examples, and describe the result in a Spec.
 
@@ -57,6 +58,7 @@ def assemble(
       recognised: the kind of values, where known; by default ``values.recognise`` tells.
       data_hash: hash of the data, where known; by default ``splits.data_hash`` of all splits.
       factor_names: of the factors' columns, where known.
+      reading: how values and labels are read, and whether examples are volumes.
     Raises: UserError for data that vaex cannot use, with the remedy.
     Example:
       >>> x = np.arange(40).reshape(10, 4) / 40
@@ -65,11 +67,15 @@ def assemble(
     """
     get = kept_values.get if kept_values else lambda name, compute: compute()
     examples = {split.x_name: split.x for split in raw.values()}
-    recognised = recognised or values.Values(*get("recognised", lambda: values.recognise(where, examples)))
+    if recognised is None:
+        recognised = values.Values(
+            *get("recognised", lambda: values.recognise(where, examples, value_range=reading.value_range))
+        )
     arrays = {name: {"x": values.stored(recognised, split.x)} for name, split in raw.items()}
     for split_name, split in raw.items():
         if split.y is not None:
-            arrays[split_name]["y"] = splits.class_labels(f"{where}: {split.y_name}", split.y, len(split.x))
+            where_labels = f"{where}: {split.y_name}"
+            arrays[split_name]["y"] = splits.class_labels(where_labels, split.y, len(split.x), reading.first_label)
         if split.factors is not None:
             where_factors = f"{where}: {split.factors_name}"
             arrays[split_name]["factors"] = known_factors.checked_factors(where_factors, split.factors, len(split.x))
@@ -86,8 +92,12 @@ def assemble(
     carved = f"_carved_{'_'.join(missing)}" if missing else ""  # part of recorded protocols
     classes = max(splits.count_classes(where, arrays), len(label_names) if not unlabelled else 0)
     spec = Spec(name, arrays["train"]["x"].shape[1:], recognised.kind, levels=recognised.levels, num_classes=classes)
+    if reading.first_label and not label_names:
+        label_names = tuple(str(reading.first_label + label) for label in range(classes))
     spec = spec._replace(
         missing=recognised.missing,
+        volume=layouts.is_volume(reading.layout),
+        value_range=tuple(recognised.value_range),
         label_names=label_names if not unlabelled else (),
         factor_names=names,
         data_hash=data_hash or get("data_hash", lambda: splits.data_hash(arrays)),

@@ -82,10 +82,15 @@ def in_chunks(values: np.ndarray) -> Iterator[np.ndarray]:
         yield values[start : start + size]
 
 
-def class_labels(where: str, y: np.ndarray, n: int) -> np.ndarray:
-    """Return labels as int32 [n]; -1 means unlabelled.
+def class_labels(where: str, y: np.ndarray, n: int, first: int = 0) -> np.ndarray:
+    """Return labels as int32 [n], counted from 0; -1 means unlabelled.
 
-    Raises: UserError for labels that are not whole numbers from -1 on, one per example.
+    Args:
+      where: named in errors.
+      y: labels as they are given.
+      n: number of examples.
+      first: label of the first class.
+    Raises: UserError for labels that are not whole numbers from ``first`` on, or -1, one per example.
     Example:
       >>> class_labels("a.npz: y", np.array([2.0, 0.0]), 2)
       array([2, 0], dtype=int32)
@@ -103,7 +108,9 @@ def class_labels(where: str, y: np.ndarray, n: int) -> np.ndarray:
         raise UserError(
             f"{where} has labels from {y.min()} to {y.max()}; class numbers start at 0, and -1 means unlabelled"
         )
-    return y.astype(np.int32)
+    if first and np.any((y >= 0) & (y < first)):
+        raise UserError(f"--first_label={first}: {where} has labels from {y.min()} on; give the least one of a class")
+    return np.where(y < 0, -1, y.astype(np.int64) - first).astype(np.int32)
 
 
 def _one_label(y: np.ndarray) -> str:
