@@ -156,7 +156,7 @@ REFUSED = [
     (["--dataset=DATA/none.npz"], "no such file"),
     (["--dataset=DATA/nan.npz"], "NaN"),
     (["--dataset=DATA/empty.npz"], "empty"),
-    (["--dataset=DATA/five.npz"], "expected [n, h, w]"),
+    (["--dataset=DATA/five.npz"], "--kind=volume, or sequences of images"),
     (["--dataset=DATA/words.npz"], "expected uint8, bool or float"),
     (["--dataset=DATA/few.npz", "--batch_size=100"], "give at most 4"),
     (["--batch_size=1398"], "give at most 1397"),
@@ -399,7 +399,8 @@ MAY_NOT = {
     "learning_rate": "7", "weight_decay": "7", "clip_norm": "7", "average_decay": "0.7", "sigma": "7",
     "posterior_scale": "7", "beta": "7", "image_size": "7", "sequence_length": "7", "labels": "7", "labelled_per_batch": "7",
     "flip": "true", "crop": "7", "layout": "vector", "encoder": "my_nets:Encoder", "decoder": "my_nets.py:Decoder",
-    "kind": "table", "value_range": "0:2", "first_label": "1", "accumulate": "2", "precision": "bfloat16", "freeze": "encoder", "standardize": "none",
+    "kind": "table", "value_range": "0:2", "first_label": "1", "accumulate": "2", "precision": "bfloat16", "freeze": "encoder",
+    "standardize": "none",
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ RNG = np.random.default_rng(0)
 UNIT = RNG.random((40, 6, 5, 4, 3)).astype(np.float32)
 TWELVE_BITS = RNG.integers(0, 4096, (40, 8, 8)).astype(np.uint16)
 SCAN = RNG.integers(-1024, 3072, (40, 8, 8)).astype(np.int16)
+SCAN[0, 0, :2] = -1024, 3071
 LABELS = np.tile(np.arange(1, 6), 8)
 
 
@@ -64,7 +65,7 @@ def test_axes_by_kind_and_layout(tmp_path, form, x, flags, expected, text):
 @pytest.mark.parametrize(
     ("x", "flags", "levels", "value_range", "stored", "text"),
     [
-        (TWELVE_BITS, {}, 4096, (), TWELVE_BITS, "levels 0 to 409. of 0 to 4095"),
+        (TWELVE_BITS, {}, 4096, (), TWELVE_BITS, "levels . to 409. of 0 to 4095"),
         (TWELVE_BITS / np.float32(4095), {}, 4096, (), TWELVE_BITS, "of 0 to 4095, divided by 4095"),
         (TWELVE_BITS // 4, {}, 1024, (), TWELVE_BITS // 4, "of 0 to 1023"),
         (TWELVE_BITS * 16 / 65535, {}, 65536, (), TWELVE_BITS * 16, "of 0 to 65535"),
@@ -114,13 +115,16 @@ def test_labels_that_count_from_one():
     x = UNIT[..., 0, 0, 0]
     plain = Dataset.from_arrays(x, LABELS)
     assert plain.spec.num_classes == 6
-    assert "labels are 1 to 5: no example is of class 0; where classes count from 1, say --first_label=1" in said(plain)[-1]
+    assert (
+        "labels are 1 to 5: no example is of class 0; where classes count from 1, say --first_label=1"
+        in said(plain)[-1]
+    )
     counted = Dataset.from_arrays(x, LABELS, first_label=1)
     assert (counted.spec.num_classes, counted.spec.label_names) == (5, ("1", "2", "3", "4", "5"))
     assert not [line for line in said(counted) if "first_label" in line]
     assert set(np.concatenate([arrays["y"] for arrays in counted.splits.values()])) == set(range(5))
     assert Dataset.from_arrays(x, np.where(LABELS == 5, -1, LABELS), first_label=1).spec.num_classes == 4
-    with pytest.raises(UserError, match="--first_label=2: .*labels from 1 on"):
+    with pytest.raises(UserError, match=r"--first_label=2: .*labels from 1 on"):
         Dataset.from_arrays(x, LABELS, first_label=2)
 
 
@@ -128,12 +132,20 @@ def test_labels_that_count_from_one():
     ("x", "flags", "match"),
     [
         (UNIT, {}, "--kind=volume, or sequences of images .* --kind=sequence"),
-        (np.zeros((5, 64, 8, 8), np.uint8), {}, "--layout=chw reads 64 channels of 8x8, --layout=hwc 8 channels of 64x8"),
+        (
+            np.zeros((5, 64, 8, 8), np.uint8),
+            {},
+            "--layout=chw reads 64 channels of 8x8, --layout=hwc 8 channels of 64x8",
+        ),
         (UNIT, {"layout": "ct", "kind": "image"}, "--layout=ct is for --kind=series, not for image"),
         (UNIT, {"kind": "cube"}, "--kind=cube: Known: auto, image"),
         (UNIT[:, 0, 0], {"value_range": "3:1"}, "--value_range=3:1: expected LOW:HIGH"),
         (UNIT[:, 0, 0], {"value_range": "real", "kind": "image"}, "is for vectors and series"),
-        (UNIT[:, 0, 0], {"kind": "volume"}, r"--layout=dhwc: .* expected .n, d, h, w, c. or .n, d, h, w.; leave the flag out"),
+        (
+            UNIT[:, 0, 0],
+            {"kind": "volume"},
+            r"--layout=dhwc: .* expected .n, d, h, w, c. or .n, d, h, w.; leave the flag out",
+        ),
     ],
 )
 def test_refused_readings(x, flags, match):
@@ -143,5 +155,7 @@ def test_refused_readings(x, flags, match):
 
 def test_flags_of_arrays_are_refused_elsewhere():
     for flag in ({"kind": "image"}, {"value_range": "0:1"}, {"first_label": 1}):
-        with pytest.raises(UserError, match=f"--{next(iter(flag))}=.*: is for PATH.npz and PATH.npy, and digits is neither"):
+        with pytest.raises(
+            UserError, match=rf"--{next(iter(flag))}=.*: is for PATH.npz and PATH.npy, and digits is neither"
+        ):
             data.load("digits", **flag)

@@ -18,6 +18,7 @@ from vaex import data, export
 from vaex.api.imputation import Imputer
 from vaex.api.in_batches import applied, batch_bounds, has_symbolic_shape, in_batches
 from vaex.api.keys_and_labels import at_temperature, check_codes, check_key, holds_integers, labels_of
+from vaex.api.step_scores import StepScorer
 from vaex.core import Batch, ClassLogWeights, Distribution, LogWeights, PyTree, Recipe, Variables
 from vaex.data.loader import user_examples
 from vaex.data.spec import Spec
@@ -79,7 +80,7 @@ class TrainedModel:
             )
         self._most = evaluation_batch(spec, MOST)
         self._bounds: dict[tuple[str, int], Callable[..., jax.Array]] = {}
-        self._imputer = Imputer(recipe, spec)
+        self._imputer, self._step_scorer = Imputer(recipe, spec), StepScorer(recipe, spec)
         example: Batch = {"x": jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)}
         if recipe.labels is not None:
             example["y"] = jax.ShapeDtypeStruct((1,), jnp.int32)
@@ -332,6 +333,21 @@ class TrainedModel:
           for invalid x or numbers.
         """
         return self._imputer(key, self.variables, self.hparams, x, num_samples, num_draws)
+
+    def step_scores(
+        self, key: jax.Array, x: ArrayLike, num_samples: int = 100, labels: ArrayLike | None = None
+    ) -> jax.Array:
+        """Return how surprising each step of a series is: -log of the mean of p(x_t|z) over draws of q(z|x), [b, t] nats.
+
+        Args:
+          key: of the draws.
+          x: series, [b, t, c]; what is missing of them adds nothing.
+          num_samples: draws for each example, at least 1.
+          labels: as in ``encode``.
+        Raises: ValueError for data that is no series, for a likelihood without independent steps, and as ``encode``.
+        """
+        given = self._labels("step_scores", labels, len(x), inferred=True, optional=True)  # type: ignore[arg-type]
+        return self._step_scorer(key, self.variables, self.hparams, x, num_samples, given)
 
     def class_log_likelihoods(self, key: jax.Array, x: ArrayLike, num_samples: int = 100) -> jax.Array:
         """Estimate log p(x|y) of every class by importance weighting, [b, classes], nats; arguments as in ``log_likelihood``.

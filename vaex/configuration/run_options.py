@@ -191,16 +191,17 @@ class DataOptions:
     )
     layout: Literal["auto", "hwc", "chw", "vector", "tc", "ct", "dhwc", "cdhw", "thwc"] = option(
         "auto",
-        doc="Axes of your own arrays: [n, h, w, c], [n, c, h, w], each example as one vector, series (time first or last), volumes, "
+        doc="Axes of your own arrays: [n, h, w, c], [n, c, h, w], each example as one vector, series, volumes, "
         "or sequences of images; auto reads hwc, and refuses axes that look like chw.",
     )
     kind: Literal["auto", "image", "table", "series", "volume", "sequence"] = option(
-        "auto", doc="What the examples of your own arrays are, in place of --layout: series are tc, volumes dhwc, and so on."
+        "auto",
+        doc="What the examples of your own arrays are, in place of --layout: series are tc, volumes dhwc, and so on.",
     )
     value_range: str = option(
         "auto",
-        doc="Numbers of your own arrays that mean 0 and 1, as -1000:1000 or -1:1; values beyond are clipped. real reads vectors and "
-        "series as measurements, though they lie in [0, 1].",
+        doc="Numbers of your own arrays that mean 0 and 1, as -1000:1000 or -1:1; values beyond are clipped. real reads vectors "
+        "and series as measurements, though they lie in [0, 1].",
     )
     first_label: int = option(0, low=0, high=MOST_STEPS, doc="Number of the first class in your own labels.")
     labels: int | None = option(

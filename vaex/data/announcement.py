@@ -82,13 +82,14 @@ def arrangement(spec: Spec, layout: str | None) -> str:
 def values(spec: Spec, measures: Measures) -> str:
     """Say what values the data has, and what becomes of them."""
     low, high = measures.low, measures.high
+    missing = f", {measures.missing:.1%} of them missing" if spec.missing else ""
     if spec.kind == "real":
-        missing = f", {measures.missing:.1%} of them missing" if spec.missing else ""
+        noun = "columns" if len(spec.shape) == 1 else "channels"
         in_units = f", in units of {spec.unit:g}" if spec.unit != 1 else ""
-        scaled = "; columns standardised (--standardize=none keeps them)" if spec.location else in_units
+        scaled = f"; {noun} standardised (--standardize=none keeps them)" if spec.location else in_units
         return f"real numbers from {low:.4g} to {high:.4g}{missing}{scaled}"
     if spec.kind == "binary":
-        stored = "0 or 1"
+        stored = f"0 or 1{missing}"
     elif spec.levels is None:
         stored = f"continuous from {low:.4g} to {high:.4g} in [0, 1]{_measurements(spec)}"
     else:

@@ -157,6 +157,8 @@ def unit(measures: Measures) -> float:
 def columns(measures: Measures) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return location and scale of each column of real vectors: its mean, and its standard deviation, or 1 where that is 0.
 
+    Of series [t, c], whose measures are of each step, the moments of a channel are those of all its steps that vary.
+
     The scale keeps three digits, the location a thousandth of the scale, so that they are the same on every machine.
 
     Example:
@@ -164,7 +166,13 @@ def columns(measures: Measures) -> tuple[tuple[float, ...], tuple[float, ...]]:
       ((1234.5633, 7.0), (12.3, 1.0))
     """
     location, scale = [], []
-    for mean, deviation in zip(measures.mean.tolist(), measures.deviation.tolist(), strict=True):
+    means, deviations = measures.mean, measures.deviation
+    if means.ndim == 2:
+        varies = (deviations > 0) | ~np.any(deviations > 0, axis=0)
+        means = np.mean(measures.mean, axis=0, where=varies)
+        squares = np.square(deviations) + np.square(measures.mean - means)
+        deviations = np.sqrt(np.mean(squares, axis=0, where=varies))
+    for mean, deviation in zip(means.tolist(), deviations.tolist(), strict=True):
         spread = float(f"{deviation:.3g}") if deviation > 0 else 1.0
         location.append(float(f"{round(mean / spread, 3) * spread:.9g}") if deviation > 0 else mean)
         scale.append(spread)
@@ -175,14 +183,14 @@ def described(dataset: Dataset) -> Spec:
     """Return the spec of a data set with what is measured of its training examples.
 
     Grey and colour values have ``binarization_noise``, ``least_scale`` and ``counts``, real numbers ``unit``, and real vectors
-    ``location`` and ``scale``; three digits are kept, so that they are the same on every machine.
+    and series ``location`` and ``scale``; three digits are kept, so that they are the same on every machine.
     """
     spec, x = dataset.spec, dataset.splits["train"]["x"]
     if spec.kind == "binary" or not len(x):
         return spec
     measures = measure(spec, x)
     if spec.kind == "real":
-        location, scale = columns(measures) if len(spec.shape) == 1 else ((), ())
+        location, scale = columns(measures) if len(spec.shape) < 3 else ((), ())
         return spec._replace(unit=unit(measures), location=location, scale=scale)
     noise, least = (round(value, 3) for value in (binarization_noise(measures), least_scale(measures)))
     return spec._replace(binarization_noise=noise, least_scale=least, counts=are_counts(spec, measures))

@@ -120,8 +120,9 @@ class Source(Protocol):
 class Dataset(NamedTuple):
     """Arrays of the three splits: "train", "validation", "test" -> {"x": [n, ...], "y": [n] int32 where labelled}.
 
-    ``x`` is uint8, or uint16 for more than 256 levels, holding level indices 0..levels-1 where ``Spec.levels`` is set, else float32. ``source``: of rendered data,
-    a ``FactorSource`` or ``SequenceSource``; training then takes batches from its ``feed``, and "train" holds a sample.
+    ``x`` is uint8, or uint16 for more than 256 levels, holding level indices 0..levels-1 where ``Spec.levels`` is set, else
+    float32. ``source``: of rendered data, a ``FactorSource`` or ``SequenceSource``; training then
+    takes batches from its ``feed``, and "train" holds a sample.
 
     Example:
       >>> x = np.zeros([2, 4], np.uint8)

@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike
 from vaex.evaluation.latents import order_by_kl
 from vaex.plots.records import Bars, Grid
 
+MOST_SLICES = 8  # of a volume, side by side
+
 
 def reconstruction_grid(
     originals: ArrayLike, reconstructions: ArrayLike, *, columns: int = 10, title: str = "Reconstructions"
@@ -130,6 +132,25 @@ def manifold_grid(images: ArrayLike, *, title: str = "Latent manifold: z0 to the
     if images.ndim != 5:
         raise ValueError(f"manifold_grid: images has shape {images.shape}, expected [num, num, h, w, c]")
     return Grid(images, title=title)
+
+
+def slices(volumes: ArrayLike, most: int = MOST_SLICES) -> np.ndarray:
+    """Return volumes [n, d, h, w, c] as images [n, h, s w, c]: s slices along d, evenly spread, side by side.
+
+    Args:
+      volumes: [n, d, h, w, c].
+      most: slices of each that are shown.
+    Raises: ValueError for another number of axes.
+    Example:
+      >>> slices(np.zeros((3, 20, 8, 6, 1))).shape
+      (3, 8, 48, 1)
+    """
+    volumes = np.asarray(volumes)
+    if volumes.ndim != 5:
+        raise ValueError(f"slices: volumes have shape {volumes.shape}, expected [n, d, h, w, c]")
+    n, depth, height, width, channels = volumes.shape
+    places = np.unique(np.linspace(0, depth - 1, min(most, depth)).round().astype(int))
+    return np.moveaxis(volumes[:, places], 1, 2).reshape(n, height, len(places) * width, channels)
 
 
 def kl_bars(kl_per_latent: ArrayLike, names: Sequence[str] = (), *, title: str = "KL per latent") -> Bars:

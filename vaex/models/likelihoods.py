@@ -177,7 +177,11 @@ def build(name: str | LikelihoodFamily, spec: Spec, *, scale: str = "global") ->
         )
     if name == "bernoulli":
         title = "bernoulli" if binary else "cross-entropy (bernoulli on grey values: not a density)"
-        return Likelihood(title, 1, dict, lambda params, sigma, raw: dist.Bernoulli(raw[..., 0], ndims), binary, binary)
+        events = 0 if spec.missing else ndims
+        bits = Likelihood(
+            title, 1, dict, lambda params, sigma, raw: dist.Bernoulli(raw[..., 0], events), binary, binary
+        )
+        return of_observed(bits, ndims) if spec.missing else bits
     if name == "continuous_bernoulli":
         return Likelihood(name, 1, dict, lambda params, sigma, raw: dist.ContinuousBernoulli(raw[..., 0], ndims))
     levels = 2 if binary else spec.levels or 0  # 0: values are continuous
@@ -353,16 +357,17 @@ def _scaled(name: str, spec: Spec, scale: str, levels: int, ndims: int) -> Likel
 
     Raises: UserError for a scale per column of what has no columns.
     """
-    if scale == "per_column" and len(spec.shape) != 1:
+    if scale == "per_column" and len(spec.shape) > 2:
         raise UserError(
-            f"--likelihood_scale=per_column is for vectors, and {spec.name} has examples of shape {spec.shape}; use per_pixel"
+            f"--likelihood_scale=per_column is for vectors and series, and {spec.name} has examples of shape {spec.shape}; "
+            "use per_pixel"
         )
     offset, unit = in_columns(spec) if spec.location else (0.0 if spec.kind == "real" else 0.5, spec.unit)
     start = {"real": 0.0}.get(spec.kind, -2.0)
     least = least_scale(name, spec) if scale == "per_pixel" and name in DENSITIES else 0.0
 
     def init() -> dict[str, jax.Array]:
-        shape = spec.shape if scale == "per_column" else ()
+        shape = spec.shape[-1:] if scale == "per_column" else ()
         return {"log_scale": jnp.full(shape, start)} if scale in ("global", "per_column") else {}
 
     def in_unit(log_scale: jax.Array) -> jax.Array:

@@ -238,7 +238,7 @@ class Evaluator:
     def _fitted_baselines(self, ahead: tuple[int, ...]) -> prediction.Baselines | None:
         """Predictions without a model, of some training sequences; None where values are not binary."""
         spec, train = self.run.spec, self.run.dataset.splits["train"]
-        if spec.kind != "binary" and spec.binarize == "none":
+        if (spec.kind != "binary" and spec.binarize == "none") or len(spec.shape) != 4:
             return None
         inputs = self._prepared(train, EvaluationKey.BASELINES)["x"]
         return prediction.fit_baselines(inputs[np.sort(chosen_examples(len(inputs), NEIGHBOURS))], ahead)

@@ -10,7 +10,7 @@ import numpy as np
 
 from vaex.configuration.settings import describe_member
 from vaex.core import EvaluationKey, PyTree, Variables
-from vaex.evaluation import figures, generation, latents, traversals
+from vaex.evaluation import figures, generation, latents, series, traversals
 from vaex.evaluation.examples import chosen_examples
 from vaex.evaluation.training_curves import training_curves
 from vaex.plots.records import Curves, FigureRecord, Grid
@@ -19,6 +19,8 @@ from vaex.runs.setup import Experiment
 from vaex.samplers import Sampler, draw
 
 EXAMPLES = 20  # to reconstruct; three times as many samples are drawn
+DRAWS = 100  # of p(x|z), whose quantiles are the band around a series
+TRAVERSED = 6  # latents of series whose traversals are drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +52,15 @@ class MemberFigures:
         spec, recipe = self.evaluator.run.spec, self.evaluator.run.recipe
         examples = self._shown(EXAMPLES)
         mean = self.evaluator.posterior(self.variables, self.hparams, examples)["mean"]
-        if recipe.sequences is not None:
+        if len(spec.shape) == 2:
+            self._draw_series(examples, mean, kl)
+        elif recipe.sequences is not None:
             self._draw_sequences(examples, mean)
         else:
             latent_variables = self.evaluator.latent_variables(mean)
             if kl is not None:
                 self.save("kl_per_latent", figures.kl_bars(kl, [variable.name for variable in latent_variables]))
-            if len(spec.shape) != 3:
+            if len(spec.shape) == 1:
                 self._draw_vectors(examples, mean)
                 return
             self._draw_images(examples, mean, latent_variables, kl)
@@ -73,24 +77,38 @@ class MemberFigures:
         parts += [] if self.sampler is None else [f"z by {self.sampler.kind}"]
         return f" ({', '.join(parts)})" if parts else ""
 
+    def _decoded(self, z: np.ndarray, label: int | None) -> np.ndarray:
+        """What codes decode to with one label, as it is shown."""
+        labels = None if label is None else np.full(len(z), label, np.int32)
+        show = self.evaluator.run.settings.evaluation.show
+        return self.evaluator.decode(self.variables, self.hparams, z, labels, show=show)
+
     def _decode(self, z: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
         """Images in [0, 1]; one label serves all codes where there are not as many."""
         if labels is not None and len(labels) != len(z):
             labels = np.full(len(z), labels[0])
         show = self.evaluator.run.settings.evaluation.show
-        return np.clip(self.evaluator.decode(self.variables, self.hparams, z, labels, show=show), 0.0, 1.0)
+        return self._images(self.evaluator.decode(self.variables, self.hparams, z, labels, show=show))
+
+    def _images(self, x: np.ndarray) -> np.ndarray:
+        """Values as images in [0, 1]: of volumes, slices beside each other."""
+        images = np.clip(np.asarray(x), 0.0, 1.0)
+        return figures.slices(images) if self.evaluator.run.spec.volume else images
 
     def _samples(self, n: int, label: int | None = None) -> np.ndarray:
-        """n samples as they are shown, [n, h, w, c]; those of different labels have the same z."""
+        """n samples as images, [n, h, w, c]; those of different labels have the same z."""
+        return self._images(self._sampled(n, label))
+
+    def _sampled(self, n: int, label: int | None) -> np.ndarray:
+        """n samples as they are shown, [n, *shape]."""
         evaluator = self.evaluator
         condition = None if label is None else np.full(n, label, np.int32)
         key = jax.random.fold_in(evaluator.key, EvaluationKey.PRIOR_SAMPLES)
         if self.sampler is not None:
-            return self._decode(np.asarray(draw(self.sampler, key, n)), condition)
+            return self._decoded(np.asarray(draw(self.sampler, key, n)), label)
         px = evaluator.run.recipe.model.sample(key, self.variables, self.hparams, n, condition)
         noise_key = jax.random.fold_in(evaluator.key, EvaluationKey.SAMPLE_NOISE)
-        images = px.mean if evaluator.run.settings.evaluation.show == "mean" else px.sample(noise_key)
-        return np.clip(np.asarray(images), 0.0, 1.0)
+        return np.asarray(px.mean if evaluator.run.settings.evaluation.show == "mean" else px.sample(noise_key))
 
     def _draw_images(
         self,
@@ -104,12 +122,13 @@ class MemberFigures:
         def decode(z: np.ndarray) -> np.ndarray:
             return self._decode(z, labels)
 
-        self.save("reconstructions", figures.reconstruction_grid(examples["x"], decode(mean)))
+        originals = self._images(examples["x"])
+        self.save("reconstructions", figures.reconstruction_grid(originals, decode(mean)))
         reads = self.evaluator.run.recipe.labels
         if labels is None or (self.sampler is not None and reads is not None and reads.prior_only):
             self.save("samples", figures.sample_grid(self._samples(3 * EXAMPLES), title=f"Samples{self._means}"))
         else:
-            self._draw_classes(examples["x"], mean)
+            self._draw_classes(originals, mean)
         moments = self.evaluator.posterior(self.variables, self.hparams, self._shown(self.evaluator.batch))
         self._draw_traversals(decode, moments, latent_variables, kl)
         if [variable.kind for variable in latent_variables] in (["normal"] * 2, ["free"] * 2):
@@ -136,6 +155,39 @@ class MemberFigures:
         for name, figure in self.evaluator.run.recipe.figures.items():
             self.save(name, figure(key, self.variables, self.hparams, dict(examples)))
 
+    def _draw_series(self, examples: Mapping[str, np.ndarray], mean: np.ndarray, kl: Sequence[float] | None) -> None:
+        """Series as curves: reconstructions with the band of p(x|z), samples, and, of one code for a series, traversals."""
+        evaluator, run = self.evaluator, self.evaluator.run
+        labels = evaluator.labels(self.variables, self.hparams, examples)
+        few = slice(series.SHOWN)
+        given = None if labels is None else labels[few]
+        repeated = np.repeat(mean[few], DRAWS, axis=0)
+        shown = evaluator.decode(self.variables, self.hparams, mean[few], given)
+        draws = evaluator.decode(
+            self.variables,
+            self.hparams,
+            repeated,
+            None if given is None else np.repeat(given, DRAWS, axis=0),
+            show="sample",
+        )
+        draws = np.swapaxes(draws.reshape(-1, DRAWS, *run.spec.shape), 0, 1)
+        self.save("reconstructions", series.band_panels(examples["x"][few], shown, draws, title="Reconstructions"))
+        samples = self._sampled(2 * series.SHOWN, None)
+        names = [f"sample {index}" for index in range(len(samples))]
+        self.save("samples", series.line_panels([("", names, samples)], title=f"Samples{self._means}"))
+        if run.recipe.sequences is not None:
+            return
+        latent_variables = evaluator.latent_variables(mean)
+        if kl is not None:
+            self.save("kl_per_latent", figures.kl_bars(kl, [variable.name for variable in latent_variables]))
+        moments = evaluator.posterior(self.variables, self.hparams, self._shown(evaluator.batch))
+        paths = traversals.traversal_paths(latent_variables, **moments, kl=kl, limit=TRAVERSED)
+        label = None if labels is None else labels[0]
+        decoded = traversals.decode_paths(lambda z: self._decoded(z, label), paths.codes)
+        captions = paths.columns or tuple(map(str, range(decoded.shape[1])))
+        groups = [(name, captions, path) for name, path in zip(paths.names, decoded, strict=True)]
+        self.save("traversals", series.line_panels(groups, title="Latent traversals"))
+
     def _draw_sequences(self, examples: Mapping[str, np.ndarray], mean: np.ndarray) -> None:
         """Sequences over their reconstructions, and samples in a row each."""
         some = slice(EXAMPLES // 4)
@@ -160,7 +212,7 @@ class MemberFigures:
             return
         few = len(originals[: EXAMPLES // 2])
         z, labels = np.repeat(mean[:few], len(names), axis=0), np.tile(np.asarray(classes, np.int32), few)
-        changed = self._decode(z, labels).reshape(few, len(names), *spec.shape)
+        changed = self._decode(z, labels).reshape(few, len(names), *originals.shape[1:])
         images = np.concatenate([originals[:few, None], changed], axis=1)
         self.save("classes", Grid(images, (), ("original", *names), "Each original's z in every class"))
 

@@ -104,11 +104,17 @@ def build_recipe(settings: Settings, spec: Spec) -> Recipe:
 
     Raises: UserError for images where the model reads sequences, or the other way round, and for stages that don't fit together.
     """
-    sequences = len(spec.shape) == 4 and not spec.volume
-    if sequences != (models.frames(settings.module) is not None):
-        problem, remedy = "is for images and vectors", "--model=td_vae or sequence_vae, or read volumes with --kind=volume"
+    sequences, reads = len(spec.shape) == 4 and not spec.volume, models.frames(settings.module) is not None
+    if sequences != reads and not (reads and len(spec.shape) == 2):
+        problem, remedy = (
+            "is for images and vectors",
+            "--model=td_vae or sequence_vae, or read volumes with --kind=volume",
+        )
         if not sequences:
-            problem, remedy = "reads sequences", "--dataset=bouncing_sprites or rotating_sprites, or a model of images"
+            problem, remedy = (
+                "reads sequences",
+                "--dataset=bouncing_sprites, series of your own with --kind=series, or a model of images",
+            )
         raise UserError(
             f"--model={settings.model} {problem}, and {spec.name} has examples of shape {spec.shape}; use {remedy}"
         )
@@ -255,7 +261,9 @@ def as_dataset(source: object, reading: Mapping[str, Any] | None = None, **loadi
     Raises: UserError for data that cannot be used, for a reading of a ``Dataset``, whose axes are read already, and for arguments
       of loading beside data that is not loaded by name.
     """
-    loading, reading = ({name: value for name, value in given.items() if value is not None} for given in (loading, reading or {}))
+    loading, reading = (
+        {name: value for name, value in given.items() if value is not None} for given in (loading, reading or {})
+    )
     if isinstance(source, str | os.PathLike):
         return data.load(os.fspath(source), **reading, **loading)
     if loading:

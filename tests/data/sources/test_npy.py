@@ -135,10 +135,10 @@ NAN[33, 4, 5] = np.nan
     ("x", "match"),
     [
         (NAN, r"1 values that are NaN or infinite, the first at index \(33, 4, 5\); remove"),
-        (UNIT * 255, "expected 0 to 1; divide by"),
+        (UNIT * 255, "expected 0 to 1; give the possible ones, such as --value_range=0:255"),
         (np.concatenate([UNIT[:39], UNIT[39:] + 3]), "expected 0 to 1"),
-        (BYTES.astype(int) + 1, "expected 0 to 255"),
-        (BYTES.astype(int) - 1, "from -1"),
+        (BYTES.astype(int) + 99999, "expected 0 to 255"),
+        (BYTES.astype(int) * -999, "expected 0 to 255; declare a window, such as --value_range"),
         (BYTES.astype(complex), "dtype complex128"),
         (np.zeros([3], "datetime64[s]"), "dtype datetime64"),
         (np.array([[object()]]), "is not an .npy file of numbers"),

@@ -158,11 +158,17 @@ NAN[7, 0, 0] = np.inf
         ({"x": BYTES, "x_train": BYTES}, "both x and x_train"),
         ({"x": BYTES, "y": np.arange(30), "y_train": np.arange(30)}, "both y and y_train"),
         ({"x": NAN}, r"2 values that are NaN or infinite, the first at index \(3, 4, 5\)"),
-        ({"x": UNIT * 255}, "from 0.[0-9]* to 25[0-9.]*, expected 0 to 1; give the possible ones, such as --value_range=0:255"),
-        ({"x": UNIT - 1}, r"float images hold values from -.* expected 0 to 1; give the possible ones, --value_range=-1:1, or read"),
+        (
+            {"x": UNIT * 255},
+            "from 0.[0-9]* to 25[0-9.]*, expected 0 to 1; give the possible ones, such as --value_range=0:255",
+        ),
+        (
+            {"x": UNIT - 1},
+            r"float images hold values from -.* expected 0 to 1; give the possible ones, --value_range=-1:1, or read",
+        ),
         (
             {"x": UNIT * 9 - 3},
-            r"such as --value_range=-3:6, or read real numbers as series .n, t, c. with --kind=series, or as vectors with --layout=vector",
+            r"such as --value_range=-3:6, or read real numbers as series .n, t, c. with --kind=series, or as vectors with --lay",
         ),
         ({"x": UNIT * 4095}, "such as --value_range=0:4095"),
         ({"x": np.full([3, 4], 1e300)}, "do not fit in float32"),
@@ -179,12 +185,18 @@ NAN[7, 0, 0] = np.inf
         ({"x": np.array([object(), None])}, "pickled Python objects"),
         ({"x": BYTES[0, 0]}, r"shape \(7,\), expected \[n, h, w\]"),
         ({"x": np.uint8(3)}, r"shape \(\)"),
-        ({"x": np.zeros([2, 2, 2, 2, 2])}, r"volumes .n, d, h, w, c., --kind=volume, or sequences .*, --kind=sequence; --layout=vector"),
+        (
+            {"x": np.zeros([2, 2, 2, 2, 2])},
+            r"volumes .n, d, h, w, c., --kind=volume, or sequences .*, --kind=sequence; --layout=vector",
+        ),
         ({"x": np.zeros([2, 2, 2, 2, 2, 2])}, "reshape it, or read each example as a vector with --layout=vector"),
         ({"x": BYTES[:0]}, r"is empty \(shape \(0, 9, 7\)\)"),
         ({"x": BYTES[:, :0]}, "is empty"),
         ({"x": np.zeros([5, 3, 32, 32], np.uint8)}, "looks like .n, c, h, w.: --layout=chw reads 3 channels of 32x32"),
-        ({"x": np.zeros([5, 4, 32, 32], np.uint8)}, "--layout=hwc 32 channels of 4x32, --kind=volume volumes of one channel, --layout=vector vectors"),
+        (
+            {"x": np.zeros([5, 4, 32, 32], np.uint8)},
+            "--layout=hwc 32 channels of 4x32, --kind=volume volumes of one channel, --layout=vector vectors",
+        ),
         ({"x": np.zeros([5, 16, 20, 24], np.uint8)}, "--layout=chw reads 16 channels of 20x24"),
         ({"x": BYTES[:2]}, "2 training examples are too few to split_off validation and test"),
         (

@@ -37,7 +37,7 @@ class BatchStream:
         batches: Batches,
         columns: Mapping[str, str],
         offset: int = 0,
-        reading: values.Reading = values.Reading(),
+        reading: values.Reading = values.AS_THEY_ARE,
     ) -> None:
         self._columns, self.offset, self.reading = dict(columns), offset, reading
         self._iterator: Iterator[Any] = iter(())
@@ -127,9 +127,7 @@ class BatchStream:
         Raises: UserError for values that are not of the kind of the first batches'.
         """
         assert self.values is not None
-        kind = values.recognise(
-            f"from_batches: batch {index}", {"x": raw["x"]}, value_range=self.reading.value_range
-        )
+        kind = values.recognise(f"from_batches: batch {index}", {"x": raw["x"]}, value_range=self.reading.value_range)
         wider = kind.levels is not None and self.values.levels is not None and kind.levels > self.values.levels
         continuous = kind.levels is None and self.values.levels is not None
         if kind.missing > self.values.missing:
@@ -176,7 +174,7 @@ def from_batches(
     test: Any = None,
     name: str = "batches",
     examples_per_epoch: int = 0,
-    reading: values.Reading = values.Reading(),
+    reading: values.Reading = values.AS_THEY_ARE,
 ) -> Dataset:
     """Return batches as a data set; ``Dataset.from_batches`` describes the arguments."""
     columns = {"x": x} | ({} if y is None else {"y": y})
@@ -200,7 +198,8 @@ def from_batches(
     raw["train"] = stream.raw(stream.offset)
     examples = {f"x of {split}": arrays["x"] for split, arrays in raw.items()}
     stream.values = values.recognise("from_batches", examples, value_range=reading.value_range)
-    if stream.values.levels and stream.values.levels < 256 and stream.values.kind == "grey":  # later batches may have larger counts
+    small = stream.values.levels is not None and stream.values.levels < 256 and not stream.values.value_range
+    if small and stream.values.kind == "grey":  # later batches may have larger counts
         stream.values = stream.values._replace(levels=256)
     stored = {split: _stored(split, stream.values, raw[split]) for split in splits.SPLITS}
     classes = splits.count_classes("from_batches", stored)

@@ -22,7 +22,7 @@ ROUNDING = 1e-6  # floats this far outside [0, 1] are clipped
 
 
 def checked_examples(spec: Spec, caller: str, x: ArrayLike, *, any_length: bool = False) -> np.ndarray:
-    """Return x as float32, or as level indices, uint8 or uint16, where it holds integers of data with levels; with its channel axis.
+    """Return x as float32, or as level indices (uint8, uint16) where it holds integers of data with levels; with its channels.
 
     Args:
       spec: of the training data.
@@ -62,7 +62,11 @@ def lowest_level(spec: Spec) -> int:
       >>> lowest_level(Spec("scans", (8, 8, 1), "grey", levels=2001, value_range=(-1000.0, 1000.0)))
       -1000
     """
-    return int(spec.value_range[0]) if spec.value_range and spec.levels == spec.value_range[1] - spec.value_range[0] + 1 else 0
+    return (
+        int(spec.value_range[0])
+        if spec.value_range and spec.levels == spec.value_range[1] - spec.value_range[0] + 1
+        else 0
+    )
 
 
 def level_dtype(levels: int) -> type[np.unsignedinteger]:
@@ -153,7 +157,9 @@ def stored_values(spec: Spec, caller: str, x: ArrayLike) -> tuple[np.ndarray | j
             return floats, jnp.all(valid, axis=axes)
         scaled = floats * (spec.levels - 1)
         near = jnp.abs(scaled - jnp.round(scaled)) <= NEAR_LEVEL
-        return jnp.round(scaled.clip(0, spec.levels - 1)).astype(level_dtype(spec.levels)), jnp.all(valid & near, axis=axes)
+        return jnp.round(scaled.clip(0, spec.levels - 1)).astype(level_dtype(spec.levels)), jnp.all(
+            valid & near, axis=axes
+        )
     array = checked_examples(spec, caller, x)
     if spec.levels is None or array.dtype.kind == "u":
         return array, None

@@ -12,10 +12,13 @@ from vaex.data.storage import values
 from vaex.data.storage.assemble import RawSplit, assemble
 from vaex.data.storage.known_factors import FACTOR_NAMES, FACTORS
 from vaex.data.storage.layouts import ARRAYS, arranged
+from vaex.data.storage.lengths import LENGTHS, without_padding
 from vaex.data.storage.splits import SPLITS
 from vaex.errors import UserError, nearest
 
-NAMES = tuple(f"{name}{end}" for name in ("x", "y", FACTORS) for end in ("", *(f"_{split}" for split in SPLITS)))
+NAMES = tuple(
+    f"{name}{end}" for name in ("x", "y", FACTORS, LENGTHS) for end in ("", *(f"_{split}" for split in SPLITS))
+)
 
 
 def from_arrays(
@@ -23,15 +26,15 @@ def from_arrays(
     *,
     name: str = "arrays",
     label_names: Sequence[str] = (),
-    reading: values.Reading = values.Reading(),
+    reading: values.Reading = values.AS_THEY_ARE,
 ) -> Dataset:
     """Return arrays as a data set, read as those of an .npz file are.
 
     Args:
       arrays: "x", or "x_train" and perhaps "x_validation" and "x_test": [n, h, w], [n, h, w, c] or [n, d], of any kind that
         ``numpy.asarray`` takes; labels "y", "y_train", ...: integers [n], -1 for unlabelled; known factors "factors",
-        "factors_train", ...: integers [n, f], with "factor_names" [f]. A missing validation or test split is split off the
-        training examples, a tenth each.
+        "factors_train", ...: integers [n, f], with "factor_names" [f]; lengths of series
+        "lengths", "lengths_train", ...: [n]. A missing validation or test split is split off the training examples, a tenth each.
       name: of the data in reports.
       label_names: names of the classes.
       reading: how axes, values and labels are read.
@@ -45,9 +48,9 @@ def from_arrays(
         raise UserError(f"{name}: has an array called {unknown[0]!r}; {nearest(str(unknown[0]), NAMES)}. Rename it")
     by_name = {_split(key): key for key in arrays if key.startswith("x")}
     for key in arrays:
-        if key in ("x", "y", FACTORS) and f"{key}_train" in arrays:
+        if key in ("x", "y", FACTORS, LENGTHS) and f"{key}_train" in arrays:
             raise UserError(f"{name}: has both {key} and {key}_train, which mean the same; keep one")
-        if key.startswith(("y", FACTORS)) and _split(key) not in by_name:
+        if key.startswith(("y", FACTORS, LENGTHS)) and _split(key) not in by_name:
             raise UserError(f"{name}: has {key} but no x_{_split(key)}; give both or neither")
     if "train" not in by_name:
         raise UserError(f"{name}: has no array x or x_train; give x of shape {ARRAYS}")
@@ -60,10 +63,11 @@ def from_arrays(
             raw[_split(key)] = raw[_split(key)]._replace(y_name=key, y=_array(name, key, arrays[key]))
         elif key.startswith(FACTORS):
             raw[_split(key)] = raw[_split(key)]._replace(factors_name=key, factors=_array(name, key, arrays[key]))
+        elif key.startswith(LENGTHS):
+            split, lengths = _split(key), _array(name, key, arrays[key])
+            raw[split] = raw[split]._replace(x=without_padding(f"{name}: {key}", raw[split].x, lengths))
     names = arrays.get(FACTOR_NAMES)
-    return assemble(
-        name, name, raw, protocol=name, label_names=tuple(label_names), factor_names=names, reading=reading
-    )
+    return assemble(name, name, raw, protocol=name, label_names=tuple(label_names), factor_names=names, reading=reading)
 
 
 def _split(key: str) -> str:

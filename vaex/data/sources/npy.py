@@ -20,7 +20,7 @@ from vaex.errors import UserError
 REMEDY = f'write it with np.save("data.npy", images), of shape {ARRAYS}'
 
 
-def load_npy(path: str | pathlib.Path, reading: values.Reading = values.Reading()) -> Dataset:
+def load_npy(path: str | pathlib.Path, reading: values.Reading = values.AS_THEY_ARE) -> Dataset:
     """Load an .npy file, memory-mapped: splits are ``MappedRows``, read batch by batch.
 
     Values are recognised as ``values.recognise`` says. Splits are those of an .npz file that holds the same array as x;

@@ -18,20 +18,24 @@ from vaex.data.storage.cache import CacheWriter, DiskRefused, Kept, KeptValues
 from vaex.data.storage.decoded import CACHE, LAYOUT, data_folder
 from vaex.data.storage.known_factors import FACTOR_NAMES, FACTORS
 from vaex.data.storage.layouts import ARRAYS, arranged
+from vaex.data.storage.lengths import LENGTHS, without_padding
 from vaex.data.storage.splits import SPLITS
 from vaex.errors import UserError, nearest
 
-NAMES = tuple(f"{name}{end}" for name in ("x", "y", FACTORS) for end in ("", *(f"_{split}" for split in SPLITS)))
+NAMES = tuple(
+    f"{name}{end}" for name in ("x", "y", FACTORS, LENGTHS) for end in ("", *(f"_{split}" for split in SPLITS))
+)
 REMEDY = f'write it with np.savez("data.npz", x=images), x of shape {ARRAYS}'
 Path = str | pathlib.Path
 
 
 def load_npz(
-    path: Path, data_dir: str | os.PathLike[str] | None = None, reading: values.Reading = values.Reading()
+    path: Path, data_dir: str | os.PathLike[str] | None = None, reading: values.Reading = values.AS_THEY_ARE
 ) -> Dataset:
     """Load an .npz file: array ``x`` or ``x_train``, perhaps ``x_validation`` and ``x_test``, and labels ``y`` or ``y_train``, ...
 
     ``factors`` or ``factors_train``, ... [n, f] are known factors of the examples, integers, and ``factor_names`` [f] their names.
+    ``lengths`` or ``lengths_train``, ... [n] are those of series, which lack the rest.
 
     Values are recognised as ``values.recognise`` says. A missing validation or test split is split off the training
     examples, a tenth each, in an order that depends on their number alone (``splits.split_off``); the protocol says so.
@@ -69,6 +73,10 @@ def load_npz(
         if split not in x_names:
             raise UserError(f"{path}: has {name} but no x_{split}; give both or neither")
         raw[split] = raw[split]._replace(factors_name=name, factors=np.asarray(arrays[name]))
+    for split, name in _by_split(path, arrays, LENGTHS).items():
+        if split not in x_names:
+            raise UserError(f"{path}: has {name} but no x_{split}; give both or neither")
+        raw[split] = raw[split]._replace(x=without_padding(f"{path}: {name}", raw[split].x, arrays[name]))
     names = arrays.get(FACTOR_NAMES)
     return assemble(
         str(path),

@@ -41,7 +41,7 @@ def assemble(
     recognised: values.Values | None = None,
     data_hash: str = "",
     factor_names: np.ndarray | None = None,
-    reading: values.Reading = values.Reading(),
+    reading: values.Reading = values.AS_THEY_ARE,
 ) -> Dataset:
     """Recognise values, check labels, split missing splits off the training examples, and describe the result in a Spec.
 

@@ -15,7 +15,6 @@ from vaex.data.storage.splits import in_chunks
 from vaex.errors import UserError
 
 
-
 class Reading(NamedTuple):
     """How a user's arrays are read: ``layout`` and ``value_range`` as in ``vaex.data.load``, and the number of the first class.
 
@@ -32,6 +31,9 @@ class Reading(NamedTuple):
     def name(self) -> str:
         """Beginning of the names under which the results of passes over all examples are kept."""
         return "".join(f"{part}_" for part in (self.layout, self.value_range) if part != "auto")
+
+
+AS_THEY_ARE = Reading()
 
 
 class Values(NamedTuple):
@@ -127,7 +129,7 @@ def recognise(
         return Values("binary", 2, "bytes")
     if family == "integer" and not window:
         return _integers(where, raw, summaries, kind, images=images)
-    found = _floats(where, summaries, kind, images=images)
+    found = _floats(where, summaries, kind, images=images, series=example.ndim == 3)
     return found._replace(conversion=begin + found.conversion, value_range=window)
 
 
@@ -204,9 +206,10 @@ def _summarise(
         if values.dtype == np.uint8 and values.ndim > 3 and not (summary.bits or summary.extremes):
             break  # nothing in the rest could change this
     if bad:
+        first_bad = first_bad[:-1] if values.ndim > 3 and values.shape[-1] == 1 else first_bad
         raise UserError(
             f"{where} has {bad} values that are {'infinite' if values.ndim < 4 else 'NaN or infinite'}, the first at index "
-            f"{first_bad[:-1] if values.ndim > 3 and values.shape[-1] == 1 else first_bad}; remove these examples or replace the values"
+            f"{first_bad}; remove these examples or replace the values"
         )
     if missing and summary.high < summary.low:
         raise UserError(f"{where}: all values are NaN, missing; give observed ones")
@@ -250,7 +253,7 @@ def _check_fits(where: str, *largest: float) -> None:
         raise UserError(f"{where}: values up to {max(largest):g} do not fit in float32; rescale them")
 
 
-def _floats(where: str, summaries: Mapping[str, Summary], kind: str, *, images: bool) -> Values:
+def _floats(where: str, summaries: Mapping[str, Summary], kind: str, *, images: bool, series: bool) -> Values:
     low = min(float(summary.low) for summary in summaries.values())
     high = max(float(summary.high) for summary in summaries.values())
     bits = all(summary.bits for summary in summaries.values())
@@ -258,6 +261,8 @@ def _floats(where: str, summaries: Mapping[str, Summary], kind: str, *, images: 
     narrow = (
         not images and high - low < 0.1 and not bits
     )  # on a scale of their own, such as probabilities of rare events
+    if bits and missing and series:
+        return Values("binary", None, "floats", missing)
     if low < 0 or high > 1 or narrow or missing:
         if images:
             raise UserError(

@@ -102,16 +102,20 @@ def recipe(components: BeliefComponents, config: sequences.Config, spec: Spec) -
         then = td.jump_ahead(key, components.conditionals(params, hparams), now, steps, components.max_jump)
         return components.frames.decode(params, then, hparams)
 
-    def follow(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, steps: int) -> jax.Array:
+    def follow(
+        key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, steps: int
+    ) -> distributions.Distribution:
         params, (now_key, key) = variables.params["vae"], jax.random.split(key)
         now = believed(now_key, params, hparams, batch["x"], ())
         ways = td.roll_out(key, components.conditionals(params, hparams), now, steps)
-        return components.frames.decode(params, ways, hparams).mean
+        return components.frames.decode(params, ways, hparams)
 
     def reconstruct(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> jax.Array:
         z = sequence_model.encode(key, variables, hparams, batch).sample(key)
         return sequence_model.decode(variables, hparams, z, batch).mean
 
     built = sequences.recipe(sequence_model, config, spec, components.frames.likelihood, predict, follow)
+    if len(spec.shape) == 2:
+        return built
     beliefs = {"beliefs": lambda *args: sequence_figures.draw_beliefs(reconstruct, *args)}
     return built._replace(figures={**built.figures, **beliefs})

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.core import Batch, Predict, PyTree, Variables
+from vaex.core import Batch, Distribution, Predict, PyTree, Variables
 from vaex.evaluation.prediction import SAMPLES, context_frames, horizons
-from vaex.plots.records import Grid
+from vaex.evaluation.series import band_panels
+from vaex.plots.records import Curves, Grid
 
 PREDICTED, FOLLOWED, WAYS = 6, 3, 3  # sequences of each figure, and paths that are drawn from where evidence ends
 
@@ -29,7 +30,7 @@ def draw_predictions(predict: Predict, key: jax.Array, variables: Variables, hpa
 
 
 def draw_roll_outs(
-    follow: Callable[[jax.Array, Variables, PyTree, Batch, int], jax.Array],
+    follow: Callable[[jax.Array, Variables, PyTree, Batch, int], Distribution],
     key: jax.Array,
     variables: Variables,
     hparams: PyTree,
@@ -41,7 +42,7 @@ def draw_roll_outs(
     start = context_frames(length)
     if start == length:
         return Grid(_images(x), title="Sequences of one frame, which nothing follows")
-    ways = jax.jit(lambda key, v, h, x: follow(key, v, h, {"x": x}, length - start))
+    ways = jax.jit(lambda key, v, h, x: follow(key, v, h, {"x": x}, length - start).mean)
     rows, labels = [], []
     samples = [ways(jax.random.fold_in(key, way), variables, hparams, x[:, :start]) for way in range(WAYS)]
     for index in range(len(x)):
@@ -49,6 +50,33 @@ def draw_roll_outs(
         labels += ["truth", *(f"way {way + 1}" for way in range(WAYS))]
     columns = tuple(str(time + 1) if time < start else f"+{time + 1 - start}" for time in range(length))
     return Grid(_images(jnp.stack(rows)), tuple(labels), columns, f"Ways on after {start} frames")
+
+
+def draw_series(
+    follow: Callable[[jax.Array, Variables, PyTree, Batch, int], Distribution],
+    key: jax.Array,
+    variables: Variables,
+    hparams: PyTree,
+    batch: Batch,
+) -> list[Curves]:
+    """Some series, and what is predicted of their end: the mean of many ways on, and the band of values drawn on them."""
+    x = jnp.asarray(batch["x"])[:FOLLOWED]
+    length = x.shape[1]
+    start = min(context_frames(length), max(1, length // 2))
+
+    @jax.jit
+    def drawn(key: jax.Array, v: Variables, h: PyTree, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def way(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+            path_key, value_key = jax.random.split(key)
+            predicted = follow(path_key, v, h, {"x": x}, length - start)
+            return predicted.mean, predicted.sample(value_key)
+
+        return jax.vmap(way)(jax.random.split(key, SAMPLES))
+
+    if start == length:
+        return band_panels(x, x, title="Series of one step, which nothing follows")
+    means, draws = drawn(key, variables, hparams, x[:, :start])
+    return band_panels(x, jnp.mean(means, axis=0), draws, start=start, title=f"Predictions after {start} steps")
 
 
 def draw_beliefs(

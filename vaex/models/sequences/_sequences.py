@@ -34,7 +34,7 @@ class Config(NetworkConfig):
 
     latent_dim: int = option(32, low=1, doc="Number of latent variables of each frame.")
     network: Literal["mlp", "conv"] = option(
-        "conv", doc="Encoder and decoder of frames: mlp for any size, conv for at least 8x8."
+        "conv", doc="Encoder and decoder of frames: mlp for any size, conv for at least 8x8; those of series are mlp."
     )
     channels: tuple[int, ...] = with_default(NetworkConfig, "channels", (16, 32, 32))
     recurrent: int = option(256, low=1, doc="Width of the recurrent network's state.")
@@ -56,7 +56,7 @@ class DecodeFrames(Protocol):
 class Frames(NamedTuple):
     """Networks of the frames of a sequence.
 
-    ``encode(params, x [..., t, h, w, c]) -> [..., t, features]``; ``decode(params, inputs [..., n], hparams)``: a distribution over
+    ``encode(params, x [..., t, *frame]) -> [..., t, features]``; ``decode(params, inputs [..., n], hparams)``: a distribution over
     one frame, of batch shape [...]; ``decode_all(params, inputs [..., t, n], hparams)``: over whole sequences.
     """
 
@@ -70,12 +70,19 @@ class Frames(NamedTuple):
 def frames(config: Config, spec: Spec, inputs: int) -> Frames:
     """The networks of frames of this spec: an encoder to ``config.hidden[0]`` numbers, a decoder of ``inputs`` numbers.
 
-    Raises: UserError for data that are no sequences of images, and where the network or the likelihood does not fit them.
+    Frames are images, or the channels of a series, which an MLP encodes and decodes whatever ``config.network`` says.
+
+    Raises: UserError for data that are neither, and where the network or the likelihood does not fit them.
     """
-    if len(spec.shape) != 4:
-        raise UserError(f"{spec.name} has examples of shape {spec.shape}, and this model reads sequences of images; use "
-                        "--dataset=bouncing_sprites, or a model of images")  # fmt: skip
+    if len(spec.shape) not in (2, 4):
+        raise UserError(
+            f"{spec.name} has examples of shape {spec.shape}, and this model reads sequences of images, or series; use "
+            "--dataset=bouncing_sprites, or a model of images"
+        )
+    if len(spec.shape) == 2:
+        config = dataclasses.replace(config, network="mlp")
     frame_spec = spec._replace(shape=spec.shape[1:])
+    ndims = len(frame_spec.shape)
     likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
     of_frame = likelihoods.build(config.likelihood, frame_spec, scale=config.likelihood_scale)
     wide, features = dataclasses.replace(config, latent_dim=inputs), config.hidden[0]
@@ -85,10 +92,10 @@ def frames(config: Config, spec: Spec, inputs: int) -> Frames:
         return single.init(key, {"x": batch["x"][:, 0]})
 
     def encode(params: PyTree, x: jax.Array) -> jax.Array:
-        if x.shape[-3:] != frame_spec.shape or x.ndim < 5:
+        if x.shape[-ndims:] != frame_spec.shape or x.ndim < ndims + 2:
             raise ValueError(f"encode: x has shape {x.shape}, expected [b, t, {', '.join(map(str, frame_spec.shape))}]")
         result = single.encode(params, x.reshape(-1, *frame_spec.shape))
-        return nets.activation_function(config.activation)(result).reshape(*x.shape[:-3], features)
+        return nets.activation_function(config.activation)(result).reshape(*x.shape[:-ndims], features)
 
     def decode(params: PyTree, inputs: jax.Array, hparams: PyTree) -> Distribution:
         return single.decode(params, hparams.sigma, inputs)
@@ -117,11 +124,11 @@ def normal(raw: jax.Array) -> distributions.Normal:
 
 
 class Follow(Protocol):
-    """Returns the means [b, steps, h, w, c] of the frames after the last of ``batch["x"]``, of one draw of the latents."""
+    """Returns the distributions, of batch shape [b, steps], of the frames after the last of ``batch["x"]``, of one draw of z."""
 
     def __call__(
         self, key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, steps: int, /
-    ) -> jax.Array: ...
+    ) -> Distribution: ...
 
 
 def recipe(
@@ -141,10 +148,13 @@ def recipe(
       predict: the frame after so many steps.
       follow: all frames to come.
     """
-    figures = {
-        "predictions": lambda *args: sequence_figures.draw_predictions(predict, *args),
-        "roll_outs": lambda *args: sequence_figures.draw_roll_outs(follow, *args),
-    }
+    if len(spec.shape) == 2:
+        figures = {"predictions": lambda *args: sequence_figures.draw_series(follow, *args)}
+    else:
+        figures = {
+            "predictions": lambda *args: sequence_figures.draw_predictions(predict, *args),
+            "roll_outs": lambda *args: sequence_figures.draw_roll_outs(follow, *args),
+        }
     blocks = (Latents("free", spec.shape[0] * config.latent_dim),)
     result = latent.single_stage(model, config, likelihood, figures, blocks)
     return result._replace(sequences=Sequences(predict))

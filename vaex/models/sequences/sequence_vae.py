@@ -116,9 +116,9 @@ def build(config: Config, spec: Spec) -> Recipe:
         last = beyond(key, params, batch["x"], steps, (num_samples,))[..., -1, :]
         return frames.decode(params, last, hparams)
 
-    def follow(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, steps: int) -> jax.Array:
+    def follow(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, steps: int) -> Distribution:
         params = variables.params["vae"]
-        return frames.decode(params, beyond(key, params, batch["x"], steps, ()), hparams).mean
+        return frames.decode(params, beyond(key, params, batch["x"], steps, ()), hparams)
 
     components = latent.Components(
         init_params, posterior, lambda params, hparams: PathPrior(params, cell, size), decode, frames.likelihood
