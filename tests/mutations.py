@@ -183,16 +183,16 @@ MUTATIONS = (
     ),
     Mutation(
         "channels first is transposed to width by height",
-        "vaex/data/storage/values.py",
-        "values.transpose(0, 2, 3, 1)",
-        "values.transpose(0, 3, 2, 1)",
+        "vaex/data/storage/layouts.py",
+        '"[n, c, h, w]", (0, 2, 3, 1)',
+        '"[n, c, h, w]", (0, 3, 2, 1)',
         (NPZ,),
     ),
     Mutation(
         "arrays of four channels that look like channels first pass",
-        "vaex/data/storage/values.py",
-        "shape[1] < shape[3] and shape[3] > 4",
-        "shape[1] < shape[3] and shape[1] in (1, 3)",
+        "vaex/data/storage/layouts.py",
+        "shape[3] > 4 and (shape[1] < shape[3] or",
+        "shape[3] > 4 and (shape[1] < shape[3] and shape[1] in (1, 3) or",
         (NPZ,),
     ),
     Mutation(

@@ -94,8 +94,7 @@ def train(
         values["dataset"] = os.fspath(data)
     elif data is not None:
         loading = {name: values.get(name) for name in (*LOADING, "dataset")}
-        reading = {name: values[name] for name in setup.READING if name in values}
-        dataset = setup.as_dataset(data, reading, **loading)
+        dataset = setup.as_dataset(data, values, **loading)
         values["dataset"] = dataset.spec.name
     change, settings = values.pop("change", None), []
     combined = choices_of(model, values)

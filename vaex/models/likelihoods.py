@@ -178,10 +178,8 @@ def build(name: str | LikelihoodFamily, spec: Spec, *, scale: str = "global") ->
     if name == "bernoulli":
         title = "bernoulli" if binary else "cross-entropy (bernoulli on grey values: not a density)"
         events = 0 if spec.missing else ndims
-        bits = Likelihood(
-            title, 1, dict, lambda params, sigma, raw: dist.Bernoulli(raw[..., 0], events), binary, binary
-        )
-        return of_observed(bits, ndims) if spec.missing else bits
+        of_bits = Likelihood(title, 1, dict, lambda _, sigma, raw: dist.Bernoulli(raw[..., 0], events), binary, binary)
+        return of_observed(of_bits, ndims) if spec.missing else of_bits
     if name == "continuous_bernoulli":
         return Likelihood(name, 1, dict, lambda params, sigma, raw: dist.ContinuousBernoulli(raw[..., 0], ndims))
     levels = 2 if binary else spec.levels or 0  # 0: values are continuous
@@ -191,12 +189,9 @@ def build(name: str | LikelihoodFamily, spec: Spec, *, scale: str = "global") ->
             f"--likelihood={name} needs data of equally spaced levels, such as uint8; here values are continuous: {remedy}"
         )
     if name == "categorical":
+        title = f"categorical over {levels} levels"
         return Likelihood(
-            f"categorical over {levels} levels",
-            levels,
-            dict,
-            lambda params, sigma, raw: dist.LevelCategorical(raw, ndims),
-            discrete=True,
+            title, levels, dict, lambda params, sigma, raw: dist.LevelCategorical(raw, ndims), discrete=True
         )
     if name == "discretized_logistic_mixture":
         return _mixture(spec, levels)
@@ -359,8 +354,7 @@ def _scaled(name: str, spec: Spec, scale: str, levels: int, ndims: int) -> Likel
     """
     if scale == "per_column" and len(spec.shape) > 2:
         raise UserError(
-            f"--likelihood_scale=per_column is for vectors and series, and {spec.name} has examples of shape {spec.shape}; "
-            "use per_pixel"
+            f"--likelihood_scale=per_column is for vectors and series; {spec.name} has shape {spec.shape}: use per_pixel"
         )
     offset, unit = in_columns(spec) if spec.location else (0.0 if spec.kind == "real" else 0.5, spec.unit)
     start = {"real": 0.0}.get(spec.kind, -2.0)

@@ -256,14 +256,13 @@ def as_dataset(source: object, reading: Mapping[str, Any] | None = None, **loadi
 
     Args:
       source: the data.
-      reading: how arrays are read, as ``reading_of`` gives it.
+      reading: options of which those of ``READING`` say how arrays are read.
       **loading: other arguments of ``vaex.data.load``; None where not given.
     Raises: UserError for data that cannot be used, for a reading of a ``Dataset``, whose axes are read already, and for arguments
       of loading beside data that is not loaded by name.
     """
-    loading, reading = (
-        {name: value for name, value in given.items() if value is not None} for given in (loading, reading or {})
-    )
+    loading = {name: value for name, value in loading.items() if value is not None}
+    reading = {name: reading[name] for name in READING if name in reading} if reading else {}
     if isinstance(source, str | os.PathLike):
         return data.load(os.fspath(source), **reading, **loading)
     if loading:

@@ -177,6 +177,7 @@ trained_model = {
         moments,
     ),
     "impute": ShownBy("tests/api/test_missing_values.py", "num_draws=3"),
+    "step_scores": ShownBy("tests/api/test_series.py", "step_scores(jax.random.key(0), broken, 20)"),
     "classify": Case({"self": CLASSIFIERS, "x": (X[:3], OTHER_X[:3])}, jax.tree.leaves),
     "log_likelihood": Case(
         {

@@ -344,6 +344,7 @@ figures = {
         }
     ),
     "manifold_grid": Case({"images": (MOVIES[:, :2], 1 - MOVIES[:, :2]), "title": ("a", "b")}),
+    "slices": Case({"volumes": (MOVIES, 1 - MOVIES), "most": (8, 1)}),
     "kl_bars": Case(
         {"kl_per_latent": ([1.0, 2.0], [2.0, 1.0]), "names": (("u", "v"), ("u", "w")), "title": ("a", "b")}
     ),
