@@ -36,6 +36,7 @@ from vaex.bounds import importance_bound as importance_bound
 from vaex.data.spec import Dataset as Dataset
 from vaex.distributions import Bernoulli as Bernoulli
 from vaex.distributions import Categorical as Categorical
+from vaex.distributions import CategoricalCodes as CategoricalCodes
 from vaex.distributions import ContinuousBernoulli as ContinuousBernoulli
 from vaex.distributions import Delta as Delta
 from vaex.distributions import DiscretizedLogistic as DiscretizedLogistic
@@ -45,6 +46,7 @@ from vaex.distributions import Independent as Independent
 from vaex.distributions import Laplace as Laplace
 from vaex.distributions import LevelCategorical as LevelCategorical
 from vaex.distributions import LogitRelaxedBernoulli as LogitRelaxedBernoulli
+from vaex.distributions import LogNormal as LogNormal
 from vaex.distributions import LogRelaxedOneHot as LogRelaxedOneHot
 from vaex.distributions import LowRankNormal as LowRankNormal
 from vaex.distributions import Mixture as Mixture
@@ -56,9 +58,12 @@ from vaex.distributions import PoincareNormal as PoincareNormal
 from vaex.distributions import Poisson as Poisson
 from vaex.distributions import RelaxedBernoulli as RelaxedBernoulli
 from vaex.distributions import RelaxedOneHot as RelaxedOneHot
+from vaex.distributions import Rows as Rows
+from vaex.distributions import StudentT as StudentT
 from vaex.distributions import Transformed as Transformed
 from vaex.distributions import UniformSphere as UniformSphere
 from vaex.distributions import VonMisesFisher as VonMisesFisher
+from vaex.distributions import ZeroInflated as ZeroInflated
 from vaex.distributions import bernoulli_log_prob as bernoulli_log_prob
 from vaex.distributions import reparameterize as reparameterize
 from vaex.divergences import gaussian_kl as gaussian_kl

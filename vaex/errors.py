@@ -7,7 +7,21 @@ import importlib.util
 from collections.abc import Iterable
 
 # packages of the extra "train" that vaex imports; the pure layer needs jax and numpy alone
-TRAIN = ("PIL", "chex", "flax", "matplotlib", "optax", "orbax", "rich", "sklearn", "tensorflow_datasets", "tyro")
+TRAIN = (
+    *(
+        "PIL",
+        "chex",
+        "flax",
+        "matplotlib",
+        "optax",
+        "orbax",
+        "pyarrow",
+        "rich",
+        "sklearn",
+        "tensorflow_datasets",
+        "tyro",
+    ),
+)
 
 
 class UserError(ValueError):

@@ -65,6 +65,13 @@ def build(name, data):
         "UniformSphere": lambda: vd.UniformSphere(4),
         "Poisson": lambda: vd.Poisson(a, unit=0.5),
         "NegativeBinomial": lambda: vd.NegativeBinomial(a, b, unit=0.5),
+        "StudentT": lambda: vd.StudentT(a, log_scale=0.3 * b, df=9.0),
+        "LogNormal": lambda: vd.LogNormal(a, log_scale=0.3 * b - 1.0),
+        "ZeroInflated": lambda: vd.ZeroInflated(vd.Poisson(a, 0, unit=0.5), b),
+        "CategoricalCodes": lambda: vd.CategoricalCodes(classes, ordered=True),
+        "Rows": lambda: vd.Rows(
+            (vd.Normal(a, log_scale=0.3 * b, event_ndims=0), vd.Bernoulli(b, event_ndims=0)), ((0, 2, 3), (5, 4, 1))
+        ),
         "PoincareNormal": lambda: vd.PoincareNormal(vd.to_poincare_ball(0.5 * a), log_scale=0.3 * b, curvature=0.8),
     }[name]()
 
@@ -79,6 +86,7 @@ FAMILIES = [
     *("LogRelaxedOneHot", "RelaxedBernoulli", "LogitRelaxedBernoulli", "Mixture", "Independent", "Transformed"),
     "Observed",
     *("VonMisesFisher", "UniformSphere", "PoincareNormal", "Poisson", "NegativeBinomial"),
+    *("StudentT", "LogNormal", "ZeroInflated", "CategoricalCodes", "Rows"),
 ]
 DENSITIES = [name for name in FAMILIES if name != "Delta"]
 BATCHED = [name for name in DENSITIES if name != "UniformSphere"]
@@ -209,6 +217,7 @@ def test_bfloat16_loses_nothing_but_the_parameters_digits(name):
     assert half.dtype == jnp.float32
     np.testing.assert_allclose(half, full, rtol=1e-5, atol=1e-5)
     exact = ("LevelCategorical", "DiscretizedLogistic", "DiscretizedLogisticMixture", "PoincareNormal", "Categorical")
+    exact = (*exact, "CategoricalCodes", "Rows")
     assert (jax.eval_shape(small.sample, KEY).dtype == jnp.bfloat16) == (name not in exact)
 
 

@@ -138,6 +138,10 @@ CASES = {
     },
     "distributions.bernoulli_log_prob": {"logits": (A, B), "x": (C > 0, A > 0), "event_ndims": (1, 2)},
     "distributions.reparameterize": {"key": (KEY, OTHER_KEY), "mean": (A, B), "log_scale": (C, A)},
+    "distributions.ordinal_logits": {
+        "location": (A[:, 0], B[:, 0]),
+        "cutpoints": (jnp.sort(A), jnp.sort(B)),
+    },
     "distributions.sphere_log_area": {"dimension": (3, 4)},
     "distributions.to_poincare_ball": {"x": (A, B), "curvature": (1.0, 0.5)},
     "divergences.aggregate_densities": AGGREGATE | SAMPLING,

@@ -27,7 +27,14 @@ from vaex.schedules import resolve
 from vaex.training import population
 from vaex.training.callbacks import Callback
 
-LOADING = ("data_dir", "manual_dir", "image_size", "sequence_length")  # options of data that is loaded by name
+LOADING = (
+    "data_dir",
+    "manual_dir",
+    "image_size",
+    "sequence_length",
+    "columns",
+    "label_column",
+)  # of data loaded by name
 
 
 @in_single_width
@@ -55,7 +62,7 @@ def train(
     Args:
       model: name in the registry (``vaex.models.MODELS``), dotted path of a module of your own, or that module.
       data: array [n, h, w], [n, h, w, c] or [n, d]; (x, y) with labels y [n]; mapping with "x", "y", or "x_train", "x_test" and so
-        on; ``vaex.Dataset``; name or path as for ``--dataset``. By default the model's own choice.
+        on; data frame; ``vaex.Dataset``; name or path as for ``--dataset``. By default the model's own choice.
       steps: training steps in all; by default the model's own choice.
       batch_size: examples per step; by default the model's own choice.
       seeds: seed of initialisation and noise; several make a population.

@@ -154,7 +154,8 @@ class DataOptions:
 
     dataset: str | None = option(
         None,
-        doc="A name from the list above, or your own PATH.npz, PATH.npy or folder of images; by default the model's choice.",
+        doc="A name from the list above, or your own PATH.npz, PATH.npy, PATH.csv, PATH.parquet or folder of images; by default "
+        "the model's choice.",
     )
     data_seed: int = option(0, low=0, high=2**64 - 1, doc="Seed of the order of examples, which all members share.")
     data_dir: str | None = option(None, doc="Directory of data sets that are ready to read.")
@@ -204,6 +205,13 @@ class DataOptions:
         "and series as measurements, though they lie in [0, 1].",
     )
     first_label: int = option(0, low=0, high=MOST_STEPS, doc="Number of the first class in your own labels.")
+    columns: str | None = option(
+        None,
+        doc="Types of a table's columns in place of those that are inferred, as age:student_t,visits:poisson,id:drop: gaussian, "
+        "student_t, log_normal, poisson, negative_binomial, zero_inflated_poisson, zero_inflated_negative_binomial, bernoulli, "
+        "categorical, ordinal, or drop; an ordinal of texts has its order, size:ordinal(small<large).",
+    )
+    label_column: str | None = option(None, doc="Column of a table that becomes the label, rather than a part of x.")
     labels: int | None = option(
         None,
         low=1,

@@ -16,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vaex.data.columns import as_table
     from vaex.data.loader.batches import padded_batches
     from vaex.data.loader.feed import resident_feed
     from vaex.data.loader.streaming import feed_for, streamed_feed
@@ -43,18 +44,21 @@ DATASETS: dict[str, str] = {
     "shapes3d": "480,000 rendered scenes, 64x64 RGB (TFDS, prepared with TensorFlow)",
     "PATH.npz": "your own arrays: x, or x_train, x_validation, x_test; labels y, y_train, ...; they may exceed the memory",
     "PATH.npy": "your own array, read from the disk during training: it may exceed the memory",
+    "PATH.csv": "your own table, columns named in the first line: numbers, categories, counts, missing entries",
+    "PATH.parquet": "your own table, as PATH.csv",
     "FOLDER": "your own PNG or JPEG images, or one folder of them per class; they may exceed the memory",
     "tfds:NAME[:CONFIG]": "a data set that tensorflow-datasets has prepared in --data_dir",
 }
 
 _MODULES = {
-    "Dataset": "spec", "Spec": "spec", "augment": "transforms", "batch_indices": "order", "epoch_order": "order",
+    "Dataset": "spec", "Spec": "spec", "as_table": "columns", "augment": "transforms", "batch_indices": "order",
+    "epoch_order": "order",
     "feed_for": "loader.streaming", "intensities": "transforms", "load": "registry", "padded_batches": "loader.batches",
     "prepare": "transforms", "resident_feed": "loader.feed", "resolve": "spec", "streamed_feed": "loader.streaming",
 }  # fmt: skip
 
 __all__ = [
-    "DATASETS", "Dataset", "Spec", "augment", "batch_indices", "epoch_order", "feed_for", "intensities", "load",
+    "DATASETS", "Dataset", "Spec", "as_table", "augment", "batch_indices", "epoch_order", "feed_for", "intensities", "load",
     "padded_batches", "prepare", "resident_feed", "resolve", "streamed_feed",
 ]  # fmt: skip
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vaex.data.columns import REALS, summary
 from vaex.data.measure import NEARLY_BINARY, Measures, measure
 from vaex.data.spec import Dataset, Spec
 
@@ -52,6 +53,7 @@ def lines(dataset: Dataset, spec: Spec, choices: Choices) -> list[str]:
     ]
     return [
         f"data: {size}; {arrangement(spec, choices.layout)}; {values(spec, measures)}",
+        *([f"columns: {summary(spec.columns)} (--columns=NAME:TYPE reads them otherwise)"] if spec.columns else []),
         *([f"likelihood: {choices.title}{because(spec, choices.likelihood)}"] if choices.title else []),
         *(f"warning: {text}" for text in warnings),
     ]
@@ -60,6 +62,8 @@ def lines(dataset: Dataset, spec: Spec, choices: Choices) -> list[str]:
 def arrangement(spec: Spec, layout: str | None) -> str:
     """Say how the axes of examples are read, and of a user's arrays, how to have them read otherwise."""
     shape = spec.shape
+    if spec.columns:
+        return f"rows of {shape[0]} columns"
     channels = f"{shape[-1]} channel{'s' * (shape[-1] > 1)}"
     if len(shape) == 1:
         text = f"vectors of {shape[0]} values"
@@ -84,6 +88,8 @@ def values(spec: Spec, measures: Measures) -> str:
     low, high = measures.low, measures.high
     missing = f", {measures.missing:.1%} of them missing" if spec.missing else ""
     if spec.kind == "real":
+        if spec.columns:
+            return f"{measures.missing:.1%} of the entries missing" if spec.missing else "no entry missing"
         noun = "columns" if len(spec.shape) == 1 else "channels"
         in_units = f", in units of {spec.unit:g}" if spec.unit != 1 else ""
         scaled = f"; {noun} standardised (--standardize=none keeps them)" if spec.location else in_units
@@ -140,7 +146,9 @@ def because(spec: Spec, likelihood: str | None) -> str:
         return " (likelihood=)"
     if likelihood != "auto":
         return f" (--likelihood={likelihood})"
-    if spec.dequantize != "none":
+    if spec.columns:
+        kind = "tables"
+    elif spec.dequantize != "none":
         kind = "dequantised levels"
     elif spec.kind == "binary" or spec.binarize != "none":
         kind = "0 and 1"
@@ -152,6 +160,8 @@ def because(spec: Spec, likelihood: str | None) -> str:
 def constant(spec: Spec, measures: Measures, *, per_pixel: bool) -> list[str]:
     """Warn of values that are the same in all examples where a density of a scale each would reward them."""
     where = np.argwhere(measures.deviation == 0)
+    if spec.columns:
+        where = where[np.array([spec.columns[at].type in REALS for at in where[:, 0]], bool)]
     if not len(where) or not (per_pixel or spec.kind == "real"):
         return []
     remedy = "leave them out" if len(spec.shape) == 1 else "crop them, or use --likelihood_scale=global"
@@ -168,9 +178,11 @@ def scales(spec: Spec, measures: Measures) -> list[str]:
     """
     if spec.kind != "real":
         return []
-    if spec.location:
+    if spec.location or spec.columns:
         coarse = np.argwhere(np.abs(measures.mean) * np.finfo(np.float32).eps > measures.deviation / DIGITS)
         coarse = coarse[(measures.deviation > 0)[tuple(coarse.T)]]
+        if spec.columns:
+            coarse = coarse[np.array([spec.columns[at].type in ("gaussian", "student_t") for at in coarse[:, 0]], bool)]
         lost = f"the mean of {_named(spec, coarse)} is so far from 0 that float32 holds fewer than {DIGITS} steps of a"
         return [f"{lost} standard deviation; subtract a number near the mean first"] if len(coarse) else []
     spread, varies = measures.deviation / spec.unit, measures.deviation > 0
@@ -199,7 +211,11 @@ def _named(spec: Spec, where: np.ndarray) -> str:
     """Name columns, or pixels as (row, column), counted from 0."""
     noun = "column" if len(spec.shape) == 1 else "pixel"
     places = [
-        str(at[0]) if len(at) == 1 else f"({', '.join(map(str, at[:-1] if spec.shape[-1] == 1 else at))})"
+        spec.columns[at[0]].name
+        if spec.columns
+        else str(at[0])
+        if len(at) == 1
+        else f"({', '.join(map(str, at[:-1] if spec.shape[-1] == 1 else at))})"
         for at in where[:NAMED]
     ]
     more = f" and {len(where) - NAMED} more" if len(where) > NAMED else ""

@@ -186,7 +186,7 @@ def described(dataset: Dataset) -> Spec:
     and series ``location`` and ``scale``; three digits are kept, so that they are the same on every machine.
     """
     spec, x = dataset.spec, dataset.splits["train"]["x"]
-    if spec.kind == "binary" or not len(x):
+    if spec.kind == "binary" or spec.columns or not len(x):
         return spec
     measures = measure(spec, x)
     if spec.kind == "real":

@@ -39,13 +39,15 @@ def load(
     kind: str = "auto",
     value_range: str = "auto",
     first_label: int = 0,
+    columns: str | None = None,
+    label_column: str | None = None,
 ) -> Dataset:
     """Load a data set by name, or a user's own by its path.
 
     No split depends on a seed, so that test results of different seeds compare.
 
     Args:
-      name: one of ``vaex.data.DATASETS``; PATH.npz; PATH.npy; a folder of images; or tfds:NAME[:CONFIG].
+      name: one of ``vaex.data.DATASETS``; PATH.npz; PATH.npy; PATH.csv; PATH.parquet; a folder of images; or tfds:NAME[:CONFIG].
       data_dir: folder of data sets; by default that of tensorflow-datasets, ~/tensorflow_datasets.
       manual_dir: folder of original files that you have downloaded.
       binarize: see ``resolve``. "auto" is as "none" here: it is resolved where the likelihood is chosen.
@@ -60,6 +62,9 @@ def load(
       value_range: of their values, "LOW:HIGH": these become 0 and 1, and values beyond are clipped. "real": vectors and series of
         numbers that are no intensities. By default the values tell (``values.recognise``).
       first_label: number of their first class.
+      columns: of a table, types of columns in place of those that are inferred: NAME:TYPE joined by commas, TYPE one of
+        ``vaex.data.columns.TYPES``, or drop.
+      label_column: of a table, the column that becomes the label y.
     Returns: the three splits and their Spec, with what ``measure.described`` measures.
     Raises: UserError, with the remedy, for names, files and values that a user can fix.
     Example:
@@ -73,6 +78,11 @@ def load(
     for flag, value in (("layout", layout), ("kind", kind), ("value_range", value_range), ("first_label", first_label)):
         if value not in ("auto", 0) and not is_array_file(name):
             raise UserError(f"--{flag}={value}: is for PATH.npz and PATH.npy, and {name} is neither; leave it out")
+    of_tables = {"columns": columns, "label_column": label_column}
+    if not is_table_file(name) and (given := [flag for flag, value in of_tables.items() if value]):
+        raise UserError(
+            f"--{given[0]}={of_tables[given[0]]}: is for PATH.csv and PATH.parquet, and {name} is neither; leave it out"
+        )
     try:
         if name in MOVING:
             from vaex.data.synthetic.rendered import load_moving
@@ -82,6 +92,10 @@ def load(
             raise UserError(
                 f"--sequence_length={sequence_length}: is for {' and '.join(MOVING)}, and {name} is neither; leave it out"
             )
+        elif is_table_file(name) and image_size is None:
+            from vaex.data.sources.tables import load_table
+
+            dataset = load_table(name, **of_tables)
         else:
             dataset = _find(name, data_dir, manual_dir, checked_size(image_size), reading)
     except OSError as error:
@@ -108,6 +122,16 @@ def from_arrays(
     return dataset._replace(spec=described(dataset)._replace(num_training_examples=dataset.num_training_examples))
 
 
+def from_table(
+    table: Any, *, name: str = "table", columns: str | None = None, label_column: str | None = None
+) -> Dataset:
+    """Return columns in memory as a data set; see ``Dataset.from_table``."""
+    from vaex.data.sources.tables import from_columns
+
+    dataset = from_columns(table, where=name, name=name, columns=columns, label_column=label_column)
+    return dataset._replace(spec=dataset.spec._replace(num_training_examples=dataset.num_training_examples))
+
+
 def from_batches(
     batches: Callable[[int], Any] | Iterable[Any],
     *,
@@ -132,6 +156,16 @@ def is_array_file(name: str) -> bool:
     return pathlib.Path(name).suffix.lower() in (".npz", ".npy") and not name.startswith("tfds:")
 
 
+def is_table_file(name: str) -> bool:
+    """Tell whether the name of a data set is the path of a CSV or Parquet file.
+
+    Example:
+      >>> is_table_file("patients.CSV"), is_table_file("mnist")
+      (True, False)
+    """
+    return pathlib.Path(name).suffix.lower() in (".csv", ".parquet") and not name.startswith("tfds:")
+
+
 def _find(
     name: str,
     data_dir: str | os.PathLike[str] | None,
@@ -140,7 +174,7 @@ def _find(
     reading: Reading,
 ) -> Dataset:
     path = pathlib.Path(name).expanduser()
-    known = name in NAMES or name.startswith("tfds:") or is_array_file(name)
+    known = name in NAMES or name.startswith("tfds:") or is_array_file(name) or is_table_file(name)
     if name and not known and path.is_dir():
         from vaex.data.sources.image_folder import load_folder
 
@@ -183,9 +217,11 @@ def _find(
         from vaex.data.sources.tfds import load_tfds
 
         return load_tfds(name, data_dir, image_size)
-    alternatives = "your own data: PATH.npz with an array x, PATH.npy, or a folder of images"
+    alternatives = "your own data: PATH.npz with an array x, PATH.npy, PATH.csv, PATH.parquet, or a folder of images"
     if name and path.exists():
-        raise UserError(f"--dataset={name}: is neither an .npz or .npy file nor a folder; give {alternatives}")
+        raise UserError(
+            f"--dataset={name}: is neither an .npz, .npy, .csv or .parquet file nor a folder; give {alternatives}"
+        )
     raise UserError(
         f"--dataset={name}: no such data set; {nearest(name, NAMES)}; or give {alternatives}; or tfds:NAME[:CONFIG]"
     )

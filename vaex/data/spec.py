@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
+from vaex.data.columns import Column
 from vaex.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ RECORDED = {  # types of a Spec in JSON, as ``files.mismatch`` takes them
     "counts?": bool,
     "volume?": bool,
     "value_range?": [float],
+    "columns?": [list],  # each as ``Column`` has its fields
 }
 LAYOUTS = ("auto", "hwc", "chw", "vector", "tc", "ct", "dhwc", "cdhw", "thwc")  # of the axes of a user's arrays
 
@@ -64,6 +66,7 @@ class Spec(NamedTuple):
     ``counts``: whether vectors of levels look like counts (``measure.are_counts``).
     ``location``, ``scale``: of each column of real vectors, [d]; networks read (x - location) / scale, and likelihoods start from
     there, in place of the unit. () where columns are not standardised. ``missing``: whether entries may be NaN, for unobserved.
+    ``columns``: of a table, whose x [d] has kind "real" and holds what ``vaex.data.columns`` says; () of other data.
 
     Example:
       >>> Spec("digits", (8, 8, 1), "grey", levels=17).binarize
@@ -92,6 +95,7 @@ class Spec(NamedTuple):
     missing: bool = False
     volume: bool = False
     value_range: tuple[float, ...] = ()
+    columns: tuple[Column, ...] = ()
 
 
 class Source(Protocol):
@@ -217,6 +221,23 @@ class Dataset(NamedTuple):
         )
 
     @classmethod
+    def from_table(
+        cls, table: Any, *, name: str = "table", columns: str | None = None, label_column: str | None = None
+    ) -> Dataset:
+        """Return columns in memory as a data set.
+
+        Args:
+          table: name -> entries [n] of numbers, bools or texts, NaN or None where missing, or masked arrays: a mapping or a data
+            frame.
+          name: of the data in reports.
+          columns, label_column: as in ``vaex.data.load``.
+        Raises: UserError for columns that vaex cannot use, with the remedy.
+        """
+        from vaex.data import registry
+
+        return registry.from_table(table, name=name, columns=columns, label_column=label_column)
+
+    @classmethod
     def load(cls, name: str, **options: Any) -> Dataset:
         """Return the data set of this name or path; see ``vaex.data.load``."""
         from vaex.data import registry
@@ -261,7 +282,8 @@ def resolve(spec: Spec, *, binarize: str = "none", dequantize: str = "none", sta
     if problem:
         raise UserError(problem)
     if standardize == "none":
-        spec = spec._replace(location=(), scale=())
+        as_given = tuple(column._replace(location=0.0, scale=1.0) for column in spec.columns)
+        spec = spec._replace(location=(), scale=(), columns=as_given)
     base = spec.protocol.removesuffix(_treatment(spec)).rstrip()
     changed = spec._replace(binarize=binarize, dequantize=dequantize)
     return changed._replace(protocol=f"{base} {_treatment(changed)}".lstrip())
@@ -298,5 +320,5 @@ def _treatment(spec: Spec) -> str:
     if spec.dequantize != "none":
         return f"{spec.levels}_levels_{spec.dequantize}_dequantisation"
     if spec.kind in ("binary", "real"):
-        return spec.kind
+        return "table" if spec.columns else spec.kind
     return "continuous" if spec.levels is None else f"{spec.levels}_levels"

@@ -28,12 +28,17 @@ from vaex.distributions.poincare import PoincareNormal, to_poincare_ball
 from vaex.distributions.protocol import Distribution
 from vaex.distributions.relaxed import LogitRelaxedBernoulli, LogRelaxedOneHot, RelaxedBernoulli, RelaxedOneHot
 from vaex.distributions.sphere import UniformSphere, VonMisesFisher, sphere_log_area
+from vaex.distributions.tables.codes import CategoricalCodes, ordinal_logits
+from vaex.distributions.tables.rows import Rows
+from vaex.distributions.tables.student import LogNormal, StudentT
+from vaex.distributions.tables.zero_inflated import ZeroInflated
 from vaex.distributions.transformed import Transformed
 
 __all__ = [
     "BaseDistribution",
     "Bernoulli",
     "Categorical",
+    "CategoricalCodes",
     "ContinuousBernoulli",
     "Delta",
     "DiscretizedLogistic",
@@ -43,6 +48,7 @@ __all__ = [
     "Independent",
     "Laplace",
     "LevelCategorical",
+    "LogNormal",
     "LogRelaxedOneHot",
     "LogitRelaxedBernoulli",
     "LowRankNormal",
@@ -55,11 +61,15 @@ __all__ = [
     "Poisson",
     "RelaxedBernoulli",
     "RelaxedOneHot",
+    "Rows",
+    "StudentT",
     "Transformed",
     "UniformSphere",
     "VonMisesFisher",
+    "ZeroInflated",
     "bernoulli_log_prob",
     "family",
+    "ordinal_logits",
     "reparameterize",
     "sphere_log_area",
     "static",

@@ -12,7 +12,7 @@ from vaex.ops.arrays import lift, sum_trailing
 from vaex.ops.log_sum_exp import log_sum_exp
 
 
-class _Classes(BaseDistribution):
+class Classes(BaseDistribution):
     """Classes along the last axis of the logits; the axes before it are ``[*batch, *event]``."""
 
     logits: jax.Array
@@ -65,14 +65,14 @@ class _Classes(BaseDistribution):
         return sum_trailing(chosen[..., 0] - log_sum_exp(logits, axis=-1), self.event_ndims)
 
 
-def expected_log_probability(q: _Classes, p: _Classes) -> jax.Array:
+def expected_log_probability(q: Classes, p: Classes) -> jax.Array:
     """E_q[log p] per element; classes of probability zero (logits of -inf) contribute nothing."""
     weights = q.probabilities
     return jnp.sum(weights * jnp.where(weights > 0, p.log_probabilities, 0.0), axis=-1)
 
 
 @family
-class Categorical(_Classes):
+class Categorical(Classes):
     """Categorical with independent elements; values are integers.
 
     Args:
@@ -106,7 +106,7 @@ class Categorical(_Classes):
 
 
 @family
-class LevelCategorical(_Classes):
+class LevelCategorical(Classes):
     """Categorical over L equally spaced values k / (L - 1) in [0, 1]: a free histogram per pixel.
 
     Args:

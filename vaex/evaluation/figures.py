@@ -1,4 +1,4 @@
-"""Builders of the figure records that every model gets: plain arrays in, ``Grid`` and ``Bars`` out.
+"""Builders of the figure records that every model gets: plain arrays in, ``Grid``, ``Bars`` and ``Curves`` out.
 
 Axes: n images, h w c image, r rows, t columns, d latents.
 """
@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from vaex.evaluation.latents import order_by_kl
-from vaex.plots.records import Bars, Grid
+from vaex.plots.records import Bars, Curves, Grid
+
+MOST_MARGINALS = 12  # columns of a table that are drawn
 
 MOST_SLICES = 8  # of a volume, side by side
 
@@ -151,6 +153,32 @@ def slices(volumes: ArrayLike, most: int = MOST_SLICES) -> np.ndarray:
     n, depth, height, width, channels = volumes.shape
     places = np.unique(np.linspace(0, depth - 1, min(most, depth)).round().astype(int))
     return np.moveaxis(volumes[:, places], 1, 2).reshape(n, height, len(places) * width, channels)
+
+
+def marginals(names: Sequence[str], data: ArrayLike, samples: ArrayLike) -> list[Curves]:
+    """Return the cumulative distribution of each column of a table, of the data and of sampled rows: a panel for each.
+
+    Args:
+      names: of the columns, the first 12 of which are drawn.
+      data: rows [n, d], NaN where missing.
+      samples: rows [m, d].
+    Raises: ValueError unless both have a column for each name.
+    """
+    pair = {"data": np.asarray(data), "samples": np.asarray(samples)}
+    if any(rows.ndim != 2 or rows.shape[1] != len(names) for rows in pair.values()):
+        shapes = " and ".join(str(rows.shape) for rows in pair.values())
+        raise ValueError(f"marginals: rows of shapes {shapes}, expected [n, {len(names)}], a column for each name")
+    panels = []
+    for place, name in enumerate(names[:MOST_MARGINALS]):
+        of_column = {label: np.sort(rows[:, place][np.isfinite(rows[:, place])]) for label, rows in pair.items()}
+        low, high = np.quantile(np.concatenate([*of_column.values()]), [0.005, 0.995]).tolist()
+        grid = np.linspace(low, high, 200)
+        shares = {
+            label: np.searchsorted(values, grid, side="right") / max(1, len(values))
+            for label, values in of_column.items()
+        }
+        panels.append(Curves(grid, shares, name, "share below", ""))
+    return panels
 
 
 def kl_bars(kl_per_latent: ArrayLike, names: Sequence[str] = (), *, title: str = "KL per latent") -> Bars:

@@ -10,17 +10,20 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from vaex import bounds, distributions
 from vaex.distributions import Distribution
+from vaex.distributions.tables.rows import Rows
 
 
 class Imputation(NamedTuple):
     """What missing values may be, given those that are observed; observed values stand where they are.
 
     Attributes:
-      mean: E[x_missing | x_observed], [b, *shape].
-      deviation: standard deviation of each value, [b, *shape]; 0 where it is observed.
+      mean: E[x_missing | x_observed], [b, *shape]; of categories without an order, the most probable code.
+      deviation: standard deviation of each value, [b, *shape]; 0 where it is observed. Of categories without an order,
+        sqrt(p (1 - p)) of the most probable one.
       draws: joint draws of the missing values, [m, b, *shape].
       effective_sample_size: of the importance weights, [b], between 1 and k; where it is small, all of these are unreliable.
     """
@@ -64,6 +67,11 @@ def impute(
     weights = jax.nn.softmax(log_weights, axis=0).reshape(*log_weights.shape, *(1,) * (x.ndim - 1))
     mean = jnp.sum(weights * px.mean, axis=0)
     variance = jnp.sum(weights * (px.variance + jnp.square(px.mean - mean)), axis=0)
+    for columns, of_codes in (px.probabilities if isinstance(px, Rows) else {}).items():
+        probabilities = jnp.sum(weights[..., None] * of_codes, axis=0)
+        most = jnp.max(probabilities, axis=-1)
+        mean = mean.at[..., np.array(columns)].set(jnp.argmax(probabilities, axis=-1).astype(mean.dtype))
+        variance = variance.at[..., np.array(columns)].set(most * (1.0 - most))
     chosen = jax.random.categorical(resample_key, log_weights, axis=0, shape=(num_draws, x.shape[0]))
     drawn = decode(jnp.take_along_axis(z, chosen[..., None], axis=0)).sample(value_key)
     return Imputation(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +12,13 @@ from jax.typing import ArrayLike
 
 from vaex import distributions as dist
 from vaex.configuration.importing import import_object
-from vaex.core import LikelihoodSummary, PyTree
+from vaex.core import PyTree
 from vaex.data.measure import nearly_binary
 from vaex.data.spec import Spec
 from vaex.errors import UserError
+from vaex.models.columns import by_column
+from vaex.models.likelihood import Likelihood as Likelihood
+from vaex.models.likelihood import LikelihoodDistribution as LikelihoodDistribution
 from vaex.nets.activations import soft_clip
 
 Name = Literal[
@@ -30,44 +32,14 @@ Name = Literal[
     "discretized_logistic_mixture",
     "poisson",
     "negative_binomial",
+    "by_column",
 ]
 ScaleName = Literal["global", "fixed", "per_column", "per_pixel"]
 COMPONENTS = 10  # of a mixture at each pixel, as in PixelCNN++ and VDVAE
 DENSITIES = ("gaussian", "laplace")
 COUNTS = ("poisson", "negative_binomial")
-SCALED = ("gaussian", "laplace", "discretized_logistic", "negative_binomial")  # that read likelihood_scale
+SCALED = ("gaussian", "laplace", "discretized_logistic", "negative_binomial", "by_column")  # that read likelihood_scale
 LEVELLED = ("categorical", "discretized_logistic", "discretized_logistic_mixture")
-
-
-class LikelihoodDistribution(Protocol):
-    """Returns p(x|z) from the decoder's outputs ``raw`` [..., *shape, channels]; ``sigma`` is the scale where it is fixed."""
-
-    def __call__(self, params: PyTree, sigma: ArrayLike, raw: jax.Array, /) -> dist.Distribution: ...
-
-
-class Likelihood(NamedTuple):
-    """A family of distributions over x.
-
-    Attributes:
-      title: its name in reports.
-      channels: number of decoder outputs for each value of x.
-      init: its own parameters; {} for none.
-      distribution: p(x|z).
-      density: whether its log_prob is a log-likelihood of the data; a cross-entropy of grey values is not.
-      discrete: whether it is a probability over the levels of the data.
-    """
-
-    title: str
-    channels: int
-    init: Callable[[], PyTree]
-    distribution: LikelihoodDistribution
-    density: bool = True
-    discrete: bool = False
-
-    @property
-    def summary(self) -> LikelihoodSummary:
-        """Return what reports say of the likelihood."""
-        return LikelihoodSummary(self.title, self.discrete)
 
 
 class LikelihoodFamily(Protocol):
@@ -94,9 +66,9 @@ class LikelihoodFamily(Protocol):
 def choose(name: str, spec: Spec) -> str:
     """Return ``name``, or the likelihood that "auto" stands for with this data.
 
-    It is bernoulli for values that are 0 or 1, or are binarised; negative_binomial for tables of counts (``Spec.counts``), since
-    its learned dispersion leaves Poisson variables as they are; discretized_logistic for other levels, such as 8-bit images;
-    gaussian for continuous values, dequantised levels among them.
+    It is by_column for tables with named columns; bernoulli for values that are 0 or 1, or are binarised; negative_binomial for
+    vectors of counts (``Spec.counts``), since its learned dispersion leaves Poisson variables as they are; discretized_logistic for
+    other levels, such as 8-bit images; gaussian for continuous values, dequantised levels among them.
 
     Args:
       name: one of ``Name``.
@@ -107,6 +79,8 @@ def choose(name: str, spec: Spec) -> str:
     """
     if name != "auto":
         return name
+    if spec.columns:
+        return "by_column"
     if spec.dequantize != "none":
         return "gaussian"
     if spec.kind == "binary" or spec.binarize != "none":
@@ -162,6 +136,12 @@ def build(name: str | LikelihoodFamily, spec: Spec, *, scale: str = "global") ->
         return user_likelihood(import_object("likelihood", name) if isinstance(name, str) else name, spec)
     name = choose(name, spec)
     ndims = len(spec.shape)
+    if (name == "by_column") != bool(spec.columns):
+        remedy = "leave it out, or use --columns=NAME:TYPE" if spec.columns else "use --likelihood=auto"
+        holds = "is a table, whose columns have likelihoods of their own" if spec.columns else "is no table"
+        raise UserError(f"--likelihood={name}: {spec.name} {holds}; {remedy}")
+    if name == "by_column":
+        return by_column(spec, scale)
     if name in COUNTS:
         return _counts(name, spec, scale)
     if spec.kind == "real" and name not in ("gaussian", "laplace"):

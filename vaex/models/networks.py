@@ -17,6 +17,7 @@ from vaex.data.spec import Spec
 from vaex.distributions import Distribution
 from vaex.errors import UserError
 from vaex.models import likelihoods
+from vaex.models.columns import column_inputs, column_width
 from vaex.training.optimizers import Optimizer, check_optimizer
 
 UserNetwork: TypeAlias = str | Any  # its name, or what ``nets.UserNetwork`` says
@@ -164,8 +165,10 @@ def network_inputs(spec: Spec, x: jax.Array) -> jax.Array:
     """Return what networks read of model inputs: real numbers standardised by column, or in ``spec.unit``; others as they are.
 
     Where entries may be missing they are read as 0, and as many entries follow that are 1 where a value is observed: the last
-    axis is twice as long (``network_shape``).
+    axis is twice as long (``network_shape``). Columns of tables are read as ``columns.column_inputs`` says.
     """
+    if spec.columns:
+        return column_inputs(spec, x)
     if spec.location:
         scaled = (x - jnp.asarray(spec.location, x.dtype)) / jnp.asarray(spec.scale, x.dtype)
     else:
@@ -178,6 +181,8 @@ def network_inputs(spec: Spec, x: jax.Array) -> jax.Array:
 
 def network_shape(spec: Spec) -> tuple[int, ...]:
     """Return the shape of one example as networks read it."""
+    if spec.columns:
+        return (column_width(spec),)
     return (*spec.shape[:-1], 2 * spec.shape[-1]) if spec.missing else spec.shape
 
 

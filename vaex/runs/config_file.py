@@ -27,6 +27,7 @@ from vaex.configuration.grammar import (
 from vaex.configuration.importing import import_object, is_importable
 from vaex.configuration.run_options import DataOptions, EvaluationOptions, RunOptions
 from vaex.configuration.settings import Member, Origin, Settings, part_list, varied
+from vaex.data import columns
 from vaex.data.spec import RECORDED, Spec
 from vaex.errors import UserError
 from vaex.files import digest, is_as_written, mismatch, read_json
@@ -34,7 +35,7 @@ from vaex.files import digest, is_as_written, mismatch, read_json
 DATA = ("data_seed", "binarize", "dequantize")
 WHERE_SET = (  # data options that count where they are set
     "flip", "crop", "image_size", "sequence_length", "layout", "kind", "value_range", "first_label", "labels",
-    "labelled_per_batch", "standardize",
+    "labelled_per_batch", "standardize", "columns", "label_column",
 )  # fmt: skip
 ADDED_OPTIONS = ("precision",)  # to models, after runs existed
 ALWAYS = (  # fields of Spec that every run has recorded; what is added later has its default in runs from before
@@ -52,8 +53,7 @@ CONTENT = {  # types of what a config.json holds
         "members": [{"seed": int, "hparams": {...: HPARAM}}],
         "image_size?": [int],
         "init_from?": ORIGIN,
-        "init_only?": [str],
-        "freeze?": [str],
+        **{key: [str] for key in ("init_only?", "freeze?")},
     },
     "data": RECORDED,
     "population_strategy?": {"solo", "vmap", "members"},
@@ -67,7 +67,7 @@ CONTENT = {  # types of what a config.json holds
 def identity(settings: Settings) -> dict[str, Any]:
     """What may not change when a run continues: everything that its numbers depend on, but for how long it runs."""
     dataset = settings.data.dataset or ""
-    is_file = dataset.lower().endswith((".npz", ".npy")) or "/" in dataset
+    is_file = dataset.lower().endswith((".npz", ".npy", ".csv", ".parquet")) or "/" in dataset
     name = pathlib.Path(dataset).stem if is_file and not dataset.startswith("tfds:") else dataset
     where_set = {key: option_to_json(getattr(settings.data, key)) for key in WHERE_SET}
     return {
@@ -202,6 +202,7 @@ def read_spec(content: Mapping[str, Any]) -> Spec:
     names = (name for name in Spec._fields if name in content["data"] or name in ALWAYS)
     stored = ((name, content["data"][name]) for name in names)
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in stored}
+    values["columns"] = tuple(columns.from_json(column) for column in values.get("columns", ()))
     return Spec(**values)
 
 

@@ -19,7 +19,7 @@ from vaex.runs.config_file import differences, identity, is_run, read_config, wi
 from vaex.runs.setup import Experiment, standardized_as_recorded
 from vaex.training.checkpoint import DIGESTS
 
-FOLDERS = ("checkpoints", "best", "samplers", "stages", "profile", "tensorboard", "wandb")
+FOLDERS = ("checkpoints", "best", "samplers", "stages", "profile", "tensorboard", "wandb", "tables")
 FILES = (LOG_LIKELIHOODS, "summary.json", "timings.jsonl", "metrics.jsonl", "config.json")  # as they are removed
 OURS = (*FILES, *FOLDERS, "figures")
 DRAWN = "drawn.json"  # names of the figures that vaex has drawn, beside them

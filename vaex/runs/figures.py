@@ -18,6 +18,7 @@ from vaex.runs.evaluate import Evaluator
 from vaex.runs.setup import Experiment
 from vaex.samplers import Sampler, draw
 
+ROWS = 1000  # drawn of a table at least
 EXAMPLES = 20  # to reconstruct; three times as many samples are drawn
 DRAWS = 100  # of p(x|z), whose quantiles are the band around a series
 TRAVERSED = 6  # latents of series whose traversals are drawn
@@ -216,9 +217,25 @@ class MemberFigures:
         images = np.concatenate([originals[:few, None], changed], axis=1)
         self.save("classes", Grid(images, (), ("original", *names), "Each original's z in every class"))
 
+    def rows(self, n: int) -> np.ndarray:
+        """Draw n vectors of p(x), such as rows of a table, [n, d]."""
+        evaluator = self.evaluator
+        key = jax.random.fold_in(evaluator.key, EvaluationKey.PRIOR_SAMPLES)
+        noise_key = jax.random.fold_in(evaluator.key, EvaluationKey.SAMPLE_NOISE)
+        if self.sampler is not None and evaluator.run.recipe.labels is None:
+            z = np.asarray(draw(self.sampler, key, n))
+            return np.asarray(evaluator.decode(self.variables, self.hparams, z, None, show="sample"))
+        px = evaluator.run.recipe.model.sample(key, self.variables, self.hparams, n, None)
+        return np.asarray(px.sample(noise_key))
+
     def _draw_vectors(self, examples: Mapping[str, np.ndarray], mean: np.ndarray) -> None:
-        """Vectors that are not images: the first one and its reconstruction as curves over the dimensions."""
+        """Vectors that are not images: the first one and its reconstruction as curves over the dimensions; columns of tables beside
+        those of sampled rows."""
         run = self.evaluator.run
+        if run.spec.columns:
+            names, x = [column.name for column in run.spec.columns], self.evaluator.arrays["x"]
+            self.save("columns", figures.marginals(names, x, self.rows(max(len(x), ROWS))))
+            return
         labels = self.evaluator.labels(self.variables, self.hparams, examples)
         first_label = None if labels is None else labels[:1]
         show = run.settings.evaluation.show

@@ -242,6 +242,8 @@ def load_dataset(options: DataOptions) -> Dataset:
         manual_dir=options.manual_dir,
         image_size=options.image_size,
         sequence_length=options.sequence_length,
+        columns=options.columns,
+        label_column=options.label_column,
         **reading_of(options),
     )
 
@@ -252,7 +254,7 @@ def reading_of(options: DataOptions) -> dict[str, Any]:
 
 
 def as_dataset(source: object, reading: Mapping[str, Any] | None = None, **loading: Any) -> Dataset:
-    """Return a data set from what a user passes as data: a ``Dataset``, an array, a mapping of arrays, a name or a path.
+    """Return a data set from what a user passes: a ``Dataset``, an array, a mapping of arrays, a data frame, a name or a path.
 
     Args:
       source: the data.
@@ -265,6 +267,8 @@ def as_dataset(source: object, reading: Mapping[str, Any] | None = None, **loadi
     reading = {name: reading[name] for name in READING if name in reading} if reading else {}
     if isinstance(source, str | os.PathLike):
         return data.load(os.fspath(source), **reading, **loading)
+    if hasattr(source, "items") and not isinstance(source, Mapping) and set(loading) <= {"columns", "label_column"}:
+        return Dataset.from_table(source, **loading)
     if loading:
         raise UserError(
             f"{next(iter(loading))} is for data that is loaded by name; leave it out, or give the name as data"

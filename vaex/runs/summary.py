@@ -16,6 +16,7 @@ import vaex
 from vaex.configuration.grammar import hyperparameter_texts
 from vaex.configuration.settings import Settings, describe_member
 from vaex.core import PyTree, Variables
+from vaex.data.columns import as_table, write_csv
 from vaex.evaluation import examples, likelihood
 from vaex.evaluation.notes import combined, member_notes
 from vaex.files import atomic_path
@@ -35,6 +36,8 @@ from vaex.runs.train import Trained
 from vaex.schedules import resolve
 from vaex.training import population
 from vaex.training.step import averaged_variables
+
+TABLE_ROWS = 1000  # sampled of a table
 
 
 def summarize(experiment: Experiment, trained: Trained, tell: Callable[[str], None]) -> dict[str, Any]:
@@ -158,7 +161,12 @@ def _evaluate_members(
                 save_figure(place, f"{folder}{name}.png", figure)
 
             sampler = None if samplers is None else samplers[index]
-            MemberFigures(evaluator, variables, hparams, save, sampler).draw(evaluated.numbers.get("kl_per_latent"))
+            figures = MemberFigures(evaluator, variables, hparams, save, sampler)
+            figures.draw(evaluated.numbers.get("kl_per_latent"))
+            if experiment.spec.columns:
+                (directory / "tables" / folder).mkdir(parents=True, exist_ok=True)
+                table = as_table(experiment.spec.columns, figures.rows(TABLE_ROWS))
+                write_csv(directory / "tables" / folder / "samples.csv", table)
     return members, combined(notes, [describe_member(settings, member) for member in settings.members])
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from helpers.argument_cases import Case, Made, Pair, Refused, ShownBy
 from vaex import data, nets, samplers
+from vaex.data.columns import Column
 from vaex.data.measure import Measures, measure
 from vaex.data.spec import Dataset, Spec
 from vaex.schedules import constant, cosine, join, ramp
@@ -79,7 +80,10 @@ LOADING = {
     "kind": ("auto", Refused("table", "--kind=table")),
     "value_range": ("auto", Refused("0:1", "--value_range=0:1")),
     "first_label": (0, Refused(1, "--first_label=1")),
+    "columns": (None, Refused("a:drop", "--columns=a:drop")),
+    "label_column": (None, Refused("a", "--label_column=a")),
 }
+TABLES = tuple({"a": RNG.normal(size=40), "b": np.array(["u", "v"] * 20)} for _ in range(2))
 COLUMNS = Spec("columns", (2,), "real", location=(1.0, 2.0), scale=(3.0, 4.0))
 DRAWN = {"spec": (DYNAMIC, GREY), "key": KEYS, "x": (X, OTHER_X)}
 transforms = {
@@ -125,6 +129,9 @@ registry = {
         },
         splits,
     ),
+    "from_table": Case(
+        {"table": TABLES, "name": ("a", "b"), "columns": (None, "a:student_t"), "label_column": (None, "b")}, splits
+    ),
     "from_batches": Case(
         {
             "batches": ShownBy("tests/runs/test_front_door.py", "from_batches("),
@@ -134,6 +141,7 @@ registry = {
             "arguments": ShownBy("tests/runs/test_front_door.py", "from_batches("),
         }
     ),
+    "is_table_file": Case({"name": ("a.csv", "mnist")}),
     "is_array_file": Case({"name": ("a.npz", "mnist")}),
 }
 COUNTS = Spec("counts", (3,), "grey", levels=20)
@@ -163,7 +171,9 @@ feeds = {
     ),
 }
 room = transforms | order | feeds
+TABLE_COLUMNS = (Column("a", "gaussian"),), (Column("b", "gaussian"),)
 room = {name: room[name] for name in room if name != "binarize"} | {
+    "as_table": Case({"columns": TABLE_COLUMNS, "x": (np.ones((2, 1)), np.zeros((2, 1)))}),
     "load": registry["load"],
     "resolve": spec["resolve"],
 }

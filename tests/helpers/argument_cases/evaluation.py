@@ -345,6 +345,13 @@ figures = {
     ),
     "manifold_grid": Case({"images": (MOVIES[:, :2], 1 - MOVIES[:, :2]), "title": ("a", "b")}),
     "slices": Case({"volumes": (MOVIES, 1 - MOVIES), "most": (8, 1)}),
+    "marginals": Case(
+        {
+            "names": (("u", "v", "w"), ("u", "v", "x")),
+            "data": (np.eye(4, 3), 1 - np.eye(4, 3)),
+            "samples": (np.eye(5, 3), np.zeros((5, 3))),
+        }
+    ),
     "kl_bars": Case(
         {"kl_per_latent": ([1.0, 2.0], [2.0, 1.0]), "names": (("u", "v"), ("u", "w")), "title": ("a", "b")}
     ),

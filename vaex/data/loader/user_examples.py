@@ -14,6 +14,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from vaex.data.columns import check_codes, codes_of
 from vaex.data.spec import Spec
 from vaex.data.transforms import intensities
 
@@ -27,11 +28,12 @@ def checked_examples(spec: Spec, caller: str, x: ArrayLike, *, any_length: bool 
     Args:
       spec: of the training data.
       caller: named in errors.
-      x: examples [b, *spec.shape]; the channel axis of one channel may be left out.
+      x: examples [b, *spec.shape]; the channel axis of one channel may be left out. Masked entries are missing ones. Rows of a
+        table may also come as a mapping of columns, or a data frame.
       any_length: x holds sequences [b, t, ...] of any t >= 1.
     Raises: ValueError for another shape or dtype, or for values out of range.
     """
-    array, levels = _shaped(spec, caller, np.asarray(x), any_length=any_length), spec.levels
+    array, levels = _shaped(spec, caller, _array(spec, caller, x), any_length=any_length), spec.levels
     if _holds_levels(spec, caller, array):
         assert levels is not None
         least = lowest_level(spec)
@@ -47,6 +49,7 @@ def checked_examples(spec: Spec, caller: str, x: ArrayLike, *, any_length: bool 
         what = "infinite" if spec.missing else "NaN or infinite"
         raise ValueError(f"{caller}: x holds {int(refused.sum())} {what} values; replace them first")
     if spec.kind == "real":
+        check_codes(caller, spec.columns, array)
         return array
     if array.min(initial=0) < -ROUNDING or array.max(initial=0) > 1 + ROUNDING:
         raise ValueError(
@@ -77,6 +80,17 @@ def level_dtype(levels: int) -> type[np.unsignedinteger]:
       ('uint8', 'uint16')
     """
     return np.uint8 if levels <= 256 else np.uint16
+
+
+def _array(spec: Spec, caller: str, x: Any) -> np.ndarray:
+    """Return what a user passes as an array: rows of a table as their codes, NaN for masked entries of vectors."""
+    if spec.columns and hasattr(x, "items"):
+        return codes_of(caller, spec.columns, dict(x.items()))
+    if not np.ma.is_masked(x):
+        return np.asarray(x)
+    if not spec.missing:
+        raise ValueError(f"{caller}: x has masked entries, but {spec.name} had none missing in training; fill them in")
+    return np.ma.asarray(x, np.float32).filled(np.nan)
 
 
 def _shaped(spec: Spec, caller: str, array: Any, *, any_length: bool) -> Any:
