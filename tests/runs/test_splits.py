@@ -76,7 +76,7 @@ def test_the_metrics_of_a_split_are_those_of_all_its_examples_at_once(name):
                 np.testing.assert_allclose(error, deviation, rtol=1e-3, atol=1e-6, err_msg=f"{metric}, n = {n}")
 
 
-@pytest.mark.parametrize("name", ["vae", "dip_vae", "wae"])
+@pytest.mark.parametrize("name", ["vae", *REPRESENTATIVE])
 def test_ten_thousand_examples_come_in_batches_that_represent_them(name):
     """Twenty batches of 500. What is not drawn agrees to rounding, other values and statistics within their errors; the squared
     covariances of a batch are above those of all examples, by the variance of a covariance."""
@@ -94,6 +94,6 @@ def test_ten_thousand_examples_come_in_batches_that_represent_them(name):
         else:
             error = 2 * result.numbers[f"{metric}_standard_error_over_batches"]
         assert abs(reported - value.mean() - bias.get(metric, 0.0)) < 4 * error, metric
-    if "kl" in expected:
+    if "kl" in expected and name not in ("vamp_vae", "iwae"):  # whose KL is of the draws
         np.testing.assert_allclose(result.numbers["kl"], expected["kl"].mean(), rtol=1e-5)
     assert [len(rows) for rows in member.evaluator.divisions] == [500] * 20
