@@ -60,7 +60,14 @@ def runs_of(flags: argparse.Namespace, source: vaex.Run, target: Dataset, seed: 
     out = flags.out / f"{flags.target}_{flags.images}"
     return {
         SCRATCH: vaex.train("vae", data, out=out / f"scratch_{seed}", **shared),
-        TUNED: vaex.train("vae", data, out=out / f"tuned_{seed}", init_from=f"{source.directory}:{member}", **shared),
+        TUNED: vaex.train(
+            "vae",
+            data,
+            out=out / f"tuned_{flags.tuned_learning_rate:g}_{seed}",
+            init_from=f"{source.directory}:{member}",
+            learning_rate=flags.tuned_learning_rate,
+            **shared,
+        ),
     }
 
 
@@ -117,6 +124,9 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--source_steps", type=int, default=15_000, help="of the first model (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=10_000, help="on the few images, at most (default: %(default)s)")
+    parser.add_argument(
+        "--tuned_learning_rate", type=float, default=0.001, help="of the model that is continued (default: %(default)s)"
+    )
     parser.add_argument("--seeds", default="0:3", help="as 0:3 (0 to 2) or 1,5 (default: %(default)s)")
     parser.add_argument("--eval_images", type=int, default=1000, help="test images (default: %(default)s)")
     parser.add_argument("--eval_samples", type=int, default=500, help="importance samples (default: %(default)s)")

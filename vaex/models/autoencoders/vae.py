@@ -4,7 +4,7 @@ Objective, in nats per example: :math:`-\mathbb E_{q(z|x)}\log p(x|z) + \mathrm{
 
 Source: Kingma & Welling 2014, Auto-Encoding Variational Bayes; Rezende et al. 2014.
 Command: ``python experiments/run.py --model=vae``
-Result: digits, test: elbo -108.5, log-likelihood -99.9 (K = 100), KL 21.7; 4,000 steps overfit the 1,397 digits, which a larger
+Result: digits, test: elbo -108.5, log-likelihood -99.7 (K = 100), KL 21.7; 4,000 steps overfit the 1,397 digits, which a larger
 ``beta`` or fewer steps prevent (see ``beta_vae``, ``iwae``).
 """
 
