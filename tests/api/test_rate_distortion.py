@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import vaex
-from vaex.api.likelihoods import model_inputs
+from vaex.api.likelihood_bounds import model_inputs
 from vaex.api.rate_distortion import DRAWS
 from vaex.errors import UserError
 from vaex.plots.records import Curves

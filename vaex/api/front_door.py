@@ -40,7 +40,7 @@ LOADING = (
 @in_single_width
 def train(
     model: str | types.ModuleType,
-    data: Any = None,
+    data: object = None,
     *,
     steps: int | None = None,
     batch_size: int | Sequence[int] | None = None,
@@ -149,7 +149,7 @@ class Built(NamedTuple):
     spec: Spec
 
 
-def build(model: str | types.ModuleType, like: Any, **options: Any) -> Built:
+def build(model: str | types.ModuleType, like: object, **options: Any) -> Built:
     """Build a model for data, without training it.
 
     Args:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.api.likelihoods import standard_normal_prior
+from vaex.api.likelihood_bounds import standard_normal_prior
 from vaex.bounds.evidence import standard_normal_like
 from vaex.core import Batch, EvaluationKey, Model, PyTree, Variables
 from vaex.distributions import Normal

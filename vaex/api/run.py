@@ -155,7 +155,7 @@ class Run(TrainedModel):
 
     def evaluate(
         self,
-        data: Any = None,
+        data: object = None,
         *,
         data_dir: str | None = None,
         manual_dir: str | None = None,
@@ -193,7 +193,7 @@ class Run(TrainedModel):
     def score(
         self,
         metrics: Sequence[str] = DEFAULT_METRICS,
-        data: Any = None,
+        data: object = None,
         *,
         data_dir: str | None = None,
         manual_dir: str | None = None,
@@ -238,7 +238,7 @@ class Run(TrainedModel):
         self,
         path: str | os.PathLike[str],
         member: int | None = None,
-        data: Any = None,
+        data: object = None,
         *,
         split: str = "test",
         examples: int = 12,
@@ -302,7 +302,7 @@ class Run(TrainedModel):
     def continue_to(
         self,
         steps: int,
-        data: Any = None,
+        data: object = None,
         *,
         callbacks: Sequence[Callback] = (),
         progress: bool = True,
@@ -362,7 +362,7 @@ class Run(TrainedModel):
         shared = {"vaex": vaex.__version__, "model": identified["model"], "options": identified["config"]}
         return {**shared, "seed": member["seed"], "hyperparameters": member["hparams"]}
 
-    def _passed(self, data: Any, data_dir: str | None, manual_dir: str | None) -> Dataset:
+    def _passed(self, data: object, data_dir: str | None, manual_dir: str | None) -> Dataset:
         """Return data that a user passes, arrays in the layout of the run's own."""
         reading = None if isinstance(data, Dataset) else setup.reading_of(self.settings.data)
         return setup.as_dataset(data, reading, data_dir=data_dir, manual_dir=manual_dir)

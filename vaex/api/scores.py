@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike
 
-from vaex.api.likelihoods import LikelihoodChoices, likelihood_scores, model_inputs
+from vaex.api.likelihood_bounds import LikelihoodChoices, likelihood_scores, model_inputs
 from vaex.api.rate_distortion import rate_distortion_scores
 from vaex.core import EvaluationKey
 from vaex.data.loader.lazy_inputs import chosen_intensities

@@ -59,7 +59,7 @@ class Field(NamedTuple):
 
 
 def option(
-    default: Any,
+    default: object,
     *,
     doc: str,
     low: float = -math.inf,
@@ -85,7 +85,7 @@ def option(
 
 
 def hparam(
-    default: Any,
+    default: object,
     *,
     doc: str,
     low: float = -math.inf,
@@ -114,7 +114,7 @@ def _alternatives(needs: Needs | tuple[Needs, ...]) -> tuple[Needs, ...]:
     return needs if isinstance(needs, tuple) else (needs,)
 
 
-def with_default(cls: type, name: str, default: Any) -> Any:
+def with_default(cls: type, name: str, default: object) -> Any:
     """Declare the field ``name`` of ``cls``, from which a class inherits, anew with another default.
 
     Example:
@@ -179,7 +179,7 @@ def fields(cls: type) -> dict[str, Field]:
     }
 
 
-def plain_kind(kind: Any) -> Any:
+def plain_kind(kind: object) -> Any:
     """A type without its alternative None.
 
     Example:
@@ -209,7 +209,7 @@ def _check_options(options: object) -> None:
         check()
 
 
-def check_option(field: Field, value: Any) -> None:
+def check_option(field: Field, value: object) -> None:
     """Raise UserError for a value of another type than the option's, or out of its range."""
     if value is None and type(None) in typing.get_args(field.kind):
         return

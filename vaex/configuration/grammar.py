@@ -43,7 +43,7 @@ def write(value: Any) -> str:
     return str(value) if isinstance(value, bool | int | str) else object_name(value)
 
 
-def write_hyperparameter(field: Field, value: Any) -> str:
+def write_hyperparameter(field: Field, value: object) -> str:
     """The text of a hyperparameter's value; the number that means "off" where it is None.
 
     Example:
@@ -55,14 +55,14 @@ def write_hyperparameter(field: Field, value: Any) -> str:
     return write(float(off) if value is None and off is not None else _as_float(value))
 
 
-def hyperparameter_texts(hparams: Any) -> dict[str, str]:
+def hyperparameter_texts(hparams: object) -> dict[str, str]:
     """Hyperparameter -> the text of its value."""
     from vaex.configuration.declare import fields
 
     return {name: write_hyperparameter(field, getattr(hparams, name)) for name, field in fields(type(hparams)).items()}
 
 
-def _as_float(value: Any) -> Any:
+def _as_float(value: object) -> Any:
     return float(value) if isinstance(value, int) else value
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from vaex.configuration.declare import Field, Needs, fields
 from vaex.configuration.grammar import hyperparameter_texts
@@ -11,7 +10,7 @@ from vaex.configuration.settings import Settings
 from vaex.errors import UserError
 
 
-def unmet(field: Field, config: Any) -> Needs:
+def unmet(field: Field, config: object) -> Needs:
     """Return what a field needs and the options do not have: option -> values of which it needs one; {} where it has an effect.
 
     Options that the model's ``Config`` does not declare are left out. Of several alternatives the first is returned.
@@ -52,5 +51,5 @@ def refuse_idle(settings: Settings) -> None:
             )
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)

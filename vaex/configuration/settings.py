@@ -115,7 +115,7 @@ def settings(
     run: RunOptions | None = None,
     data: DataOptions | None = None,
     evaluation: EvaluationOptions | None = None,
-    config: Any = None,
+    config: object = None,
     grid: Mapping[str, Sequence[Any]] | None = None,
     stage_steps: Mapping[str, int] | None = None,
 ) -> Settings:

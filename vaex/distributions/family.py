@@ -17,7 +17,7 @@ from vaex.ops.arrays import sum_trailing
 T = TypeVar("T")
 
 
-def static(*, default: Any = dataclasses.MISSING) -> Any:
+def static(*, default: object = dataclasses.MISSING) -> Any:
     """Declare a field that belongs to the pytree's structure rather than its leaves, and is fixed under jit and vmap."""
     return dataclasses.field(default=default, metadata={"static": True})
 

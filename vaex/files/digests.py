@@ -11,7 +11,7 @@ from typing import Any
 DIGEST = "digest"
 
 
-def digest(value: Any) -> str:
+def digest(value: object) -> str:
     """Return eight hexadecimal digits that stand for a JSON value.
 
     Example:

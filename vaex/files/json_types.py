@@ -16,7 +16,7 @@ _NAMES = {
 }
 
 
-def mismatch(value: Any, kind: Any, name: str = "") -> str | None:
+def mismatch(value: object, kind: object, name: str = "") -> str | None:
     """Return the first place at which a value is not of a kind, with what it is and what was expected; None where it fits.
 
     Args:
@@ -60,12 +60,12 @@ def _below(name: str, key: object) -> str:
     return f"{name}.{key}" if name else str(key)
 
 
-def _is_outer(value: Any, kind: Any) -> bool:
+def _is_outer(value: object, kind: object) -> bool:
     """Return True if value and kind are both mappings, or both lists, so that the problem lies further in."""
     return any(isinstance(kind, outer) and isinstance(value, outer) for outer in (Mapping, list))
 
 
-def _fits(value: Any, kind: Any) -> bool:
+def _fits(value: object, kind: object) -> bool:
     if kind is None or kind is object:
         return kind is object or value is None
     if isinstance(kind, set | frozenset):
@@ -77,12 +77,12 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
-def _unexpected(value: Any, kind: Any, name: str) -> str:
+def _unexpected(value: object, kind: object, name: str) -> str:
     shown = " ".join(repr(value).split())
     return f"{name or 'the content'} is {shown:.40}, expected {_described(kind)}"
 
 
-def _described(kind: Any) -> str:
+def _described(kind: object) -> str:
     if isinstance(kind, tuple):
         return " or ".join(_described(choice) for choice in kind)
     if isinstance(kind, set | frozenset):

@@ -117,7 +117,7 @@ class PathfinderFit(NamedTuple):
 def pathfinder(
     key: jax.Array,
     log_density: LogDensity,
-    supports: Any,
+    supports: object,
     *,
     start: jax.Array | None = None,
     num_samples: int = 200,

@@ -46,7 +46,7 @@ class _Sized:
     space: Space
     scale: float
 
-    def __init__(self, supports: Any, *, scale: float = 1.0) -> None:
+    def __init__(self, supports: object, *, scale: float = 1.0) -> None:
         self._set(space=space(supports), scale=_positive(type(self).__name__, scale))
 
     def _set(self, **fields: Any) -> None:
@@ -137,7 +137,7 @@ class LowRank(_Sized):
 
     rank: int
 
-    def __init__(self, supports: Any, rank: int, *, scale: float = 1.0) -> None:
+    def __init__(self, supports: object, rank: int, *, scale: float = 1.0) -> None:
         super().__init__(supports, scale=scale)
         self._set(rank=int(_positive("LowRank", rank)))
 
@@ -167,7 +167,7 @@ class GaussianMixture(_Sized):
 
     components: int
 
-    def __init__(self, supports: Any, components: int, *, scale: float = 1.0) -> None:
+    def __init__(self, supports: object, components: int, *, scale: float = 1.0) -> None:
         super().__init__(supports, scale=scale)
         self._set(components=int(_positive("GaussianMixture", components)))
 
@@ -199,7 +199,7 @@ class NormalizingFlow(_Sized):
 
     flow: InvertibleFlow
 
-    def __init__(self, supports: Any, flow: InvertibleFlow, *, scale: float = 1.0) -> None:
+    def __init__(self, supports: object, flow: InvertibleFlow, *, scale: float = 1.0) -> None:
         super().__init__(supports, scale=scale)
         if flow.dimension != self.space.size:
             raise UserError(
@@ -227,7 +227,7 @@ class UserFamily:
 
 
 def from_distribution(
-    supports: Any, init: Callable[[jax.Array], Params], distribution: Callable[[Params], Distribution]
+    supports: object, init: Callable[[jax.Array], Params], distribution: Callable[[Params], Distribution]
 ) -> UserFamily:
     """Make a family of your own distribution record.
 

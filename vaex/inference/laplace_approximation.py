@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ class LaplaceFit(NamedTuple):
 
 
 def laplace(
-    log_density: LogDensity, supports: Any, *, start: Any = None, steps: int = 100, damping: float = 1e-6
+    log_density: LogDensity, supports: object, *, start: object = None, steps: int = 100, damping: float = 1e-6
 ) -> LaplaceFit:
     """Find the mode of the unconstrained vector by Newton's method, and the Gaussian there.
 

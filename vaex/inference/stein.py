@@ -54,7 +54,7 @@ def stein_direction(z: jax.Array, score: jax.Array, *, bandwidth: ArrayLike | No
 def fit_stein(
     key: jax.Array,
     log_density: LogDensity,
-    supports: Any,
+    supports: object,
     *,
     num_particles: int = 100,
     steps: int = 1000,

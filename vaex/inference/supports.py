@@ -250,7 +250,7 @@ class Space:
         return jnp.concatenate(parts)
 
 
-def space(supports: Any) -> Space:
+def space(supports: object) -> Space:
     """Collect a pytree of supports; an int d stands for ``real(d)``.
 
     Args:

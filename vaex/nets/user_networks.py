@@ -92,7 +92,7 @@ def _linen(name: str, module: nn.Module) -> Functions:
 def _nnx(name: str, network: UserNetwork) -> Functions:
     from flax import nnx
 
-    def split(module: Any) -> tuple[Any, Any]:
+    def split(module: object) -> tuple[Any, Any]:
         """Return the graph of a module and its parameters; it may hold nothing else."""
         graph, params, others = nnx.split(module, nnx.Param, ...)
         kinds = {type(leaf).__name__ for leaf in jax.tree.leaves(others, is_leaf=lambda v: isinstance(v, nnx.Variable))}

@@ -185,7 +185,7 @@ def settings_of_record(summary: Mapping[str, Any], record: Mapping[str, Any]) ->
     return {**member["hparams"], **options, **run}
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """A JSON value as the command line has it, where that is simple.
 
     Example:

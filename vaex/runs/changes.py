@@ -129,7 +129,7 @@ def begin(experiment: Experiment) -> Experiment:
     return experiment._replace(hparams=stack_hparams(changed), changes=tuple(records))
 
 
-def _holds(settings: Settings, records: list[dict[str, Any]], name: str, value: Any) -> bool:
+def _holds(settings: Settings, records: list[dict[str, Any]], name: str, value: object) -> bool:
     """Return True if a hyperparameter has this value in all members already."""
     members = with_changes(settings, records).members
     return all(hyperparameter_to_json(getattr(member.hparams, name)) == value for member in members)
@@ -156,6 +156,6 @@ def put_into(hparams: PyTree, experiment: Experiment, stage: str, step: int) -> 
     return dataclasses.replace(hparams, **replaced) if replaced else hparams
 
 
-def _placed_like(value: Any, like: jax.Array) -> jax.Array:
+def _placed_like(value: object, like: jax.Array) -> jax.Array:
     values = np.asarray(value, like.dtype)
     return jax.make_array_from_callback(values.shape, like.sharding, lambda index: values[index])

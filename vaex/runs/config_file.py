@@ -86,7 +86,7 @@ def _hparams(member: Member) -> dict[str, Any]:
     return {name: hyperparameter_to_json(getattr(member.hparams, name)) for name in fields(type(member.hparams))}
 
 
-def _is_recorded(settings: Settings, name: str, value: Any) -> bool:
+def _is_recorded(settings: Settings, name: str, value: object) -> bool:
     """Return True for an option's value that counts: what is off does not, nor the default of what earlier versions lacked."""
     return value is not None and not (name in ADDED_OPTIONS and value == fields(type(settings.config))[name].default)
 
@@ -272,7 +272,7 @@ def restore_settings(
     )
 
 
-def _is_own(value: Any) -> bool:
+def _is_own(value: object) -> bool:
     """Return True if an option's recorded value stands for an object of a user's own."""
     return isinstance(value, str) and ":" in value
 
@@ -309,7 +309,7 @@ def _hyperparameter(field: Field, value: Any, *, trust: bool) -> Any:
     return read_function(field, import_object(field.name, name), name)
 
 
-def _is_function(value: Any) -> bool:
+def _is_function(value: object) -> bool:
     return isinstance(value, Mapping) and "function" in value
 
 
@@ -378,7 +378,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     return changed
 
 
-def _given_or_default(name: str, value: Any) -> Any:
+def _given_or_default(name: str, value: object) -> Any:
     """Return what stands for a value in a message: of one that an identity leaves out, the flag's default."""
     if value is not None:
         return ",".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else value

@@ -148,7 +148,7 @@ class MemoryCheckpoints:
         if jax.tree.structure(saved) != jax.tree.structure(template):
             raise UserError("this run was trained with another configuration; train a new one")
 
-        def placed(leaf: jax.Array, like: Any) -> jax.Array:
+        def placed(leaf: jax.Array, like: object) -> jax.Array:
             sharding = getattr(like, "sharding", None)
             return jnp.copy(leaf) if sharding is None else jax.device_put(jnp.copy(leaf), sharding)
 

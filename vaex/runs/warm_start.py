@@ -244,7 +244,7 @@ def _differences(target: Mapping[str, Any], stored: Mapping[str, np.ndarray]) ->
     return problems
 
 
-def _text(shape: Sequence[int], dtype: Any) -> str:
+def _text(shape: Sequence[int], dtype: object) -> str:
     return f"{tuple(shape)}" if dtype == np.float32 else f"{tuple(shape)} {dtype}"
 
 

@@ -91,7 +91,7 @@ class BatchStream:
             f"from_batches: there are only {self._next} batches; give fewer steps, or an iterator that does not end"
         )
 
-    def _arrays(self, index: int, batch: Any) -> Batch:
+    def _arrays(self, index: int, batch: object) -> Batch:
         """Return the arrays of a batch, whose shapes are those of the first one."""
         if isinstance(batch, Mapping):
             missing = [name for name in self._columns.values() if name not in batch]
@@ -170,8 +170,8 @@ def from_batches(
     *,
     x: str = "x",
     y: str | None = None,
-    validation: Any = None,
-    test: Any = None,
+    validation: object = None,
+    test: object = None,
     name: str = "batches",
     examples_per_epoch: int = 0,
     reading: values.Reading = values.AS_THEY_ARE,
@@ -216,7 +216,7 @@ def from_batches(
     return Dataset(stored, stream.spec._replace(num_training_examples=examples_per_epoch), stream)
 
 
-def _held_out(split: str, given: Any, columns: Mapping[str, str], layout: str) -> Batch:
+def _held_out(split: str, given: object, columns: Mapping[str, str], layout: str) -> Batch:
     """Return arrays to evaluate on, which are written as a batch is."""
     if isinstance(given, Mapping):
         arrays = {name: given[column] for name, column in columns.items() if column in given}

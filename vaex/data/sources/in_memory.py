@@ -80,7 +80,7 @@ def _split(key: str) -> str:
     return key.partition("_")[2] or "train"
 
 
-def _array(name: str, key: str, source: Any) -> np.ndarray:
+def _array(name: str, key: str, source: object) -> np.ndarray:
     try:
         array = np.asarray(source)
     except Exception as error:

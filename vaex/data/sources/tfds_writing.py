@@ -101,7 +101,7 @@ def _builder(originals: OriginalFiles, splits: dict[str, Split], shuffle: bool) 
                 disable_shuffling=not shuffle,
             )
 
-        def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        def _split_generators(self, dl_manager: object) -> dict[str, Any]:
             return {split: png_examples(originals, split, x, y) for split, (x, y) in splits.items()}
 
         def _generate_examples(self) -> Any:  # abstract in TFDS, but unused: _split_generators returns the generators
