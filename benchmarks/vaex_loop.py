@@ -83,12 +83,13 @@ def setup(
     config = module.Config(**workload.config)
     spec = Spec("made_up", workload.shape, workload.kind, workload.levels, workload.num_classes)
     spec = data.resolve(spec, binarize=likelihoods.binarization(getattr(config, "likelihood", "auto"), spec))
+    arrays = workloads.arrays(workload, data_batch or batch_size)
+    spec = spec._replace(num_training_examples=len(arrays["x"]))
     stage = module.build(config, spec).stages[0]
     stepper = stage.algorithm
     if precision == "bfloat16":
         stepper = gradient_algorithm(in_bfloat16(stage.model), optimizer=getattr(config, "optimizer", "adam"))
     stepper = with_inputs(stepper, lambda key, x: data.prepare(spec, key, x))
-    arrays = workloads.arrays(workload, data_batch or batch_size)
     example = {name: jnp.asarray(values[:batch_size]) for name, values in arrays.items()}
     return stepper, data.resident_feed(arrays, batch_size), as_schedules(module.HParams()), example
 

@@ -50,6 +50,7 @@ def test_options_that_are_lists_or_free_texts_stay_one_value():
         (("--latent_dim=2,0",), "--latent_dim=0: expected at least 1"),
         (("--steps=10,20",), "--steps=10,20: expected a whole number; only hyperparameters"),
         (("--latent_dim=2,3", "--coordinator_address=a:1"), "several processes train one run"),
+        (("--latent_dim=2,3", "--distributed"), "several processes train one run"),
     ],
 )
 def test_invalid_choices_are_refused_before_anything_runs(flags, message):

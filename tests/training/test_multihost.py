@@ -218,7 +218,7 @@ def test_a_member_that_diverges_is_left_by_all_processes(tmp_path):
         (("localhost:1234", None, 0), "expected HOST:PORT of the first process, with --num_processes"),
         (("localhost", 2, 0), "expected HOST:PORT"),
         (("localhost:1234", 2, 2), "--process_id=2: expected 0 to 1"),
-        (("auto", None, None), "did not come together"),
+        (("auto", None, None), "nothing tells the address"),
     ],
 )
 def test_flags_that_do_not_fit_are_refused(flags, message):

@@ -16,6 +16,7 @@ from vaex.api.run import Run
 from vaex.api.sources import source_of
 from vaex.api.sweep import Sweep
 from vaex.api.trained_model import TrainedModel
+from vaex.configuration.partition import part_of
 from vaex.configuration.settings import replace_run
 from vaex.core import PyTree, Recipe
 from vaex.data.spec import Spec
@@ -77,7 +78,8 @@ def train(
       **options: options and hyperparameters of the model, and other options of the command line, by name. Several values of a
         hyperparameter make a population: all combinations, each with every seed. A list of values of an option, which is compiled
         into the program, makes a run of each, with ``out`` in a folder of its own; ``hidden=[(512, 512), (256,)]`` are two.
-    Returns: the trained run; a ``vaex.api.sweep.Sweep`` of runs where an option has several values.
+    Returns: the trained run; a ``vaex.api.sweep.Sweep`` of runs where an option has several values, or ``part="3/16"`` asks for a
+      share of a sweep.
     Raises: UserError, before anything is compiled, for what a user can fix; NonFiniteError where a loss stops being finite in all
       members, of all runs. Members that diverge are named by a warning and by ``run.diverged``.
     Example::
@@ -103,32 +105,34 @@ def train(
         loading = {name: values.get(name) for name in (*LOADING, "dataset")}
         dataset = setup.as_dataset(data, values, **loading)
         values["dataset"] = dataset.spec.name
-    change, settings = values.pop("change", None), []
-    combined = choices_of(model, values)
-    for choice in combined:
+    change, settings = values.pop("change", None), {}
+    for choice in choices_of(model, values):
         chosen = settings_of(model, {**values, **choice.values})
-        settings.append(replace_run(chosen, change=changes.text_of(chosen, change)))
-    if (out is None or len(combined) > 1) and settings[0].run.coordinator_address is not None:
+        settings[choice.name] = replace_run(chosen, change=changes.text_of(chosen, change))
+    if values.get("part") is not None:
+        settings = part_of(str(values["part"]), settings)
+    is_sweep = list(settings) != [""]
+    if (out is None or is_sweep) and next(iter(settings.values())).run.is_shared:
         raise UserError(
             "train: several processes train one run together, in a directory that all can read; give out=, and each option one "
             "value"
         )
     talk, runs = console.in_python(progress=progress), {}
-    for choice, chosen in zip(combined, settings, strict=True):
-        if choice.name:
-            talk.say(choice.name)
-        store = MemoryStore() if out is None else DirectoryStore(pathlib.Path(out).expanduser() / choice.name)
+    for name, chosen in settings.items():
+        if name:
+            talk.say(name)
+        store = MemoryStore() if out is None else DirectoryStore(pathlib.Path(out).expanduser() / name)
         try:
             completed = lifecycle.run(
                 chosen, talk, dataset=dataset, store=store, evaluate=evaluate, callbacks=callbacks, source=source
             )
         except NonFiniteError as error:
-            if choice is combined[-1] and not runs:
+            if name == list(settings)[-1] and not runs:
                 raise
-            talk.warn(f"{choice.name} is left out: {error}")
+            talk.warn(f"{name} is left out: {error}")
         else:
-            runs[choice.name] = completed_run(completed, callbacks)
-    return runs[""] if len(combined) == 1 else Sweep(runs)
+            runs[name] = completed_run(completed, callbacks)
+    return Sweep(runs) if is_sweep else runs[""]
 
 
 def _joined(names: str | Sequence[str] | None) -> str | None:

@@ -11,8 +11,9 @@ from vaex.cli import help as cli_help
 from vaex.configuration import choices
 from vaex.configuration.declare import Field, fields
 from vaex.configuration.grammar import read_hyperparameter, read_option
+from vaex.configuration.partition import part_of
 from vaex.configuration.run_options import GROUPS
-from vaex.configuration.settings import Settings, check_module, settings, stage_fields
+from vaex.configuration.settings import Settings, check_module, replace_run, settings, stage_fields
 from vaex.errors import UserError, nearest
 
 
@@ -45,7 +46,7 @@ class Command(NamedTuple):
     """What a command line asks for.
 
     Attributes:
-      out: directory of all runs, where options have several values and ``--out`` is given.
+      out: directory of all runs, where options have several values and ``--out`` is given; None where other jobs run parts of them.
       runs: name of each choice of these options -> settings; without them one run, called "".
     """
 
@@ -89,16 +90,17 @@ def parse_all(arguments: Sequence[str]) -> Command:
     options, out = choices.several_options(module), texts.get("out")
     several = {name: choices.texts_of(options[name], text) for name, text in texts.items() if name in options and text}
     combined = choices.combinations(options, several)
-    if len(combined) == 1:
+    if len(combined) == 1 and "part" not in texts:
         return Command(None, {"": _settings(model, module, texts)})
-    if texts.get("coordinator_address"):
+    if len(combined) > 1 and (texts.get("coordinator_address") or "distributed" in texts):
         raise UserError(
             f"--{next(iter(combined[0].values))}: several processes train one run; give each option one value"
         )
-    placed = [(choice, {"out": f"{out}/{choice.name}"} if out else {}) for choice in combined]
-    return Command(
-        out, {choice.name: _settings(model, module, {**texts, **choice.values, **place}) for choice, place in placed}
-    )
+    runs = {choice.name: _settings(model, module, {**texts, **choice.values}) for choice in combined}
+    if "part" in texts:
+        runs = part_of(texts["part"] or "", runs)
+    placed = {name: replace_run(chosen, out=f"{out}/{name}") if out else chosen for name, chosen in runs.items()}
+    return Command(None if "part" in texts else out, placed)
 
 
 def _settings(model: str, module: types.ModuleType, texts: dict[str, str | None]) -> Settings:

@@ -92,9 +92,19 @@ class RunOptions:
         doc="Stop early after so many validations in which no member has become better (--keep).",
     )
     devices: int | None = option(None, low=1, high=MOST_STEPS, doc="Number of devices to use; by default all.")
+    part: str | None = option(
+        None,
+        doc="Which part of a sweep to run, such as 3/16: the third of sixteen shares of all combinations of options and "
+        "hyperparameters, each with all its seeds; other jobs run the others.",
+    )
+    distributed: bool = option(
+        False,
+        doc="Train one run with the processes that a cluster's manager has started (Slurm, Open MPI, Kubernetes, a TPU pod), which "
+        "says how many there are, and where the first is.",
+    )
     coordinator_address: str | None = option(
         None,
-        doc="HOST:PORT of the first of several processes that train one run, or auto on a cluster that announces it.",
+        doc="HOST:PORT of the first of several processes that train one run; with --distributed where the manager does not say.",
     )
     num_processes: int | None = option(None, low=1, high=MOST_STEPS, doc="Number of processes that train the run.")
     process_id: int | None = option(
@@ -121,6 +131,11 @@ class RunOptions:
     profile: bool = option(
         False, doc="Trace some steps into the run directory, for xprof or perfetto, and print the time of each op."
     )
+
+    @property
+    def is_shared(self) -> bool:
+        """True where several processes train the run together."""
+        return self.distributed or self.coordinator_address is not None
 
     @property
     def best_metric(self) -> str | None:

@@ -76,7 +76,7 @@ def run(
     if jax.config.jax_disable_jit:  # type: ignore[attr-defined]
         raise UserError("training is compiled, and jax is told not to compile; unset JAX_DISABLE_JIT (jax_disable_jit)")
     options = settings.run
-    if options.devices is None and options.coordinator_address is None:
+    if options.devices is None and not options.is_shared:
         population.use_all_cores(len(settings.members))
     with compile_cache.cache(options.compile_cache, console.warn), contextlib.ExitStack() as stack:
         processes.join(settings)

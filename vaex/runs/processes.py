@@ -17,8 +17,8 @@ from vaex.training import multihost
 
 # flags that processes may have of their own: who and where each is, and where each reads the same data
 MAY_DIFFER = (
-    "process_id", "coordinator_address", "num_processes", "process_timeout", "compile_cache", "out", "dataset", "data_dir",
-    "manual_dir", "init_from", "seeds", "model",
+    "process_id", "distributed", "coordinator_address", "num_processes", "process_timeout", "compile_cache", "out", "dataset",
+    "data_dir", "manual_dir", "init_from", "seeds", "model",
 )  # fmt: skip
 NUMERICS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_default_prng_impl", "jax_threefry_partitionable")
 
@@ -33,6 +33,7 @@ def join(settings: Settings) -> None:
         run.coordinator_address,
         run.num_processes,
         run.process_id,
+        detect=run.distributed,
         timeout=run.process_timeout,
         card={**flags(settings), **environment()},
     )

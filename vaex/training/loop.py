@@ -75,6 +75,51 @@ class Program(NamedTuple):
     frozen: np.ndarray | None = None
 
 
+class Draft(NamedTuple):
+    """The chunk of steps that training runs, before it is compiled: ``call(carry, resident, plan, first, start, stop,
+    log_every)``, which donates the carry. ``row``: the plan of one step; ``traces``: how often the step was traced, in a list."""
+
+    call: jax.stages.Wrapped
+    metric_names: tuple[str, ...]
+    capacity: int
+    row: PyTree
+    traces: list[int]
+
+
+def draft(
+    algorithm: Algorithm,
+    feed: Feed,
+    state: TrainState,
+    *,
+    log_every: int,
+    strategy: str,
+    placement: sharding.Placement | None = None,
+) -> Draft:
+    """Trace the step and put the chunk around it, for a stacked ``state``, of which shapes and dtypes suffice.
+
+    Arguments as of ``compile_program``; the devices of the placement need not be here.
+    """
+    traces = [0]
+
+    def step(state: TrainState, batch: PyTree):
+        traces[0] += 1
+        return algorithm.step(state, batch)
+
+    row = jax.tree.map(np.asarray, feed.plan(0, 1))
+    one_state = jax.eval_shape(lambda s: jax.tree.map(lambda leaf: leaf[0], s), state)
+    batch = jax.eval_shape(lambda r, w: feed.batch(r, jax.tree.map(lambda leaf: leaf[0], w)), feed.resident, row)
+    with sharding.divided(placement):
+        traced, names = _traced(step, one_state, batch)
+    capacity = _capacity(row)
+
+    def get_batch(resident: PyTree, plan: PyTree, index: jax.Array):
+        return sharding.divide_batch(feed.batch(resident, jax.tree.map(lambda leaf: leaf[index], plan)), placement)
+
+    most_rows = (capacity - 1) // log_every + 2  # windows that capacity steps can touch
+    chunk = _chunk(traced, get_batch, names, most_rows, strategy, placement)
+    return Draft(jax.jit(chunk, donate_argnums=0), names, capacity, row, traces)
+
+
 def compile_program(
     algorithm: Algorithm,
     feed: Feed,
@@ -98,40 +143,23 @@ def compile_program(
     """
     if log_every < 1:
         raise ValueError(f"compile_program: log_every={log_every}, expected at least one step per row")
-    started, traces = time.perf_counter(), [0]
-
-    def step(state: TrainState, batch: PyTree):
-        traces[0] += 1
-        return algorithm.step(state, batch)
-
-    row = jax.tree.map(np.asarray, feed.plan(0, 1))
-    one_state = jax.eval_shape(lambda s: jax.tree.map(lambda leaf: leaf[0], s), state)
-    batch = jax.eval_shape(lambda r, w: feed.batch(r, jax.tree.map(lambda leaf: leaf[0], w)), feed.resident, row)
-    with sharding.divided(placement):
-        traced, names = _traced(step, one_state, batch)
-    capacity = _capacity(row)
-
-    def get_batch(resident: PyTree, plan: PyTree, index: jax.Array):
-        return sharding.divide_batch(feed.batch(resident, jax.tree.map(lambda leaf: leaf[index], plan)), placement)
-
-    most_rows = (capacity - 1) // log_every + 2  # windows that capacity steps can touch
-    chunk = _chunk(traced, get_batch, names, most_rows, strategy, placement)
-    members = state.step.shape[0]
-    carry = Carry(state, jnp.zeros((members, len(names)), jnp.float32))
+    started, members = time.perf_counter(), state.step.shape[0]
+    chunk = draft(algorithm, feed, state, log_every=log_every, strategy=strategy, placement=placement)
+    carry = Carry(state, jnp.zeros((members, len(chunk.metric_names)), jnp.float32))
     carry = sharding.place(carry, placement, members=True)
     resident = sharding.place(feed.resident, placement, members=False)
 
     def window(first: int, stop: int) -> Window:
-        stop = min(stop, first + capacity)
-        return Window(first, stop, _placed_plan(feed, row, first, stop, capacity, placement))
+        stop = min(stop, first + chunk.capacity)
+        return Window(first, stop, _placed_plan(feed, chunk.row, first, stop, chunk.capacity, placement))
 
     plan = window(0, 1).plan
     bounds = (np.int32(0), np.int32(0), np.int32(1), np.int32(log_every))
-    compiled = jax.jit(chunk, donate_argnums=0).lower(carry, resident, plan, *bounds).compile()
+    compiled = chunk.call.lower(carry, resident, plan, *bounds).compile()
     seconds = time.perf_counter() - started
     in_turn = members // (placement.mesh.shape["population"] if placement else 1) if strategy == "members" else 1
-    measures = (log_every, seconds, traces[0], _flops(compiled), min(MOST_SECONDS, CHUNK_SECONDS * in_turn))
-    return Program(compiled, names, capacity, window, resident, *measures), carry
+    measures = (log_every, seconds, chunk.traces[0], _flops(compiled), min(MOST_SECONDS, CHUNK_SECONDS * in_turn))
+    return Program(compiled, chunk.metric_names, chunk.capacity, window, resident, *measures), carry
 
 
 def _capacity(row: PyTree) -> int:
@@ -270,12 +298,8 @@ def run_chunk(
     finite = (last[:, program.metric_names.index("finite")] > 0) & sound
     if frozen is not None:
         carry, finite = population.chosen(frozen, before, carry), finite | frozen
-        rows, last = (np.where(_along(frozen, array), np.nan, array) for array in (rows, last))
+        rows, last = (np.where(frozen.reshape(-1, *(1,) * (array.ndim - 1)), np.nan, array) for array in (rows, last))
     return carry, Chunk(rows[:, :finished], last, finite)  # cut on the host: each length would compile
-
-
-def _along(members: np.ndarray, array: np.ndarray) -> np.ndarray:
-    return members.reshape(-1, *(1,) * (array.ndim - 1))
 
 
 class _Ahead:

@@ -17,6 +17,7 @@ import numpy as np
 
 from vaex.core import PyTree
 from vaex.errors import UserError
+from vaex.training.connections import clusters
 from vaex.training.connections.rendezvous import Partners, Relay, meet
 from vaex.training.connections.wire import host_and_port
 
@@ -31,36 +32,36 @@ def join(
     num_processes: int | None,
     process_id: int | None,
     *,
+    detect: bool = False,
     timeout: float = TIMEOUT,
     card: Mapping[str, str] | None = None,
 ) -> None:
     """Join the processes of a run, before jax is used for anything else; without an address, stay alone.
 
     Args:
-      address: "auto", where the cluster's manager tells jax (Slurm, Open MPI, Kubernetes, a TPU pod); else HOST:PORT of the
-        first process.
-      num_processes, process_id: how many, and which of them this is; not with "auto".
+      address: HOST:PORT of the first process; "auto" is None with ``detect``.
+      num_processes, process_id: how many, and which of them this is; not with ``detect``.
+      detect: find what is not given, as ``clusters.detect`` does.
       timeout: seconds to wait for the others.
       card: what must be equal in all, as ``require_alike`` takes it.
     Raises: UserError for a missing or contradicting part, where a process does not come, or where they differ.
     """
     global _partners
-    if address is None:
+    detect, address = detect or address == "auto", None if address == "auto" else address
+    if address is None and not detect:
         if num_processes is not None or process_id is not None:
             raise UserError("--num_processes and --process_id need --coordinator_address=HOST:PORT; give it, or none")
         return
-    given = num_processes is not None and process_id is not None
-    if address == "auto":
+    local_devices = None
+    if detect:
         if num_processes is not None or process_id is not None:
-            raise UserError(
-                "--coordinator_address=auto finds the number of processes itself; leave the other two flags out"
-            )
-        address, num_processes, process_id = _detected(timeout)
-    elif not (given and ":" in address):
+            raise UserError("--distributed finds the number of processes itself; leave the other two flags out")
+        address, num_processes, process_id, local_devices = clusters.detect(address, timeout=timeout)
+    elif num_processes is None or process_id is None or ":" not in str(address):
         raise UserError(
             f"--coordinator_address={address}: expected HOST:PORT of the first process, with --num_processes and --process_id"
         )
-    assert num_processes is not None and process_id is not None
+    assert address is not None and num_processes is not None and process_id is not None
     host_and_port(address)
     if not 0 <= process_id < num_processes:
         raise UserError(
@@ -75,6 +76,7 @@ def join(
             address if relay is None else relay.address,
             num_processes,
             process_id,
+            local_devices,
             initialization_timeout=max(1, int(timeout)),
         )
     except (RuntimeError, ValueError) as error:
@@ -85,22 +87,6 @@ def join(
             f"--coordinator_address={address}: the processes did not come together ({str(error).splitlines()[0]}); give an address "
             "that all of them reach, and start them before jax is used"
         ) from None
-
-
-def _detected(timeout: float) -> tuple[str, int, int]:
-    """Return address, number of processes and number of this one, as jax reads them off the cluster's environment."""
-    detected = (None, None, None)
-    with contextlib.suppress(ImportError, AttributeError):  # no public function of jax tells
-        from jax._src.clusters import ClusterEnv
-
-        detected = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, max(1, int(timeout)))
-    address, num_processes, process_id = detected[:3]
-    if address is None or num_processes is None or process_id is None:
-        raise UserError(
-            "--coordinator_address=auto: the processes did not come together, since no cluster's manager has started this one "
-            "(Slurm, Open MPI, Kubernetes, a TPU pod); give HOST:PORT, --num_processes and --process_id"
-        )
-    return address, int(num_processes), int(process_id)
 
 
 def leave() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -27,21 +27,27 @@ class Placement(NamedTuple):
         return NamedSharding(self.mesh, PartitionSpec("population") if members else PartitionSpec())
 
 
-def choose(num_members: int, batch_size: int, num_devices: int) -> Placement | None:
+def choose(
+    num_members: int, batch_size: int, num_devices: int, *, devices: Sequence[Any] | None = None
+) -> Placement | None:
     """The placement for a run, or None on one device.
 
     Members are divided first, since they need no communication; a single member (or a number of members that shares no
     divisor with the devices) divides its batch. The most devices that divide evenly are used.
 
+    Args:
+      num_members, batch_size: of the run.
+      num_devices: how many devices there may be.
+      devices: of them, the first; by default all that jax sees. Those that a program is only compiled for may be elsewhere.
     Raises: UserError where a process would have nothing to do.
     """
-    devices = jax.devices()[:num_devices]
+    elsewhere, devices = devices is not None, (jax.devices() if devices is None else devices)[:num_devices]
     by_member = max(n for n in range(1, len(devices) + 1) if num_members % n == 0)
     by_batch = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
     axis, count = ("population", by_member) if by_member >= by_batch else ("data", by_batch)
     if num_members > 1 and by_member > 1:
         axis, count = "population", by_member
-    if len({device.process_index for device in devices[:count]}) < jax.process_count():
+    if not elsewhere and len({device.process_index for device in devices[:count]}) < jax.process_count():
         raise UserError(
             f"--batch_size={batch_size} with {num_members} members uses {count} of {jax.device_count()} devices, and leaves "
             f"one of {jax.process_count()} processes without work; give a batch size that {jax.device_count()} divides, or "
@@ -50,7 +56,10 @@ def choose(num_members: int, batch_size: int, num_devices: int) -> Placement | N
     if count == 1:
         return None
     shape = (count, 1) if axis == "population" else (1, count)
-    return Placement(jax.make_mesh(shape, ("population", "data"), (AxisType.Auto,) * 2, devices=devices[:count]), axis)
+    names, types = ("population", "data"), (AxisType.Auto,) * 2
+    if elsewhere:  # jax.make_mesh orders devices by what the platform at hand says of them
+        return Placement(Mesh(np.array(devices[:count]).reshape(shape), names, types), axis)
+    return Placement(jax.make_mesh(shape, names, types, devices=devices[:count]), axis)
 
 
 def place(tree: PyTree, placement: Placement | None, *, members: bool) -> PyTree:

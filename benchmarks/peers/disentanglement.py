@@ -1,7 +1,7 @@
 """MIG, modularity, SAP and DCI of the same arrays by vaex and by disentanglement_lib (Locatello et al. 2019).
 
     pip download --no-deps disentanglement-lib==1.5 && python -m zipfile -e disentanglement_lib-1.5-py3-none-any.whl peer
-    python benchmarks/disentanglement_peers.py peer
+    python benchmarks/peers/disentanglement.py peer
 
 Only that package's functions of arrays run, without TensorFlow: gin's decorators and absl's logging are stood in for. Both fit
 predictors to the same halves. Its trees have no seed, so DCI differs where trees do; "of its trees": vaex's score of its

@@ -1,0 +1,1 @@
+"""Training compiled for accelerators that need not be here, and what the compiled programs hold."""
