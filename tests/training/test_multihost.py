@@ -1,11 +1,13 @@
 """Several processes that train one run: the numbers of one process, each reading only its share."""
 
+import json
 import os
 import pathlib
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -22,14 +24,22 @@ from vaex.training.hyperparameters import as_schedules
 from vaex.training.step import gradient_algorithm
 
 
-def start(commands: list[list[str]], devices: int = 2) -> list[subprocess.Popen]:
-    """Start commands at once, each with so many virtual devices."""
+def start(
+    commands: list[list[str]], devices: int = 2, variables: Sequence[Mapping[str, str]] | None = None
+) -> list[subprocess.Popen]:
+    """Start commands at once, each with so many virtual devices, and with environment variables of its own."""
     # the second flag: compiling as this process does
     flags = f"--xla_force_host_platform_device_count={devices} {QUICK_COMPILER}"
     env = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
     return [
-        subprocess.Popen([sys.executable, *command], env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for command in commands
+        subprocess.Popen(
+            [sys.executable, *command],
+            env=env | dict(more),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for command, more in zip(commands, variables or [{}] * len(commands), strict=True)
     ]
 
 
@@ -122,6 +132,29 @@ def test_the_command_line_trains_continues_and_finishes(tmp_path):
     assert "another configuration: latent_dim" in first.stderr and "first process stopped" in second.stderr
     first, second = both("--steps=40", "--batch_size=7", "--overwrite")
     assert (first.returncode, second.returncode) == (2, 2) and "without work" in first.stderr
+
+
+def of_slurm(process, port):
+    """Variables of a process that Slurm started, two on one machine."""
+    step = {"SLURM_JOB_ID": "7", "SLURM_STEP_NODELIST": "localhost", "JAX_COORDINATOR_PORT": str(port)}
+    return step | {"SLURM_NTASKS": "2", "SLURM_PROCID": str(process), "SLURM_LOCALID": str(process)}
+
+
+def of_kubernetes(process, port):
+    """Variables of a pod of an indexed job, as in examples/launch."""
+    job = {"JAX_COORDINATOR_ADDRESS": f"localhost:{port}", "JAX_NUM_PROCESSES": "2"}
+    return job | {"JOB_COMPLETION_INDEX": str(process)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("manager", [of_slurm, of_kubernetes])
+def test_processes_of_a_manager_find_each_other_by_one_command(tmp_path, manager):
+    flags = ["--model=vae", "--hidden=8", "--steps=20", "--no-figures", "--eval_samples=2", f"--out={tmp_path / 'run'}"]
+    command, port = [str(ROOT / "experiments" / "run.py"), *flags, "--distributed"], free_port()
+    first, second = ended(start([command] * 2, variables=[manager(process, port) for process in (0, 1)]))
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert "nats per example" in first.stdout and "nats" not in second.stdout
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["devices_used"] == 4
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from vaex.api.sources import source_of
 from vaex.api.sweep import Sweep
 from vaex.api.trained_model import TrainedModel
 from vaex.configuration.partition import part_of
-from vaex.configuration.settings import replace_run
+from vaex.configuration.settings import Settings, replace_run
 from vaex.core import PyTree, Recipe
 from vaex.data.spec import Spec
 from vaex.errors import NonFiniteError, UserError
@@ -105,18 +105,7 @@ def train(
         loading = {name: values.get(name) for name in (*LOADING, "dataset")}
         dataset = setup.as_dataset(data, values, **loading)
         values["dataset"] = dataset.spec.name
-    change, settings = values.pop("change", None), {}
-    for choice in choices_of(model, values):
-        chosen = settings_of(model, {**values, **choice.values})
-        settings[choice.name] = replace_run(chosen, change=changes.text_of(chosen, change))
-    if values.get("part") is not None:
-        settings = part_of(str(values["part"]), settings)
-    is_sweep = list(settings) != [""]
-    if (out is None or is_sweep) and next(iter(settings.values())).run.is_shared:
-        raise UserError(
-            "train: several processes train one run together, in a directory that all can read; give out=, and each option one "
-            "value"
-        )
+    settings = _runs(model, values, in_memory=out is None)
     talk, runs = console.in_python(progress=progress), {}
     for name, chosen in settings.items():
         if name:
@@ -132,7 +121,23 @@ def train(
             talk.warn(f"{name} is left out: {error}")
         else:
             runs[name] = completed_run(completed, callbacks)
-    return Sweep(runs) if is_sweep else runs[""]
+    return runs[""] if list(settings) == [""] else Sweep(runs)
+
+
+def _runs(model: str | types.ModuleType, values: dict[str, Any], *, in_memory: bool) -> dict[str, Settings]:
+    """Return name -> settings of the runs that options ask for; "" where it is one."""
+    change, settings = values.pop("change", None), {}
+    for choice in choices_of(model, values):
+        chosen = settings_of(model, {**values, **choice.values})
+        settings[choice.name] = replace_run(chosen, change=changes.text_of(chosen, change))
+    if values.get("part") is not None:
+        settings = part_of(str(values["part"]), settings)
+    if (in_memory or list(settings) != [""]) and next(iter(settings.values())).run.is_shared:
+        raise UserError(
+            "train: several processes train one run together, in a directory that all can read; give out=, and each option one "
+            "value"
+        )
+    return settings
 
 
 def _joined(names: str | Sequence[str] | None) -> str | None:

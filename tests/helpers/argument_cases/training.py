@@ -340,7 +340,10 @@ CASES = {
     "vaex.training.step": steps,
     "vaex.training.population": population,
     "vaex.training.loop": {
-        name: ShownBy(LOOP, f"loop.{name}(") for name in ("compile_program", "run_chunk", "fit", "first_divergence")
+        "draft": ShownBy("tests/benchmarks/test_compile_for.py", "loop.draft("),
+        **{
+            name: ShownBy(LOOP, f"loop.{name}(") for name in ("compile_program", "run_chunk", "fit", "first_divergence")
+        },
     },
     "vaex.training.loggers": {name: ShownBy(LOGGERS, "log_to=") for name in ("tensorboard", "wandb", "callbacks_for")},
     "vaex.training.metrics": {
