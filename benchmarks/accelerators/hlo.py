@@ -241,7 +241,7 @@ def work(module: Module, computation: str) -> Work:
             is_convolution = part.opcode == "convolution" or "$conv" in part.rest
             convolutions += times * is_convolution
             grouped += times * (is_convolution and _is_grouped(part.rest))
-            products += times * (part.opcode == "dot" or "matmul" in part.rest or "gemm" in part.rest)
+            products += times * (part.opcode == "dot" or _is_library_product(part))
         collective = instruction.opcode.removesuffix("-start")
         if collective in COLLECTIVES:
             collectives[collective] += times * _result_bytes(instruction)
@@ -285,6 +285,11 @@ def _parts(module: Module, instruction: Instruction) -> Iterator[Instruction]:
         for name in instruction.called:
             for part in module.computations[name]:
                 yield from _parts(module, part)
+
+
+def _is_library_product(part: Instruction) -> bool:
+    target = _target(part)
+    return "gemm" in target or "matmul" in target
 
 
 def _is_grouped(attributes: str) -> bool:

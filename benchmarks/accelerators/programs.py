@@ -24,7 +24,7 @@ from vaex.core import Algorithm, Feed, PyTree, TrainState
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
-from vaex.ops.platforms import plain_lowering
+from vaex.ops.platforms import compiling_for, plain_lowering
 from vaex.training import loop, population, sharding
 from vaex.training.hyperparameters import as_schedules
 from vaex.training.step import averaged_variables, with_inputs
@@ -162,9 +162,10 @@ def lower(
     if strategy == "auto" or members == 1:
         strategy = population.choose_strategy(members, size, target.platform)
     placement = sharding.choose(members, batch_size, len(devices), devices=devices)
-    chunk = loop.draft(
-        part.algorithm, part.feed, part.state, log_every=LOG_EVERY, strategy=strategy, placement=placement
-    )
+    with compiling_for(target.platform):
+        chunk = loop.draft(
+            part.algorithm, part.feed, part.state, log_every=LOG_EVERY, strategy=strategy, placement=placement
+        )
     alone = NamedSharding(Mesh(np.array(devices[:1]), ("all",)), PartitionSpec())
 
     def placed(tree: PyTree, *, of_members: bool) -> PyTree:

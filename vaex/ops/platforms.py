@@ -10,6 +10,7 @@ import jax
 from jax import lax
 
 _PLAIN = contextvars.ContextVar("plain_lowering", default=False)
+_PLATFORM: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
 
 
 def on_cpu(*operands: jax.Array, cpu: Callable[..., jax.Array], default: Callable[..., jax.Array]) -> jax.Array:
@@ -36,3 +37,28 @@ def plain_lowering() -> Iterator[None]:
         yield
     finally:
         _PLAIN.reset(token)
+
+
+def unroll(length: int) -> int:
+    """Return how many iterations of a ``lax.scan`` over small arrays to compile into one: all on an accelerator, where each would
+    be kernels of its own, none on a CPU.
+
+    The platform is that of ``compiling_for``, else jax's default one; programs for several platforms keep the loop.
+
+    Example:
+      >>> with compiling_for("tpu"):
+      ...     unroll(46)
+      46
+    """
+    platform = "cpu" if _PLAIN.get() else _PLATFORM.get() or jax.default_backend()
+    return 1 if platform == "cpu" else max(1, length)
+
+
+@contextlib.contextmanager
+def compiling_for(platform: str) -> Iterator[None]:
+    """A block in which programs are traced for a platform that may not be here, such as "cuda" or "tpu"."""
+    token = _PLATFORM.set(platform)
+    try:
+        yield
+    finally:
+        _PLATFORM.reset(token)
