@@ -181,6 +181,16 @@ def lower(
     return Lowered(traced.lower(lowering_platforms=(target.platform,)), placement, strategy, chunk.traces[0], carry)
 
 
+def _compiled(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+    """Compile; without timings of kernels XLA may know no tiles for a product in Triton, and then takes cuBLAS's."""
+    try:
+        return lowered.compile()
+    except RuntimeError as error:
+        if "tile sizes" not in str(error):
+            raise
+        return lowered.compile(compiler_options={"xla_gpu_enable_triton_gemm": "false"})
+
+
 def describe(part: Part, target: Target, devices: Sequence[Any], members: int, batch_size: int, **how: Any) -> dict:
     """Compile a chunk and return a row of what it holds, per device; ``failure`` instead where it does not compile.
 
@@ -197,7 +207,7 @@ def describe(part: Part, target: Target, devices: Sequence[Any], members: int, b
     try:
         ready = lower(part, target, devices, members, batch_size, **how)
         traced = time.perf_counter()
-        compiled = ready.lowered.compile()
+        compiled = _compiled(ready.lowered)
     except (RuntimeError, ValueError, NotImplementedError) as error:
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
         return row | {"failure": reason, "compile_seconds": time.perf_counter() - began}
