@@ -33,7 +33,7 @@ LOG_EVERY = 100  # the command's default
 
 
 class Part(NamedTuple):
-    """One stage of a recipe: its name, the algorithm on stored batches, the feed, and the members' states as shapes."""
+    """One stage of a recipe: its name, the algorithm on stored batches, the feed, and the members' first states."""
 
     stage: str
     algorithm: Algorithm
@@ -41,9 +41,14 @@ class Part(NamedTuple):
     state: TrainState
 
 
-def parts(workload: Workload, batch_size: int, precision: str, members: int) -> Iterator[Part]:
-    """Yield the stages of a model that take steps, on synthetic data; nothing is computed.
+def parts(
+    workload: Workload, batch_size: int, precision: str, members: int, *, compute: bool = False
+) -> Iterator[Part]:
+    """Yield the stages of a model that take steps, on synthetic data.
 
+    Args:
+      workload, batch_size, precision, members: what is trained.
+      compute: whether states are arrays, rather than shapes.
     Raises: UserError for bfloat16 where the model has no such option.
     """
     module = models.module(workload.model)
@@ -55,17 +60,20 @@ def parts(workload: Workload, batch_size: int, precision: str, members: int) -> 
     spec = Spec("made_up", workload.shape, workload.kind, workload.levels, workload.num_classes)
     spec = data.resolve(spec, binarize=likelihoods.binarization(getattr(config, "likelihood", "auto"), spec))
     arrays = workloads.arrays(workload, batch_size)
-    example = {name: jax.ShapeDtypeStruct((batch_size, *of.shape[1:]), of.dtype) for name, of in arrays.items()}
+    example = {name: jnp.asarray(values[:batch_size]) for name, values in arrays.items()}
     hparams = population.stack([as_schedules(module.HParams())] * members)
     spec = spec._replace(num_training_examples=len(arrays["x"]))
     feed, finished = data.resident_feed(arrays, batch_size), {}
     for index, stage in enumerate(module.build(config, spec).stages):
         algorithm = with_inputs(stage.algorithm, lambda key, x: data.prepare(spec, key, x))
-        begin = functools.partial(
-            population.init, algorithm, range(members), stage=index, carry_over=stage.carry_over
-        )  # the rest is traced
-        state = jax.eval_shape(lambda h, e, f, begin=begin: begin(h, e, finished=f), hparams, example, finished)
-        finished[stage.name] = jax.eval_shape(averaged_variables, state)
+        start = functools.partial(population.init, algorithm, range(members), stage=index, carry_over=stage.carry_over)
+
+        def begin(hparams: PyTree, example: PyTree, finished: PyTree, start=start) -> TrainState:
+            return start(hparams, example, finished=finished)
+
+        arguments = hparams, example, finished
+        state = begin(*arguments) if compute else jax.eval_shape(begin, *arguments)
+        finished = {**finished, stage.name: averaged_variables(state)}
         if stage.steps != 0:
             yield Part(stage.name, algorithm, feed, state)
 

@@ -9,6 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from vaex.ops.platforms import unroll
+
+UNROLLED = 8  # most steps that an accelerator takes without a loop
+
 
 class PhasePoint(NamedTuple):
     """``position`` and ``momentum``, [..., d] each."""
@@ -74,7 +78,8 @@ def leapfrog(
         return (PhasePoint(position, momentum), force), None
 
     start, factors = _in_one_dtype(start, step_size, inverse_temperatures), _momentum_factors(inverse_temperatures)
-    (end, _), _ = jax.lax.scan(step, (start, gradient(start.position)), factors)
+    at_once = unroll(factors.shape[0], most=UNROLLED)
+    (end, _), _ = jax.lax.scan(step, (start, gradient(start.position)), factors, unroll=at_once)
     return end, _log_det(start, factors)
 
 
@@ -128,7 +133,8 @@ def generalized_leapfrog(
         return (PhasePoint(moved, momentum), force), None
 
     start, factors = _in_one_dtype(start, step_size, inverse_temperatures), _momentum_factors(inverse_temperatures)
-    (end, _), _ = jax.lax.scan(step, (start, gradient(start.position)), factors)
+    at_once = unroll(factors.shape[0], most=UNROLLED)
+    (end, _), _ = jax.lax.scan(step, (start, gradient(start.position)), factors, unroll=at_once)
     return end, _log_det(start, factors)
 
 

@@ -17,7 +17,9 @@ from vaex.nets.initializers import draw_parameters, fan_in_deviation
 from vaex.nets.protocols import Network, Source, TopDownPass
 from vaex.nets.residual_cells import LayerLatents, ResidualCell, TopDownCell, square_conv
 from vaex.nets.resize import from_patches, resize, to_patches
+from vaex.ops.platforms import unroll
 
+UNROLLED = 8  # most equal cells that an accelerator computes without a loop, which copies what the reverse pass needs
 # (parameters of the cell, x, its input) -> (x, its result)
 Cell = Callable[[PyTree, jax.Array, PyTree], tuple[jax.Array, PyTree]]
 
@@ -48,7 +50,8 @@ class TopDownNetwork:
       activation: name, see ``activation_function``.
       dtype: of the computation in the cells, "float32" or "bfloat16"; parameters, latents and outputs are float32.
       remat: the gradient recomputes what is inside a cell instead of keeping it.
-      scan: the cells of one level are a loop, which compiles once; otherwise they are written out one after the other.
+      scan: the cells of one level are a loop, which compiles once; otherwise, and on accelerators up to ``UNROLLED`` of them, they
+        are written out one after the other.
     Example:
       >>> network = TopDownNetwork((8, 8, 1), (Level((4, 4), 2, 8), Level((1, 1), 1, 8)), latents=2, outputs=1)
       >>> network.sizes
@@ -216,9 +219,9 @@ class TopDownNetwork:
         def body(x: jax.Array, params_and_input: tuple[PyTree, PyTree]) -> tuple[jax.Array, PyTree]:
             return cell(params_and_input[0], x, params_and_input[1])
 
-        scan = self.scan and level.cells > 1
-        body = jax.checkpoint(body, prevent_cse=not scan) if self.remat else body
-        return jax.lax.scan(body, x, (params, inputs), length=level.cells, unroll=1 if scan else level.cells)
+        at_once = unroll(level.cells, most=UNROLLED) if self.scan else level.cells
+        body = jax.checkpoint(body, prevent_cse=at_once == level.cells) if self.remat else body
+        return jax.lax.scan(body, x, (params, inputs), length=level.cells, unroll=at_once)
 
 
 def join_layers(layers: list[LayerLatents], shape: tuple[int, ...]) -> LayerLatents:

@@ -64,7 +64,7 @@ def _descend(step: Callable[[jax.Array, jax.Array], jax.Array], start: jax.Array
     """Apply step(carry, j) for the orders j = N, N - 1, ..., nu + 1."""
     steps, order = _raised(nu)
     orders = order - jnp.arange(steps, dtype=start.dtype)
-    return jax.lax.scan(lambda carry, j: (step(carry, j), None), start, orders, unroll=unroll(steps))[0]
+    return jax.lax.scan(lambda carry, j: (step(carry, j), None), start, orders, unroll=unroll(steps, most=64))[0]
 
 
 def _ratio_below(nu: float, k: jax.Array) -> jax.Array:

@@ -39,19 +39,20 @@ def plain_lowering() -> Iterator[None]:
         _PLAIN.reset(token)
 
 
-def unroll(length: int) -> int:
-    """Return how many iterations of a ``lax.scan`` over small arrays to compile into one: all on an accelerator, where each would
-    be kernels of its own, none on a CPU.
+def unroll(length: int, *, most: int) -> int:
+    """Return how many iterations of a ``lax.scan`` to compile into one: all of up to ``most`` on an accelerator, else one.
+
+    There an iteration's small operations, and whatever it stores for the reverse pass, are kernels of their own.
 
     The platform is that of ``compiling_for``, else jax's default one; programs for several platforms keep the loop.
 
     Example:
       >>> with compiling_for("tpu"):
-      ...     unroll(46)
-      46
+      ...     unroll(46, most=64), unroll(46, most=8)
+      (46, 1)
     """
     platform = "cpu" if _PLAIN.get() else _PLATFORM.get() or jax.default_backend()
-    return 1 if platform == "cpu" else max(1, length)
+    return 1 if platform == "cpu" or not 0 < length <= most else length
 
 
 @contextlib.contextmanager
