@@ -23,6 +23,7 @@ from typing import Any
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tables
 import vaex_loop
@@ -80,6 +81,13 @@ def check_model(name: str, device: Any, deadline: float) -> list[dict[str, Any]]
     return rows
 
 
+def _through_host(leaf: jax.Array) -> jax.Array:
+    """An array as a checkpoint brings it back."""
+    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(np.asarray(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+    return jnp.asarray(np.array(leaf))
+
+
 def _trained(name: str, members: int, cuts: Sequence[int]) -> loop.Carry:
     """A network after ``STEPS`` steps, its carry brought to the host and back at each cut."""
     stepper, feed, hparams, example = vaex_loop.setup(workloads.find(name), BATCH, "float32")
@@ -93,16 +101,8 @@ def _trained(name: str, members: int, cuts: Sequence[int]) -> loop.Carry:
             raise UserError(f"check: {name}: a loss was not finite")
         start = stop
         if stop in cuts:
-            keys = jax.tree.map(lambda leaf: jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key), carry)
-            host = jax.tree.map(
-                lambda leaf, is_key: np.asarray(jax.random.key_data(leaf) if is_key else leaf), carry, keys
-            )
-            carry = jax.tree.map(
-                lambda leaf, values, is_key: (
-                    jax.random.wrap_key_data(values, impl=jax.random.key_impl(leaf)) if is_key else jax.numpy.asarray(values)
-                ),
-                carry, host, keys,
-            )  # fmt: skip
+            leaves, structure = jax.tree.flatten(carry)
+            carry = jax.tree.unflatten(structure, [_through_host(leaf) for leaf in leaves])
     return carry
 
 

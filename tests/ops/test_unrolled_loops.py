@@ -28,7 +28,8 @@ def test_what_is_unrolled_is_the_same(function):
     loop = jax.make_jaxpr(jax.value_and_grad(function))(x)
     with compiling_for("tpu"):
         unrolled = jax.make_jaxpr(jax.value_and_grad(lambda x: function(x)))(x)
-    assert "unroll=1\n" in str(loop) and "unroll=1\n" not in str(unrolled)
+    # of a recurrence over no orders nothing changes
+    assert str(unrolled).count("unroll=1\n") < str(loop).count("unroll=1\n")
     expected, found = (jax.extend.core.jaxpr_as_fun(jaxpr)(x) for jaxpr in (loop, unrolled))
     for one, other in zip(expected, found, strict=True):
         np.testing.assert_allclose(other, one, rtol=2e-5, atol=1e-6)
