@@ -83,8 +83,9 @@ def check_model(name: str, device: Any, deadline: float) -> list[dict[str, Any]]
 
 def _through_host(leaf: jax.Array) -> jax.Array:
     """An array as a checkpoint brings it back."""
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(np.asarray(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        data = jnp.asarray(np.array(jax.random.key_data(leaf)))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
     return jnp.asarray(np.array(leaf))
 
 

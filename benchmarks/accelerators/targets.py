@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 import re
 from typing import Any, NamedTuple
@@ -134,6 +135,11 @@ def devices(target: Target) -> list[Any]:
     from jax.experimental import topologies
 
     more = {}
+    if (
+        target.platform == "tpu"
+        and math.prod(int(size) for size in re.findall(r"\d+", target.topology.partition(":")[2])) == 1
+    ):
+        more = {"chips_per_host_bounds": (1, 1, 1)}  # a host of one chip, where the default is four
     if target.platform == "cuda":
         chip = target.chip
         config = GPU.format(
