@@ -18,6 +18,7 @@ from vaex.distributions import Distribution
 from vaex.errors import UserError
 from vaex.models import likelihoods
 from vaex.models.columns import column_inputs, column_width
+from vaex.ops.cpu_conv.layout import batch_is_sharded
 from vaex.training.optimizers import Optimizer, check_optimizer
 
 UserNetwork: TypeAlias = str | Any  # its name, or what ``nets.UserNetwork`` says
@@ -266,9 +267,27 @@ def networks(
     def decode(params: PyTree, sigma: ArrayLike, z: jax.Array, label: jax.Array | None = None) -> Distribution:
         condition = one_hot("decode", label)
         if condition is not None:
-            condition = jnp.broadcast_to(condition, (*z.shape[:-1], classes)).reshape(-1, classes)
-        flat: Any = decoder.apply({"params": params["decoder"]}, z.reshape(-1, z.shape[-1]), condition)
-        raw = flat.reshape(*z.shape[:-1], *spec.shape, likelihood.channels)
+            condition = _rows(jnp.broadcast_to(condition, (*z.shape[:-1], classes)))
+        flat: Any = decoder.apply({"params": params["decoder"]}, _rows(z), condition)
+        raw = _of_rows(flat, z.shape[:-1], (*spec.shape, likelihood.channels))
         return likelihood.distribution(params["likelihood"], sigma, raw)
 
     return Networks(init, encode, decode)
+
+
+def _rows(array: jax.Array) -> jax.Array:
+    """[..., b, d] -> [n, d].
+
+    A batch that is divided over devices leads, since they can't hold parts of it in an array where samples do: each would compute
+    all rows.
+    """
+    if array.ndim > 2 and batch_is_sharded():
+        array = jnp.moveaxis(array, -2, 0)
+    return array.reshape(-1, array.shape[-1])
+
+
+def _of_rows(rows: jax.Array, leading: tuple[int, ...], shape: tuple[int, ...]) -> jax.Array:
+    """[n, ...] in the order of ``_rows`` -> [*leading, *shape]."""
+    if len(leading) > 1 and batch_is_sharded():
+        return jnp.moveaxis(rows.reshape(leading[-1], *leading[:-1], *shape), 0, len(leading) - 1)
+    return rows.reshape(*leading, *shape)
