@@ -22,7 +22,8 @@ FREE = {
 HOST = {"infeed", "outfeed", "send", "recv"}
 HOST_CALLS = ("callback", "MoveToHost", "MoveToDevice", "host")
 LIBRARY = re.compile(r"^(__cu|cu|triton|__triton)")
-COPIES = ("copy", "transpose", "copy-start")
+COPIES = ("copy", "transpose")
+SCALAR = re.compile(r"[a-z]+\d*\[\](\{[^{}]*\})?")
 HOST_SPACE = "S(5)"
 
 
@@ -68,6 +69,16 @@ def array_bytes(shape: str) -> int:
       2567
     """
     return sum(_bytes(kind, sizes) for kind, sizes, _ in ARRAY.findall(shape))
+
+
+def memory_bytes(shape: str) -> int:
+    """Return the bytes of all arrays in the text of a shape that lie in the device's memory, rather than on its chip.
+
+    Example:
+      >>> memory_bytes("(f32[64]{0:T(128)S(1)}, f32[64]{0:T(128)}, s32[]{:T(128)S(6)})")
+      256
+    """
+    return sum(_bytes(kind, sizes) for kind, sizes, layout in ARRAY.findall(shape) if "S(" not in layout)
 
 
 def padded_bytes(shape: str) -> int:
@@ -198,8 +209,9 @@ class Work(NamedTuple):
     """What one execution of a computation does, on one device.
 
     Attributes:
-      kernels: number of instructions that execute, loops unrolled.
-      kinds: the same by kind: "fusion", "library" (calls of cuBLAS, cuDNN or Triton), "convolution", "product" and other opcodes.
+      kernels: number of instructions that execute, loops unrolled, without those of scalars, which have a unit of their own.
+      kinds: the same by kind: "fusion", "library" (calls of cuBLAS, cuDNN or Triton), "convolution", "product", "prefetch" (into
+        memory on the chip) and other opcodes; and "scalar".
       convolutions, grouped: number of convolutions, in fusions or library calls too, and of those with feature or batch groups.
       products: of matrix products that are no convolutions.
       loops: number of loops.
@@ -207,7 +219,7 @@ class Work(NamedTuple):
       collectives: kind -> bytes of results.
       collective_calls: kind -> number of calls.
       host: transfers to and from the host and callbacks, by name.
-      moved: bytes that kernels read and write; slices count as what is sliced.
+      moved: bytes of the device's memory that kernels read and write; slices count as what is sliced.
       padding: bytes of results as stored over bytes of results.
     """
 
@@ -253,8 +265,9 @@ def work(module: Module, computation: str) -> Work:
         copies += times * array_bytes(instruction.shape) * (instruction.opcode in COPIES)
         moved += times * _moved(module, place, instruction)
         stored, plain = stored + padded_bytes(instruction.shape), plain + array_bytes(instruction.shape)
+    kernels = sum(kinds.values()) - kinds["scalar"]
     return Work(
-        sum(kinds.values()), dict(kinds), convolutions, grouped, products, loops, copies, dict(collectives), dict(calls),
+        kernels, dict(kinds), convolutions, grouped, products, loops, copies, dict(collectives), dict(calls),
         sorted(host), moved, stored / plain if plain else 1.0,
     )  # fmt: skip
 
@@ -269,7 +282,9 @@ def _kind(instruction: Instruction) -> str:
     if instruction.opcode == "custom-call":
         target = _target(instruction)
         return "library" if LIBRARY.match(target) else "custom call"
-    names = {"dot": "product", "copy-start": "copy"}
+    if instruction.opcode != "fusion" and SCALAR.fullmatch(instruction.shape):
+        return "scalar"
+    names = {"dot": "product", "copy-start": "prefetch"}
     return names.get(instruction.opcode, instruction.opcode.removesuffix("-start"))
 
 
@@ -307,8 +322,10 @@ def _host(instruction: Instruction) -> set[str]:
 def _moved(module: Module, place: str, instruction: Instruction) -> int:
     """Bytes that a kernel reads and writes."""
     shapes = {other.name: other.shape for other in module.computations[place]}
-    sizes = [array_bytes(shapes.get(name, "")) for name in instruction.operands]
-    result = array_bytes(instruction.shape)
+    sizes = [memory_bytes(shapes.get(name, "")) for name in instruction.operands]
+    result = memory_bytes(instruction.shape)
+    if instruction.opcode == "copy-start":  # its shape holds the operand too
+        return sizes[0] + max(0, result - sizes[0])
     if instruction.opcode in ("dynamic-slice", "gather"):
         return 2 * result
     if instruction.opcode == "dynamic-update-slice":
