@@ -399,7 +399,8 @@ MAY_NOT = {
     "learning_rate": "7", "weight_decay": "7", "clip_norm": "7", "average_decay": "0.7", "sigma": "7",
     "posterior_scale": "7", "beta": "7", "image_size": "7", "sequence_length": "7", "labels": "7", "labelled_per_batch": "7",
     "flip": "true", "crop": "7", "layout": "vector", "encoder": "my_nets:Encoder", "decoder": "my_nets.py:Decoder",
-    "kind": "table", "value_range": "0:2", "first_label": "1", "accumulate": "2", "precision": "bfloat16", "freeze": "encoder",
+    "kind": "table", "value_range": "0:2", "first_label": "1", "transparency": "keep", "skip_unreadable": "true",
+    "accumulate": "2", "precision": "bfloat16", "freeze": "encoder",
     "standardize": "none",
 }  # fmt: skip
 
@@ -428,9 +429,14 @@ def test_another_is_another_run(name):
     before, after = parsed(), parsed(f"--{name}={MAY_NOT[name]}")
     changes = differences(identity(before), identity(after))
     assert [line.split(":")[0] for line in changes] == [name]
-    shown = {"hidden": [7], "channels": [7], "image_size": [7], "flip": True, "freeze": ["encoder"]}.get(
-        name, MAY_NOT[name]
-    )
+    shown = {
+        "hidden": [7],
+        "channels": [7],
+        "image_size": [7],
+        "flip": True,
+        "freeze": ["encoder"],
+        "skip_unreadable": True,
+    }.get(name, MAY_NOT[name])
     assert changes[0].endswith(f"-> {shown}")
     assert run_directory(before) != run_directory(after)
 

@@ -219,6 +219,14 @@ class DataOptions:
         doc="Numbers of your own arrays that mean 0 and 1, as -1000:1000 or -1:1; values beyond are clipped. real reads vectors "
         "and series as measurements, though they lie in [0, 1].",
     )
+    transparency: str = option(
+        "auto",
+        doc="Transparent pixels in a folder of images: auto refuses them, keep makes opacity a fourth channel, and a colour such "
+        "as white or #ff8000 is put behind them.",
+    )
+    skip_unreadable: bool = option(
+        False, doc="Leave out images of a folder that cannot be read; they are named, and recorded in config.json."
+    )
     first_label: int = option(0, low=0, high=MOST_STEPS, doc="Number of the first class in your own labels.")
     columns: str | None = option(
         None,

@@ -46,7 +46,7 @@ DATASETS: dict[str, str] = {
     "PATH.npy": "your own array, read from the disk during training: it may exceed the memory",
     "PATH.csv": "your own table, columns named in the first line: numbers, categories, counts, missing entries",
     "PATH.parquet": "your own table, as PATH.csv",
-    "FOLDER": "your own PNG or JPEG images, or one folder of them per class; they may exceed the memory",
+    "FOLDER": "your own PNG, JPEG, WebP or TIFF images, or one folder of them per class; they may exceed the memory",
     "tfds:NAME[:CONFIG]": "a data set that tensorflow-datasets has prepared in --data_dir",
 }
 

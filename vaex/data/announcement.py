@@ -50,6 +50,7 @@ def lines(dataset: Dataset, spec: Spec, choices: Choices) -> list[str]:
         *constant(spec, measures, per_pixel=choices.per_pixel),
         *scales(spec, measures),
         *unused_classes(spec, labels),
+        *skipped(spec),
     ]
     return [
         f"data: {size}; {arrangement(spec, choices.layout)}; {values(spec, measures)}",
@@ -64,7 +65,7 @@ def arrangement(spec: Spec, layout: str | None) -> str:
     shape = spec.shape
     if spec.columns:
         return f"rows of {shape[0]} columns"
-    channels = f"{shape[-1]} channel{'s' * (shape[-1] > 1)}"
+    channels = f"{shape[-1]} channel{'s' * (shape[-1] > 1)}{', the last of them opacity' * spec.alpha}"
     if len(shape) == 1:
         text = f"vectors of {shape[0]} values"
     elif len(shape) == 2:
@@ -109,6 +110,17 @@ def values(spec: Spec, measures: Measures) -> str:
 
 def _measurements(spec: Spec) -> str:
     return " (--value_range=real reads measurements)" if len(spec.shape) < 3 else ""
+
+
+def skipped(spec: Spec) -> list[str]:
+    """Name files that cannot be read and were left out."""
+    if not spec.skipped:
+        return []
+    more = f" and {len(spec.skipped) - NAMED} more" if len(spec.skipped) > NAMED else ""
+    return [
+        f"{len(spec.skipped)} files cannot be read and are left out: {', '.join(spec.skipped[:NAMED])}{more} "
+        "(--skip_unreadable; config.json names all)"
+    ]
 
 
 def unused_classes(spec: Spec, labels: np.ndarray | None) -> list[str]:

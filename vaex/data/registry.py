@@ -41,6 +41,8 @@ def load(
     first_label: int = 0,
     columns: str | None = None,
     label_column: str | None = None,
+    transparency: str = "auto",
+    skip_unreadable: bool = False,
 ) -> Dataset:
     """Load a data set by name, or a user's own by its path.
 
@@ -65,6 +67,9 @@ def load(
       columns: of a table, types of columns in place of those that are inferred: NAME:TYPE joined by commas, TYPE one of
         ``vaex.data.columns.TYPES``, or drop.
       label_column: of a table, the column that becomes the label y.
+      transparency: of pixels in a folder of images: "auto" refuses transparent ones, "keep" keeps opacity as a fourth channel, and
+        a colour, such as "white" or "#ff8000", is put behind them.
+      skip_unreadable: leave out images of a folder that cannot be read, which ``Spec.skipped`` names, instead of refusing them.
     Returns: the three splits and their Spec, with what ``measure.described`` measures.
     Raises: UserError, with the remedy, for names, files and values that a user can fix.
     Example:
@@ -75,14 +80,12 @@ def load(
         if value not in known:
             raise UserError(f"--{flag}={value}: {nearest(str(value), known)}")
     reading = Reading(layout_of(layout, kind), value_range, first_label)
-    for flag, value in (("layout", layout), ("kind", kind), ("value_range", value_range), ("first_label", first_label)):
-        if value not in ("auto", 0) and not is_array_file(name):
-            raise UserError(f"--{flag}={value}: is for PATH.npz and PATH.npy, and {name} is neither; leave it out")
+    of_arrays = {"layout": layout, "kind": kind, "value_range": value_range, "first_label": first_label}
     of_tables = {"columns": columns, "label_column": label_column}
-    if not is_table_file(name) and (given := [flag for flag, value in of_tables.items() if value]):
-        raise UserError(
-            f"--{given[0]}={of_tables[given[0]]}: is for PATH.csv and PATH.parquet, and {name} is neither; leave it out"
-        )
+    of_folders = {"transparency": transparency, "skip_unreadable": skip_unreadable}
+    _refuse_elsewhere(of_arrays, name, "PATH.npz and PATH.npy, and {} is neither", fits=is_array_file(name))
+    _refuse_elsewhere(of_tables, name, "PATH.csv and PATH.parquet, and {} is neither", fits=is_table_file(name))
+    _refuse_elsewhere(of_folders, name, "a folder of images, and {} is none", fits=_is_folder(name))
     try:
         if name in MOVING:
             from vaex.data.synthetic.rendered import load_moving
@@ -97,7 +100,7 @@ def load(
 
             dataset = load_table(name, **of_tables)
         else:
-            dataset = _find(name, data_dir, manual_dir, checked_size(image_size), reading)
+            dataset = _find(name, data_dir, manual_dir, checked_size(image_size), reading, of_folders)
     except OSError as error:
         raise UserError(f"--dataset={name}: {error}; check that the path exists and may be read") from None
     fixed = "none" if binarize == "auto" else binarize
@@ -166,21 +169,36 @@ def is_table_file(name: str) -> bool:
     return pathlib.Path(name).suffix.lower() in (".csv", ".parquet") and not name.startswith("tfds:")
 
 
+def _refuse_elsewhere(flags: Mapping[str, object], name: str, where: str, *, fits: bool) -> None:
+    """Raise UserError for flags that are given although they are for other data than ``name``."""
+    given = [flag for flag, value in flags.items() if value not in ("auto", 0, None)]
+    if given and not fits:
+        raise UserError(f"--{given[0]}={flags[given[0]]}: is for {where.format(name)}; leave it out")
+
+
+def _is_known(name: str) -> bool:
+    return name in NAMES or name.startswith("tfds:") or is_array_file(name) or is_table_file(name)
+
+
+def _is_folder(name: str) -> bool:
+    return bool(name) and not _is_known(name) and pathlib.Path(name).expanduser().is_dir()
+
+
 def _find(
     name: str,
     data_dir: str | os.PathLike[str] | None,
     manual_dir: str | os.PathLike[str] | None,
     image_size: tuple[int, int] | None,
     reading: Reading,
+    of_folders: Mapping[str, Any],
 ) -> Dataset:
     path = pathlib.Path(name).expanduser()
-    known = name in NAMES or name.startswith("tfds:") or is_array_file(name) or is_table_file(name)
-    if name and not known and path.is_dir():
+    if _is_folder(name):
         from vaex.data.sources.image_folder import load_folder
 
-        return load_folder(path, data_dir, image_size)
+        return load_folder(path, data_dir, image_size, **of_folders)
     resized = name in (*STOCK, "sprites") or name.startswith("tfds:")
-    if image_size is not None and not resized and (known or path.exists()):
+    if image_size is not None and not resized and (_is_known(name) or path.exists()):
         raise UserError(
             f"--image_size={'x'.join(map(str, dict.fromkeys(image_size)))}: is for a folder of images, sprites, {', '.join(STOCK)} "
             f"and tfds:NAME, and {name} is none of these; leave it out"

@@ -44,6 +44,8 @@ RECORDED = {  # types of a Spec in JSON, as ``files.mismatch`` takes them
     "volume?": bool,
     "value_range?": [float],
     "columns?": [list],  # each as ``Column`` has its fields
+    "skipped?": [str],
+    "alpha?": bool,
 }
 LAYOUTS = ("auto", "hwc", "chw", "vector", "tc", "ct", "dhwc", "cdhw", "thwc")  # of the axes of a user's arrays
 
@@ -64,6 +66,7 @@ class Spec(NamedTuple):
     how much of intensities is lost where they are binarised; None where it was not measured. The second is the power of ten of
     real numbers' spread; networks and likelihoods work in this unit. The third bounds the scale of densities with one per pixel.
     ``counts``: whether vectors of levels look like counts (``measure.are_counts``).
+    ``skipped``: files of a folder that cannot be read and were left out. ``alpha``: whether the fourth channel is opacity.
     ``location``, ``scale``: of each column of real vectors, [d]; networks read (x - location) / scale, and likelihoods start from
     there, in place of the unit. () where columns are not standardised. ``missing``: whether entries may be NaN, for unobserved.
     ``columns``: of a table, whose x [d] has kind "real" and holds what ``vaex.data.columns`` says; () of other data.
@@ -96,6 +99,8 @@ class Spec(NamedTuple):
     volume: bool = False
     value_range: tuple[float, ...] = ()
     columns: tuple[Column, ...] = ()
+    skipped: tuple[str, ...] = ()
+    alpha: bool = False
 
 
 class Source(Protocol):

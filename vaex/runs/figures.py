@@ -93,8 +93,10 @@ class MemberFigures:
 
     def _images(self, x: np.ndarray) -> np.ndarray:
         """Values as images in [0, 1]: of volumes, slices beside each other."""
-        images = np.clip(np.asarray(x), 0.0, 1.0)
-        return figures.slices(images) if self.evaluator.run.spec.volume else images
+        images, spec = np.clip(np.asarray(x), 0.0, 1.0), self.evaluator.run.spec
+        if spec.alpha:  # over white
+            images = images[..., :3] * images[..., 3:] + 1.0 - images[..., 3:]
+        return figures.slices(images) if spec.volume else images
 
     def _samples(self, n: int, label: int | None = None) -> np.ndarray:
         """n samples as images, [n, h, w, c]; those of different labels have the same z."""

@@ -244,6 +244,8 @@ def load_dataset(options: DataOptions) -> Dataset:
         sequence_length=options.sequence_length,
         columns=options.columns,
         label_column=options.label_column,
+        transparency=options.transparency,
+        skip_unreadable=options.skip_unreadable,
         **reading_of(options),
     )
 

@@ -82,6 +82,8 @@ LOADING = {
     "first_label": (0, Refused(1, "--first_label=1")),
     "columns": (None, Refused("a:drop", "--columns=a:drop")),
     "label_column": (None, Refused("a", "--label_column=a")),
+    "transparency": ("auto", Refused("white", "--transparency=white")),
+    "skip_unreadable": (False, Refused(True, "--skip_unreadable")),
 }
 TABLES = tuple({"a": RNG.normal(size=40), "b": np.array(["u", "v"] * 20)} for _ in range(2))
 COLUMNS = Spec("columns", (2,), "real", location=(1.0, 2.0), scale=(3.0, 4.0))

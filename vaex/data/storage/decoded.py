@@ -25,8 +25,8 @@ class Decoded(NamedTuple):
     """Decoded splits of a data set.
 
     ``splits``: "train" and perhaps "validation" and "test" -> {"x": images [n, h, w, c], "y": [n] where labelled}.
-    ``label_names``: names of the classes. ``kept_values``: results of passes over all examples, kept in the cache; None
-    where every array was small enough to be loaded.
+    ``label_names``: names of the classes. ``skipped``: files that were left out. ``kept_values``: results of passes over all
+    examples, kept in the cache; None where every array was small enough to be loaded.
 
     Example:
       >>> Decoded({"train": {"x": np.zeros([2, 8, 8, 1], np.uint8)}}).label_names
@@ -36,6 +36,7 @@ class Decoded(NamedTuple):
     splits: dict[str, dict[str, np.ndarray]]
     label_names: tuple[str, ...] = ()
     kept_values: KeptValues | None = None
+    skipped: tuple[str, ...] = ()
 
 
 def data_folder(data_dir: str | os.PathLike[str] | None) -> pathlib.Path:
@@ -126,4 +127,5 @@ def by_split(arrays: Mapping[str, np.ndarray], label_names: tuple[str, ...]) -> 
 def _decoded(kept: Kept) -> Decoded:
     decoded = by_split(kept.arrays, kept.metadata["label_names"])
     mapped = any(isinstance(values, np.memmap) for values in kept.arrays.values())
-    return decoded._replace(kept_values=kept.values if mapped else None)
+    skipped = tuple(kept.metadata.get("skipped", ()))
+    return decoded._replace(kept_values=kept.values if mapped else None, skipped=skipped)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -15,7 +15,9 @@ Append = Callable[[np.ndarray], None]  # examples [b, ...], any number of them, 
 
 
 class ArrayWriter(Protocol):
-    """Receiver of decoded arrays: ``cache.CacheWriter`` or ``MemoryWriter``."""
+    """Receiver of decoded arrays: ``cache.CacheWriter`` or ``MemoryWriter``. ``metadata``: values that are kept with them."""
+
+    metadata: dict[str, Any]
 
     def array(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> Append:
         """Begin the array ``name`` [n, ...] and return the function that appends examples to it."""
@@ -38,6 +40,7 @@ class MemoryWriter:
     def __init__(self, where: str):
         self._where = where
         self.arrays: dict[str, np.ndarray] = {}
+        self.metadata: dict[str, Any] = {}
 
     def array(self, name: str, shape: tuple[int, ...], dtype: DTypeLike) -> Append:
         """Begin an array, as ``ArrayWriter`` says."""
