@@ -235,6 +235,9 @@ class DataOptions:
         "categorical, ordinal, or drop; an ordinal of texts has its order, size:ordinal(small<large).",
     )
     label_column: str | None = option(None, doc="Column of a table that becomes the label, rather than a part of x.")
+    balance: bool = option(
+        False, doc="Draw batches in which every class is equally frequent; an epoch still counts all examples."
+    )
     labels: int | None = option(
         None,
         low=1,

@@ -182,8 +182,9 @@ def columns(measures: Measures) -> tuple[tuple[float, ...], tuple[float, ...]]:
 def described(dataset: Dataset) -> Spec:
     """Return the spec of a data set with what is measured of its training examples.
 
-    Grey and colour values have ``binarization_noise``, ``least_scale`` and ``counts``, real numbers ``unit``, and real vectors
-    and series ``location`` and ``scale``; three digits are kept, so that they are the same on every machine.
+    Grey and colour values have ``binarization_noise``, ``least_scale`` and ``counts``, vectors of levels ``typical_total``, real
+    numbers ``unit``, and real vectors and series ``location`` and ``scale``; three digits are kept, so that they are the same on
+    every machine.
     """
     spec, x = dataset.spec, dataset.splits["train"]["x"]
     if spec.kind == "binary" or spec.columns or not len(x):
@@ -193,7 +194,23 @@ def described(dataset: Dataset) -> Spec:
         location, scale = columns(measures) if len(spec.shape) < 3 else ((), ())
         return spec._replace(unit=unit(measures), location=location, scale=scale)
     noise, least = (round(value, 3) for value in (binarization_noise(measures), least_scale(measures)))
-    return spec._replace(binarization_noise=noise, least_scale=least, counts=are_counts(spec, measures))
+    total = typical_total(spec, x) if len(spec.shape) == 1 and spec.levels is not None else 0.0
+    counts = are_counts(spec, measures)
+    return spec._replace(binarization_noise=noise, least_scale=least, counts=counts, typical_total=total)
+
+
+def typical_total(spec: Spec, x: np.ndarray) -> float:
+    """Return the geometric mean of the totals of vectors of counts, 0 read as 1, with three digits.
+
+    Example:
+      >>> typical_total(Spec("t", (2,), "grey", levels=90), np.array([[1, 9], [50, 40]], np.uint8))
+      30.0
+    """
+    count = min(len(x), max(FEWEST_EXAMPLES, MOST_VALUES // math.prod(spec.shape)))
+    rows = np.linspace(0, len(x) - 1, count).round().astype(np.int64)
+    step = max(1, MOST_VALUES // 16 // math.prod(spec.shape))
+    totals = [x[rows[start : start + step]].sum(axis=1, dtype=np.float64) for start in range(0, count, step)]
+    return float(f"{np.exp(np.mean(np.log(np.maximum(np.concatenate(totals), 1.0)))):.3g}")
 
 
 def nearly_binary(spec: Spec) -> bool:

@@ -204,9 +204,7 @@ def _find(
             f"and tfds:NAME, and {name} is none of these; leave it out"
         )
     if path.suffix.lower() == ".npz":
-        from vaex.data.sources.npz import load_npz
-
-        return load_npz(name, data_dir, reading)
+        return _load_npz(name, data_dir, reading)
     if path.suffix.lower() == ".npy":
         from vaex.data.sources.npy import load_npy
 
@@ -243,3 +241,18 @@ def _find(
     raise UserError(
         f"--dataset={name}: no such data set; {nearest(name, NAMES)}; or give {alternatives}; or tfds:NAME[:CONFIG]"
     )
+
+
+def _load_npz(name: str, data_dir: str | os.PathLike[str] | None, reading: Reading) -> Dataset:
+    """Load an .npz file of arrays, or of a sparse matrix."""
+    from vaex.data.sources.npz import load_npz
+    from vaex.data.sources.sparse import holds_sparse, load_sparse
+
+    if not holds_sparse(name):
+        return load_npz(name, data_dir, reading)
+    if reading != Reading():
+        raise UserError(
+            f"{name}: holds a sparse matrix, which is read as vectors with the values that it has; leave out --layout, --kind, "
+            "--value_range and --first_label"
+        )
+    return load_sparse(name)

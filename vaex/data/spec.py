@@ -43,6 +43,7 @@ RECORDED = {  # types of a Spec in JSON, as ``files.mismatch`` takes them
     "counts?": bool,
     "volume?": bool,
     "value_range?": [float],
+    "typical_total?": float,
     "columns?": [list],  # each as ``Column`` has its fields
     "skipped?": [str],
     "alpha?": bool,
@@ -69,6 +70,7 @@ class Spec(NamedTuple):
     ``skipped``: files of a folder that cannot be read and were left out. ``alpha``: whether the fourth channel is opacity.
     ``location``, ``scale``: of each column of real vectors, [d]; networks read (x - location) / scale, and likelihoods start from
     there, in place of the unit. () where columns are not standardised. ``missing``: whether entries may be NaN, for unobserved.
+    ``typical_total``: geometric mean of the total counts of vectors of counts; 0 of other data.
     ``columns``: of a table, whose x [d] has kind "real" and holds what ``vaex.data.columns`` says; () of other data.
 
     Example:
@@ -101,6 +103,7 @@ class Spec(NamedTuple):
     columns: tuple[Column, ...] = ()
     skipped: tuple[str, ...] = ()
     alpha: bool = False
+    typical_total: float = 0.0
 
 
 class Source(Protocol):

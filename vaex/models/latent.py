@@ -145,7 +145,7 @@ def build_components(
 
     Raises: UserError where the network or the likelihood does not fit the data.
     """
-    likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
+    likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale, totals=True)
     net: Networks = networks(config, spec, posterior.features, likelihood, classes)
 
     def init(key: jax.Array, batch: Batch) -> PyTree:
@@ -172,7 +172,7 @@ def build_components(
         return prior.distribution(params.get("prior", ()), hparams, lambda x: posterior_at(params, hparams, x))
 
     def decode(params: PyTree, hparams: PyTree, z: jax.Array, batch: Batch) -> Distribution:
-        return net.decode(params, hparams.sigma, z, batch.get("y"))
+        return net.decode(params, hparams.sigma, z, batch.get("y"), batch.get("x"))
 
     def decode_given(params: PyTree, hparams: PyTree, batch: Batch, z: jax.Array) -> Distribution:
         return decode(params, hparams, z, batch)

@@ -18,6 +18,14 @@ class LikelihoodDistribution(Protocol):
     def __call__(self, params: PyTree, sigma: ArrayLike, raw: jax.Array, /) -> dist.Distribution: ...
 
 
+class GivenExample(Protocol):
+    """Returns p(x|z) as ``LikelihoodDistribution`` does, given what a density may read of the example x [..., *shape], or None."""
+
+    def __call__(
+        self, params: PyTree, sigma: ArrayLike, raw: jax.Array, x: jax.Array | None, /
+    ) -> dist.Distribution: ...
+
+
 class Likelihood(NamedTuple):
     """A family of distributions over x.
 
@@ -28,6 +36,7 @@ class Likelihood(NamedTuple):
       distribution: p(x|z).
       density: whether its log_prob is a log-likelihood of the data; a cross-entropy of grey values is not.
       discrete: whether it is a probability over the levels of the data.
+      given: p(x|z) given also a statistic of x, such as its total count; None where there is none.
     """
 
     title: str
@@ -36,6 +45,7 @@ class Likelihood(NamedTuple):
     distribution: LikelihoodDistribution
     density: bool = True
     discrete: bool = False
+    given: GivenExample | None = None
 
     @property
     def summary(self) -> LikelihoodSummary:

@@ -17,6 +17,7 @@ from vaex.data.measure import nearly_binary
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models.columns import by_column
+from vaex.models.count_likelihoods import COUNTS, LIBRARY, counts
 from vaex.models.likelihood import Likelihood as Likelihood
 from vaex.models.likelihood import LikelihoodDistribution as LikelihoodDistribution
 from vaex.nets.activations import soft_clip
@@ -32,13 +33,16 @@ Name = Literal[
     "discretized_logistic_mixture",
     "poisson",
     "negative_binomial",
+    "library_poisson",
+    "library_negative_binomial",
     "by_column",
 ]
 ScaleName = Literal["global", "fixed", "per_column", "per_pixel"]
 COMPONENTS = 10  # of a mixture at each pixel, as in PixelCNN++ and VDVAE
 DENSITIES = ("gaussian", "laplace")
-COUNTS = ("poisson", "negative_binomial")
-SCALED = ("gaussian", "laplace", "discretized_logistic", "negative_binomial", "by_column")  # that read likelihood_scale
+SCALED = (  # that read likelihood_scale
+    *("gaussian", "laplace", "discretized_logistic", "negative_binomial", "library_negative_binomial", "by_column"),
+)
 LEVELLED = ("categorical", "discretized_logistic", "discretized_logistic_mixture")
 
 
@@ -121,7 +125,7 @@ def chosen_before(name: str, spec: Spec) -> str:
     return "gaussian" if spec.levels is None else "discretized_logistic"
 
 
-def build(name: str | LikelihoodFamily, spec: Spec, *, scale: str = "global") -> Likelihood:
+def build(name: str | LikelihoodFamily, spec: Spec, *, scale: str = "global", totals: bool = False) -> Likelihood:
     """Return the likelihood called ``name``, or chosen by ``choose``, for data of this spec.
 
     Args:
@@ -130,6 +134,8 @@ def build(name: str | LikelihoodFamily, spec: Spec, *, scale: str = "global") ->
       scale: of gaussian, laplace and discretized_logistic: one learned number ("global"), one for each column of vectors
         ("per_column"), the hyperparameter ``sigma`` ("fixed"; a gaussian's loss is then the squared error over 2 sigma^2 plus a
         constant), or an output of the decoder for each pixel ("per_pixel").
+      totals: whether the decoder is given the example too, whose total count ``library_poisson`` and
+        ``library_negative_binomial`` read.
     Raises: UserError where the data cannot have this likelihood.
     """
     if not isinstance(name, str) or ":" in name:
@@ -142,8 +148,13 @@ def build(name: str | LikelihoodFamily, spec: Spec, *, scale: str = "global") ->
         raise UserError(f"--likelihood={name}: {spec.name} {holds}; {remedy}")
     if name == "by_column":
         return by_column(spec, scale)
-    if name in COUNTS:
-        return _counts(name, spec, scale)
+    if name in LIBRARY and not totals:
+        raise UserError(
+            f"--likelihood={name} reads the total count of an example, which this model's decoder is not given; use "
+            f"--likelihood={name.removeprefix('library_')}, or a model such as vae or iwae"
+        )
+    if name in (*COUNTS, *LIBRARY):
+        return counts(name, spec, scale)
     if spec.kind == "real" and name not in ("gaussian", "laplace"):
         raise UserError(
             f"--likelihood={name} needs values in [0, 1], but {spec.name} holds real numbers; use --likelihood=gaussian or "
@@ -233,52 +244,6 @@ def user_likelihood(family: LikelihoodFamily, spec: Spec) -> Likelihood:
                 "for each example"
             )
     return likelihood
-
-
-def _counts(name: str, spec: Spec, scale: str) -> Likelihood:
-    """Likelihood poisson or negative_binomial of counts, which model inputs hold as shares of the largest count.
-
-    Rates start at the geometric mean of 1 and the largest count.
-
-    Raises: UserError for data that is no counts.
-    """
-    binary = spec.kind == "binary" or spec.binarize != "none"
-    if binary or spec.levels is None or spec.dequantize != "none":
-        got = "0 and 1" if binary else "real numbers" if spec.kind == "real" else "continuous values"
-        remedy = "use --likelihood=bernoulli" if binary else "give integers, or use --likelihood=gaussian"
-        raise UserError(f"--likelihood={name} needs counts 0, 1, 2, ..., but {spec.name} holds {got}; {remedy}")
-    largest, ndims = spec.levels - 1, len(spec.shape)
-    unit, middle = 1.0 / largest, 0.5 * math.log(largest)
-
-    def log_rate(raw: jax.Array) -> jax.Array:
-        return middle + soft_clip(raw[..., 0], 12.0)
-
-    if name == "poisson":
-        return Likelihood(
-            name, 1, dict, lambda params, sigma, raw: dist.Poisson(log_rate(raw), ndims, unit), discrete=True
-        )
-
-    def init() -> dict[str, jax.Array]:
-        shape = spec.shape if scale == "per_column" else ()
-        return {"log_scale": jnp.zeros(shape)} if scale in ("global", "per_column") else {}
-
-    def distribution(params: PyTree, sigma: ArrayLike, raw: jax.Array) -> dist.Distribution:
-        # the scale is the coefficient of variation of the rates, the square root of the dispersion
-        if scale == "per_pixel":
-            log_scale = soft_clip(raw[..., 1])
-        else:
-            log_scale = jnp.log(sigma) if scale == "fixed" else soft_clip(params["log_scale"])
-        mean = log_rate(raw)
-        return dist.NegativeBinomial(mean, jnp.broadcast_to(2.0 * log_scale, mean.shape), ndims, unit)
-
-    titles = {
-        "global": "one learned dispersion",
-        "fixed": "fixed dispersion",
-        "per_column": "a learned dispersion per column",
-        "per_pixel": "a learned dispersion per value",
-    }
-    channels = 2 if scale == "per_pixel" else 1
-    return Likelihood(f"negative binomial, {titles[scale]}", channels, init, distribution, discrete=True)
 
 
 def least_scale(name: str, spec: Spec) -> float:

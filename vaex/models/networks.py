@@ -18,6 +18,7 @@ from vaex.distributions import Distribution
 from vaex.errors import UserError
 from vaex.models import likelihoods
 from vaex.models.columns import column_inputs, column_width
+from vaex.models.count_likelihoods import log_counts
 from vaex.ops.cpu_conv.layout import batch_is_sharded
 from vaex.training.optimizers import Optimizer, check_optimizer
 
@@ -135,10 +136,19 @@ class RunEncoder(Protocol):
 
 
 class RunDecoder(Protocol):
-    """Returns p(x|z) for z [..., d], and labels where the model reads them; ``sigma``: scale of the likelihood if fixed."""
+    """Returns p(x|z) for z [..., d], labels where the model reads them, and the example x where its total is given.
+
+    ``sigma``: scale of the likelihood if fixed.
+    """
 
     def __call__(
-        self, params: PyTree, sigma: ArrayLike, z: jax.Array, label: jax.Array | None = None, /
+        self,
+        params: PyTree,
+        sigma: ArrayLike,
+        z: jax.Array,
+        label: jax.Array | None = None,
+        x: jax.Array | None = None,
+        /,
     ) -> Distribution: ...
 
 
@@ -250,11 +260,14 @@ def networks(
             raise ValueError(f"{caller}: this model reads labels, but the batch has none; give y, [b] integers")
         return jax.nn.one_hot(label, classes) if classes else None
 
+    def read(x: jax.Array) -> jax.Array:
+        return network_inputs(spec, x) if likelihood.given is None else log_counts(spec, x)
+
     def init(key: jax.Array, batch: Batch) -> PyTree:
         encoder_key, decoder_key = jax.random.split(key)
         z, label = jnp.zeros((1, config.latent_dim)), one_hot("init", jnp.zeros(1, jnp.int32))
         return {
-            "encoder": encoder.init(encoder_key, network_inputs(spec, batch["x"][:1]), label)["params"],
+            "encoder": encoder.init(encoder_key, read(batch["x"][:1]), label)["params"],
             "decoder": decoder.init(decoder_key, z, label)["params"],
             "likelihood": likelihood.init(),
         }
@@ -262,14 +275,18 @@ def networks(
     def encode(params: PyTree, x: jax.Array, label: jax.Array | None = None) -> jax.Array:
         if x.shape[1:] != spec.shape:
             raise ValueError(f"encode: x has shape {x.shape}, expected [b, {', '.join(map(str, spec.shape))}]")
-        return encoder.apply({"params": params["encoder"]}, network_inputs(spec, x), one_hot("encode", label))
+        return encoder.apply({"params": params["encoder"]}, read(x), one_hot("encode", label))
 
-    def decode(params: PyTree, sigma: ArrayLike, z: jax.Array, label: jax.Array | None = None) -> Distribution:
+    def decode(
+        params: PyTree, sigma: ArrayLike, z: jax.Array, label: jax.Array | None = None, x: jax.Array | None = None
+    ) -> Distribution:
         condition = one_hot("decode", label)
         if condition is not None:
             condition = _rows(jnp.broadcast_to(condition, (*z.shape[:-1], classes)))
         flat: Any = decoder.apply({"params": params["decoder"]}, _rows(z), condition)
         raw = _of_rows(flat, z.shape[:-1], (*spec.shape, likelihood.channels))
+        if likelihood.given is not None:
+            return likelihood.given(params["likelihood"], sigma, raw, x)
         return likelihood.distribution(params["likelihood"], sigma, raw)
 
     return Networks(init, encode, decode)

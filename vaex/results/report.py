@@ -69,6 +69,25 @@ def table(summary: dict[str, Any]) -> str:
     return aligned(lines)
 
 
+def by_class(summary: dict[str, Any]) -> str:
+    """Return metrics of the examples of each class as a table, a row for each member and class; "" without labels.
+
+    Example:
+      >>> record = {"class": "cat", "examples": 9, "elbo": -3.25, "elbo_standard_error": 0.5}
+      >>> print(by_class({"members": [{"seed": 0, "by_class": [record]}]}))
+      seed  class  examples         elbo
+         0    cat         9  -3.25 ± 0.5
+    """
+    records = [(str(member["seed"]), record) for member in summary["members"] for record in member.get("by_class", ())]
+    known = set().union(*(record for _, record in records))
+    shown = [name for name in TABLE if name in known]
+    lines = [
+        [seed, record["class"], str(record["examples"]), *(_with_error(record, name) for name in shown)]
+        for seed, record in records
+    ]
+    return aligned([["seed", "class", "examples", *shown], *lines]) if lines else ""
+
+
 def _with_error(member: dict[str, Any], name: str) -> str:
     errors = (member.get(f"{name}_standard_error{suffix}") for suffix in ("", "_over_batches"))
     return cell(member.get(name), next((error for error in errors if error is not None), None))
@@ -132,6 +151,8 @@ def show(directory: pathlib.Path | None, summary: dict[str, Any]) -> None:
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr, flush=True)
     print(table(summary))
+    if summary.get("balanced"):
+        print(by_class(summary))
     print(protocol_line(summary))
     for line in notes(summary):
         print(line)

@@ -35,7 +35,7 @@ from vaex.files import digest, is_as_written, mismatch, read_json
 DATA = ("data_seed", "binarize", "dequantize")
 WHERE_SET = (  # data options that count where they are set
     "flip", "crop", "image_size", "sequence_length", "layout", "kind", "value_range", "first_label", "labels",
-    "labelled_per_batch", "standardize", "columns", "label_column", "transparency", "skip_unreadable",
+    "labelled_per_batch", "standardize", "columns", "label_column", "transparency", "skip_unreadable", "balance",
 )  # fmt: skip
 ADDED_OPTIONS = ("precision",)  # to models, after runs existed
 ALWAYS = (  # fields of Spec that every run has recorded; what is added later has its default in runs from before

@@ -23,6 +23,7 @@ from vaex.runs.evaluate import DRAWN_VALUES, Evaluator, Progress
 AGGREGATE_SAMPLES = 1000  # draws of z at which the density of the aggregate posterior is taken
 NEIGHBOURS = 10_000  # examples on either side of the nearest-neighbour classifier: enough, and quick
 NEIGHBOUR_VALUES = 2**27  # and values on either side: so many labelled examples that they make up 0.5 GB
+MOST_CLASSES = 100  # whose metrics are told
 BOUNDS = (
     "elbo",
     "prediction_bound",
@@ -79,8 +80,11 @@ class MemberEvaluation:
         numbers |= self._latents(values, moments)
         if "y" in evaluator.arrays and len(evaluator.run.spec.shape) == 3:
             numbers |= self._agreement()
+        scores: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         if evaluator.run.recipe.labels is not None:
-            numbers |= self._accuracies()
+            scores = self._class_scores()
+            numbers |= _accuracies(scores)
+        numbers |= self._by_class(values, log_likelihoods, scores)
         for steps in evaluator.predictive:
             numbers |= self._predictions(steps)
         statistics = tuple(name for name in values.statistics if f"{name}_standard_error" not in numbers)
@@ -137,24 +141,46 @@ class MemberEvaluation:
         encode = self.evaluator.run.recipe.model.encode
         return isinstance(jax.eval_shape(encode, self.evaluator.key, self.variables, self.hparams, batch), Normal)
 
-    def _accuracies(self) -> Numbers:
-        """Accuracies of the model's own classifier on the split's values as they are shown, and of the generative classifier on the
-        chosen examples."""
+    def _class_scores(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Scores of each class [n, classes], and labels, of the model's own classifier on the split's values as they are shown, and
+        of the generative classifier on the chosen examples."""
         evaluator, member = self.evaluator, (self.variables, self.hparams)
-        y, estimates = evaluator.arrays["y"], {}
+        y, found = evaluator.arrays["y"], {}
         if evaluator.run.recipe.labels is not None and evaluator.run.recipe.labels.classify is not None:
             pieces = np.array_split(np.arange(len(y)), -(-len(y) // evaluator.batch))
             scores = [evaluator.class_scores(*member, evaluator.shown(rows)) for rows in pieces]
-            estimates["accuracy"] = classification.accuracy(np.concatenate(scores), y)
+            found["accuracy"] = np.concatenate(scores), y
         log_px = evaluator.class_log_likelihoods(*member, self.tell)
         if log_px is not None:
-            scores = classification.log_posterior(log_px)
-            estimates["generative_accuracy"] = classification.accuracy(scores, y[evaluator.rows])
-        numbers: Numbers = {}
-        for name, estimate in estimates.items():
-            if estimate is not None:
-                _put(numbers, name, estimate)
-        return numbers
+            found["generative_accuracy"] = classification.log_posterior(log_px), y[evaluator.rows]
+        return found
+
+    def _by_class(
+        self,
+        values: BatchedValues,
+        log_likelihoods: np.ndarray | None,
+        scores: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    ) -> Numbers:
+        """Terms of the objective, log-likelihood and accuracies of the examples of each class of labelled data."""
+        y, spec = self.evaluator.arrays.get("y"), self.evaluator.run.spec
+        if y is None or not 2 <= spec.num_classes <= MOST_CLASSES:
+            return {}
+        of_examples = {name: (of, y) for name, of in values.examples.items()}
+        if log_likelihoods is not None:
+            of_examples["log_likelihood"] = log_likelihoods, y[self.evaluator.rows]
+        records = []
+        for label in (label for label in range(spec.num_classes) if np.any(y == label)):
+            name = spec.label_names[label] if spec.label_names else str(label)
+            record: Numbers = {"class": name, "examples": int(np.sum(y == label))}
+            for metric, (of, labels) in of_examples.items():
+                if np.any(labels == label):
+                    _put(record, metric, likelihood.estimate(of[labels == label]))
+            for metric, (of, labels) in scores.items():
+                accuracy = classification.accuracy(of[labels == label], labels[labels == label])
+                if accuracy is not None:
+                    _put(record, metric, accuracy)
+            records.append(record)
+        return {"by_class": records} if records else {}
 
     def _predictions(self, steps: int) -> Numbers:
         """log p(x_{t+k} | x_{<=t}) of the chosen sequences, all with the same t, and of the baselines."""
@@ -210,6 +236,16 @@ def _statistics(values: BatchedValues) -> Numbers:
         numbers[name] = finite(mean)
         if len(of_batches) > 1:
             numbers[f"{name}_standard_error_over_batches"] = finite(error)
+    return numbers
+
+
+def _accuracies(scores: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Numbers:
+    """Accuracies of classifiers, given their scores and labels."""
+    numbers: Numbers = {}
+    for name, of_classifier in scores.items():
+        estimate = classification.accuracy(*of_classifier)
+        if estimate is not None:
+            _put(numbers, name, estimate)
     return numbers
 
 

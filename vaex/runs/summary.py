@@ -91,6 +91,7 @@ def summarize(experiment: Experiment, trained: Trained, tell: Callable[[str], No
         "steps": experiment.steps,
         **({"stage_steps": experiment.later_steps} if experiment.later_steps else {}),
         "batch_size": settings.run.batch_size,
+        **({"balanced": True} if settings.data.balance else {}),
         **({"changes": changes} if changes else {}),
         "evaluation": evaluation_record(experiment),
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},

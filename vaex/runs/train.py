@@ -11,6 +11,7 @@ import numpy as np
 
 from vaex import data
 from vaex.core import Algorithm, DataKey, Feed, Stage, TrainState, Variables
+from vaex.data.loader.balanced import balanced_order
 from vaex.data.loader.semi_supervised import choose_labelled, hide_labels, labelled_order
 from vaex.data.spec import Spec
 from vaex.data.storage.known_factors import FACTORS
@@ -53,10 +54,9 @@ def training_feed(experiment: Experiment) -> Feed:
     flags, arrays = experiment.settings.data, experiment.dataset.splits["train"]
     batch_size, order = experiment.settings.run.batch_size or 0, None
     if experiment.dataset.source is not None:
-        if flags.labels is not None:
-            raise UserError(
-                f"--labels={flags.labels}: {experiment.spec.name} has factors, not labels; leave the flag out"
-            )
+        if flags.labels is not None or flags.balance:
+            flag = "--balance" if flags.balance else f"--labels={flags.labels}"
+            raise UserError(f"{flag}: {experiment.spec.name} has factors, not labels; leave the flag out")
         return experiment.dataset.source.feed(batch_size, flags.data_seed)
     if flags.labels is not None:
         classes = experiment.spec.num_classes if "y" in arrays else 0
@@ -68,6 +68,12 @@ def training_feed(experiment: Experiment) -> Feed:
         raise UserError(
             f"--labelled_per_batch={flags.labelled_per_batch} needs --labels; give it, or leave this flag out"
         )
+    if flags.balance:
+        if flags.labels is not None:
+            raise UserError(
+                f"--balance needs all labels, and --labels={flags.labels} hides most of them; leave one out"
+            )
+        order = balanced_order(arrays.get("y", np.zeros(0, np.int32)), batch_size, flags.data_seed)
     arrays = {name: column for name, column in arrays.items() if name != FACTORS}  # for evaluation alone
     return data.feed_for(flags.memory, arrays, batch_size, flags.data_seed, order=order)
 

@@ -275,7 +275,7 @@ def test_paths_that_are_wrong(tmp_path, monkeypatch):
     for name, match in (
         ("missing.npz", "missing.npz: no such file; check the path, which starts from"),
         ("folder.npz", "is not a file"),
-        ("notes.txt", r"is neither an .npz or .npy file nor a folder; give your own data: PATH.npz"),
+        ("notes.txt", r"is neither an .npz, .npy, .csv or .parquet file nor a folder; give your own data: PATH.npz"),
     ):
         with pytest.raises(UserError, match=match):
             data.load(name)

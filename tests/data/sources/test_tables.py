@@ -158,3 +158,29 @@ def test_codes_of_other_categories_are_refused():
         codes_of("encode", columns, {"sex": ["d"], "visits": [1]})
     with pytest.raises(UserError, match="no column 'sx' in the training data; did you mean sex"):
         codes_of("encode", columns, {"sx": ["f"]})
+
+
+@pytest.mark.parametrize("kind", ["npz", "mapping", "masked"])
+def test_masks_of_vectors_say_what_is_missing(kind, tmp_path):
+    x, mask = RNG.normal(size=(40, 3)), RNG.random((40, 3)) < 0.8
+    arrays = {"x": x, "mask": mask}
+    if kind == "npz":
+        np.savez(tmp_path / "t.npz", **arrays)
+        dataset = data.load(str(tmp_path / "t.npz"))
+    else:
+        dataset = Dataset.from_arrays(arrays if kind == "mapping" else np.ma.MaskedArray(x, ~mask))
+    expected = Dataset.from_arrays(np.where(mask, x, np.nan))
+    assert dataset.spec.missing and dataset.spec.data_hash == expected.spec.data_hash
+    np.testing.assert_array_equal(rows(dataset), rows(expected))
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.ones((40, 2)), r"mask has shape \(40, 2\), expected \(40, 3\), that of x"),
+        (np.full((40, 3), 2), "holds other values than 0 and 1"),
+    ],
+)
+def test_other_masks_are_refused(mask, message):
+    with pytest.raises(UserError, match=message):
+        Dataset.from_arrays({"x": RNG.normal(size=(40, 3)), "mask": mask})

@@ -160,6 +160,7 @@ measures = {
     ),
     "described": Case({"dataset": (Dataset({"train": ARRAYS}, GREY), Dataset({"train": {"x": OTHER_X // 2}}, GREY))}),
     "are_counts": Case({"spec": (COUNTS, GREY), "measures": (MEASURED, MEASURED._replace(upper=0.3))}),
+    "typical_total": Case({"spec": (COUNTS, COUNTS), "x": (np.ones((9, 3), np.uint8), np.full((9, 3), 2, np.uint8))}),
     "nearly_binary": Case({"spec": (GREY, GREY._replace(binarization_noise=0.9))}),
 }
 feeds = {

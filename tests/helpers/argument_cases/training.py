@@ -115,6 +115,7 @@ GREY = Spec("grey", (4, 4, 1), "grey", levels=256, num_classes=3, binarization_n
 REAL = Spec("real", (5,), "real")
 COLUMNS = REAL._replace(location=(1.0,) * 5, scale=(2.0,) * 5)
 SCALAR = likelihoods.build("gaussian", REAL._replace(shape=()))
+OF_COUNTS = Spec("counts", (5,), "grey", levels=9)
 LEVELS = Spec("levels", (4, 4, 1), "grey", levels=17)
 CONFIG, WIDER = (gaussian.Config(latent_dim=2, hidden=(width,)) for width in (8, 9))
 BATCH = {"x": jnp.asarray(RNG.random((3, 4, 4, 1)), jnp.float32)}
@@ -169,7 +170,15 @@ of_likelihoods = {
     "choose": Case({"name": ("auto", "laplace"), "spec": (GREY, REAL)}),
     "binarization": Case({"name": ("auto", "gaussian"), "spec": (GREY, REAL), "dequantize": ("none", "uniform")}),
     "chosen_before": Case({"name": ("auto", "laplace"), "spec": (GREY, LEVELS)}),
-    "build": Case({"name": ("auto", "categorical"), "spec": (LEVELS, REAL), "scale": ("global", "per_pixel")}, titles),
+    "build": Case(
+        {
+            "name": ("auto", "categorical"),
+            "spec": (LEVELS, REAL),
+            "scale": ("global", "per_pixel"),
+            "totals": Pair(True, Refused(False, "reads the total"), {"name": "library_poisson", "spec": OF_COUNTS}),
+        },
+        titles,
+    ),
     "user_likelihood": ShownBy("tests/models/test_likelihoods.py", "likelihood="),
     "least_scale": Case({"name": ("gaussian", "laplace"), "spec": (LEVELS, GREY)}),
     "in_columns": Case({"spec": (COLUMNS, COLUMNS._replace(scale=(3.0,) * 5))}),

@@ -13,11 +13,12 @@ from vaex.data.storage.assemble import RawSplit, assemble
 from vaex.data.storage.known_factors import FACTOR_NAMES, FACTORS
 from vaex.data.storage.layouts import ARRAYS, arranged
 from vaex.data.storage.lengths import LENGTHS, without_padding
+from vaex.data.storage.masks import MASK, masked
 from vaex.data.storage.splits import SPLITS
 from vaex.errors import UserError, nearest
 
 NAMES = tuple(
-    f"{name}{end}" for name in ("x", "y", FACTORS, LENGTHS) for end in ("", *(f"_{split}" for split in SPLITS))
+    f"{name}{end}" for name in ("x", "y", FACTORS, LENGTHS, MASK) for end in ("", *(f"_{split}" for split in SPLITS))
 )
 
 
@@ -33,8 +34,9 @@ def from_arrays(
     Args:
       arrays: "x", or "x_train" and perhaps "x_validation" and "x_test": [n, h, w], [n, h, w, c] or [n, d], of any kind that
         ``numpy.asarray`` takes; labels "y", "y_train", ...: integers [n], -1 for unlabelled; known factors "factors",
-        "factors_train", ...: integers [n, f], with "factor_names" [f]; lengths of series
-        "lengths", "lengths_train", ...: [n]. A missing validation or test split is split off the training examples, a tenth each.
+        "factors_train", ...: integers [n, f], with "factor_names" [f]; lengths of series "lengths", "lengths_train", ...: [n];
+        masks "mask", "mask_train", ... of the shape of x, 1 where an entry is observed, which masked arrays bring. A missing
+        validation or test split is split off the training examples, a tenth each.
       name: of the data in reports.
       label_names: names of the classes.
       reading: how axes, values and labels are read.
@@ -48,9 +50,9 @@ def from_arrays(
         raise UserError(f"{name}: has an array called {unknown[0]!r}; {nearest(str(unknown[0]), NAMES)}. Rename it")
     by_name = {_split(key): key for key in arrays if key.startswith("x")}
     for key in arrays:
-        if key in ("x", "y", FACTORS, LENGTHS) and f"{key}_train" in arrays:
+        if key in ("x", "y", FACTORS, LENGTHS, MASK) and f"{key}_train" in arrays:
             raise UserError(f"{name}: has both {key} and {key}_train, which mean the same; keep one")
-        if key.startswith(("y", FACTORS, LENGTHS)) and _split(key) not in by_name:
+        if key.startswith(("y", FACTORS, LENGTHS, MASK)) and _split(key) not in by_name:
             raise UserError(f"{name}: has {key} but no x_{_split(key)}; give both or neither")
     if "train" not in by_name:
         raise UserError(f"{name}: has no array x or x_train; give x of shape {ARRAYS}")
@@ -66,6 +68,10 @@ def from_arrays(
         elif key.startswith(LENGTHS):
             split, lengths = _split(key), _array(name, key, arrays[key])
             raw[split] = raw[split]._replace(x=without_padding(f"{name}: {key}", raw[split].x, lengths))
+        elif key.startswith(MASK):
+            split, where = _split(key), f"{name}: {key}"
+            mask = arranged(where, _array(name, key, arrays[key]), reading.layout)
+            raw[split] = raw[split]._replace(x=masked(where, raw[split].x, mask))
     names = arrays.get(FACTOR_NAMES)
     return assemble(name, name, raw, protocol=name, label_names=tuple(label_names), factor_names=names, reading=reading)
 
@@ -81,6 +87,8 @@ def _split(key: str) -> str:
 
 
 def _array(name: str, key: str, source: object) -> np.ndarray:
+    if isinstance(source, np.ma.MaskedArray) and np.ma.is_masked(source):
+        return masked(f"{name}: mask of {key}", np.ma.getdata(source), ~np.ma.getmaskarray(source))
     try:
         array = np.asarray(source)
     except Exception as error:

@@ -19,11 +19,12 @@ from vaex.data.storage.decoded import CACHE, LAYOUT, data_folder
 from vaex.data.storage.known_factors import FACTOR_NAMES, FACTORS
 from vaex.data.storage.layouts import ARRAYS, arranged
 from vaex.data.storage.lengths import LENGTHS, without_padding
+from vaex.data.storage.masks import MASK, masked
 from vaex.data.storage.splits import SPLITS
 from vaex.errors import UserError, nearest
 
 NAMES = tuple(
-    f"{name}{end}" for name in ("x", "y", FACTORS, LENGTHS) for end in ("", *(f"_{split}" for split in SPLITS))
+    f"{name}{end}" for name in ("x", "y", FACTORS, LENGTHS, MASK) for end in ("", *(f"_{split}" for split in SPLITS))
 )
 REMEDY = f'write it with np.savez("data.npz", x=images), x of shape {ARRAYS}'
 Path = str | pathlib.Path
@@ -73,10 +74,14 @@ def load_npz(
         if split not in x_names:
             raise UserError(f"{path}: has {name} but no x_{split}; give both or neither")
         raw[split] = raw[split]._replace(factors_name=name, factors=np.asarray(arrays[name]))
-    for split, name in _by_split(path, arrays, LENGTHS).items():
-        if split not in x_names:
-            raise UserError(f"{path}: has {name} but no x_{split}; give both or neither")
-        raw[split] = raw[split]._replace(x=without_padding(f"{path}: {name}", raw[split].x, arrays[name]))
+    for kind in (LENGTHS, MASK):
+        for split, name in _by_split(path, arrays, kind).items():
+            if split not in x_names:
+                raise UserError(f"{path}: has {name} but no x_{split}; give both or neither")
+            where, array = f"{path}: {name}", np.asarray(arrays[name])
+            array = arranged(where, array, reading.layout) if kind == MASK else array
+            without = masked if kind == MASK else without_padding
+            raw[split] = raw[split]._replace(x=without(where, raw[split].x, array))
     names = arrays.get(FACTOR_NAMES)
     return assemble(
         str(path),

@@ -75,8 +75,9 @@ def converter(conversion: str) -> Convert:
     """Return a function from raw values to stored ones, element by element.
 
     Args:
-      conversion: "bytes", "top" (255 -> 1, else 0), "floats"; "grid" or "grid:TOP" (k/TOP -> k); "window:LOW:HIGH" (integers ->
-        their place, those beyond clipped); "range:LOW:HIGH|..." (floats -> [0, 1], clipped, then another one).
+      conversion: "bytes", "counts" (uint16), "top" (255 -> 1, else 0), "floats"; "grid" or "grid:TOP" (k/TOP -> k);
+        "window:LOW:HIGH" (integers -> their place, those beyond clipped); "range:LOW:HIGH|..." (floats -> [0, 1], clipped, then
+        another one).
     Example:
       >>> converter("window:-2:2")(np.array([-9, 0, 2])).tolist(), converter("range:-1:1|grid")(np.array([-1.0, 1.0])).tolist()
       ([0, 2, 4], [0, 255])
@@ -95,6 +96,7 @@ def converter(conversion: str) -> Convert:
         kind = np.uint8 if top < 256 else np.uint16
         return lambda raw: np.round(raw.astype(np.float32) * top).astype(kind)
     return {
+        "counts": lambda raw: raw.astype(np.uint16, copy=False),
         "bytes": lambda raw: raw.astype(np.uint8, copy=False),
         "top": lambda raw: (raw == 255).astype(np.uint8),
         "floats": lambda raw: raw.astype(np.float32, copy=False),

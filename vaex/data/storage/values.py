@@ -34,6 +34,7 @@ class Reading(NamedTuple):
 
 
 AS_THEY_ARE = Reading()
+MOST_COUNTS = 2**16  # a count is smaller
 
 
 class Values(NamedTuple):
@@ -145,7 +146,7 @@ def stored(values: Values, raw: np.ndarray) -> np.ndarray:
         dtype = convert(raw[:1]).dtype
         rows = MappedRows(raw, np.arange(len(raw)), lambda some: convert(some.reshape(-1, *shape)), shape, dtype)
         return cast(np.ndarray, rows)
-    if convert(raw[:1]).dtype == raw.dtype and values.conversion in ("bytes", "floats"):
+    if convert(raw[:1]).dtype == raw.dtype and values.conversion in ("bytes", "counts", "floats"):
         return raw
     return np.concatenate([convert(chunk) for chunk in in_chunks(raw)])
 
@@ -227,6 +228,8 @@ def _integers(
     if images and (low < 0 or high > 255) and (window := grids.natural_window(low, high)):
         declared = () if window[0] == 0 else window
         return Values(kind, grids.window_levels(*window), grids.windowed(*window), value_range=declared)
+    if low == 0 and 255 < high < MOST_COUNTS and all(_are_counts(array, high) for array in raw.values()):
+        return Values(kind, 1 + high, "counts")
     for name, summary in summaries.items():
         if summary.low < 0 or summary.high > 255:
             remedy = "declare a window, such as --value_range=-1000:1000" if images else "read it as --value_range=real"
@@ -287,3 +290,13 @@ def _range_of(low: float, high: float) -> str:
     if low >= -1 and high <= 1:
         return "give the possible ones, --value_range=-1:1"
     return f"give the possible ones, such as --value_range={math.floor(low)}:{math.ceil(high)}"
+
+
+def _are_counts(raw: np.ndarray, largest: int) -> bool:
+    """Tell whether vectors of integers [n, d] beyond 255 look like counts: at most a tenth of them lie above three quarters of the
+    largest, and the mean variance of columns is at least 0.7 of their mean (of up to a million values, evenly spread)."""
+    if raw.ndim != 2:
+        return False
+    some = np.asarray(raw[:: max(1, raw.size // 2**20)], np.float64)
+    dispersed = np.mean(some.var(axis=0)) >= 0.7 * np.mean(some) > 0
+    return bool(dispersed and np.mean(some > 0.75 * largest) <= 0.1)
