@@ -396,5 +396,5 @@ class Run(TrainedModel):
                 f"{self.spec.kind} ones of shape {self.spec.shape} and {self.spec.levels} levels; give data of that kind"
             )
         hparams, steps = setup.stack_hparams(settings), self._stage_steps()
-        made = tuple(changes.recorded_changes(self._store))
-        return setup.Experiment(settings, store, dataset, spec, self.recipe, hparams, steps, changes=made)
+        recorded = tuple(changes.recorded_changes(self._store))
+        return setup.Experiment(settings, store, dataset, spec, self.recipe, hparams, steps, changes=recorded)

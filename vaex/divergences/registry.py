@@ -112,10 +112,10 @@ def _same_arrays(first: Any, second: Any) -> bool:
     if jax.tree.structure(first) != jax.tree.structure(second):
         return False
 
-    def same(one: Any, other: Any) -> bool:
-        if one is other:
+    def same(left: Any, right: Any) -> bool:
+        if left is right:
             return True
-        return not isinstance(one, Tracer) and not isinstance(other, Tracer) and np.array_equal(one, other)
+        return not isinstance(left, Tracer) and not isinstance(right, Tracer) and np.array_equal(left, right)
 
     return all(map(same, jax.tree.leaves(first), jax.tree.leaves(second)))
 

@@ -146,10 +146,10 @@ def sliders(model: Shown, codes: Codes, kl: Sequence[float] | None) -> list[dict
         kl_here = kl_per_latent(variables, codes.mean, codes.variance)
         kl = None if kl_here is None else kl_here.tolist()
     information = kl or [float(np.sum(np.var(variable.select(codes.mean), axis=0))) for variable in variables]
-    found: list[dict[str, Any]] = []
+    controls: list[dict[str, Any]] = []
     for index in order_by_kl(information):
-        found += _controls(variables[index], codes, None if kl is None else float(kl[index]))
-    return found
+        controls += _controls(variables[index], codes, None if kl is None else float(kl[index]))
+    return controls
 
 
 def _controls(variable: LatentVariable, codes: Codes, kl: float | None) -> list[dict[str, Any]]:
@@ -201,9 +201,9 @@ def tabulated(controls: list[dict[str, Any]], codes: Codes, plane: Sequence[int]
     for control in controls:
         values = np.arange(control["high"] + 1) if control["kind"] == "categorical" else _points(control)
         rows.append(np.stack([moved(base, control, value) for value in values]))
-    for one, other in itertools.permutations(range(min(TABULATED_PAIRS, len(codes.mean))), 2):
+    for first, second in itertools.permutations(range(min(TABULATED_PAIRS, len(codes.mean))), 2):
         t = np.linspace(0.0, 1.0, PATH_POINTS)[:, None]
-        rows.append((1 - t) * codes.mean[one] + t * codes.mean[other])
+        rows.append((1 - t) * codes.mean[first] + t * codes.mean[second])
     if plane:
         first, second = (controls[index] for index in plane)
         values = [np.linspace(control["low"], control["high"], PLANE_POINTS) for control in (first, second)]

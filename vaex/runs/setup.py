@@ -65,8 +65,8 @@ def check_sampler(kind: str, recipe: Recipe) -> None:
     if blocks == ["sphere"] and name != "hypersphere":
         raise UserError(f"sampler {kind!r}: leaves the sphere on which this model's codes lie; use hypersphere")
     if blocks != ["sphere"] and not set(blocks) <= {"normal", "free"}:
-        found = " and ".join(sorted(set(blocks)))
-        raise UserError(f"sampler {kind!r}: this model's codes are {found}, expected real numbers; use its own prior")
+        kinds = " and ".join(sorted(set(blocks)))
+        raise UserError(f"sampler {kind!r}: this model's codes are {kinds}, expected real numbers; use its own prior")
 
 
 def stage_place(recipe: Recipe, stage: int) -> str:
@@ -144,14 +144,14 @@ def refuse_idle(settings: Settings, spec: Spec) -> None:
     name, scale = (getattr(settings.config, option, None) for option in ("likelihood", "likelihood_scale"))
     if name is None or scale is None:
         return
-    own = not isinstance(name, str) or ":" in name
-    chosen = "your own likelihood" if own else f"--likelihood={likelihoods.choose(name, spec)}"
-    if scale != "global" and (own or likelihoods.choose(name, spec) not in likelihoods.SCALED):
+    users = not isinstance(name, str) or ":" in name
+    chosen = "your own likelihood" if users else f"--likelihood={likelihoods.choose(name, spec)}"
+    if scale != "global" and (users or likelihoods.choose(name, spec) not in likelihoods.SCALED):
         raise UserError(
             f"--likelihood_scale={scale} does nothing beside {chosen}: it is for {', '.join(likelihoods.SCALED)}; leave it out"
         )
     changed = [field.name for field in needs.changed(settings)]
-    if "sigma" in changed and scale != "fixed" and not own:
+    if "sigma" in changed and scale != "fixed" and not users:
         raise UserError(
             f"--sigma does nothing beside --likelihood_scale={scale}: it is for --likelihood_scale=fixed; leave it out"
         )

@@ -257,9 +257,9 @@ def _loaded_run(subject: Subject) -> TrainedModel:
         checkpoints.save(STEPS, carry)
         checkpoints.close()
         config = experiment.settings.config
-        own = {
+        objects = {
             name: getattr(config, name) for name in ("encoder", "decoder") if getattr(config, name, None) is not None
         }
-        loaded = load(folder, member=0, **own)
+        loaded = load(folder, member=0, **objects)
     assert_equal((loaded.variables, loaded.hparams), (run.variables, run.hparams))
     return loaded

@@ -86,8 +86,8 @@ def cache(choice: str, tell: Callable[[str], object] = lambda text: None) -> Ite
 
 def _bound() -> int:
     """Return how many bytes are kept: as many as jax is told by ``JAX_COMPILATION_CACHE_MAX_SIZE``, by default ``LIMIT``."""
-    told = _setting("jax_compilation_cache_max_size")
-    return told if isinstance(told, int) and told >= 0 else LIMIT
+    size = _setting("jax_compilation_cache_max_size")
+    return size if isinstance(size, int) and size >= 0 else LIMIT
 
 
 def _setting(name: str) -> object:

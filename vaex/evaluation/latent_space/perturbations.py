@@ -49,8 +49,8 @@ def perturbations(
         )
     size = z.std(axis=0) if scale is None else np.asarray(scale, np.float64)
     base = decode_points("perturbations", decode, z)
-    seen = classify(base)
-    names = tuple(seen)
+    before = classify(base)
+    names = tuple(before)
     changed, values = np.zeros((z.shape[1], len(names))), np.zeros(z.shape[1])
     for latent in range(z.shape[1]):
         squares = 0.0
@@ -59,7 +59,7 @@ def perturbations(
             moved[:, latent] += sign * steps * size[latent]
             x = decode_points("perturbations", decode, moved)
             after = classify(x)
-            changed[latent] += [0.5 * np.mean(after[name] != seen[name]) for name in names]
+            changed[latent] += [0.5 * np.mean(after[name] != before[name]) for name in names]
             squares += 0.5 * float(np.mean(np.square(np.asarray(x, np.float64) - base)))
         values[latent] = np.sqrt(squares)
     return Perturbations(names, changed, values)

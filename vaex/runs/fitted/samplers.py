@@ -70,8 +70,8 @@ def samplers_of(experiment: Experiment, state: TrainState, kind: str) -> list[Sa
     Raises: UserError as ``fit_samplers``, and where they would be fitted to other data than the run's.
     """
     directory, step = experiment.store.directory, int(np.asarray(state.step).max())
-    if directory is not None and (found := kept(directory, step, kind)) is not None:
-        return found
+    if directory is not None and (fitted_before := kept(directory, step, kind)) is not None:
+        return fitted_before
     if not experiment.own_data:
         raise UserError(
             f"sampler {kind!r}: is not fitted to this run's own data yet; call run.fit_sampler({kind!r}) first"
