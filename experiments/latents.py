@@ -5,7 +5,7 @@
   classifier of images, trained on training examples, says how often that worked, and which other attributes changed.
 * Single latents, moved one standard deviation of the codes up and down: which attributes change, and how much of the image.
 * Interpolations between examples: linear, spherical, and shortest paths in the decoder's metric, with their lengths in pixels.
-* The aggregate posterior beside the prior, and the codes in the plane: principal components, or t-SNE (``--embedding=tsne``).
+* The aggregate posterior beside the prior, and the codes in the plane: principal components, t-SNE or UMAP (``--embedding=``).
 
 --out keeps numbers and figures. Of a population, ``--member`` chooses one.
 """
@@ -268,7 +268,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--attribute", action="append", default=[], help="label:VALUE or factor:NAME:VALUE; may be repeated"
     )
     parser.add_argument("--member", type=int, default=0, help="of a population (default: 0)")
-    parser.add_argument("--embedding", default="pca", choices=["pca", "tsne"], help="of the codes (default: pca)")
+    parser.add_argument(
+        "--embedding", default="pca", choices=["pca", "tsne", "umap"], help="of the codes (default: pca)"
+    )
     parser.add_argument("--embedded", type=int, default=2000, help="codes that are embedded, at most (default: 2000)")
     parser.add_argument("--examples", type=int, default=10_000, help="training examples, at most (default: 10000)")
     parser.add_argument("--tested", type=int, default=2000, help="test examples, at most (default: 2000)")

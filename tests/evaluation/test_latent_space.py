@@ -1,10 +1,13 @@
 """Attribute vectors, moved latents, geodesics and maps of codes: constructions whose answer is known, and what is refused."""
 
+import importlib.util
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from vaex.errors import MissingPackageError
 from vaex.evaluation import latent_space
 
 RNG = np.random.default_rng(0)
@@ -86,8 +89,10 @@ def test_a_geodesic_of_a_linear_decoder_is_the_straight_line():
     np.testing.assert_allclose(path, straight, atol=1e-3)
 
 
-@pytest.mark.parametrize("method", ["pca", pytest.param("tsne", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("method", ["pca", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tsne", "umap"))])
 def test_groups_of_codes_stay_apart_in_the_plane(method):
+    if method == "umap":
+        pytest.importorskip("umap", reason="needs the extra umap")
     codes = np.concatenate([RNG.normal(size=(40, 6)), 20 + RNG.normal(size=(40, 6))])
     embedding = latent_space.embed(codes, method)
     first, second = embedding.points[:40], embedding.points[40:]
@@ -103,6 +108,12 @@ def test_the_distance_to_the_prior_is_that_of_a_shift_and_of_a_point():
     assert fit.distance[2] < 0.15 and fit.deviation[1] == 0 and fit.correlation < 0.2
 
 
+def test_umap_names_its_extra(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(MissingPackageError, match=r'umap-learn.*pip install "vaex-jax\[umap\]"'):
+        latent_space.embed(Z, "umap")
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -113,7 +124,7 @@ def test_the_distance_to_the_prior_is_that_of_a_shift_and_of_a_point():
         (lambda: latent_space.perturbations(identity, Z, signs, steps=0.0), "steps above 0"),
         (lambda: latent_space.fit_classifier(Z, {"one": np.zeros(400)}), "at least 2"),
         (lambda: latent_space.geodesic(sphere, Z[:1], Z[:2]), "expected .* twice"),
-        (lambda: latent_space.embed(Z, "umap"), "expected 'pca' or 'tsne'"),  # type: ignore[arg-type]
+        (lambda: latent_space.embed(Z, "mds"), "expected one of pca, tsne, umap"),  # type: ignore[arg-type]
         (lambda: latent_space.prior_fit(Z[0]), "expected finite"),
     ],
 )  # fmt: skip
