@@ -28,6 +28,7 @@ extensions = [
     "docstrings",
     "model_gallery",
     "repository_pages",
+    "solutions",
 ]
 # myst-nb writes the last two beside _build
 exclude_patterns = ["_build", "_extensions", "jupyter_execute", ".jupyter_cache"]
@@ -37,9 +38,12 @@ myst_heading_anchors = 3
 
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
-nb_execution_timeout = 600  # seconds a cell; all of them take about a minute on two idle cores
+nb_execution_timeout = 600  # seconds a cell
 nb_merge_streams = True
 
+suppress_warnings = [
+    "ref.python"
+]  # types of one name in two rooms, such as Estimate, in signatures that name them in short
 smartquotes = False  # "..." stands in shapes
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True

@@ -1,15 +1,20 @@
 """Gallery of models, written from the registry, the docstrings and the declarations of options when the site is built."""
 
+import math
 import pathlib
 from collections import Counter
 from types import ModuleType
 
+import jax
+import jax.numpy as jnp
 from sphinx.application import Sphinx
 
 from vaex import models
 from vaex.configuration.declare import Field, fields
 from vaex.configuration.grammar import write, write_hyperparameter
 from vaex.configuration.settings import stage_fields
+from vaex.models.__main__ import shapes, spec_for
+from vaex.training.hyperparameters import as_schedules
 
 FOLDER = "models"  # inside docs/, written anew by each build
 MANY = 0.5  # share of the models above which an option is listed once for all
@@ -18,7 +23,13 @@ INTRODUCTION = """\
 Every model of the registry, by family: objective, source, command, and the result of that command. Pages of this gallery are made
 from the docstrings and declarations in ``vaex/models`` when the site is built. ``python -m vaex.models`` prints parameter groups,
 stages and lines of code; ``python experiments/run.py --model=NAME --help`` every flag of one model.
+
+Lines are those of a model's file, docstring included; what a family shares stands beside it. Parameters are those of all
+stages, with the model's own defaults for 8x8 digits (models of sequences: six such frames). The cost is that of one training
+step of the first stage: floating-point operations, relative to a step of ``vae`` with as many examples, as XLA counts them
+before it optimises, the body of a loop once. ``python benchmarks/throughput.py`` measures steps per second.
 """
+FRAMES, EXAMPLES = 6, 128
 
 
 def heading(text: str, underline: str) -> list[str]:
@@ -56,6 +67,34 @@ def option_table(options: dict[str, tuple[Field, str]]) -> list[str]:
     return table(["flag", "default", "meaning"], rows, "25 15 60")
 
 
+def cost(module: ModuleType) -> tuple[int, float]:
+    """Number of parameters of all stages, and floating-point operations of a step of the first; nothing is compiled."""
+    spec = spec_for(module)
+    if models.frames(module) is not None:
+        spec = spec._replace(shape=(FRAMES, *spec.shape[1:]))
+    recipe = module.build(module.Config(), spec)
+    leaves = [leaf for stage in shapes(recipe, spec).values() for leaf in jax.tree.leaves(stage.params)]
+    algorithm = recipe.stages[0].algorithm
+    batch = {"x": jnp.zeros((EXAMPLES, *spec.shape)), "y": jnp.zeros(EXAMPLES, jnp.int32)}
+    state = jax.eval_shape(algorithm.init, jax.random.key(0), as_schedules(module.HParams()), batch)
+    analysis = jax.jit(algorithm.step).lower(state, batch).cost_analysis()
+    return sum(math.prod(leaf.shape) for leaf in leaves), analysis["flops"]
+
+
+def facts(modules: dict[str, ModuleType]) -> dict[str, list[str]]:
+    """Lines, parameters and cost of each model, as text."""
+    costs = {name: cost(module) for name, module in modules.items()}
+    _, unit = costs["vae"]
+    return {
+        name: [
+            str(len(pathlib.Path(str(module.__file__)).read_text().splitlines())),
+            f"{costs[name][0]:,}",
+            f"{costs[name][1] / unit:.{2 if costs[name][1] < 100 * unit else 3}g}",
+        ]
+        for name, module in modules.items()
+    }
+
+
 def pages() -> dict[str, str]:
     """Name of a file -> its text."""
     modules = {name: models.module(name) for name in models.MODELS}
@@ -65,12 +104,14 @@ def pages() -> dict[str, str]:
     counts = Counter((flag, default, field.declaration.doc) for flag, field, default in told)
     frequent = {key for key, count in counts.items() if count > MANY * len(modules)}
     common = {flag: (field, text) for flag, field, text in told if (flag, text, field.declaration.doc) in frequent}
-    texts, overview = {}, []
+    texts, overview, measured = {}, [], facts(modules)
     for family, entries in models.FAMILIES.items():
         lines = heading(family.replace("_", " ").capitalize(), "=")
         for name, entry in entries.items():
             lines += [f".. _model-{name}:", "", *heading(name, "-")]
             lines += [f".. automodule:: {modules[name].__name__}", "   :no-index:", ""]
+            lines_of_code, parameters, steps = measured[name]
+            lines += [f"{lines_of_code} lines, {parameters} parameters; a step costs {steps} times one of ``vae``.", ""]
             special = {
                 flag: (field, text)
                 for flag, (field, text) in options[name].items()
@@ -78,10 +119,11 @@ def pages() -> dict[str, str]:
             }
             if special:
                 lines += option_table(special)
-            overview.append([f":ref:`{name} <model-{name}>`", entry.summary, entry.bound, entry.source])
+            overview.append([f":ref:`{name} <model-{name}>`", entry.summary, entry.bound, *measured[name]])
         texts[f"{family}.rst"] = "\n".join(lines)
     lines = [*heading(TITLE, "="), INTRODUCTION]
-    lines += table(["model", "what distinguishes it", "bound on log p(x)", "source"], overview, "25 40 15 20")
+    header = ["model", "what distinguishes it", "bound on log p(x)", "lines", "parameters", "cost"]
+    lines += table(header, overview, "25 35 15 7 11 7")
     lines += [".. toctree::", "   :maxdepth: 1", "", *(f"   {family}" for family in models.FAMILIES), ""]
     lines += heading("Options of most models", "-")
     lines += ["A model's own section lists only what differs from these.", "", *option_table(common)]

@@ -19,7 +19,7 @@ from helpers import ROOT
 from helpers.checkpoints import assert_same_arrays, stored
 from jax.experimental.compilation_cache import compilation_cache
 
-from vaex import files
+from vaex import __version__, files
 from vaex.cli import main as cli
 from vaex.runs import lifecycle
 from vaex.runs.config_file import config_content
@@ -608,3 +608,9 @@ def test_cached_programs_change_no_number(tmp_path):
     assert cut.rows == fresh.rows and cut.summary["members"] == fresh.summary["members"]
     assert_same_arrays(fresh.directory, cut.directory)
     assert "compile_cache" not in (tmp_path / "cut" / "config.json").read_text()
+
+
+def test_the_version_is_printed_also_where_the_extra_is_missing(capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "optax", None)  # what an import of a missing package finds
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"vaex {__version__}\n"

@@ -11,6 +11,7 @@ import tomllib
 import pytest
 from helpers import ROOT
 
+import vaex
 from vaex.errors import TRAIN
 
 PURE = "bounds distributions divergences estimators flows ops quantizers schedules"
@@ -86,3 +87,18 @@ def test_the_rest_names_the_remedy(code):
     assert done.returncode != 0 and 'pip install "vaex-jax[train]"' in last and "flax" in last
     if "sys." in code:  # a command prints one line, no traceback
         assert done.stderr.count("\n") == 1
+
+
+def test_the_conda_recipe_requires_what_the_wheel_does():
+    """conda has no extras: its package has the requirements of the extra train, with the same bounds."""
+    recipe = (ROOT / "packaging" / "recipe.yaml").read_text()
+    run = re.search(r"^  run:\n((?:    - .*\n)+)", recipe, re.MULTILINE)
+    assert run
+    listed = {line.strip("- ").replace(" ", "") for line in run[1].splitlines()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {*project["dependencies"], *project["optional-dependencies"]["train"]}
+    assert listed == {*declared, f"python{project['requires-python']}"}
+    assert "- hatchling >=1.27" in recipe and "hatchling>=1.27" in (ROOT / "pyproject.toml").read_text()
+    entry = next(iter(project["scripts"].items()))
+    assert f"- {entry[0]} = {entry[1]}" in recipe
+    assert vaex.__version__.startswith(re.search(r'version: "(.*)"', recipe)[1])

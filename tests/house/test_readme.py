@@ -23,7 +23,10 @@ PYTHON = (ROOT / "docs" / "python.md").read_text()
 DATA = (ROOT / "docs" / "data.md").read_text()
 INFERENCE = (ROOT / "docs" / "inference.md").read_text()
 PERFORMANCE = (ROOT / "docs" / "performance.md").read_text()
-FILES = {name: (ROOT / "docs" / f"{name}.md").read_text() for name in ("getting_started", "extending", "faq")}
+FILES = {
+    name: (ROOT / "docs" / f"{name}.md").read_text()
+    for name in ("getting_started", "extending", "faq", "migration/from_flax")
+}
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -66,7 +69,11 @@ def test_the_codec_example_runs(trained_runs):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "page"),
-    [("front door", README), *((name, PYTHON) for name in re.findall(r"<!-- test: ([\w ]+) -->", PYTHON))],
+    [
+        ("front door", README),
+        ("population", README),
+        *((name, PYTHON) for name in re.findall(r"<!-- test: ([\w ]+) -->", PYTHON)),
+    ],
     ids=lambda value: "" if len(value) > 40 else value,  # no page in a name
 )
 def test_training_from_python_prints_what_the_page_shows(name, page):

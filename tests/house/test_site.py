@@ -9,10 +9,33 @@ import sys
 
 import pytest
 from helpers import ROOT
+from helpers import browser as browsers
 
 PACKAGES = ("sphinx", "myst_nb", "sphinx_book_theme", "sphinx_copybutton", "sphinx-mathjax-offline")
 MISSING = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+CHAPTERS = sorted(path.stem for path in (ROOT / "docs" / "learn").glob("*.md") if path.stem != "course")
+needs_browser = pytest.mark.skipif(browsers.installed() is None, reason=browsers.MISSING)
 needs_sphinx = pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} missing; pip install -e '.[docs]'")
+
+# of a page: its width, formulas in lines of text that have scroll bars, images that did not load, contrast of its text by WCAG 2
+MEASURE = """
+const root = document.documentElement;
+const light = (colour) => {
+  const parts = colour.match(/[\\d.]+/g).slice(0, 3).map((v) => v / 255);
+  const linear = parts.map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
+};
+const text = light(getComputedStyle(document.querySelector('article h1') || document.body).color);
+const paper = light(getComputedStyle(document.body).backgroundColor);
+return {
+  wide: root.scrollWidth,
+  inner: root.clientWidth,
+  bars: Array.from(document.querySelectorAll('mjx-container:not([display="true"])'))
+    .filter((m) => m.offsetHeight > m.clientHeight && m.clientHeight).length,
+  broken: Array.from(document.images).filter((i) => i.complete && !i.naturalWidth).map((i) => i.src),
+  contrast: (Math.max(text, paper) + 0.05) / (Math.min(text, paper) + 0.05),
+};
+"""
 
 
 @pytest.fixture(scope="module")
@@ -70,3 +93,56 @@ def test_extensions_of_sphinx_do_what_their_examples_say(name, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "docs" / "_extensions"))
     result = doctest.testmod(__import__(name))
     assert result.attempted and not result.failed
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_checks_its_numbers_and_its_exercises_are_solved(name):
+    """Every exercise has a test of its number, and what the text says is compared with what its cells compute."""
+    text = (ROOT / "docs" / "learn" / f"{name}.md").read_text()
+    solutions = (ROOT / "tests" / "learn" / f"test_exercises_of_{name}.py").read_text()
+    exercises = re.findall(r"^(\d+)\. ", text.partition("## Exercises")[2], re.MULTILINE)
+    assert len(exercises) >= 3 and f"{{solutions}} {name}\n" in text
+    assert sorted(set(re.findall(r"^def test_(\d+)_", solutions, re.MULTILINE))) == exercises
+    hidden = re.findall(r":tags: \[hide-input\]\n(.*?)```", text, re.DOTALL)
+    assert sum("assert" in cell or "testing" in cell for cell in hidden) >= 2
+    course = (ROOT / "docs" / "learn" / "course.md").read_text()
+    assert re.search(rf"^{name}$", course, re.MULTILINE), "the course does not list it"
+
+
+@needs_sphinx
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_was_executed_and_draws(site, name):
+    page = (site / "learn" / f"{name}.html").read_text()
+    assert "Traceback" not in page and "with 0 Axes" not in page
+    assert len(re.findall(r'<img [^>]*src="\.\./_images/', page)) >= 1
+    assert "<details><summary>Solutions" in page
+
+
+@pytest.fixture(scope="module")
+def window():
+    with browsers.browser() as started:
+        yield started
+
+
+@needs_sphinx
+@needs_browser
+@pytest.mark.slow
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1200, 390])
+def test_pages_open_from_files_without_errors_and_fit_the_screen(site, window, width, theme):
+    window.call("/window/rect", {"width": width, "height": 900})
+    pages = [path for path in sorted(site.rglob("*.html")) if not {"_static", "_modules"} & set(path.parts)]
+    assert len(pages) > 40
+    for path in pages:
+        window.open(path)
+        window.run(
+            "document.documentElement.dataset.mode = document.documentElement.dataset.theme = arguments[0]", theme
+        )
+        shown = window.run(MEASURE)
+        assert window.errors() == [], path.name
+        assert shown["wide"] <= shown["inner"] + 1, (
+            f"{path.name} is {shown['wide']} wide on a screen of {shown['inner']}"
+        )
+        assert shown["broken"] == [] and shown["bars"] == 0, path.name
+        assert shown["contrast"] > 4.5, f"{path.name}: contrast {shown['contrast']} in {theme}"

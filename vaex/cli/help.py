@@ -44,7 +44,7 @@ def print_help(module: types.ModuleType | None) -> typing.NoReturn:
     more = (
         ""
         if module is not None
-        else "\n\nA model's own flags: --model=NAME --help. Export of a run: vaex export --help"
+        else "\n\nA model's own flags: --model=NAME --help. Export of a run: vaex export --help. Version: vaex --version"
     )
     tyro.cli(
         cls,

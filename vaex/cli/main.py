@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+import vaex
 from vaex.cli.export_run import export_run
 from vaex.cli.parse import Command, parse_all
 from vaex.errors import PARTLY_DIVERGED, Interrupted, NonFiniteError, Terminated, UserError, require_train
@@ -45,8 +46,11 @@ def _guarded(arguments: Sequence[str] | None) -> tuple[int, bool]:
         # no terminal's encoding may cost the results of a long run; lines come at once also where they go to a file
         sys.stdout.reconfigure(errors="backslashreplace", line_buffering=True)
     try:
-        require_train("the command line")
         given = sys.argv[1:] if arguments is None else arguments
+        if list(given) == ["--version"]:
+            print(f"vaex {vaex.__version__}")
+            return 0, False
+        require_train("the command line")
         return (export_run(given[1:]) if given[:1] == ["export"] else run_all(parse_all(given))), False
     except UserError as error:
         return complain(str(error), error.exit_code), False
