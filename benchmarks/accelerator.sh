@@ -22,7 +22,7 @@ fi
 check=(--minutes=4)
 speed=(--models=mlp,conv64,residual --population=1,8,64,256 --strategies=auto --precision=float32,bfloat16 --repeats=3 --seconds=0.2)
 if [ "${QUICK:-}" ]; then
-  check=(--minutes=1 --models=vae,vq_vae)
+  check=(--minutes=1 --models=vae --loops=small)
   speed=(--models=small --population=1,2 --strategies=auto --batch_sizes=8 --repeats=1 --seconds=0.01)
   peers=""
 fi

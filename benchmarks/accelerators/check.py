@@ -146,13 +146,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Check, print and write; return 0 where everything that was reached is as it should be, 1 otherwise."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=names, default=tuple(models.MODELS), help="default: all registered ones")
+    parser.add_argument("--loops", type=names, default=LOOPS, help=f"networks (default: {','.join(LOOPS)})")
     parser.add_argument("--minutes", type=float, default=5.0, help="after which no further model begins (default: 5)")
     parser.add_argument("--out", type=pathlib.Path, help="folder for check.json and check.md")
     flags = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
 
     def work() -> None:
-        for name in flags.models:
+        for name in (*flags.models, *flags.loops):
             workloads.find(name)
         device, deadline = jax.devices()[0], time.monotonic() + 60 * flags.minutes
         machine = vaex_loop.machine(None)
@@ -162,7 +163,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for checked in pool.map(lambda name: check_model(name, device, deadline), flags.models):
                 rows.extend(checked)
                 say("; ".join(f"{row['what']}: {row['failure'] or 'as it should be'}" for row in checked))
-        for name in LOOPS:
+        for name in flags.loops:
+            say(f"{name}: the compiled loop")
             rows.extend(check_loop(name))
         text = f"{heading(machine)}\n\n{markdown(rows)}"
         print(text)
