@@ -4,8 +4,8 @@
 #   bash benchmarks/accelerator.sh OUT [gpu|tpu|cpu]
 #
 # Leaves OUT/accelerator.md, tables for benchmarks/RESULTS.md with commands and versions, and JSON files beside it. The kind of device is
-# what jax finds by default. Ends with 1 where a check fails. Needs jax, numpy, flax, optax and scikit-learn; PyTorch is measured where it
-# is installed, figures are drawn where matplotlib is. QUICK=1 checks and times the least, to see that all of it runs.
+# what jax finds by default. Ends with 1 where a check fails. Needs jax, numpy, flax and optax; PyTorch is measured where it is installed,
+# figures are drawn where matplotlib is. QUICK=1 checks and times the least, to see that all of it runs.
 set -uo pipefail
 
 out=${1:?usage: accelerator.sh OUT [gpu|tpu|cpu]}

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib.util
 import math
 import pathlib
 import sys
@@ -131,11 +132,13 @@ def _checked(flags: argparse.Namespace) -> list[workloads.Workload]:
 
 
 def _write(folder: pathlib.Path, results: dict[str, Any]) -> None:
-    from vaex import plots
-
     files.write_json(folder / "throughput.json", tables.without_nan(results))
     with files.atomic_path(folder / "throughput.md") as temporary:
         temporary.write_text(f"{heading(results['machine'])}\n\n{tables.markdown(results['rows'])}\n")
+    if importlib.util.find_spec("matplotlib") is None:
+        return  # a bare accelerator needs no figure
+    from vaex import plots
+
     plots.save(tables.figure(results["rows"]), folder / "throughput.png")
 
 
