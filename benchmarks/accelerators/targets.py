@@ -122,6 +122,7 @@ def environment() -> dict[str, str]:
         "JAX_PLATFORMS": "cpu",
         "TPU_SKIP_MDS_QUERY": "1",
         "TPU_WORKER_HOSTNAMES": "localhost",
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # no chip is taken, so no lock is needed
         "XLA_FLAGS": flags if "autotune_level" in flags else f"{flags} {autotuning}".strip(),
     }
 
