@@ -214,3 +214,13 @@ def test_every_model_compiles_stays_on_the_device_and_is_donated(tmp_path, model
         assert row["failure"] is None and row["host"] == [] and row["traces"] == 1
         assert row["donated"] == row["donated_of"], row
         assert row["memory_share"] < 0.5 and row["collectives"] == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", [needs("tpu:v5e:2x2"), needs("tpu:v5e:16x16"), needs("cuda:h200:8")])
+def test_devices_exchange_gradients_once(tmp_path, target):
+    (row,) = compiled(tmp_path, target, "--models=vae", "--batch_sizes=256")
+    (part,) = programs.parts(workloads.find("vae"), 256, "float32", 1)
+    gradients = sum(4 * leaf.size for leaf in jax.tree.leaves(part.state.variables.params))
+    assert row["placement"] == "data" and row["devices"] > 1 and row["collective_calls"] == {"all-reduce": 1}
+    assert gradients < row["collectives"]["all-reduce"] <= gradients + 64
