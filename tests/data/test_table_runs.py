@@ -10,9 +10,11 @@ import scipy.stats as st
 
 import vaex
 from vaex.data import announcement
-from vaex.data.columns import as_table, write_csv
+from vaex.data.columns import Column, as_table, write_csv
+from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
+from vaex.models.networks import network_inputs, network_shape
 
 RNG = np.random.default_rng(0)
 N = 240
@@ -165,6 +167,30 @@ def test_the_bound_does_not_depend_on_standardising():
     key = jax.random.key(0)
     nats = first[0].log_likelihood(key, raw[:20]), second[0].log_likelihood(key, ((raw - location) / scale)[:20])
     np.testing.assert_allclose(nats[0] + np.log(scale).sum(), nats[1], atol=1e-4)
+
+
+def test_networks_read_numbers_standardised_and_categories_one_hot():
+    """And what is observed; what leaves the support of a column, as learned inputs may, stays finite."""
+    columns = (
+        Column("a", "gaussian", location=10.0, scale=2.0),
+        Column("b", "log_normal", location=1.0, scale=0.5),
+        Column("c", "categorical", "str", ("u", "v", "w")),
+        Column("d", "poisson", "int", location=0.0, scale=2.0),
+        Column("e", "constant", "int", ("7",)),
+        Column("f", "bernoulli", "str", ("n", "y")),
+    )
+    spec = Spec("t", (6,), "real", columns=columns, missing=True)
+    x = np.array(
+        [[14.0, np.e**2, 2.0, np.e - 1, 0.0, 1.0], [np.nan] * 6, [10.0, -1.0, 0.5, -3.0, 0.0, 0.0]], np.float32
+    )
+    read = np.asarray(network_inputs(spec, x))
+    assert read.shape == (3, *network_shape(spec))
+    np.testing.assert_allclose(read[0], [2.0, 2.0, 0.5, 1.0, 0.0, 0.0, 1.0, *[1.0] * 6], rtol=1e-5)
+    np.testing.assert_array_equal(read[1], 0.0)
+    np.testing.assert_allclose(read[2, 4:7], [0.5, 0.5, 0.0])
+    assert np.isfinite(jax.grad(lambda x: network_inputs(spec, x).sum())(x)).all()
+    complete = spec._replace(missing=False)
+    np.testing.assert_array_equal(network_inputs(complete, x[:1]), read[:1, :-6])
 
 
 def test_a_small_table_trains_and_comes_back(tmp_path):

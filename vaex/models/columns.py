@@ -25,6 +25,7 @@ from vaex.nets.activations import soft_clip
 SCALED = ("gaussian", "student_t", "log_normal", "negative_binomial", "zero_inflated_negative_binomial")
 DISCRETE = (*COUNTS, "bernoulli", "categorical", "ordinal", "constant")
 START_DF = 6.0  # of degrees of freedom above 2, where training starts
+TINY = 1e-30  # below which log-normal entries are read as this
 LEAST_RATE = 0.1  # where the rates of rare counts start
 
 
@@ -32,8 +33,8 @@ def column_inputs(spec: Spec, x: jax.Array) -> jax.Array:
     """Return what networks read of rows [..., d]: numbers standardised, categories one-hot, and what is observed.
 
     Real numbers, their logarithms where they are log-normal, log(1 + count), and codes of ordered categories are standardised by
-    the column's location and scale. Where entries may be missing all that a column gives is then 0, and for each column a number
-    follows that is 1 where it is observed.
+    the column's location and scale. A value between two codes is read as a mixture of both. Where entries may be missing all that a
+    column gives is then 0, and for each column a number follows that is 1 where it is observed.
     """
     numbers = [place for place, column in enumerate(spec.columns) if column.type not in ("categorical", "constant")]
     observed = ~jnp.isnan(x)
@@ -43,8 +44,9 @@ def column_inputs(spec: Spec, x: jax.Array) -> jax.Array:
         values = jnp.where(observed, x, 1.0)[..., np.array(numbers)]  # 1 has a logarithm
         logarithmic = np.array([column.type == "log_normal" for column in chosen])
         counted = np.array([column.type in COUNTS for column in chosen])
-        values = jnp.where(logarithmic, jnp.log(jnp.where(logarithmic, values, 1.0)), values)
-        values = jnp.where(counted, jnp.log1p(jnp.where(counted, values, 0.0)), values)
+        # where a model moves x, as a learned pseudo-input, it may leave the support
+        values = jnp.where(logarithmic, jnp.log(jnp.where(logarithmic, jnp.maximum(values, TINY), 1.0)), values)
+        values = jnp.where(counted, jnp.log1p(jnp.where(counted, jnp.maximum(values, 0.0), 0.0)), values)
         location, scale = (
             np.array(of, np.float32) for of in zip(*((c.location, c.scale) for c in chosen), strict=True)
         )
@@ -52,7 +54,8 @@ def column_inputs(spec: Spec, x: jax.Array) -> jax.Array:
     for place, column in enumerate(spec.columns):
         if column.type == "categorical":
             codes = jnp.arange(len(column.categories), dtype=x.dtype)
-            parts.append((x[..., place, None] == codes).astype(x.dtype))
+            near = jnp.maximum(1.0 - jnp.abs(x[..., place, None] - codes), 0.0)
+            parts.append(jnp.where(observed[..., place, None], near, 0.0))
     if spec.missing:
         parts.append(observed.astype(x.dtype))
     return jnp.concatenate(parts, axis=-1) if parts else jnp.zeros((*x.shape[:-1], 1), x.dtype)

@@ -143,7 +143,9 @@ def build(name: str | LikelihoodFamily, spec: Spec, *, scale: str = "global", to
     name = choose(name, spec)
     ndims = len(spec.shape)
     if (name == "by_column") != bool(spec.columns):
-        remedy = "leave it out, or use --columns=NAME:TYPE" if spec.columns else "use --likelihood=auto"
+        remedy = "use --likelihood=auto"
+        if spec.columns:
+            remedy = "leave the flag out; a model that has this likelihood alone reads arrays of real numbers"
         holds = "is a table, whose columns have likelihoods of their own" if spec.columns else "is no table"
         raise UserError(f"--likelihood={name}: {spec.name} {holds}; {remedy}")
     if name == "by_column":
