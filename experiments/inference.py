@@ -2,6 +2,11 @@
 
 ``bimodal``: one Gaussian under reverse and forward KL, Renyi's bound and the chi bound, and a mixture, on two modes; the truth by a
 grid. ``eight_schools``: Gaussian families on Rubin's hierarchical model; the truth is a grid over its two hyperparameters.
+``banana``, ``funnel``: hard shapes, beside the No-U-Turn sampler. ``logistic_regression``: posteriors of a classifier's weights,
+beside the sampler; generative against discriminative likelihood. ``bayesian_network``: weight uncertainty of a small Flax network.
+``gaussian_mixture``: evidence by number of components. ``ising``: mean field beside enumeration. ``hidden_variables``: every term
+of the ELBO by quadrature. ``jensen``: the gap as samples are added. ``evidence``: bounds from both sides. Most need blackjax (extra
+mcmc); docs/inference.md says what each shows.
 """
 
 from __future__ import annotations
@@ -15,6 +20,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from lessons import classification, latents, lattices, shapes
+from lessons.fits import Lesson
 from scipy import special, stats
 
 from vaex import inference, plots
@@ -107,7 +114,19 @@ def eight_schools() -> tuple[Curves, list[list[str]]]:
     return Curves(log_spread, lines, "log of the spread", "density", "Eight schools"), [header, *rows]
 
 
-EXAMPLES = {"bimodal": bimodal, "eight_schools": eight_schools}
+EXAMPLES: dict[str, Callable[[], Lesson]] = {
+    "banana": shapes.banana,
+    "bayesian_network": classification.bayesian_network,
+    "bimodal": bimodal,
+    "eight_schools": eight_schools,
+    "evidence": latents.evidence,
+    "funnel": shapes.funnel,
+    "gaussian_mixture": lattices.gaussian_mixture,
+    "hidden_variables": latents.hidden_variables,
+    "ising": lattices.ising,
+    "jensen": latents.jensen,
+    "logistic_regression": classification.logistic_regression,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

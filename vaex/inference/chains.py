@@ -42,6 +42,7 @@ def sample_chains(
     warmup: int = 500,
     num_chains: int = 4,
     leapfrog_steps: int = 10,
+    target_acceptance: float = 0.8,
     start: jax.Array | None = None,
 ) -> Chains:
     """Draw from a density by the No-U-Turn sampler or by Hamiltonian Monte Carlo.
@@ -57,6 +58,7 @@ def sample_chains(
       warmup: transitions before them, discarded.
       num_chains: c, at least 2, for R-hat.
       leapfrog_steps: of a transition of "hmc".
+      target_acceptance: of the adapted step size; more makes smaller steps, for densities that curve.
       start: unconstrained [c, d]; by default uniform in (-2, 2).
     Returns: the draws and their diagnostics.
     Raises: MissingPackageError without blackjax; UserError for another kernel, or too few samples or chains.
@@ -80,6 +82,7 @@ def sample_chains(
         raise UserError(f"sample_chains: start has shape {first.shape}, expected {shape}")
     algorithm: Any = {"nuts": blackjax.nuts, "hmc": blackjax.hmc}[kernel]
     extra: dict[str, Any] = {"num_integration_steps": leapfrog_steps} if kernel == "hmc" else {}
+    extra["target_acceptance_rate"] = target_acceptance
 
     def chain(key: jax.Array, z: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         warm_key, draw_key = jax.random.split(key)
