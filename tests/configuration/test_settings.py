@@ -395,7 +395,8 @@ MAY_CHANGE = {
 MAY_NOT = {
     "dataset": "mnist", "data_seed": "7", "batch_size": "7", "seeds": "7", "binarize": "threshold", "dequantize": "uniform",
     "latent_dim": "7", "network": "conv", "hidden": "7", "channels": "7", "activation": "tanh", "likelihood": "laplace",
-    "likelihood_scale": "fixed", "optimizer": "sgd", "posterior": "full", "kl": "monte_carlo", "num_samples": "7",
+    "likelihood_scale": "fixed", "mean": "bounded", "optimizer": "sgd", "posterior": "full", "kl": "monte_carlo",
+    "num_samples": "7",
     "learning_rate": "7", "weight_decay": "7", "clip_norm": "7", "average_decay": "0.7", "sigma": "7",
     "posterior_scale": "7", "beta": "7", "image_size": "7", "sequence_length": "7", "labels": "7", "labelled_per_batch": "7",
     "flip": "true", "crop": "7", "layout": "vector", "encoder": "my_nets:Encoder", "decoder": "my_nets.py:Decoder",

@@ -157,6 +157,7 @@ def test_every_hyperparameter_reaches_the_program_or_is_refused(name):
             {"likelihood_scale": "fixed", "likelihood": "bernoulli"},
             "--likelihood_scale=fixed does nothing beside",
         ),
+        ("vae", {"mean": "bounded", "likelihood": "bernoulli"}, "--mean=bounded does nothing beside"),
         ("vae", {"sigma": 2.0}, "--sigma does nothing beside --likelihood_scale=global"),
         ("vae", {"posterior_scale": 2.0}, "--posterior_scale does nothing beside --posterior=diagonal"),
         (

@@ -127,6 +127,17 @@ def test_a_scale_per_pixel_stays_above_what_was_measured(spec):
     np.testing.assert_allclose(shared.distribution(params, jnp.float32(1.0), shrunk).scale, np.exp(-7.0), rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", likelihoods.WITH_MEAN)
+def test_bounded_means_are_sigmoids(name):
+    likelihood = likelihoods.build(name, DIGITS, mean="bounded")
+    raw = jnp.linspace(-30.0, 30.0, 12).reshape(2, *DIGITS.shape, 1)
+    mean = likelihood.distribution(likelihood.init(), 1.0, raw).mean
+    free = likelihoods.build(name, DIGITS).distribution(likelihood.init(), 1.0, jax.nn.sigmoid(raw) - 0.5).mean
+    np.testing.assert_allclose(mean, free, atol=1e-6)
+    with pytest.raises(UserError, match="--mean=bounded needs values in"):
+        likelihoods.build("gaussian", REAL, mean="bounded")
+
+
 def test_real_numbers_are_in_their_unit():
     """Decoders of other units give the density of x / unit, less log(unit) for each value."""
     values, x = raw(REAL, 2), np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)

@@ -10,7 +10,7 @@ from scipy import linalg, stats
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models.autoencoders import _linear as linear
-from vaex.models.autoencoders import linear_autoencoder, linear_vae
+from vaex.models.autoencoders import linear_autoencoder, linear_vae, mcem, wake_sleep
 from vaex.schedules import cosine, resolve
 from vaex.training.hyperparameters import as_schedules
 
@@ -158,3 +158,64 @@ def test_directions_are_the_principal_axes_of_what_is_decoded():
 def test_invalid_options_and_data_are_refused(module, changes, spec, message):
     with pytest.raises(UserError, match=message):
         module.build(module.Config(**{"latent_dim": 2, **changes}), spec)
+
+
+LINEAR = {"hidden": (), "likelihood": "gaussian", "posterior": "full"}
+
+
+def test_wake_and_sleep_move_what_they_are_for():
+    """The decoder's loss is the reconstruction; dreams do not depend on the data, and move the encoder alone."""
+    recipe, variables, hparams = model(wake_sleep, **LINEAR)
+
+    @jax.jit
+    def losses(params, x):
+        changed = variables._replace(params=params)
+        outcome = recipe.model.objective(KEY, changed, hparams, {"x": x}, train=True)
+        return outcome.losses, outcome.metrics
+
+    values, metrics = losses(variables.params, BATCH["x"])
+    np.testing.assert_allclose(values["decoder"], np.mean(metrics["reconstruction"]), rtol=1e-6)
+    np.testing.assert_allclose(losses(variables.params, BATCH["x"] + 3.0)[0]["encoder"], values["encoder"])
+    slopes = jax.grad(lambda params: losses(params, BATCH["x"])[0]["encoder"])(variables.params)
+    assert all(np.all(np.asarray(leaf) == 0) for leaf in jax.tree.leaves(slopes["decoder"]))
+    assert any(np.any(np.asarray(leaf) != 0) for leaf in jax.tree.leaves(slopes["encoder"]))
+
+
+@pytest.mark.slow
+def test_wake_and_sleep_reach_probabilistic_pca():
+    """Where the posterior is in the family, both losses have one optimum: maximum likelihood, and a tight bound."""
+    recipe, variables, hparams = trained(wake_sleep, 6000, **LINEAR)
+    weights, mean, variance = probabilistic_pca(X, 2)
+    best = stats.multivariate_normal(mean, weights @ weights.T + variance * np.eye(6)).logpdf(X).mean()
+    elbo = [
+        float(
+            jnp.mean(
+                recipe.model.objective(jax.random.key(seed), variables, hparams, BATCH, train=False).metrics["elbo"]
+            )
+        )
+        for seed in range(20)
+    ]
+    np.testing.assert_allclose(np.mean(elbo), best, atol=0.05)
+
+
+@pytest.mark.slow
+def test_monte_carlo_em_reaches_probabilistic_pca():
+    """Its chains draw from the exact posterior of a linear decoder, and their weights average to the exact likelihood."""
+    linear = {"hidden": (), "likelihood": "gaussian", "temperatures": 40, "leapfrog_steps": 5, "updates": 3}
+    recipe, variables, hparams = trained(mcem, 1500, **linear)
+    weights, mean, variance = probabilistic_pca(X, 2)
+    best = stats.multivariate_normal(mean, weights @ weights.T + variance * np.eye(6)).logpdf(X).mean()
+    loadings, offset, noise = affine(recipe, variables, hparams)
+    reached = stats.multivariate_normal(offset, loadings @ loadings.T + noise * np.eye(6)).logpdf(X)
+    np.testing.assert_allclose(reached.mean(), best, atol=0.05)
+    log_weights = jax.jit(recipe.model.log_weights, static_argnums=4)(KEY, variables, hparams, BATCH, 200)
+    ratios = np.exp(np.asarray(log_weights, np.float64) - reached)
+    error = ratios.mean(axis=1).std(ddof=1) / np.sqrt(200)
+    np.testing.assert_allclose(ratios.mean(), 1.0, atol=4 * error)
+    codes = recipe.model.encode(KEY, variables, hparams, BATCH)
+    precision = np.eye(2) + loadings.T @ loadings / noise
+    expected = np.linalg.solve(precision, loadings.T @ (X - offset).T / noise).T
+    spread = np.sqrt(np.diag(np.linalg.inv(precision)))
+    deviation = (np.asarray(codes.mean) - expected) / (spread / 4)  # of 16 chains
+    assert np.abs(deviation).max() < 4.5
+    np.testing.assert_allclose(np.asarray(codes.scale).mean(axis=0), spread, rtol=4 / np.sqrt(2 * 15))

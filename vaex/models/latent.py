@@ -145,7 +145,9 @@ def build_components(
 
     Raises: UserError where the network or the likelihood does not fit the data.
     """
-    likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale, totals=True)
+    likelihood = likelihoods.build(
+        config.likelihood, spec, scale=config.likelihood_scale, mean=config.mean, totals=True
+    )
     net: Networks = networks(config, spec, posterior.features, likelihood, classes)
 
     def init(key: jax.Array, batch: Batch) -> PyTree:

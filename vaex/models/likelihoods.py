@@ -38,11 +38,13 @@ Name = Literal[
     "by_column",
 ]
 ScaleName = Literal["global", "fixed", "per_column", "per_pixel"]
+MeanName = Literal["free", "bounded"]
 COMPONENTS = 10  # of a mixture at each pixel, as in PixelCNN++ and VDVAE
 DENSITIES = ("gaussian", "laplace")
 SCALED = (  # that read likelihood_scale
     *("gaussian", "laplace", "discretized_logistic", "negative_binomial", "library_negative_binomial", "by_column"),
 )
+WITH_MEAN = ("gaussian", "laplace", "discretized_logistic")  # that read mean
 LEVELLED = ("categorical", "discretized_logistic", "discretized_logistic_mixture")
 
 
@@ -125,7 +127,9 @@ def chosen_before(name: str, spec: Spec) -> str:
     return "gaussian" if spec.levels is None else "discretized_logistic"
 
 
-def build(name: str | LikelihoodFamily, spec: Spec, *, scale: str = "global", totals: bool = False) -> Likelihood:
+def build(
+    name: str | LikelihoodFamily, spec: Spec, *, scale: str = "global", mean: str = "free", totals: bool = False
+) -> Likelihood:
     """Return the likelihood called ``name``, or chosen by ``choose``, for data of this spec.
 
     Args:
@@ -134,6 +138,7 @@ def build(name: str | LikelihoodFamily, spec: Spec, *, scale: str = "global", to
       scale: of gaussian, laplace and discretized_logistic: one learned number ("global"), one for each column of vectors
         ("per_column"), the hyperparameter ``sigma`` ("fixed"; a gaussian's loss is then the squared error over 2 sigma^2 plus a
         constant), or an output of the decoder for each pixel ("per_pixel").
+      mean: of the same three: the decoder's output ("free"), or its sigmoid ("bounded").
       totals: whether the decoder is given the example too, whose total count ``library_poisson`` and
         ``library_negative_binomial`` read.
     Raises: UserError where the data cannot have this likelihood.
@@ -188,9 +193,10 @@ def build(name: str | LikelihoodFamily, spec: Spec, *, scale: str = "global", to
         )
     if name == "discretized_logistic_mixture":
         return _mixture(spec, levels)
-    if spec.missing:
-        return of_observed(_scaled(name, spec, scale, levels, 0), ndims)
-    return _scaled(name, spec, scale, levels, ndims)
+    if spec.kind == "real" and mean == "bounded":
+        raise UserError(f"--mean=bounded needs values in [0, 1], but {spec.name} holds real numbers; use --mean=free")
+    scaled = _scaled(name, spec, scale, levels, 0 if spec.missing else ndims, mean == "bounded")
+    return of_observed(scaled, ndims) if spec.missing else scaled
 
 
 def of_observed(likelihood: Likelihood, ndims: int) -> Likelihood:
@@ -290,7 +296,7 @@ def in_columns(spec: Spec) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(spec.location, np.float32), np.asarray(spec.scale, np.float32)
 
 
-def _scaled(name: str, spec: Spec, scale: str, levels: int, ndims: int) -> Likelihood:
+def _scaled(name: str, spec: Spec, scale: str, levels: int, ndims: int, bounded: bool) -> Likelihood:
     """Likelihood gaussian, laplace or discretized_logistic, whose scale is learned or fixed.
 
     Means of images start at 1/2. Of real numbers, means and scales are in standard deviations of their column, around its mean;
@@ -316,6 +322,7 @@ def _scaled(name: str, spec: Spec, scale: str, levels: int, ndims: int) -> Likel
 
     def distribution(params: PyTree, sigma: ArrayLike, raw: jax.Array) -> dist.Distribution:
         mean = (raw[..., 0] if spec.unit == 1 and not spec.location else unit * raw[..., 0]) + offset
+        mean = jax.nn.sigmoid(raw[..., 0]) if bounded else mean
         if scale == "per_pixel":
             log_scale = in_unit(soft_clip(raw[..., 1] + start))
             log_scale = jnp.logaddexp(log_scale, math.log(least)) if least else log_scale
@@ -336,11 +343,6 @@ def _scaled(name: str, spec: Spec, scale: str, levels: int, ndims: int) -> Likel
         "per_column": "a learned scale per column",
         "per_pixel": f"a learned scale per pixel{above}",
     }
-    discrete = name == "discretized_logistic"
-    return Likelihood(
-        f"{name.replace('_', ' ')}, {titles[scale]}",
-        2 if scale == "per_pixel" else 1,
-        init,
-        distribution,
-        discrete=discrete,
-    )
+    means = ", bounded means" if bounded else ""
+    title, channels = f"{name.replace('_', ' ')}, {titles[scale]}{means}", 2 if scale == "per_pixel" else 1
+    return Likelihood(title, channels, init, distribution, discrete=name == "discretized_logistic")

@@ -40,6 +40,11 @@ class BaseConfig:
         "vectors (per_column), the hyperparameter sigma (fixed), or an output of the decoder for each pixel (per_pixel); of a "
         "negative_binomial one, the standard deviation of the rates over their mean.",
     )
+    mean: likelihoods.MeanName = option(
+        "free",
+        doc="Mean of a gaussian, laplace or discretized_logistic likelihood of images: the decoder's output (free), or its "
+        "sigmoid, which stays between black and white (bounded).",
+    )
     optimizer: Optimizer = option(
         "adam",
         doc="Name of the optimizer: adam, adamax, adabelief, amsgrad, lion, momentum, nadam, radam, rmsprop or sgd; in Python "

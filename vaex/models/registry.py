@@ -28,6 +28,8 @@ class Entry(NamedTuple):
 FAMILIES: dict[str, dict[str, Entry]] = {
     "autoencoders": {
         "vae": Entry("Gaussian posterior, standard normal prior", "elbo", "Kingma & Welling 2014"),
+        "wake_sleep": Entry("encoder trained on dreams of the decoder", "no", "Hinton et al. 1995"),
+        "mcem": Entry("no encoder: codes by Hamiltonian chains", "no", "Wei & Tanner 1990"),
         "ms_ssim_vae": Entry("images compared by structural similarity", "no", "Snell et al. 2017"),
         "autoencoder": Entry("point codes without a prior", "no", "Hinton & Salakhutdinov 2006"),
         "denoising_autoencoder": Entry("clean inputs reconstructed from corrupted ones", "no", "Vincent et al. 2008"),

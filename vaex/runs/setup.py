@@ -150,6 +150,11 @@ def refuse_idle(settings: Settings, spec: Spec) -> None:
         raise UserError(
             f"--likelihood_scale={scale} does nothing beside {chosen}: it is for {', '.join(likelihoods.SCALED)}; leave it out"
         )
+    mean = getattr(settings.config, "mean", "free")
+    if mean != "free" and (users or likelihoods.choose(name, spec) not in likelihoods.WITH_MEAN):
+        raise UserError(
+            f"--mean={mean} does nothing beside {chosen}: it is for {', '.join(likelihoods.WITH_MEAN)}; leave it out"
+        )
     changed = [field.name for field in needs.changed(settings)]
     if "sigma" in changed and scale != "fixed" and not users:
         raise UserError(

@@ -176,6 +176,7 @@ of_likelihoods = {
             "spec": (LEVELS, REAL),
             "scale": ("global", "per_pixel"),
             "totals": Pair(True, Refused(False, "reads the total"), {"name": "library_poisson", "spec": OF_COUNTS}),
+            "mean": ("free", "bounded"),
         },
         titles,
     ),

@@ -97,7 +97,7 @@ def recipe(
       figures: name -> a figure of the model's own.
       compares_examples: see ``Model``.
     """
-    likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
+    likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale, mean=config.mean)
     net = networks(config, spec, config.latent_dim, likelihood)
     d = config.latent_dim
 

@@ -125,7 +125,7 @@ def code_maps(config: Config, spec: Spec, factors: tuple[int, ...]) -> CodeMaps:
 
     Raises: UserError where the data are no images or too small, or can't have the likelihood.
     """
-    likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
+    likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale, mean=config.mean)
     kind = codebooks.quantizer(config)
     sizing: dict[str, Any] = {name: getattr(config, name) for name in ("channels", "blocks", "activation")}
     networks = code_networks.levels(spec, factors, dim=kind.dim, slots=kind.slots, raw=likelihood.channels, **sizing)

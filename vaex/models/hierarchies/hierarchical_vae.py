@@ -110,7 +110,7 @@ def build(config: Config, spec: Spec) -> Recipe:
         raise UserError(f"--model=hierarchical_vae needs images, but {spec.name} has examples of shape {spec.shape}; use "
                         "--model=ladder_vae")  # fmt: skip
     height, width, channels = spec.shape
-    likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
+    likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale, mean=config.mean)
     side = min(height, width)
     levels = tuple(
         nets.Level((max(1, round(height * level_side / side)), max(1, round(width * level_side / side))), count, wide)

@@ -71,7 +71,7 @@ class HParams(hierarchy.HParams):
 
 def build(config: Config, spec: Spec) -> Recipe:
     """Return the recipe of the ladder VAE for data of this spec."""
-    likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
+    likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale, mean=config.mean)
     network = nets.LadderNetwork(
         spec.shape,
         config.hidden,

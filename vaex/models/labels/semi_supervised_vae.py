@@ -64,7 +64,9 @@ def build(config: Config, spec: Spec) -> Recipe:
     posterior = gaussian.gaussian_posterior("diagonal", config.latent_dim)
     m1 = latent.build_components(config, spec, posterior, latent.standard_prior(config.latent_dim))
     m2_sizes: dict[str, Any] = {"network": "mlp", "hidden": config.m2_hidden, "latent_dim": config.m2_latent_dim}
-    m2_config = dataclasses.replace(config, likelihood="gaussian", likelihood_scale="per_pixel", **m2_sizes)
+    m2_config = dataclasses.replace(
+        config, likelihood="gaussian", likelihood_scale="per_pixel", mean="free", **m2_sizes
+    )
     codes = Spec("the codes of M1", (config.latent_dim,), "real", num_classes=classes)
     codes = codes._replace(num_training_examples=spec.num_training_examples, num_labelled=spec.num_labelled)
     second, labels = _m2(m1, labelled.build_components(m2_config, codes))

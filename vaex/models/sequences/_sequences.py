@@ -83,8 +83,8 @@ def frames(config: Config, spec: Spec, inputs: int) -> Frames:
         config = dataclasses.replace(config, network="mlp")
     frame_spec = spec._replace(shape=spec.shape[1:])
     ndims = len(frame_spec.shape)
-    likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale)
-    of_frame = likelihoods.build(config.likelihood, frame_spec, scale=config.likelihood_scale)
+    likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale, mean=config.mean)
+    of_frame = likelihoods.build(config.likelihood, frame_spec, scale=config.likelihood_scale, mean=config.mean)
     wide, features = dataclasses.replace(config, latent_dim=inputs), config.hidden[0]
     single, sequence = (networks(wide, frame_spec, features, output) for output in (of_frame, likelihood))
 
