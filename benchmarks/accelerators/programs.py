@@ -196,7 +196,7 @@ def _compiled(lowered: jax.stages.Lowered) -> jax.stages.Compiled:
     except RuntimeError as error:
         if "tile sizes" not in str(error):
             raise
-        return lowered.compile(compiler_options={"xla_gpu_enable_triton_gemm": "false"})
+        return lowered.compile(compiler_options={"xla_gpu_enable_triton_gemm": False})
 
 
 def describe(part: Part, target: Target, devices: Sequence[Any], members: int, batch_size: int, **how: Any) -> dict:
