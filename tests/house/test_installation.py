@@ -19,6 +19,7 @@ OPTIONAL = {
     "IPython",
     "blackjax",
     "compression",
+    "h5py",
     "zstandard",
     "safetensors",
     "tensorboardX",

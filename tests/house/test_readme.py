@@ -27,6 +27,7 @@ FILES = {
     name: (ROOT / "docs" / f"{name}.md").read_text()
     for name in ("getting_started", "extending", "faq", "migration/from_flax")
 }
+OF_DATA = ("factors", "sequences", "missing", "readings", "folders")  # blocks of its page; others train for longer
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -174,8 +175,12 @@ def test_links_and_names_exist():
 
 @pytest.mark.parametrize(
     ("name", "page"),
-    [("factors", DATA), ("sequences", DATA), ("missing", DATA), ("conv", PERFORMANCE)],
-    ids=["factors", "sequences", "missing", "conv"],
+    [
+        *((name, DATA) for name in OF_DATA),
+        *(pytest.param(name, DATA, marks=pytest.mark.slow) for name in ("series", "volumes")),
+        ("conv", PERFORMANCE),
+    ],
+    ids=[*OF_DATA, "series", "volumes", "conv"],
 )
 def test_pages_show_what_their_examples_print(name, page):
     printed = io.StringIO()

@@ -44,6 +44,7 @@ DATASETS: dict[str, str] = {
     "shapes3d": "480,000 rendered scenes, 64x64 RGB (TFDS, prepared with TensorFlow)",
     "PATH.npz": "your own arrays: x, or x_train, x_validation, x_test; labels y, y_train, ...; they may exceed the memory",
     "PATH.npy": "your own array, read from the disk during training: it may exceed the memory",
+    "PATH.h5": 'your own arrays, named as in PATH.npz (HDF5; pip install "vaex-jax[hdf5]")',
     "PATH.csv": "your own table, columns named in the first line: numbers, categories, counts, missing entries",
     "PATH.parquet": "your own table, as PATH.csv",
     "FOLDER": "your own PNG, JPEG, WebP or TIFF images, or one folder of them per class; they may exceed the memory",

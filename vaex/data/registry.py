@@ -22,6 +22,7 @@ STOCK = ("celeb_a", "dsprites", "shapes3d")  # prepared by TFDS's stock builders
 RENDERED = ("color_sprites", "sprites")
 MOVING = ("bouncing_sprites", "rotating_sprites")
 TREE = "branching_tree"
+HDF5 = (".h5", ".hdf5")
 NAMES = ("digits", TREE, *ORIGINALS, *RENDERED, *MOVING, *STOCK)
 
 
@@ -150,13 +151,13 @@ def from_batches(
 
 
 def is_array_file(name: str) -> bool:
-    """Tell whether the name of a data set is the path of an .npz or .npy file.
+    """Tell whether the name of a data set is the path of an .npz, .npy or HDF5 file.
 
     Example:
       >>> is_array_file("faces.NPZ"), is_array_file("mnist")
       (True, False)
     """
-    return pathlib.Path(name).suffix.lower() in (".npz", ".npy") and not name.startswith("tfds:")
+    return pathlib.Path(name).suffix.lower() in (".npz", ".npy", *HDF5) and not name.startswith("tfds:")
 
 
 def is_table_file(name: str) -> bool:
@@ -205,10 +206,8 @@ def _find(
         )
     if path.suffix.lower() == ".npz":
         return _load_npz(name, data_dir, reading)
-    if path.suffix.lower() == ".npy":
-        from vaex.data.sources.npy import load_npy
-
-        return load_npy(name, reading)
+    if path.suffix.lower() in (".npy", *HDF5):
+        return _load_single(path, reading)
     if name == "digits":
         from vaex.data.sources.digits import load_digits
 
@@ -241,6 +240,13 @@ def _find(
     raise UserError(
         f"--dataset={name}: no such data set; {nearest(name, NAMES)}; or give {alternatives}; or tfds:NAME[:CONFIG]"
     )
+
+
+def _load_single(path: pathlib.Path, reading: Reading) -> Dataset:
+    """Load an .npy or an HDF5 file."""
+    from vaex.data.sources import hdf5, npy
+
+    return hdf5.load_hdf5(path, reading) if path.suffix.lower() in HDF5 else npy.load_npy(path, reading)
 
 
 def _load_npz(name: str, data_dir: str | os.PathLike[str] | None, reading: Reading) -> Dataset:

@@ -67,7 +67,7 @@ CONTENT = {  # types of what a config.json holds
 def identity(settings: Settings) -> dict[str, Any]:
     """What may not change when a run continues: everything that its numbers depend on, but for how long it runs."""
     dataset = settings.data.dataset or ""
-    is_file = dataset.lower().endswith((".npz", ".npy", ".csv", ".parquet")) or "/" in dataset
+    is_file = dataset.lower().endswith((".npz", ".npy", ".csv", ".parquet", ".h5", ".hdf5")) or "/" in dataset
     name = pathlib.Path(dataset).stem if is_file and not dataset.startswith("tfds:") else dataset
     where_set = {key: option_to_json(getattr(settings.data, key)) for key in WHERE_SET}
     return {

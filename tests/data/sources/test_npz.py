@@ -212,7 +212,7 @@ NAN[7, 0, 0] = np.inf
         ({"x": BYTES, "y": np.zeros([30, 1], int)}, "reshape"),
         ({"x": BYTES, "y": np.arange(30) / 2}, "not whole numbers"),
         ({"x": BYTES, "y": np.full(30, np.nan)}, "not whole numbers"),
-        ({"x": BYTES, "y": np.array(["a"] * 30)}, "not whole numbers"),
+        ({"x": BYTES, "y": np.zeros(30, "datetime64[D]")}, "not whole numbers"),
         ({"x": BYTES, "y": np.arange(30) - 2}, "from -2 to 27"),
         ({"x": BYTES, "y": np.arange(30) * 1000}, "largest label is 29000"),
         ({"x": BYTES, "y": np.full(30, 2**40)}, "labels from 1099511627776"),

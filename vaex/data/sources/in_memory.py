@@ -33,8 +33,8 @@ def from_arrays(
 
     Args:
       arrays: "x", or "x_train" and perhaps "x_validation" and "x_test": [n, h, w], [n, h, w, c] or [n, d], of any kind that
-        ``numpy.asarray`` takes; labels "y", "y_train", ...: integers [n], -1 for unlabelled; known factors "factors",
-        "factors_train", ...: integers [n, f], with "factor_names" [f]; lengths of series "lengths", "lengths_train", ...: [n];
+        ``numpy.asarray`` takes; labels "y", "y_train", ...: integers [n], -1 for unlabelled, or texts; known factors
+        "factors", "factors_train", ...: integers [n, f], with "factor_names" [f]; lengths of series "lengths", ...: [n];
         masks "mask", "mask_train", ... of the shape of x, 1 where an entry is observed, which masked arrays bring. A missing
         validation or test split is split off the training examples, a tenth each.
       name: of the data in reports.
@@ -93,6 +93,8 @@ def _array(name: str, key: str, source: object) -> np.ndarray:
         array = np.asarray(source)
     except Exception as error:
         raise UserError(f"{name}: {key} is no array ({type(source).__name__}: {error}); give a NumPy array") from None
+    if array.dtype == object and key.startswith("y") and all(isinstance(entry, str) for entry in array.ravel()):
+        return array.astype(str)
     if array.dtype == object:
         raise UserError(f"{name}: {key} is a {type(source).__name__} of objects of different shapes; give one array")
     # a copy, so that changing the caller's array later does not change the run

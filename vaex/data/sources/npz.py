@@ -6,6 +6,7 @@ import hashlib
 import os
 import pathlib
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,9 @@ NAMES = tuple(
 )
 REMEDY = f'write it with np.savez("data.npz", x=images), x of shape {ARRAYS}'
 Path = str | pathlib.Path
+# names in dSprites and in files like it -> ours; those that are left out, of which the metadata is pickled
+ALIASES, LEFT_OUT = {"imgs": "x", "latents_classes": FACTORS}, ("metadata", "latents_values")
+DSPRITES = ("color", "shape", "scale", "orientation", "posX", "posY")  # columns of its latents_classes
 
 
 def load_npz(
@@ -36,6 +40,7 @@ def load_npz(
     """Load an .npz file: array ``x`` or ``x_train``, perhaps ``x_validation`` and ``x_test``, and labels ``y`` or ``y_train``, ...
 
     ``factors`` or ``factors_train``, ... [n, f] are known factors of the examples, integers, and ``factor_names`` [f] their names.
+    dSprites' ``imgs`` and ``latents_classes`` are read as x and factors, and its pickled metadata is never opened.
     ``lengths`` or ``lengths_train``, ... [n] are those of series, which lack the rest.
 
     Values are recognised as ``values.recognise`` says. A missing validation or test split is split off the training
@@ -109,26 +114,52 @@ def _read(
 ) -> tuple[dict[str, np.ndarray], KeptValues | None]:
     """Read the arrays of the file after checking their names; those of a large file stay on the disk."""
     with opened(path, REMEDY) as archive:
-        unknown = [name for name in archive.files if name not in (*NAMES, FACTOR_NAMES)]
-        if unknown:
-            hint = nearest(unknown[0], (*NAMES, FACTOR_NAMES))
-            raise UserError(f"{path}: has an array called {unknown[0]!r}; {hint}. Rename it or leave it out")
+        names = _our_names(path, archive.files)
         contents: Any = archive.zip
         if sum(info.file_size for info in contents.infolist()) > host_memory.SHARE * host_memory.free_memory():
-            return _left_on_disk(path, archive, data_dir, layout)
-        return {name: load(path, archive, name, REMEDY) for name in archive.files}, None
+            arrays, kept_values = _left_on_disk(path, archive, names, data_dir, layout)
+        else:
+            arrays, kept_values = {name: load(path, archive, name, REMEDY) for name in names}, None
+    arrays = {names[name]: array for name, array in arrays.items()}
+    if "imgs" in names and FACTORS in arrays and arrays[FACTORS].shape[-1:] == (len(DSPRITES),):
+        arrays.setdefault(FACTOR_NAMES, np.array(DSPRITES))
+    return arrays, kept_values
+
+
+def _our_names(path: pathlib.Path, files: Sequence[str]) -> dict[str, str]:
+    """Return the names of the arrays that are read -> ours, with a warning where they differ.
+
+    Raises: UserError for a name that means nothing.
+    """
+    if "imgs" in files and not set(files) & {"x", "x_train"}:
+        left_out = [name for name in LEFT_OUT if name in files]
+        read = ", ".join(f"{name} as {ours}" for name, ours in ALIASES.items() if name in files)
+        rest = f"; {' and '.join(left_out)} left out" if left_out else ""
+        warnings.warn(f"{path}: reads {read}{rest}", stacklevel=4)
+        files = [name for name in files if name not in left_out]
+    else:
+        read = ""
+    unknown = [name for name in files if name not in (*NAMES, FACTOR_NAMES, *(ALIASES if read else ()))]
+    if unknown:
+        hint = nearest(unknown[0], (*NAMES, FACTOR_NAMES))
+        raise UserError(f"{path}: has an array called {unknown[0]!r}; {hint}. Rename it or leave it out")
+    return {name: ALIASES.get(name, name) if read else name for name in files}
 
 
 def _left_on_disk(
-    path: pathlib.Path, archive: np.lib.npyio.NpzFile, data_dir: str | os.PathLike[str] | None, layout: str
+    path: pathlib.Path,
+    archive: np.lib.npyio.NpzFile,
+    names: Mapping[str, str],
+    data_dir: str | os.PathLike[str] | None,
+    layout: str,
 ) -> tuple[dict[str, np.ndarray], KeptValues | None]:
     """Memory-map arrays in the file; decompress compressed ones into the cache first.
 
     All are read once and compared with the zip's checksums, and again only where the file's size or time has changed.
     """
-    members = [member(path, archive, name, REMEDY) for name in archive.files]
+    members = [member(path, archive, name, REMEDY) for name in names]
     for array in members:
-        if array.name.startswith("x"):
+        if names[array.name].startswith("x"):
             where, zeros = f"{path}: {array.name}", np.broadcast_to(np.zeros((), array.dtype), array.shape)
             values.check(where, arranged(where, zeros, layout))
         if array.fortran and array.start is None:

@@ -72,10 +72,13 @@ def assemble(
             *get("recognised", lambda: values.recognise(where, examples, value_range=reading.value_range))
         )
     arrays = {name: {"x": values.stored(recognised, split.x)} for name, split in raw.items()}
+    given = {name: split.y for name, split in raw.items() if split.y is not None}
+    numbered, texts = splits.numbered_classes(where, given)
+    label_names, first_label = (texts, 0) if texts else (label_names, reading.first_label)
     for split_name, split in raw.items():
         if split.y is not None:
             where_labels = f"{where}: {split.y_name}"
-            arrays[split_name]["y"] = splits.class_labels(where_labels, split.y, len(split.x), reading.first_label)
+            arrays[split_name]["y"] = splits.class_labels(where_labels, numbered[split_name], len(split.x), first_label)
         if split.factors is not None:
             where_factors = f"{where}: {split.factors_name}"
             arrays[split_name]["factors"] = known_factors.checked_factors(where_factors, split.factors, len(split.x))
@@ -92,8 +95,8 @@ def assemble(
     carved = f"_carved_{'_'.join(missing)}" if missing else ""  # part of recorded protocols
     classes = max(splits.count_classes(where, arrays), len(label_names) if not unlabelled else 0)
     spec = Spec(name, arrays["train"]["x"].shape[1:], recognised.kind, levels=recognised.levels, num_classes=classes)
-    if reading.first_label and not label_names:
-        label_names = tuple(str(reading.first_label + label) for label in range(classes))
+    if first_label and not label_names:
+        label_names = tuple(str(first_label + label) for label in range(classes))
     spec = spec._replace(
         missing=recognised.missing,
         volume=layouts.is_volume(reading.layout),

@@ -122,6 +122,34 @@ def _one_label(y: np.ndarray) -> str:
     return "its rows are not one-hot, and several labels per example are not supported: store one column, y[:, 0], or leave y out"
 
 
+def numbered_classes(where: str, labels: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Return labels that are texts as class numbers, in the order of their names; an empty text is unlabelled.
+
+    Args:
+      where: named in errors.
+      labels: split -> its labels.
+    Returns: the labels, and the names of the classes; labels that are numbers are returned as they are, with ().
+    Raises: UserError where some splits have texts and others numbers.
+    Example:
+      >>> numbered, names = numbered_classes("a.npz", {"train": np.array(["dog", "", "cat"])})
+      >>> numbered["train"].tolist(), names
+      ([1, -1, 0], ('cat', 'dog'))
+    """
+    texts = [split for split, y in labels.items() if y.dtype.kind in "US"]
+    if not texts:
+        return dict(labels), ()
+    if len(texts) < len(labels):
+        other = next(split for split in labels if split not in texts)
+        raise UserError(
+            f"{where}: labels of {texts[0]} are texts, those of {other} numbers; give texts for every split"
+        )
+    decoded = {split: np.char.decode(y, "utf-8") if y.dtype.kind == "S" else y for split, y in labels.items()}
+    names = np.unique(np.concatenate([y.ravel() for y in decoded.values()]))
+    names = names[names != ""]
+    numbered = {split: np.where(y == "", -1, np.searchsorted(names, y)) for split, y in decoded.items()}
+    return numbered, tuple(map(str, names))
+
+
 def count_classes(where: str, splits: Splits) -> int:
     """Return the number of classes, one more than the largest label; 0 without labels.
 
