@@ -41,9 +41,6 @@ nb_execution_raise_on_error = True
 nb_execution_timeout = 600  # seconds a cell
 nb_merge_streams = True
 
-suppress_warnings = [
-    "ref.python"
-]  # types of one name in two rooms, such as Estimate, in signatures that name them in short
 smartquotes = False  # "..." stands in shapes
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True

@@ -18,7 +18,7 @@ from vaex.inference.conjugate import (
     linear_posterior,
 )
 from vaex.inference.diagnostics import Diagnosis, corrected_expectation, diagnose, smooth_weights
-from vaex.inference.evidence import Estimate, Evidence, bound_evidence
+from vaex.inference.evidence import Evidence, EvidenceBound, bound_evidence
 from vaex.inference.families import (
     Family,
     FullRank,
@@ -52,8 +52,8 @@ from vaex.inference.supports import (
 __all__ = [
     "Chains",
     "Diagnosis",
-    "Estimate",
     "Evidence",
+    "EvidenceBound",
     "Family",
     "FullRank",
     "GaussianFit",

@@ -15,7 +15,7 @@ from vaex.inference.families import Family, Params
 from vaex.inference.fitting import LogDensity, log_target
 
 
-class Estimate(NamedTuple):
+class EvidenceBound(NamedTuple):
     """``value`` and its standard error; nats."""
 
     value: jax.Array
@@ -30,14 +30,14 @@ class Evidence(NamedTuple):
     thermodynamic sums are consistent, not bounds in expectation. ``annealed_upper`` is None without draws of the target.
     """
 
-    elbo: Estimate
-    thermodynamic_lower: Estimate
-    importance: Estimate
-    annealed: Estimate
-    annealed_upper: Estimate | None
-    thermodynamic_upper: Estimate
-    evidence_upper: Estimate
-    chi: Estimate
+    elbo: EvidenceBound
+    thermodynamic_lower: EvidenceBound
+    importance: EvidenceBound
+    annealed: EvidenceBound
+    annealed_upper: EvidenceBound | None
+    thermodynamic_upper: EvidenceBound
+    evidence_upper: EvidenceBound
+    chi: EvidenceBound
 
 
 def bound_evidence(
@@ -51,7 +51,7 @@ def bound_evidence(
     temperatures: int = 100,
     posterior: jax.Array | None = None,
 ) -> Evidence:
-    """Bound the evidence from both sides by a fitted distribution q.
+    """EvidenceBound the evidence from both sides by a fitted distribution q.
 
     Chains of annealed importance sampling go from q to the target, and back from draws of the target where these are given: exact
     ones for simulated data, or those of ``sample_chains``.
@@ -101,14 +101,14 @@ def bound_evidence(
     at_posterior = None if posterior is None else log_ratio(posterior)
     if posterior is not None:
         back = _log_mean(-annealed(back_key, posterior, True))
-        upper = Estimate(-back.value, back.error)
+        upper = EvidenceBound(-back.value, back.error)
     eubo = (
         _jackknife(bounds.evidence_upper_bound, log_weights)
         if at_posterior is None
-        else Estimate(jnp.mean(at_posterior), jnp.std(at_posterior, ddof=1) / math.sqrt(at_posterior.shape[0]))
+        else EvidenceBound(jnp.mean(at_posterior), jnp.std(at_posterior, ddof=1) / math.sqrt(at_posterior.shape[0]))
     )
     return Evidence(
-        Estimate(jnp.mean(log_weights), jnp.std(log_weights, ddof=1) / math.sqrt(num_samples)),
+        EvidenceBound(jnp.mean(log_weights), jnp.std(log_weights, ddof=1) / math.sqrt(num_samples)),
         _jackknife(lambda w: bounds.thermodynamic_bound(w, temperatures=grid), log_weights),
         _log_mean(log_weights),
         _log_mean(annealed(chain_key, start, False)),
@@ -119,21 +119,21 @@ def bound_evidence(
     )
 
 
-def _log_mean(log_weights: jax.Array) -> Estimate:
+def _log_mean(log_weights: jax.Array) -> EvidenceBound:
     """Log of the mean weight, and its error to first order."""
     value = bounds.importance_bound(log_weights)
-    return Estimate(value, jnp.std(jnp.exp(log_weights - value), ddof=1) / math.sqrt(log_weights.shape[0]))
+    return EvidenceBound(value, jnp.std(jnp.exp(log_weights - value), ddof=1) / math.sqrt(log_weights.shape[0]))
 
 
 BLOCKS = 20
 
 
-def _jackknife(bound: Callable[[jax.Array], jax.Array], log_weights: jax.Array) -> Estimate:
+def _jackknife(bound: Callable[[jax.Array], jax.Array], log_weights: jax.Array) -> EvidenceBound:
     """A bound of all weights, and its error by leaving out each of 20 blocks."""
     length = log_weights.shape[0] // BLOCKS
     blocks = log_weights[: BLOCKS * length].reshape(BLOCKS, length)
     kept = [[block for block in range(BLOCKS) if block != left_out] for left_out in range(BLOCKS)]
     values = bound(blocks[jnp.asarray(kept)].reshape(BLOCKS, -1).T)
-    return Estimate(
+    return EvidenceBound(
         bound(log_weights), jnp.sqrt((BLOCKS - 1) / BLOCKS * jnp.sum(jnp.square(values - jnp.mean(values))))
     )
