@@ -14,6 +14,7 @@ from vaex.plots.records import Curves
 QUICK = {"steps": 30, "hidden": 16, "latent_dim": 2, "progress": False}
 
 
+@pytest.mark.slow
 def test_rate_and_distortion_are_the_terms_of_the_elbo():
     run = vaex.train("beta_vae", "digits", beta=[0.2, 4.0], **QUICK)
     scores = run.score(["rate_distortion"], examples=200)
@@ -37,6 +38,7 @@ def test_rate_and_distortion_are_the_terms_of_the_elbo():
     assert list(curve.x) == sorted(row["rate"].mean for row in scores.values)
 
 
+@pytest.mark.slow
 def test_what_the_parts_are_not_computed_for_is_said():
     run = vaex.train("vamp_vae", "digits", components=5, **QUICK)
     scores = run.score(["rate_distortion"], examples=100)

@@ -47,7 +47,10 @@ def posterior(widen):
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(1.0, id="exact_posterior"), pytest.param(1.7, id="wide_posterior", marks=pytest.mark.slow)],
+    params=[
+        pytest.param(1.0, id="exact_posterior", marks=pytest.mark.slow),
+        pytest.param(1.7, id="wide_posterior", marks=pytest.mark.slow),
+    ],
 )
 def imputation(request):
     return impute(

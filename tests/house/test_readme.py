@@ -27,7 +27,7 @@ FILES = {
     name: (ROOT / "docs" / f"{name}.md").read_text()
     for name in ("getting_started", "extending", "faq", "migration/from_flax")
 }
-OF_DATA = ("factors", "sequences", "missing", "readings", "folders")  # blocks of its page; others train for longer
+OF_DATA = ("factors", "sequences", "readings", "folders")  # blocks of its page; others train for longer
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -177,7 +177,7 @@ def test_links_and_names_exist():
     ("name", "page"),
     [
         *((name, DATA) for name in OF_DATA),
-        *(pytest.param(name, DATA, marks=pytest.mark.slow) for name in ("series", "volumes")),
+        *(pytest.param(name, DATA, marks=pytest.mark.slow) for name in ("missing", "series", "volumes")),
         ("conv", PERFORMANCE),
     ],
     ids=[*OF_DATA, "series", "volumes", "conv"],

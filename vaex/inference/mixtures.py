@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from vaex.distributions.gaussian import LOG_2PI
 from vaex.errors import UserError
 from vaex.ops.arrays import lift
+from vaex.ops.log_sum_exp import log_sum_exp
 
 
 class MixturePrior(NamedTuple):
@@ -73,7 +74,7 @@ class MixtureFit(NamedTuple):
             - _half_log_det(roots)
         )
         student = normaliser - 0.5 * (freedom + size) * jnp.log1p(distance / freedom)
-        return jax.nn.logsumexp(jnp.log(self.weights) + student, axis=-1)
+        return log_sum_exp(jnp.log(self.weights) + student, axis=-1)
 
 
 def fit_mixture(
@@ -118,7 +119,7 @@ def fit_mixture(
             log_precision - size * LOG_2PI - size / parameters.strength - parameters.degrees * distance
         )
         responsibilities = jax.nn.softmax(logits, axis=1)
-        likelihood = jnp.sum(jax.nn.logsumexp(logits, axis=1))  # of data and labels, and the labels' entropy
+        likelihood = jnp.sum(log_sum_exp(logits, axis=1))  # of data and labels, and the labels' entropy
         elbo = likelihood - _kl(parameters, given, log_precision, log_weights)
         return parameters._replace(responsibilities=responsibilities), elbo
 
