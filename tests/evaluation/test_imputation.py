@@ -45,13 +45,7 @@ def posterior(widen):
     )
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(1.0, id="exact_posterior", marks=pytest.mark.slow),
-        pytest.param(1.7, id="wide_posterior", marks=pytest.mark.slow),
-    ],
-)
+@pytest.fixture(scope="module", params=[1.0, 1.7], ids=["exact_posterior", "wide_posterior"])
 def imputation(request):
     return impute(
         jax.random.key(0),
@@ -63,6 +57,7 @@ def imputation(request):
     )
 
 
+@pytest.mark.slow
 def test_mean_and_deviation_are_those_of_the_conditional_gaussian(imputation):
     for row, x in enumerate(X):
         mean, covariance = conditional(x)

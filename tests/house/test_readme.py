@@ -180,7 +180,7 @@ def test_links_and_names_exist():
         *(pytest.param(name, DATA, marks=pytest.mark.slow) for name in ("missing", "series", "volumes")),
         ("conv", PERFORMANCE),
     ],
-    ids=[*OF_DATA, "series", "volumes", "conv"],
+    ids=[*OF_DATA, "missing", "series", "volumes", "conv"],
 )
 def test_pages_show_what_their_examples_print(name, page):
     printed = io.StringIO()
