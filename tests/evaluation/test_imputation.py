@@ -65,6 +65,7 @@ def test_mean_and_deviation_are_those_of_the_conditional_gaussian(imputation):
         np.testing.assert_allclose(imputation.deviation[row], np.sqrt(np.diag(covariance)), atol=0.03)
 
 
+@pytest.mark.slow
 def test_draws_are_joint_ones(imputation):
     for row, x in enumerate(X):
         draws = np.asarray(imputation.draws[:, row], np.float64)
