@@ -137,7 +137,7 @@ def test_shapes(name):
     found = facts(name)
     d = found["distribution"]
     event = {"UniformSphere": (4,), "DiscretizedLogisticMixture": (2, 2, 3), "Independent": (3, 5), "Mixture": (3,)}
-    event |= {"RelaxedOneHot": (3, 5), "LogRelaxedOneHot": (3, 5), "Mixture": (3,)}
+    event |= {"RelaxedOneHot": (3, 5), "LogRelaxedOneHot": (3, 5), "Rows": (6,)}
     assert d.batch_shape == (() if name == "UniformSphere" else (4,))
     assert d.event_shape == event.get(name, (3,))
     assert found["x"].shape == (N, *d.batch_shape, *d.event_shape)

@@ -81,9 +81,12 @@ def test_richer_families_hold_more_of_the_banana(lesson):
     rows = lesson("banana")
     elbo = {name: numbers(row)[0] for name, row in rows.items() if not name.startswith(("fit", "NUTS"))}
     assert elbo["mean field"] < elbo["mixture of 6"] < elbo["flow"] < 0.01
-    chains = next(numbers(row) for name, row in rows.items() if name.startswith("NUTS"))
-    for value, exact in zip(chains, numbers(rows["exact"])[1:], strict=True):
-        assert abs(value - exact) < 0.25
+    name, chains = next((name, numbers(row)) for name, row in rows.items() if name.startswith("NUTS"))
+    size = float(re.search(r"ESS (\d+)", name)[1])
+    (spread, mean, _), (exact_spread, exact_mean, deviation) = chains, numbers(rows["exact"])[1:]
+    # four Monte Carlo standard errors; that of the last column, a fourth moment of heavy tails, is not small
+    assert abs(spread - exact_spread) < 4 * exact_spread / (2 * size) ** 0.5
+    assert abs(mean - exact_mean) < 4 * deviation / size**0.5
 
 
 @pytest.mark.slow

@@ -19,6 +19,8 @@ NOT_IN_ONNX = {
     ("vq_vae2", "encode"): "fill_value",
     ("vq_vae2", "decode"): "fill_value",
     ("hierarchical_vae", "decode"): "conv layouts",
+    ("hamiltonian_vae", "encode"): "Differentiation rule",
+    ("riemannian_hamiltonian_vae", "encode"): "Differentiation rule",
 }
 # models that differ from vae, or from autoencoder, in their objective alone
 SAME = {

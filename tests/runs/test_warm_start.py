@@ -122,7 +122,7 @@ def test_a_warm_started_run_resumes_to_the_bit(tmp_path, source):
         assert "/encoder/" not in name or np.array_equal(values, arrays(source)[name])
     with pytest.raises(UserError, match="another configuration: init_from step: 10 -> 14"):
         train(steps=14, out=tmp_path / "run", **{**options, "init_from": on})
-    with pytest.raises(UserError, match=r"freeze: \['encoder'\] -> None"):
+    with pytest.raises(UserError, match=r"freeze: encoder -> not given"):
         train(steps=14, out=tmp_path / "run", **{**options, "freeze": None})
 
 

@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.synthetic import ARRAYS, BATCH, MODEL, HParams, assert_close, assert_equal, feed
-from jax.sharding import PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+import vaex
 from vaex.data import streamed_feed
 from vaex.errors import NonFiniteError
 from vaex.training import loop, population, sharding
@@ -150,3 +151,24 @@ def test_a_divided_member_that_fails_is_named(stepper):
     program, carry, _ = trained(stepper, 4, "vmap", 4, values)
     with pytest.raises(NonFiniteError, match=r"^member 2 at step \d: [a-z_]+ is (nan|inf|-inf)$"):
         loop.fit(program, carry, 0, STEPS)
+
+
+def test_a_trained_population_is_on_one_device():
+    """Its members are taken out by small programs, which must not exchange anything between devices."""
+    run = vaex.train(
+        "vae",
+        np.zeros((40, 4, 4), np.uint8),
+        seeds=range(4),
+        steps=2,
+        batch_size=8,
+        hidden=(4,),
+        latent_dim=2,
+        progress=False,
+    )
+    assert all(len(leaf.sharding.device_set) == 1 for leaf in jax.tree.leaves(run.state))
+    divided = NamedSharding(jax.make_mesh((4,), ("population",), (AxisType.Auto,)), PartitionSpec("population"))
+    tree = {"key": jax.random.split(jax.random.key(0), 4), "w": jnp.arange(8.0).reshape(4, 2)}
+    whole = sharding.gathered(jax.device_put(tree, divided))
+    assert all(len(leaf.sharding.device_set) == 1 for leaf in jax.tree.leaves(whole))
+    np.testing.assert_array_equal(whole["w"], tree["w"])
+    np.testing.assert_array_equal(jax.random.key_data(whole["key"]), jax.random.key_data(tree["key"]))

@@ -58,7 +58,12 @@ def from_json(stored: Sequence[Any]) -> Column:
       >>> from_json(["size", "ordinal", "str", ["small", "large"], 0.5, 0.5]).categories
       ('small', 'large')
     """
-    name, kind, dtype, categories, location, scale = stored
+    try:
+        name, kind, dtype, categories, location, scale = stored
+    except ValueError:
+        raise UserError(
+            f"data.columns: {stored} has not the six fields of a column; put config.json back as it was"
+        ) from None
     return Column(name, kind, dtype, tuple(categories), location, scale)
 
 

@@ -84,7 +84,7 @@ def test_a_folder_of_images_is_resized_by_flag(tmp_path, capsys):
     facts = json.loads((tmp_path / "run" / "config.json").read_text())
     assert facts["data"]["shape"] == [12, 16, 1] and facts["identity"]["dataset"] == "images"
     assert cli.main([*flags, "--image_size=16"]) == 2
-    assert "image_size: [12, 16] -> [16]" in capsys.readouterr().err
+    assert "image_size: 12,16 -> 16" in capsys.readouterr().err
     assert cli.main([*flags, "--image_size=1x2x3", "--overwrite"]) == 2
     assert "give the side in pixels, 1 to 4096, such as 64, or height x width" in capsys.readouterr().err
 
@@ -97,7 +97,7 @@ def test_flips_and_crops_are_part_of_training_and_of_the_identity(tmp_path, caps
     plain, moved = ((tmp_path / name / "metrics.jsonl").read_text() for name in ("plain", "moved"))
     assert plain != moved
     assert cli.main([*flags, f"--out={tmp_path / 'moved'}"]) == 2
-    assert "flip: True -> None; crop: 1 -> None" in capsys.readouterr().err
+    assert "flip: True -> False; crop: 1 -> 0" in capsys.readouterr().err
     assert cli.main([*flags, "--crop=8", f"--out={tmp_path / 'other'}"]) == 2
     assert "--crop=8: expected less than the side" in capsys.readouterr().err
     np.savez(tmp_path / "vectors.npz", x=np.random.default_rng(0).random((40, 5)))

@@ -147,6 +147,7 @@ registry = {
     "is_array_file": Case({"name": ("a.npz", "mnist")}),
 }
 COUNTS = Spec("counts", (3,), "grey", levels=20)
+TOTALS = np.arange(3 * 4000).reshape(4000, 3) % 50  # more rows than are read of wide ones
 MEASURED = measure(COUNTS, RNG.poisson(3.0, (50, 3)).astype(np.uint8))
 measures = {
     "measure": Case({"spec": (GREY, GREY._replace(levels=300)), "x": (X, OTHER_X)}),
@@ -160,7 +161,7 @@ measures = {
     ),
     "described": Case({"dataset": (Dataset({"train": ARRAYS}, GREY), Dataset({"train": {"x": OTHER_X // 2}}, GREY))}),
     "are_counts": Case({"spec": (COUNTS, GREY), "measures": (MEASURED, MEASURED._replace(upper=0.3))}),
-    "typical_total": Case({"spec": (COUNTS, COUNTS), "x": (np.ones((9, 3), np.uint8), np.full((9, 3), 2, np.uint8))}),
+    "typical_total": Case({"spec": (COUNTS, COUNTS._replace(shape=(2**20,))), "x": (TOTALS, TOTALS + 1)}),
     "nearly_binary": Case({"spec": (GREY, GREY._replace(binarization_noise=0.9))}),
 }
 feeds = {
