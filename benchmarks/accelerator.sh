@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ten minutes on a new accelerator: is what it computes right, how fast is it, and what does PyTorch do beside it.
+# A new accelerator, in about ten minutes as planned: is what it computes right, how fast is it, and what does PyTorch do beside it.
 #
 #   bash benchmarks/accelerator.sh OUT [gpu|tpu|cpu]
 #

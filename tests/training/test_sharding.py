@@ -10,7 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import vaex
 from vaex.data import streamed_feed
 from vaex.errors import NonFiniteError
-from vaex.training import loop, population, sharding
+from vaex.training import loop, multihost, population, sharding
 from vaex.training.hyperparameters import as_schedules
 from vaex.training.step import gradient_algorithm
 
@@ -168,7 +168,7 @@ def test_a_trained_population_is_on_one_device():
     assert all(len(leaf.sharding.device_set) == 1 for leaf in jax.tree.leaves(run.state))
     divided = NamedSharding(jax.make_mesh((4,), ("population",), (AxisType.Auto,)), PartitionSpec("population"))
     tree = {"key": jax.random.split(jax.random.key(0), 4), "w": jnp.arange(8.0).reshape(4, 2)}
-    whole = sharding.gathered(jax.device_put(tree, divided))
+    whole = multihost.gathered(jax.device_put(tree, divided))
     assert all(len(leaf.sharding.device_set) == 1 for leaf in jax.tree.leaves(whole))
     np.testing.assert_array_equal(whole["w"], tree["w"])
     np.testing.assert_array_equal(jax.random.key_data(whole["key"]), jax.random.key_data(tree["key"]))

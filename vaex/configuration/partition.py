@@ -17,8 +17,8 @@ def read_part(text: str) -> tuple[int, int]:
       >>> read_part("3/16")
       (3, 16)
     """
-    found = re.fullmatch(r"(\d+)/(\d+)", text)
-    number, count = (int(found.group(1)), int(found.group(2))) if found else (0, 0)
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    number, count = (int(match.group(1)), int(match.group(2))) if match else (0, 0)
     if not 1 <= number <= count:
         raise UserError(f"--part={text}: expected the number of a part and how many there are, from 1/16 to 16/16")
     return number, count

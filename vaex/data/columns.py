@@ -109,15 +109,15 @@ def coded(where: str, name: str, raw: np.ndarray, request: Request | None = None
     """
     label, request = f"{where}: column {name!r}", request or Request()
     dtype, entries, observed = _entries(label, raw)
-    seen = entries[observed]
-    if not seen.size:
+    given = entries[observed]
+    if not given.size:
         raise UserError(f"{label} has no observed entry; leave it out with --columns={name}:drop")
-    distinct = np.unique(seen)
-    kind = request.type or _inferred(label, name, dtype, seen, distinct)
-    _check(label, kind, dtype, seen, distinct)
+    distinct = np.unique(given)
+    kind = request.type or _inferred(label, name, dtype, given, distinct)
+    _check(label, kind, dtype, given, distinct)
     values = np.full(len(entries), np.nan, np.float32)
     if kind not in CODED:
-        values[observed] = seen.astype(np.float32)
+        values[observed] = given.astype(np.float32)
         return Column(name, kind, dtype), values
     categories = tuple(_text(dtype, value) for value in distinct)
     ranked = request.order or categories
@@ -125,7 +125,7 @@ def coded(where: str, name: str, raw: np.ndarray, request: Request | None = None
         shown = "<".join(categories[:4])
         raise UserError(f"{label}: texts have no order; give that of all, as --columns={name}:ordinal({shown})")
     places = np.array([ranked.index(category) for category in categories], np.float32)
-    values[observed] = places[np.searchsorted(distinct, seen)]
+    values[observed] = places[np.searchsorted(distinct, given)]
     return Column(name, kind, dtype, ranked), values
 
 
@@ -140,8 +140,8 @@ def _entries(label: str, raw: np.ndarray) -> tuple[str, np.ndarray, np.ndarray]:
         observed = ~np.isnan(raw)
         if np.isinf(raw).any():
             raise UserError(f"{label} has {int(np.isinf(raw).sum())} infinite entries; replace them")
-        whole = bool(observed.any() and np.all(raw[observed] == np.round(raw[observed])))
-        return ("int" if whole else "float"), raw, observed  # integers with gaps come as floats
+        integral = bool(observed.any() and np.all(raw[observed] == np.round(raw[observed])))
+        return ("int" if integral else "float"), raw, observed  # integers with gaps come as floats
     if raw.dtype.kind in "US":
         return "str", raw.astype(str), np.ones(len(raw), bool)
     if raw.dtype != object:
@@ -153,7 +153,7 @@ def _entries(label: str, raw: np.ndarray) -> tuple[str, np.ndarray, np.ndarray]:
     if kinds <= {bool, np.bool_}:
         return "bool", np.where(observed, raw, False).astype(bool), observed
     try:
-        numbers = np.array([float(entry) if seen else np.nan for entry, seen in zip(raw, observed, strict=True)])
+        numbers = np.array([float(entry) if known else np.nan for entry, known in zip(raw, observed, strict=True)])
     except (TypeError, ValueError):
         names = ", ".join(sorted(kind.__name__ for kind in kinds))
         raise UserError(
@@ -162,13 +162,13 @@ def _entries(label: str, raw: np.ndarray) -> tuple[str, np.ndarray, np.ndarray]:
     return _entries(label, numbers)
 
 
-def _inferred(label: str, name: str, dtype: str, seen: np.ndarray, distinct: np.ndarray) -> str:
+def _inferred(label: str, name: str, dtype: str, given: np.ndarray, distinct: np.ndarray) -> str:
     """Return the type of a column that follows from its entries."""
     if len(distinct) == 1:
         return "constant"
-    if dtype == "str" and len(distinct) > max(20, len(seen) // 2):
+    if dtype == "str" and len(distinct) > max(20, len(given) // 2):
         raise UserError(
-            f"{label} has {len(distinct)} different texts in {len(seen)} rows, as names have; leave it out with "
+            f"{label} has {len(distinct)} different texts in {len(given)} rows, as names have; leave it out with "
             f"--columns={name}:drop, or read them as --columns={name}:categorical"
         )
     if len(distinct) == 2 and dtype != "float":
@@ -177,15 +177,15 @@ def _inferred(label: str, name: str, dtype: str, seen: np.ndarray, distinct: np.
         return "categorical"
     if dtype == "float":
         return "gaussian"
-    if len(distinct) <= FEW_INTEGERS and 10 * len(distinct) <= len(seen):
+    if len(distinct) <= FEW_INTEGERS and 10 * len(distinct) <= len(given):
         return "categorical"
-    mean, high = float(seen.mean()), float(seen.max())
-    low_tail = float(np.mean(seen > UPPER * high)) <= MOST_UPPER
-    counts = seen.min() == 0 and low_tail and float(seen.var()) >= LEAST_DISPERSION * mean
+    mean, high = float(given.mean()), float(given.max())
+    low_tail = float(np.mean(given > UPPER * high)) <= MOST_UPPER
+    counts = given.min() == 0 and low_tail and float(given.var()) >= LEAST_DISPERSION * mean
     return "negative_binomial" if counts else "gaussian"
 
 
-def _check(label: str, kind: str, dtype: str, seen: np.ndarray, distinct: np.ndarray) -> None:
+def _check(label: str, kind: str, dtype: str, given: np.ndarray, distinct: np.ndarray) -> None:
     """Raise UserError where entries are not those of a type."""
     problem = None
     if kind in (*REALS, *COUNTS) and dtype == "str":

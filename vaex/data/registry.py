@@ -127,7 +127,7 @@ def from_arrays(
 
 
 def from_table(
-    table: Any, *, name: str = "table", columns: str | None = None, label_column: str | None = None
+    table: object, *, name: str = "table", columns: str | None = None, label_column: str | None = None
 ) -> Dataset:
     """Return columns in memory as a data set; see ``Dataset.from_table``."""
     from vaex.data.sources.tables import from_columns

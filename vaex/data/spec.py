@@ -230,7 +230,7 @@ class Dataset(NamedTuple):
 
     @classmethod
     def from_table(
-        cls, table: Any, *, name: str = "table", columns: str | None = None, label_column: str | None = None
+        cls, table: object, *, name: str = "table", columns: str | None = None, label_column: str | None = None
     ) -> Dataset:
         """Return columns in memory as a data set.
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from vaex.core import Distribution
 from vaex.ops.log_sum_exp import log_sum_exp
 from vaex.plots.records import Curves
 
@@ -84,7 +84,7 @@ def _after(values: np.ndarray, start: int) -> np.ndarray:
     return np.concatenate([np.full(start, np.nan), values])
 
 
-def by_step(px: Any) -> Any:
+def by_step(px: Distribution) -> Distribution:
     """Return a distribution over series as one over steps: the axis of time becomes a batch axis.
 
     Raises: ValueError for a distribution whose elements are not independent.
@@ -101,7 +101,7 @@ def by_step(px: Any) -> Any:
     return dataclasses.replace(px, **{name: 1})  # type: ignore[type-var]
 
 
-def step_scores(px: Any, x: jax.Array) -> jax.Array:
+def step_scores(px: Distribution, x: jax.Array) -> jax.Array:
     r"""Return how surprising each step is: :math:`-\log \frac1K \sum_k p(x_t|z_k)`, [b, t] nats; 0 where nothing is observed.
 
     Args:

@@ -136,16 +136,16 @@ def by_column(spec: Spec, scale: str) -> Likelihood:
         flat = raw.reshape(*raw.shape[:-2], -1)
         built = []
         for part in parts:
-            own = params.get(part.name, {})
+            learned = params.get(part.name, {})
             outputs = flat[..., part.outputs]
             if part.type not in SCALED:
                 log_scale = None
             elif scale == "per_pixel":
                 log_scale = soft_clip(outputs[..., -1])
             else:
-                given = jnp.log(sigma) if scale == "fixed" else soft_clip(own["log_scale"])
+                given = jnp.log(sigma) if scale == "fixed" else soft_clip(learned["log_scale"])
                 log_scale = jnp.broadcast_to(given, outputs.shape[:-1])
-            built.append(_distribution(part, own, outputs, log_scale))
+            built.append(_distribution(part, learned, outputs, log_scale))
         return Rows(tuple(built), tuple(part.places for part in parts))
 
     scales = {"fixed": "fixed scales", "per_pixel": "scales that depend on z"}.get(scale, "a learned scale each")

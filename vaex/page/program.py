@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
+from jax.typing import ArrayLike
 
 from vaex.ops.platforms import plain_lowering
 
@@ -127,7 +128,7 @@ def compile_program(
     return _without_unused(Program(shapes, builder.constants, builder.instructions, result.number)), rounded
 
 
-def _rounded(constant: Any, dtype: str) -> jax.Array:
+def _rounded(constant: ArrayLike, dtype: str) -> jax.Array:
     array = jnp.asarray(constant)
     return array.astype(dtype).astype(array.dtype) if jnp.issubdtype(array.dtype, jnp.floating) else array
 

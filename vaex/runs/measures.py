@@ -145,15 +145,15 @@ class MemberEvaluation:
         """Scores of each class [n, classes], and labels, of the model's own classifier on the split's values as they are shown, and
         of the generative classifier on the chosen examples."""
         evaluator, member = self.evaluator, (self.variables, self.hparams)
-        y, found = evaluator.arrays["y"], {}
+        y, scored = evaluator.arrays["y"], {}
         if evaluator.run.recipe.labels is not None and evaluator.run.recipe.labels.classify is not None:
             pieces = np.array_split(np.arange(len(y)), -(-len(y) // evaluator.batch))
             scores = [evaluator.class_scores(*member, evaluator.shown(rows)) for rows in pieces]
-            found["accuracy"] = np.concatenate(scores), y
+            scored["accuracy"] = np.concatenate(scores), y
         log_px = evaluator.class_log_likelihoods(*member, self.tell)
         if log_px is not None:
-            found["generative_accuracy"] = classification.log_posterior(log_px), y[evaluator.rows]
-        return found
+            scored["generative_accuracy"] = classification.log_posterior(log_px), y[evaluator.rows]
+        return scored
 
     def _by_class(
         self,

@@ -19,7 +19,7 @@ from vaex.runs.console import Console
 from vaex.runs.setup import Experiment
 from vaex.runs.store import CheckpointStore, DirectoryStore
 from vaex.runs.validation import Best, Validator, validation_row
-from vaex.training import loop, metrics, multihost, population, profiling, sharding
+from vaex.training import loop, metrics, multihost, population, profiling
 from vaex.training.callbacks import Callback
 from vaex.training.divergence import DivergedError, Divergence
 from vaex.training.progress import Progress
@@ -133,7 +133,7 @@ class StageFit:
         if self._profiler is not None:
             self._profiler.summarize(program.call, self._reporting.console.say)
         chosen = carry.state if self.best is None or self.best.state is None else self.best.state
-        return sharding.gathered(multihost.fetch(chosen))
+        return multihost.gathered(chosen)
 
     def _start(self) -> int | None:
         """Return the step of the newest checkpoint, None where there is none.

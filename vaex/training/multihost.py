@@ -259,6 +259,19 @@ def fetch(tree: PyTree) -> PyTree:
     return jax.tree.map(_whole, tree)
 
 
+def gathered(tree: PyTree) -> PyTree:
+    """Arrays that are divided over devices or processes, whole on one device of each process, by way of the host.
+
+    What runs afterwards, member by member, then exchanges nothing: small programs that do, and that are started without waiting for
+    one another, can wait for each other for ever on a CPU, which has as many threads as devices.
+
+    Example:
+      >>> gathered({"w": jnp.ones(2)})["w"].tolist()
+      [1.0, 1.0]
+    """
+    return jax.tree.map(lambda leaf: leaf if len(leaf.sharding.device_set) == 1 else _whole(leaf), tree)
+
+
 def _whole(leaf: jax.Array) -> jax.Array:
     from jax.experimental.multihost_utils import process_allgather
 

@@ -84,27 +84,6 @@ def _place_own(leaf: jax.Array | np.ndarray, sharding: NamedSharding) -> jax.Arr
     return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
 
 
-def gathered(tree: PyTree) -> PyTree:
-    """Return a tree whose arrays are each on one device, by way of the host where they are on several.
-
-    What runs afterwards, member by member, then exchanges nothing: small programs that do, and that are started without waiting for
-    one another, can wait for each other for ever on a CPU, which has as many threads as devices.
-
-    Example:
-      >>> gathered({"w": jnp.ones(2)})["w"].tolist()
-      [1.0, 1.0]
-    """
-    return jax.tree.map(_gathered, tree)
-
-
-def _gathered(leaf: jax.Array) -> jax.Array:
-    if len(leaf.sharding.device_set) == 1 or not leaf.is_fully_addressable:
-        return leaf
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(_gathered(jax.random.key_data(leaf)), impl=jax.random.key_impl(leaf))
-    return jnp.asarray(np.asarray(leaf))
-
-
 def place_shares(share: Callable[[slice], PyTree], shapes: PyTree, placement: Placement) -> PyTree:
     """Arrays [steps, b, ...] whose batch axis is divided over the devices, each part asked for where it is needed.
 

@@ -105,8 +105,12 @@ def _in_rows(
         raise UserError(f"{path}: is a sparse matrix in the format {kind!r}, expected csr or csc; {REMEDY}")
     size = tuple(int(side) for side in np.ravel(shape))
     along, across = size[:: 1 if kind == "csr" else -1] if len(size) == 2 else (0, 0)
-    whole = len(indptr) == along + 1 and indptr[0] == 0 and indptr[-1] == len(indices) == len(data)
-    if not whole or np.any(np.diff(indptr) < 0) or (len(indices) and not 0 <= indices.min() <= indices.max() < across):
+    consistent = len(indptr) == along + 1 and indptr[0] == 0 and indptr[-1] == len(indices) == len(data)
+    if (
+        not consistent
+        or np.any(np.diff(indptr) < 0)
+        or (len(indices) and not 0 <= indices.min() <= indices.max() < across)
+    ):
         raise UserError(f"{path}: the parts of its sparse matrix of shape {size} do not fit together; {REMEDY}")
     if data.dtype.kind not in "biuf" or not np.isfinite(data).all():
         raise UserError(f"{path}: its sparse matrix holds {data.dtype}, or numbers that are not finite; convert them")

@@ -44,7 +44,7 @@ def load_table(path: str | pathlib.Path, columns: str | None = None, label_colum
 
 
 def from_columns(
-    table: Any,
+    table: object,
     *,
     where: str,
     name: str,

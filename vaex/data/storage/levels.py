@@ -45,8 +45,8 @@ def window_levels(low: float, high: float) -> int:
       >>> window_levels(-1000.0, 1000.0), window_levels(0.0, 0.5), window_levels(0, 65536)
       (2001, 0, 0)
     """
-    whole = low == round(low) and high == round(high)
-    return int(high - low) + 1 if whole and high - low < 1 << 16 else 0
+    integral = low == round(low) and high == round(high)
+    return int(high - low) + 1 if integral and high - low < 1 << 16 else 0
 
 
 def natural_window(low: int, high: int) -> tuple[float, ...]:

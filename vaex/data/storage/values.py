@@ -130,8 +130,8 @@ def recognise(
         return Values("binary", 2, "bytes")
     if family == "integer" and not window:
         return _integers(where, raw, summaries, kind, images=images)
-    found = _floats(where, summaries, kind, images=images, series=example.ndim == 3)
-    return found._replace(conversion=begin + found.conversion, value_range=window)
+    reading = _floats(where, summaries, kind, images=images, series=example.ndim == 3)
+    return reading._replace(conversion=begin + reading.conversion, value_range=window)
 
 
 def stored(values: Values, raw: np.ndarray) -> np.ndarray:

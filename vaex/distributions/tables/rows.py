@@ -37,7 +37,7 @@ class Rows(BaseDistribution):
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """That of the parts without their last axis."""
+        """Batch axes of the parts: all but their last axis."""
         places = sorted(place for columns in self.columns for place in columns)
         events = [tuple(part.event_shape) for part in self.parts]
         if places != list(range(len(places))) or any(events) or len(self.parts) != len(self.columns):
@@ -89,9 +89,8 @@ class Rows(BaseDistribution):
         for columns, part in zip(self.columns, self.parts, strict=True):
             entries = value[..., np.array(columns)]
             observed = ~jnp.isnan(entries)
-            center = (
-                part.median if isinstance(part, LogNormal) else part.mean
-            )  # in the support, where no gradient overflows
+            # in the support, where no gradient overflows
+            center = part.median if isinstance(part, LogNormal) else part.mean
             center = jax.lax.stop_gradient(cast(jax.Array, center))
             log_prob = part.log_prob(jnp.where(observed, entries, center))
             total.append(sum_trailing(jnp.where(observed, log_prob, 0.0), 1))

@@ -49,7 +49,7 @@ class ZeroInflated(BaseDistribution):
 
     @property
     def batch_shape(self) -> tuple[int, ...]:
-        """Axes over independent distributions."""
+        """Axes of the base before its last ``event_ndims``."""
         return self._shape[: len(self._shape) - self.event_ndims]
 
     @property
@@ -65,7 +65,7 @@ class ZeroInflated(BaseDistribution):
 
     @property
     def variance(self) -> jax.Array:
-        """Variance, elementwise."""
+        """(1 - pi) (variance + pi mean^2) of the base, elementwise."""
         moments = cast(jax.Array, self.base.mean), cast(jax.Array, self.base.variance)
         logits, mean, variance = lift(self.logits, *moments)
         counted = jax.nn.sigmoid(-logits)

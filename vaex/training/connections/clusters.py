@@ -54,9 +54,9 @@ def detect(address: str | None = None, *, timeout: float = 300.0, environment: M
     Raises: UserError where no manager says what is missing, or a number cannot be read.
     """
     variables = os.environ if environment is None else environment
-    told = _first(variables, ADDRESS)
-    if address is None and told is not None:
-        address = told if ":" in told else f"{told}:{_first(variables, PORT) or DEFAULT_PORT}"
+    host = _first(variables, ADDRESS)
+    if address is None and host is not None:
+        address = host if ":" in host else f"{host}:{_first(variables, PORT) or DEFAULT_PORT}"
     count, number = _first(variables, COUNT), _first(variables, NUMBER)
     if address is not None and count is not None and number is not None:
         return _seat(address, count, number, None)
@@ -107,8 +107,10 @@ def _asked_of_jax(address: str | None, timeout: float) -> Seat | None:
         warnings.simplefilter("ignore")  # that a package to ask Kubernetes is missing: our message says more
         from jax._src.clusters import ClusterEnv
 
-        found = ClusterEnv.auto_detect_unset_distributed_params(address, None, None, None, None, max(1, int(timeout)))
-        where, count, number, devices = found[:4]
+        detected = ClusterEnv.auto_detect_unset_distributed_params(
+            address, None, None, None, None, max(1, int(timeout))
+        )
+        where, count, number, devices = detected[:4]
         if where is not None and count is not None and number is not None:
             return Seat(where, int(count), int(number), None if devices is None else tuple(devices))
     return None
