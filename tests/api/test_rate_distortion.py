@@ -18,7 +18,7 @@ QUICK = {"steps": 30, "hidden": 16, "latent_dim": 2, "progress": False}
 def test_rate_and_distortion_are_the_terms_of_the_elbo():
     run = vaex.train("beta_vae", "digits", beta=[0.2, 4.0], **QUICK)
     scores = run.score(["rate_distortion"], examples=200)
-    x = jnp.asarray(model_inputs(run, run._own_data(None, None), "test", 200))
+    x = jnp.asarray(model_inputs(run, vaex.data.load("digits"), "test", 200))
     for model, row in zip(run, scores.values, strict=True):
         # by the closed form, and many draws of another key
         q = model.recipe.model.encode(jax.random.key(0), model.variables, model.hparams, {"x": x})

@@ -27,7 +27,7 @@ from vaex.configuration.grammar import (
 from vaex.configuration.importing import import_object, is_importable
 from vaex.configuration.run_options import DataOptions, EvaluationOptions, RunOptions
 from vaex.configuration.settings import Member, Origin, Settings, part_list, varied
-from vaex.data import columns
+from vaex.data import columns, registry
 from vaex.data.spec import RECORDED, Spec
 from vaex.errors import UserError
 from vaex.files import digest, is_as_written, mismatch, read_json
@@ -67,8 +67,8 @@ CONTENT = {  # types of what a config.json holds
 def identity(settings: Settings) -> dict[str, Any]:
     """What may not change when a run continues: everything that its numbers depend on, but for how long it runs."""
     dataset = settings.data.dataset or ""
-    is_file = dataset.lower().endswith((".npz", ".npy", ".csv", ".parquet", ".h5", ".hdf5")) or "/" in dataset
-    name = pathlib.Path(dataset).stem if is_file and not dataset.startswith("tfds:") else dataset
+    is_file = registry.is_array_file(dataset) or registry.is_table_file(dataset)
+    name = pathlib.Path(dataset).stem if is_file or "/" in dataset.partition("tfds:")[0] else dataset
     where_set = {key: option_to_json(getattr(settings.data, key)) for key in WHERE_SET}
     return {
         "model": settings.model,

@@ -165,9 +165,9 @@ def _evaluate_members(
             figures = MemberFigures(evaluator, variables, hparams, save, sampler)
             figures.draw(evaluated.numbers.get("kl_per_latent"))
             if experiment.spec.columns:
-                (directory / "tables" / folder).mkdir(parents=True, exist_ok=True)
                 table = as_table(experiment.spec.columns, figures.rows(TABLE_ROWS))
-                write_csv(directory / "tables" / folder / "samples.csv", table)
+                with atomic_path(directory / "tables" / folder / "samples.csv") as temporary:
+                    write_csv(temporary, table)
     return members, combined(notes, [describe_member(settings, member) for member in settings.members])
 
 
