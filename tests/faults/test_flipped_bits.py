@@ -73,6 +73,7 @@ def outcome(directory: pathlib.Path, expected: dict) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax's reads beside one that failed
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_flipped_bit_is_noticed_or_harmless(trained_runs, tmp_path, seed):
     run, copy = (
@@ -109,8 +110,8 @@ def test_another_digit_is_noticed(trained_runs, tmp_path, file):
     if file == "summary.json":
         with pytest.warns(UserWarning, match="summary.json: holds other values than were written"):
             assert vaex.load(run).summary is None
-        with pytest.warns(UserWarning, match="its summary.json holds other values than were written"):
-            assert len(read_runs([run])) == 1
+        with pytest.raises(UserError, match=r"its summary\.json holds other values than were written"):
+            read_runs([run])
     else:
         with pytest.warns(UserWarning, match=r"cannot read line \d+, left out; the other rows are kept"):
             assert len(read_rows(run / file)) == content.count("\n") - 1

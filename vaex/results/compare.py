@@ -7,7 +7,6 @@ import json
 import math
 import os
 import pathlib
-import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -43,7 +42,7 @@ class LogLikelihoods(NamedTuple):
 def read_runs(directories: Sequence[str | os.PathLike[str]]) -> dict[str, dict[str, Any]]:
     """Directory -> its summary.json, with the model's "options" from config.json where that can be read.
 
-    Raises: UserError for a directory that holds no finished run.
+    Raises: UserError for a directory that holds no finished run, or numbers that are not those that were written.
     """
     summaries = {}
     for directory in map(pathlib.Path, directories):
@@ -56,9 +55,8 @@ def read_runs(directories: Sequence[str | os.PathLike[str]]) -> dict[str, dict[s
         ):
             raise UserError(f"{directory}: its summary.json is not that of a run")
         if not is_as_written(summary):
-            warnings.warn(
-                f"{directory}: its summary.json holds other values than were written; the run's own command evaluates it again",
-                stacklevel=2,
+            raise UserError(
+                f"{directory}: its summary.json holds other values than were written; the run's own command evaluates it again"
             )
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
             summary["options"] = dict(read_json(directory.expanduser() / "config.json")["identity"]["config"])
