@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import jax
-import optax
 
 from vaex.core import PyTree
 from vaex.errors import UserError, nearest
 
-Optimizer: TypeAlias = str | Callable[[jax.Array], optax.GradientTransformation]
+if TYPE_CHECKING:
+    import optax  # at run time, where it is used: it takes a twentieth of the time of ``--help``
+
+    Transformation: TypeAlias = optax.GradientTransformation
+else:
+    Transformation = Any
+
+Optimizer: TypeAlias = str | Callable[[jax.Array], Transformation]
 
 
 class HasOptimizer(Protocol):
@@ -21,19 +27,26 @@ class HasOptimizer(Protocol):
     def optimizer(self) -> Optimizer: ...
 
 
-# name -> an update direction; the step multiplies it, and decayed weights, by -learning_rate
-OPTIMIZERS: dict[str, Callable[[], optax.GradientTransformation]] = {
-    "adam": optax.scale_by_adam,
-    "adamax": optax.scale_by_adamax,
-    "adabelief": optax.scale_by_belief,
-    "amsgrad": optax.scale_by_amsgrad,
-    "lion": optax.scale_by_lion,
-    "momentum": lambda: optax.trace(decay=0.9),
-    "nadam": lambda: optax.scale_by_adam(nesterov=True),
-    "radam": optax.scale_by_radam,
-    "rmsprop": optax.scale_by_rms,
-    "sgd": optax.identity,
-}
+OPTIMIZERS = ("adam", "adamax", "adabelief", "amsgrad", "lion", "momentum", "nadam", "radam", "rmsprop", "sgd")
+
+
+def _direction(name: str) -> Transformation:
+    """Return the update direction of a name; the step multiplies it, and decayed weights, by -learning_rate."""
+    import optax
+
+    directions: dict[str, Callable[[], Transformation]] = {
+        "adam": optax.scale_by_adam,
+        "adamax": optax.scale_by_adamax,
+        "adabelief": optax.scale_by_belief,
+        "amsgrad": optax.scale_by_amsgrad,
+        "lion": optax.scale_by_lion,
+        "momentum": lambda: optax.trace(decay=0.9),
+        "nadam": lambda: optax.scale_by_adam(nesterov=True),
+        "radam": optax.scale_by_radam,
+        "rmsprop": optax.scale_by_rms,
+        "sgd": optax.identity,
+    }
+    return directions[name]()
 
 
 def check_optimizer(optimizer: Optimizer) -> None:
@@ -41,7 +54,10 @@ def check_optimizer(optimizer: Optimizer) -> None:
     if isinstance(optimizer, str):
         if optimizer not in OPTIMIZERS:
             raise UserError(f"no optimizer is called {optimizer!r}; {nearest(optimizer, OPTIMIZERS)}")
-    elif (
+        return
+    import optax
+
+    if (
         isinstance(optimizer, optax.GradientTransformation)
         or not callable(optimizer)
         or getattr(optimizer, "__name__", "").startswith("scale_by_")  # its first argument is no learning rate
@@ -54,7 +70,7 @@ def check_optimizer(optimizer: Optimizer) -> None:
 
 def init(optimizer: Optimizer, params: PyTree, learning_rate: jax.Array) -> PyTree:
     """The first state of an optimizer."""
-    chosen = OPTIMIZERS[optimizer]() if isinstance(optimizer, str) else optimizer(learning_rate)
+    chosen = _direction(optimizer) if isinstance(optimizer, str) else optimizer(learning_rate)
     return chosen.init(params)
 
 
@@ -78,7 +94,7 @@ def update(
       decay: weight decay, a scalar; multiplied by the learning rate.
     """
     named = isinstance(optimizer, str)
-    chosen = OPTIMIZERS[optimizer]() if named else optimizer(learning_rate)  # type: ignore[index, operator]
+    chosen = _direction(optimizer) if named else optimizer(learning_rate)  # type: ignore[arg-type, operator]
     updates, opt_state = chosen.update(gradient, opt_state, params)
 
     def apply(path: tuple[Any, ...], value: jax.Array, change: jax.Array) -> jax.Array:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -325,6 +324,8 @@ def _check_names(given: Collection[str], known: Collection[str], what: str, *, c
 
 def _check_outcome(outcome: Outcome, params: dict[str, PyTree], state: TrainState) -> None:
     """Raise where an objective's losses are not one scalar per group, or its state changes shape or dtype."""
+    import chex
+
     _check_names(outcome.losses, params, "the objective's losses", complete=True)
     chex.assert_trees_all_equal_shapes_and_dtypes(outcome.state, state.variables.state)
     chex.assert_rank(list(outcome.losses.values()), 0)
