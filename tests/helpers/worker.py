@@ -9,7 +9,7 @@ import sys
 from vaex.training import multihost
 
 if __name__ == "__main__":  # before anything else uses jax
-    multihost.join(f"localhost:{sys.argv[1]}", int(sys.argv[2]), int(sys.argv[3]))
+    multihost.initialize(f"localhost:{sys.argv[1]}", int(sys.argv[2]), int(sys.argv[3]))
 
 import jax
 import numpy as np

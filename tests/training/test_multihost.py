@@ -256,7 +256,7 @@ def test_a_member_that_diverges_is_left_by_all_processes(tmp_path):
 )
 def test_flags_that_do_not_fit_are_refused(flags, message):
     with pytest.raises(UserError, match=message):
-        multihost.join(*flags)
+        multihost.initialize(*flags)
 
 
 def test_one_process_decides_alone_and_its_errors_pass():

@@ -13,10 +13,9 @@ from helpers.synthetic import BATCH, MODEL, HParams, assert_close, assert_equal,
 
 from vaex import distributions, divergences
 from vaex.cli import main as cli
-from vaex.configuration.settings import common_structure
 from vaex.core import Algorithm, Outcome
 from vaex.training import loop, population
-from vaex.training.hyperparameters import as_schedules
+from vaex.training.hyperparameters import as_schedules, common_structure
 from vaex.training.metrics import read_rows
 from vaex.training.step import gradient_algorithm
 

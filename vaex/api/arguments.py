@@ -14,7 +14,7 @@ import numpy as np
 from vaex import models
 from vaex.configuration import choices
 from vaex.configuration.declare import Field, fields, plain_kind
-from vaex.configuration.grammar import read_function, read_hyperparameter, write_hyperparameter
+from vaex.configuration.grammar import read_function, read_hyperparameter, read_names, write_hyperparameter
 from vaex.configuration.run_options import GROUPS, EvaluationOptions
 from vaex.configuration.settings import Settings, check_module, settings, stage_fields
 from vaex.errors import UserError, nearest
@@ -73,6 +73,8 @@ def _option(field: Field, value: object) -> Any:
     kind = plain_kind(field.kind)
     if typing.get_origin(kind) is not tuple:
         return float(value) if kind is float and isinstance(value, int) and not isinstance(value, bool) else value
+    if isinstance(value, str) and typing.get_args(kind)[0] is str:
+        return read_names(value)
     if isinstance(value, int):
         return (value,)
     if isinstance(value, Iterable) and not isinstance(value, str):

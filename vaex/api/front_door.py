@@ -88,7 +88,7 @@ def train(
       z = run[0].encode(x).mean
     """
     values: dict[str, Any] = dict(options, seeds=seeds)
-    named = {"steps": steps, "batch_size": batch_size, "init_only": _joined(init_only), "freeze": _joined(freeze)}
+    named = {"steps": steps, "batch_size": batch_size, "init_only": init_only, "freeze": freeze}
     values |= {name: value for name, value in named.items() if value is not None}
     source = None
     if isinstance(init_from, str | os.PathLike):
@@ -138,10 +138,6 @@ def _runs(model: str | types.ModuleType, values: dict[str, Any], *, in_memory: b
             "value"
         )
     return settings
-
-
-def _joined(names: str | Sequence[str] | None) -> str | None:
-    return names if names is None or isinstance(names, str) else ",".join(names)
 
 
 class Built(NamedTuple):

@@ -101,7 +101,8 @@ def _options_class(name: str, options: Mapping[str, Field], doc: str) -> type:
             hint = ""
             default = "" if typing.get_origin(kind) is tuple else kind()
         if typing.get_origin(kind) is tuple:
-            kind, default, metavar = str, write(default) if default else "", "INTxINT.."
+            of_names = typing.get_args(kind)[0] is str
+            kind, default, metavar = str, write(default) if default else "", "NAME[,..]" if of_names else "INTxINT.."
             if field.name == "seeds":
                 metavar = "SEED[:SEED][,..]"
         elif kind is str and default == "" and hint is None:

@@ -220,6 +220,9 @@ def check_option(field: Field, value: object) -> None:
             return
         if value not in arguments:
             raise UserError(f"--{field.name}={value}: {nearest(str(value), map(str, arguments))}")
+    elif origin is tuple and arguments[0] is str:
+        if not isinstance(value, tuple) or not all(isinstance(entry, str) and entry for entry in value):
+            raise UserError(f"--{field.name}={value!r}: expected names, such as encoder,decoder")
     elif origin is tuple:
         text = "x".join(map(str, value)) if isinstance(value, tuple) else repr(value)
         if not isinstance(value, tuple) or not all(_is_whole(entry) for entry in value):

@@ -35,7 +35,7 @@ def write(value: Any) -> str:
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return _write_schedule(value)  # type: ignore[arg-type]
     if isinstance(value, tuple) and not any(map(callable, value)):
-        return "x".join(map(str, value))
+        return ("," if value and isinstance(value[0], str) else "x").join(map(str, value))
     if value is None:
         return "none"
     if isinstance(value, float):
@@ -125,6 +125,8 @@ def read_option(field: Field, text: str) -> Any:
             raise UserError(f"--{name}={text}: expected true or false")
         return text.lower() == "true"
     try:
+        if origin is tuple and arguments[0] is str:
+            return read_names(text)
         if origin is tuple:
             return tuple(arguments[0](part) for part in text.split("x")) if text else ()
         value = kind(text)
@@ -135,6 +137,16 @@ def read_option(field: Field, text: str) -> Any:
         raise UserError(f"--{name}={text}: expected a finite number")
     check_option(field, value)
     return value
+
+
+def read_names(text: str) -> tuple[str, ...]:
+    """Names from ``encoder,decoder``.
+
+    Example:
+      >>> read_names("encoder, decoder"), read_names("")
+      (('encoder', 'decoder'), ())
+    """
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _one_value(text: str) -> str:
@@ -262,6 +274,25 @@ def option_to_json(value: object) -> Any:
     if isinstance(value, tuple) and not any(callable(entry) for entry in value):
         return list(value)
     return object_name(value)
+
+
+def options_to_json(options: object, added: typing.Collection[str] = ()) -> dict[str, Any]:
+    """Option -> its value as JSON, of a dataclass of options: of those that are not None, nor ``added`` and at their default."""
+    from vaex.configuration.declare import fields
+
+    values = {name: (option_to_json(getattr(options, name)), field) for name, field in fields(type(options)).items()}
+    return {
+        name: value
+        for name, (value, field) in values.items()
+        if value is not None and not (name in added and value == field.default)
+    }
+
+
+def hyperparameters_to_json(hparams: object) -> dict[str, Any]:
+    """Hyperparameter -> its value as JSON."""
+    from vaex.configuration.declare import fields
+
+    return {name: hyperparameter_to_json(getattr(hparams, name)) for name in fields(type(hparams))}
 
 
 def hyperparameter_to_json(value: Any) -> Any:

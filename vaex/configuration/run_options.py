@@ -44,13 +44,13 @@ class RunOptions:
         "RUN:MEMBER names a member of a population, else members begin from those of equal index where both runs have as many, or "
         "all from member 0.",
     )
-    init_only: str | None = option(
-        None,
+    init_only: tuple[str, ...] = option(
+        (),
         doc="Parts that begin so, such as encoder,decoder; the others are initialised. By default all do, and names and shapes "
         "must agree.",
     )
-    freeze: str | None = option(
-        None,
+    freeze: tuple[str, ...] = option(
+        (),
         doc="Parts that keep their values, such as encoder: those of --init_from, or the initial ones.",
     )
     change: str | None = option(

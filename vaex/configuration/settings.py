@@ -69,16 +69,6 @@ class Settings(NamedTuple):
     origin: Origin | None = None
 
 
-def part_list(text: str | None) -> tuple[str, ...]:
-    """Names of parts from ``encoder,decoder``.
-
-    Example:
-      >>> part_list("encoder, decoder"), part_list(None)
-      (('encoder', 'decoder'), ())
-    """
-    return tuple(part.strip() for part in text.split(",") if part.strip()) if text else ()
-
-
 def stage_fields(module: types.ModuleType) -> dict[str, Field]:
     """The options of the steps of a model's later stages: the entries ``<stage>_steps`` of its ``DEFAULTS``."""
     return {
@@ -170,37 +160,6 @@ def varied(members: Sequence[Member]) -> tuple[str, ...]:
     """Names of the hyperparameters that differ between members, in the order of their class."""
     texts = [hyperparameter_texts(member.hparams) for member in members]
     return tuple(name for name in texts[0] if len({text[name] for text in texts}) > 1)
-
-
-def common_structure(hparams: Sequence[Any]) -> list[Any]:
-    """Members' hyperparameters as trees of one structure, so that they stack.
-
-    What all members leave at None stays None: it is switched off, and costs nothing. Where only some do, these get the number
-    that means the same.
-
-    Raises: UserError for a hyperparameter that is None in some members and has no such number.
-    """
-    replaced: list[dict[str, Any]] = [{} for _ in hparams]
-    for name, field in fields(type(hparams[0])).items():
-        missing = [getattr(member, name) is None for member in hparams]
-        if any(missing) and not all(missing):
-            if field.declaration.off is None:
-                raise UserError(
-                    f"{name}: is None in some members of the population and a number in others; give all one"
-                )
-            for changes, is_missing in zip(replaced, missing, strict=True):
-                changes |= {name: field.declaration.off} if is_missing else {}
-    return [_replace(member, changes) for member, changes in zip(hparams, replaced, strict=True)]
-
-
-def _replace(hparams: Any, changes: Mapping[str, Any]) -> Any:
-    """``dataclasses.replace`` without the checks of ranges, beyond which the number that means off may lie."""
-    if not changes:
-        return hparams
-    copy = object.__new__(type(hparams))
-    for field in dataclasses.fields(hparams):
-        object.__setattr__(copy, field.name, changes.get(field.name, getattr(hparams, field.name)))
-    return copy
 
 
 def describe_member(chosen: Settings, member: Member) -> str:

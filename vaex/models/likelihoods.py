@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeGuard
 
 import jax
 import jax.numpy as jnp
@@ -67,6 +67,11 @@ class LikelihoodFamily(Protocol):
     """
 
     def __call__(self, spec: Spec, /) -> Likelihood: ...
+
+
+def is_named(likelihood: object) -> TypeGuard[str]:
+    """Return True for one of ``Name``, False for a user's own function or its dotted name."""
+    return isinstance(likelihood, str) and ":" not in likelihood
 
 
 def choose(name: str, spec: Spec) -> str:
@@ -143,7 +148,7 @@ def build(
         ``library_negative_binomial`` read.
     Raises: UserError where the data cannot have this likelihood.
     """
-    if not isinstance(name, str) or ":" in name:
+    if not is_named(name):
         return user_likelihood(import_object("likelihood", name) if isinstance(name, str) else name, spec)
     name = choose(name, spec)
     ndims = len(spec.shape)

@@ -20,13 +20,15 @@ from vaex.configuration.declare import Field, fields
 from vaex.configuration.grammar import (
     hyperparameter_from_json,
     hyperparameter_to_json,
+    hyperparameters_to_json,
     option_to_json,
+    options_to_json,
     read_function,
     write,
 )
 from vaex.configuration.importing import import_object, is_importable
 from vaex.configuration.run_options import DataOptions, EvaluationOptions, RunOptions
-from vaex.configuration.settings import Member, Origin, Settings, part_list, varied
+from vaex.configuration.settings import Member, Origin, Settings, varied
 from vaex.data import columns, registry
 from vaex.data.spec import RECORDED, Spec
 from vaex.errors import UserError
@@ -66,6 +68,7 @@ CONTENT = {  # types of what a config.json holds
 
 def identity(settings: Settings) -> dict[str, Any]:
     """What may not change when a run continues: everything that its numbers depend on, but for how long it runs."""
+    beginning = _beginning(settings)
     dataset = settings.data.dataset or ""
     is_file = registry.is_array_file(dataset) or registry.is_table_file(dataset)
     name = pathlib.Path(dataset).stem if is_file or "/" in dataset.partition("tfds:")[0] else dataset
@@ -76,19 +79,12 @@ def identity(settings: Settings) -> dict[str, Any]:
         **{key: getattr(settings.data, key) for key in DATA},
         **{key: value for key, value in where_set.items() if value and value != "auto"},
         "batch_size": settings.run.batch_size,
-        **_beginning(settings),
-        "config": {name: value for name, value in _config(settings).items() if _is_recorded(settings, name, value)},
-        "members": [{"seed": member.seed, "hparams": _hparams(member)} for member in settings.members],
+        **beginning,
+        "config": options_to_json(settings.config, ADDED_OPTIONS),
+        "members": [
+            {"seed": member.seed, "hparams": hyperparameters_to_json(member.hparams)} for member in settings.members
+        ],
     }
-
-
-def _hparams(member: Member) -> dict[str, Any]:
-    return {name: hyperparameter_to_json(getattr(member.hparams, name)) for name in fields(type(member.hparams))}
-
-
-def _is_recorded(settings: Settings, name: str, value: object) -> bool:
-    """Return True for an option's value that counts: what is off does not, nor the default of what earlier versions lacked."""
-    return value is not None and not (name in ADDED_OPTIONS and value == fields(type(settings.config))[name].default)
 
 
 def _beginning(settings: Settings) -> dict[str, Any]:
@@ -96,8 +92,8 @@ def _beginning(settings: Settings) -> dict[str, Any]:
     run, origin = settings.run, settings.origin
     entries = {
         "init_from": None if origin is None else origin._asdict() | {"from_members": list(origin.from_members)},
-        "init_only": list(part_list(run.init_only)),
-        "freeze": list(part_list(run.freeze)),
+        "init_only": list(run.init_only),
+        "freeze": list(run.freeze),
         "accumulate": run.accumulate if run.accumulate > 1 else None,
     }
     return {name: value for name, value in entries.items() if value}
@@ -114,10 +110,6 @@ def without_place(identified: Mapping[str, Any]) -> dict[str, Any]:
     if not identified.get("init_from"):
         return dict(identified)
     return dict(identified) | {"init_from": {**identified["init_from"], "run": None}}
-
-
-def _config(settings: Settings) -> dict[str, Any]:
-    return {name: option_to_json(getattr(settings.config, name)) for name in fields(type(settings.config))}
 
 
 def run_directory(settings: Settings) -> pathlib.Path:
@@ -316,8 +308,7 @@ def _is_function(value: object) -> bool:
 def check_recordable(settings: Settings) -> None:
     """Raise UserError for a hyperparameter that no config.json could say: a function without a name to import it by."""
     for member in settings.members:
-        for name in fields(type(member.hparams)):
-            recorded = hyperparameter_to_json(getattr(member.hparams, name))
+        for name, recorded in hyperparameters_to_json(member.hparams).items():
             if _is_function(recorded) and not is_importable(recorded["function"]):
                 raise UserError(
                     f"{name}: {recorded['function']} has no name by which a run directory could record it; put it into a module, "
@@ -340,9 +331,8 @@ def with_defaults(recorded: Mapping[str, Any], settings: Settings) -> dict[str, 
     options = {
         name: option_to_json(field.default)
         for name, field in fields(type(settings.config)).items()
-        if _is_recorded(settings, name, option_to_json(field.default))
-        and type(None)
-        not in typing.get_args(field.kind)  # None is not recorded, so nothing tells it from what was lacking
+        # None is not recorded, so nothing tells it from what was lacking
+        if name not in ADDED_OPTIONS and type(None) not in typing.get_args(field.kind)
     }
     hparams = {
         name: hyperparameter_to_json(field.default)

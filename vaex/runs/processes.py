@@ -29,7 +29,7 @@ def join(settings: Settings) -> None:
     Raises: UserError.
     """
     run = settings.run
-    multihost.join(
+    multihost.initialize(
         run.coordinator_address,
         run.num_processes,
         run.process_id,

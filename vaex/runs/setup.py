@@ -15,7 +15,7 @@ import numpy as np
 from vaex import data, models, samplers, schedules
 from vaex.configuration import needs
 from vaex.configuration.run_options import DataOptions, RunOptions
-from vaex.configuration.settings import Settings, common_structure, replace_run
+from vaex.configuration.settings import Settings, replace_run
 from vaex.core import Batch, PyTree, Recipe, Stage, Variables
 from vaex.data.spec import Dataset, Spec
 from vaex.errors import UserError
@@ -140,32 +140,37 @@ def refuse_idle(settings: Settings, spec: Spec) -> None:
 
     Runs from before, which may have such, load and continue.
     """
+    _refuse_idle_likelihood(settings.config, spec)
     needs.refuse_idle(settings)
-    name, scale = (getattr(settings.config, option, None) for option in ("likelihood", "likelihood_scale"))
-    if name is None or scale is None:
-        return
-    users = not isinstance(name, str) or ":" in name
-    chosen = "your own likelihood" if users else f"--likelihood={likelihoods.choose(name, spec)}"
-    if scale != "global" and (users or likelihoods.choose(name, spec) not in likelihoods.SCALED):
-        raise UserError(
-            f"--likelihood_scale={scale} does nothing beside {chosen}: it is for {', '.join(likelihoods.SCALED)}; leave it out"
-        )
-    mean = getattr(settings.config, "mean", "free")
-    if mean != "free" and (users or likelihoods.choose(name, spec) not in likelihoods.WITH_MEAN):
-        raise UserError(
-            f"--mean={mean} does nothing beside {chosen}: it is for {', '.join(likelihoods.WITH_MEAN)}; leave it out"
-        )
+    likelihood, scale = (getattr(settings.config, option, None) for option in ("likelihood", "likelihood_scale"))
     changed = [field.name for field in needs.changed(settings)]
-    if "sigma" in changed and scale != "fixed" and not users:
+    if "sigma" in changed and scale not in (None, "fixed") and likelihoods.is_named(likelihood):
         raise UserError(
             f"--sigma does nothing beside --likelihood_scale={scale}: it is for --likelihood_scale=fixed; leave it out"
         )
 
 
+def _refuse_idle_likelihood(config: Any, spec: Spec) -> None:
+    """Raise UserError for options of likelihoods that the chosen one does not have."""
+    name, scale = (getattr(config, option, None) for option in ("likelihood", "likelihood_scale"))
+    if name is None or scale is None:
+        return
+    named = likelihoods.choose(name, spec) if likelihoods.is_named(name) else None
+    chosen = "your own likelihood" if named is None else f"--likelihood={named}"
+    options = (
+        ("likelihood_scale", scale, "global", likelihoods.SCALED),
+        ("mean", getattr(config, "mean", "free"), "free", likelihoods.WITH_MEAN),
+    )
+    for option, value, default, names in options:
+        if value != default and named not in names:
+            raise UserError(
+                f"--{option}={value} does nothing beside {chosen}: it is for {', '.join(names)}; leave it out"
+            )
+
+
 def stack_hparams(settings: Settings) -> PyTree:
     """The members' hyperparameters as one tree of schedules with leading axis [p]."""
-    members = common_structure([member.hparams for member in settings.members])
-    return population.stack(alike_schedules(members))
+    return population.stack(alike_schedules([member.hparams for member in settings.members]))
 
 
 def assemble(settings: Settings, dataset: Dataset | None = None, store: Store | None = None) -> Experiment:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.configuration.settings import Origin, Settings, part_list
+from vaex.configuration.settings import Origin, Settings
 from vaex.core import PyTree, Stage, TrainState
 from vaex.errors import UserError
 from vaex.runs.config_file import is_run, origin_of
@@ -134,8 +134,10 @@ def locate(settings: Settings, store: Store | None, source: Source | None) -> tu
         if directory is not None and str(directory.resolve()) == source.run:
             raise UserError(f"--init_from={text}: is the run's own directory; choose another --out")
     if source is None:
-        if settings.run.init_only is not None and settings.origin is None:
-            raise UserError(f"--init_only={settings.run.init_only} needs --init_from=RUN, which says from where")
+        if settings.run.init_only and settings.origin is None:
+            raise UserError(
+                f"--init_only={','.join(settings.run.init_only)} needs --init_from=RUN, which says from where"
+            )
         return settings, None
     count = len(settings.members)
     chosen = tuple(range(count)) if source.member is None and source.members == count else (source.member or 0,) * count
@@ -148,7 +150,7 @@ def begin(experiment: Experiment, source: Source | None) -> Experiment:
     Raises: UserError for variables that do not agree with the model's, parts that it does not have, or a model without variants.
     """
     settings, run = experiment.settings, experiment.settings.run
-    variant = StepVariant(run.accumulate, part_list(run.freeze))
+    variant = StepVariant(run.accumulate, run.freeze)
     if source is None and variant == StepVariant():
         return experiment
     if (run.batch_size or 0) % run.accumulate:
@@ -198,7 +200,7 @@ def _given(
     experiment: Experiment, source: Source, targets: Sequence[Mapping[str, Any]]
 ) -> dict[str, dict[str, jax.Array]]:
     """Return what each stage begins with, stacked."""
-    settings, only = experiment.settings, part_list(experiment.settings.run.init_only)
+    settings, only = experiment.settings, experiment.settings.run.init_only
     _check_parts("init_only", only, targets)
     assert settings.origin is not None  # ``locate`` has set it
     members = np.asarray(settings.origin.from_members)
@@ -269,8 +271,8 @@ def announcement(settings: Settings) -> str | None:
     origin = settings.origin
     if origin is None:
         return None
-    taken = settings.run.init_only or "all variables"
+    taken = ",".join(settings.run.init_only) or "all variables"
     members = dict.fromkeys(origin.from_members)
     of = f" of member {next(iter(members))}" if len(members) == 1 else " member by member"
-    frozen = f", {settings.run.freeze} frozen" if settings.run.freeze else ""
+    frozen = f", {','.join(settings.run.freeze)} frozen" if settings.run.freeze else ""
     return f"begins with {taken}{of} from {origin.run or 'a run in memory'} at step {origin.step}{frozen}"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 
-from vaex.configuration import hparam, hyperparameters
+from vaex.configuration import fields, hparam, hyperparameters
 from vaex.core import PyTree
+from vaex.errors import UserError
 from vaex.schedules import Scalar, alike_functions, as_schedule, is_schedule
 
 
@@ -46,8 +49,42 @@ def as_schedules(hparams: PyTree) -> PyTree:
 
 
 def alike_schedules(members: Sequence[PyTree]) -> list[PyTree]:
-    """Hyperparameters of the members of a population as trees of schedules that have one structure, and so stack."""
-    trees = [as_schedules(hparams) for hparams in members]
+    """Hyperparameters of the members of a population as trees of schedules that have one structure, and so stack.
+
+    Raises: UserError for a hyperparameter that is None in some members and has no number that means the same.
+    """
+    trees = [as_schedules(hparams) for hparams in common_structure(members)]
     leaves, structures = zip(*(jax.tree.flatten(tree, is_leaf=is_schedule) for tree in trees), strict=True)
     alike = zip(*(alike_functions(schedules) for schedules in zip(*leaves, strict=True)), strict=True)
     return [structure.unflatten(schedules) for structure, schedules in zip(structures, alike, strict=True)]
+
+
+def common_structure(hparams: Sequence[Any]) -> list[Any]:
+    """Members' hyperparameters as trees of one structure, so that they stack.
+
+    What all members leave at None stays None: it is switched off, and costs nothing. Where only some do, these get the number
+    that means the same.
+
+    Raises: UserError for a hyperparameter that is None in some members and has no such number.
+    """
+    replaced: list[dict[str, Any]] = [{} for _ in hparams]
+    for name, field in fields(type(hparams[0])).items():
+        missing = [getattr(member, name) is None for member in hparams]
+        if any(missing) and not all(missing):
+            if field.declaration.off is None:
+                raise UserError(
+                    f"{name}: is None in some members of the population and a number in others; give all one"
+                )
+            for changes, is_missing in zip(replaced, missing, strict=True):
+                changes |= {name: field.declaration.off} if is_missing else {}
+    return [_replace(member, changes) for member, changes in zip(hparams, replaced, strict=True)]
+
+
+def _replace(hparams: Any, changes: Mapping[str, Any]) -> Any:
+    """``dataclasses.replace`` without the checks of ranges, beyond which the number that means off may lie."""
+    if not changes:
+        return hparams
+    copy = object.__new__(type(hparams))
+    for field in dataclasses.fields(hparams):
+        object.__setattr__(copy, field.name, changes.get(field.name, getattr(hparams, field.name)))
+    return copy

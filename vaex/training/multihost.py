@@ -27,7 +27,7 @@ _partners: Partners | None = None  # links to the others, of a run that this pro
 _looks = 0  # calls of ``is_preempted``
 
 
-def join(
+def initialize(
     address: str | None,
     num_processes: int | None,
     process_id: int | None,

@@ -69,6 +69,14 @@ hyperparameters = {
             )
         }
     ),
+    "common_structure": Case(
+        {
+            "hparams": (
+                [TrainingHParams(), TrainingHParams(clip_norm=1.0)],
+                [TrainingHParams(), TrainingHParams(clip_norm=2.0)],
+            )
+        }
+    ),
 }
 steps = {
     "with_inputs": Case(
@@ -167,6 +175,7 @@ def titles(likelihood):
 
 MODEL, OTHER = (latent.model(PARTS, latent.negative_elbo(PARTS, penalty)) for penalty in (plain_kl, double_kl))
 of_likelihoods = {
+    "is_named": Case({"likelihood": ("laplace", "my_likelihoods:student")}),
     "choose": Case({"name": ("auto", "laplace"), "spec": (GREY, REAL)}),
     "binarization": Case({"name": ("auto", "gaussian"), "spec": (GREY, REAL), "dequantize": ("none", "uniform")}),
     "chosen_before": Case({"name": ("auto", "laplace"), "spec": (GREY, LEVELS)}),
