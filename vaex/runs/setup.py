@@ -150,7 +150,7 @@ def refuse_idle(settings: Settings, spec: Spec) -> None:
         )
 
 
-def _refuse_idle_likelihood(config: Any, spec: Spec) -> None:
+def _refuse_idle_likelihood(config: object, spec: Spec) -> None:
     """Raise UserError for options of likelihoods that the chosen one does not have."""
     name, scale = (getattr(config, option, None) for option in ("likelihood", "likelihood_scale"))
     if name is None or scale is None:
