@@ -6,6 +6,8 @@ both: the encoder descends the KL of q from the model's posterior, forward; the 
 
 Source: Hinton, Dayan, Frey & Neal 1995; the rival of Kingma & Welling 2014, section 5.
 Command: ``python experiments/run.py --model=wake_sleep``
+Result: digits, test: elbo -88.8 +- 0.9, log-likelihood -84.2 (K = 100), KL 8.5; trained on its dreams too, it overfits 1,397 digits
+less than ``vae`` in as many steps (4,000).
 """
 
 from __future__ import annotations
