@@ -75,7 +75,10 @@ def examples_of(dataset: Dataset, spec: Any, split: str, most: int) -> Examples:
         return Examples(chosen_intensities(spec, stored, np.arange(most), BLOCK), _named(source.names, factors))
     arrays = dataset.splits[split]
     rows = np.sort(random_order(len(arrays["x"]))[:most])
-    attributes = {"label": arrays["y"][rows]} if "y" in arrays else {}
+    attributes = {"label": arrays["y"][rows]} if "y" in arrays and not spec.conditions else {}
+    for index, condition in enumerate(spec.conditions):
+        if condition.binary:
+            attributes[condition.name] = arrays["y"][rows, index].astype(np.int32)
     if "factors" in arrays:
         attributes |= _named(spec.factor_names, arrays["factors"][rows])
     known = np.all([values >= 0 for values in attributes.values()], axis=0) if attributes else np.ones(len(rows), bool)

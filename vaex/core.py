@@ -14,7 +14,7 @@ import jax
 from jax.typing import ArrayLike
 
 PyTree: TypeAlias = Any
-# of arrays: "x": [b, ...]; with labels "y": [b]; when padded "mask": [b], 1 for rows that count
+# of arrays: "x": [b, ...]; with labels "y": [b], or conditions [b, m]; when padded "mask": [b], 1 for rows that count
 Batch: TypeAlias = dict[str, Any]
 Given: TypeAlias = Mapping[str, jax.Array]  # variables by name
 Metrics = dict[str, jax.Array]  # name -> [] or [b]
@@ -304,18 +304,18 @@ class Labels(NamedTuple):
     """How a model reads labels: ``batch["y"]`` in encode and decode, and the ``condition`` [n] of sample; -1 is unlabelled.
 
     Attributes:
-      classes: labels are 0..classes-1.
-      classify: q(y|x), a model's own classifier. Such a model treats y as a latent variable: its ELBO and log_weights are those
-        of x alone, and encode takes the most probable label where none is given. None: the label is always given, and ELBO and
-        log_weights are of x given y.
+      classes: labels are 0..classes-1; 0 for conditions.
+      classify: q(y|x), a model's own classifier. Such a model treats y as a latent variable: its ELBO and log_weights are of x
+        alone, and encode takes the most probable label where none is given. None: they are of x given y, which is always given.
       class_log_weights: log weights of every class; by default log_weights of the batch repeated with each label.
-      prior_only: z depends on y, but x given z does not, nor q(z|x): encode and decode read no label.
+      prior_only: z depends on y, but not x given z, nor q(z|x), which read no label. conditions: of y [b, conditions], no classes.
     """
 
     classes: int
     classify: Encode | None = None
     class_log_weights: ClassLogWeights | None = None
     prior_only: bool = False
+    conditions: int = 0
 
 
 class Predict(Protocol):

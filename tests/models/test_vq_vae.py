@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from vaex import quantizers
-from vaex.core import Variables
+from vaex.core import Labels, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models.codebooks import _code_maps as code_maps
@@ -272,7 +272,7 @@ def test_diagnostics_count_codes():
 
 def test_labels_reach_the_prior_and_nothing_else():
     built = Built(class_conditional=True)
-    assert built.recipe.labels == (3, None, None, True)
+    assert built.recipe.labels == Labels(3, prior_only=True)
     kl = [built.objective(1, {"x": X, "y": jnp.full(6, y)}, train=False).metrics for y in (0, 1)]
     assert np.all(np.abs(kl[0]["kl"] - kl[1]["kl"]) > 1e-4)
     np.testing.assert_array_equal(kl[0]["reconstruction"], kl[1]["reconstruction"])

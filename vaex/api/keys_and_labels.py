@@ -40,7 +40,7 @@ def labels_of(
     Args:
       reads: what the model reads; None where it reads no labels.
       caller: name of the method, for errors.
-      labels: integers, [n] or one for all, or None.
+      labels: integers, [n] or one for all, or conditions, [n, m] or [m] for all; or None.
       n: number of examples.
       inferred: whether missing labels are allowed for a model with a classifier.
       optional: whether missing labels are allowed for a model whose prior alone reads them.
@@ -53,10 +53,10 @@ def labels_of(
     if labels is None:
         if inferred or (optional and reads.prior_only):
             return {}
-        raise ValueError(
-            f"{caller}: this model needs labels, integers from 0 to {reads.classes - 1}, one for each example"
-        )
+        raise ValueError(f"{caller}: this model needs labels, {_expected(reads, n)}")
     array = labels if isinstance(labels, Tracer) else np.asarray(labels)
+    if reads.conditions:
+        return _conditions(reads.conditions, caller, array, n)
     if array.dtype.kind not in "iu" or array.shape not in ((), (n,)):
         raise ValueError(
             f"{caller}: labels have dtype {array.dtype} and shape {array.shape}, expected integers [{n}], or one for all"
@@ -70,6 +70,24 @@ def labels_of(
             f"{caller}: labels go from {array.min()} to {array.max()}, expected 0 to {reads.classes - 1}{unknown}"
         )
     return {"y": jnp.broadcast_to(jnp.asarray(array, jnp.int32), (n,))}
+
+
+def _expected(reads: Labels, n: int) -> str:
+    if reads.conditions:
+        return f"numbers [{n}, {reads.conditions}], or [{reads.conditions}] for all, the conditions in the data's order"
+    return f"integers from 0 to {reads.classes - 1}, one for each example"
+
+
+def _conditions(width: int, caller: str, array: np.ndarray | Tracer, n: int) -> dict[str, jax.Array]:
+    """Return conditions [n, width], float32."""
+    if array.dtype.kind not in "biuf" or array.shape not in ((width,), (n, width)):
+        raise ValueError(
+            f"{caller}: conditions have dtype {array.dtype} and shape {array.shape}, expected numbers [{n}, {width}], "
+            f"or [{width}] for all"
+        )
+    if not isinstance(array, Tracer) and not np.isfinite(array).all():
+        raise ValueError(f"{caller}: conditions have NaN or infinity; give finite numbers")
+    return {"y": jnp.broadcast_to(jnp.asarray(array, jnp.float32), (n, width))}
 
 
 def holds_integers(latents: Sequence[Latents]) -> bool:

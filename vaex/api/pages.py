@@ -38,7 +38,7 @@ def page(
         raise UserError(f"page: the data has no {split!r} split; there are {', '.join(dataset.splits)}")
     part = dataset.splits[split]
     count = min(SHOWN, len(part["x"]))
-    x, y = part["x"][:count], part["y"][:count] if "y" in part else None
+    x, y = part["x"][:count], part["y"][:count] if "y" in part and run.spec.num_classes else None
     kl = None if run.summary is None else run.summary["members"][index].get("kl_per_latent")
     name = f", {run.names[index]}" if len(run) > 1 else ""
     title = f"{run.settings.model} on {run.spec.name}{name}"

@@ -294,7 +294,7 @@ def _sample_setting(
     """Return the features, and those of the examples of each part."""
     train = dataset.splits["train"]
     fitted = np.sort(random_order(len(train["x"]))[:FITTED])
-    labels = train["y"][fitted] if "y" in train else None
+    labels = train["y"][fitted] if "y" in train and run.spec.num_classes else None
     features = fit_features(choices.features, chosen_intensities(run.spec, train["x"], fitted, BLOCK), labels)
     x = dataset.splits[choices.split]["x"]
     return features, [features.function(chosen_intensities(run.spec, x, part, BLOCK)) for part in rows]

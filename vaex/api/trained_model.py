@@ -25,6 +25,7 @@ from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.evaluation import classification, likelihood
 from vaex.evaluation.imputation import Imputation
+from vaex.models.conditions import drawn_labels, labels_shape
 from vaex.ops.widths import in_single_width
 from vaex.runs.evaluate import DRAWN_VALUES, evaluation_batch
 from vaex.samplers import Sampler, draw
@@ -41,8 +42,8 @@ class TrainedModel:
     Images x are integers in the data's own levels (0..255; 0..16 for digits) or floats in [0, 1], of shape [b, *spec.shape]. Real
     vectors are floats. The encoder receives grey values unchanged, even if training binarised them dynamically.
 
-    A model that reads labels (``recipe.labels`` is not None) takes ``labels``: integers of shape [b], or one integer for all
-    examples. -1 means unlabelled, for a model that was trained with unlabelled examples.
+    A model that reads labels (``recipe.labels`` is not None) takes ``labels``: integers [b], or one for all, -1 for unlabelled if
+    training had unlabelled examples; or numbers [b, m], or [m] for all, of ``spec.conditions``, in units of the data.
 
     Attributes:
       recipe: the model's functions.
@@ -83,7 +84,7 @@ class TrainedModel:
         self._imputer, self._step_scorer = Imputer(recipe, spec), StepScorer(recipe, spec)
         example: Batch = {"x": jax.ShapeDtypeStruct((1, *spec.shape), jnp.float32)}
         if recipe.labels is not None:
-            example["y"] = jax.ShapeDtypeStruct((1,), jnp.int32)
+            example["y"] = labels_shape(recipe.labels)
         codes = jax.eval_shape(lambda v, batch: recipe.model.encode(key, v, hparams, batch).mean, variables, example)
         self.latent_shape: tuple[int, ...] = codes.shape[1:]
 
@@ -186,7 +187,7 @@ class TrainedModel:
         Args:
           key: of the samples.
           n: number of examples, at least 1.
-          labels: integers, [n] or one for all, for a model that reads labels; drawn uniformly where left out.
+          labels: for a model that reads them; where left out, classes are drawn uniformly, conditions from training examples.
           show: "mean" for the mean of p(x|z), "sample" for a draw from it.
           temperature: of the prior, in a model with the hyperparameter ``sample_temperature``; by default that of the run.
           sampler: a kind that ``run.fit_sampler`` has fitted, such as "gmm:10", or a sampler of [n, d] codes of your own.
@@ -217,14 +218,14 @@ class TrainedModel:
         return parts[0] if len(parts) == 1 else jnp.concatenate(parts)
 
     def _decoded_draws(self, sampler: Sampler, key: jax.Array, n: int, labels: jax.Array | None) -> Distribution:
-        """Return p(x|z) of n codes of a sampler; labels are drawn uniformly where a decoder reads them and none are given."""
+        """Return p(x|z) of n codes of a sampler; labels are drawn where a decoder reads them and none are given."""
         codes_key, labels_key = jax.random.split(key)
         z, reads = draw(sampler, codes_key, n), self.recipe.labels
         if reads is None or (reads.prior_only and labels is None):
             return self._decoded({"z": z.reshape(n, *self.latent_shape)})
         if reads.prior_only:
             raise ValueError("sample: labels choose z in this model's prior alone; leave them out, or the sampler")
-        given = jax.random.randint(labels_key, (n,), 0, reads.classes) if labels is None else labels
+        given = drawn_labels(reads, self.spec, labels_key, n) if labels is None else labels
         return self._decoded({"z": z.reshape(n, *self.latent_shape), "y": given})
 
     def _find_sampler(self, kind: str) -> Sampler:  # of a member of a run, the run replaces this
@@ -354,11 +355,11 @@ class TrainedModel:
 
         ``vaex.evaluation.classification.log_posterior`` turns the estimates into a generative classifier.
 
-        Raises: ValueError for a model that reads no labels, and as ``log_likelihood``.
+        Raises: ValueError for a model that reads no classes, and as ``log_likelihood``.
         """
         reads, log_weights = self.recipe.labels, self.recipe.model.log_weights
-        if reads is None:
-            raise ValueError("class_log_likelihoods: this model reads no labels; train one that does, such as m2_vae")
+        if reads is None or not reads.classes:
+            raise ValueError("class_log_likelihoods: this model reads no classes; train one that does, such as m2_vae")
         if log_weights is not None:
             log_weights = reads.class_log_weights or classification.log_weights_by_class(log_weights, reads.classes)
         return self._bound("class_log_likelihoods", log_weights, key, x, num_samples, lambda n: {})

@@ -234,7 +234,10 @@ class DataOptions:
         "student_t, log_normal, poisson, negative_binomial, zero_inflated_poisson, zero_inflated_negative_binomial, bernoulli, "
         "categorical, ordinal, or drop; an ordinal of texts has its order, size:ordinal(small<large).",
     )
-    label_column: str | None = option(None, doc="Column of a table that becomes the label, rather than a part of x.")
+    label_column: str | None = option(
+        None,
+        doc="Column of a table that becomes the label, rather than a part of x; several, or real numbers, become conditions.",
+    )
     balance: bool = option(
         False, doc="Draw batches in which every class is equally frequent; an epoch still counts all examples."
     )

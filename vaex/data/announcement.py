@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vaex.data import conditions
 from vaex.data.columns import REALS, summary
 from vaex.data.measure import NEARLY_BINARY, Measures, measure
 from vaex.data.spec import Dataset, Spec
@@ -46,15 +47,21 @@ def lines(dataset: Dataset, spec: Spec, choices: Choices) -> list[str]:
     count = dataset.num_training_examples
     size = f"{count:,} training examples" if count else "batches of training examples"
     labels = dataset.splits["train"].get("y")
+    classes = () if spec.conditions else unused_classes(spec, labels)
     warnings = [
         *constant(spec, measures, per_pixel=choices.per_pixel),
         *scales(spec, measures),
-        *unused_classes(spec, labels),
+        *classes,
         *skipped(spec),
     ]
     return [
         f"data: {size}; {arrangement(spec, choices.layout)}; {values(spec, measures)}",
         *([f"columns: {summary(spec.columns)} (--columns=NAME:TYPE reads them otherwise)"] if spec.columns else []),
+        *(
+            [f"conditions: {conditions.summary(spec.conditions)} (y; --model=conditional_vae reads it)"]
+            if spec.conditions
+            else []
+        ),
         *([f"likelihood: {choices.title}{because(spec, choices.likelihood)}"] if choices.title else []),
         *(f"warning: {text}" for text in warnings),
     ]

@@ -67,7 +67,7 @@ def load(
       first_label: number of their first class.
       columns: of a table, types of columns in place of those that are inferred: NAME:TYPE joined by commas, TYPE one of
         ``vaex.data.columns.TYPES``, or drop.
-      label_column: of a table, the column that becomes the label y.
+      label_column: of a table, the column that becomes the label y, or columns, with commas between, that become conditions.
       transparency: of pixels in a folder of images: "auto" refuses transparent ones, "keep" keeps opacity as a fourth channel, and
         a colour, such as "white" or "#ff8000", is put behind them.
       skip_unreadable: leave out images of a folder that cannot be read, which ``Spec.skipped`` names, instead of refusing them.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from vaex.data.columns import Column
+from vaex.data.conditions import Condition
 from vaex.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ RECORDED = {  # types of a Spec in JSON, as ``files.mismatch`` takes them
     "value_range?": [float],
     "typical_total?": float,
     "columns?": [list],  # each as ``Column`` has its fields
+    "conditions?": [list],  # each as ``Condition`` has its fields
     "skipped?": [str],
     "alpha?": bool,
 }
@@ -71,6 +73,7 @@ class Spec(NamedTuple):
     ``location``, ``scale``: of each column of real vectors, [d]; networks read (x - location) / scale, and likelihoods start from
     there, in place of the unit. () where columns are not standardised. ``missing``: whether entries may be NaN, for unobserved.
     ``typical_total``: geometric mean of the total counts of vectors of counts; 0 of other data.
+    ``conditions``: of each column of "y" [n, m], where y holds conditions that are no classes (``num_classes`` is 0); else ().
     ``columns``: of a table, whose x [d] has kind "real" and holds what ``vaex.data.columns`` says; () of other data.
 
     Example:
@@ -104,6 +107,7 @@ class Spec(NamedTuple):
     skipped: tuple[str, ...] = ()
     alpha: bool = False
     typical_total: float = 0.0
+    conditions: tuple[Condition, ...] = ()
 
 
 class Source(Protocol):
@@ -133,8 +137,8 @@ class Dataset(NamedTuple):
     """Arrays of the three splits: "train", "validation", "test" -> {"x": [n, ...], "y": [n] int32 where labelled}.
 
     ``x`` is uint8, or uint16 for more than 256 levels, holding level indices 0..levels-1 where ``Spec.levels`` is set, else
-    float32. ``source``: of rendered data, a ``FactorSource`` or ``SequenceSource``; training then
-    takes batches from its ``feed``, and "train" holds a sample.
+    float32. ``y`` is float32 [n, m] where it holds ``Spec.conditions``. ``source``: of rendered data, a ``FactorSource`` or
+    ``SequenceSource``; training then takes batches from its ``feed``, and "train" holds a sample.
 
     Example:
       >>> x = np.zeros([2, 4], np.uint8)
@@ -164,7 +168,7 @@ class Dataset(NamedTuple):
         Args:
           x: training examples, [n, h, w], [n, h, w, c] or [n, d], or others that ``kind`` names; or a mapping with "x" and the
             names below.
-          y: labels of x, integers [n]; -1 for unlabelled.
+          y: labels of x, integers [n], -1 for unlabelled; or conditions: real numbers [n], or numbers [n, m].
           name: of the data in reports.
           layout, kind, value_range, first_label: how axes, values and labels are read, as in ``vaex.data.load``.
           **splits: x_validation, y_validation, x_test, y_test; what is missing is split off x, a tenth each.

@@ -16,6 +16,7 @@ from vaex.evaluation.latents import LatentVariable, location_and_scale, order_by
 DEGREES = tuple(range(0, 360, 30))  # points on a great circle
 CODE_PLACES, CODES_PER_PLACE = 4, 10  # places of a block of integer codes that are shown, and codes at each
 MOST_PATHS = 24  # paths in a figure
+CONDITION_POINTS = 7  # on a path along a condition that is a real number
 
 
 class DecodeCodes(Protocol):
@@ -139,6 +140,24 @@ def _great_circle_between(start: np.ndarray, end: np.ndarray, t: np.ndarray) -> 
     return (weights[0] * start + weights[1] * end) / np.sinc(scaled)
 
 
+class ConditionRange(Protocol):
+    """What is known of a condition: a ``vaex.data.conditions.Condition``."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def binary(self) -> bool:
+        """Whether it is an attribute, 0 or 1."""
+        ...
+
+    @property
+    def low(self) -> float: ...
+
+    @property
+    def high(self) -> float: ...
+
+
 class TraversalPaths(NamedTuple):
     """Paths through the space of codes.
 
@@ -197,8 +216,36 @@ def traversal_paths(
     return TraversalPaths(codes, tuple(names), None if kl is None else np.array(nats), shared)
 
 
+def condition_paths(
+    conditions: Sequence[ConditionRange], base: ArrayLike, points: int = CONDITION_POINTS, *, limit: int = MOST_PATHS
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Conditions of one example with one moved at a time: a real number from ``low`` to ``high``, an attribute from 0 to 1.
+
+    Args:
+      conditions: of the data, m of them.
+      base: [m], to start from.
+      points: values of a real number.
+      limit: most conditions that are moved.
+    Returns: conditions [r, t, m], NaN where an attribute has fewer values than t, and a name for each row.
+    Example:
+      >>> from vaex.data.conditions import Condition
+      >>> paths, names = condition_paths([Condition("glasses", True), Condition("age", low=20.0, high=60.0)], [1.0, 33.0], 3)
+      >>> names, paths[:, :, 0].tolist(), paths[1, :, 1].tolist()
+      (('glasses: 0, 1', 'age: 20 to 60'), [[0.0, 1.0, nan], [1.0, 1.0, 1.0]], [20.0, 40.0, 60.0])
+    """
+    moved = conditions[:limit]
+    length = 2 if all(condition.binary for condition in moved) else points
+    paths = np.tile(np.asarray(base, np.float32), (len(moved), length, 1))
+    for index, condition in enumerate(moved):
+        paths[index, :, index] = np.linspace(condition.low, condition.high, length)
+        if condition.binary:
+            paths[index, :2, index], paths[index, 2:] = (0.0, 1.0), np.nan
+    spans = ("0, 1" if each.binary else f"{each.low:.3g} to {each.high:.3g}" for each in moved)
+    return paths, tuple(f"{each.name}: {span.replace('-', '−')}" for each, span in zip(moved, spans, strict=True))
+
+
 def decode_paths(decode: DecodeCodes, codes: np.ndarray) -> np.ndarray:
-    """Decode codes [r, t, d] of paths to images [r, t, ...], NaN where the codes are NaN; ``decode`` is called once."""
+    """Decode codes (or conditions) [r, t, d] of paths to images [r, t, ...], NaN where they are NaN; ``decode`` is called once."""
     present = np.isfinite(codes).all(axis=-1)
     decoded = np.asarray(decode(codes[present]))
     images = np.full((*codes.shape[:2], *decoded.shape[1:]), np.nan, np.float32)

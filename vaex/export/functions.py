@@ -168,6 +168,8 @@ def _valid_labels(model: Exportable, labels: Sequence[jax.Array], *, least: int)
     """Return whether each example's label, where there is one, lies between ``least`` and the last class."""
     if not labels or model.recipe.labels is None:
         return []
+    if model.recipe.labels.conditions:
+        return [jnp.all(jnp.isfinite(labels[0]), axis=1)]
     return [(labels[0] >= least) & (labels[0] < model.recipe.labels.classes)]
 
 
@@ -224,6 +226,9 @@ def _code(model: Exportable, meaning: str) -> Value:
 def _labels(model: Exportable, *, inferred: bool = False) -> Value:
     reads = model.recipe.labels
     assert reads is not None
+    if reads.conditions:
+        names = ", ".join(condition.name for condition in model.spec.conditions)
+        return Value((BATCH, reads.conditions), "float32", f"conditions, in the unit of the data: {names}")
     least = -1 if inferred else _least_given(model.recipe)
     unlabelled = ""
     if least:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from vaex import distributions
 from vaex.configuration import hparam, hyperparameters, option, options
-from vaex.core import DrawFigure, Latents, Metrics, Model, PyTree, Recipe
+from vaex.core import DrawFigure, Labels, Latents, Metrics, Model, PyTree, Recipe
 from vaex.data.spec import Spec
 from vaex.models import latent, likelihoods
 from vaex.models.latent import Components, Penalty, Posterior, Prior, Terms
@@ -89,10 +89,12 @@ def gaussian_posterior(kind: Kind, latent_dim: int) -> Posterior:
     return Posterior(features, distribution)
 
 
-def build_components(config: PosteriorConfig, spec: Spec, prior: Prior | None = None, classes: int = 0) -> Components:
+def build_components(
+    config: PosteriorConfig, spec: Spec, prior: Prior | None = None, reads: Labels | None = None
+) -> Components:
     """Join the posterior of ``config`` with ``prior``, or else the standard normal prior; see ``latent.build_components``."""
     posterior = gaussian_posterior(config.posterior, config.latent_dim)
-    return latent.build_components(config, spec, posterior, prior or latent.standard_prior(config.latent_dim), classes)
+    return latent.build_components(config, spec, posterior, prior or latent.standard_prior(config.latent_dim), reads)
 
 
 def gaussian_vae(config: Config, spec: Spec, penalty: Penalty) -> tuple[Model, likelihoods.Likelihood]:

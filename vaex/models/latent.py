@@ -21,6 +21,7 @@ from vaex.core import (
     CarryOver,
     DrawFigure,
     InitKey,
+    Labels,
     Latents,
     Metrics,
     Model,
@@ -28,15 +29,16 @@ from vaex.core import (
     Outcome,
     PyTree,
     Recipe,
-    SampleKey,
     Stage,
     StepKey,
     Variables,
 )
+from vaex.data.conditions import Condition
 from vaex.data.spec import Spec
 from vaex.distributions import Distribution
 from vaex.errors import UserError
 from vaex.models import likelihoods
+from vaex.models.conditions import condition_batch
 from vaex.models.networks import NetworkConfig, Networks, networks
 from vaex.models.posteriors import InitParams, ModelView
 from vaex.models.posteriors import Posterior as Posterior
@@ -92,6 +94,7 @@ class Components(NamedTuple):
       decode: p(x|z).
       likelihood: the family of p(x|z).
       classes: number of classes of the labels that posterior and decoder read; 0 where they read none.
+      conditions: what they read in place of labels; () where they read none.
       density: whether posterior and prior have one; the model has log weights where the likelihood has one, too.
     """
 
@@ -102,6 +105,7 @@ class Components(NamedTuple):
     likelihood: likelihoods.Likelihood
     classes: int = 0
     density: bool = True
+    conditions: tuple[Condition, ...] = ()
 
 
 class Terms(NamedTuple):
@@ -139,16 +143,17 @@ class Penalty(Protocol):
 
 
 def build_components(
-    config: NetworkConfig, spec: Spec, posterior: Posterior, prior: Prior, classes: int = 0
+    config: NetworkConfig, spec: Spec, posterior: Posterior, prior: Prior, reads: Labels | None = None
 ) -> Components:
-    """Join a posterior and a prior with the networks and the likelihood of ``config``; with ``classes`` the networks read labels.
+    """Join a posterior and a prior with the networks and the likelihood of ``config``, which read labels where ``reads`` says so.
 
     Raises: UserError where the network or the likelihood does not fit the data.
     """
     likelihood = likelihoods.build(
         config.likelihood, spec, scale=config.likelihood_scale, mean=config.mean, totals=True
     )
-    net: Networks = networks(config, spec, posterior.features, likelihood, classes)
+    width = 0 if reads is None else reads.conditions or reads.classes
+    net: Networks = networks(config, spec, posterior.features, likelihood, width)
 
     def init(key: jax.Array, batch: Batch) -> PyTree:
         beside_networks = {
@@ -179,7 +184,9 @@ def build_components(
     def decode_given(params: PyTree, hparams: PyTree, batch: Batch, z: jax.Array) -> Distribution:
         return decode(params, hparams, z, batch)
 
-    return Components(init, infer, prior_of_latents, decode, likelihood, classes, posterior.density and prior.density)
+    classes, conditions = (reads.classes, spec.conditions if reads.conditions else ()) if reads else (0, ())
+    density = posterior.density and prior.density
+    return Components(init, infer, prior_of_latents, decode, likelihood, classes, density, conditions)
 
 
 # --- objectives ---------------------------------------------------------------------------------------------------
@@ -307,22 +314,11 @@ def model(
         key: jax.Array, variables: Variables, hparams: PyTree, n: int, condition: ArrayLike | None = None
     ) -> Distribution:
         z = components.prior(params_of(variables), hparams).sample(key, (n,))
-        return decode(variables, hparams, z, condition_batch(key, components.classes, n, condition))
+        given = condition_batch(key, components.classes, n, condition, components.conditions)
+        return decode(variables, hparams, z, given)
 
     density = components.density and components.likelihood.density
     return Model(init, objective, encode, decode, log_weights if density else None, sample)
-
-
-def condition_batch(key: jax.Array, classes: int, n: int, condition: ArrayLike | None) -> Batch:
-    """Return the labels of n samples, ``condition`` [n] or uniform draws, as a batch for ``decode``; {} for 0 classes."""
-    if not classes:
-        return {}
-    drawn = (
-        jax.random.randint(jax.random.fold_in(key, SampleKey.LABELS), (n,), 0, classes)
-        if condition is None
-        else condition
-    )
-    return {"y": jnp.asarray(drawn)}
 
 
 def refuse_single_examples(model: Model) -> Model:

@@ -18,6 +18,7 @@ from vaex.distributions import Distribution
 from vaex.errors import UserError
 from vaex.models import likelihoods
 from vaex.models.columns import column_inputs, column_width
+from vaex.models.conditions import condition_vectors
 from vaex.models.count_likelihoods import log_counts
 from vaex.ops.cpu_conv.layout import batch_is_sharded
 from vaex.training.optimizers import Optimizer, check_optimizer
@@ -165,18 +166,6 @@ class Networks(NamedTuple):
     decode: RunDecoder
 
 
-def require_labels(spec: Spec) -> int:
-    """Return the number of classes of labelled data.
-
-    Raises: UserError for data without labels.
-    """
-    if not spec.num_classes:
-        raise UserError(
-            f"{spec.name} has no labels, and this model reads them; choose a labelled --dataset, or a model without labels"
-        )
-    return spec.num_classes
-
-
 def network_inputs(spec: Spec, x: jax.Array) -> jax.Array:
     """Return what networks read of model inputs: real numbers standardised by column, or in ``spec.unit``; others as they are.
 
@@ -229,16 +218,16 @@ def _in_precision(config: NetworkConfig, network: nets.Network) -> nets.Network:
 
 
 def _modules(
-    config: NetworkConfig, spec: Spec, features: int, likelihood: likelihoods.Likelihood, classes: int
+    config: NetworkConfig, spec: Spec, features: int, likelihood: likelihoods.Likelihood, width: int
 ) -> tuple[nets.Network, nets.Network]:
     """Return the networks that encode and decode: those of ``config.network``, or the user's own."""
     size = math.prod(spec.shape) * likelihood.channels
     if config.encoder is not None:
-        encoder = nets.AdaptedEncoder(_own("encoder", config.encoder), network_shape(spec), features, classes)
+        encoder = nets.AdaptedEncoder(_own("encoder", config.encoder), network_shape(spec), features, width)
     else:
         encoder = encoder_module(config, spec, features)
     if config.decoder is not None:
-        return encoder, nets.AdaptedDecoder(_own("decoder", config.decoder), config.latent_dim, size, classes)
+        return encoder, nets.AdaptedDecoder(_own("decoder", config.decoder), config.latent_dim, size, width)
     kind, sizes = _named(config, spec)
     return encoder, _in_precision(config, kind.decoder(sizes, spec.shape, likelihood.channels))
 
@@ -248,29 +237,30 @@ def _own(flag: str, network: str | nets.UserNetwork) -> nets.UserNetwork:
 
 
 def networks(
-    config: NetworkConfig, spec: Spec, features: int, likelihood: likelihoods.Likelihood, classes: int = 0
+    config: NetworkConfig, spec: Spec, features: int, likelihood: likelihoods.Likelihood, width: int = 0
 ) -> Networks:
     """Return encoder and decoder for data of this spec.
 
-    With ``classes`` both read labels whose shape broadcasts with the leading axes of the other input: [b], or [classes, 1] for
-    all classes at once, which computes the encoder's first product (in a convolutional one, its convolutions) only once. Label
-    -1 adds nothing.
+    With ``width``, the number of classes or of conditions, both read labels whose shape broadcasts with the leading axes of the
+    other input: [b], or [classes, 1] for all classes at once, which computes the encoder's first product (in a convolutional one,
+    its convolutions) only once; or conditions [b, width]. Label -1 adds nothing.
 
     Raises: UserError where the network does not fit the data.
     """
-    encoder, decoder = _modules(config, spec, features, likelihood, classes)
+    encoder, decoder = _modules(config, spec, features, likelihood, width)
 
-    def one_hot(caller: str, label: jax.Array | None) -> jax.Array | None:
-        if classes and label is None:
-            raise ValueError(f"{caller}: this model reads labels, but the batch has none; give y, [b] integers")
-        return jax.nn.one_hot(label, classes) if classes else None
+    def vectors(caller: str, label: jax.Array | None) -> jax.Array | None:
+        if width and label is None:
+            given = f"[b, {width}] numbers" if spec.conditions else "[b] integers"
+            raise ValueError(f"{caller}: this model reads labels, but the batch has none; give y, {given}")
+        return condition_vectors(spec, label) if width and label is not None else None
 
     def read(x: jax.Array) -> jax.Array:
         return network_inputs(spec, x) if likelihood.given is None else log_counts(spec, x)
 
     def init(key: jax.Array, batch: Batch) -> PyTree:
         encoder_key, decoder_key = jax.random.split(key)
-        z, label = jnp.zeros((1, config.latent_dim)), one_hot("init", jnp.zeros(1, jnp.int32))
+        z, label = jnp.zeros((1, config.latent_dim)), jnp.zeros((1, width)) if width else None
         return {
             "encoder": encoder.init(encoder_key, read(batch["x"][:1]), label)["params"],
             "decoder": decoder.init(decoder_key, z, label)["params"],
@@ -280,14 +270,14 @@ def networks(
     def encode(params: PyTree, x: jax.Array, label: jax.Array | None = None) -> jax.Array:
         if x.shape[1:] != spec.shape:
             raise ValueError(f"encode: x has shape {x.shape}, expected [b, {', '.join(map(str, spec.shape))}]")
-        return encoder.apply({"params": params["encoder"]}, read(x), one_hot("encode", label))
+        return encoder.apply({"params": params["encoder"]}, read(x), vectors("encode", label))
 
     def decode(
         params: PyTree, sigma: ArrayLike, z: jax.Array, label: jax.Array | None = None, x: jax.Array | None = None
     ) -> Distribution:
-        condition = one_hot("decode", label)
+        condition = vectors("decode", label)
         if condition is not None:
-            condition = _rows(jnp.broadcast_to(condition, (*z.shape[:-1], classes)))
+            condition = _rows(jnp.broadcast_to(condition, (*z.shape[:-1], width)))
         flat: Any = decoder.apply({"params": params["decoder"]}, _rows(z), condition)
         raw = _of_rows(flat, z.shape[:-1], (*spec.shape, likelihood.channels))
         if likelihood.given is not None:

@@ -93,6 +93,8 @@ def encoded(model: Shown, x: np.ndarray, y: np.ndarray | None) -> Codes:
         raise UserError(
             "page: this model's codes are integers, which no slider moves; choose a model with real latents"
         )
+    if model.recipe.labels is not None and model.recipe.labels.conditions:
+        raise UserError("page: this model reads conditions, for which a page has no controls; see run.figures()")
     posterior = model.encode(x, y if reads_labels(model) else None)
     mean = np.asarray(posterior.mean, np.float32).reshape(len(x), -1)
     try:

@@ -109,7 +109,7 @@ def protocol_line(summary: dict[str, Any]) -> str:
     parts = [
         f"nats per example; {summary['dataset']}, {evaluation['split']} split ({evaluation['examples']} examples)",
         f"protocol: {summary['protocol']}",
-        f"likelihood: {summary['likelihood']}{', of x given its label' if 'given' in summary else ''}",
+        f"likelihood: {summary['likelihood']}{', of x given its ' + summary['given'] if 'given' in summary else ''}",
     ]
     if any(member["log_likelihood"] is not None for member in summary["members"]):
         count, samples = evaluation["log_likelihood_examples"], evaluation["importance_samples"]

@@ -29,7 +29,7 @@ from vaex.configuration.grammar import (
 from vaex.configuration.importing import import_object, is_importable
 from vaex.configuration.run_options import DataOptions, EvaluationOptions, RunOptions
 from vaex.configuration.settings import Member, Origin, Settings, varied
-from vaex.data import columns, registry
+from vaex.data import columns, conditions, registry
 from vaex.data.spec import RECORDED, Spec
 from vaex.errors import UserError
 from vaex.files import digest, is_as_written, mismatch, read_json
@@ -191,10 +191,10 @@ def read_spec(content: Mapping[str, Any]) -> Spec:
 
     Raises: KeyError for a field that is missing.
     """
-    names = (name for name in Spec._fields if name in content["data"] or name in ALWAYS)
-    stored = ((name, content["data"][name]) for name in names)
+    stored = ((name, content["data"][name]) for name in Spec._fields if name in content["data"] or name in ALWAYS)
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in stored}
     values["columns"] = tuple(columns.from_json(column) for column in values.get("columns", ()))
+    values["conditions"] = tuple(conditions.from_json(each) for each in values.get("conditions", ()))
     return Spec(**values)
 
 

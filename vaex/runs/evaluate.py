@@ -89,7 +89,7 @@ class Evaluator:
         self._bound = self._class_bound = None
         if recipe.model.log_weights is not None:
             self._bound = self._compiled_bound(recipe.model.log_weights, math.prod(spec.shape))
-        if recipe.model.log_weights is not None and recipe.labels is not None:
+        if recipe.model.log_weights is not None and recipe.labels is not None and recipe.labels.classes:
             classes = recipe.labels.classes
             of_all = recipe.labels.class_log_weights or classification.log_weights_by_class(
                 recipe.model.log_weights, classes
@@ -136,8 +136,8 @@ class Evaluator:
         return over_batches(self._posterior, key, self._visible(inputs), variables, hparams, size=self.batch)
 
     def labels(self, variables: Variables, hparams: PyTree, inputs: Mapping[str, np.ndarray]) -> np.ndarray | None:
-        """Return the labels [n] to decode codes of these examples with: None for a model that reads none; the most probable ones
-        where it infers them, else their own."""
+        """Return the labels [n], or conditions [n, m], to decode codes of these examples with: None for a model that reads none;
+        the most probable ones where it infers them, else their own."""
         if self.run.recipe.labels is None:
             return None
         if self.run.recipe.labels.classify is None:
@@ -216,7 +216,7 @@ class Evaluator:
         return None if self._bound is None else self._bounds(self._bound, variables, hparams, tell)
 
     def class_log_likelihoods(self, variables: Variables, hparams: PyTree, tell: Progress) -> np.ndarray | None:
-        """The same given each class, [n, classes], or None for a model that reads no labels."""
+        """The same given each class, [n, classes], or None for a model that reads no classes."""
         return None if self._class_bound is None else self._bounds(self._class_bound, variables, hparams, tell)
 
     def _bounds(self, bound: Bound, variables: Variables, hparams: PyTree, tell: Progress) -> np.ndarray:

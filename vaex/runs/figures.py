@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 import jax
 import numpy as np
@@ -13,6 +14,7 @@ from vaex.core import EvaluationKey, PyTree, Variables
 from vaex.evaluation import figures, generation, latents, series, traversals
 from vaex.evaluation.examples import chosen_examples
 from vaex.evaluation.training_curves import training_curves
+from vaex.models.conditions import condition_batch
 from vaex.plots.records import Curves, FigureRecord, Grid
 from vaex.runs.evaluate import Evaluator
 from vaex.runs.setup import Experiment
@@ -22,6 +24,9 @@ ROWS = 1000  # drawn of a table at least
 EXAMPLES = 20  # to reconstruct; three times as many samples are drawn
 DRAWS = 100  # of p(x|z), whose quantiles are the band around a series
 TRAVERSED = 6  # latents of series whose traversals are drawn
+MOST_DRAWN, POINTS_DRAWN = 6, 5  # conditions that are moved where each point is a sample of its own, and points of each
+
+Label: TypeAlias = int | np.integer | np.ndarray  # a class, or conditions [m]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +50,8 @@ class MemberFigures:
     def draw(self, kl: Sequence[float] | None) -> None:
         """Draw reconstructions, samples, traversals, the KL per latent, and the manifold of a two-dimensional latent space.
 
-        Of a model that reads labels, traversals and manifold have the first example's, and samples show every class.
+        Of a model that reads labels, traversals and manifold have the first example's, and samples show every class; of one that
+        reads conditions, another figure moves each of them.
 
         Args:
           kl: of each latent variable, nats, where it is known.
@@ -78,16 +84,16 @@ class MemberFigures:
         parts += [] if self.sampler is None else [f"z by {self.sampler.kind}"]
         return f" ({', '.join(parts)})" if parts else ""
 
-    def _decoded(self, z: np.ndarray, label: int | None) -> np.ndarray:
+    def _decoded(self, z: np.ndarray, label: Label | None) -> np.ndarray:
         """What codes decode to with one label, as it is shown."""
-        labels = None if label is None else np.full(len(z), label, np.int32)
+        labels = None if label is None else _repeated(label, len(z))
         show = self.evaluator.run.settings.evaluation.show
         return self.evaluator.decode(self.variables, self.hparams, z, labels, show=show)
 
     def _decode(self, z: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
         """Images in [0, 1]; one label serves all codes where there are not as many."""
         if labels is not None and len(labels) != len(z):
-            labels = np.full(len(z), labels[0])
+            labels = np.repeat(labels[:1], len(z), axis=0)
         show = self.evaluator.run.settings.evaluation.show
         return self._images(self.evaluator.decode(self.variables, self.hparams, z, labels, show=show))
 
@@ -98,17 +104,21 @@ class MemberFigures:
             images = images[..., :3] * images[..., 3:] + 1.0 - images[..., 3:]
         return figures.slices(images) if spec.volume else images
 
-    def _samples(self, n: int, label: int | None = None) -> np.ndarray:
+    def _samples(self, n: int, label: Label | None = None) -> np.ndarray:
         """n samples as images, [n, h, w, c]; those of different labels have the same z."""
         return self._images(self._sampled(n, label))
 
-    def _sampled(self, n: int, label: int | None) -> np.ndarray:
+    def _sampled(self, n: int, label: Label | None) -> np.ndarray:
         """n samples as they are shown, [n, *shape]."""
-        evaluator = self.evaluator
-        condition = None if label is None else np.full(n, label, np.int32)
+        evaluator, reads = self.evaluator, self.evaluator.run.recipe.labels
+        condition = None if label is None else _repeated(label, n)
         key = jax.random.fold_in(evaluator.key, EvaluationKey.PRIOR_SAMPLES)
         if self.sampler is not None:
-            return self._decoded(np.asarray(draw(self.sampler, key, n)), label)
+            if condition is None and reads is not None and not reads.prior_only:
+                condition = np.asarray(condition_batch(key, reads.classes, n, None, evaluator.run.spec.conditions)["y"])
+            show = evaluator.run.settings.evaluation.show
+            z = np.asarray(draw(self.sampler, key, n))
+            return evaluator.decode(self.variables, self.hparams, z, condition, show=show)
         px = evaluator.run.recipe.model.sample(key, self.variables, self.hparams, n, condition)
         noise_key = jax.random.fold_in(evaluator.key, EvaluationKey.SAMPLE_NOISE)
         return np.asarray(px.mean if evaluator.run.settings.evaluation.show == "mean" else px.sample(noise_key))
@@ -130,6 +140,8 @@ class MemberFigures:
         reads = self.evaluator.run.recipe.labels
         if labels is None or (self.sampler is not None and reads is not None and reads.prior_only):
             self.save("samples", figures.sample_grid(self._samples(3 * EXAMPLES), title=f"Samples{self._means}"))
+        elif reads is not None and reads.conditions:
+            self._draw_conditions(mean, labels)
         else:
             self._draw_classes(originals, mean)
         moments = self.evaluator.posterior(self.variables, self.hparams, self._shown(self.evaluator.batch))
@@ -190,6 +202,18 @@ class MemberFigures:
         captions = paths.columns or tuple(map(str, range(decoded.shape[1])))
         groups = [(name, captions, path) for name, path in zip(paths.names, decoded, strict=True)]
         self.save("traversals", series.line_panels(groups, title="Latent traversals"))
+        if labels is not None and run.spec.conditions:
+            self.save("conditions", self._condition_panels(mean, labels))
+
+    def _condition_panels(self, mean: np.ndarray, y: np.ndarray) -> list[Curves]:
+        """A panel of series for each condition, which is moved."""
+        moved, names = self._moved_conditions(mean, y)
+        panels = []
+        for name, path, condition in zip(names[:TRAVERSED], moved, self.evaluator.run.spec.conditions, strict=False):
+            path = path[:2] if condition.binary else path
+            values = np.linspace(condition.low, condition.high, len(path))
+            panels.append((name, tuple(f"{value:.3g}".replace("-", "−") for value in values), path))
+        return series.line_panels(panels, title="One condition moved, with the z of an example")
 
     def _draw_sequences(self, examples: Mapping[str, np.ndarray], mean: np.ndarray) -> None:
         """Sequences over their reconstructions, and samples in a row each."""
@@ -200,6 +224,33 @@ class MemberFigures:
         self.save(
             "samples", Grid(samples, (), tuple(map(str, range(1, 1 + samples.shape[1]))), f"Samples{self._means}")
         )
+
+    def _draw_conditions(self, mean: np.ndarray, y: np.ndarray) -> None:
+        """Samples with conditions of training examples; and images with one condition moved in each row."""
+        title = f"Samples{self._means}: conditions of training examples"
+        self.save("samples", figures.sample_grid(self._samples(3 * EXAMPLES), title=title))
+        moved, names = self._moved_conditions(mean, y)
+        images = self._images(moved.reshape(-1, *moved.shape[2:]))
+        images[np.isnan(moved).reshape(len(images), -1).any(axis=1)] = np.nan
+        reads = self.evaluator.run.recipe.labels
+        shared = "random numbers" if reads is not None and reads.prior_only else "the z of an example"
+        grid = images.reshape(*moved.shape[:2], *images.shape[1:])
+        self.save("conditions", Grid(grid, names, title=f"One condition moved in each row, with {shared}"))
+
+    def _moved_conditions(self, mean: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+        """What the first example's z decodes to, or samples of the same random numbers, with one condition moved at a time:
+        [r, t, *shape], and names of the rows."""
+        run = self.evaluator.run
+        if run.recipe.labels is not None and run.recipe.labels.prior_only:
+            paths, names = traversals.condition_paths(run.spec.conditions, y[0], POINTS_DRAWN, limit=MOST_DRAWN)
+            return traversals.decode_paths(lambda z: np.concatenate([self._sampled(1, row) for row in z]), paths), names
+        paths, names = traversals.condition_paths(run.spec.conditions, y[0])
+
+        def decode(given: np.ndarray) -> np.ndarray:
+            z = np.repeat(mean[:1], len(given), axis=0)
+            return self.evaluator.decode(self.variables, self.hparams, z, given, show=run.settings.evaluation.show)
+
+        return traversals.decode_paths(decode, paths), names
 
     def _draw_classes(self, originals: np.ndarray, mean: np.ndarray) -> None:
         """Samples with a class in each row and the same z (or noise) in each column; and the codes of some examples decoded
@@ -250,6 +301,12 @@ class MemberFigures:
             values = "standard deviations from the mean"
         title = "A test example and its reconstruction"
         self.save("reconstructions", Curves(dimensions, lines, "dimension", values, title))
+
+
+def _repeated(label: Label, n: int) -> np.ndarray:
+    """Return one label, or conditions [m], for each of n examples."""
+    array = np.asarray(label)
+    return np.repeat(array.astype(np.int32 if array.dtype.kind in "iu" else np.float32)[None], n, axis=0)
 
 
 def training_curve_panels(experiment: Experiment) -> dict[str, list[Curves]]:

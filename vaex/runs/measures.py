@@ -78,10 +78,10 @@ class MemberEvaluation:
         if log_likelihoods is not None:
             numbers |= self._likelihood_numbers(values, log_likelihoods)
         numbers |= self._latents(values, moments)
-        if "y" in evaluator.arrays and len(evaluator.run.spec.shape) == 3:
+        if "y" in evaluator.arrays and evaluator.run.spec.num_classes and len(evaluator.run.spec.shape) == 3:
             numbers |= self._agreement()
         scores: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        if evaluator.run.recipe.labels is not None:
+        if evaluator.run.recipe.labels is not None and evaluator.run.recipe.labels.classes:
             scores = self._class_scores()
             numbers |= _accuracies(scores)
         numbers |= self._by_class(values, log_likelihoods, scores)

@@ -20,6 +20,7 @@ from vaex.core import Batch, PyTree, Recipe, Stage, Variables
 from vaex.data.spec import Dataset, Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
+from vaex.models.conditions import example_labels
 from vaex.runs.config_file import check_recordable, run_directory
 from vaex.runs.store import DirectoryStore, Store
 from vaex.training import population, profiling
@@ -219,7 +220,7 @@ def check_missing(settings: Settings, recipe: Recipe, dataset: Dataset, spec: Sp
     """
     x = np.asarray(dataset.splits["train"]["x"][: settings.run.batch_size])
     x = np.concatenate([x[:1], np.full_like(x[:1], np.nan)])  # nothing observed is the hardest case
-    batch = {"x": x, **({"y": np.zeros(2, np.int32)} if spec.num_classes else {})}
+    batch = {"x": x, **example_labels(spec, 2)}
     key, model, hparams = jax.random.key(0), recipe.stages[0].model, settings.members[0].hparams
 
     def begun(batch: Batch) -> tuple[Variables, dict[str, jax.Array]]:

@@ -11,6 +11,7 @@ from vaex.configuration.settings import Settings
 from vaex.core import Batch, PyTree, Recipe, TrainState, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
+from vaex.models.conditions import example_labels
 from vaex.ops.widths import in_single_width
 from vaex.runs import setup
 from vaex.runs.store import CheckpointStore, Store
@@ -20,10 +21,9 @@ from vaex.training.step import averaged_variables
 
 def example_batch(settings: Settings, spec: Spec) -> Batch:
     """Return zeros in the shape of a batch of model inputs."""
-    batch = {"x": jnp.zeros((settings.run.batch_size or 1, *spec.shape), jnp.float32)}
-    if spec.num_classes:
-        batch["y"] = jnp.zeros(len(batch["x"]), jnp.int32)
-    return batch
+    rows = settings.run.batch_size or 1
+    labels = {name: jnp.asarray(column) for name, column in example_labels(spec, rows).items()}
+    return {"x": jnp.zeros((rows, *spec.shape), jnp.float32), **labels}
 
 
 def state_shapes(settings: Settings, recipe: Recipe, spec: Spec) -> list[TrainState]:

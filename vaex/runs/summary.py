@@ -21,6 +21,7 @@ from vaex.evaluation import examples, likelihood
 from vaex.evaluation.notes import combined, member_notes
 from vaex.files import atomic_path
 from vaex.models import MODELS
+from vaex.models.conditions import example_labels
 from vaex.plots.records import FigureRecord
 from vaex.results.compare import LOG_LIKELIHOODS
 from vaex.results.report import TABLE, diagnostics
@@ -85,7 +86,7 @@ def summarize(experiment: Experiment, trained: Trained, tell: Callable[[str], No
         "dataset": experiment.spec.name,
         "protocol": experiment.spec.protocol,
         "likelihood": recipe.likelihood.title,
-        **({"given": "label"} if conditional else {}),
+        **({"given": "conditions" if experiment.spec.conditions else "label"} if conditional else {}),
         "data_hash": experiment.spec.data_hash,
         "data_seed": settings.data.data_seed,
         "steps": experiment.steps,
@@ -178,7 +179,7 @@ def _count(params: PyTree) -> int:
 def _parameters_before(experiment: Experiment) -> int:
     """Return the number of parameters of the last stage that has any, where the last one of all has none."""
     spec, rows = experiment.spec, experiment.settings.run.batch_size or 1
-    batch = {"x": jnp.zeros((rows, *spec.shape)), "y": jnp.zeros(rows, jnp.int32)}
+    batch = {"x": jnp.zeros((rows, *spec.shape)), **example_labels(spec, rows)}
     shapes = (
         jax.eval_shape(stage.model.init, jax.random.key(0), batch).params for stage in experiment.recipe.stages[::-1]
     )

@@ -73,6 +73,8 @@ def training_feed(experiment: Experiment) -> Feed:
             raise UserError(
                 f"--balance needs all labels, and --labels={flags.labels} hides most of them; leave one out"
             )
+        if experiment.spec.conditions:
+            raise UserError(f"--balance needs classes, and y of {experiment.spec.name} holds conditions; leave it out")
         order = balanced_order(arrays.get("y", np.zeros(0, np.int32)), batch_size, flags.data_seed)
     arrays = {name: column for name, column in arrays.items() if name != FACTORS}  # for evaluation alone
     return data.feed_for(flags.memory, arrays, batch_size, flags.data_seed, order=order)

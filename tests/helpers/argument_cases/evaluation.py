@@ -9,6 +9,7 @@ import numpy as np
 from helpers.argument_cases import Case, Given, Pair, Refused, ShownBy
 from vaex import plots
 from vaex.core import Latents
+from vaex.data.conditions import Condition
 from vaex.distributions import Bernoulli, Normal, Observed
 from vaex.evaluation import latents
 from vaex.evaluation.prediction import Baselines
@@ -207,6 +208,14 @@ traversals = {
             "z1": (C[0], C[1]),
             "num": (3, 4),
             "spherical": (False, True),
+        }
+    ),
+    "condition_paths": Case(
+        {
+            "conditions": ((Condition("a"),), (Condition("a", high=2.0), Condition("b"))),
+            "base": ([0.5], [0.7]),
+            "points": (3, 4),
+            "limit": Pair(2, 1, {"conditions": (Condition("a"), Condition("b")), "base": [0.0, 0.5]}),
         }
     ),
     "traversal_paths": Case(

@@ -8,7 +8,8 @@ import numpy as np
 
 from helpers import synthetic
 from helpers.argument_cases import Case, Given, Pair, Refused, ShownBy
-from vaex.core import Algorithm, Latents, TrainState
+from vaex.core import Algorithm, Labels, Latents, TrainState
+from vaex.data.conditions import Condition
 from vaex.data.spec import Spec
 from vaex.distributions import Normal
 from vaex.models import gaussian, latent, likelihoods
@@ -207,8 +208,36 @@ def network_shapes(networks):
     return jax.tree.map(lambda leaf: leaf.shape, jax.eval_shape(networks.init, KEYS[0], BATCH))
 
 
-of_networks = {
+CONDITIONAL = GREY._replace(num_classes=0, conditions=(Condition("a", False, 1.0, 2.0, values=(3.0, 4.0)),))
+of_conditions = {
     "require_labels": Case({"spec": (GREY, Refused(LEVELS, "has no labels"))}),
+    "require_condition": Case({"spec": (GREY, CONDITIONAL)}),
+    "example_labels": Case({"spec": (GREY, CONDITIONAL), "n": (2, 3)}),
+    "condition_vectors": Case({"spec": (GREY, CONDITIONAL), "y": (jnp.ones((1, 1)), jnp.zeros((1, 1)))}),
+    "condition_batch": Case(
+        {
+            "key": KEYS,
+            "classes": (9, 0),
+            "n": (6, 7),
+            "condition": (None, np.arange(6)),
+            "conditions": ((), CONDITIONAL.conditions),
+        }
+    ),
+    "labels_shape": Case({"reads": (Labels(3), Labels(0, conditions=2))}),
+    "drawn_labels": Case(
+        {
+            "reads": (Labels(30), Labels(0, conditions=1)),
+            "spec": Pair(
+                CONDITIONAL,
+                CONDITIONAL._replace(conditions=(Condition("a", values=(7.0,)),)),
+                {"reads": Labels(0, conditions=1)},
+            ),
+            "key": KEYS,
+            "n": (6, 7),
+        }
+    ),
+}
+of_networks = {
     "network_inputs": Case({"spec": (REAL, COLUMNS), "x": (jnp.ones(5), jnp.zeros(5))}),
     "network_shape": Case({"spec": (REAL, REAL._replace(missing=True))}),
     "encoder_module": Case(
@@ -225,7 +254,7 @@ of_networks = {
             "spec": (LEVELS, LEVELS._replace(shape=(4, 4, 2))),
             "features": (3, 4),
             "likelihood": (likelihoods.build("auto", LEVELS), likelihoods.build("categorical", LEVELS)),
-            "classes": (0, 3),
+            "width": (0, 3),
         },
         network_shapes,
     ),
@@ -254,7 +283,7 @@ of_latent = {
             "spec": (LEVELS, LEVELS._replace(shape=(4, 4, 2))),
             "posterior": (gaussian.gaussian_posterior("diagonal", 2), gaussian.gaussian_posterior("full", 2)),
             "prior": (PRIOR, wide_prior()),
-            "classes": (0, 3),
+            "reads": (None, Labels(3)),
         },
         shapes,
     ),
@@ -279,7 +308,6 @@ of_latent = {
         losses,
     ),
     "model": ShownBy("vaex/models/adversarial/vae_gan.py", "params_of="),
-    "condition_batch": Case({"key": KEYS, "classes": (9, 0), "n": (6, 7), "condition": (None, np.arange(6))}),
     "refuse_single_examples": Case({"model": (MODEL, OTHER)}, objective_of),
     "stage": ShownBy("tests/models/test_vq_vae2.py", "carry_over("),
     "single_stage": Case(
@@ -306,7 +334,7 @@ of_gaussian = {
             "config": (CONFIG, WIDER),
             "spec": (LEVELS, LEVELS._replace(shape=(4, 4, 2))),
             "prior": (None, wide_prior()),
-            "classes": (0, 3),
+            "reads": (None, Labels(3)),
         },
         shapes,
     ),
@@ -370,6 +398,7 @@ CASES = {
         "metric_rows": ShownBy(METRICS, "metric_rows("),
     },
     "vaex.models.likelihoods": of_likelihoods,
+    "vaex.models.conditions": of_conditions,
     "vaex.models.networks": of_networks,
     "vaex.models.latent": of_latent,
     "vaex.models.gaussian": of_gaussian,

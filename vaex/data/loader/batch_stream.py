@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from vaex.core import Feed
+from vaex.data.conditions import are_conditions, checked_conditions, described_conditions
 from vaex.data.measure import described
 from vaex.data.spec import Dataset, Spec, with_protocol
 from vaex.data.storage import splits, values
@@ -142,7 +143,7 @@ class BatchStream:
                 f"{self.values.kind} values of {self.values.levels or 'continuous'} levels; give validation= and "
                 "test= that show all kinds"
             )
-        return _stored(f"batch {index}", self.values, raw)
+        return _stored(f"batch {index}", self.values, raw, conditional=bool(self.spec.conditions))
 
     def feed(self, batch_size: int, data_seed: int = 0) -> Feed:
         """Return a feed of the batches; ``batch_size`` is theirs, and their order, so ``data_seed`` has no effect.
@@ -201,14 +202,17 @@ def from_batches(
     small = stream.values.levels is not None and stream.values.levels < 256 and not stream.values.value_range
     if small and stream.values.kind == "grey":  # later batches may have larger counts
         stream.values = stream.values._replace(levels=256)
-    stored = {split: _stored(split, stream.values, raw[split]) for split in splits.SPLITS}
-    classes = splits.count_classes("from_batches", stored)
+    conditional = any(are_conditions(arrays["y"]) for arrays in raw.values() if "y" in arrays)
+    stored = {split: _stored(split, stream.values, raw[split], conditional=conditional) for split in splits.SPLITS}
+    conditions = described_conditions("from_batches", stored, None)
+    classes = 0 if conditions else splits.count_classes("from_batches", stored)
     shape = stored["train"]["x"].shape[1:]
     spec = Spec(name, shape, stream.values.kind, stream.values.levels, classes, data_hash=splits.data_hash(stored))
     spec = spec._replace(
         missing=stream.values.missing,
         volume=is_volume(reading.layout),
         value_range=tuple(stream.values.value_range),
+        conditions=conditions,
     )
     sizes = f"{name}_{len(stored['validation']['x'])}_{len(stored['test']['x'])}"
     spec = described(Dataset(stored, with_protocol(spec, sizes)))
@@ -230,8 +234,9 @@ def _held_out(split: str, given: object, columns: Mapping[str, str], layout: str
     return held_out | {"x": arranged(f"from_batches: x of {split}", held_out["x"], layout)}
 
 
-def _stored(where: str, kind: values.Values, raw: Batch) -> Batch:
+def _stored(where: str, kind: values.Values, raw: Batch, *, conditional: bool) -> Batch:
     arrays = {"x": values.stored(kind, raw["x"])}
     if "y" in raw:
-        arrays["y"] = splits.class_labels(f"from_batches: {where}: y", raw["y"], len(raw["x"]))
+        read = checked_conditions if conditional else splits.class_labels
+        arrays["y"] = read(f"from_batches: {where}: y", raw["y"], len(raw["x"]))
     return arrays

@@ -7,6 +7,7 @@ import pathlib
 
 import numpy as np
 
+from vaex.data.conditions import CONDITION_NAMES
 from vaex.data.sources.in_memory import NAMES, from_arrays
 from vaex.data.spec import Dataset
 from vaex.data.storage import host_memory, values
@@ -38,7 +39,7 @@ def _arrays(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Return the arrays at the top of the file, texts as such."""
     import h5py
 
-    known, arrays = (*NAMES, FACTOR_NAMES), dict[str, np.ndarray]()
+    known, arrays = (*NAMES, CONDITION_NAMES, FACTOR_NAMES), dict[str, np.ndarray]()
     with h5py.File(path, "r") as file:
         for name, entry in file.items():
             if name not in known:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from vaex.data.conditions import CONDITION_NAMES
 from vaex.data.spec import Dataset
 from vaex.data.storage import values
 from vaex.data.storage.assemble import RawSplit, assemble
@@ -33,10 +34,11 @@ def from_arrays(
 
     Args:
       arrays: "x", or "x_train" and perhaps "x_validation" and "x_test": [n, h, w], [n, h, w, c] or [n, d], of any kind that
-        ``numpy.asarray`` takes; labels "y", "y_train", ...: integers [n], -1 for unlabelled, or texts; known factors
-        "factors", "factors_train", ...: integers [n, f], with "factor_names" [f]; lengths of series "lengths", ...: [n];
-        masks "mask", "mask_train", ... of the shape of x, 1 where an entry is observed, which masked arrays bring. A missing
-        validation or test split is split off the training examples, a tenth each.
+        ``numpy.asarray`` takes; labels "y", "y_train", ...: integers [n], -1 for unlabelled, or texts; or conditions, real
+        numbers [n] or numbers [n, m], with "condition_names" [m]; known factors "factors", "factors_train", ...: integers
+        [n, f], with "factor_names" [f]; lengths of series "lengths", ...: [n]; masks "mask", "mask_train", ... of the
+        shape of x, 1 where an entry is observed, which masked arrays bring. A missing validation or test split is split off
+        the training examples, a tenth each.
       name: of the data in reports.
       label_names: names of the classes.
       reading: how axes, values and labels are read.
@@ -45,7 +47,7 @@ def from_arrays(
       >>> from_arrays({"x": np.tile(np.eye(8), [5, 1, 1]).reshape(5, 8, 8)}, name="stripes").spec.protocol
       'stripes_3_1_1_carved_validation_test binary'
     """
-    unknown = [key for key in arrays if key not in (*NAMES, FACTOR_NAMES)]
+    unknown = [key for key in arrays if key not in (*NAMES, CONDITION_NAMES, FACTOR_NAMES)]
     if unknown:
         raise UserError(f"{name}: has an array called {unknown[0]!r}; {nearest(str(unknown[0]), NAMES)}. Rename it")
     by_name = {_split(key): key for key in arrays if key.startswith("x")}
@@ -73,7 +75,16 @@ def from_arrays(
             mask = arranged(where, _array(name, key, arrays[key]), reading.layout)
             raw[split] = raw[split]._replace(x=masked(where, raw[split].x, mask))
     names = arrays.get(FACTOR_NAMES)
-    return assemble(name, name, raw, protocol=name, label_names=tuple(label_names), factor_names=names, reading=reading)
+    return assemble(
+        name,
+        name,
+        raw,
+        protocol=name,
+        label_names=tuple(label_names),
+        factor_names=names,
+        condition_names=arrays.get(CONDITION_NAMES),
+        reading=reading,
+    )
 
 
 def _split(key: str) -> str:

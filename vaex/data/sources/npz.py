@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from vaex.data.conditions import CONDITION_NAMES
 from vaex.data.spec import Dataset
 from vaex.data.storage import cache, host_memory, values
 from vaex.data.storage.archive import load, mapped, member, opened, pieces
@@ -40,6 +41,7 @@ def load_npz(
     """Load an .npz file: array ``x`` or ``x_train``, perhaps ``x_validation`` and ``x_test``, and labels ``y`` or ``y_train``, ...
 
     ``factors`` or ``factors_train``, ... [n, f] are known factors of the examples, integers, and ``factor_names`` [f] their names.
+    y of real numbers [n], or of numbers [n, m], are conditions, and ``condition_names`` [m] their names.
     dSprites' ``imgs`` and ``latents_classes`` are read as x and factors, and its pickled metadata is never opened.
     ``lengths`` or ``lengths_train``, ... [n] are those of series, which lack the rest.
 
@@ -95,6 +97,7 @@ def load_npz(
         protocol=path.stem,
         kept_values=kept_values,
         factor_names=names,
+        condition_names=arrays.get(CONDITION_NAMES),
         reading=reading,
     )
 
@@ -139,9 +142,11 @@ def _our_names(path: pathlib.Path, files: Sequence[str]) -> dict[str, str]:
         files = [name for name in files if name not in left_out]
     else:
         read = ""
-    unknown = [name for name in files if name not in (*NAMES, FACTOR_NAMES, *(ALIASES if read else ()))]
+    unknown = [
+        name for name in files if name not in (*NAMES, CONDITION_NAMES, FACTOR_NAMES, *(ALIASES if read else ()))
+    ]
     if unknown:
-        hint = nearest(unknown[0], (*NAMES, FACTOR_NAMES))
+        hint = nearest(unknown[0], (*NAMES, CONDITION_NAMES, FACTOR_NAMES))
         raise UserError(f"{path}: has an array called {unknown[0]!r}; {hint}. Rename it or leave it out")
     return {name: ALIASES.get(name, name) if read else name for name in files}
 

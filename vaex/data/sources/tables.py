@@ -10,6 +10,7 @@ import numpy as np
 
 from vaex.data import columns as columns_of_tables
 from vaex.data.columns import DROP, Request
+from vaex.data.conditions import are_conditions, described_conditions
 from vaex.data.spec import Dataset, Spec, with_protocol
 from vaex.data.storage import splits
 from vaex.errors import UserError, nearest
@@ -27,7 +28,8 @@ def load_table(path: str | pathlib.Path, columns: str | None = None, label_colum
     Args:
       path: of the file.
       columns: types of some columns, as ``vaex.data.columns.parse_requests`` reads them.
-      label_column: a column of categories that becomes the label y rather than a part of x.
+      label_column: a column of categories that becomes the label y rather than a part of x; or several columns, or one of real
+        numbers, that become conditions.
     Raises: UserError for a file that cannot be read, and for columns that vaex cannot use.
     Example:
       >>> import tempfile
@@ -66,13 +68,19 @@ def from_columns(
     """
     entries = _arrays(where, table)
     requests = columns_of_tables.parse_requests(columns or "")
-    for flag, given in (("columns", [*requests]), ("label_column", [label_column] if label_column else [])):
+    chosen = [] if not label_column else [label_column] if label_column in entries else label_column.split(",")
+    for flag, given in (("columns", [*requests]), ("label_column", chosen)):
         if unknown := [column for column in given if column not in entries]:
             raise UserError(f"--{flag}={unknown[0]}: {where} has no such column; {nearest(unknown[0], entries)}")
     arrays: dict[str, np.ndarray] = {}
     label_names: tuple[str, ...] = ()
-    if label_column:
-        arrays["y"], label_names = _labels(where, label_column, entries.pop(label_column))
+    condition_names = None
+    if chosen:
+        beside = {column: entries.pop(column) for column in dict.fromkeys(chosen)}
+        if len(beside) > 1 or are_conditions(beside[chosen[0]]):
+            arrays["y"], condition_names = _conditions(where, beside, requests)
+        else:
+            arrays["y"], label_names = _labels(where, chosen[0], beside[chosen[0]])
     kept = {column: raw for column, raw in entries.items() if requests.get(column, Request()).type != DROP}
     if not kept:
         raise UserError(f"{where}: no column is left; drop fewer")
@@ -87,7 +95,9 @@ def from_columns(
     spec = Spec(
         name, (len(described),), "real", num_classes=len(label_names), label_names=label_names, columns=described
     )
-    spec = spec._replace(data_hash=splits.data_hash(parts), missing=bool(np.isnan(arrays["x"]).any()))
+    conditions = described_conditions(where, parts, condition_names)
+    missing = bool(np.isnan(arrays["x"]).any())
+    spec = spec._replace(data_hash=splits.data_hash(parts), missing=missing, conditions=conditions)
     return Dataset(parts, with_protocol(spec, f"{name}_{sizes}_carved_validation_test"))
 
 
@@ -111,6 +121,27 @@ def _labels(where: str, name: str, raw: np.ndarray) -> tuple[np.ndarray, tuple[s
     """Return labels [n], -1 where missing, and the names of the classes."""
     column, codes = columns_of_tables.coded(where, name, raw, Request("categorical"))
     return np.where(np.isnan(codes), -1, codes).astype(np.int32), column.categories
+
+
+def _conditions(
+    where: str, columns: Mapping[str, np.ndarray], requests: Mapping[str, Request]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return columns as conditions [n, m] and their names: numbers, two values as 0 and 1, and categories one-hot."""
+    parts, names = [], []
+    for name, raw in columns.items():
+        column, codes = columns_of_tables.coded(where, name, raw, requests.get(name, Request()))
+        if np.isnan(codes).any():
+            lacking = int(np.isnan(codes).sum())
+            raise UserError(
+                f"--label_column={name}: {lacking} rows of {where} lack it; conditions must be known: fill them in"
+            )
+        if column.type == "categorical":
+            parts.append(np.eye(len(column.categories), dtype=np.float32)[codes.astype(int)])
+            names += [f"{name}={category}" for category in column.categories]
+        else:
+            parts.append(codes[:, None])
+            names.append(f"{name}={column.categories[1]}" if column.type == "bernoulli" else name)
+    return np.concatenate(parts, axis=1), np.array(names)
 
 
 def _read(path: pathlib.Path) -> Mapping[str, np.ndarray]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from vaex.data.conditions import are_conditions, checked_conditions, described_conditions
 from vaex.data.spec import Dataset, Spec, with_protocol
 from vaex.data.storage import known_factors, layouts, splits, values
 from vaex.data.storage.cache import KeptValues
@@ -41,6 +42,7 @@ def assemble(
     recognised: values.Values | None = None,
     data_hash: str = "",
     factor_names: np.ndarray | None = None,
+    condition_names: np.ndarray | None = None,
     reading: values.Reading = values.AS_THEY_ARE,
 ) -> Dataset:
     """Recognise values, check labels, split missing splits off the training examples, and describe the result in a Spec.
@@ -58,6 +60,7 @@ def assemble(
       recognised: the kind of values, where known; by default ``values.recognise`` tells.
       data_hash: hash of the data, where known; by default ``splits.data_hash`` of all splits.
       factor_names: of the factors' columns, where known.
+      condition_names: of the columns of labels that are conditions, where known.
       reading: how values and labels are read, and whether examples are volumes.
     Raises: UserError for data that vaex cannot use, with the remedy.
     Example:
@@ -72,16 +75,8 @@ def assemble(
             *get("recognised", lambda: values.recognise(where, examples, value_range=reading.value_range))
         )
     arrays = {name: {"x": values.stored(recognised, split.x)} for name, split in raw.items()}
-    given = {name: split.y for name, split in raw.items() if split.y is not None}
-    numbered, texts = splits.numbered_classes(where, given)
+    texts = _add_labels_and_factors(where, raw, arrays, reading.first_label)
     label_names, first_label = (texts, 0) if texts else (label_names, reading.first_label)
-    for split_name, split in raw.items():
-        if split.y is not None:
-            where_labels = f"{where}: {split.y_name}"
-            arrays[split_name]["y"] = splits.class_labels(where_labels, numbered[split_name], len(split.x), first_label)
-        if split.factors is not None:
-            where_factors = f"{where}: {split.factors_name}"
-            arrays[split_name]["factors"] = known_factors.checked_factors(where_factors, split.factors, len(split.x))
     names = known_factors.factor_names_of(where, arrays, factor_names)
     unlabelled = [split.x_name for split in raw.values() if split.y is None]
     if 0 < len(unlabelled) < len(raw):
@@ -93,7 +88,8 @@ def assemble(
     arrays = {split_name: arrays[split_name] for split_name in splits.SPLITS}
     sizes = "_".join(str(len(split["x"])) for split in arrays.values())
     carved = f"_carved_{'_'.join(missing)}" if missing else ""  # part of recorded protocols
-    classes = max(splits.count_classes(where, arrays), len(label_names) if not unlabelled else 0)
+    conditions = described_conditions(where, arrays, condition_names)
+    classes = 0 if conditions else max(splits.count_classes(where, arrays), len(label_names) if not unlabelled else 0)
     spec = Spec(name, arrays["train"]["x"].shape[1:], recognised.kind, levels=recognised.levels, num_classes=classes)
     if first_label and not label_names:
         label_names = tuple(str(first_label + label) for label in range(classes))
@@ -101,11 +97,35 @@ def assemble(
         missing=recognised.missing,
         volume=layouts.is_volume(reading.layout),
         value_range=tuple(recognised.value_range),
-        label_names=label_names if not unlabelled else (),
+        label_names=label_names if not unlabelled and not conditions else (),
         factor_names=names,
+        conditions=conditions,
         data_hash=data_hash or get("data_hash", lambda: splits.data_hash(arrays)),
     )
     return Dataset(arrays, with_protocol(spec, f"{protocol}_{sizes}{carved}"))
+
+
+def _add_labels_and_factors(
+    where: str, raw: Mapping[str, RawSplit], arrays: dict[str, dict[str, np.ndarray]], first_label: int
+) -> tuple[str, ...]:
+    """Add "y" and "factors" to the arrays of each split that has them, and return the names of classes that are texts."""
+    given = {name: split.y for name, split in raw.items() if split.y is not None}
+    conditional = any(map(are_conditions, given.values()))
+    if conditional and first_label:
+        raise UserError(f"--first_label={first_label}: y of {where} holds conditions, not classes; leave it out")
+    numbered, texts = splits.numbered_classes(where, given)
+    for name, split in raw.items():
+        rows = len(split.x)
+        if split.y is not None and conditional:
+            arrays[name]["y"] = checked_conditions(f"{where}: {split.y_name}", split.y, rows)
+        elif split.y is not None:
+            first = 0 if texts else first_label
+            arrays[name]["y"] = splits.class_labels(f"{where}: {split.y_name}", numbered[name], rows, first)
+        if split.factors is not None:
+            arrays[name]["factors"] = known_factors.checked_factors(
+                f"{where}: {split.factors_name}", split.factors, rows
+            )
+    return texts
 
 
 def assemble_decoded(where: str, name: str, decoded: Decoded, nouns: tuple[str, str], *, protocol: str) -> Dataset:

@@ -116,10 +116,9 @@ def class_labels(where: str, y: np.ndarray, n: int, first: int = 0) -> np.ndarra
 def _one_label(y: np.ndarray) -> str:
     """Say how labels of several axes become one for each example."""
     if y.ndim != 2 or y.shape[1] < 2:
-        return "store y.reshape(-1)" if y.size == len(y) else "store one class number for each example, or leave y out"
-    if y.dtype.kind in "biuf" and bool(np.all((y == 0) | (y == 1)) and np.all(y.sum(1) == 1)):
-        return "store y.argmax(1), since its rows are one-hot"
-    return "its rows are not one-hot, and several labels per example are not supported: store one column, y[:, 0], or leave y out"
+        classes = "store y.reshape(-1), or floats for a condition"
+        return classes if y.size == len(y) else "store one class number for each example, or leave y out"
+    return "store y.argmax(1), since its rows are one-hot" if y.dtype.kind in "biuf" else "store numbers"
 
 
 def numbered_classes(where: str, labels: Mapping[str, np.ndarray]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:

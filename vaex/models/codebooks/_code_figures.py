@@ -117,7 +117,7 @@ def draw_completions(
     x, n = few["x"], len(few["x"])
     codes = jax.jit(vq.encode)(variables.state["params"], variables.state["state"], hparams, x).codes()
     prefix, label = jnp.tile(codes[:, :kept], (COMPLETED, 1)), few.get("y")
-    label = None if label is None else jnp.tile(jnp.asarray(label), COMPLETED)
+    label = None if label is None else jnp.concatenate([jnp.asarray(label)] * COMPLETED)
     drawn = draw(key, variables, COMPLETED * n, hparams.sample_temperature, label, prefix)
     images = mean_images(vq, variables, hparams, jnp.concatenate([codes, drawn])).reshape(
         COMPLETED + 1, n, *x.shape[1:]

@@ -21,10 +21,11 @@ from vaex.configuration import hparam, hyperparameters, option, options
 from vaex.core import Batch, DrawFigure, Labels, Model, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
-from vaex.models import latent, networks
+from vaex.models import latent
 from vaex.models.codebooks import _code_maps as code_maps
 from vaex.models.codebooks import _quantizers as codebooks
 from vaex.models.codebooks._code_maps import GROUP, CodeMaps, CodePrior, DrawCodes
+from vaex.models.conditions import condition_batch, condition_vectors, require_condition
 from vaex.schedules import Scalar
 from vaex.training.step import masked_mean
 
@@ -49,7 +50,8 @@ class Config(code_maps.Config):
     prior_layers: int = option(3, low=1, doc="Number of blocks of the transformer, the prior of the codes.")
     prior_heads: int = option(4, low=1, doc="Number of attention heads of the transformer; divides prior_width.")
     class_conditional: bool = option(
-        False, doc="Condition the prior on the label, so that samples have the class that is asked for."
+        False,
+        doc="Condition the prior on the label or the conditions of y, so that samples have those that are asked for.",
     )
 
     def check(self) -> None:
@@ -82,7 +84,7 @@ def transformer(config: Config, vq: CodeMaps) -> nets.CausalTransformer:
     return nets.CausalTransformer(vq.kinds, vq.quantizer.codes, *sizes)
 
 
-def drawing(net: nets.CausalTransformer, classes: int) -> DrawCodes:
+def drawing(net: nets.CausalTransformer, spec: Spec, reads: Labels | None) -> DrawCodes:
     """How codes are drawn from the prior of the second stage's variables, the first few given or none; one program per shape."""
 
     @functools.partial(jax.jit, static_argnums=2)
@@ -95,8 +97,8 @@ def drawing(net: nets.CausalTransformer, classes: int) -> DrawCodes:
         prefix: jax.Array | None,
     ) -> jax.Array:
         label_key, key = jax.random.split(key)
-        labels = latent.condition_batch(label_key, classes, n, label)
-        condition = jax.nn.one_hot(labels["y"], classes) if classes else None
+        labels = condition_batch(label_key, reads.classes, n, label, spec.conditions) if reads else {}
+        condition = condition_vectors(spec, labels["y"]) if reads else None
         params = variables.params["prior"]
         return nets.sample_codes(net, params, key, n, temperature=temperature, condition=condition, prefix=prefix)
 
@@ -108,20 +110,21 @@ def unpacked(variables: Variables) -> tuple[PyTree, PyTree]:
     return variables.state["params"], variables.state["state"]
 
 
-def prior_model(vq: CodeMaps, net: nets.CausalTransformer, classes: int, draw: DrawCodes) -> Model:
+def prior_model(vq: CodeMaps, net: nets.CausalTransformer, spec: Spec, reads: Labels | None, draw: DrawCodes) -> Model:
     """The second stage: the finished autoencoder, with the prior that is trained on its codes."""
 
     def log_probs(
         variables: Variables, codes: jax.Array, batch: Batch, dropout: nets.Dropout | None = None
     ) -> jax.Array:
-        if classes and "y" not in batch:
-            raise ValueError("log_prob: the prior reads labels, but the batch has none; give y, [b] integers")
-        condition = jax.nn.one_hot(batch["y"], classes) if classes else None
+        if reads and "y" not in batch:
+            given = f"[b, {reads.conditions}] numbers" if reads.conditions else "[b] integers"
+            raise ValueError(f"log_prob: the prior reads labels, but the batch has none; give y, {given}")
+        condition = condition_vectors(spec, batch["y"]) if reads else None
         logits: Any = net.apply({"params": variables.params["prior"]}, codes, condition, dropout)
         return jnp.take_along_axis(jax.nn.log_softmax(logits), codes[..., None], axis=-1)[..., 0]
 
     def init(key: jax.Array, batch: Batch) -> Variables:
-        condition = jnp.zeros((1, classes)) if classes else None
+        condition = jnp.zeros((1, reads.conditions or reads.classes)) if reads else None
         return Variables({"prior": net.init(key, jnp.zeros((1, vq.n), jnp.int32), condition)["params"]})
 
     def objective(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
@@ -161,9 +164,9 @@ def two_stages(
       figures: the autoencoder, and how codes are drawn -> the model's own figures.
     Raises: UserError where the prior is to see labels that the data lacks.
     """
-    classes = networks.require_labels(spec) if config.class_conditional else 0
+    reads = require_condition(spec)._replace(prior_only=True) if config.class_conditional else None
     net = transformer(config, vq)
-    draw = drawing(net, classes)
+    draw = drawing(net, spec, reads)
 
     def init(key: jax.Array, batch: Batch) -> Variables:
         params, state = vq.init(key, batch)
@@ -173,10 +176,9 @@ def two_stages(
         return variables.params[GROUP], variables.state
 
     first = code_maps.model(vq, code_maps.uniform(vq), init, code_maps.objective(vq), alone)
-    second = prior_model(vq, net, classes, draw)
+    second = prior_model(vq, net, spec, reads, draw)
     stages = latent.stage("model", first, config), latent.stage("prior", second, config, autoencoder_state)
-    labels = Labels(classes, prior_only=True) if classes else None
-    return Recipe(stages, vq.likelihood.summary, figures(vq, draw), vq.latents, labels)
+    return Recipe(stages, vq.likelihood.summary, figures(vq, draw), vq.latents, reads)
 
 
 def autoencoder_state(finished: Mapping[str, Variables]) -> PyTree:

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 
 from vaex import distributions, divergences
 from vaex.configuration import hparam, hyperparameters
-from vaex.core import Batch, ClassLogWeights, InitKey, LogWeights, PyTree, Variables
+from vaex.core import Batch, ClassLogWeights, InitKey, Labels, LogWeights, PyTree, Variables
 from vaex.data.spec import Spec
 from vaex.models import gaussian, latent
-from vaex.models.networks import NetworkConfig, encoder_module, network_inputs, require_labels
+from vaex.models.conditions import require_labels
+from vaex.models.networks import NetworkConfig, encoder_module, network_inputs
 from vaex.ops.log_sum_exp import log_sum_exp
 from vaex.schedules import Scalar
 from vaex.training.step import masked_mean
@@ -85,7 +86,9 @@ def build_components(config: NetworkConfig, spec: Spec) -> LabelledComponents:
     """
     classes = require_labels(spec)
     posterior = gaussian.gaussian_posterior("diagonal", config.latent_dim)
-    conditional = latent.build_components(config, spec, posterior, latent.standard_prior(config.latent_dim), classes)
+    conditional = latent.build_components(
+        config, spec, posterior, latent.standard_prior(config.latent_dim), Labels(classes)
+    )
     classifier = encoder_module(config, spec, classes)
 
     def init(key: jax.Array, batch: Batch) -> PyTree:

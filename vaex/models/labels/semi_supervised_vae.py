@@ -27,7 +27,7 @@ from vaex.configuration import hparam, hyperparameters, option, options
 from vaex.core import Batch, Labels, Model, Objective, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.distributions import Distribution
-from vaex.models import gaussian, latent, networks
+from vaex.models import conditions, gaussian, latent, networks
 from vaex.models.labels import _labelled as labelled
 from vaex.models.labels._labelled import LabelledComponents
 from vaex.models.latent import Components
@@ -60,7 +60,7 @@ class HParams(labelled.HParams):
 
 def build(config: Config, spec: Spec) -> Recipe:
     """Return the recipe of M1, then M2 over its codes, for labelled data of this spec."""
-    classes = networks.require_labels(spec)
+    classes = conditions.require_labels(spec)
     posterior = gaussian.gaussian_posterior("diagonal", config.latent_dim)
     m1 = latent.build_components(config, spec, posterior, latent.standard_prior(config.latent_dim))
     m2_sizes: dict[str, Any] = {"network": "mlp", "hidden": config.m2_hidden, "latent_dim": config.m2_latent_dim}
@@ -154,7 +154,7 @@ def _m2(m1: Components, m2: LabelledComponents) -> tuple[Model, Labels]:
     ) -> Distribution:
         params, keys = variables.params["m2"], jax.random.split(key)
         z2 = m2.conditional.prior(params, hparams).sample(keys[0], (n,))
-        batch = latent.condition_batch(key, classes, n, condition)
+        batch = conditions.condition_batch(key, classes, n, condition)
         z1 = m2.conditional.decode(params, hparams, z2, batch).sample(keys[1])
         return m1.decode(variables.state["vae"], hparams, z1, {})
 

@@ -85,5 +85,5 @@ def draw_codes(
 ) -> Grid:
     """The class probabilities of some examples as images: a row of pixels for each variable, a column for each class."""
     shares = components.posterior(variables.params["vae"], hparams, {"x": batch["x"][:SHOWN]}).categorical.probabilities
-    names = tuple(str(label) for label in batch["y"][:SHOWN]) if "y" in batch else ()
+    names = tuple(str(label) for label in batch["y"][:SHOWN]) if "y" in batch and batch["y"].ndim == 1 else ()
     return Grid(shares[None, ..., None], (), names, "Codes of some examples: variables down, classes across")

@@ -14,6 +14,7 @@ from vaex.core import Batch, EvaluationKey, TrainState
 from vaex.errors import UserError
 from vaex.evaluation.examples import SEED, chosen_examples
 from vaex.files import atomic_path, read_json, write_json
+from vaex.models.conditions import example_labels
 from vaex.runs.fitted.states import each_example
 from vaex.runs.setup import Experiment, check_sampler
 from vaex.samplers import Sampler, check_kind, draw, fit
@@ -56,7 +57,7 @@ def fit_samplers(experiment: Experiment, state: TrainState, kind: str) -> list[S
         if not np.isfinite(codes).all():
             raise UserError(f"sampler {kind!r}: codes hold NaN or infinity; the model has diverged")
         sampler = fit(kind, codes, seed=SEED)
-        labels = {} if recipe.labels is None else {"y": np.zeros(TRIED, np.int32)}
+        labels = {} if recipe.labels is None else example_labels(experiment.spec, TRIED)
         px = recipe.model.decode(variables, hparams, draw(sampler, jax.random.key(SEED), TRIED), labels)
         if not np.isfinite(np.asarray(px.mean)).all():
             raise UserError(f"sampler {kind!r}: leaves the latent space of this model; use its own prior")
