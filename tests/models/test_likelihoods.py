@@ -1,5 +1,7 @@
 """Likelihoods: what auto chooses, what each computes from the decoder's outputs, and what is refused."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -136,6 +138,15 @@ def test_bounded_means_are_sigmoids(name):
     np.testing.assert_allclose(mean, free, atol=1e-6)
     with pytest.raises(UserError, match="--mean=bounded needs values in"):
         likelihoods.build("gaussian", REAL, mean="bounded")
+
+
+@pytest.mark.parametrize("name", likelihoods.DENSITIES)
+@pytest.mark.parametrize(("spec", "expected"), [(DIGITS, "bounded"), (REAL, "free")])
+def test_auto_bounds_means_unless_the_data_are_real_numbers(name, spec, expected):
+    raw = jnp.linspace(-3.0, 3.0, 2 * math.prod(spec.shape)).reshape(2, *spec.shape, 1)
+    auto, same = (likelihoods.build(name, spec, mean=mean) for mean in ("auto", expected))
+    means = [choice.distribution(choice.init(), 1.0, raw).mean for choice in (auto, same)]
+    np.testing.assert_array_equal(*means)
 
 
 def test_real_numbers_are_in_their_unit():

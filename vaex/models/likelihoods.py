@@ -38,7 +38,7 @@ Name = Literal[
     "by_column",
 ]
 ScaleName = Literal["global", "fixed", "per_column", "per_pixel"]
-MeanName = Literal["free", "bounded"]
+MeanName = Literal["free", "bounded", "auto"]
 COMPONENTS = 10  # of a mixture at each pixel, as in PixelCNN++ and VDVAE
 DENSITIES = ("gaussian", "laplace")
 SCALED = (  # that read likelihood_scale
@@ -143,7 +143,8 @@ def build(
       scale: of gaussian, laplace and discretized_logistic: one learned number ("global"), one for each column of vectors
         ("per_column"), the hyperparameter ``sigma`` ("fixed"; a gaussian's loss is then the squared error over 2 sigma^2 plus a
         constant), or an output of the decoder for each pixel ("per_pixel").
-      mean: of the same three: the decoder's output ("free"), or its sigmoid ("bounded").
+      mean: of the same three: the decoder's output ("free"), its sigmoid ("bounded"), or its sigmoid unless the data are real
+        numbers ("auto").
       totals: whether the decoder is given the example too, whose total count ``library_poisson`` and
         ``library_negative_binomial`` read.
     Raises: UserError where the data cannot have this likelihood.
@@ -200,7 +201,8 @@ def build(
         return _mixture(spec, levels)
     if spec.kind == "real" and mean == "bounded":
         raise UserError(f"--mean=bounded needs values in [0, 1], but {spec.name} holds real numbers; use --mean=free")
-    scaled = _scaled(name, spec, scale, levels, 0 if spec.missing else ndims, mean == "bounded")
+    bounded = mean == "bounded" or (mean == "auto" and spec.kind != "real")
+    scaled = _scaled(name, spec, scale, levels, 0 if spec.missing else ndims, bounded)
     return of_observed(scaled, ndims) if spec.missing else scaled
 
 

@@ -43,8 +43,8 @@ class BaseConfig:
     )
     mean: likelihoods.MeanName = option(
         "free",
-        doc="Mean of a gaussian, laplace or discretized_logistic likelihood of images: the decoder's output (free), or its "
-        "sigmoid, which stays between black and white (bounded).",
+        doc="Mean of a gaussian, laplace or discretized_logistic likelihood of images: the decoder's output (free), its "
+        "sigmoid, which stays between black and white (bounded), or that unless the data are real numbers (auto).",
     )
     optimizer: Optimizer = option(
         "adam",
