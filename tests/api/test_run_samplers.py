@@ -14,6 +14,10 @@ from vaex import samplers
 from vaex.errors import UserError
 
 X = np.random.default_rng(0).integers(0, 256, size=(120, 6, 6), dtype=np.uint8)
+CODES = {
+    "channels": 2, "blocks": 0, "codes": 4, "code_dim": 2, "prior_width": 4, "prior_layers": 1, "prior_heads": 2,
+    "batch_size": 20, "steps": 2, "progress": False,
+}  # fmt: skip
 QUICK = {"hidden": 4, "latent_dim": 2, "batch_size": 20, "steps": 3, "progress": False}
 KEY = jax.random.key(0)
 
@@ -90,7 +94,7 @@ def test_the_command_fits_keeps_and_draws(tmp_path, trained_runs, capsys):
 @pytest.mark.parametrize(
     ("model", "options", "kind", "message"),
     [
-        ("vq_vae", {"steps": 2, "progress": False}, "gmm:2", "codes are code, expected real numbers"),
+        ("vq_vae", CODES, "gmm:2", "codes are code, expected real numbers"),
         ("hyperspherical_vae", QUICK | {"latent_dim": 3}, "gaussian", "leaves the sphere"),
         ("joint_vae", QUICK, "gaussian", "categorical and normal, expected real numbers"),
     ],
