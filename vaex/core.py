@@ -265,12 +265,7 @@ class Stage(NamedTuple):
 
 
 class LikelihoodSummary(NamedTuple):
-    """What reports say of a likelihood.
-
-    Attributes:
-      title: its name in words.
-      discrete: whether it is a probability over the data's levels.
-    """
+    """What reports say of a likelihood: its name in words; ``discrete``, whether it is a probability over the data's levels."""
 
     title: str = ""
     discrete: bool = False
@@ -285,11 +280,13 @@ class Latents(NamedTuple):
         ``classes`` - 1, each with a learned prior, whose posterior is a point; or one of ``evaluation.latents.register_kind``.
       size: how many entries.
       classes: number of values of a "code".
+      partial: whether decode takes -1 for a code that is left out.
     """
 
     kind: str
     size: int
     classes: int = 0
+    partial: bool = False
 
 
 class ClassLogWeights(Protocol):

@@ -102,12 +102,14 @@ def check_codes(latents: Sequence[Latents], z: jax.Array) -> None:
     if not jnp.issubdtype(z.dtype, jnp.integer):
         raise ValueError(f"decode: z has dtype {z.dtype}, expected integers, such as encode(x).mean; codes are counted")
     classes = np.concatenate([np.full(block.size, block.classes) for block in latents])
+    least = np.concatenate([np.full(block.size, -1 if block.partial else 0) for block in latents])
     if isinstance(z, Tracer):
         return
     codes = np.asarray(z).reshape(-1, len(classes))
-    if np.any((codes < 0) | (codes >= classes)):
+    if np.any((codes < least) | (codes >= classes)):
+        left_out = ", or -1 for what is left out" if least.min() else ""
         raise ValueError(
-            f"decode: z holds integers from {codes.min()} to {codes.max()}, expected codes 0 to {classes.max() - 1}"
+            f"decode: z holds integers from {codes.min()} to {codes.max()}, expected codes 0 to {classes.max() - 1}{left_out}"
         )
 
 

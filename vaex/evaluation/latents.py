@@ -166,7 +166,7 @@ def latent_variables(blocks: Sequence[Latents], d: int) -> tuple[LatentVariable,
     variables: list[LatentVariable] = []
     start = numbers = 0
     blocks_of: dict[str, int] = {}
-    for kind, size, _ in blocks:
+    for kind, size, *_ in blocks:
         if kind in ("normal", "free"):
             variables += [LatentVariable(f"z{numbers + i}", kind, start + i, start + i + 1) for i in range(size)]
             numbers += size

@@ -125,7 +125,8 @@ def _decode(model: Exportable) -> Function:
         valid = _valid_labels(model, labels, least=_least_given(recipe))
         if classes is not None:
             flat = z.reshape(z.shape[0], -1)
-            valid.append(jnp.all((flat >= 0) & (flat < classes), axis=1))
+            least = -1 if any(block.partial for block in recipe.latents) else 0
+            valid.append(jnp.all((flat >= least) & (flat < classes), axis=1))
         decoded = recipe.model.decode(variables, hparams, z, {"y": labels[0]} if labelled else {})
         return _masked({"mean": decoded.mean}, valid)
 

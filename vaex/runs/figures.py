@@ -207,13 +207,13 @@ class MemberFigures:
 
     def _condition_panels(self, mean: np.ndarray, y: np.ndarray) -> list[Curves]:
         """A panel of series for each condition, which is moved."""
-        moved, names = self._moved_conditions(mean, y)
+        moved, _ = self._moved_conditions(mean, y)
         panels = []
-        for name, path, condition in zip(names[:TRAVERSED], moved, self.evaluator.run.spec.conditions, strict=False):
+        for path, condition in zip(moved, self.evaluator.run.spec.conditions[:TRAVERSED], strict=False):
             path = path[:2] if condition.binary else path
             values = np.linspace(condition.low, condition.high, len(path))
-            panels.append((name, tuple(f"{value:.3g}".replace("-", "−") for value in values), path))
-        return series.line_panels(panels, title="One condition moved, with the z of an example")
+            panels.append((condition.name, tuple(f"{value:.3g}".replace("-", "−") for value in values), path))
+        return series.line_panels(panels, title="Moved, with one z")
 
     def _draw_sequences(self, examples: Mapping[str, np.ndarray], mean: np.ndarray) -> None:
         """Sequences over their reconstructions, and samples in a row each."""

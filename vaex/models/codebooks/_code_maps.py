@@ -75,7 +75,8 @@ class CodeMaps(NamedTuple):
     """An autoencoder as pure functions of parameters and state; ``levels`` from the image up, ``n`` codes in all.
 
     ``init(key, batch) -> (params, state)``; ``encode(params, state, hparams, x) -> Chosen``;
-    ``decode(params, state, hparams, codes [..., n]) -> p(x|codes)``, batch shape [...].
+    ``decode(params, state, hparams, codes [..., n]) -> p(x|codes)``, batch shape [...]; where ``partial``, a code of -1 adds
+    nothing to its vector, as each codebook codes what those before it leave.
     """
 
     levels: Levels
@@ -84,6 +85,7 @@ class CodeMaps(NamedTuple):
     init: Callable[[jax.Array, Batch], tuple[PyTree, PyTree]]
     encode: Callable[[PyTree, PyTree, PyTree, jax.Array], Chosen]
     decode: Callable[[PyTree, PyTree, PyTree, jax.Array], Distribution]
+    partial: bool = False
 
     @property
     def n(self) -> int:
@@ -106,7 +108,7 @@ class CodeMaps(NamedTuple):
     def latents(self) -> tuple[Latents, ...]:
         """What codes are made of."""
         sizes = (level.stop - level.start for level in reversed(self.levels))
-        return tuple(Latents("code", size, self.quantizer.codes) for size in sizes)
+        return tuple(Latents("code", size, self.quantizer.codes, self.partial) for size in sizes)
 
     def flat(self, z: ArrayLike) -> jax.Array:
         """Codes [..., *shape], or flat already, as integers [..., n]; whole numbers may come as floats."""
@@ -165,7 +167,7 @@ def code_maps(config: Config, spec: Spec, factors: tuple[int, ...]) -> CodeMaps:
         params, state = _first(networks, kind, key, batch["x"])
         return params | {"likelihood": likelihood.init()}, state
 
-    return CodeMaps(networks, kind, likelihood, init, encode, decode)
+    return CodeMaps(networks, kind, likelihood, init, encode, decode, config.quantizer == "residual")
 
 
 def _first(

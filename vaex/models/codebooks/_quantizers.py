@@ -206,7 +206,7 @@ def _with_codebooks(config: Config) -> Quantizer:
         return chosen(books(params, state), z, gradient=config.gradient)
 
     def lookup(params: PyTree, state: PyTree, indices: jax.Array) -> jax.Array:
-        return (quantizers.grouped_lookup if grouped else quantizers.residual_lookup)(books(params, state), indices)
+        return (quantizers.grouped_lookup if grouped else _partial_lookup)(books(params, state), indices)
 
     def loss(hparams: PyTree, quantized: Quantized, z: jax.Array, mask: jax.Array | None) -> jax.Array:
         commitment = hparams.commitment * quantized.commitment_loss
@@ -232,6 +232,15 @@ def _with_codebooks(config: Config) -> Quantizer:
         }
 
     return _Functions(dim, slots, codes, init, quantize, lookup, loss, update)
+
+
+def _partial_lookup(codebooks: jax.Array, indices: jax.Array) -> jax.Array:
+    """Sums of residual codes; -1, a codebook that is left out, is a row of zeros."""
+    codes = codebooks.shape[1]
+    extended = jnp.concatenate([codebooks, jnp.zeros_like(codebooks[:, :1])], axis=1)
+    return quantizers.residual_lookup(
+        extended, jnp.where(indices == -1, codes, jnp.where(indices == codes, -1, indices))
+    )
 
 
 def shares(indices: jax.Array, codes: int, mask: jax.Array | None) -> jax.Array:

@@ -8,7 +8,8 @@ where moving averages move the codes (``--codebook=ema``). Codes that are hardly
 an entropy loss. Its elbo counts with a uniform prior over codes. Stage "prior": :math:`-\sum_i\log p(c_i|c_{<i})`, with
 ``--class_conditional`` given the label; the whole has the elbo :math:`\log p(x|c) + \log p(c)`, a bound on log p(x).
 
-A loaded run's ``encode`` gives integers [h', w'], or [h', w', codebooks] where there are several, and ``decode`` takes them.
+A loaded run's ``encode`` gives integers [h', w'], or [h', w', codebooks] where there are several, and ``decode`` takes them; of
+residual codebooks the first few alone, where the codes of the others are -1.
 
 Source: van den Oord, Vinyals & Kavukcuoglu 2017, eq. 3 and appendix A.1; Zeghidour et al. 2021 (residual, dead codes);
 Mentzer et al. 2024 (FSQ); Yu et al. 2024 (LFQ); Fifty et al. 2025 (rotation).
