@@ -5,6 +5,7 @@ import pathlib
 from collections import Counter
 from types import ModuleType
 
+import gallery_figures
 import jax
 import jax.numpy as jnp
 from sphinx.application import Sphinx
@@ -20,9 +21,10 @@ FOLDER = "models"  # inside docs/, written anew by each build
 MANY = 0.5  # share of the models above which an option is listed once for all
 TITLE = "Gallery of models"
 INTRODUCTION = """\
-Every model of the registry, by family: objective, source, command, and the result of that command. Pages of this gallery are made
-from the docstrings and declarations in ``vaex/models`` when the site is built. ``python -m vaex.models`` prints parameter groups,
-stages and lines of code; ``python experiments/run.py --model=NAME --help`` every flag of one model.
+Every model of the registry, by family: objective, source, command, the result of that command, and a figure, with the command of
+the short run that drew it. Pages of this gallery are made from the docstrings and declarations in ``vaex/models`` when the site
+is built, figures by ``python docs/_extensions/gallery_figures.py``. ``python -m vaex.models`` prints parameter groups, stages and
+lines of code; ``python experiments/run.py --model=NAME --help`` every flag of one model.
 
 Lines are those of a model's file, docstring included; what a family shares stands beside it. Parameters are those of all
 stages, with the model's own defaults for 8x8 digits (models of sequences: six such frames). The cost is that of one training
@@ -67,6 +69,18 @@ def option_table(options: dict[str, tuple[Field, str]]) -> list[str]:
     return table(["flag", "default", "meaning"], rows, "25 15 60")
 
 
+def figure(name: str) -> list[str]:
+    """Lines of a model's figure, and of the command that drew it."""
+    drawn = gallery_figures.FIGURES[name].name
+    return [
+        f".. figure:: /gallery/{name}.png",
+        f"   :alt: {name}: {drawn.replace('_', ' ')}",
+        "",
+        f"   ``{gallery_figures.command(name)}``: ``figures/{drawn}.png``",
+        "",
+    ]
+
+
 def cost(module: ModuleType) -> tuple[int, float]:
     """Number of parameters of all stages, and floating-point operations of a step of the first; nothing is compiled."""
     spec = spec_for(module)
@@ -109,7 +123,7 @@ def pages() -> dict[str, str]:
         lines = heading(family.replace("_", " ").capitalize(), "=")
         for name, entry in entries.items():
             lines += [f".. _model-{name}:", "", *heading(name, "-")]
-            lines += [f".. automodule:: {modules[name].__name__}", "   :no-index:", ""]
+            lines += [f".. automodule:: {modules[name].__name__}", "   :no-index:", "", *figure(name)]
             lines_of_code, parameters, steps = measured[name]
             lines += [f"{lines_of_code} lines, {parameters} parameters; a step costs {steps} times one of ``vae``.", ""]
             special = {
