@@ -158,6 +158,29 @@ def test_outside_a_loop_a_signal_raises_and_is_not_lost_in_a_callback():
             interruption.check()
 
 
+def test_no_traceback_is_printed_of_a_signal_in_a_collectors_callback(monkeypatch):
+    """jax has such a callback; there nothing can be raised, and Python prints what was."""
+    reported = []
+    monkeypatch.setattr(sys, "unraisablehook", reported.append)
+
+    class Collected:
+        def __init__(self, then):
+            self.then = then
+
+        def __del__(self):
+            self.then()
+
+    with signals.watched() as interruption:
+        Collected(lambda: signal.raise_signal(signal.SIGTERM))
+        assert interruption.number == signal.SIGTERM and not reported
+        with pytest.raises(Terminated):
+            interruption.check()
+        Collected(lambda: 1 / 0)
+    assert [type(entry.exc_value) for entry in reported] == [ZeroDivisionError]
+    Collected(lambda: 1 / 0)  # the hook is as before
+    assert len(reported) == 2
+
+
 def test_in_a_loop_the_first_signal_waits_and_the_second_raises(capfd):
     with signals.watched() as interruption, interruption.deferred():
         signal.raise_signal(signal.SIGINT)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -87,11 +88,28 @@ def watched(*, ends_process: bool = False) -> Iterator[Interruption]:
 
     before: dict[int, Any] = {number: signal.signal(number, handle) for number in caught}
     try:
-        with _second_ends_process(caught) if ends_process else contextlib.nullcontext():
+        with _unraisable_is_kept(), _second_ends_process(caught) if ends_process else contextlib.nullcontext():
             yield interruption
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _unraisable_is_kept() -> Iterator[None]:
+    """Print no traceback for what a signal raises in a callback of the garbage collector, where nothing can be raised: the
+    interruption keeps the signal for its next ``check``."""
+    before = sys.unraisablehook
+
+    def report(unraisable: sys.UnraisableHookArgs) -> None:
+        if not isinstance(unraisable.exc_value, Interrupted | Terminated):
+            before(unraisable)
+
+    sys.unraisablehook = report
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
 
 
 @contextlib.contextmanager
