@@ -219,6 +219,7 @@ def _by_blocks(
     """Apply a function of an example's number and its rows to all examples, ``size`` at a time."""
     n, size = len(arrays[0]), max(1, min(size, len(arrays[0])))
     compiled, parts = jax.jit(jax.vmap(function)), []
+    tell(f"{name}: 0 of {n} examples, {size} at a time")
     for start in range(0, n, size):
         rows = jnp.minimum(jnp.arange(start, start + size), n - 1)  # one shape for all blocks, so one compilation
         parts.append(jax.block_until_ready(compiled(rows, *(array[rows] for array in arrays))))
