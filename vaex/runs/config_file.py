@@ -242,7 +242,7 @@ def restore_settings(
     if "image_size" in stored:
         stored["image_size"] = tuple(stored["image_size"])
     beginning: dict[str, Any] = {
-        name: ",".join(identified[name]) for name in ("init_only", "freeze") if name in identified
+        name: tuple(identified[name]) for name in ("init_only", "freeze") if name in identified
     }
     beginning |= {"accumulate": identified["accumulate"]} if "accumulate" in identified else {}
     run = RunOptions(model=identified["model"], batch_size=identified["batch_size"], **beginning)
@@ -373,7 +373,7 @@ def _given_or_default(name: str, value: object) -> Any:
     if value is not None:
         return ",".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else value
     field = {**fields(DataOptions), **fields(RunOptions)}.get(name)
-    return "not given" if field is None or field.default is None else field.default
+    return "not given" if field is None or field.default in (None, ()) else field.default
 
 
 def grid(members: Sequence[Mapping[str, Any]]) -> dict[str, str]:

@@ -271,8 +271,8 @@ def announcement(settings: Settings) -> str | None:
     origin = settings.origin
     if origin is None:
         return None
-    taken = ",".join(settings.run.init_only) or "all variables"
+    taken = ", ".join(settings.run.init_only) or "all variables"
     members = dict.fromkeys(origin.from_members)
     of = f" of member {next(iter(members))}" if len(members) == 1 else " member by member"
-    frozen = f", {','.join(settings.run.freeze)} frozen" if settings.run.freeze else ""
+    frozen = f", {', '.join(settings.run.freeze)} frozen" if settings.run.freeze else ""
     return f"begins with {taken}{of} from {origin.run or 'a run in memory'} at step {origin.step}{frozen}"
