@@ -287,7 +287,7 @@ def test_colder_samples_are_likelier():
     built = Built()
     params, variables = built.second.params["prior"], built.second
     net = code_prior.transformer(built.config, built.vq)
-    draw = code_prior.drawing(net, 0)
+    draw = code_prior.drawing(net, SPEC, None)
     means = []
     for temperature in (0.1, 1.0, 3.0):
         codes = draw(KEY, variables, 50, temperature, None, None)

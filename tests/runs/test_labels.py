@@ -229,7 +229,7 @@ def test_the_likelihood_of_a_conditional_run_is_given_the_label():
         ("vae", lambda run: run.encode(X, [0] * 5), "encode: this model reads no labels; leave them out"),
         ("vae", lambda run: run.sample(KEY, 2, labels=0), "sample: this model reads no labels"),
         ("vae", lambda run: run.classify(X), "classify: this model has no classifier of its own"),
-        ("vae", lambda run: run.class_log_likelihoods(KEY, X), "class_log_likelihoods: this model reads no labels"),
+        ("vae", lambda run: run.class_log_likelihoods(KEY, X), "class_log_likelihoods: this model reads no classes"),
         ("conditional_vae", lambda run: run.encode(X), "encode: this model needs labels, integers from 0 to 2"),
         ("conditional_vae", lambda run: run.decode(np.zeros((5, 2))), "decode: this model needs labels"),
         ("conditional_vae", lambda run: run.log_likelihood(KEY, X), "log_likelihood: this model needs labels"),

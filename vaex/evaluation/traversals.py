@@ -227,12 +227,15 @@ def condition_paths(
       points: values of a real number.
       limit: most conditions that are moved.
     Returns: conditions [r, t, m], NaN where an attribute has fewer values than t, and a name for each row.
+    Raises: ValueError for another shape of ``base``.
     Example:
       >>> from vaex.data.conditions import Condition
       >>> paths, names = condition_paths([Condition("glasses", True), Condition("age", low=20.0, high=60.0)], [1.0, 33.0], 3)
       >>> names, paths[:, :, 0].tolist(), paths[1, :, 1].tolist()
       (('glasses: 0, 1', 'age: 20 to 60'), [[0.0, 1.0, nan], [1.0, 1.0, 1.0]], [20.0, 40.0, 60.0])
     """
+    if np.shape(base) != (len(conditions),):
+        raise ValueError(f"condition_paths: base has shape {np.shape(base)}, expected ({len(conditions)},)")
     moved = conditions[:limit]
     length = 2 if all(condition.binary for condition in moved) else points
     paths = np.tile(np.asarray(base, np.float32), (len(moved), length, 1))

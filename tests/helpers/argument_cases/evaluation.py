@@ -212,8 +212,8 @@ traversals = {
     ),
     "condition_paths": Case(
         {
-            "conditions": ((Condition("a"),), (Condition("a", high=2.0), Condition("b"))),
-            "base": ([0.5], [0.7]),
+            "conditions": ((Condition("a"),), (Condition("a", high=2.0),)),
+            "base": Pair([0.5, 0.5], [0.7, 0.5], {"conditions": (Condition("a"), Condition("b"))}, [0.5]),
             "points": (3, 4),
             "limit": Pair(2, 1, {"conditions": (Condition("a"), Condition("b")), "base": [0.0, 0.5]}),
         }

@@ -213,7 +213,12 @@ of_conditions = {
     "require_labels": Case({"spec": (GREY, Refused(LEVELS, "has no labels"))}),
     "require_condition": Case({"spec": (GREY, CONDITIONAL)}),
     "example_labels": Case({"spec": (GREY, CONDITIONAL), "n": (2, 3)}),
-    "condition_vectors": Case({"spec": (GREY, CONDITIONAL), "y": (jnp.ones((1, 1)), jnp.zeros((1, 1)))}),
+    "condition_vectors": Case(
+        {
+            "spec": (CONDITIONAL, CONDITIONAL._replace(conditions=(Condition("a", False, 0.0, 2.0),))),
+            "y": (jnp.ones((1, 1)), jnp.zeros((1, 1))),
+        }
+    ),
     "condition_batch": Case(
         {
             "key": KEYS,
