@@ -148,7 +148,7 @@ class ConditionRange(Protocol):
 
     @property
     def binary(self) -> bool:
-        """Whether it is an attribute, 0 or 1."""
+        """Return True for an attribute, 0 or 1."""
         ...
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -27,26 +28,25 @@ class HasOptimizer(Protocol):
     def optimizer(self) -> Optimizer: ...
 
 
-OPTIMIZERS = ("adam", "adamax", "adabelief", "amsgrad", "lion", "momentum", "nadam", "radam", "rmsprop", "sgd")
+# name -> an update direction of optax, which is passed; the step multiplies it, and decayed weights, by -learning_rate
+OPTIMIZERS: dict[str, Callable[[types.ModuleType], Transformation]] = {
+    "adam": lambda optax: optax.scale_by_adam(),
+    "adamax": lambda optax: optax.scale_by_adamax(),
+    "adabelief": lambda optax: optax.scale_by_belief(),
+    "amsgrad": lambda optax: optax.scale_by_amsgrad(),
+    "lion": lambda optax: optax.scale_by_lion(),
+    "momentum": lambda optax: optax.trace(decay=0.9),
+    "nadam": lambda optax: optax.scale_by_adam(nesterov=True),
+    "radam": lambda optax: optax.scale_by_radam(),
+    "rmsprop": lambda optax: optax.scale_by_rms(),
+    "sgd": lambda optax: optax.identity(),
+}
 
 
 def _direction(name: str) -> Transformation:
-    """Return the update direction of a name; the step multiplies it, and decayed weights, by -learning_rate."""
     import optax
 
-    directions: dict[str, Callable[[], Transformation]] = {
-        "adam": optax.scale_by_adam,
-        "adamax": optax.scale_by_adamax,
-        "adabelief": optax.scale_by_belief,
-        "amsgrad": optax.scale_by_amsgrad,
-        "lion": optax.scale_by_lion,
-        "momentum": lambda: optax.trace(decay=0.9),
-        "nadam": lambda: optax.scale_by_adam(nesterov=True),
-        "radam": optax.scale_by_radam,
-        "rmsprop": optax.scale_by_rms,
-        "sgd": optax.identity,
-    }
-    return directions[name]()
+    return OPTIMIZERS[name](optax)
 
 
 def check_optimizer(optimizer: Optimizer) -> None:

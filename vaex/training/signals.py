@@ -88,7 +88,7 @@ def watched(*, ends_process: bool = False) -> Iterator[Interruption]:
 
     before: dict[int, Any] = {number: signal.signal(number, handle) for number in caught}
     try:
-        with _unraisable_is_kept(), _second_ends_process(caught) if ends_process else contextlib.nullcontext():
+        with _quiet_in_collector(), _second_ends_process(caught) if ends_process else contextlib.nullcontext():
             yield interruption
     finally:
         for number, handler in before.items():
@@ -96,7 +96,7 @@ def watched(*, ends_process: bool = False) -> Iterator[Interruption]:
 
 
 @contextlib.contextmanager
-def _unraisable_is_kept() -> Iterator[None]:
+def _quiet_in_collector() -> Iterator[None]:
     """Print no traceback for what a signal raises in a callback of the garbage collector, where nothing can be raised: the
     interruption keeps the signal for its next ``check``."""
     before = sys.unraisablehook
