@@ -73,7 +73,6 @@ def outcome(directory: pathlib.Path, expected: dict) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # orbax's reads beside one that failed
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_flipped_bit_is_noticed_or_harmless(trained_runs, tmp_path, seed):
     run, copy = (

@@ -255,6 +255,33 @@ def test_all_torn_is_none(tmp_path):
     after.close()
 
 
+ABANDONED = """
+import pathlib, sys, types
+from vaex.training.checkpoint import Checkpoints
+
+Checkpoints(pathlib.Path(sys.argv[1])).close()
+
+@types.coroutine
+def waiting():
+    yield
+
+source = '''async def read():
+    try:
+        await waiting()
+    except GeneratorExit:
+        raise ValueError("collected in " + __file__)'''
+for file in ("site-packages/orbax/reads.py", "site-packages/other/reads.py"):
+    names = {"waiting": waiting, "__file__": file}
+    exec(compile(source, file, "exec"), names)
+    names["read"]().send(None)
+"""
+
+
+def test_only_what_orbax_abandons_is_collected_in_silence(tmp_path):
+    done = subprocess.run([sys.executable, "-c", ABANDONED, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "collected in site-packages/other" in done.stderr and "orbax" not in done.stderr
+
+
 @pytest.mark.parametrize("divided", [True, False], ids=["divided", "copied"])
 @pytest.mark.parametrize(("saved_on", "restored_on"), [(8, 1), (1, 8), (8, 2), (2, 4)])
 def test_a_checkpoint_moves_to_another_device_count(tmp_path, saved_on, restored_on, divided):

@@ -59,7 +59,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax reports each save, and what it raises as well
-        _silence_closed_loops()
+        _silence_abandoned_reads()
         self._ocp = ocp
         self.folder = folder.resolve()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
@@ -259,12 +259,16 @@ def _collect_coroutines() -> None:
 
 
 @functools.cache
-def _silence_closed_loops() -> None:
-    """Keep coroutines and threads that orbax leaves behind from complaining, each with a traceback, of what ``save`` raises."""
+def _silence_abandoned_reads() -> None:
+    """Keep coroutines and threads that orbax leaves behind from complaining, each with a traceback, of what is raised once.
+
+    Where one array fails, orbax closes the event loop under its reads of the others. Each is collected whenever tensorstore is done
+    with it, in whichever thread, and then raises an error of its own that nobody can catch.
+    """
     unraisable, uncaught = sys.unraisablehook, sys.excepthook
 
     def quiet_unraisable(given: sys.UnraisableHookArgs) -> None:
-        if CLOSED not in str(given.exc_value):
+        if CLOSED not in str(given.exc_value) and not _is_of_orbax(given.object):
             unraisable(given)
 
     def quiet_uncaught(kind: type[BaseException], error: BaseException, where: types.TracebackType | None) -> None:
@@ -273,6 +277,10 @@ def _silence_closed_loops() -> None:
 
     sys.unraisablehook, sys.excepthook = quiet_unraisable, quiet_uncaught
     logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in _traceback_text(record))
+
+
+def _is_of_orbax(collected: object) -> bool:
+    return isinstance(collected, types.CoroutineType) and "orbax" in pathlib.Path(collected.cr_code.co_filename).parts
 
 
 def _traceback_text(record: logging.LogRecord) -> str:
