@@ -51,9 +51,9 @@ def evaluate(flags: argparse.Namespace) -> Bounds:
 
     Raises: UserError where there is no such run, its data has changed, or it defines no density.
     """
-    run = loading.load(flags.run, member=flags.member)
+    run = loading.load(flags.run, member=flags.member, trust=flags.trust)
     record = read_config(pathlib.Path(flags.run).expanduser() / "config.json")
-    settings = restore_settings(record["identity"])
+    settings = restore_settings(record["identity"], trust=flags.trust)
     source = {"dataset": record["data"]["path"], "data_dir": flags.data_dir, "manual_dir": flags.manual_dir}
     settings = settings._replace(
         data=dataclasses.replace(settings.data, **source),
@@ -135,6 +135,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--member", type=int, default=0, help="of a population (default: %(default)s)")
     parser.add_argument("--data_dir", help="where prepared data sets live")
     parser.add_argument("--manual_dir", help="where original files lie that you downloaded yourself")
+    parser.add_argument(
+        "--trust", action="store_true", help="import modules of your own that the run names, which runs their code"
+    )
     flags = parser.parse_args(arguments)
     if flags.samples < 1 or flags.images < 1 or not all(map(math.isfinite, flags.alpha or ())):
         parser.error("--samples and --images must be at least 1, --alpha finite")

@@ -14,7 +14,7 @@ import numpy as np
 
 import vaex
 from vaex import plots
-from vaex.api.scores import DEFAULT_METRICS, METRICS, Choices
+from vaex.api.scores import METRICS, Choices
 from vaex.errors import UserError
 from vaex.samplers import KINDS
 
@@ -64,6 +64,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.add_argument(f"--{flag}", type=int, default=default, help=f"likelihood: {text} (default: {default})")
     parser.add_argument("--data_dir", help="where the data of the runs lies, if it has moved")
     parser.add_argument("--manual_dir", help="where files lie that were downloaded by hand")
+    parser.add_argument(
+        "--trust", action="store_true", help="import modules of your own that the run names, which runs their code"
+    )
     parser.add_argument("--out", metavar="DIR", type=pathlib.Path, help="folder for a .json and a .png of each run")
     parser.add_argument("--page", action="store_true", help="write page.html into the run's folder, or into --out")
     parser.add_argument("--member", type=int, help="of a population, whose page it is, counted from 0")
@@ -76,15 +79,14 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         factors = None if given.factors is None else _read(given.factors)
         for name in given.runs:
-            run = vaex.load(name)
+            run = vaex.load(name, trust=given.trust)
             print(f"{name}: {run!r}", flush=True)
             if given.page:
                 _write_page(run, name, given)
                 if given.metrics is None:
                     continue
-            metrics = _metrics(given.metrics, factors is not None or bool(run.spec.factor_names))
             scores = run.score(
-                metrics,
+                None if given.metrics is None else [part.strip() for part in given.metrics.split(",")],
                 split=given.split,
                 factors=factors,
                 features=given.features,
@@ -114,12 +116,6 @@ def _write_page(run: vaex.Run, name: str, given: argparse.Namespace) -> None:
     places = {"data_dir": given.data_dir, "manual_dir": given.manual_dir}
     path = run.page(path, given.member, split=given.split, **places)
     print(f"written: {path}, {path.stat().st_size / 1e6:.1f} MB; open it in a browser\n", flush=True)
-
-
-def _metrics(text: str | None, has_factors: bool) -> tuple[str, ...]:
-    if text is None:
-        return DEFAULT_METRICS if has_factors else ("samples",)
-    return tuple(part.strip() for part in text.split(","))
 
 
 def _read(path: str) -> np.ndarray:

@@ -174,7 +174,7 @@ def arithmetic(space: Space, wanted: Attribute) -> tuple[dict[str, Any], Grid]:
                 "values": {str(value): share for value, share in result.values.items()},
             }
     print(
-        f"\n{wanted.name} = {wanted.value}: share that the classifier sees as wanted, before and after\n{aligned(lines)}"
+        f"\n{wanted.name} = {wanted.value}: share of images to which the classifier gives it, before and after\n{aligned(lines)}"
     )
     images = np.concatenate([np.stack(columns[name], axis=1) for name in columns])
     rows = tuple("add" if row < len(columns["add"][0]) else "remove" for row in range(len(images)))
@@ -279,6 +279,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tested", type=int, default=2000, help="test examples, at most (default: 2000)")
     parser.add_argument("--data_dir", help="where the data of the run lies, if it has moved")
     parser.add_argument("--manual_dir", help="where files lie that were downloaded by hand")
+    parser.add_argument(
+        "--trust", action="store_true", help="import modules of your own that the run names, which runs their code"
+    )
     parser.add_argument("--out", metavar="DIR", type=pathlib.Path, help="folder for latents.json and figures")
     return parser.parse_args(arguments)
 
@@ -287,7 +290,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Measure, print and draw; return 2 for what a user can fix."""
     given = parse(arguments)
     try:
-        run = vaex.load(given.run)
+        run = vaex.load(given.run, trust=given.trust)
         model, dataset = run[given.member], dataset_of(run, given.data_dir, given.manual_dir)
         kinds = {block.kind for block in run.recipe.latents} or {"normal"}
         if not kinds <= {"normal", "free"} or len(run.spec.shape) != 3 or run.recipe.labels is not None:

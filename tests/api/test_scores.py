@@ -9,6 +9,8 @@ from helpers.scripts import script
 from helpers.trained_runs import TWO_MEMBERS
 
 import vaex
+from vaex.api.scores import chosen
+from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.evaluation import disentanglement, sample_quality
 from vaex.evaluation.examples import random_order
@@ -63,6 +65,14 @@ def test_every_argument_changes_something(run):
     changes = [{"features": "pca:3"}, {"show": "sample"}, {"examples": 200}, {"parts": 3}, {"split": "validation"}]
     changes.append({"data": {"x": IMAGES[:300], "x_test": IMAGES[300:500]}})
     assert len({first(), *(first(**change) for change in changes)}) == 1 + len(changes)
+
+
+@pytest.mark.parametrize(("choices", "names"), [({}, ()), ({"factors": FACTORS}, ()), ({}, ("shape",))])
+def test_by_default_codes_are_scored_where_factors_are_known(choices, names):
+    spec = Spec("own", (8, 8, 1), "grey", levels=256, factor_names=names)
+    expected = ("disentanglement", "samples") if choices or names else ("samples",)
+    assert tuple(chosen(None, choices, spec).metrics) == expected
+    assert chosen(["likelihood"], choices, spec).metrics == ["likelihood"]
 
 
 @pytest.mark.slow

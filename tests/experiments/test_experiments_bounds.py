@@ -60,7 +60,15 @@ def test_a_run_at_its_own_alpha(bounds, run, capsys):
 @pytest.mark.slow
 def test_bounds_are_ordered_paired_and_repeatable(bounds, run):
     flags = bounds.argparse.Namespace(
-        run=run, member=0, alpha=[0.5, 2.0], samples=3, images=8, split="test", data_dir=None, manual_dir=None
+        run=run,
+        member=0,
+        alpha=[0.5, 2.0],
+        samples=3,
+        images=8,
+        split="test",
+        data_dir=None,
+        manual_dir=None,
+        trust=False,
     )
     first, second = bounds.evaluate(flags), bounds.evaluate(flags)
     assert first.alphas == (2.0, 1.0, 0.5, 0.0) and first.values.shape == (4, 8)

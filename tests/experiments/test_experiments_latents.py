@@ -40,7 +40,9 @@ def test_a_run_of_labelled_images_is_measured_and_drawn(trained_runs, tmp_path, 
     flags = ["--attribute=label:0", "--embedding=pca", f"--out={tmp_path}", "--examples=400", "--tested=100"]
     assert latents.main([str(directory), *flags]) == 0
     printed = capsys.readouterr().out
-    assert "label = 0: share that the classifier sees as wanted" in printed and "length of paths in x" in printed
+    assert (
+        "label = 0: share of images to which the classifier gives it" in printed and "length of paths in x" in printed
+    )
     numbers = json.loads((tmp_path / "latents.json").read_text())
     assert numbers["attribute_label_0"]["add 2"]["success"][0] > numbers["attribute_label_0"]["add 2"]["before"][0]
     lengths = {name: np.mean(of) for name, of in numbers["path_lengths"].items()}

@@ -25,7 +25,7 @@ INFERENCE = (ROOT / "docs" / "inference.md").read_text()
 PERFORMANCE = (ROOT / "docs" / "performance.md").read_text()
 FILES = {
     name: (ROOT / "docs" / f"{name}.md").read_text()
-    for name in ("getting_started", "extending", "faq", "migration/from_flax")
+    for name in ("index", "getting_started", "extending", "faq", "migration/from_flax")
 }
 OF_DATA = ("factors", "sequences", "readings", "folders")  # blocks of its page; others train for longer
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")

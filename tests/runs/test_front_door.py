@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 from helpers.checkpoints import assert_same_arrays
+from helpers.scripts import script
 from helpers.trained_runs import vaex as command
 
 import vaex
@@ -376,7 +377,7 @@ def test_a_run_with_own_networks_is_loaded_with_them(tmp_path):
 
 
 @pytest.mark.slow
-def test_networks_by_name_from_a_file(tmp_path, monkeypatch):
+def test_networks_by_name_from_a_file(tmp_path, monkeypatch, capsys):
     path = tmp_path / "my_nets.py"
     path.write_text(
         "import flax.linen as nn\n\nclass Encoder(nn.Module):\n    @nn.compact\n    def __call__(self, x):\n"
@@ -385,8 +386,10 @@ def test_networks_by_name_from_a_file(tmp_path, monkeypatch):
     done = command(tmp_path / "run", f"--encoder={path}:Encoder", "--steps=4", "--model=vae", "--no-figures")
     assert done.code == 0, done.err
     monkeypatch.setattr("sys.modules", {name: module for name, module in sys.modules.items() if "my_nets" not in name})
-    with pytest.raises(UserError, match="importing it runs code"):
+    with pytest.raises(UserError, match=r"importing it runs code; say trust=True .--trust .*, or pass encoder="):
         vaex.load(tmp_path / "run")
+    assert script("bounds").main([str(tmp_path / "run")]) == 2 and "--trust" in capsys.readouterr().err
+    assert script("bounds").main([str(tmp_path / "run"), "--trust", "--samples=2", "--images=2"]) == 0
     run = vaex.load(tmp_path / "run", trust=True)
     assert run.variables.params["vae"]["encoder"]["network"]["Dense_0"]["kernel"].shape == (64, 4)
 

@@ -20,7 +20,7 @@ from vaex.api.arguments import replaced
 from vaex.api.pages import page
 from vaex.api.samplers import RunSamplers
 from vaex.api.saving import save_run
-from vaex.api.scores import DEFAULT_METRICS, Scores, chosen, score
+from vaex.api.scores import Scores, chosen, score
 from vaex.api.trained_model import TrainedModel
 from vaex.configuration.settings import Settings, describe_member, replace_run
 from vaex.core import Recipe, TrainState
@@ -192,7 +192,7 @@ class Run(TrainedModel):
     @in_single_width
     def score(
         self,
-        metrics: Sequence[str] = DEFAULT_METRICS,
+        metrics: Sequence[str] | None = None,
         data: object = None,
         *,
         data_dir: str | None = None,
@@ -202,8 +202,8 @@ class Run(TrainedModel):
         """Score the codes, samples and bounds of every member by published metrics; see ``vaex.evaluation``.
 
         Args:
-          metrics: "disentanglement" (of posterior means; with known factors, or ``factors``), "samples" (against examples, beside
-            training examples as the floor), "likelihood" (log p(x) from both sides), "rate_distortion" (and parts of the rate).
+          metrics: "samples" (beside training examples as the floor) and, with ``factors`` or the data's own, "disentanglement" (of
+            posterior means) by default; "likelihood" (log p(x) from both sides), "rate_distortion" (and parts of the rate).
           data: other data than the run's, as for ``vaex.train``.
           data_dir, manual_dir: where the run's own data lies.
           **choices: split, factors, features, and so on, as ``vaex.api.scores.Choices`` describes them.
@@ -211,7 +211,7 @@ class Run(TrainedModel):
         """
         dataset = self._passed(data, data_dir, manual_dir) if data is not None else self._own_data(data_dir, manual_dir)
         self._experiment(self.settings, dataset, MemoryStore())  # refuses data of another kind
-        return score(self, dataset, chosen(metrics, choices))
+        return score(self, dataset, chosen(metrics, choices, dataset.spec))
 
     @in_single_width
     def fit_sampler(

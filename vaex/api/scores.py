@@ -15,7 +15,7 @@ from vaex.api.likelihood_bounds import LikelihoodChoices, likelihood_scores, mod
 from vaex.api.rate_distortion import rate_distortion_scores
 from vaex.core import EvaluationKey
 from vaex.data.loader.lazy_inputs import chosen_intensities
-from vaex.data.spec import Dataset
+from vaex.data.spec import Dataset, Spec
 from vaex.data.synthetic.factors import FactorSource
 from vaex.errors import UserError, nearest
 from vaex.evaluation import disentanglement, sample_quality
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from vaex.api.trained_model import TrainedModel
 
 METRICS = ("disentanglement", "samples", "likelihood", "rate_distortion")
-DEFAULT_METRICS = METRICS[:2]
+IN_PARTS = METRICS[:2]  # whose standard errors are over parts of the examples
 SAMPLE_SCORES = {
     "frechet_distance": "squared Fréchet distance of the Gaussians with their moments",
     "kernel_distance": "unbiased squared MMD, cubic kernel",
@@ -131,7 +131,7 @@ class Choices(NamedTuple):
       progress: whether to say how far log-likelihoods are.
     """
 
-    metrics: Collection[str] = DEFAULT_METRICS
+    metrics: Collection[str] = IN_PARTS
     split: str = "test"
     factors: ArrayLike | None = None
     features: str = "pca:50"
@@ -152,13 +152,15 @@ class Choices(NamedTuple):
         return LikelihoodChoices(*(getattr(self, name) for name in LikelihoodChoices._fields))
 
 
-def chosen(metrics: Collection[str], choices: Mapping[str, Any]) -> Choices:
-    """Return choices by name.
+def chosen(metrics: Collection[str] | None, choices: Mapping[str, Any], spec: Spec) -> Choices:
+    """Return choices by name; by default samples are scored, and codes where factors are given or the data has them.
 
     Raises: UserError for a name that is none.
     """
     if unknown := [name for name in choices if name not in Choices._fields[1:]]:
         raise UserError(f"score: {unknown[0]!r} is no choice; {nearest(unknown[0], Choices._fields[1:])}")
+    if metrics is None:
+        metrics = IN_PARTS if choices.get("factors") is not None or spec.factor_names else ("samples",)
     return Choices(metrics, **choices)
 
 
@@ -171,7 +173,7 @@ def score(run: Run, dataset: Dataset, choices: Choices) -> Scores:
         raise UserError(f"unknown metric {unknown[0]!r}; there are {', '.join(METRICS)}")
     if choices.split not in dataset.splits:
         raise UserError(f"the data has no {choices.split!r} split; there are {', '.join(dataset.splits)}")
-    in_parts = [name for name in choices.metrics if name in DEFAULT_METRICS]
+    in_parts = [name for name in choices.metrics if name in IN_PARTS]
     scores = _scores_in_parts(run, dataset, choices) if in_parts else Scores(tuple(run.names), ({},) * len(run), {})
     samplers = len(dict.fromkeys(choices.samplers)) if in_parts else 1
     values, protocol = [dict(row) for row in scores.values], dict(scores.protocol)

@@ -297,9 +297,11 @@ def cell(mean: float | None, error: float | None = None, *, digits: int = 4) -> 
     """A mean and its standard error, as far as they are known.
 
     Example:
-      >>> cell(-88.4812, 0.24), cell(None)
-      ('-88.48 ± 0.24', '-')
+      >>> cell(-88.4812, 0.24), cell(None), cell(0.1, 1e-17)
+      ('-88.48 ± 0.24', '-', '0.1 ± 0')
     """
     if mean is None:
         return "-"
+    if error is not None and error < 1e-12 * abs(mean):
+        error = 0.0  # of equal numbers, whose mean was rounded
     return f"{mean:.{digits}g}" if error is None else f"{mean:.{digits}g} ± {error:.2g}"

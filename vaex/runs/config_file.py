@@ -278,11 +278,15 @@ def _object(name: str, value: Any, objects: Mapping[str, Any], *, trust: bool) -
     if not is_importable(value):
         raise UserError(f"load: the run's {name} is {value}, which cannot be imported; pass it, as {name}=...")
     if not trust and value.rpartition(":")[0] not in sys.modules:
-        raise UserError(
-            f"load: the run's {name} is {value}, and importing it runs code; import that module yourself, pass {name}=..., or say "
-            "trust=True"
-        )
+        raise _untrusted(name, value, f"pass {name}=...")
     return import_object(name, value)
+
+
+def _untrusted(name: str, value: str, *remedies: str) -> UserError:
+    """Return the error for an object whose module has not been imported; that of a file has no name to import it by."""
+    importing = () if value.rpartition(":")[0].endswith(".py") else ("import that module yourself",)
+    ways = ", or ".join(["say trust=True (--trust on the command line)", *importing, *remedies])
+    return UserError(f"load: the run's {name} is {value}, and importing it runs code; {ways}")
 
 
 def _hyperparameter(field: Field, value: Any, *, trust: bool) -> Any:
@@ -295,9 +299,7 @@ def _hyperparameter(field: Field, value: Any, *, trust: bool) -> Any:
         return hyperparameter_from_json(value)
     name = value["function"]
     if not trust and name.rpartition(":")[0] not in sys.modules:
-        raise UserError(
-            f"load: the run's {field.name} is {name}, and importing it runs code; import that module yourself, or say trust=True"
-        )
+        raise _untrusted(field.name, name)
     return read_function(field, import_object(field.name, name), name)
 
 
