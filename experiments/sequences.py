@@ -11,7 +11,6 @@ standard error over seeds.
 from __future__ import annotations
 
 import argparse
-import functools
 import time
 from typing import Any
 
@@ -19,48 +18,35 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex import models
-from vaex.data.synthetic.moving_sprites import SequenceSource, moving_sprites
+import vaex
+from vaex.api.run import Run
+from vaex.data.synthetic.moving_sprites import moving_sprites
 from vaex.evaluation.prediction import context_frames, fit_baselines, horizons, predictive_log_likelihood
-from vaex.schedules import cosine, resolve
-from vaex.training.hyperparameters import as_schedules
+from vaex.schedules import cosine
 
-LENGTH, NETWORKS = 16, {"network": "mlp", "hidden": (256,), "recurrent": 256}
+LENGTH, SIDE, NETWORKS = 16, 16, {"network": "mlp", "hidden": (256,), "recurrent": 256}
 SPLITS = {"validation": 1, "test": 2}
 
 
-def train(source: SequenceSource, name: str, options: dict[str, Any], steps: int, batch_size: int, seed: int) -> Any:
-    """Return a trained recipe, its variables and its hyperparameters."""
-    file = models.module(name)
-    hparams = {key: options[key] for key in options if key in file.HParams.__dataclass_fields__}
-    config = file.Config(**NETWORKS, **{key: options[key] for key in options if key not in hparams})
-    recipe = file.build(config, source.spec)
-    algorithm, feed = recipe.stages[0].algorithm, source.feed(batch_size, seed)
-    schedules = as_schedules(file.HParams(**{"learning_rate": cosine(1e-3, 1e-5, steps), **hparams}))
-
-    def batch(row: jax.Array) -> Any:
-        return {"x": feed.batch(feed.resident, row)["x"].astype(jnp.float32)}
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def advance(state: Any, rows: jax.Array) -> Any:
-        return jax.lax.scan(lambda state, row: (algorithm.step(state, batch(row))[0], ()), state, rows)[0]
-
-    state = jax.jit(algorithm.init)(jax.random.key(seed), schedules, batch(jnp.uint32(0)))
-    state = advance(state, jnp.asarray(feed.plan(0, steps)))
-    return recipe, state.variables, resolve(schedules, steps)
+def train(data: str, name: str, options: dict[str, Any], steps: int, batch_size: int, seed: int) -> Run:
+    """Train a model on sequences whose order has the model's seed."""
+    options = {**NETWORKS, "image_size": SIDE, "sequence_length": LENGTH, "data_seed": seed, **options}
+    rate = {"learning_rate": cosine(1e-3, 1e-5, steps)}
+    return vaex.train(name, data, steps=steps, batch_size=batch_size, seeds=seed, progress=False, **{**rate, **options})
 
 
-def evaluate(trained: Any, x: np.ndarray, chunk: int = 100) -> list[float]:
+def evaluate(run: Run, x: np.ndarray, chunk: int = 100) -> list[float]:
     """Return the mean log-likelihood of the frame at each horizon, nats."""
-    recipe, variables, hparams = trained
-    start, means = context_frames(LENGTH), []
+    sequences, (start, means) = run.recipe.sequences, (context_frames(LENGTH), [])
+    assert sequences is not None
     for steps in horizons(LENGTH):
-        function = predictive_log_likelihood(recipe.sequences.predict, steps=steps)
+        function = predictive_log_likelihood(sequences.predict, steps=steps)
         values = []
         for first in range(0, len(x), chunk):
             part = jnp.asarray(x[first : first + chunk], jnp.float32)
             keys = jax.random.split(jax.random.fold_in(jax.random.key(1), first), len(part))
-            values.append(np.asarray(function(keys, variables, hparams, part[:, :start], part[:, start - 1 + steps])))
+            context, target = part[:, :start], part[:, start - 1 + steps]
+            values.append(np.asarray(function(keys, run.variables, run.hparams, context, target)))
         means.append(float(np.mean(np.concatenate(values))))
     return means
 
@@ -77,7 +63,7 @@ def row(label: str, values: np.ndarray) -> str:
     return f"| {label} | " + " | ".join(f"{m:.1f} ± {e:.1f}" for m, e in zip(values.mean(0), error, strict=True)) + " |"
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Train, evaluate and print one table for each data set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="bouncing_sprites,rotating_sprites")
@@ -90,9 +76,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--sequences", type=int, default=500)
-    flags = parser.parse_args()
+    flags = parser.parse_args(arguments)
     for data in flags.data.split(","):
-        source = moving_sprites(data, 16, LENGTH)
+        source = moving_sprites(data, SIDE, LENGTH)
         x = source.held_out(SPLITS[flags.split], flags.sequences)
         start = context_frames(LENGTH)
         baselines = fit_baselines(np.asarray(source.held_out(0, 1000)), horizons(LENGTH))
@@ -107,7 +93,7 @@ def main() -> None:
                 began, values = time.time(), []
                 for seed in range(flags.seeds):
                     options = parse_options(text)
-                    trained = train(source, name, options, flags.steps, flags.batch_size, seed)
+                    trained = train(data, name, options, flags.steps, flags.batch_size, seed)
                     values.append(evaluate(trained, x))
                 print(row(f"{name} {text}", np.array(values)), f"{time.time() - began:.0f} s", flush=True)
 

@@ -31,6 +31,18 @@ def test_the_estimators_script_refuses_in_one_line(capsys):
     assert "--draws must be at least 2" in capsys.readouterr().err
 
 
+# --- sequences -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_models_of_sequences_stand_beside_baselines(capsys):
+    flags = ["--data=bouncing_sprites", "--models=sequence_vae", "--options=beta=0.5", "--seeds=2", "--steps=2"]
+    script("sequences").main([*flags, "--batch_size=2", "--sequences=3"])
+    table = [line.split(" | ") for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [line[0] for line in table] == ["| last frame with flips", "| mean frame", "| sequence_vae beta=0.5"]
+    assert all("nan" not in cell for cell in table[-1]) and all(len(line) == 4 for line in table)
+
+
 # --- compare ---------------------------------------------------------------------------------------------------------
 
 

@@ -84,3 +84,9 @@ def test_populations_are_trained_and_scored_by_one_command(tmp_path, capsys):
     assert (tmp_path / "scores.png").is_file()
     assert scores.main([f"--out={tmp_path}", *flags]) == 0  # from what was kept
     assert "scoring" not in capsys.readouterr().out
+
+
+def test_flags_of_no_model_are_refused_before_training(tmp_path, capsys):
+    assert script("disentanglement_scores").main([f"--out={tmp_path}", "--hiden=4"]) == 2
+    assert "disentanglement_scores: --hiden is not a flag; did you mean hidden?" in capsys.readouterr().err
+    assert not any(tmp_path.iterdir())

@@ -133,6 +133,14 @@ def test_imports_go_down_only(name):
         assert "flax" not in outside, f"{name} imports flax, which only nets may"
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "experiments").rglob("*.py")), ids=lambda path: path.stem)
+def test_experiments_train_by_the_front_door(path):
+    """That is, by ``vaex.train``; ``run.py`` is the command line."""
+    engine = ("vaex.training", "vaex.cli.main", "vaex.runs.lifecycle", "vaex.runs.train")
+    around = {module for module in imported_modules(path) if module.startswith(engine)}
+    assert around == ({"vaex.cli.main"} if path.name == "run.py" else set())
+
+
 def test_every_room_is_known():
     rooms = {room(pathlib.Path(name).with_suffix("").parts) for name in FILES}
     assert rooms - {""} == set(ALLOWED)

@@ -1,6 +1,7 @@
-"""The page for users of Pythae shows one run in both libraries: what it prints is printed, with equal losses."""
+"""The pages for users of Pythae: a row for each of its models, and one run in both libraries, with equal losses."""
 
 import importlib.util
+import pathlib
 import re
 import subprocess
 import sys
@@ -9,10 +10,52 @@ import numpy as np
 import pytest
 from helpers import ROOT
 
+from vaex import models
+from vaex.cli.parse import parse_all
+
 PAGE = (ROOT / "docs" / "migration" / "from_pythae.md").read_text()
 MISSING = [name for name in ("torch", "pythae") if importlib.util.find_spec(name) is None]
 SCRIPT, SHOWN = re.findall(r"<!-- test: same run -->\n```python\n(.*?)```\n```text\n(.*?)```", PAGE, re.DOTALL)[0]
 LINE = re.compile(r"step (\d+): vaex (\d+\.\d{3}), Pythae (\d+\.\d{3})")
+
+PYTHAE = {  # the models of release 0.1.2, as pythae.models names them
+    *("AE", "VAE", "BetaVAE", "DisentangledBetaVAE", "FactorVAE", "BetaTCVAE", "IWAE", "MIWAE", "PIWAE", "CIWAE"),
+    *("WAE_MMD", "INFOVAE_MMD", "VAMP", "SVAE", "VAE_LinNF", "VAE_IAF", "VQVAE", "Adversarial_AE", "VAEGAN"),
+    *("MSSSIM_VAE", "PoincareVAE", "HVAE", "RHVAE", "RAE_L2", "RAE_GP"),
+}
+SHORT = {  # models that show what a file can do without another one's being edited
+    *("adversarial_autoencoder", "vae_gan", "regularized_autoencoder", "poincare_vae", "hamiltonian_vae"),
+    *("riemannian_hamiltonian_vae", "ms_ssim_vae"),
+}
+TABLE = (ROOT / "docs" / "migration" / "models_compared.md").read_text()
+ROWS = re.findall(r"^\| `(\w+)` \| `(\w+)([^`]*)` \| (\d+) \|", TABLE, re.MULTILINE)
+LENGTHS = {path.stem: len(path.read_text().splitlines()) for path in (ROOT / "vaex" / "models").glob("*/*.py")}
+
+
+def test_every_model_of_pythae_has_one_row():
+    assert len(ROWS) == TABLE.count("\n| ") - 1  # its head is no row
+    assert sorted(theirs for theirs, *_ in ROWS) == sorted(PYTHAE)
+
+
+@pytest.mark.parametrize(("ours", "flags", "lines"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
+def test_a_row_names_a_model_with_its_flags_and_the_length_of_its_file(ours, flags, lines):
+    assert ours in models.MODELS
+    parse_all([f"--model={ours}", *flags.split()])  # raises where a flag is refused
+    assert int(lines) == LENGTHS[ours]
+
+
+def test_models_with_parts_of_their_own_fit_in_90_lines():
+    assert {name: LENGTHS[name] for name in SHORT if LENGTHS[name] > 90} == {}
+
+
+@pytest.mark.skipif("pythae" in MISSING, reason="pythae missing; pip install -e '.[benchmarks]'")
+def test_the_names_are_those_of_pythae():
+    package = importlib.util.find_spec("pythae")
+    assert package and package.origin
+    source = pathlib.Path(package.origin).with_name("models") / "__init__.py"  # read, since to import it is slow
+    listed = re.findall(r'"(\w+)"', source.read_text().partition("__all__")[2])
+    named = {name for name in listed if not name.endswith("Config")}
+    assert PYTHAE <= named <= PYTHAE | {"AutoModel", "BaseAE", "HRQVAE"}
 
 
 def losses(text: str) -> np.ndarray:

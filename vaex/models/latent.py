@@ -113,7 +113,7 @@ class Terms(NamedTuple):
 
     Attributes:
       log_px: log p(x|z) [b], nats, averaged over samples.
-      kl: KL divergence of posterior and prior [b], nats.
+      compute_kl: what ``kl`` returns.
       posterior: q(z|x), a Distribution.
       z: posterior samples [k, b, d].
       prior: p(z), a Distribution.
@@ -125,7 +125,7 @@ class Terms(NamedTuple):
     """
 
     log_px: jax.Array
-    kl: jax.Array
+    compute_kl: Callable[[], jax.Array]
     posterior: Any
     z: jax.Array
     prior: Any
@@ -134,6 +134,14 @@ class Terms(NamedTuple):
     likelihood: Any
     decode: Callable[[jax.Array], Any]
     params: PyTree
+
+    @property
+    def kl(self) -> jax.Array:
+        """Return the KL divergence of posterior and prior [b], nats; where one has no density it is computed only here.
+
+        Raises: TypeError where it is not known.
+        """
+        return self.compute_kl()
 
 
 class Penalty(Protocol):
@@ -220,12 +228,15 @@ def draw_terms(
 ) -> Terms:
     """Draw posterior samples and compute the terms of the ELBO at them; ``negative_elbo`` describes the last two arguments."""
     posterior, prior = components.posterior(params, hparams, batch), components.prior(params, hparams)
-    if closed_form:
+    if closed_form or not components.density:
         z = posterior.sample(key, (num_samples,))
-        kl = divergences.kl(posterior, prior)
+        kl = divergences.kl(posterior, prior) if components.density else None
     else:
         z, log_q = sample_and_log_prob(key, posterior, num_samples)
         kl = jnp.mean(log_q - prior.log_prob(z), axis=0)
+
+    def compute_kl() -> jax.Array:
+        return divergences.kl(posterior, prior) if kl is None else kl
 
     def decode(z: jax.Array) -> Distribution:
         return components.decode(params, hparams, z, batch)
@@ -237,14 +248,18 @@ def draw_terms(
         px = decode(z)
         log_px = jnp.mean(px.log_prob(batch["x"]), axis=0)
     penalty_key = fold_in(key, StepKey.PENALTY)
-    return Terms(log_px, kl, posterior, z, prior, penalty_key, batch["x"], px, decode, params)
+    return Terms(log_px, compute_kl, posterior, z, prior, penalty_key, batch["x"], px, decode, params)
 
 
-def metrics(likelihood: likelihoods.Likelihood, log_px: jax.Array, kl: jax.Array) -> Metrics:
-    """Name the ELBO and its terms, [b] each, nats; of a likelihood that is no density, the cross-entropy."""
-    if not likelihood.density:
-        return {"cross_entropy": -log_px, "kl": kl}
-    return {"elbo": bounds.elbo(log_px, kl), "reconstruction": -log_px, "kl": kl}
+def metrics(likelihood: likelihoods.Likelihood, log_px: jax.Array, kl: jax.Array | None) -> Metrics:
+    """Name the ELBO and its terms, [b] each, nats; of a likelihood that is no density, the cross-entropy.
+
+    ``kl`` is None where posterior or prior has no density: there is no ELBO.
+    """
+    reconstruction = {"reconstruction" if likelihood.density else "cross_entropy": -log_px}
+    if kl is None:
+        return reconstruction
+    return ({"elbo": bounds.elbo(log_px, kl)} if likelihood.density else {}) | reconstruction | {"kl": kl}
 
 
 def _params_of_vae(variables: Variables) -> PyTree:
@@ -261,6 +276,8 @@ def negative_elbo(
 ) -> Objective:
     """Return the objective ``mean(-log p(x|z) + penalty)``; ``terms.kl`` is the penalty of a plain VAE.
 
+    A penalty that does not read it takes posteriors and priors without a density too.
+
     Args:
       components: of the model; its parameters are the group "vae".
       penalty: added to the loss of each example.
@@ -275,7 +292,7 @@ def negative_elbo(
         penalised = penalty(hparams, terms)
         added, diagnostics = penalised if isinstance(penalised, tuple) else (penalised, {})
         loss = jnp.mean(-terms.log_px + added)
-        elbo_terms = metrics(components.likelihood, terms.log_px, terms.kl)
+        elbo_terms = metrics(components.likelihood, terms.log_px, terms.kl if components.density else None)
         return Outcome({"vae": loss}, variables.state, elbo_terms | diagnostics)
 
     return objective

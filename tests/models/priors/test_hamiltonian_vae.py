@@ -77,6 +77,26 @@ def test_a_density_may_be_declared_unavailable(part):
     assert not components.density and model.log_weights is None
 
 
+def test_a_kl_is_computed_only_where_a_penalty_reads_it():
+    """Points as codes have none: the terms of a penalty that asks for it raise, those of another are what they say."""
+    point = latent.Posterior(2, lambda params, hparams, raw: distributions.Delta(raw), density=False)
+    components = latent.build_components(
+        gaussian.Config(**gaussian.TINY), SPEC, point, latent.standard_prior(2)._replace(density=False)
+    )
+
+    def outcome(penalty):
+        plain = Fresh(vae)
+        model = latent.model(components, latent.negative_elbo(components, penalty, num_samples=3))
+        variables = model.init(KEY, plain.batch)
+        return model.objective(KEY, variables, plain.hparams, plain.batch, train=True)
+
+    losses, _, metrics = outcome(lambda hparams, terms: (7.0, {"norm": jnp.linalg.norm(terms.z[0], axis=-1)}))
+    assert set(metrics) == {"reconstruction", "norm"} and metrics["norm"].shape == (BATCH,)
+    np.testing.assert_allclose(losses["vae"], np.mean(metrics["reconstruction"]) + 7.0, rtol=1e-6)
+    with pytest.raises(TypeError, match=r"no closed form of KL\(Delta \|\| Normal\)"):
+        outcome(lambda hparams, terms: terms.kl)
+
+
 @pytest.mark.slow
 @MODELS
 def test_importance_weights_estimate_the_likelihood(module):

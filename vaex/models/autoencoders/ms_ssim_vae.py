@@ -12,8 +12,6 @@ MNIST, test, ``--dataset=mnist --steps=1500 --batch_size=64``: MS-SSIM 0.835 (th
 
 from __future__ import annotations
 
-from typing import Literal
-
 import jax
 import jax.numpy as jnp
 
@@ -22,7 +20,7 @@ from vaex.core import Batch, Outcome, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.evaluation.structural_similarity import multiscale_ssim
-from vaex.models import gaussian, latent
+from vaex.models import compared_means, gaussian, latent
 from vaex.schedules import Scalar
 
 __all__ = ["TINY", "Config", "HParams", "build"]
@@ -31,13 +29,9 @@ TINY = gaussian.TINY
 
 
 @options
-class Config(gaussian.PosteriorConfig):
+class Config(compared_means.Config, gaussian.PosteriorConfig):
     """Options of a Gaussian VAE, whose mean is an image in [0, 1], and the window of the similarity."""
 
-    likelihood: Literal["gaussian", "laplace"] = option(
-        "gaussian", doc="Likelihood, whose scale alone is trained by it."
-    )
-    likelihood_scale: Literal["global", "fixed"] = option("global", doc="Scale of the likelihood: learned, or sigma.")
     window: int = option(
         7, low=2, doc="Side of the Gaussian window (standard deviation 1.5 pixels) in which images are compared."
     )
@@ -69,8 +63,7 @@ def build(config: Config, spec: Spec) -> Recipe:
             jnp.broadcast_to(x, terms.likelihood.mean.shape), terms.likelihood.mean, window=config.window
         )
         similarity = similarity if similarity.ndim == 1 else jnp.mean(similarity, axis=0)
-        fixed, z = jax.lax.stop_gradient((params, terms.z))
-        scale_only = components.decode(fixed | {"likelihood": params["likelihood"]}, hparams, z, batch).log_prob(x)
+        scale_only = compared_means.log_px_of_scale(components, params, hparams, terms.z, batch)
         loss = jnp.mean(hparams.similarity_weight * (1.0 - similarity) + terms.kl) - jnp.mean(scale_only)
         metrics = latent.metrics(components.likelihood, terms.log_px, terms.kl) | {"ms_ssim": similarity}
         return Outcome({"vae": loss}, variables.state, metrics)

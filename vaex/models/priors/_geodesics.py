@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from vaex.core import Batch, Decode, DrawFigure, PyTree, Variables
-from vaex.models.priors._riemannian import Metric, RiemannianPosterior
+from vaex.models.priors._riemannian import EncodeExamples, Metric
 from vaex.plots.records import Grid, Scatter
 
 POINTS = 13  # of a discretised geodesic
@@ -57,12 +56,6 @@ def geodesics(metric: Metric, z0: jax.Array, z1: jax.Array) -> jax.Array:
     bend = jnp.zeros_like(line)
     (bend, _), _ = jax.lax.scan(step, (bend, optimizer.init(bend)), None, length=DESCENT)
     return line + unit * inside * bend
-
-
-class EncodeExamples(Protocol):
-    """Returns q(z|x) of x [m, *shape]."""
-
-    def __call__(self, variables: Variables, hparams: PyTree, x: jax.Array, /) -> RiemannianPosterior: ...
 
 
 def figures(encode: EncodeExamples, decode: Decode, d: int) -> dict[str, DrawFigure]:

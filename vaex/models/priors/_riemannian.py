@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
+from jax.typing import ArrayLike
 
 from vaex.bounds import annealed_log_weights
-from vaex.core import PyTree
+from vaex.core import PyTree, Sample, Variables
 from vaex.data.spec import Spec
 from vaex.distributions import Distribution
 from vaex.distributions.family import family
 from vaex.flows import PhasePoint, generalized_leapfrog
 from vaex.models import networks
-from vaex.models.latent import Posterior
+from vaex.models.latent import Components, Posterior
 from vaex.models.likelihoods import soft_clip
 from vaex.models.networks import NetworkConfig
 from vaex.models.posteriors import ModelView
@@ -92,6 +94,12 @@ class RiemannianPosterior(HamiltonianPosterior):
         return end.position, added
 
 
+class EncodeExamples(Protocol):
+    """Returns q(z|x) of x [m, *shape]."""
+
+    def __call__(self, variables: Variables, hparams: PyTree, x: jax.Array, /) -> RiemannianPosterior: ...
+
+
 def riemannian_posterior(base: Posterior, config: NetworkConfig, spec: Spec, steps: int) -> Posterior:
     """Return ``base``, which has no parameters, moved by ``steps`` generalized leapfrog steps through a learned metric.
 
@@ -131,3 +139,28 @@ def sample_manifold(key: jax.Array, metric: Metric, prior: Distribution, n: int,
     betas = jnp.linspace(0.0, 1.0, transitions + 1)  # without effect: all transitions have this density
     step_size = CHAIN_STEP * metric.temperature
     return annealed_log_weights(chain_key, start, log_density, nothing, betas=betas, step_sizes=step_size).z
+
+
+def samples_near_data(
+    components: Components,
+    encode: EncodeExamples,
+    params_of: Callable[[Variables], PyTree],
+    transitions: int,
+) -> Sample:
+    """Return the function that samples p(x|z) at codes of ``sample_manifold``, for ``Model.sample``.
+
+    Args:
+      components: of the model.
+      encode: of the model, whose state are the examples of which the centroids are codes.
+      params_of: variables -> the tree that the components take.
+      transitions: of the Markov chain of each code.
+    """
+
+    def sample(
+        key: jax.Array, variables: Variables, hparams: PyTree, n: int, condition: ArrayLike | None = None
+    ) -> Distribution:
+        metric, prior = encode(variables, hparams, variables.state).metric, components.prior({}, hparams)
+        z = sample_manifold(key, metric, prior, n, transitions=transitions)
+        return components.decode(params_of(variables), hparams, z, {})
+
+    return sample

@@ -18,12 +18,10 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from vaex.configuration import hparam, hyperparameters, option, options
 from vaex.core import Batch, Latents, Metrics, PyTree, Recipe, Variables
 from vaex.data.spec import Spec
-from vaex.distributions import Distribution
 from vaex.models import gaussian, latent
 from vaex.models.priors import _geodesics as geodesics
 from vaex.models.priors import _riemannian as riemannian
@@ -76,17 +74,11 @@ def build(config: Config, spec: Spec) -> Recipe:
     def encode(variables: Variables, hparams: PyTree, x: jax.Array) -> riemannian.RiemannianPosterior:
         return components.posterior(params_of(variables), hparams, {"x": x})
 
-    def sample(
-        key: jax.Array, variables: Variables, hparams: PyTree, n: int, condition: ArrayLike | None = None
-    ) -> Distribution:
-        metric, prior = encode(variables, hparams, variables.state).metric, components.prior({}, hparams)
-        z = riemannian.sample_manifold(key, metric, prior, n, transitions=config.transitions)
-        return components.decode(params_of(variables), hparams, z, {})
-
     objective = latent.negative_elbo(
         components, penalty, num_samples=config.num_samples, closed_form=False, params_of=params_of
     )
     model = latent.model(components, objective, params_of=params_of)._replace(init=init)
-    model = model._replace(sample=sample) if config.samples_from == "metric" else model
+    if config.samples_from == "metric":
+        model = model._replace(sample=riemannian.samples_near_data(components, encode, params_of, config.transitions))
     figures = geodesics.figures(encode, model.decode, d)
     return latent.single_stage(model, config, components.likelihood, figures, (Latents("free", d),))
