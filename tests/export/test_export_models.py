@@ -1,10 +1,14 @@
 """Models of every kind are exported, and give their own numbers."""
 
+import flax.linen as nn
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from helpers.exported import assert_like, expected
 from jax import export
 
+import vaex
 from vaex import testing
 from vaex.api.trained_model import TrainedModel
 from vaex.export import functions, onnx, stablehlo
@@ -60,3 +64,37 @@ def test_onnx_gives_the_models_numbers(named_model, tmp_path):
         else:
             with pytest.raises(UserError, match=f"cannot be converted to onnx .*{missing}"):
                 onnx.write_onnx(tmp_path / f"{function.name}.onnx", function)
+
+
+class Encoder(nn.Module):
+    """Reads x, and the condition where the model has one; ``len`` needs a batch of known size."""
+
+    @nn.compact
+    def __call__(self, x, *condition):
+        x = nn.relu(nn.Conv(4, (3, 3), strides=2)(x))
+        return nn.relu(nn.Dense(8)(jnp.concatenate([x.reshape(len(x), -1), *condition], axis=-1)))
+
+
+class Decoder(nnx.Module):
+    def __init__(self, *, rngs, inputs=2):
+        self.output = nnx.Linear(inputs, 64, rngs=rngs)
+
+    def __call__(self, z, *condition):
+        return self.output(jnp.concatenate([z, *condition], axis=-1)).reshape(len(z), 8, 8, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["beta_vae", "conditional_vae"])
+def test_own_networks_are_exported_and_need_no_known_size_of_a_batch(model):
+    x = np.random.default_rng(0).integers(0, 17, (60, 8, 8), np.uint8)
+    width = 2 + 3 * (model == "conditional_vae")
+    run = vaex.train(
+        model,
+        (x, np.arange(60) % 3),
+        encoder=Encoder(),
+        decoder=lambda rngs: Decoder(rngs=rngs, inputs=width),
+        latent_dim=2,
+        steps=2,
+        progress=False,
+    )
+    test_artefacts_give_the_models_numbers((model, run[0]))

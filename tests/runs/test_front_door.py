@@ -16,6 +16,8 @@ from helpers.trained_runs import vaex as command
 import vaex
 from vaex.errors import UserError
 from vaex.schedules import ramp
+from vaex.training import loop
+from vaex.training import population as members
 
 QUICK = {"hidden": (8,), "latent_dim": 2, "log_every": 5, "devices": 1, "progress": False}
 X = np.random.default_rng(0).integers(0, 17, (60, 8, 8), np.uint8)
@@ -29,6 +31,13 @@ def leaves(run):
 def assert_equal_bits(first, second):
     for left, right in zip(leaves(first), leaves(second), strict=True):
         np.testing.assert_array_equal(left, right)
+
+
+@pytest.fixture
+def nothing_compiles(monkeypatch):
+    """Neither a state is initialised nor a program of training compiled."""
+    monkeypatch.setattr(members, "init", lambda *args, **kwargs: pytest.fail("initialised"))
+    monkeypatch.setattr(loop, "compile_program", lambda *args, **kwargs: pytest.fail("compiled"))
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +206,9 @@ def test_the_same_call_continues_a_run_in_its_directory(tmp_path):
         ("vae", X, {"decoder": "nowhere:Decoder"}, "there is no|No module"),
     ],
 )
-def test_what_a_user_can_get_wrong_is_one_line_before_anything_is_compiled(model, data, options, message, monkeypatch):
+def test_what_a_user_can_get_wrong_is_one_line_before_anything_is_compiled(
+    model, data, options, message, nothing_compiles
+):
     with pytest.raises(UserError, match=message) as caught:
         vaex.train(model, data, **{"steps": 1, **options}, progress=False)
     assert "\n" not in str(caught.value)
@@ -439,7 +450,7 @@ class DroppedByNnx(nnx.Module):
         ({"encoder": "math:nothing"}, "math has no nothing"),
     ],
 )
-def test_networks_that_cannot_be_used(networks, message):
+def test_networks_that_cannot_be_used(networks, message, nothing_compiles):
     with pytest.raises(UserError, match=message) as caught:
         vaex.train("vae", X, **networks, steps=1, progress=False)
     assert "\n" not in str(caught.value)

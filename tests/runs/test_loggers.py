@@ -3,6 +3,7 @@
 import pathlib
 import struct
 
+import jax
 import numpy as np
 import pytest
 
@@ -43,8 +44,10 @@ def test_tensorboard_has_every_number_of_every_member(tmp_path, option):
         expected = {(f"model/{m}", r["step"]): r[m][index] for r in run.rows() for m in r if m != "step"}
         assert scalars(folder / name) == pytest.approx(expected, rel=1e-6)
     if option:
-        again = vaex.train("beta_vae", X, beta=[1, 4], out=tmp_path / "run", overwrite=True, **QUICK)
+        rows, again = run.rows(), vaex.train("beta_vae", X, beta=[1, 4], out=tmp_path / "run", overwrite=True, **QUICK)
         assert again.step == 10 and not folder.exists()
+        jax.tree.map(np.testing.assert_array_equal, run.state.variables, again.state.variables)  # logged or not
+        assert rows == again.rows()
 
 
 @pytest.mark.slow

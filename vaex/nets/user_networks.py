@@ -161,7 +161,7 @@ class AdaptedEncoder:
     def apply(self, variables: Mapping[str, PyTree], /, *inputs: jax.Array | None) -> jax.Array:
         params, leading = variables["params"], _leading(self._shape, *inputs)
         x, condition = _joint_inputs(self._shape, *inputs)
-        output = self._functions.apply(params["network"], x, *condition)
+        output = _applied(self._functions, params["network"], x, *condition)
         raw = self._head.apply({"params": params["head"]}, output.reshape(output.shape[0], -1))
         return raw.reshape(*leading, -1)  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -192,8 +192,15 @@ class AdaptedDecoder:
 
     def apply(self, variables: Mapping[str, PyTree], /, *inputs: jax.Array | None) -> jax.Array:
         z, condition = _joint_inputs(self._shape, *inputs)
-        output = self._functions.apply(variables["params"], z, *condition)
+        output = _applied(self._functions, variables["params"], z, *condition)
         return output.reshape(*_leading(self._shape, *inputs), -1)
+
+
+def _applied(network: Functions, params: PyTree, *inputs: jax.Array) -> jax.Array:
+    """Apply a network; where the batch has no size yet (``jax.export``), by example, since ``len(x)`` fails there."""
+    if isinstance(inputs[0].shape[0], int):
+        return network.apply(params, *inputs)
+    return jax.vmap(lambda *rows: network.apply(params, *(row[None] for row in rows))[0])(*inputs)
 
 
 def _leading(shape: tuple[int, ...], x: jax.Array | None = None, condition: jax.Array | None = None) -> tuple[int, ...]:

@@ -199,6 +199,8 @@ def assemble(settings: Settings, dataset: Dataset | None = None, store: Store | 
     steps = _steps(settings.run, examples, batch_size)
     if settings.run.profile:
         profiling.check_steps(steps)
+        if store is not None and store.directory is None:
+            raise UserError("--profile writes into the run directory; give out=")
     _check_augmentation(flags, spec)
     available = jax.device_count()
     if settings.run.devices is not None and settings.run.devices > available:

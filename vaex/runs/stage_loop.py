@@ -315,8 +315,7 @@ class StageFit:
         store = self._experiment.store
         if not (self._experiment.settings.run.profile and self._stop):
             return None
-        if not isinstance(store, DirectoryStore):
-            raise UserError("--profile writes into the run directory; give out=")
+        assert isinstance(store, DirectoryStore)  # ``setup.assemble`` refuses others
         folder = store.folder(self._place) / "profile"
         return profiling.Profiler(folder, start or 0, self._stop, writes=multihost.is_first())
 

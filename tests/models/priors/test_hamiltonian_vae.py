@@ -183,6 +183,20 @@ def test_samples_have_the_density_of_prior_and_volume():
     np.testing.assert_allclose(np.mean(np.square(z), axis=0), square, atol=0.12)
 
 
+def test_ellipses_have_one_radius_in_the_metric_and_keep_apart():
+    z = np.array([[-1.0, 0.5], [2.0, 1.5], [0.0, -1.0]])
+    drawn = np.asarray(geodesics.ellipses(METRIC, jnp.asarray(z)), np.float64)
+    centres = drawn[:, :-1].mean(axis=1)
+    assert drawn.shape == (geodesics.SIDE**2, geodesics.TURN, 2)
+    np.testing.assert_allclose([centres.min(axis=0), centres.max(axis=0)], [z.min(axis=0), z.max(axis=0)], atol=1e-5)
+    tensor = np.linalg.inv(np.asarray(METRIC.inverse(jnp.asarray(centres)), np.float64))
+    ways = drawn - centres[:, None]
+    squares = np.einsum("mti,mij,mtj->mt", ways, tensor, ways)
+    np.testing.assert_allclose(squares, squares[0, 0], rtol=1e-3)
+    reach = np.max(np.abs(ways), axis=(0, 1)) / (np.ptp(z, axis=0) / (geodesics.SIDE - 1))
+    assert reach.max() == pytest.approx(0.45, rel=1e-3)
+
+
 @pytest.mark.slow
 def test_figures_of_geodesics_and_of_the_flow():
     fresh = Fresh(riemannian_hamiltonian_vae)
@@ -191,6 +205,7 @@ def test_figures_of_geodesics_and_of_the_flow():
     assert {name: np.shape(paths) for name, paths in curves.paths.items()} == {
         "geodesic": (BATCH // 2, geodesics.POINTS, 2),
         "line": (BATCH // 2, geodesics.POINTS, 2),
+        "one radius": (geodesics.SIDE**2, geodesics.TURN, 2),
     }
     assert "geodesics" not in Fresh(riemannian_hamiltonian_vae, latent_dim=3).recipe.figures
     before, after = Fresh(hamiltonian_vae).figure("leapfrog")

@@ -15,6 +15,7 @@ from vaex.plots.records import Grid, Scatter
 POINTS = 13  # of a discretised geodesic
 PAIRS = 5  # of examples in the figures, at most
 SHARES = np.linspace(0.0, 1.0, POINTS, dtype=np.float32)[:, None]
+SIDE, TURN = 7, 33  # ellipses of a metric along each axis, and the points of one
 DESCENT, RATE = 500, 0.02  # steps towards it, and their size in units of the distance between its ends
 
 
@@ -58,15 +59,29 @@ def geodesics(metric: Metric, z0: jax.Array, z1: jax.Array) -> jax.Array:
     return line + unit * inside * bend
 
 
+def ellipses(metric: Metric, z: jax.Array) -> jax.Array:
+    """Return ellipses of one radius in the metric, around ``SIDE`` x ``SIDE`` points over the range of z [n, 2]: [m, t, 2].
+
+    The largest just fits between its neighbours: where the metric is large, an ellipse is small.
+    """
+    low, high = jnp.min(z, axis=0), jnp.max(z, axis=0)
+    centres = jnp.stack(jnp.meshgrid(*jnp.linspace(low, high, SIDE).T), axis=-1).reshape(-1, 2)
+    angle = jnp.linspace(0.0, 2.0 * jnp.pi, TURN)
+    circle = jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+    around = jnp.einsum("mij,tj->mti", jnp.linalg.cholesky(metric.inverse(centres)), circle)
+    radius = 0.45 * jnp.min((high - low) / (SIDE - 1) / jnp.max(jnp.abs(around), axis=(0, 1)))
+    return centres[:, None] + radius * around
+
+
 def figures(encode: EncodeExamples, decode: Decode, d: int) -> dict[str, DrawFigure]:
-    """Return figures of geodesics between consecutive pairs of examples: images on them, and of two latents their curves."""
+    """Return figures of geodesics between consecutive pairs of examples: images on them, and of two latents curves and metric."""
 
     @jax.jit
-    def ways(variables: Variables, hparams: PyTree, batch: Batch) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Geodesics and lines [r, t, d], and centroids."""
+    def ways(variables: Variables, hparams: PyTree, batch: Batch) -> tuple[jax.Array, jax.Array, Metric]:
+        """Geodesics and lines [r, t, d], and the metric."""
         q = encode(variables, hparams, batch["x"][: min(2 * PAIRS, len(batch["x"]) // 2 * 2)])
         ends = q.mean
-        return geodesics(q.metric, ends[::2], ends[1::2]), straight_lines(ends[::2], ends[1::2]), q.metric.centroids
+        return geodesics(q.metric, ends[::2], ends[1::2]), straight_lines(ends[::2], ends[1::2]), q.metric
 
     def draw_images(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> Grid:
         curves, lines, _ = ways(variables, hparams, batch)
@@ -75,8 +90,9 @@ def figures(encode: EncodeExamples, decode: Decode, d: int) -> dict[str, DrawFig
         return Grid(images, ("geodesic", "line") * len(curves), title="On geodesics, and on straight lines")
 
     def draw_curves(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch) -> Scatter:
-        curves, lines, centroids = ways(variables, hparams, batch)
-        title = "Centroids of the metric, and ways between codes"
-        return Scatter(centroids, None, "z0", "z1", title, {"geodesic": curves, "line": lines})
+        curves, lines, metric = ways(variables, hparams, batch)
+        title = "The metric, its centroids, and ways between codes"
+        paths = {"one radius": ellipses(metric, metric.centroids), "geodesic": curves, "line": lines}
+        return Scatter(metric.centroids, None, "z0", "z1", title, paths)
 
     return {"geodesic_images": draw_images} | ({"geodesics": draw_curves} if d == 2 else {})

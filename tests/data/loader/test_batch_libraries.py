@@ -1,0 +1,61 @@
+"""Batches of the libraries that people load data with, where they are installed, beside a function of the step."""
+
+import jax
+import numpy as np
+import pytest
+
+import vaex
+
+X = np.random.default_rng(0).integers(0, 17, (64, 8, 8), np.uint8)
+Y = np.arange(64) % 3
+QUICK = {"hidden": (8,), "latent_dim": 2, "log_every": 2, "devices": 1, "progress": False}
+
+
+def torch_loader():
+    """A DataLoader: batches [x, y] of tensors."""
+    torch = pytest.importorskip("torch")
+    examples = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))
+    return torch.utils.data.DataLoader(examples, batch_size=16)
+
+
+def grain_dataset():
+    """A MapDataset, which can be iterated over again."""
+    grain = pytest.importorskip("grain")
+    examples = [{"x": x, "y": y} for x, y in zip(X, Y, strict=True)]
+    return grain.MapDataset.source(examples).batch(16)
+
+
+def grain_iterator():
+    """Its iterator, which passes once."""
+    return iter(grain_dataset().repeat().to_iter_dataset())
+
+
+def hugging_face():
+    """A generator of batches, each a mapping of NumPy arrays."""
+    datasets = pytest.importorskip("datasets")
+    return datasets.Dataset.from_dict({"x": X, "y": Y}).with_format("numpy").iter(batch_size=16)
+
+
+def tensorflow_data():
+    """A tf.data pipeline, as NumPy's arrays."""
+    tensorflow = pytest.importorskip("tensorflow")
+    return tensorflow.data.Dataset.from_tensor_slices((X, Y)).batch(16).as_numpy_iterator()
+
+
+def batch_of(step):
+    rows = slice(16 * (step % 4), 16 * (step % 4) + 16)
+    return X[rows], Y[rows]
+
+
+def trained(batches, steps):
+    dataset = vaex.Dataset.from_batches(batches, y="y", validation=(X, Y), test=(X, Y))
+    return vaex.train("conditional_vae", dataset, steps=steps, **QUICK)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Cannot (locate|pickle)")  # of dill, which Hugging Face's datasets take
+@pytest.mark.parametrize("make", [torch_loader, grain_dataset, grain_iterator, hugging_face, tensorflow_data])
+def test_batches_of_a_library_train_as_those_of_a_function_of_the_step(make):
+    by_library, by_step = trained(make(), 4), trained(batch_of, 4)
+    assert by_library.spec.num_classes == 3 and by_library.spec.shape == (8, 8, 1)
+    jax.tree.map(np.testing.assert_array_equal, by_library.state.variables, by_step.state.variables)
