@@ -181,6 +181,15 @@ def test_no_traceback_is_printed_of_a_signal_in_a_collectors_callback(monkeypatc
     assert len(reported) == 2
 
 
+def test_a_hook_that_is_installed_meanwhile_stays(monkeypatch):
+    """As that of the first checkpoint, by which reads that orbax abandons are collected in silence."""
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    installed = [].append
+    with signals.watched():
+        sys.unraisablehook = installed
+    assert sys.unraisablehook is installed
+
+
 def test_in_a_loop_the_first_signal_waits_and_the_second_raises(capfd):
     with signals.watched() as interruption, interruption.deferred():
         signal.raise_signal(signal.SIGINT)

@@ -98,7 +98,7 @@ def watched(*, ends_process: bool = False) -> Iterator[Interruption]:
 @contextlib.contextmanager
 def _quiet_in_collector() -> Iterator[None]:
     """Print no traceback for what a signal raises in a callback of the garbage collector, where nothing can be raised: the
-    interruption keeps the signal for its next ``check``."""
+    interruption keeps the signal for its next ``check``. A hook that is installed meanwhile, as by ``Checkpoints``, stays."""
     before = sys.unraisablehook
 
     def report(unraisable: sys.UnraisableHookArgs) -> None:
@@ -109,7 +109,8 @@ def _quiet_in_collector() -> Iterator[None]:
     try:
         yield
     finally:
-        sys.unraisablehook = before
+        if sys.unraisablehook is report:
+            sys.unraisablehook = before
 
 
 @contextlib.contextmanager
