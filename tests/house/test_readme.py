@@ -177,10 +177,13 @@ def test_links_and_names_exist():
     ("name", "page"),
     [
         *((name, DATA) for name in OF_DATA),
-        *(pytest.param(name, DATA, marks=pytest.mark.slow) for name in ("missing", "series", "volumes", "conditions")),
+        *(
+            pytest.param(name, DATA, marks=pytest.mark.slow)
+            for name in ("missing", "series", "codes", "volumes", "conditions")
+        ),
         ("conv", PERFORMANCE),
     ],
-    ids=[*OF_DATA, "missing", "series", "volumes", "conditions", "conv"],
+    ids=[*OF_DATA, "missing", "series", "codes", "volumes", "conditions", "conv"],
 )
 def test_pages_show_what_their_examples_print(name, page):
     printed = io.StringIO()

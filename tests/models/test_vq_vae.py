@@ -351,7 +351,7 @@ def test_configs_out_of_range_are_refused(changes, message):
         (SPEC, 1, "--downsampling=1: expected powers of two"),
         (SPEC, 8, "images of 8x8 can be made smaller 4 times at most"),
         (SPEC._replace(shape=(3, 9, 1)), 2, "images of 3x9 can be made smaller 1 times at most"),
-        (Spec("vectors", (5,), "real"), 2, "vectors has examples of shape"),
+        (Spec("videos", (5, 8, 8, 1), "grey"), 2, "videos has examples of shape"),
     ],
 )
 def test_data_that_no_map_fits_is_refused(spec, downsampling, message):

@@ -10,10 +10,11 @@ from vaex.nets import ResidualDecoder, ResidualEncoder
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("shape", "stages", "size"), [((8, 8, 1), 2, (2, 2)), ((9, 14, 3), 2, (2, 3)), ((5, 7, 2), 1, (2, 3))]
+    ("shape", "stages", "size"),
+    [((8, 8, 1), 2, (2, 2)), ((9, 14, 3), 2, (2, 3)), ((5, 7, 2), 1, (2, 3)), ((9, 3), 2, (2,)), ((30, 1), 1, (15,))],
 )
-def test_feature_maps_read_every_pixel_and_come_back_to_the_image_size(shape, stages, size, filled):
-    encoder = ResidualEncoder(4, stages, blocks=stages - 1, activation="tanh")
+def test_feature_maps_read_every_value_and_come_back_to_the_size(shape, stages, size, filled):
+    encoder = ResidualEncoder(4, stages, blocks=stages - 1, activation="tanh", axes=len(size))
     decoder = ResidualDecoder(shape, 4, stages, blocks=stages - 1, activation="tanh")
     x = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)
     features = np.zeros((2, *size, 4), np.float32)

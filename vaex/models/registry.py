@@ -87,7 +87,9 @@ FAMILIES: dict[str, dict[str, Entry]] = {
     },
     "codebooks": {
         "vq_vae": Entry(
-            "map of discrete codes, and a transformer as prior", "no; evaluated: elbo", "van den Oord et al. 2017"
+            "discrete codes of images, series or vectors; transformer as prior",
+            "no; evaluated: elbo",
+            "van den Oord et al. 2017",
         ),
         "vq_vae2": Entry(
             "maps of codes at several levels, and a transformer as prior", "no; evaluated: elbo", "Razavi et al. 2019"

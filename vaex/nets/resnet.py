@@ -1,4 +1,4 @@
-"""Residual convolutional networks: between images and feature maps, which are smaller by a power of two, and to vectors."""
+"""Residual convolutional networks: from images or series to maps smaller by a power of two, and back; and to vectors."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import jax
 from vaex.nets.activations import activation_function
 from vaex.nets.conv import Conv, doubling
 from vaex.nets.convnets import stage_sizes
+from vaex.nets.grids import grid_sizes
 from vaex.nets.mlp import add_condition
 
 
@@ -16,15 +17,17 @@ class ResidualBlock(nn.Module):
 
     Attributes:
       activation: name, see ``activation_function``.
+      axes: of the grid, 2 for images, 1 for series.
     """
 
     activation: str = "relu"
+    axes: int = 2
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[..., h, w, c] -> [..., h, w, c]."""
+        """[..., *sides, c] -> [..., *sides, c]."""
         activation = activation_function(self.activation)
-        y = Conv(x.shape[-1], (3, 3), padding=1, name="conv")(activation(x))
+        y = Conv(x.shape[-1], (3,) * self.axes, padding=1, name="conv")(activation(x))
         return x + nn.Dense(x.shape[-1], name="pixel")(activation(y))
 
 
@@ -39,6 +42,7 @@ class ResidualEncoder(nn.Module):
       stages: convolutions of stride 2, each of which needs at least 4 pixels on each side.
       blocks: residual blocks; with 0 there is no 3x3 convolution either.
       activation: name, see ``activation_function``.
+      axes: of the grid, 2 for images, 1 for series, whose kernels have as many.
     Example:
       >>> encoder = ResidualEncoder(channels=4, stages=2)
       >>> images = jax.numpy.zeros((2, 9, 14, 3))
@@ -52,27 +56,29 @@ class ResidualEncoder(nn.Module):
     stages: int = 2
     blocks: int = 2
     activation: str = "relu"
+    axes: int = 2
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[..., h, w, c] -> [..., h', w', channels].
+        """[..., h, w, c] -> [..., h', w', channels], or [..., t, c] -> [..., t', channels].
 
         Raises: UserError for an unknown activation.
         """
         activation = activation_function(self.activation)
         for index in range(self.stages):
-            x = activation(Conv(self.channels, (4, 4), strides=2, padding=1, name=f"down_{index}")(x))
-        return activation(_residual_stack(self, x)) if self.blocks else x
+            layer = Conv(self.channels, (4,) * self.axes, strides=2, padding=1, name=f"down_{index}")
+            x = activation(layer(x))
+        return activation(_residual_stack(self, self.axes, x)) if self.blocks else x
 
 
 class ResidualDecoder(nn.Module):
     """The mirror of ``ResidualEncoder``: a 3x3 convolution, residual blocks, transposed convolutions 4x4 with stride 2.
 
-    The sides of the feature map must be those that ``stage_sizes`` gives for the image. Parameters: ``conv``, ``block_0``, ...,
-    and ``up_1``, ``up_0`` (the last layer).
+    The sides of the feature map must be those that ``stage_sizes`` gives for the image, or ``grid_sizes`` for a series.
+    Parameters: ``conv``, ``block_0``, ..., and ``up_1``, ``up_0`` (the last layer).
 
     Attributes:
-      shape: of the result, (h, w, c).
+      shape: of the result, (h, w, c), or (t, c).
       channels: width of all layers but the last.
       stages: transposed convolutions of stride 2.
       blocks: residual blocks; with 0 there is no 3x3 convolution either.
@@ -84,7 +90,7 @@ class ResidualDecoder(nn.Module):
       (2, 9, 14, 3)
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     channels: int = 32
     stages: int = 2
     blocks: int = 2
@@ -92,31 +98,32 @@ class ResidualDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[..., h', w', features] -> [..., h, w, c], without an activation at the end.
+        """[..., h', w', features] -> [..., h, w, c], or [..., t', features] -> [..., t, c], without an activation at the end.
 
         Raises: ValueError for a feature map of another size; UserError for a result too small for convolutions, or an unknown
           activation.
         """
         activation = activation_function(self.activation)
-        height, width, features = self.shape
-        sizes = stage_sizes(height, width, self.stages)
-        if x.shape[-3:-1] != sizes[-1]:
+        *sides, features = self.shape
+        axes = len(sides)
+        sizes = grid_sizes(tuple(sides), self.stages)
+        if x.shape[-1 - axes : -1] != sizes[-1]:
             raise ValueError(
-                f"ResidualDecoder: x has shape {x.shape}, expected [..., {sizes[-1][0]}, {sizes[-1][1]}, n] for images of "
-                f"{height} x {width} pixels; give the features of a ResidualEncoder with stages={self.stages}"
+                f"ResidualDecoder: x has shape {x.shape}, expected [..., {', '.join(map(str, sizes[-1]))}, n] for a result of "
+                f"shape {self.shape}; give the features of a ResidualEncoder with stages={self.stages}"
             )
-        x = activation(_residual_stack(self, x)) if self.blocks else x
+        x = activation(_residual_stack(self, axes, x)) if self.blocks else x
         for index in reversed(range(self.stages)):
             x = doubling(self.channels if index else features, sizes[index], name=f"up_{index}")(x)
             x = activation(x) if index else x
         return x
 
 
-def _residual_stack(net: ResidualEncoder | ResidualDecoder, x: jax.Array) -> jax.Array:
-    """Apply a 3x3 convolution and the residual blocks of a network, within its call."""
-    x = Conv(net.channels, (3, 3), padding=1, name="conv")(x)
+def _residual_stack(net: ResidualEncoder | ResidualDecoder, axes: int, x: jax.Array) -> jax.Array:
+    """Apply a 3x3 convolution, or one of 3 steps, and the residual blocks of a network, within its call."""
+    x = Conv(net.channels, (3,) * axes, padding=1, name="conv")(x)
     for index in range(net.blocks):
-        x = ResidualBlock(net.activation, name=f"block_{index}")(x)
+        x = ResidualBlock(net.activation, axes, name=f"block_{index}")(x)
     return x
 
 

@@ -69,8 +69,8 @@ class MemberFigures:
                 self.save("kl_per_latent", figures.kl_bars(kl, [variable.name for variable in latent_variables]))
             if len(spec.shape) == 1:
                 self._draw_vectors(examples, mean)
-                return
-            self._draw_images(examples, mean, latent_variables, kl)
+            else:
+                self._draw_images(examples, mean, latent_variables, kl)
         self._draw_models_own(examples)
 
     def _shown(self, most: int) -> dict[str, np.ndarray]:
@@ -166,9 +166,15 @@ class MemberFigures:
         self.save("traversals", figures.traversal_grid(images, paths.names, paths.kl, paths.columns, title=title))
 
     def _draw_models_own(self, examples: Mapping[str, np.ndarray]) -> None:
-        key = jax.random.fold_in(self.evaluator.key, EvaluationKey.FIGURES)
+        """Draw the figures of the model's own; of vectors those that are no images."""
+        key, vectors = (
+            jax.random.fold_in(self.evaluator.key, EvaluationKey.FIGURES),
+            len(self.evaluator.run.spec.shape) == 1,
+        )
         for name, figure in self.evaluator.run.recipe.figures.items():
-            self.save(name, figure(key, self.variables, self.hparams, dict(examples)))
+            record = figure(key, self.variables, self.hparams, dict(examples))
+            if not (vectors and isinstance(record, Grid)):
+                self.save(name, record)
 
     def _draw_series(self, examples: Mapping[str, np.ndarray], mean: np.ndarray, kl: Sequence[float] | None) -> None:
         """Series as curves: reconstructions with the band of p(x|z), samples, and, of one code for a series, traversals."""

@@ -1,4 +1,7 @@
-"""Figures of models with maps of codes: what is used, what maps look like, and what the prior makes of them."""
+"""Figures of models with maps of codes: what is used, what maps look like, and what the prior makes of them.
+
+Of series and vectors there are lines in place of images (``_code_lines``).
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,12 @@ import jax
 import jax.numpy as jnp
 
 from vaex.core import Batch, DrawFigure, PyTree, Variables
+from vaex.models.codebooks import _code_lines as code_lines
+from vaex.models.codebooks._code_lines import TEMPERATURES
 from vaex.models.codebooks._code_maps import CodeMaps, DrawCodes
 from vaex.plots.records import Bars, Grid
 from vaex.quantizers import perplexity
 
-TEMPERATURES = (0.5, 0.8, 1.0, 1.2)
 SHOWN = 8  # images in a figure
 COMPLETED = 4  # draws for each of them
 
@@ -23,7 +27,10 @@ def figures(vq: CodeMaps, draw: DrawCodes) -> Mapping[str, DrawFigure]:
     def used(index: int) -> DrawFigure:
         return lambda key, variables, hparams, batch: draw_use(vq, variables, index)
 
-    return {name: used(index) for index, name in enumerate(vq.names("code_usage"))} | {
+    usage = {name: used(index) for index, name in enumerate(vq.names("code_usage"))}
+    if len(vq.spec.shape) < 3:
+        return {**usage, **code_lines.figures(vq, draw)}
+    return usage | {
         "code_maps": lambda key, variables, hparams, batch: draw_maps(vq, variables, hparams, batch),
         "temperatures": lambda *args: draw_temperatures(vq, draw, *args),
         "completions": lambda *args: draw_completions(vq, draw, vq.n // 2, "First half of the codes kept", *args),
@@ -32,6 +39,8 @@ def figures(vq: CodeMaps, draw: DrawCodes) -> Mapping[str, DrawFigure]:
 
 def level_figures(vq: CodeMaps, draw: DrawCodes) -> Mapping[str, DrawFigure]:
     """The same for several levels, and what the top one decides."""
+    if len(vq.spec.shape) < 3:
+        return figures(vq, draw)
     top, title = vq.levels[-1].stop, "Codes of the top level kept"
     drawn_figures = {**figures(vq, draw), "lower_levels": lambda *args: draw_completions(vq, draw, top, title, *args)}
     return {

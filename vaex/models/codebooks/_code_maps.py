@@ -1,6 +1,6 @@
 """Autoencoders whose codes are maps of integers, at one level or several: codes, losses and diagnostics.
 
-All codes of an image in one row, the top map first and each map row by row, are ``n`` integers. Their posterior is a point, so
+All codes of an example in one row, the top map first and each map row by row, are ``n`` integers. Their posterior is a point, so
 log p(x|codes) + log p(codes) bounds log p(x) under any prior of the codes; that of the autoencoder by itself is uniform.
 """
 
@@ -9,21 +9,23 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from vaex import distributions, nets
-from vaex.configuration import option, options
+from vaex.configuration import fields, option, options
 from vaex.core import Batch, Latents, Model, Objective, Outcome, PyTree, Variables
 from vaex.data.spec import Spec
 from vaex.distributions import Distribution
+from vaex.errors import UserError
 from vaex.models import latent, likelihoods
 from vaex.models.codebooks import _code_networks as code_networks
 from vaex.models.codebooks import _quantizers as codebooks
-from vaex.models.codebooks._code_networks import Levels, apply, beside, downwards, upwards
+from vaex.models.codebooks._code_networks import Levels, Sizing, apply, beside, downwards, upwards
+from vaex.models.networks import network_inputs
 from vaex.quantizers import Quantized, Quantizer, perplexity
 from vaex.training.step import masked_mean
 
@@ -48,7 +50,12 @@ class Config(codebooks.Config):
     """Static choices of every autoencoder with maps of codes."""
 
     channels: int = option(32, low=1, doc="Width of the convolutions.")
-    blocks: int = option(2, low=0, doc="Number of residual blocks of each encoder and decoder.")
+    blocks: int = option(2, low=0, doc="Number of residual blocks of each convolutional encoder and decoder.")
+    hidden: tuple[int, ...] = option(
+        (256, 256),
+        low=1,
+        doc="Widths of the hidden layers of the MLPs of vectors; images and series have convolutions.",
+    )
     activation: str = option(
         "relu", doc="Activation function: relu, tanh, gelu, silu, elu, softplus, leaky_relu or sigmoid."
     )
@@ -59,7 +66,7 @@ class Config(codebooks.Config):
 
 
 class Chosen(NamedTuple):
-    """What images were encoded to: of each level the vectors z [b, h', w', dim] and their ``Quantized``; and p(x|codes)."""
+    """What x was encoded to: of each level the vectors z [b, ..., dim] and their ``Quantized``; and p(x|codes)."""
 
     z: tuple[jax.Array, ...]
     quantized: tuple[Quantized, ...]
@@ -72,13 +79,14 @@ class Chosen(NamedTuple):
 
 
 class CodeMaps(NamedTuple):
-    """An autoencoder as pure functions of parameters and state; ``levels`` from the image up, ``n`` codes in all.
+    """An autoencoder as pure functions of parameters and state; ``levels`` from the data up, ``n`` codes in all.
 
     ``init(key, batch) -> (params, state)``; ``encode(params, state, hparams, x) -> Chosen``;
     ``decode(params, state, hparams, codes [..., n]) -> p(x|codes)``, batch shape [...]; where ``partial``, a code of -1 adds
     nothing to its vector, as each codebook codes what those before it leave.
     """
 
+    spec: Spec
     levels: Levels
     quantizer: Quantizer
     likelihood: likelihoods.Likelihood
@@ -89,12 +97,13 @@ class CodeMaps(NamedTuple):
 
     @property
     def n(self) -> int:
-        """Codes of an image."""
+        """Codes of an example."""
         return self.levels[0].stop
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of an image's codes: [h', w'], with several codebooks [h', w', q]; of several levels [n]."""
+        """Shape of an example's codes: [h', w'] of images, [n'] of series and vectors, with several codebooks [..., q]; of several
+        levels [n]."""
         slots = self.quantizer.slots
         return (*self.levels[0].size, *([slots] if slots > 1 else [])) if len(self.levels) == 1 else (self.n,)
 
@@ -123,14 +132,15 @@ class CodeMaps(NamedTuple):
 
 
 def code_maps(config: Config, spec: Spec, factors: tuple[int, ...]) -> CodeMaps:
-    """The autoencoder of ``config`` for images of this spec; ``factors`` as in ``code_networks.levels``.
+    """The autoencoder of ``config`` for data of this spec; ``factors`` as in ``code_networks.levels``.
 
-    Raises: UserError where the data are no images or too small, or can't have the likelihood.
+    Raises: UserError where the data are of another kind or too small, can't have the likelihood, or leave an option without effect.
     """
+    _refuse_idle(config, spec)
     likelihood = likelihoods.build(config.likelihood, spec, scale=config.likelihood_scale, mean=config.mean)
     kind = codebooks.quantizer(config)
-    sizing: dict[str, Any] = {name: getattr(config, name) for name in ("channels", "blocks", "activation")}
-    networks = code_networks.levels(spec, factors, dim=kind.dim, slots=kind.slots, raw=likelihood.channels, **sizing)
+    sizes = config.channels, config.blocks, config.hidden, config.activation
+    networks = code_networks.levels(spec, factors, Sizing(*sizes, kind.dim, kind.slots, likelihood.channels))
 
     def books(params: PyTree, index: int) -> PyTree:
         return params[f"level_{index}"].get("codebooks", ())
@@ -142,7 +152,7 @@ def code_maps(config: Config, spec: Spec, factors: tuple[int, ...]) -> CodeMaps:
     def encode(params: PyTree, state: PyTree, hparams: PyTree, x: jax.Array) -> Chosen:
         if x.shape[1:] != spec.shape:
             raise ValueError(f"encode: x has shape {x.shape}, expected [b, {', '.join(map(str, spec.shape))}]")
-        features, levels = upwards(networks, params, x), []
+        features, levels = upwards(networks, params, network_inputs(spec, x)), []
 
         def choose(index: int, above: jax.Array | None) -> jax.Array:
             z = apply(networks, params, index, "head", beside(features[index], above))
@@ -164,10 +174,21 @@ def code_maps(config: Config, spec: Spec, factors: tuple[int, ...]) -> CodeMaps:
         return likelihood_of(params, hparams, downwards(networks, params, choose), codes.shape[:-1])
 
     def init(key: jax.Array, batch: Batch) -> tuple[PyTree, PyTree]:
-        params, state = _first(networks, kind, key, batch["x"])
+        params, state = _first(networks, kind, key, network_inputs(spec, batch["x"]))
         return params | {"likelihood": likelihood.init()}, state
 
-    return CodeMaps(networks, kind, likelihood, init, encode, decode, config.quantizer == "residual")
+    return CodeMaps(spec, networks, kind, likelihood, init, encode, decode, config.quantizer == "residual")
+
+
+def _refuse_idle(config: Config, spec: Spec) -> None:
+    """Raise UserError for sizes of networks that these data have none of."""
+    vectors, declared = len(spec.shape) == 1, fields(type(config))
+    for name in ("channels", "blocks") if vectors else ("hidden",):
+        if getattr(config, name) != declared[name].default:
+            has, others = ("an MLP", "--hidden") if vectors else ("convolutions", "--channels and --blocks")
+            raise UserError(
+                f"--{name} does nothing for examples of shape {spec.shape}, which have {has}: leave it out, or give {others}"
+            )
 
 
 def _first(
@@ -182,7 +203,8 @@ def _first(
 
     def choose(index: int, above: jax.Array | None) -> jax.Array:
         of_level, name, inputs = params[f"level_{index}"], f"level_{index}", beside(features[index + 1], above)
-        of_level["head"] = networks[index].head.init(LevelKey.HEAD.fold(key, index), inputs[:1])["params"]
+        if (head := networks[index].head) is not None:
+            of_level["head"] = head.init(LevelKey.HEAD.fold(key, index), inputs[:1])["params"]
         z = apply(networks, params, index, "head", inputs)
         books, state[name] = kind.init(LevelKey.CODEBOOKS.fold(key, index), z)
         if jax.tree.leaves(books):
@@ -197,14 +219,19 @@ def _first(
 
 
 def per_vector(mask: jax.Array | None, z: jax.Array) -> jax.Array | None:
-    """The mask [b] of a batch for each vector of z [b, h', w', dim]."""
-    return None if mask is None else jnp.broadcast_to(mask[:, None, None], z.shape[:-1])
+    """The mask [b] of a batch for each vector of z [b, ..., dim]."""
+    return None if mask is None else jnp.broadcast_to(mask.reshape(-1, *[1] * (z.ndim - 2)), z.shape[:-1])
+
+
+def summed(values: jax.Array) -> jax.Array:
+    """Values [b, ...] of an example's vectors, summed: [b]."""
+    return jnp.sum(values, axis=tuple(range(1, values.ndim)))
 
 
 def diagnostics(vq: CodeMaps, chosen: Chosen, mask: jax.Array | None) -> dict[str, jax.Array]:
     """ "perplexity" [] and "usage" [] of each level's codes in the batch, the latter a share; and "commitment" [b], the squared
     distances of vectors to their codes, summed."""
-    distances = [jnp.sum(quantized.commitment_loss, axis=(1, 2)) for quantized in chosen.quantized]
+    distances = [summed(quantized.commitment_loss) for quantized in chosen.quantized]
     metrics = {"commitment": jnp.sum(jnp.stack(distances), axis=0)}
     for index, (z, quantized) in enumerate(zip(chosen.z, chosen.quantized, strict=True)):
         share = codebooks.shares(quantized.indices, vq.quantizer.codes, per_vector(mask, z))
@@ -223,7 +250,7 @@ def objective(vq: CodeMaps) -> Objective:
         loss, after = -log_px, dict(state)
         for index, (z, quantized) in enumerate(zip(chosen.z, chosen.quantized, strict=True)):
             counted, name = per_vector(mask, z), f"level_{index}"
-            loss = loss + jnp.sum(vq.quantizer.loss(hparams, quantized, z, counted), axis=(1, 2))
+            loss = loss + summed(vq.quantizer.loss(hparams, quantized, z, counted))
             level_key = jax.random.fold_in(key, index)
             after[name] = vq.quantizer.update(level_key, hparams, state[name], z, quantized.indices, counted)
         kl = jnp.full_like(log_px, vq.n * math.log(vq.quantizer.codes))

@@ -1,4 +1,4 @@
-r"""VQ-VAE: a map of integer codes for each image, then a transformer that learns their distribution and draws new ones.
+r"""VQ-VAE: integer codes of images, series or vectors, then a transformer that learns their distribution and draws new ones.
 
 Stage "model", in nats per example:
 :math:`-\log p(x|c) + \sum_i |\mathrm{sg}[z_i] - c_i|^2 + \beta\sum_i |z_i - \mathrm{sg}[c_i]|^2`, where :math:`c_i` is the code
@@ -8,7 +8,10 @@ where moving averages move the codes (``--codebook=ema``). Codes that are hardly
 an entropy loss. Its elbo counts with a uniform prior over codes. Stage "prior": :math:`-\sum_i\log p(c_i|c_{<i})`, with
 ``--class_conditional`` given the label; the whole has the elbo :math:`\log p(x|c) + \log p(c)`, a bound on log p(x).
 
-A loaded run's ``encode`` gives integers [h', w'], or [h', w', codebooks] where there are several, and ``decode`` takes them; of
+Images have a map of codes, series [t, c] a row of them, by residual convolutions of as many axes; the codes of a vector [d], or of
+a row of a table, are d over ``--downsampling``, by an MLP of ``--hidden``, without an order of their own.
+
+A loaded run's ``encode`` gives integers [h', w'] or [n'], with one more axis for several codebooks, and ``decode`` takes them; of
 residual codebooks the first few alone, where the codes of the others are -1.
 
 Source: van den Oord, Vinyals & Kavukcuoglu 2017, eq. 3 and appendix A.1; Zeghidour et al. 2021 (residual, dead codes);
@@ -39,14 +42,17 @@ class Config(code_prior.Config):
     """Options of the VQ-VAE."""
 
     downsampling: int = option(
-        2, low=1, doc="Factor by which the map of codes is smaller than the image on each side; a power of two."
+        2,
+        low=1,
+        doc="Factor by which the map of codes is smaller than the image on each side, or than a series in time, a power of two; or "
+        "by which the codes of a vector are fewer than its entries.",
     )
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """Return the recipe of the VQ-VAE for images of this spec.
+    """Return the recipe of the VQ-VAE for images, series or vectors of this spec.
 
-    Raises: UserError where the data are no images or too small, or lack the labels that the prior is to see.
+    Raises: UserError where the data are of another kind or too small, or lack the labels that the prior is to see.
     """
     vq = code_maps.code_maps(config, spec, (config.downsampling,))
     return code_prior.two_stages(config, spec, vq, code_figures.figures)

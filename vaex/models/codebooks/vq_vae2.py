@@ -40,8 +40,8 @@ class Config(code_prior.Config):
     downsampling: tuple[int, ...] = option(
         (2, 2),
         low=1,
-        doc="Factor by which the finest map of codes is smaller than the image on each side, and each further map "
-        "smaller than the one before; powers of two.",
+        doc="Factor by which the finest map of codes is smaller than the image on each side, or than a series in time, and each "
+        "further map smaller than the one before; powers of two.",
     )
 
     def check(self) -> None:
@@ -52,9 +52,9 @@ class Config(code_prior.Config):
 
 
 def build(config: Config, spec: Spec) -> Recipe:
-    """Return the recipe of the VQ-VAE-2 for images of this spec.
+    """Return the recipe of the VQ-VAE-2 for images or series of this spec.
 
-    Raises: UserError where the data are no images or too small, or lack the labels that the prior is to see.
+    Raises: UserError where the data are of another kind or too small, or lack the labels that the prior is to see.
     """
     vq = code_maps.code_maps(config, spec, config.downsampling)
     return code_prior.two_stages(config, spec, vq, code_figures.level_figures)
