@@ -286,7 +286,12 @@ CASES = {
         "codebooks": (BOOKS, OTHER_BOOKS),
         "indices": (STACKED, OTHER_STACKED),
     },
-    "quantizers.residual_quantize": {"codebooks": (BOOKS, OTHER_BOOKS), "z": (A, B), **QUANTIZE},
+    "quantizers.residual_quantize": {
+        "codebooks": (BOOKS, OTHER_BOOKS),
+        "z": (A, B),
+        "stages": (None, OTHER_INDICES),
+        **QUANTIZE,
+    },
     "quantizers.squared_distances": {"codebook": (CODES, 2 * CODES), "z": (A, B)},
     "quantizers.unit_norm": {"z": (A, B)},
     "quantizers.update_codebook": {

@@ -10,8 +10,13 @@ import vaex
 from vaex import files
 from vaex.cli import main as cli
 from vaex.core import Latents
+from vaex.data.spec import Spec
+from vaex.data.storage import host_memory
+from vaex.errors import UserError
 from vaex.evaluation.latents import count_active, kl_per_latent, latent_variables
 from vaex.evaluation.traversals import traversal_paths
+from vaex.models.codebooks import vq_vae
+from vaex.runs import setup
 
 KEY = jax.random.key(0)
 IMAGES = np.random.default_rng(0).integers(0, 17, (5, 8, 8, 1))
@@ -101,6 +106,29 @@ def test_only_what_the_prior_says_needs_labels(run):
     every = run.class_log_likelihoods(KEY, IMAGES)
     assert every.shape == (5, 10)
     np.testing.assert_allclose(conditional, every[np.arange(5), np.arange(5)], rtol=1e-5)
+
+
+def test_a_vocabulary_whose_logits_do_not_fit_is_refused_with_an_estimate(monkeypatch, capsys):
+    """2^18 codes: 16 of them in each of 125 images have logits of 2.1 GB, and as much for their gradient."""
+    monkeypatch.setattr(host_memory, "free_memory", lambda: 3e9)
+    flags = ["--model=vq_vae", "--quantizer=lookup_free", "--codes=262144", "--batch_size=125", "--steps=1"]
+    assert cli.main(flags) == 2
+    [message] = capsys.readouterr().err.splitlines()
+    assert (
+        "logits [b, 16, 262144]: those of 125 examples and their gradient take at least 4.19 GB, and 3 GB are free"
+        in message
+    )
+    recipe = vq_vae.build(
+        vq_vae.Config(quantizer="lookup_free", codes=2**18), Spec("bits", (8, 8, 1), "binary", levels=2)
+    )
+    setup.check_vocabulary(recipe, 89, 178)
+    for batch_size, evaluated, held in (
+        (90, 0, "90 examples and their"),
+        (1, 179, "the 179 examples that are evaluated"),
+    ):
+        with pytest.raises(UserError, match=held):
+            setup.check_vocabulary(recipe, batch_size, evaluated)
+    setup.check_vocabulary(recipe._replace(latents=()), 10**9, 10**9)
 
 
 def test_latent_variables_of_integer_codes():

@@ -70,8 +70,12 @@ class Init(Protocol):
 class Quantize(Protocol):
     """Replace vectors by codes."""
 
-    def __call__(self, params: Params, state: State, z: jax.Array) -> Quantized:
-        """Return codes of z [..., dim], with indices [..., slots]."""
+    def __call__(self, params: Params, state: State, z: jax.Array, first: jax.Array | None = None) -> Quantized:
+        """Return codes of z [..., dim], with indices [..., slots].
+
+        ``first`` [...], integers: by as many of the first slots alone, the others' indices being -1, where each slot codes what
+        those before it leave; None always for other quantizers.
+        """
         ...
 
 

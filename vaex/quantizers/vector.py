@@ -57,7 +57,12 @@ def vector_quantize(
 
 
 def residual_quantize(
-    codebooks: jax.Array, z: jax.Array, *, distance: Distance = "euclidean", gradient: Gradient = "straight_through"
+    codebooks: jax.Array,
+    z: jax.Array,
+    *,
+    distance: Distance = "euclidean",
+    gradient: Gradient = "straight_through",
+    stages: jax.Array | None = None,
 ) -> Quantized:
     r"""Quantize by several codebooks in a row, each for the remainder of the codebooks before.
 
@@ -69,20 +74,23 @@ def residual_quantize(
       z: [..., d].
       distance: as in ``nearest_code``.
       gradient: from the sum of the codes to z, as in ``vector_quantize``.
-    Returns: ``Quantized`` with indices [..., q]; the losses are summed over the stages, each between the stage's remainder
-      and its code. The commitment loss treats earlier codes as constants.
+      stages: [...], integers from 0 to q: how many of the first codebooks each vector has, for quantizer dropout; None is all.
+    Returns: ``Quantized`` with indices [..., q], -1 where a codebook is left out; the losses are summed over the stages, each
+      between the stage's remainder and its code. The commitment loss treats earlier codes as constants.
     Raises: ValueError if the shapes disagree or an option is unknown.
     Example:
       >>> quantized = residual_quantize(jnp.array([[[1.0], [5.0]], [[0.0], [0.25]]]), jnp.array([1.2]))
       >>> print(quantized.codes, quantized.indices)
       [1.25] [0 1]
 
-    References: Zeghidour et al. 2021, algorithm 1; Lee et al. 2022.
+    References: Zeghidour et al. 2021, algorithm 1 and section III.C (dropout); Lee et al. 2022.
     """
     check_choice("residual_quantize", "gradient", gradient, tuple(_GRADIENTS))
     z, codebooks = jnp.asarray(z), jnp.asarray(codebooks)
     check_vectors("residual_quantize", z)
     check_codebooks("residual_quantize", codebooks, "stage", z.shape[-1])
+    if stages is not None:
+        return _residual_of_first(codebooks, z, jnp.asarray(stages), distance, gradient)
 
     def stage(remainder: jax.Array, codebook: jax.Array) -> tuple[jax.Array, tuple[jax.Array, ...]]:
         indices = nearest_code(codebook, remainder, distance=distance)
@@ -95,6 +103,30 @@ def residual_quantize(
     indices = jnp.moveaxis(indices, 0, -1)
     codes = _GRADIENTS[gradient](z, residual_lookup(books, indices))
     return Quantized(codes, indices, jnp.sum(commitment, axis=0), jnp.sum(book, axis=0))
+
+
+def _residual_of_first(
+    codebooks: jax.Array, z: jax.Array, stages: jax.Array, distance: Distance, gradient: Gradient
+) -> Quantized:
+    """``residual_quantize`` by the first ``stages`` of the codebooks, a number for each vector."""
+    check_indices("residual_quantize", stages, z.shape[:-1])
+
+    def stage(
+        carry: tuple[jax.Array, jax.Array], inputs: tuple[jax.Array, jax.Array]
+    ) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, ...]]:
+        (remainder, total), (codebook, place) = carry, inputs
+        used = place < stages
+        indices = nearest_code(codebook, remainder, distance=distance)
+        codes = lookup(codebook, indices)
+        losses = (jnp.where(used, loss(remainder, codes), 0) for loss in (commitment_loss, codebook_loss))
+        added = jnp.where(used[..., None], jax.lax.stop_gradient(codes), 0)
+        return (remainder - added, total + added), (jnp.where(used, indices, -1), *losses)
+
+    lifted, books = lift(z, codebooks)
+    begun = lifted, jnp.zeros_like(lifted)
+    (_, total), (indices, commitment, book) = jax.lax.scan(stage, begun, (books, jnp.arange(codebooks.shape[0])))
+    codes = _GRADIENTS[gradient](z, narrow(total, z))
+    return Quantized(codes, jnp.moveaxis(indices, 0, -1), jnp.sum(commitment, axis=0), jnp.sum(book, axis=0))
 
 
 def residual_lookup(codebooks: jax.Array, indices: jax.Array) -> jax.Array:
@@ -122,7 +154,7 @@ def residual_inputs(codebooks: jax.Array, z: jax.Array, indices: jax.Array) -> j
     Args:
       codebooks: [q, k, d].
       z: [..., d].
-      indices: [..., q], those that ``residual_quantize`` gave.
+      indices: [..., q], those that ``residual_quantize`` gave; where one is -1 nothing is subtracted.
     Returns: [q, ..., d], stages first, so that ``jax.vmap(update_codebook)`` updates a stack of states; float32 or wider,
       without a gradient.
     Raises: ValueError if the shapes disagree.
@@ -138,7 +170,8 @@ def residual_inputs(codebooks: jax.Array, z: jax.Array, indices: jax.Array) -> j
     check_indices("residual_inputs", indices, (*z.shape[:-1], codebooks.shape[0]))
 
     def stage(remainder: jax.Array, book: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        return remainder - lookup(*book), remainder
+        codebook, chosen = book
+        return remainder - jnp.where(chosen[..., None] == -1, 0, lookup(codebook, chosen)), remainder
 
     lifted, books = lift(z, codebooks)
     return jax.lax.scan(stage, lifted, (books, jnp.moveaxis(indices, -1, 0)))[1]

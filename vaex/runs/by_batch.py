@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,9 +11,18 @@ import numpy as np
 
 from vaex import data
 from vaex.core import Batch
+from vaex.data.spec import Spec
 from vaex.evaluation.objective import ObjectiveValues
 
+BATCH = 500  # examples of a batch; where its statistics are taken, at least so many and less than twice as many
+BATCH_VALUES = 2**28  # of the images of a batch, at most: 1 GB; larger images come in smaller batches
+
 _fold_in_each = jax.jit(jax.vmap(jax.random.fold_in, in_axes=(None, 0)))
+
+
+def evaluation_batch(spec: Spec, most: int = BATCH) -> int:
+    """Return how many examples are evaluated at a time, fewer than ``most`` where they are large."""
+    return max(1, min(most, BATCH_VALUES // (2 * math.prod(spec.shape))))
 
 
 def example_keys(key: jax.Array, rows: np.ndarray) -> jax.Array:

@@ -11,15 +11,12 @@ import numpy as np
 
 from vaex.core import Batch, EvaluationKey, LogWeights, PyTree, Recipe, Variables
 from vaex.data.loader.lazy_inputs import LazyInputs, chosen_intensities
-from vaex.data.spec import Spec
 from vaex.evaluation import classification, latents, likelihood, objective, prediction
 from vaex.evaluation.examples import SEED, chosen_examples, divided_examples, random_order
 from vaex.evaluation.objective import ObjectiveValues
-from vaex.runs.by_batch import BatchedValues, over_batches, over_divisions
+from vaex.runs.by_batch import BATCH, BatchedValues, evaluation_batch, over_batches, over_divisions
 from vaex.runs.setup import Experiment
 
-BATCH = 500  # examples of a batch; where its statistics are taken, at least so many and less than twice as many
-BATCH_VALUES = 2**28  # of the images of a batch, at most: 1 GB; larger images come in smaller batches
 TRAINING_EXAMPLES = 1000  # by which the objective is evaluated on training data
 LIKELIHOOD_BATCH = 100  # per call of the compiled importance bound, so that progress can be told
 DRAWN_VALUES = 2**23  # samples decoded at once times values per example, at most
@@ -27,11 +24,6 @@ NEIGHBOURS = 10_000  # training sequences to which predictions without a model a
 
 Bound: TypeAlias = Callable[[jax.Array, Variables, PyTree, Batch], jax.Array]
 Progress: TypeAlias = Callable[[int, int], None]  # how many examples are done, of how many
-
-
-def evaluation_batch(spec: Spec, most: int = BATCH) -> int:
-    """Return how many examples are evaluated at a time, fewer than ``most`` where they are large."""
-    return max(1, min(most, BATCH_VALUES // (2 * math.prod(spec.shape))))
 
 
 def visible_columns(recipe: Recipe, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -17,10 +17,12 @@ from vaex.configuration import needs
 from vaex.configuration.run_options import DataOptions, RunOptions
 from vaex.configuration.settings import Settings, replace_run
 from vaex.core import Batch, PyTree, Recipe, Stage, Variables
+from vaex.data.loader import streaming
 from vaex.data.spec import Dataset, Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
 from vaex.models.conditions import example_labels
+from vaex.runs.by_batch import evaluation_batch
 from vaex.runs.config_file import check_recordable, run_directory
 from vaex.runs.store import DirectoryStore, Store
 from vaex.training import population, profiling
@@ -208,11 +210,40 @@ def assemble(settings: Settings, dataset: Dataset | None = None, store: Store | 
     recipe = build_recipe(settings, spec)
     if settings.evaluation.sampler is not None:
         check_sampler(settings.evaluation.sampler, recipe)
+    evaluated = len(dataset.splits.get(settings.evaluation.eval_split, {}).get("x", ()))
+    check_vocabulary(recipe, batch_size, min(evaluated, evaluation_batch(spec)))
     if spec.missing:
         check_missing(settings, recipe, dataset, spec)
     later = (_later_steps(stage, settings, steps) for stage in recipe.stages[1:])
     store = DirectoryStore(run_directory(settings)) if store is None else store
     return Experiment(settings, store, dataset, spec, recipe, stack_hparams(settings), (steps, *later), path)
+
+
+def check_vocabulary(recipe: Recipe, batch_size: int, evaluated: int) -> None:
+    """Compare the logits of integer codes under their prior, [b, n, classes] float32, with the memory.
+
+    Args:
+      recipe: of the model.
+      batch_size: examples of a step, of which logits and their gradient are held.
+      evaluated: examples that are evaluated at a time, of which logits are held.
+    Raises: UserError where they do not fit, with the estimate: a lower bound of what the run would take.
+    """
+    blocks, free = [block for block in recipe.latents if block.kind == "code"], streaming.free_memory()
+    parts = jax.process_count() if jax.default_backend() == "cpu" else jax.device_count()  # which share a batch
+    logits = 4 * sum(block.size * block.classes for block in blocks) / parts
+    in_training, in_evaluation = 2 * batch_size * logits, evaluated * logits
+    if max(in_training, in_evaluation) <= free:
+        return
+    n, classes = sum(block.size for block in blocks), max(block.classes for block in blocks)
+    if in_training > in_evaluation:
+        held, remedy = f"{batch_size} examples and their gradient", ", a smaller --batch_size"
+    else:
+        held, remedy = f"the {evaluated} examples that are evaluated at a time", ""
+    raise UserError(
+        f"the prior of {n} codes, each one of {classes}, has logits [b, {n}, {classes}]: those of {held} take at least "
+        f"{max(in_training, in_evaluation) / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free; give fewer --codes (or --levels), "
+        f"several codebooks, a larger --downsampling{remedy}"
+    )
 
 
 def check_missing(settings: Settings, recipe: Recipe, dataset: Dataset, spec: Spec) -> None:

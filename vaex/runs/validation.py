@@ -13,7 +13,8 @@ from vaex.core import Batch, EvaluationKey, Metrics, PyTree, TrainState
 from vaex.errors import UserError
 from vaex.evaluation.examples import SEED, chosen_examples, divided_examples
 from vaex.evaluation.training_curves import VALIDATION
-from vaex.runs.evaluate import evaluation_batch, model_columns
+from vaex.runs.by_batch import evaluation_batch
+from vaex.runs.evaluate import model_columns
 from vaex.runs.setup import Experiment
 from vaex.runs.store import CheckpointStore
 from vaex.schedules import resolve

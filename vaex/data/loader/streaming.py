@@ -79,7 +79,7 @@ def choose_memory(memory: str, size: int) -> str:
     if memory != "auto":
         return memory
     copies = jax.local_device_count() if jax.default_backend() == "cpu" else 1  # virtual devices share one memory
-    return "device" if size * copies <= host_memory.SHARE * _free_memory() else "host"
+    return "device" if size * copies <= host_memory.SHARE * free_memory() else "host"
 
 
 def feed_for(
@@ -99,7 +99,7 @@ def feed_for(
     return make(arrays, batch_size, data_seed, order=order)
 
 
-def _free_memory() -> float:
+def free_memory() -> float:
     """Return the free bytes of the device, on CPU those of the machine; infinite where they are unknown."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:

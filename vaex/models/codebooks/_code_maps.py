@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 import jax
@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 
 from vaex import distributions, nets
 from vaex.configuration import fields, option, options
-from vaex.core import Batch, Latents, Model, Objective, Outcome, PyTree, Variables
+from vaex.core import Batch, Latents, Model, Objective, Outcome, PyTree, StepKey, Variables
 from vaex.data.spec import Spec
 from vaex.distributions import Distribution
 from vaex.errors import UserError
@@ -30,6 +30,7 @@ from vaex.quantizers import Quantized, Quantizer, perplexity
 from vaex.training.step import masked_mean
 
 GROUP = "vae"
+First = Sequence[jax.Array]  # of each level, how many of the first codebooks an example is coded by, [b]
 
 
 class LevelKey(enum.IntEnum):
@@ -78,10 +79,19 @@ class Chosen(NamedTuple):
         return jnp.concatenate([indices.reshape(indices.shape[0], -1) for indices in maps], axis=1)
 
 
+class EncodeMaps(Protocol):
+    """Encodes x [b, *shape]; see ``CodeMaps``."""
+
+    def __call__(
+        self, params: PyTree, state: PyTree, hparams: PyTree, x: jax.Array, first: First | None = None, /
+    ) -> Chosen: ...
+
+
 class CodeMaps(NamedTuple):
     """An autoencoder as pure functions of parameters and state; ``levels`` from the data up, ``n`` codes in all.
 
-    ``init(key, batch) -> (params, state)``; ``encode(params, state, hparams, x) -> Chosen``;
+    ``init(key, batch) -> (params, state)``; ``encode(params, state, hparams, x, first) -> Chosen``, where ``first``, [b] for each
+    level or None, is how many of the first residual codebooks code an example;
     ``decode(params, state, hparams, codes [..., n]) -> p(x|codes)``, batch shape [...]; where ``partial``, a code of -1 adds
     nothing to its vector, as each codebook codes what those before it leave.
     """
@@ -91,7 +101,7 @@ class CodeMaps(NamedTuple):
     quantizer: Quantizer
     likelihood: likelihoods.Likelihood
     init: Callable[[jax.Array, Batch], tuple[PyTree, PyTree]]
-    encode: Callable[[PyTree, PyTree, PyTree, jax.Array], Chosen]
+    encode: EncodeMaps
     decode: Callable[[PyTree, PyTree, PyTree, jax.Array], Distribution]
     partial: bool = False
 
@@ -149,14 +159,15 @@ def code_maps(config: Config, spec: Spec, factors: tuple[int, ...]) -> CodeMaps:
         shaped = raw.reshape(*leading, *spec.shape, likelihood.channels)
         return likelihood.distribution(params["likelihood"], hparams.sigma, shaped)
 
-    def encode(params: PyTree, state: PyTree, hparams: PyTree, x: jax.Array) -> Chosen:
+    def encode(params: PyTree, state: PyTree, hparams: PyTree, x: jax.Array, first: First | None = None) -> Chosen:
         if x.shape[1:] != spec.shape:
             raise ValueError(f"encode: x has shape {x.shape}, expected [b, {', '.join(map(str, spec.shape))}]")
         features, levels = upwards(networks, params, network_inputs(spec, x)), []
 
         def choose(index: int, above: jax.Array | None) -> jax.Array:
             z = apply(networks, params, index, "head", beside(features[index], above))
-            levels.insert(0, (z, kind.quantize(books(params, index), state[f"level_{index}"], z)))
+            of_vectors = None if first is None else per_vector(first[index], z)
+            levels.insert(0, (z, kind.quantize(books(params, index), state[f"level_{index}"], z, of_vectors)))
             return levels[0][1].codes
 
         px = likelihood_of(params, hparams, downwards(networks, params, choose), x.shape[:1])
@@ -228,13 +239,14 @@ def summed(values: jax.Array) -> jax.Array:
     return jnp.sum(values, axis=tuple(range(1, values.ndim)))
 
 
-def diagnostics(vq: CodeMaps, chosen: Chosen, mask: jax.Array | None) -> dict[str, jax.Array]:
+def diagnostics(vq: CodeMaps, chosen: Chosen, mask: jax.Array | None, some: bool = False) -> dict[str, jax.Array]:
     """ "perplexity" [] and "usage" [] of each level's codes in the batch, the latter a share; and "commitment" [b], the squared
-    distances of vectors to their codes, summed."""
+    distances of vectors to their codes, summed. ``some``: whether vectors may lack codes of some codebooks."""
     distances = [summed(quantized.commitment_loss) for quantized in chosen.quantized]
     metrics = {"commitment": jnp.sum(jnp.stack(distances), axis=0)}
+    shares = codebooks.shares_of_some if some else codebooks.shares
     for index, (z, quantized) in enumerate(zip(chosen.z, chosen.quantized, strict=True)):
-        share = codebooks.shares(quantized.indices, vq.quantizer.codes, per_vector(mask, z))
+        share = shares(quantized.indices, vq.quantizer.codes, per_vector(mask, z))
         metrics[vq.names("perplexity")[index]] = jnp.mean(perplexity(share))
         metrics[vq.names("usage")[index]] = jnp.mean(share > 0, dtype=jnp.float32)
     return metrics
@@ -245,7 +257,8 @@ def objective(vq: CodeMaps) -> Objective:
 
     def outcome(key: jax.Array, variables: Variables, hparams: PyTree, batch: Batch, *, train: bool) -> Outcome:
         state, mask = variables.state, batch.get("mask")
-        chosen = vq.encode(variables.params[GROUP], state, hparams, batch["x"])
+        first = _first_codebooks(vq, key, hparams, len(batch["x"])) if train else None
+        chosen = vq.encode(variables.params[GROUP], state, hparams, batch["x"], first)
         log_px = chosen.px.log_prob(batch["x"])
         loss, after = -log_px, dict(state)
         for index, (z, quantized) in enumerate(zip(chosen.z, chosen.quantized, strict=True)):
@@ -254,11 +267,24 @@ def objective(vq: CodeMaps) -> Objective:
             level_key = jax.random.fold_in(key, index)
             after[name] = vq.quantizer.update(level_key, hparams, state[name], z, quantized.indices, counted)
         kl = jnp.full_like(log_px, vq.n * math.log(vq.quantizer.codes))
-        metrics = latent.metrics(vq.likelihood, log_px, kl) | diagnostics(vq, chosen, mask)
+        metrics = latent.metrics(vq.likelihood, log_px, kl) | diagnostics(vq, chosen, mask, first is not None)
         after = jax.lax.stop_gradient(after) if train else state
         return Outcome({GROUP: masked_mean(loss, mask)}, after, metrics)
 
     return outcome
+
+
+def _first_codebooks(vq: CodeMaps, key: jax.Array, hparams: PyTree, b: int) -> First | None:
+    """How many of the first codebooks code each example in training, of each level; None without dropout."""
+    if hparams.quantizer_dropout is None:
+        return None
+    slots, first = vq.quantizer.slots, []
+    for index in range(len(vq.levels)):
+        level_key = jax.random.fold_in(jax.random.fold_in(key, StepKey.DROPOUT), index)
+        some_key, number_key = jax.random.split(level_key)
+        some = jax.random.uniform(some_key, (b,)) < hparams.quantizer_dropout
+        first.append(jnp.where(some, jax.random.randint(number_key, (b,), 1, slots + 1), slots))
+    return first
 
 
 class CodeLogProb(Protocol):

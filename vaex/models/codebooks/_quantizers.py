@@ -115,6 +115,15 @@ class HParams(latent.HParams):
         doc="Weight of the entropy loss of lookup_free, in nats, which rewards sure choices and the use of all codes.",
         needs={"quantizer": ("lookup_free",)},
     )
+    quantizer_dropout: Scalar | None = hparam(
+        None,
+        low=0.0,
+        high=1.0,
+        off=0.0,
+        doc="Probability with which an example is coded in training by a random number, 1 to all, of its first residual codebooks "
+        "alone, so that these decode well by themselves; 1 in Zeghidour et al. 2021; 0 is off.",
+        needs={"quantizer": ("residual",)},
+    )
 
 
 class _Functions(NamedTuple):
@@ -144,7 +153,7 @@ def _without_codebook(config: Config) -> Quantizer:
     def init(key: jax.Array, z: jax.Array) -> tuple[PyTree, PyTree]:
         return (), {"use": _even(1, codes)}
 
-    def quantize(params: PyTree, state: PyTree, z: jax.Array) -> Quantized:
+    def quantize(params: PyTree, state: PyTree, z: jax.Array, first: jax.Array | None = None) -> Quantized:
         quantized = (
             quantizers.finite_scalar_quantize(z, levels=levels) if finite else quantizers.lookup_free_quantize(z)
         )
@@ -201,9 +210,10 @@ def _with_codebooks(config: Config) -> Quantizer:
         even = math.prod(z.shape[:-1]) / codes  # as if each had been chosen evenly
         return (), use | {"codebooks": CodebookState(stack, state.counts * even, state.sums * even)}
 
-    def quantize(params: PyTree, state: PyTree, z: jax.Array) -> Quantized:
-        chosen = quantizers.grouped_quantize if grouped else quantizers.residual_quantize
-        return chosen(books(params, state), z, gradient=config.gradient)
+    def quantize(params: PyTree, state: PyTree, z: jax.Array, first: jax.Array | None = None) -> Quantized:
+        if grouped:
+            return quantizers.grouped_quantize(books(params, state), z, gradient=config.gradient)
+        return quantizers.residual_quantize(books(params, state), z, gradient=config.gradient, stages=first)
 
     def lookup(params: PyTree, state: PyTree, indices: jax.Array) -> jax.Array:
         return (quantizers.grouped_lookup if grouped else _partial_lookup)(books(params, state), indices)
@@ -215,16 +225,15 @@ def _with_codebooks(config: Config) -> Quantizer:
     def update(
         key: jax.Array, hparams: PyTree, state: PyTree, z: jax.Array, indices: jax.Array, mask: jax.Array | None
     ) -> PyTree:
-        use = {"use": _used(state["use"], indices, mask)}
+        some = hparams.quantizer_dropout is not None  # vectors have some of the codes alone
+        use = {"use": (_used_of_some if some else _used)(state["use"], indices, mask)}
         if not ema:
             return use
         old: CodebookState = state["codebooks"]
         inputs = parted(z) if grouped else quantizers.residual_inputs(old.codebook, z, indices)
 
         def update_slot(key: jax.Array, old: CodebookState, z: jax.Array, indices: jax.Array) -> CodebookState:
-            new = quantizers.update_codebook(old, z, indices, decay=hparams.ema_decay, mask=mask)
-            threshold = hparams.dead_share * jnp.mean(new.counts)
-            return quantizers.replace_dead_codes(key, new, z, threshold=threshold, mask=mask)
+            return (_updated_by_some if some else _updated)(key, hparams, old, z, indices, mask)
 
         return {
             **use,
@@ -232,6 +241,24 @@ def _with_codebooks(config: Config) -> Quantizer:
         }
 
     return _Functions(dim, slots, codes, init, quantize, lookup, loss, update)
+
+
+def _updated(
+    key: jax.Array, hparams: PyTree, old: CodebookState, z: jax.Array, indices: jax.Array, mask: jax.Array | None
+) -> CodebookState:
+    """A codebook moved by its averages, its dead codes replaced."""
+    new = quantizers.update_codebook(old, z, indices, decay=hparams.ema_decay, mask=mask)
+    threshold = hparams.dead_share * jnp.mean(new.counts)
+    return quantizers.replace_dead_codes(key, new, z, threshold=threshold, mask=mask)
+
+
+def _updated_by_some(
+    key: jax.Array, hparams: PyTree, old: CodebookState, z: jax.Array, indices: jax.Array, mask: jax.Array | None
+) -> CodebookState:
+    """The same by those vectors that have a code of it; one that none has stays as it is."""
+    counted = (indices >= 0).astype(jnp.float32) * (1.0 if mask is None else mask.astype(jnp.float32))
+    new = _updated(key, hparams, old, z, indices, counted)
+    return jax.tree.map(lambda after, before: jnp.where(jnp.sum(counted) > 0, after, before), new, old)
 
 
 def _partial_lookup(codebooks: jax.Array, indices: jax.Array) -> jax.Array:
@@ -259,6 +286,19 @@ def shares(indices: jax.Array, codes: int, mask: jax.Array | None) -> jax.Array:
     return counts / jnp.maximum(jnp.sum(weights), 1.0)
 
 
+def shares_of_some(indices: jax.Array, codes: int, mask: jax.Array | None) -> jax.Array:
+    """``shares`` among the vectors that have a code of the slot, as the index -1 is none; zeros for a slot that none has.
+
+    Example:
+      >>> shares_of_some(jnp.array([[0, -1], [1, 1]]), 2, None)
+      Array([[0.5, 0.5],
+             [0. , 1. ]], dtype=float32)
+    """
+    of_all = shares(indices, codes, mask)
+    total = jnp.sum(of_all, axis=1, keepdims=True)
+    return of_all / jnp.where(total > 0, total, 1.0)
+
+
 def _even(slots: int, codes: int) -> jax.Array:
     return jnp.full((slots, codes), 1.0 / codes, jnp.float32)
 
@@ -266,3 +306,9 @@ def _even(slots: int, codes: int) -> jax.Array:
 def _used(use: jax.Array, indices: jax.Array, mask: jax.Array | None) -> jax.Array:
     """The tracked shares with this batch's in them."""
     return MEMORY * use + (1.0 - MEMORY) * shares(indices, use.shape[1], mask)
+
+
+def _used_of_some(use: jax.Array, indices: jax.Array, mask: jax.Array | None) -> jax.Array:
+    """The same where vectors lack codes of some slots; a slot that no vector has a code of stays as it was."""
+    share = shares_of_some(indices, use.shape[1], mask)
+    return jnp.where(jnp.sum(share, axis=1, keepdims=True) > 0, MEMORY * use + (1.0 - MEMORY) * share, use)

@@ -4,9 +4,10 @@ Stage "model", in nats per example:
 :math:`-\log p(x|c) + \sum_i |\mathrm{sg}[z_i] - c_i|^2 + \beta\sum_i |z_i - \mathrm{sg}[c_i]|^2`, where :math:`c_i` is the code
 nearest to :math:`z_i`, gradients pass from it to :math:`z_i` straight through or by rotation, and the second term is left out
 where moving averages move the codes (``--codebook=ema``). Codes that are hardly used are put on vectors of the batch.
-``--quantizer``: residual and grouped ones have several codes per vector, finite_scalar and lookup_free no codebook, the latter
-an entropy loss. Its elbo counts with a uniform prior over codes. Stage "prior": :math:`-\sum_i\log p(c_i|c_{<i})`, with
-``--class_conditional`` given the label; the whole has the elbo :math:`\log p(x|c) + \log p(c)`, a bound on log p(x).
+``--quantizer``: residual and grouped ones have several codes per vector (``--quantizer_dropout`` trains residual ones to decode by
+the first few), finite_scalar and lookup_free no codebook, the latter an entropy loss. Its elbo counts with a uniform prior over
+codes. Stage "prior": :math:`-\sum_i\log p(c_i|c_{<i})`, with ``--class_conditional`` given the label; the whole has the elbo
+:math:`\log p(x|c) + \log p(c)`, a bound on log p(x).
 
 Images have a map of codes, series [t, c] a row of them, by residual convolutions of as many axes; the codes of a vector [d], or of
 a row of a table, are d over ``--downsampling``, by an MLP of ``--hidden``, without an order of their own.

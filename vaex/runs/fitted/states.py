@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex.core import Batch, EachExample, EvaluationKey, FitState, InitKey, PyTree, TrainState
-from vaex.runs.by_batch import over_batches
-from vaex.runs.evaluate import evaluation_batch, model_columns
+from vaex.runs.by_batch import evaluation_batch, over_batches
+from vaex.runs.evaluate import model_columns
 from vaex.runs.setup import Experiment
 from vaex.schedules import resolve
 from vaex.training import population
