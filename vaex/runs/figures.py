@@ -167,10 +167,8 @@ class MemberFigures:
 
     def _draw_models_own(self, examples: Mapping[str, np.ndarray]) -> None:
         """Draw the figures of the model's own; of vectors those that are no images."""
-        key, vectors = (
-            jax.random.fold_in(self.evaluator.key, EvaluationKey.FIGURES),
-            len(self.evaluator.run.spec.shape) == 1,
-        )
+        key = jax.random.fold_in(self.evaluator.key, EvaluationKey.FIGURES)
+        vectors = len(self.evaluator.run.spec.shape) == 1
         for name, figure in self.evaluator.run.recipe.figures.items():
             record = figure(key, self.variables, self.hparams, dict(examples))
             if not (vectors and isinstance(record, Grid)):

@@ -228,7 +228,9 @@ def check_vocabulary(recipe: Recipe, batch_size: int, evaluated: int) -> None:
       evaluated: examples that are evaluated at a time, of which logits are held.
     Raises: UserError where they do not fit, with the estimate: a lower bound of what the run would take.
     """
-    blocks, free = [block for block in recipe.latents if block.kind == "code"], streaming.free_memory()
+    if not (blocks := [block for block in recipe.latents if block.kind == "code"]):
+        return
+    free = streaming.free_memory()
     parts = jax.process_count() if jax.default_backend() == "cpu" else jax.device_count()  # which share a batch
     logits = 4 * sum(block.size * block.classes for block in blocks) / parts
     in_training, in_evaluation = 2 * batch_size * logits, evaluated * logits

@@ -139,7 +139,7 @@ class Checkpoints:
         if problem is None:
             return None if written else "orbax left it out"
         self._failed = True
-        _collect_coroutines()  # here, where the error and its frames are gone
+        gc.collect()  # what orbax abandoned, here, where the error and its frames are gone
         return problem
 
     def restore(self, template: PyTree, step: int | None = None) -> PyTree:
@@ -203,7 +203,7 @@ class Checkpoints:
         with contextlib.suppress(Exception):  # orbax, tensorstore and the file system each raise their own
             arrays = self._read_here(step)
         if arrays is None:
-            _collect_coroutines()
+            gc.collect()  # what orbax abandoned, which complains at the latest as the process ends, when no hook is asked
             return "can't be read"
         saved, now = self._read_digests().get(str(step)), _digests(arrays)
         if saved is None or saved == now:  # earlier versions wrote no digests
@@ -247,15 +247,6 @@ class Checkpoints:
         """Wait for what is being written and let go of the folder."""
         with contextlib.suppress(Exception) if self._failed else contextlib.nullcontext():  # it was raised by save
             self._manager.close()
-
-
-def _collect_coroutines() -> None:
-    """Collect what orbax has left behind where it failed, which complains at the latest as the process ends."""
-    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
-    try:
-        gc.collect()
-    finally:
-        sys.unraisablehook = hook
 
 
 @functools.cache
