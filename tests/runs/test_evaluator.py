@@ -126,7 +126,7 @@ def test_metrics_are_separated_by_shape():
 
 def run_with(tmp_path, monkeypatch, name, **limits):
     for limit, value in limits.items():
-        module = measures if limit.startswith("NEIGHBOUR") else evaluator
+        module = measures if limit.startswith("NEIGHBOUR") else by_batch
         monkeypatch.setattr(module, limit, value)
     flags = ["--model=vae", "--steps=5", "--hidden=8", "--eval_samples=2", "--eval_images=30", "--no-figures"]
     assert cli.main([*flags, f"--out={tmp_path / name}"]) == 0
