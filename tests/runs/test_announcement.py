@@ -12,9 +12,11 @@ from helpers.command import parse
 import vaex
 from vaex.data import announcement
 from vaex.data.spec import Dataset
+from vaex.data.storage import host_memory
 from vaex.errors import UserError
-from vaex.runs import lifecycle
+from vaex.runs import lifecycle, memory, stored, warm_start
 from vaex.runs.setup import assemble, resolve_spec, with_earlier_default
+from vaex.training import population
 
 RNG = np.random.default_rng(0)
 BYTES = RNG.integers(0, 256, (40, 6, 5), dtype=np.uint8)
@@ -190,3 +192,59 @@ def test_a_border_does_not_take_over_a_scale_per_pixel():
         elbo[scale], agreement[scale] = member["elbo"], member["knn_label_agreement"]
     assert agreement["global"] > 0.8 and agreement["per_pixel"] > 0.65  # 0.1 without a least scale, at an ELBO of 728
     assert abs(elbo["per_pixel"] - elbo["global"]) < 100
+
+
+PHOTOGRAPHS = RNG.integers(0, 256, (40, 32, 32, 3), dtype=np.uint8)
+
+
+def of_photographs(*flags):
+    settings = parse(["--dataset=digits", "--batch_size=20", "--steps=1", *flags])
+    return warm_start.begin(assemble(settings, Dataset.from_arrays(PHOTOGRAPHS)), None)
+
+
+def test_memory_is_said_where_a_batch_is_large_and_what_does_not_fit_is_told_the_remedy(monkeypatch):
+    experiment, estimate = of_photographs("--model=vae", "--hidden=16"), memory.Estimate(3e8, 4e9, 20)
+
+    def said(free, estimate=estimate):
+        monkeypatch.setattr(host_memory, "free_memory", lambda: free)
+        monkeypatch.setattr(memory, "estimated", lambda experiment: estimate)
+        return memory.line(experiment)
+
+    assert said(1e12) == ("", False)  # and nothing is traced
+    monkeypatch.setattr(memory, "WORTH_A_LOOK", 0.0)
+    text = "memory: a step takes about 4.3 GB, 4 GB of them activations of 20 examples; "
+    assert said(5e9) == (f"{text}5 GB are free", False)
+    assert said(3e9) == (f"{text}3 GB are free; --accumulate=2, or --batch_size=10, takes about 2.3 GB", True)
+    assert said(2e9)[0].endswith("; --accumulate=4, or --batch_size=5, takes about 1.3 GB")
+    assert said(2e9, estimate._replace(divisible=False))[0].endswith("; --batch_size=5 takes about 1.3 GB")
+    assert said(2e8)[0].endswith("; smaller networks, vocabularies or examples (--image_size) take less")
+
+
+def test_activations_are_those_of_the_examples_that_are_computed_at_a_time():
+    whole, half = (
+        memory.estimated(of_photographs("--model=vae", "--hidden=16", f"--accumulate={parts}")) for parts in (1, 2)
+    )
+    assert (whole.rows, half.rows, whole.divisible) == (20, 10, True) and whole.state == half.state
+    assert whole.activations == pytest.approx(2 * half.activations, rel=0.01)
+    assert whole.activations > 20 * 32 * 32 * 3 * 4  # what the decoder gives, at least
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--model=vae", "--channels=4x8", "--hidden=16", "--network=conv"),
+        ("--model=vq_vae", "--codes=4", "--channels=4", "--blocks=1", "--prior_width=8", "--prior_layers=1"),
+        ("--model=info_vae", "--channels=4x8", "--hidden=16", "--network=conv"),
+    ],
+    ids=lambda flags: flags[0].partition("=")[2],
+)
+def test_the_memory_said_is_about_that_of_the_compiled_step(flags):
+    experiment = of_photographs(*flags)
+    states = stored.state_shapes(experiment.settings, experiment.recipe, experiment.spec)
+    batch = stored.example_batch(experiment.settings, experiment.spec)
+    for stage, state in zip(experiment.recipe.stages, states, strict=True):
+        compiled = jax.jit(stage.algorithm.step).lower(population.member_shapes(state), batch).compile()
+        buffers = compiled.memory_analysis().temp_size_in_bytes
+        assert 0.5 < memory.activations_of(stage, state, batch)[0] / buffers < 2.5
+    assert memory.estimated(experiment).divisible == (flags[0] == "--model=vae")

@@ -137,7 +137,7 @@ def from_table(
 
 
 def from_batches(
-    batches: Callable[[int], Any] | Iterable[Any],
+    batches: Callable[..., Any] | Iterable[Any],
     *,
     layout: str = "auto",
     kind: str = "auto",

@@ -187,7 +187,7 @@ class Dataset(NamedTuple):
     @classmethod
     def from_batches(
         cls,
-        batches: Callable[[int], Any] | Iterable[Any],
+        batches: Callable[..., Any] | Iterable[Any],
         *,
         x: str = "x",
         y: str | None = None,
@@ -207,7 +207,8 @@ class Dataset(NamedTuple):
         as a generator, passes once: the run continues within the process only.
 
         Args:
-          batches: function of the step that returns a batch, or an iterable or iterator of batches.
+          batches: function of the step that returns a batch, or an iterable or iterator of batches. A function of the step and of a
+            slice of rows returns these rows of the batch: of several processes each reads its own alone.
           x: name of the examples' column.
           y: name of the labels' column, None without labels.
           validation, test: arrays to evaluate on, as a batch is written. Where they are left out, the first batches, at least 500

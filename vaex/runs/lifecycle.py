@@ -18,7 +18,7 @@ from vaex.data.storage.layouts import layout_of
 from vaex.errors import Interrupted, Terminated, UserError
 from vaex.ops.widths import in_single_width
 from vaex.results import report
-from vaex.runs import changes, processes, warm_start
+from vaex.runs import changes, memory, processes, warm_start
 from vaex.runs.config_file import identity
 from vaex.runs.console import Console
 from vaex.runs.directory import Standing, claim, finished_summary, is_trained
@@ -165,6 +165,9 @@ def lead(experiment: Experiment, reporting: Reporting, *, evaluate: bool) -> Com
             console.say(origin)
         for line in announcement.lines(experiment.dataset, experiment.spec, choices(experiment)):
             console.say(line)
+        text, exceeds = memory.line(experiment)
+        if text:
+            (console.warn if exceeds else console.say)(text)
         trained = train(experiment, resumed=standing == Standing.BEGUN, reporting=reporting)
         multihost.leave()
         if done is not None and is_trained(done, experiment):  # only the evaluation is new: keep how it was trained

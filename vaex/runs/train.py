@@ -123,7 +123,7 @@ def strategy_for(experiment: Experiment, state: TrainState, recorded: str | None
         return recorded
     if asked != "auto" and members > 1:
         return asked
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(state.variables.params)) // members
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state.variables.params)) // members
     return population.choose_strategy(members, size, jax.default_backend())
 
 

@@ -20,7 +20,7 @@ from vaex.errors import UserError
 HELD_OUT = 500  # examples at least, of each split that is held out of the first batches
 
 Batch: TypeAlias = dict[str, np.ndarray]
-Batches: TypeAlias = Callable[[int], Any] | Iterable[Any]
+Batches: TypeAlias = Callable[..., Any] | Iterable[Any]
 
 
 class BatchStream:
@@ -47,21 +47,23 @@ class BatchStream:
         self._iterable: Iterable[Any] = batches if isinstance(batches, Iterable) else ()
         if self.function is not None and not inspect.signature(self.function).parameters:
             raise UserError("from_batches: the function takes no argument; give a function of the step, or an iterable")
+        self._takes_rows = self.function is not None and _needs_two(self.function)
         self.passes_once = self.function is None and isinstance(batches, Iterator)
         self.spec = Spec("batches", (), "grey")
         self.values: values.Values | None = None
         self.num_observations = 0
         self.batch_size = len(self.raw(0)["x"])
 
-    def raw(self, index: int) -> Batch:
-        """Return a batch as it comes, counted from the first of all.
+    def raw(self, index: int, rows: slice = slice(None)) -> Batch:
+        """Return a batch as it comes, counted from the first of all; of a function that takes rows, these rows of it.
 
         The first one, that of step 0 and the newest one are kept, since training asks for their shapes again.
 
         Raises: UserError where there are no more, or an iterator has passed it.
         """
         if self.function is not None:
-            return self._arrays(index, self.function(index))
+            given = (index, rows) if self._takes_rows else (index,)
+            return self._arrays(index, self.function(*given), rows)
         if index in self._kept:
             return self._kept[index]
         if index < self._next or not self._next:
@@ -92,8 +94,8 @@ class BatchStream:
             f"from_batches: there are only {self._next} batches; give fewer steps, or an iterator that does not end"
         )
 
-    def _arrays(self, index: int, batch: object) -> Batch:
-        """Return the arrays of a batch, whose shapes are those of the first one."""
+    def _arrays(self, index: int, batch: object, rows: slice = slice(None)) -> Batch:
+        """Return the arrays of a batch, whose shapes are those of these rows of the first one."""
         if isinstance(batch, Mapping):
             missing = [name for name in self._columns.values() if name not in batch]
             if missing:
@@ -112,6 +114,8 @@ class BatchStream:
         arrays = {name: np.asarray(column) for name, column in columns.items()}
         arrays["x"] = arranged(f"from_batches: x of batch {index}", arrays["x"], self.reading.layout)
         first = self._kept.get(0, arrays)
+        if self._takes_rows and 0 in self._kept:
+            first = {name: array[rows] for name, array in first.items()}
         for name, array in arrays.items():
             if array.shape != first[name].shape or array.dtype != first[name].dtype:
                 raise UserError(
@@ -155,15 +159,27 @@ class BatchStream:
                 f"--batch_size={batch_size}: the batches hold {self.batch_size} examples each; leave it out"
             )
 
-        def plan(first_step: int, count: int) -> Batch:
+        def read(first_step: int, count: int, rows: slice) -> Batch:
             indices = range(first_step + self.offset, first_step + self.offset + count)
-            batches = [self.stored(self.raw(index), index) for index in indices]
+            batches = [self.stored(self.raw(index, rows), index) for index in indices]
             return {name: np.stack([batch[name] for batch in batches]) for name in batches[0]}
 
+        def plan(first_step: int, count: int) -> Batch:
+            return read(first_step, count, slice(None))
+
         def share(first_step: int, count: int, rows: slice) -> Batch:
+            if self._takes_rows:
+                return read(first_step, count, rows)
             return {name: array[:, rows] for name, array in plan(first_step, count).items()}
 
         return Feed({}, plan, lambda resident, row: dict(row), share)
+
+
+def _needs_two(function: Callable[..., Any]) -> bool:
+    """Return whether a function has two arguments by position without a default."""
+    parameters = inspect.signature(function).parameters.values()
+    positional = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
+    return sum(parameter.default is parameter.empty and parameter.kind in positional for parameter in parameters) == 2
 
 
 def from_batches(
