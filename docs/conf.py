@@ -38,7 +38,7 @@ myst_heading_anchors = 3
 
 nb_execution_in_temp = True
 nb_execution_raise_on_error = True
-nb_execution_timeout = 600  # seconds a cell
+nb_execution_timeout = 3600  # seconds of the clock a cell: a guard, since a busy machine needs many times the usual
 nb_merge_streams = True
 
 smartquotes = False  # "..." stands in shapes

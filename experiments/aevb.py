@@ -26,6 +26,7 @@ import vaex
 from vaex import plots
 from vaex.api.likelihood_bounds import model_inputs
 from vaex.api.run import Run
+from vaex.cli.scripts import add_data_flags, folders, whole_numbers
 from vaex.data import Dataset
 from vaex.errors import UserError
 from vaex.evaluation.annealing import density_fit_log_likelihood
@@ -154,10 +155,6 @@ def manifold(flags: argparse.Namespace, dataset: Dataset) -> tuple[Grid, list[li
 FIGURES: Mapping[int, Any] = {2: bounds_of_training, 3: marginal_likelihoods, 4: manifold}
 
 
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
-
-
 def _counts(text: str) -> list[int | None]:
     return [None if part == "all" else int(part) for part in text.split(",")]
 
@@ -168,7 +165,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--figure", type=int, choices=tuple(FIGURES), default=2, help="(default: %(default)s)")
     parser.add_argument("--dataset", default="digits", help="(default: %(default)s)")
     parser.add_argument(
-        "--latents", type=_numbers, default=[3], help="numbers of latents; figure 3 takes the first (default: 3)"
+        "--latents", type=whole_numbers, default=[3], help="numbers of latents; figure 3 takes the first (default: 3)"
     )
     parser.add_argument("--points", type=int, default=100_000, help="training points seen (default: %(default)s)")
     parser.add_argument("--examples", type=_counts, default=[1000, None], help="of figure 3 (default: 1000,all)")
@@ -179,15 +176,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--hidden", type=int, help="units (default: those of the paper)")
     parser.add_argument("--learning_rate", type=float, default=0.02, help="(default: %(default)s)")
     parser.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="adagrad", help="(default: %(default)s)")
-    parser.add_argument("--data_dir", help="where prepared data sets live")
-    parser.add_argument("--manual_dir", help="where original files lie that you downloaded yourself")
+    add_data_flags(parser)
     parser.add_argument(
         "--out", type=pathlib.Path, default=pathlib.Path("figures"), help="folder (default: %(default)s)"
     )
     flags = parser.parse_args(arguments)
     try:
-        source = {name: getattr(flags, name) for name in ("data_dir", "manual_dir") if getattr(flags, name)}
-        figure, table = FIGURES[flags.figure](flags, vaex.Dataset.load(flags.dataset, **source))
+        figure, table = FIGURES[flags.figure](flags, vaex.Dataset.load(flags.dataset, **folders(flags)))
     except UserError as error:
         print(f"aevb: {error}", file=sys.stderr)
         return error.exit_code

@@ -7,9 +7,7 @@ importance bound at 0, and falls as alpha grows. Examples and their binarisation
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
-import pathlib
 import sys
 from typing import Any, NamedTuple
 
@@ -17,8 +15,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from vaex.api import loading
+import vaex
 from vaex.bounds import renyi_bound
+from vaex.cli.scripts import add_run_flags, folders, numbers
 from vaex.configuration.run_options import EvaluationOptions
 from vaex.core import EvaluationKey
 from vaex.errors import UserError
@@ -26,7 +25,6 @@ from vaex.evaluation.likelihood import estimate
 from vaex.results.compare import aligned, paired_difference
 from vaex.runs import setup
 from vaex.runs.by_batch import over_batches
-from vaex.runs.config_file import read_config, restore_settings
 from vaex.runs.evaluate import DRAWN_VALUES, LIKELIHOOD_BATCH, Evaluator
 
 NAMES = {0.0: "importance bound", 1.0: "elbo"}
@@ -51,30 +49,21 @@ def evaluate(flags: argparse.Namespace) -> Bounds:
 
     Raises: UserError where there is no such run, its data has changed, or it defines no density.
     """
-    run = loading.load(flags.run, member=flags.member, trust=flags.trust)
-    record = read_config(pathlib.Path(flags.run).expanduser() / "config.json")
-    settings = restore_settings(record["identity"], trust=flags.trust)
-    source = {"dataset": record["data"]["path"], "data_dir": flags.data_dir, "manual_dir": flags.manual_dir}
-    settings = settings._replace(
-        data=dataclasses.replace(settings.data, **source),
-        evaluation=EvaluationOptions(eval_split=flags.split, eval_images=flags.images),
-    )
-    assembled = setup.assemble(settings)
-    if assembled.spec.data_hash != run.spec.data_hash:
-        raise UserError(
-            f"{source['dataset']}: is not the data that the run was trained on ({run.spec.data_hash}, now "
-            f"{assembled.spec.data_hash}); give the same files"
-        )
+    run = vaex.load(flags.run, trust=flags.trust)
+    if not 0 <= flags.member < len(run):
+        raise UserError(f"--member={flags.member}: {flags.run} has {len(run)} member(s), counted from 0")
     if run.recipe.model.log_weights is None:
         raise UserError(f"{flags.run}: its objective ({run.recipe.likelihood.title}) defines no density, so no bounds")
-    alphas = tuple(sorted({0.0, 1.0, *(flags.alpha or [default_alpha(settings, run.hparams)])}, reverse=True))
-    evaluator = Evaluator(assembled)
+    model, evaluation = run[flags.member], EvaluationOptions(eval_split=flags.split, eval_images=flags.images)
+    settings = run.settings._replace(evaluation=evaluation)
+    alphas = tuple(sorted({0.0, 1.0, *(flags.alpha or [default_alpha(settings, model.hparams)])}, reverse=True))
+    evaluator = Evaluator(setup.assemble(settings, run.dataset(**folders(flags))))
     values = over_batches(
         bounds_of(run.recipe.model.log_weights, alphas, flags.samples, math.prod(run.spec.shape)),
         jax.random.fold_in(evaluator.key, EvaluationKey.BOUNDS),
         evaluator.inputs,
-        run.variables,
-        run.hparams,
+        model.variables,
+        model.hparams,
         size=min(LIKELIHOOD_BATCH, evaluator.batch),
         rows=evaluator.rows,
     )
@@ -126,18 +115,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run", help="run directory")
     parser.add_argument(
         "--alpha",
-        type=lambda text: [float(part) for part in text.split(",")],
+        type=numbers,
         help="orders, joined by commas (default: that of a renyi_vae, else 0.5)",
     )
     parser.add_argument("--samples", type=int, default=50, help="K, importance samples (default: %(default)s)")
     parser.add_argument("--images", type=int, default=1000, help="examples, at most (default: %(default)s)")
     parser.add_argument("--split", choices=("validation", "test"), default="validation", help="(default: %(default)s)")
     parser.add_argument("--member", type=int, default=0, help="of a population (default: %(default)s)")
-    parser.add_argument("--data_dir", help="where prepared data sets live")
-    parser.add_argument("--manual_dir", help="where original files lie that you downloaded yourself")
-    parser.add_argument(
-        "--trust", action="store_true", help="import modules of your own that the run names, which runs their code"
-    )
+    add_run_flags(parser)
     flags = parser.parse_args(arguments)
     if flags.samples < 1 or flags.images < 1 or not all(map(math.isfinite, flags.alpha or ())):
         parser.error("--samples and --images must be at least 1, --alpha finite")

@@ -23,7 +23,6 @@ import numpy as np
 import vaex
 from vaex import plots
 from vaex.cli.parse import read_options
-from vaex.configuration.grammar import read_seeds
 from vaex.data.synthetic.sprites import sprites
 from vaex.errors import UserError
 from vaex.evaluation.disentanglement import PROTOCOLS, unsupervised_disentanglement_ranking
@@ -50,15 +49,15 @@ class Setting(NamedTuple):
         return f"{self.model} {STRENGTHS[self.model]}={self.strength}"
 
 
-def train(flags: argparse.Namespace, model: str, strengths: list[float]) -> pathlib.Path:
-    """Train a population over strengths and seeds, unless it is finished, and return its directory.
+def train(flags: argparse.Namespace, model: str, strengths: str) -> pathlib.Path:
+    """Train a population over ``strengths``, as ``--beta`` takes them, and seeds, unless it is finished; return its directory.
 
     Raises: UserError for flags that do not fit.
     """
     directory = flags.out / model
-    options: dict[str, Any] = {STRENGTHS[model]: strengths}
-    options |= {name: getattr(flags, name) for name in ("steps", "batch_size", "latent_dim", "image_size", "hidden")}
-    options |= {"seeds": read_seeds(flags.seeds), "figures": False, "eval_images": 1, "eval_samples": 1}
+    varied = [f"--{STRENGTHS[model]}={strengths}", f"--seeds={flags.seeds}", f"--hidden={flags.hidden}"]
+    options: dict[str, Any] = {"figures": False, "eval_images": 1, "eval_samples": 1, **read_options(model, varied)}
+    options |= {name: getattr(flags, name) for name in ("steps", "batch_size", "latent_dim", "image_size")}
     vaex.train(model, "sprites", out=directory, evaluate=True, **{**options, **read_options(model, flags.run_flags)})
     return directory
 
@@ -127,16 +126,6 @@ def sentences(settings: list[Setting], names: tuple[str, ...]) -> list[str]:
     return lines
 
 
-def numbers(text: str) -> list[float]:
-    """Parse numbers joined by commas."""
-    return [float(part) for part in text.split(",")]
-
-
-def widths(text: str) -> tuple[int, ...]:
-    """Parse widths of layers, joined by x."""
-    return tuple(int(part) for part in text.split("x"))
-
-
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Parse the flags."""
 
@@ -147,15 +136,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=pathlib.Path, default=pathlib.Path("runs/disentanglement_scores"), help="folder of all results"
     )
-    parser.add_argument("--betas", type=numbers, default="1,2,4,8", help="of beta_vae; 1 is the VAE")
-    parser.add_argument("--tc_betas", type=numbers, default="6", help="of beta_tc_vae: weight of the total correlation")
-    parser.add_argument("--gammas", type=numbers, default="20", help="of factor_vae: weight of the critic's estimate")
+    parser.add_argument("--betas", default="1,2,4,8", help="of beta_vae; 1 is the VAE")
+    parser.add_argument("--tc_betas", default="6", help="of beta_tc_vae: weight of the total correlation")
+    parser.add_argument("--gammas", default="20", help="of factor_vae: weight of the critic's estimate")
     parser.add_argument("--seeds", default="0:5", help="as 0:3 (0 to 2) or 1,5")
     parser.add_argument("--steps", type=int, default=6000, help="of each member")
     parser.add_argument("--batch_size", type=int, default=64, help="images a step")
-    parser.add_argument(
-        "--hidden", type=widths, default="256x256", help="widths of the encoder's and the decoder's hidden layers"
-    )
+    parser.add_argument("--hidden", default="256x256", help="widths of the encoder's and the decoder's hidden layers")
     parser.add_argument("--latent_dim", type=int, default=10, help="number of latents")
     parser.add_argument("--image_size", type=int, default=32, help="side of the images, pixels")
     parser.add_argument("--examples", type=int, default=6000, help="images by which a member is scored, in two halves")

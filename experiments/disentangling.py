@@ -31,7 +31,7 @@ import numpy as np
 import vaex
 from vaex import plots
 from vaex.cli.parse import read_options
-from vaex.configuration.grammar import read_seeds
+from vaex.cli.scripts import numbers
 from vaex.data.synthetic.factors import FactorSource
 from vaex.data.synthetic.sprites import sprites
 from vaex.errors import Interrupted, UserError
@@ -91,9 +91,9 @@ def train(flags: argparse.Namespace, model: str, strengths: list[str], folder: s
     directory = flags.out / folder
     say(f"{model}, {STRENGTHS[model]} = {', '.join(strengths)}")
     options: dict[str, Any] = {STRENGTHS[model]: [float(strength) for strength in strengths]}
-    options |= {name: getattr(flags, name) for name in ("steps", "batch_size", "latent_dim", "image_size", "hidden")}
-    options |= {"seeds": read_seeds(flags.seeds), "figures": False}
-    options |= {"eval_split": "validation", "eval_images": 1, "eval_samples": 1}
+    options |= {name: getattr(flags, name) for name in ("steps", "batch_size", "latent_dim", "image_size")}
+    options |= read_options(model, [f"--seeds={flags.seeds}", f"--hidden={flags.hidden}"])
+    options |= {"figures": False, "eval_split": "validation", "eval_images": 1, "eval_samples": 1}
     vaex.train(model, "sprites", out=directory, evaluate=True, **{**options, **read_options(model, flags.run_flags)})
     return directory
 
@@ -298,15 +298,10 @@ def draw_traversals(setting: Setting, image: np.ndarray, path: pathlib.Path) -> 
 
 def strengths(text: str) -> list[str]:
     """Parse weights joined by commas, and spell them as the command line does."""
-    values = [float(part) for part in text.split(",")]
+    values = numbers(text)
     if not all(0 < value < math.inf for value in values):
         raise argparse.ArgumentTypeError(f"{text}: expected positive numbers joined by commas")
     return [f"{value:g}" for value in values]
-
-
-def widths(text: str) -> tuple[int, ...]:
-    """Parse widths of layers, joined by x."""
-    return tuple(int(part) for part in text.split("x"))
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -331,7 +326,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", default="0:3", help="as 0:3 (0 to 2) or 1,5")
     parser.add_argument("--steps", type=int, default=6000, help="of each member")
     parser.add_argument("--batch_size", type=int, default=64, help="images a step")
-    parser.add_argument("--hidden", type=widths, default="256x256", help="widths of the networks' hidden layers")
+    parser.add_argument("--hidden", default="256x256", help="widths of the networks' hidden layers")
     parser.add_argument("--latent_dim", type=int, default=10, help="number of latents")
     parser.add_argument("--image_size", type=int, default=32, help="side of the images, pixels")
     parser.add_argument("--samples", type=int, default=1000, help="draws of z at which q(z) is evaluated, per member")

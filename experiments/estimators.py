@@ -24,6 +24,7 @@ import numpy as np
 
 from vaex import estimators, plots
 from vaex.bounds import importance_bound
+from vaex.cli.scripts import whole_numbers
 from vaex.distributions import Categorical, Normal
 from vaex.files import atomic_path
 from vaex.plots.records import Curves
@@ -193,7 +194,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of model and draws (default: %(default)s)")
     parser.add_argument(
         "--samples",
-        type=lambda text: [int(part) for part in text.split(",")],
+        type=whole_numbers,
         default=[1, 10, 100, 1000],
         help="values of k (default: 1,10,100,1000)",
     )

@@ -15,6 +15,8 @@ import numpy as np
 import vaex
 from vaex import plots
 from vaex.api.scores import METRICS, Choices
+from vaex.cli.scripts import add_run_flags, folders
+from vaex.configuration.grammar import read_names
 from vaex.errors import UserError
 from vaex.samplers import KINDS
 
@@ -62,11 +64,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     for flag, text in LIKELIHOOD.items():
         default = getattr(defaults, flag)
         parser.add_argument(f"--{flag}", type=int, default=default, help=f"likelihood: {text} (default: {default})")
-    parser.add_argument("--data_dir", help="where the data of the runs lies, if it has moved")
-    parser.add_argument("--manual_dir", help="where files lie that were downloaded by hand")
-    parser.add_argument(
-        "--trust", action="store_true", help="import modules of your own that the run names, which runs their code"
-    )
+    add_run_flags(parser)
     parser.add_argument("--out", metavar="DIR", type=pathlib.Path, help="folder for a .json and a .png of each run")
     parser.add_argument("--page", action="store_true", help="write page.html into the run's folder, or into --out")
     parser.add_argument("--member", type=int, help="of a population, whose page it is, counted from 0")
@@ -86,17 +84,16 @@ def main(arguments: list[str] | None = None) -> int:
                 if given.metrics is None:
                     continue
             scores = run.score(
-                None if given.metrics is None else [part.strip() for part in given.metrics.split(",")],
+                None if given.metrics is None else read_names(given.metrics),
                 split=given.split,
                 factors=factors,
                 features=given.features,
                 examples=given.examples,
                 parts=given.parts,
                 show=given.show,
-                samplers=[part.strip() for part in given.samplers.split(",")],
+                samplers=read_names(given.samplers),
                 **{flag: getattr(given, flag) for flag in LIKELIHOOD},
-                data_dir=given.data_dir,
-                manual_dir=given.manual_dir,
+                **folders(given),
             )
             print("\n".join([scores.table(), *scores.notes(), ""]), flush=True)
             if given.out is not None:

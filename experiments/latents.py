@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ import numpy as np
 import vaex
 from vaex import plots
 from vaex.api.trained_model import TrainedModel
+from vaex.cli.scripts import add_run_flags, folders
 from vaex.data.loader.lazy_inputs import chosen_intensities
 from vaex.data.spec import Dataset
 from vaex.data.synthetic.factors import FactorSource
@@ -34,8 +34,6 @@ from vaex.evaluation.examples import SEED, random_order
 from vaex.files import write_json
 from vaex.plots.records import Curves, FigureRecord, Grid, Scatter
 from vaex.results.compare import aligned, cell
-from vaex.runs.config_file import read_config
-from vaex.runs.setup import load_dataset
 
 BLOCK = 500  # examples rendered or read at a time
 SHOWN = 8  # examples in a figure
@@ -48,18 +46,6 @@ class Examples(NamedTuple):
 
     x: np.ndarray
     attributes: Mapping[str, np.ndarray]
-
-
-def dataset_of(run: vaex.Run, data_dir: str | None, manual_dir: str | None) -> Dataset:
-    """Return the data that a run was trained on.
-
-    Raises: UserError for a run of arrays, which are not kept with it.
-    """
-    path = None if run.directory is None else read_config(run.directory / "config.json")["data"].get("path")
-    if path is None:
-        raise UserError("this run was trained on arrays, which are not kept with it; train it on an .npz file")
-    places = {name: place for name, place in (("data_dir", data_dir), ("manual_dir", manual_dir)) if place}
-    return load_dataset(dataclasses.replace(run.settings.data, dataset=path, **places))
 
 
 def examples_of(dataset: Dataset, spec: Any, split: str, most: int) -> Examples:
@@ -277,11 +263,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--embedded", type=int, default=2000, help="codes that are embedded, at most (default: 2000)")
     parser.add_argument("--examples", type=int, default=10_000, help="training examples, at most (default: 10000)")
     parser.add_argument("--tested", type=int, default=2000, help="test examples, at most (default: 2000)")
-    parser.add_argument("--data_dir", help="where the data of the run lies, if it has moved")
-    parser.add_argument("--manual_dir", help="where files lie that were downloaded by hand")
-    parser.add_argument(
-        "--trust", action="store_true", help="import modules of your own that the run names, which runs their code"
-    )
+    add_run_flags(parser)
     parser.add_argument("--out", metavar="DIR", type=pathlib.Path, help="folder for latents.json and figures")
     return parser.parse_args(arguments)
 
@@ -291,7 +273,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parse(arguments)
     try:
         run = vaex.load(given.run, trust=given.trust)
-        model, dataset = run[given.member], dataset_of(run, given.data_dir, given.manual_dir)
+        model, dataset = run[given.member], run.dataset(**folders(given))
         kinds = {block.kind for block in run.recipe.latents} or {"normal"}
         if not kinds <= {"normal", "free"} or len(run.spec.shape) != 3 or run.recipe.labels is not None:
             raise UserError(f"{given.run}: expected a model of images with real-valued latents, that reads no labels")

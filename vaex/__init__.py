@@ -6,7 +6,7 @@ Names are resolved on first use: ``import vaex`` itself imports neither jax nor 
 import importlib as _importlib
 import os as _os
 
-__version__ = "0.2.0.dev0"
+__version__ = "0.2.0"
 
 # module -> the names that the top level offers too
 _EXPORTS = {

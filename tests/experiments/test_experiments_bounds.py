@@ -91,11 +91,11 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(bounds, run, tmp_path, 
 
 @pytest.mark.slow
 def test_data_that_changed_and_models_without_a_density_are_refused(bounds, run, monkeypatch, capsys):
-    assemble, load = bounds.setup.assemble, bounds.loading.load
+    read, load = bounds.setup.load_dataset, bounds.vaex.load
 
-    def of_other_data(settings):
-        assembled = assemble(settings)
-        return assembled._replace(spec=assembled.spec._replace(data_hash="another"))
+    def other_data(options):
+        dataset = read(options)
+        return dataset._replace(spec=dataset.spec._replace(data_hash="another"))
 
     def without_density(*args, **named):
         loaded = load(*args, **named)
@@ -104,10 +104,10 @@ def test_data_that_changed_and_models_without_a_density_are_refused(bounds, run,
         loaded.recipe = loaded.recipe._replace(stages=(stage,))
         return loaded
 
-    monkeypatch.setattr(bounds.setup, "assemble", of_other_data)
+    monkeypatch.setattr(bounds.setup, "load_dataset", other_data)
     assert bounds.main([run]) == 2
     assert "is not the data that the run was trained on" in capsys.readouterr().err
     monkeypatch.undo()
-    monkeypatch.setattr(bounds.loading, "load", without_density)
+    monkeypatch.setattr(bounds.vaex, "load", without_density)
     assert bounds.main([run]) == 2
     assert "defines no density" in capsys.readouterr().err

@@ -89,7 +89,7 @@ def test_equal_images_are_stored_once():
     [
         (["--samples=1"], "--samples must be at least 2"),
         (["--betas=0,1"], "argument --betas: 0,1: expected positive numbers joined by commas"),
-        (["--gammas=many"], "argument --gammas: invalid strengths value: 'many'"),
+        (["--gammas=many"], "argument --gammas: many: expected numbers joined by commas"),
         (["--rounds=-1"], "--rounds at least 0"),
     ],
 )

@@ -1,11 +1,12 @@
 """Documents name what exists: files, modules, rooms, links, and one version."""
 
+import doctest
 import importlib
 import pathlib
 import re
 
 import pytest
-from helpers import ROOT
+from helpers import ROOT, linked_file
 
 import vaex
 
@@ -45,7 +46,7 @@ def test_links_lead_to_files(path: pathlib.Path):
     for target in re.findall(r"\]\(([^)\s]+)\)", prose):
         if not target.startswith("http"):
             file, _, heading = target.partition("#")
-            page = (path.parent / file) if file else path
+            page = linked_file(path.parent, file) if file else path
             assert page.exists(), f"{path.name} links to {target}"
             headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE) if heading else []
             anchors = {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in headings}
@@ -76,5 +77,28 @@ def test_the_design_names_every_room():
 
 
 def test_the_version_stands_in_one_file_and_in_the_changelog():
-    assert f"## [{vaex.__version__}]" in PAGES["CHANGELOG.md"]
+    newest, *sections = re.findall(r"^## \[(.*?)\](.*)$", PAGES["CHANGELOG.md"], re.MULTILINE)
+    assert newest == ("Unreleased", "") and sections[0][0] == vaex.__version__
+    assert re.fullmatch(r" - \d{4}-\d{2}-\d{2}", sections[0][1])
     assert 'dynamic = ["version"]' in (ROOT / "pyproject.toml").read_text()
+
+
+def test_tables_are_drawn_from_the_files_of_results(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "_extensions"))
+    drawn = importlib.import_module("drawn_results")
+    page = drawn.PAGE.read_text()
+    assert drawn.draw(page) == page, "python docs/_extensions/drawn_results.py draws them anew"
+    assert [name for _, name, _ in drawn.PLACE.findall(page)] == sorted(drawn.DRAWN)
+    assert {name for name, _ in drawn.DRAWN.values()} == {path.name for path in drawn.RESULTS.iterdir()}
+    assert doctest.testmod(drawn).failed == 0
+
+
+def test_badges_say_what_the_project_says(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "_extensions"))
+    badges = importlib.import_module("badges")
+    stated = badges.statements()
+    assert stated["version"] == vaex.__version__ and "3.11" in stated["python"]
+    for label, text in stated.items():
+        image = ROOT / "docs" / "badges" / f"{label}.svg"
+        assert f"(docs/badges/{label}.svg)" in PAGES["README.md"]
+        assert image.read_text() == badges.draw(label, text), "python docs/_extensions/badges.py draws them anew"

@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import ROOT
+from helpers import DOCS, ROOT, linked_file
 
 import vaex
 from vaex import data, testing
@@ -27,7 +27,8 @@ FILES = {
     name: (ROOT / "docs" / f"{name}.md").read_text()
     for name in ("index", "getting_started", "extending", "faq", "migration/from_flax")
 }
-OF_DATA = ("factors", "sequences", "readings", "folders")  # blocks of its page; others train for longer
+QUICK = {"factors", "sequences", "readings", "folders", "conv", "keys"}  # blocks of pages; others train for longer
+NAMED = re.compile(r"<!-- test: ([\w ]+) -->")
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -73,7 +74,7 @@ def test_the_codec_example_runs(trained_runs):
     [
         ("front door", README),
         ("population", README),
-        *((name, PYTHON) for name in re.findall(r"<!-- test: ([\w ]+) -->", PYTHON)),
+        *((name, PYTHON) for name in NAMED.findall(PYTHON)),
     ],
     ids=lambda value: "" if len(value) > 40 else value,  # no page in a name
 )
@@ -138,7 +139,7 @@ def assert_lines_agree(printed: list[str], expected: list[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "name"),
-    [(page, name) for page, text in FILES.items() for name in re.findall(r"<!-- test: ([\w ]+) -->", text)],
+    [(page, name) for page, text in FILES.items() for name in NAMED.findall(text)],
 )
 def test_blocks_of_the_pages_run_as_files(page, name, tmp_path, monkeypatch):
     path = tmp_path / f"{name}.py"
@@ -156,19 +157,11 @@ def test_what_the_pure_layers_page_names_exists():
         assert getattr(vaex, module)
 
 
-@pytest.mark.slow
-def test_the_page_of_inference_prints_what_its_example_shows():
-    printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        exec(compile(block("eight schools", INFERENCE), "inference.md", "exec"), {"__name__": "page"})
-    assert printed.getvalue() == shown("eight schools", INFERENCE)
-
-
 def test_links_and_names_exist():
     for path in re.findall(r"\]\(([^)h][^)]*)\)", README) + re.findall(
         r"`((?:benchmarks|vaex|experiments|constraints)/[\w./]+)`", README
     ):
-        assert (ROOT / path).exists(), f"README.md names {path}, which is not there"
+        assert linked_file(ROOT, path).exists(), f"README.md names {path}, which is not there"
     for name in re.findall(r"vaex\.(\w+)\(", README):
         assert hasattr(vaex, name), f"README.md calls vaex.{name}"
 
@@ -176,20 +169,36 @@ def test_links_and_names_exist():
 @pytest.mark.parametrize(
     ("name", "page"),
     [
-        *((name, DATA) for name in OF_DATA),
-        *(
-            pytest.param(name, DATA, marks=pytest.mark.slow)
-            for name in ("missing", "series", "codes", "volumes", "conditions")
-        ),
-        ("conv", PERFORMANCE),
+        pytest.param(name, page, marks=() if name in QUICK else pytest.mark.slow, id=name)
+        for page in (DATA, PERFORMANCE, INFERENCE)
+        for name in NAMED.findall(page)
     ],
-    ids=[*OF_DATA, "missing", "series", "codes", "volumes", "conditions", "conv"],
 )
 def test_pages_show_what_their_examples_print(name, page):
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
-        exec(compile(block(name, page), "docs", "exec"), {})
+        exec(compile(block(name, page), "docs", "exec"), {"__name__": "page"})
     assert printed.getvalue() == shown(name, page)
+
+
+def test_no_block_of_python_stands_unexecuted():
+    """Before each stands the name of its test, the file that it is quoted from, or, where it needs a library of an extra or files,
+    what tests like it; cells of notebooks are run by the build."""
+    elsewhere = (ROOT / "docs" / "migration" / "from_pythae.md").read_text()  # by tests/house/test_migration.py
+    run = [README, PYTHON, DATA, INFERENCE, PERFORMANCE, PURE_LAYER, *FILES.values(), elsewhere]
+    for path in [*ROOT.glob("*.md"), *DOCS]:
+        text = path.read_text()
+        for before, code in re.findall(r"^([^\n]*)\n```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            quoted = re.fullmatch("<!-- from: (.*) -->", before)
+            like = re.fullmatch("<!-- like: (.*) (.*) -->", before)
+            named = NAMED.fullmatch(before) and text in run
+            assert quoted or like or named or code.startswith(">>> "), (
+                f"{path.name} has a block that no test runs:\n{code}"
+            )
+            if quoted:
+                assert code in (ROOT / quoted[1]).read_text(), f"{path.name}: {quoted[1]} reads otherwise"
+            if like:
+                assert f"def {like[2]}(" in (ROOT / like[1]).read_text(), f"{path.name}: {like[1]} has no {like[2]}"
 
 
 def test_the_data_page_names_every_data_set():

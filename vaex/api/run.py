@@ -153,6 +153,27 @@ class Run(TrainedModel):
         index = len(names) - 1 if stage is None else names.index(stage)
         return self._store.read_rows(setup.stage_place(self.recipe, index), "metrics")
 
+    def dataset(self, data: object = None, *, data_dir: str | None = None, manual_dir: str | None = None) -> Dataset:
+        """Return the data that the run was trained on, loaded where it is not at hand; or other ``data``, read in the same way.
+
+        Raises: UserError for arrays, which are not kept with a run, data that has changed, and ``data`` that cannot be read.
+        """
+        if data is not None:
+            reading = None if isinstance(data, Dataset) else setup.reading_of(self.settings.data)
+            return setup.as_dataset(data, reading, data_dir=data_dir, manual_dir=manual_dir)
+        places = {name: value for name, value in {"data_dir": data_dir, "manual_dir": manual_dir}.items() if value}
+        if self._dataset is not None and places in ({}, self._places):
+            return self._dataset
+        path = self._store.read_config().get("data", {}).get("path")
+        if path is None:
+            raise UserError("this run was trained on arrays, which are not kept with it; give data=, and no directory")
+        dataset = setup.load_dataset(dataclasses.replace(self.settings.data, dataset=path, **places))
+        old, new = self.spec.data_hash, dataset.spec.data_hash
+        if old != new:
+            raise UserError(f"{path} is not the data that the run was trained on ({old}, now {new}); give those files")
+        self._dataset, self._places = dataset, places
+        return dataset
+
     def evaluate(
         self,
         data: object = None,
@@ -174,7 +195,7 @@ class Run(TrainedModel):
         """
         settings = self.settings._replace(evaluation=replaced(self.settings.evaluation, options))
         other = data is not None
-        dataset = self._passed(data, data_dir, manual_dir) if other else self._own_data(data_dir, manual_dir)
+        dataset = self.dataset(data, data_dir=data_dir, manual_dir=manual_dir)
         store: Store = MemoryStore() if other else self._store
         experiment = self._experiment(settings, dataset, store)._replace(own_data=not other)
         console = consoles.in_python(progress=progress)
@@ -209,7 +230,7 @@ class Run(TrainedModel):
           **choices: split, factors, features, and so on, as ``vaex.api.scores.Choices`` describes them.
         Raises: UserError for unknown metrics or choices, data without factors or with too few examples.
         """
-        dataset = self._passed(data, data_dir, manual_dir) if data is not None else self._own_data(data_dir, manual_dir)
+        dataset = self.dataset(data, data_dir=data_dir, manual_dir=manual_dir)
         self._experiment(self.settings, dataset, MemoryStore())  # refuses data of another kind
         return score(self, dataset, chosen(metrics, choices, dataset.spec))
 
@@ -229,7 +250,8 @@ class Run(TrainedModel):
         """
 
         def experiment() -> setup.Experiment:
-            return self._experiment(self.settings, self._own_data(data_dir, manual_dir), self._store)
+            dataset = self.dataset(data_dir=data_dir, manual_dir=manual_dir)
+            return self._experiment(self.settings, dataset, self._store)
 
         return self._samplers.fit(kind, experiment, self._state)
 
@@ -260,8 +282,7 @@ class Run(TrainedModel):
         Returns: the path.
         Raises: UserError for a model whose codes are integers, a population without ``member``, or data that does not fit.
         """
-        given = data is not None
-        dataset = self._passed(data, data_dir, manual_dir) if given else self._own_data(data_dir, manual_dir)
+        dataset = self.dataset(data, data_dir=data_dir, manual_dir=manual_dir)
         self._experiment(self.settings, dataset, MemoryStore())  # refuses data of another kind
         return page(self, dataset, path, member, split=split, examples=examples)
 
@@ -276,7 +297,8 @@ class Run(TrainedModel):
         """Draw a member's figures, by name; notebooks show them after ``%matplotlib inline``. ``sampler``: see ``fit_sampler``."""
         fitted = None if sampler is None else self.fit_sampler(sampler, data_dir=data_dir, manual_dir=manual_dir)
         chosen = None if fitted is None else fitted[member]
-        evaluator = Evaluator(self._experiment(self.settings, self._own_data(data_dir, manual_dir), self._store))
+        own = self.dataset(data_dir=data_dir, manual_dir=manual_dir)
+        evaluator = Evaluator(self._experiment(self.settings, own, self._store))
         drawn: dict[str, matplotlib.figure.Figure] = {}
 
         def keep(name: str, figure: plots.FigureRecord) -> None:
@@ -323,7 +345,7 @@ class Run(TrainedModel):
         Returns: the run at its new step.
         Raises: UserError for fewer steps than the run has, or other data.
         """
-        dataset = self._passed(data, data_dir, manual_dir) if data is not None else self._own_data(data_dir, manual_dir)
+        dataset = self.dataset(data, data_dir=data_dir, manual_dir=manual_dir)
         if dataset.spec.data_hash != self.spec.data_hash:
             raise UserError(
                 "continue_to: is not the data that the run was trained on; give the same data, or train a new run"
@@ -361,28 +383,6 @@ class Run(TrainedModel):
         member = identified["members"][index]
         shared = {"vaex": vaex.__version__, "model": identified["model"], "options": identified["config"]}
         return {**shared, "seed": member["seed"], "hyperparameters": member["hparams"]}
-
-    def _passed(self, data: object, data_dir: str | None, manual_dir: str | None) -> Dataset:
-        """Return data that a user passes, arrays in the layout of the run's own."""
-        reading = None if isinstance(data, Dataset) else setup.reading_of(self.settings.data)
-        return setup.as_dataset(data, reading, data_dir=data_dir, manual_dir=manual_dir)
-
-    def _own_data(self, data_dir: str | None, manual_dir: str | None) -> Dataset:
-        """Return the data that the run was trained on, loaded again where it is not at hand, or lies in other places."""
-        places = {name: value for name, value in {"data_dir": data_dir, "manual_dir": manual_dir}.items() if value}
-        if self._dataset is not None and places in ({}, self._places):
-            return self._dataset
-        path = self._store.read_config().get("data", {}).get("path")
-        if path is None:
-            raise UserError("this run was trained on arrays, which are not kept with it; give data=, and no directory")
-        dataset = setup.load_dataset(dataclasses.replace(self.settings.data, dataset=path, **places))
-        if dataset.spec.data_hash != self.spec.data_hash:
-            raise UserError(
-                f"{path}: is not the data that the run was trained on ({self.spec.data_hash}, now {dataset.spec.data_hash}); "
-                "give the same files"
-            )
-        self._dataset, self._places = dataset, places
-        return dataset
 
     def _stage_steps(self) -> tuple[int, ...]:
         places = [setup.stage_place(self.recipe, index) for index in range(len(self.recipe.stages))]

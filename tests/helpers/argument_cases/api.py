@@ -198,6 +198,10 @@ runs = {
     "rows": Case(
         {"self": (Made(run), Made(lambda: run(1))), "stage": (None, Refused("prior", "expected one of model"))}
     ),
+    "dataset": Case(
+        {"self": Pair(Made(run), Made(labelled), {"data": None}), "data": (X, OTHER_X), **OWN_PLACES},
+        lambda dataset: {split: dict(columns) for split, columns in dataset.splits.items()},
+    ),
     "evaluate": Case(
         {
             "self": (Made(run), Made(lambda: run(1))),
