@@ -109,7 +109,9 @@ def measure(flags: argparse.Namespace) -> tuple[str, list[Scatter]]:
             errors.append([error(table, x, gaps) for table in filled])
             figure = panels(dict(zip(rows[0][1:], filled, strict=True)), x, gaps)
         rows.append([f"{name}, {len(x)} rows of {x.shape[1]} columns"])
-        rows[-1] += [cell(*estimate(np.array(method))[:2]) for method in zip(*errors, strict=True)]
+        for method in zip(*errors, strict=True):
+            mean, standard_error, *_ = estimate(np.array(method))
+            rows[-1].append(cell(mean, standard_error if flags.draws > 1 else None))
     return aligned(rows), figure
 
 
