@@ -195,7 +195,8 @@ def read_checkpoint(folder: pathlib.Path) -> dict[str, np.ndarray]:
         stored: Any = checkpointer.metadata(folder)
         arguments = as_numpy(stored.item_metadata.tree)
         tree = checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=arguments))
-    return dict(leaves(tree))
+    # words of keys lie a level deeper than keys, as which earlier versions kept them
+    return {path.partition("/keys of ")[0]: array for path, array in leaves(tree)}
 
 
 def as_numpy(tree: Any) -> Any:

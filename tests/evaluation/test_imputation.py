@@ -58,6 +58,7 @@ def imputation(request):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_mean_and_deviation_are_those_of_the_conditional_gaussian(imputation):
     for row, x in enumerate(X):
         mean, covariance = conditional(x)
@@ -66,6 +67,7 @@ def test_mean_and_deviation_are_those_of_the_conditional_gaussian(imputation):
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 def test_draws_are_joint_ones(imputation):
     for row, x in enumerate(X):
         draws = np.asarray(imputation.draws[:, row], np.float64)

@@ -24,7 +24,8 @@ def stored(directory: pathlib.Path) -> tuple[int, dict[str, np.ndarray]]:
 
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     assert step is not None
-    return step, {jax.tree_util.keystr(path): array(leaf) for path, leaf in leaves}
+    # words of keys lie a level deeper than keys, as which several processes keep them
+    return step, {jax.tree_util.keystr(path).partition("['keys of ")[0]: array(leaf) for path, leaf in leaves}
 
 
 def assert_same_arrays(first: pathlib.Path, second: pathlib.Path, member: int | None = None) -> None:

@@ -44,6 +44,7 @@ def test_the_hypersphere_keeps_norms_and_turns_directions():
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 @pytest.mark.parametrize("kind", ["gmm:20", "flow", "knn", "second_stage:8"])
 def test_a_ring_is_followed_where_a_gaussian_fills_it(kind):
     examples = RING[2000:]
@@ -56,7 +57,7 @@ def test_a_ring_is_followed_where_a_gaussian_fills_it(kind):
     "kind",
     [
         *("gaussian", "gmm:2", "knn", "hypersphere"),
-        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("flow:2", "second_stage")),
+        *(pytest.param(kind, marks=[pytest.mark.slow, pytest.mark.optimised]) for kind in ("flow:2", "second_stage")),
     ],
 )
 def test_fits_are_pure_functions_of_their_arguments(kind):

@@ -1,5 +1,6 @@
 """Checkpoints: every bit comes back, what does not fit is refused by name, and what is torn is passed over."""
 
+import gc
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from helpers.synthetic import assert_equal
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from vaex.errors import UserError
+from vaex.training import checkpoint
 from vaex.training.checkpoint import Checkpoints
 from vaex.training.hyperparameters import TrainingHParams, as_schedules
 
@@ -112,6 +114,40 @@ def test_keys_of_another_kind_are_refused(checkpoints, key):
     checkpoints.save(7, tree)
     with pytest.raises(UserError, match="key has shape"):
         checkpoints.restore(tree._replace(key=key))
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg", "unsafe_rbg"])
+def test_keys_of_every_kind_come_back_with_it(checkpoints, impl):
+    tree = {"w": jnp.arange(3.0), "nested": [{"key": jax.random.key(5, impl=impl)}]}
+    checkpoints.save(7, tree)
+    for restored in (checkpoints.restore(template_of(tree)), checkpoints.read()):
+        assert_equal(restored, tree)
+        assert restored["nested"][0]["key"].dtype == tree["nested"][0]["key"].dtype
+
+
+def test_keys_that_are_stored_as_keys_are_read(checkpoints, monkeypatch):
+    """As earlier versions and several processes keep them."""
+    tree = example()
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoint, "_on_host", lambda arrays: arrays)
+        checkpoints.save(7, tree)
+    assert_equal(checkpoints.restore(template_of(tree)), jax.tree.map(jnp.asarray, tree))
+    with pytest.raises(UserError, match="key has shape"):
+        checkpoints.restore(tree._replace(key=jnp.zeros((4, 2), jnp.uint32)))
+
+
+@pytest.mark.skipif(not hasattr(sys, "getallocatedblocks"), reason="counts of objects are CPython's")
+def test_a_save_keeps_little_memory(checkpoints):
+    """Tensorstore frees no text that it returns, of which orbax asks for more the more arrays are jax's."""
+    tree = {str(index): jnp.arange(8.0) for index in range(20)} | {"key": jax.random.key(0)}
+    for step in range(10):
+        checkpoints.save(step, tree)
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for step in range(10, 20):
+        checkpoints.save(step, tree)
+    gc.collect()
+    assert (sys.getallocatedblocks() - before) / 10 < 12 * len(tree)  # 6.5; 17 where arrays are jax's
 
 
 def test_words_do_not_become_a_key(checkpoints):

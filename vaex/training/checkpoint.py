@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import gc
 import hashlib
@@ -32,6 +33,7 @@ CLOSED = "Event loop is closed"
 RETRIES = 20  # of reading beside a run that is at work and removes what is read
 DIGESTS = "digests.json"  # of every array of every checkpoint, beside them
 ITEM = "state"  # the one item of each checkpoint
+KEYS = "keys of "  # and their kind: the name under which a checkpoint holds the words of keys
 
 
 class Checkpoints:
@@ -127,10 +129,11 @@ class Checkpoints:
                 "permissions, then run the same command again"
             )
         self._readable[step] = True
+        _return_memory()
 
     def _write(self, step: int, tree: PyTree) -> str | None:
         """Write a checkpoint; return what went wrong, None where nothing did."""
-        args = self._ocp.args.Composite(**{ITEM: self._ocp.args.StandardSave(tree)})
+        args = self._ocp.args.Composite(**{ITEM: self._ocp.args.StandardSave(_on_host(tree))})
         problem = None
         try:
             written = self._manager.save(step, args=args)
@@ -173,12 +176,12 @@ class Checkpoints:
             known = ", ".join(map(str, sorted(self._manager.all_steps()))) or "none"
             raise UserError(f"{self.folder}: holds no checkpoint of step {latest}; there are: {known}")
         where = self.folder / str(latest)
-        _check(where, template, self._stored(latest))
-        abstract = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=_sharding(leaf)), template
-        )
-        args = self._ocp.args.Composite(**{ITEM: self._ocp.args.StandardRestore(abstract)})
-        restored = self._manager.restore(latest, args=args)[ITEM]
+        stored = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), self._stored(latest))
+        _check(where, template, jax.eval_shape(_with_keys, stored))
+        has_words = any(KEYS in name for name in names(stored))
+        wanted = jax.eval_shape(_with_words, template) if has_words else template
+        args = self._ocp.args.Composite(**{ITEM: self._ocp.args.StandardRestore(_placed(wanted, template))})
+        restored = _with_keys(self._manager.restore(latest, args=args)[ITEM])
         _check(where, template, restored)  # only now is it known which leaves were keys, and of which kind
         return restored
 
@@ -220,7 +223,7 @@ class Checkpoints:
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), stored)
         args = self._ocp.args.StandardRestore(abstract)
         where: Any = self.folder / str(step) / ITEM
-        return self._ocp.StandardCheckpointHandler().restore(where, args=args)
+        return _with_keys(self._ocp.StandardCheckpointHandler().restore(where, args=args))
 
     def _read_digests(self) -> dict[str, dict[str, str]]:
         """Digests by step and name of the array; {} where they are missing or damaged."""
@@ -288,6 +291,51 @@ def _reason(error: Exception) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
+def _return_memory() -> None:
+    """Give the memory that saving took back to the system, where the C library is glibc, which keeps it in pieces otherwise."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def _on_host(tree: PyTree) -> PyTree:
+    """Return NumPy's arrays where this process has all of them: whenever orbax saves one of jax's, tensorstore keeps memory for
+    ever."""
+    return tree if jax.process_count() > 1 else jax.tree.map(np.asarray, _with_words(tree))
+
+
+def _with_words(tree: PyTree) -> PyTree:
+    """Return keys as their words, each in a dictionary that names their kind."""
+    return jax.tree.map(
+        lambda leaf: {f"{KEYS}{jax.random.key_impl(leaf)}": jax.random.key_data(leaf)} if _is_key(leaf) else leaf, tree
+    )
+
+
+def _with_keys(tree: PyTree) -> PyTree:
+    """Invert ``_with_words``; keys of several processes and of earlier versions are stored as such, and stay."""
+
+    def are_words(node: PyTree) -> bool:
+        return isinstance(node, dict) and len(node) == 1 and next(iter(node)).startswith(KEYS)
+
+    def wrapped(node: PyTree) -> PyTree:
+        if not are_words(node):
+            return node
+        ((name, words),) = node.items()
+        return jax.random.wrap_key_data(words, impl=name.removeprefix(KEYS))
+
+    return jax.tree.map(wrapped, tree, is_leaf=are_words)
+
+
+def _placed(tree: PyTree, template: PyTree) -> PyTree:
+    """Return shapes and dtypes with the shardings of ``template``, whose keys may be words."""
+
+    def placed(leaf: Any, part: PyTree) -> PyTree:
+        return jax.tree.map(
+            lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=_sharding(leaf)), part
+        )
+
+    return jax.tree.map(placed, template, tree)
+
+
 def _sharding(leaf: object) -> jax.sharding.Sharding:
     sharding = getattr(leaf, "sharding", None)
     return jax.sharding.SingleDeviceSharding(jax.devices()[0]) if sharding is None else sharding
@@ -316,7 +364,7 @@ def _check(where: pathlib.Path, template: PyTree, stored: PyTree) -> None:
             )
         want, have = expected[name], given[name]
         held = want
-        if _is_key(want) and not isinstance(have, jax.Array):
+        if _is_key(want) and not isinstance(have, jax.Array) and not _is_key(have):
             held = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct(want.shape, want.dtype))
         if tuple(have.shape) != tuple(held.shape) or have.dtype != held.dtype:
             raise UserError(
