@@ -1,12 +1,12 @@
 """Variational inference beside the truth: ``python experiments/inference.py --example=bimodal`` draws a figure and prints a table.
 
-``bimodal``: one Gaussian under reverse and forward KL, Renyi's bound and the chi bound, and a mixture, on two modes; the truth by a
-grid. ``eight_schools``: Gaussian families on Rubin's hierarchical model; the truth is a grid over its two hyperparameters.
-``banana``, ``funnel``: hard shapes, beside the No-U-Turn sampler. ``logistic_regression``: posteriors of a classifier's weights,
-beside the sampler; generative against discriminative likelihood. ``bayesian_network``: weight uncertainty of a small Flax network.
-``gaussian_mixture``: evidence by number of components. ``ising``: mean field beside enumeration. ``hidden_variables``: every term
-of the ELBO by quadrature. ``jensen``: the gap as samples are added. ``evidence``: bounds from both sides. Most need blackjax (extra
-mcmc); docs/inference.md says what each shows.
+``bimodal``: Gaussians under reverse and forward KL, Renyi's bound and the chi bound, and mixtures, on two modes of a line and of a
+plane; the truth by a grid. ``eight_schools``: Gaussian families on Rubin's hierarchical model; the truth is a grid over its two
+hyperparameters. ``banana``, ``funnel``: hard shapes, beside the No-U-Turn sampler. ``logistic_regression``: posteriors of a
+classifier's weights, beside the sampler; generative against discriminative likelihood. ``bayesian_network``: weight uncertainty of
+a small Flax network. ``gaussian_mixture``: evidence by number of components. ``ising``: mean field beside enumeration.
+``hidden_variables``: every term of the ELBO by quadrature. ``jensen``: the gap as samples are added. ``evidence``: bounds from both
+sides. Most need blackjax (extra mcmc); docs/inference.md says what each shows.
 """
 
 from __future__ import annotations
@@ -15,67 +15,21 @@ import argparse
 import pathlib
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from lessons import classification, latents, lattices, shapes
-from lessons.fits import Lesson
+from lessons import classification, latents, lattices, modes, shapes
+from lessons.fits import Lesson, fitted
 from scipy import special, stats
 
 from vaex import inference, plots
-from vaex.distributions import Mixture, Normal
+from vaex.distributions import Normal
 from vaex.plots.records import Curves
 from vaex.results.compare import aligned
 
 EFFECTS = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])  # Rubin 1981
 ERRORS = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
-
-
-def run(
-    family: inference.Family, log_density: Callable[[Any], jax.Array], **options: Any
-) -> tuple[Any, inference.Diagnosis]:
-    """Fit and diagnose, in one compiled program."""
-
-    @jax.jit
-    def program(key: jax.Array) -> tuple[Any, inference.Diagnosis]:
-        params, _ = inference.fit(key, log_density, family, **options)
-        return params, inference.diagnose(jax.random.fold_in(key, 1), log_density, family, params, num_samples=20_000)
-
-    return program(jax.random.key(0))
-
-
-def bimodal() -> tuple[Curves, list[list[str]]]:
-    """Return the densities, and for each fit mean, deviation, mass above 0, ELBO and Pareto's k."""
-    target = Mixture(jnp.log(jnp.array([0.4, 0.6])), Normal(jnp.array([[-2.0], [2.5]]), 0.8))
-    grid = np.linspace(-8, 9, 1701)
-    density = np.exp(np.asarray(target.log_prob(jnp.asarray(grid)[:, None]), np.float64))
-    wide = inference.MeanField(1, scale=3.0)
-    right = {"loc": jnp.array([2.0]), "log_scale": jnp.zeros(1)}
-    fits: dict[str, tuple[inference.Family, dict[str, Any]]] = {
-        "reverse KL": (wide, {"params": right}),
-        "forward KL": (wide, {"objective": inference.forward_kl(), "num_samples": 200}),
-        "Renyi, alpha = 0.5": (wide, {"objective": inference.renyi(0.5), "num_samples": 200}),
-        "chi bound": (wide, {"objective": inference.chi(), "num_samples": 200}),
-        "reverse KL, mixture": (inference.GaussianMixture(1, 2, scale=2.0), {}),
-    }
-    step = grid[1] - grid[0]
-
-    def row(name: str, values: np.ndarray, elbo: str, shape: str) -> list[str]:
-        mean = np.sum(grid * values) * step
-        deviation = np.sqrt(np.sum((grid - mean) ** 2 * values) * step)
-        return [name, f"{mean:.2f}", f"{deviation:.2f}", f"{np.sum(values[grid > 0]) * step:.2f}", elbo, shape]
-
-    lines, rows = {"truth": density}, [row("truth", density, "0.000", "-")]
-    for name, (family, options) in fits.items():
-        params, diagnosis = run(family, target.log_prob, **options)
-        log_q = family.distribution(params).log_prob(jnp.asarray(grid)[:, None])
-        lines[name] = np.exp(np.asarray(log_q, np.float64))
-        rows.append(row(name, lines[name], f"{diagnosis.elbo:.3f}", f"{diagnosis.pareto_k:.2f}"))
-    table = [["fit", "mean", "deviation", "mass above 0", "ELBO", "Pareto k"], *rows]
-    points = {"truth": (grid[::25], density[::25])}  # the mixture's line lies on the truth's
-    return Curves(grid, lines, "x", "density", "One Gaussian, and a mixture, on two modes", marks=points), table
 
 
 def eight_schools() -> tuple[Curves, list[list[str]]]:
@@ -101,7 +55,7 @@ def eight_schools() -> tuple[Curves, list[list[str]]]:
         "mean field": inference.MeanField(supports),
         "full rank": inference.FullRank(supports),
     }.items():
-        _, diagnosis = run(family, log_density)
+        _, diagnosis = fitted(family, log_density)
         draws = np.log(np.asarray(diagnosis.samples["spread"]))
         lines[name] = stats.gaussian_kde(draws)(log_spread)
         corrected = inference.corrected_expectation(lambda p: jnp.stack([p["mean"], p["spread"]]), diagnosis)
@@ -117,7 +71,7 @@ def eight_schools() -> tuple[Curves, list[list[str]]]:
 EXAMPLES: dict[str, Callable[[], Lesson]] = {
     "banana": shapes.banana,
     "bayesian_network": classification.bayesian_network,
-    "bimodal": bimodal,
+    "bimodal": modes.bimodal,
     "eight_schools": eight_schools,
     "evidence": latents.evidence,
     "funnel": shapes.funnel,

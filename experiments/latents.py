@@ -1,6 +1,7 @@
 """The latents of a trained run, measured and drawn: ``python experiments/latents.py RUN --attribute=label:7``.
 
-* Attribute vectors (``--attribute=label:VALUE`` or ``factor:NAME:VALUE``, NAME also a column's number): the mean code of training
+* Attribute vectors (``--attribute=label:VALUE`` or ``factor:NAME:VALUE``; VALUE of a label also its name, such as that of its
+  folder, NAME also a column's number): the mean code of training
   examples with the attribute minus that of the others is added to codes of examples without it, and taken from those with it. A
   classifier of images, trained on training examples, says how often that worked, and which other attributes changed.
 * Single latents, moved one standard deviation of the codes up and down: which attributes change, and how much of the image.
@@ -77,18 +78,24 @@ def _named(names: Sequence[str], factors: np.ndarray) -> dict[str, np.ndarray]:
 
 
 class Attribute(NamedTuple):
-    """An attribute that examples have where ``name`` is ``value``."""
+    """An attribute that examples have where ``name`` is ``value``, which is shown as ``value_name``."""
 
     name: str
     value: int
+    value_name: str
+
+    def __str__(self) -> str:
+        return f"{self.name} = {self.value_name}"
 
 
-def attribute(text: str, known: Mapping[str, np.ndarray]) -> Attribute:
-    """Read ``label:7`` or ``factor:NAME:VALUE``.
+def attribute(text: str, known: Mapping[str, np.ndarray], label_names: tuple[str, ...] = ()) -> Attribute:
+    """Read ``label:7``, ``label:NAME`` or ``factor:NAME:VALUE``.
 
     Raises: UserError for other text, or what the data does not have.
     """
     kind, *parts = text.split(":")
+    if kind == "label" and len(parts) == 1 and parts[0] in label_names:
+        parts = [str(label_names.index(parts[0]))]
     names = [name for name in known if name != "label"]
     if kind == "label" and len(parts) == 1:
         name = "label"
@@ -101,9 +108,11 @@ def attribute(text: str, known: Mapping[str, np.ndarray]) -> Attribute:
             f"--attribute={text}: the data has no {name!r}; it has {', '.join(known) or 'no labels or factors'}"
         )
     values = np.unique(known[name])
+    names_of: tuple[str, ...] = label_names if name == "label" else ()
+    shown = {value: names_of[value] if 0 <= value < len(names_of) else str(value) for value in map(int, values)}
     if not parts[-1].lstrip("-").isdecimal() or int(parts[-1]) not in values or len(values) < 2:
-        raise UserError(f"--attribute={text}: {name} has the values {', '.join(map(str, values.tolist()[:20]))}")
-    return Attribute(name, int(parts[-1]))
+        raise UserError(f"--attribute={text}: {name} has the values {', '.join(list(shown.values())[:20])}")
+    return Attribute(name, int(parts[-1]), shown[int(parts[-1])])
 
 
 class Space:
@@ -159,15 +168,11 @@ def arithmetic(space: Space, wanted: Attribute) -> tuple[dict[str, Any], Grid]:
                 "changed": {other: change[:2] for other, change in result.changed.items()},
                 "values": {str(value): share for value, share in result.values.items()},
             }
-    print(
-        f"\n{wanted.name} = {wanted.value}: share of images to which the classifier gives it, before and after\n{aligned(lines)}"
-    )
+    print(f"\n{wanted}: share of images to which the classifier gives it, before and after\n{aligned(lines)}")
     images = np.concatenate([np.stack(columns[name], axis=1) for name in columns])
     rows = tuple("add" if row < len(columns["add"][0]) else "remove" for row in range(len(images)))
     heads = ("reconstruction", *(f"{strength:g}" for strength in STRENGTHS))
-    return numbers, Grid(
-        images, rows, heads, f"{wanted.name} = {wanted.value} added and removed, by strength of the vector"
-    )
+    return numbers, Grid(images, rows, heads, f"{wanted} added and removed, by strength of the vector")
 
 
 def perturbed(space: Space) -> dict[str, Any]:
@@ -227,7 +232,7 @@ def fitted_prior(space: Space) -> tuple[dict[str, Any], FigureRecord]:
 
 def report(space: Space, given: argparse.Namespace) -> tuple[dict[str, Any], dict[str, FigureRecord]]:
     """Print all tables; return numbers and figures by name."""
-    wanted = [attribute(text, space.train.attributes) for text in given.attribute]
+    wanted = [attribute(text, space.train.attributes, space.model.spec.label_names) for text in given.attribute]
     numbers: dict[str, Any] = {"examples": {"train": len(space.train.x), "test": len(space.test.x)}}
     figures: dict[str, FigureRecord] = {}
     if space.classifier is not None:

@@ -17,13 +17,19 @@ LogDensity: TypeAlias = Callable[[Any], jax.Array]
 
 
 def fitted(
-    family: inference.Family, log_density: LogDensity, *, num_samples: int = 20_000, seed: int = 0, **options: Any
+    family: inference.Family,
+    log_density: LogDensity,
+    *,
+    num_samples: int = 20_000,
+    gradient_samples: int = 16,
+    seed: int = 0,
+    **options: Any,
 ) -> tuple[Any, inference.Diagnosis]:
-    """Fit and diagnose by ``num_samples`` draws, in one compiled program."""
+    """Fit with ``gradient_samples`` for each gradient, and diagnose by ``num_samples`` draws, in one compiled program."""
 
     @jax.jit
     def program(key: jax.Array) -> tuple[Any, inference.Diagnosis]:
-        params, _ = inference.fit(key, log_density, family, **options)
+        params, _ = inference.fit(key, log_density, family, num_samples=gradient_samples, **options)
         return params, inference.diagnose(
             jax.random.fold_in(key, 1), log_density, family, params, num_samples=num_samples
         )

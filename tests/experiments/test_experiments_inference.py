@@ -28,10 +28,18 @@ def numbers(cells):
 
 @pytest.mark.slow
 def test_the_bimodal_example_covers_and_seeks(lesson):
-    deviation = {name: numbers(row)[1] for name, row in lesson("bimodal").items() if name != "fit"}
+    rows = {name: numbers(row) for name, row in lesson("bimodal").items() if name not in ("fit", "on a plane")}
+    deviation = {name: row[1] for name, row in rows.items()}
     assert deviation["reverse KL"] < 1 < 2 < deviation["forward KL"] < deviation["chi bound"]
     assert abs(deviation["forward KL"] - deviation["truth"]) < 0.05
     assert abs(deviation["reverse KL, mixture"] - deviation["truth"]) < 0.05
+    seeking, covering = (
+        rows["full rank, reverse"],
+        rows["full rank, forward"],
+    )  # of the plane; mass, ELBO, k, forward KL
+    assert seeking[2] > 0.99 and abs(covering[2] - 0.6) < 0.05
+    assert seeking[3] > covering[3] and seeking[-1] > covering[-1]  # each is ahead in its own divergence
+    assert rows["mean field, reverse"][3] < seeking[3] < rows["mixture of 8, reverse"][3] < 0.01
 
 
 def test_mean_field_of_spins_is_below_the_exact_partition_function(lesson):

@@ -14,11 +14,16 @@ latents = script("latents")
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("label:7", ("label", 7)), ("factor:shape:1", ("shape", 1)), ("factor:0:1", ("shape", 1))],
+    [
+        ("label:7", ("label", 7, "h")),
+        ("label:h", ("label", 7, "h")),
+        ("factor:shape:1", ("shape", 1, "1")),
+        ("factor:0:1", ("shape", 1, "1")),
+    ],
 )
 def test_attributes_are_read(text, expected):
     known = {"label": np.arange(10), "shape": np.array([0, 1, 0])}
-    assert tuple(latents.attribute(text, known)) == expected
+    assert tuple(latents.attribute(text, known, tuple("abcdefghij"))) == expected
 
 
 @pytest.mark.parametrize(
@@ -52,6 +57,33 @@ def test_a_run_of_labelled_images_is_measured_and_drawn(trained_runs, tmp_path, 
     assert drawn == {"attribute_label_0", "interpolations", "prior_fit", "embedding"}
     assert latents.main([str(directory), "--attribute=label:12"]) == 2
     assert "label has the values" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_folder_of_labelled_faces_has_attribute_vectors(tmp_path, capsys):
+    """Faces that are darker across the eyes where their folder says so: the vector adds the bar, by the name of the folder."""
+    image = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:16, :16]
+    face = (rows - 8) ** 2 / 49 + (columns - 8) ** 2 / 36 < 1
+    for label in ("glasses", "none"):
+        (tmp_path / "faces" / label).mkdir(parents=True)
+        for index in range(80):
+            pixels = np.where(face, rng.integers(150, 220), 30).astype(np.uint8)
+            if label == "glasses":
+                pixels[5:8, 3:14] = rng.integers(0, 40)
+            image.fromarray(pixels).save(tmp_path / "faces" / label / f"{index}.png")
+    flags = ["--model=vae", f"--dataset={tmp_path / 'faces'}", f"--data_dir={tmp_path / 'cache'}", "--steps=600"]
+    flags += ["--hidden=64", "--latent_dim=3", "--batch_size=32", "--eval_images=1", "--no-figures"]
+    assert command(tmp_path / "run", *flags).code == 0
+    given = [f"--data_dir={tmp_path / 'cache'}", "--attribute=label:glasses", f"--out={tmp_path / 'out'}"]
+    assert latents.main([str(tmp_path / "run"), *given]) == 0
+    assert "label = glasses: share of images" in capsys.readouterr().out
+    numbers = json.loads((tmp_path / "out" / "latents.json").read_text())["attribute_label_0"]
+    assert numbers["add 2"]["before"][0] < 0.2 and numbers["add 2"]["success"][0] > 0.8
+    assert (tmp_path / "out" / "attribute_label_0.png").is_file()
+    assert latents.main([str(tmp_path / "run"), given[0], "--attribute=label:hat"]) == 2
+    assert "label has the values glasses, none" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ def gamma_and_beta(p):
 @pytest.mark.slow
 @pytest.mark.parametrize("kernel", ["nuts", "hmc"])
 def test_moments_within_four_standard_errors(kernel):
-    pytest.importorskip("blackjax")
+    diagnostics = pytest.importorskip("blackjax.diagnostics")
     chains = jax.jit(lambda key: inference.sample_chains(key, gamma_and_beta, SUPPORTS, kernel=kernel))(
         jax.random.key(0)
     )
@@ -33,8 +33,9 @@ def test_moments_within_four_standard_errors(kernel):
         assert draws.shape == (4, 1000) and size > 150 and 0.99 < chains.r_hat[name] < 1.03
         np.testing.assert_allclose(draws.mean(), truth.mean(), atol=4 * truth.std() / np.sqrt(size))
         moment = truth.moment(2)
+        size = float(diagnostics.effective_sample_size(np.square(draws)))  # squares mix more slowly
         error = np.sqrt((truth.moment(4) - moment**2) / size)
-        np.testing.assert_allclose(np.square(draws).mean(), moment, atol=6 * error)  # squares mix more slowly
+        np.testing.assert_allclose(np.square(draws).mean(), moment, atol=4 * error)
     assert np.all(np.asarray(chains.divergences) == 0) and np.all(np.asarray(chains.acceptance) > 0.5)
     inside = jax.vmap(jax.vmap(inference.space(SUPPORTS).unconstrain))(chains.samples)
     np.testing.assert_allclose(inside, chains.z, atol=1e-3)

@@ -1,10 +1,11 @@
 """Variational inference for any log-density: supports, families, objectives, and fits that run inside one jit.
 
 ``fit(key, log_density, family)`` fits a family over the parameters that a pytree of supports declares; ``init``, ``step`` and
-``sample`` are its parts. ``diagnose`` measures a fit and corrects its expectations. Where updates are exact there is coordinate
-ascent: ``fit_gaussian``, ``fit_linear``, ``fit_mixture``, ``fit_logistic``, ``fit_ising``. Other ways to a posterior:
-``fit_natural``, ``fit_stein``, ``laplace``, and by blackjax (extra ``mcmc``) ``sample_chains`` and ``pathfinder``.
-``bound_evidence`` bounds the log normaliser from both sides. Needs jax, numpy and optax.
+``sample`` are its parts, ``minibatches`` makes a log-density of many examples. ``diagnose`` measures a fit and corrects its
+expectations. Where updates are exact there is coordinate ascent: ``fit_gaussian``, ``fit_linear``, ``fit_mixture``,
+``fit_logistic``, ``fit_ising``. Other ways to a posterior: ``fit_natural``, ``fit_stein``, ``laplace``, and by blackjax (extra
+``mcmc``) ``sample_chains`` and ``pathfinder``. ``bound_evidence`` bounds the log normaliser from both sides. Needs jax, numpy and
+optax.
 """
 
 from vaex.inference.chains import Chains, PathfinderFit, pathfinder, sample_chains
@@ -37,6 +38,7 @@ from vaex.inference.mixtures import MixtureFit, MixturePrior, fit_mixture
 from vaex.inference.natural_gradient import fit_natural, natural_step
 from vaex.inference.objectives import VariationalObjective, chi, forward_kl, importance, renyi, reverse_kl
 from vaex.inference.stein import SteinFit, fit_stein, stein_direction
+from vaex.inference.subsampling import Minibatches, minibatches
 from vaex.inference.supports import (
     Space,
     Support,
@@ -66,6 +68,7 @@ __all__ = [
     "LogisticFit",
     "LowRank",
     "MeanField",
+    "Minibatches",
     "MixtureFit",
     "MixturePrior",
     "NormalGamma",
@@ -102,6 +105,7 @@ __all__ = [
     "laplace",
     "linear_posterior",
     "log_target",
+    "minibatches",
     "natural_step",
     "ordered",
     "pathfinder",

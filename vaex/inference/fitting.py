@@ -14,6 +14,7 @@ from vaex.errors import UserError
 from vaex.estimators import LogJoint
 from vaex.inference.families import Family, Params, PointMass
 from vaex.inference.objectives import VariationalObjective, reverse_kl
+from vaex.inference.subsampling import Minibatches
 from vaex.inference.supports import Parameters
 
 # log-density of one pytree of parameters (unbatched), up to a constant: a scalar in nats
@@ -108,14 +109,16 @@ def step(
     Args:
       key: a key of this step alone.
       state: as from ``init``.
-      log_density: one pytree of parameters -> scalar, nats, up to a constant. For a minibatch of m of n examples, n/m times
-        its log-likelihood, plus the log prior once.
+      log_density: one pytree of parameters -> scalar, nats, up to a constant. Of ``minibatches`` the step draws one; in a loop
+        over batches of your own, n/m times the log-likelihood of m of n examples, plus the log prior once.
       family: the variational family.
       objective: such as ``reverse_kl()``.
       optimizer: the one of ``init``.
       num_samples: of each gradient.
     Returns: the next state, and the loss before the step, nats.
     """
+    if isinstance(log_density, Minibatches):
+        log_density = log_density.draw(jax.random.fold_in(key, 1))
     target = log_target(log_density, family)
 
     def loss(params: Params) -> jax.Array:
@@ -146,7 +149,7 @@ def fit(
     Args:
       key: a key; step t folds in t.
       log_density: one pytree of parameters -> scalar, nats, up to a constant. It may be minus a NumPyro model's potential, whose
-        unconstrained parameters are all ``real``.
+        unconstrained parameters are all ``real``, or ``minibatches`` of many examples.
       family: with the supports of the parameters.
       objective: ``reverse_kl()`` by default.
       steps: of the optimizer; the most, where ``stop`` is given.

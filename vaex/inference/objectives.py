@@ -4,9 +4,9 @@ Each function here gives an ``VariationalObjective``, to be passed to ``fit``. H
 
 | objective | loss | gradient |
 |---|---|---|
-| ``reverse_kl`` | minus the ELBO: KL(q, p) - log Z | path, score function, leave-one-out |
+| ``reverse_kl`` | minus the ELBO: KL(q, p) - log Z | path, score function, leave-one-out, VIMCO |
 | ``forward_kl`` | cross-entropy of p and q: KL(p, q) + H(p) | self-normalised weights; biased, consistent |
-| ``importance`` | minus the importance bound of num_samples | path (DReG) |
+| ``importance`` | minus the importance bound of num_samples | path (DReG), score function, leave-one-out, VIMCO |
 | ``renyi`` | minus the Renyi bound, or the bound where it is an upper one (alpha < 0) | path; biased, consistent |
 | ``chi`` | the chi upper bound (CUBO) | path; biased, consistent |
 """
@@ -25,8 +25,9 @@ from vaex.distributions import Delta, Distribution, Mixture
 from vaex.errors import UserError
 from vaex.estimators import LogJoint
 
-PathEstimator = Literal["reparameterized", "sticking_the_landing", "doubly_reparameterized"]
-ReverseEstimator = Literal["reparameterized", "sticking_the_landing", "score_function", "leave_one_out"]
+Estimator = Literal[
+    "reparameterized", "sticking_the_landing", "doubly_reparameterized", "score_function", "leave_one_out", "vimco"
+]
 
 
 class VariationalObjective(Protocol):
@@ -44,17 +45,18 @@ class VariationalObjective(Protocol):
         ...
 
 
-def reverse_kl(estimator: ReverseEstimator = "sticking_the_landing") -> VariationalObjective:
+def reverse_kl(estimator: Estimator = "sticking_the_landing") -> VariationalObjective:
     r"""Minus the ELBO: :math:`\mathrm{KL}(q\,\|\,p) - \log Z`. Seeks a mode where q cannot hold all.
 
     Of a ``Mixture`` every component gives num_samples samples. Of a ``Delta`` the loss is minus the log-density, no samples.
 
     Args:
-      estimator: of the gradient; see ``vaex.estimators``. A mixture has the first two.
+      estimator: of the gradient; see ``vaex.estimators``. "doubly_reparameterized" is here "sticking_the_landing". Score
+        functions serve samples that carry no gradients. A mixture has "reparameterized" and "sticking_the_landing".
     Raises: UserError for an unknown estimator, here or where the distribution does not have one.
     References: Kingma & Welling 2014, section 2.4; Roeder, Wu & Duvenaud 2017, eq. 6.
     """
-    _check("reverse_kl", estimator, get_args(ReverseEstimator))
+    _check("reverse_kl", estimator, get_args(Estimator))
 
     def loss(key: jax.Array, posterior: Distribution, log_joint: LogJoint, num_samples: int) -> jax.Array:
         if isinstance(posterior, Delta):
@@ -62,12 +64,14 @@ def reverse_kl(estimator: ReverseEstimator = "sticking_the_landing") -> Variatio
         if isinstance(posterior, Mixture):
             log_weights, log_shares = _stratified("reverse_kl", key, posterior, log_joint, num_samples, estimator)
             return -jnp.sum(jnp.exp(log_shares) * jnp.mean(log_weights, axis=0))
-        return -getattr(estimators, estimator)(key, posterior, log_joint, num_samples)
+        # of a mean, whose second derivatives are zero, DReG's path has its plain weight
+        name = "sticking_the_landing" if estimator == "doubly_reparameterized" else estimator
+        return -getattr(estimators, name)(key, posterior, log_joint, num_samples, bound=_average)
 
     return loss
 
 
-def importance(estimator: PathEstimator = "doubly_reparameterized") -> VariationalObjective:
+def importance(estimator: Estimator = "doubly_reparameterized") -> VariationalObjective:
     r"""Minus the importance bound :math:`\log\frac1k\sum_i w_i` of all samples.
 
     Args:
@@ -75,7 +79,7 @@ def importance(estimator: PathEstimator = "doubly_reparameterized") -> Variation
     Raises: UserError for an unknown estimator, here or where the distribution does not have one.
     References: Burda, Grosse & Salakhutdinov 2016, eq. 8; Morningstar et al. 2021, eq. 9 (stratified).
     """
-    _check("importance", estimator, get_args(PathEstimator))
+    _check("importance", estimator, get_args(Estimator))
 
     def loss(key: jax.Array, posterior: Distribution, log_joint: LogJoint, num_samples: int) -> jax.Array:
         if isinstance(posterior, Mixture):
@@ -144,6 +148,10 @@ def forward_kl(proposal: Distribution | None = None) -> VariationalObjective:
         return -jnp.sum(bounds.normalized_weights(log_weights) * posterior.log_prob(z))
 
     return loss
+
+
+def _average(log_weights: jax.Array) -> jax.Array:
+    return jnp.mean(log_weights, axis=0)
 
 
 def _stratified(
