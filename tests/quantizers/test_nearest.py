@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vaex import quantizers as vq
+from vaex.quantizers import nearest
 
 
 def draw(*shape, seed=0):
@@ -24,6 +25,42 @@ def test_nearest_equals_brute_force(shape):
     assert indices.dtype == jnp.int32
     np.testing.assert_array_equal(indices, brute_force(z, codebook).argmin(-1))
     np.testing.assert_allclose(vq.squared_distances(codebook, z), brute_force(z, codebook), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("distance", ["euclidean", "cosine"])
+def test_many_codes_are_compared_a_block_at_a_time(distance, monkeypatch):
+    """Blocks of 8, the last of which is not full; codes repeat beyond their block."""
+    z, codebook = draw(40, 3), np.concatenate([draw(19, 3, seed=1), draw(19, 3, seed=1)[::-1]])
+    expected = np.asarray(vq.nearest_code(codebook, z, distance=distance))
+    assert expected.max() < 19
+    for block in (8, 19, 38):
+        monkeypatch.setattr(nearest, "BLOCK", block)
+        indices = jax.jit(lambda *args: vq.nearest_code(*args, distance=distance))(codebook, z)
+        assert indices.dtype == jnp.int32
+        np.testing.assert_array_equal(indices, expected)
+    missing = z.copy()
+    missing[3] = np.nan
+    monkeypatch.setattr(nearest, "BLOCK", 8)
+    np.testing.assert_array_equal(vq.nearest_code(codebook, missing, distance=distance)[:3], expected[:3])
+
+
+def test_a_wide_codebook_takes_no_array_of_vectors_times_codes():
+    """2^18 codes: [64 vectors, 2^18] would be 67 MB."""
+    codebook, chosen = draw(2**18, 8), np.random.default_rng(1).integers(0, 2**18, 64)
+    z, state = codebook[chosen] + 1e-3 * draw(64, 8, seed=2), vq.init_codebook(codebook)
+
+    def coded(z, state):
+        indices = vq.nearest_code(state.codebook, z)
+        return indices, vq.update_codebook(state, z, indices, decay=0.5, smoothing=0.0)
+
+    indices, updated = jax.jit(coded)(z, state)
+    np.testing.assert_array_equal(indices, chosen)
+    counts, sums = np.bincount(chosen, minlength=2**18), np.zeros((2**18, 8))
+    np.add.at(sums, chosen, z)
+    np.testing.assert_allclose(updated.counts, 0.5 * state.counts + 0.5 * counts)
+    np.testing.assert_allclose(updated.sums, 0.5 * np.asarray(state.sums) + 0.5 * sums, rtol=1e-5, atol=1e-6)
+    text = str(jax.make_jaxpr(coded)(z, state))
+    assert "64,262144" not in text and "262144,64" not in text and "64,16384" in text
 
 
 def test_cosine_compares_directions():

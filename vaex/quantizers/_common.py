@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
 AxisName = str | tuple[str, ...]
+BLOCK = 2**14  # codes that vectors are compared with at a time
 EXACT = jax.lax.Precision.HIGHEST  # the default of accelerators, TF32 or bfloat16, confuses codes that are close
 
 
@@ -119,11 +120,19 @@ def code_sums(
     """Return how many vectors chose each code, [k], and their sum, [k, d], over all devices.
 
     A product with one-hot rows: a sharded batch is summed where it lies, and accelerators add in a fixed order, which
-    scattered additions do not.
+    scattered additions do not. Rows are of ``BLOCK`` codes at most.
     """
-    chosen = jax.nn.one_hot(indices, num_codes, dtype=flat.dtype) * weights[:, None]
-    sums = jnp.matmul(chosen.T, flat, precision=EXACT)
-    return total(jnp.sum(chosen, axis=0), axis_name), total(sums, axis_name)
+
+    def of_block(start: ArrayLike, size: int) -> tuple[jax.Array, jax.Array]:
+        chosen = jax.nn.one_hot(indices - start, size, dtype=flat.dtype) * weights[:, None]
+        return jnp.sum(chosen, axis=0), jnp.matmul(chosen.T, flat, precision=EXACT)
+
+    if num_codes <= BLOCK:
+        counts, sums = of_block(0, num_codes)
+    else:
+        counts, sums = jax.lax.map(lambda start: of_block(start, BLOCK), jnp.arange(0, num_codes, BLOCK))
+        counts, sums = jnp.reshape(counts, -1)[:num_codes], jnp.reshape(sums, (-1, flat.shape[-1]))[:num_codes]
+    return total(counts, axis_name), total(sums, axis_name)
 
 
 def total(x: jax.Array, axis_name: AxisName | None) -> jax.Array:

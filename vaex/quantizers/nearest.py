@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
 from vaex.ops.arrays import lift, narrow
-from vaex.quantizers._common import EXACT, check_choice, check_codebook, check_indices, check_vectors, unit
+from vaex.quantizers._common import BLOCK, EXACT, check_choice, check_codebook, check_indices, check_vectors, unit
 
 
 def nearest_code(
@@ -17,8 +18,8 @@ def nearest_code(
     r"""Return the index of the nearest code of each vector.
 
     :math:`\arg\min_i |z - c_i|^2`, or :math:`\arg\max_i z\cdot c_i / (|z||c_i|)`. Of codes equally near, the first is chosen,
-    so that a repeated code is used once; rounding decides between distances that differ by less. All distances come from one
-    product with the codebook: an array [..., k], and none [..., k, d].
+    so that a repeated code is used once; rounding decides between distances that differ by less. Distances come from products
+    with the codebook, arrays [..., k] of 16,384 codes at most, and none [..., k, d].
 
     Args:
       codebook: [k, d].
@@ -35,10 +36,11 @@ def nearest_code(
     check_choice("nearest_code", "distance", distance, ("euclidean", "cosine"))
     z, codebook = _arrays("nearest_code", jax.lax.stop_gradient(z), jax.lax.stop_gradient(codebook))
     if distance == "cosine":
-        return jnp.argmax(_products(unit(z)[0], unit(codebook)[0]), axis=-1).astype(jnp.int32)
-    z, codebook = _centred(z, codebook)
+        direction = unit(z)[0]
+        return _first_least(lambda codes: -_products(direction, codes), unit(codebook)[0])
+    centred, codebook = _centred(z, codebook)
     # |z|^2 is the same for all codes, and adding it would round away what tells them apart
-    return jnp.argmin(_squares(codebook)[:, 0] - 2 * _products(z, codebook), axis=-1).astype(jnp.int32)
+    return _first_least(lambda codes: _squares(codes)[:, 0] - 2 * _products(centred, codes), codebook)
 
 
 def squared_distances(codebook: jax.Array, z: jax.Array) -> jax.Array:
@@ -120,6 +122,22 @@ def _centred(z: jax.Array, codebook: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _products(z: jax.Array, codebook: jax.Array) -> jax.Array:
     return jnp.matmul(z, codebook.T, precision=EXACT)
+
+
+def _first_least(scores: Callable[[jax.Array], jax.Array], codebook: jax.Array) -> jax.Array:
+    """Return the first index of the least score, ``BLOCK`` codes at a time."""
+    k, d = codebook.shape
+    if k <= BLOCK:
+        return jnp.argmin(scores(codebook), axis=-1).astype(jnp.int32)
+    starts = jnp.arange(0, k, BLOCK, dtype=jnp.int32)
+    blocks = jnp.reshape(jnp.pad(codebook, ((0, len(starts) * BLOCK - k), (0, 0))), (-1, BLOCK, d))
+
+    def of_block(start: jax.Array, codes: jax.Array) -> tuple[jax.Array, jax.Array]:
+        values = jnp.where(start + jnp.arange(BLOCK) < k, scores(codes), jnp.inf)
+        return start + jnp.argmin(values, axis=-1).astype(jnp.int32), jnp.min(values, axis=-1)
+
+    indices, least = jax.lax.map(lambda block: of_block(*block), (starts, blocks))
+    return jnp.take_along_axis(indices, jnp.argmin(least, axis=0)[None], axis=0)[0]
 
 
 def _squares(x: jax.Array) -> jax.Array:
