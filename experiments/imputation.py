@@ -19,6 +19,7 @@ import numpy as np
 
 import vaex
 from vaex import plots
+from vaex.configuration.grammar import read_names
 from vaex.errors import UserError, nearest
 from vaex.evaluation.likelihood import estimate
 from vaex.plots.records import Scatter
@@ -98,7 +99,7 @@ def panels(methods: dict[str, np.ndarray], x: np.ndarray, gaps: np.ndarray) -> l
 def measure(flags: argparse.Namespace) -> tuple[str, list[Scatter]]:
     """Impute each table by each method; return the errors as a table, and a figure of the last draw of the last table."""
     rows, figure = [["table", flags.model, "iterative", "mean"]], []
-    for name in flags.tables.split(","):
+    for name in read_names(flags.tables):
         if name not in TABLES:
             raise UserError(f"--tables={name}: {nearest(name, [*TABLES])}")
         x = load(name)
@@ -116,7 +117,7 @@ def measure(flags: argparse.Namespace) -> tuple[str, list[Scatter]]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Print the table; return 2 for invalid input."""
+    """Print the table, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--tables", default=",".join(TABLES), help="of those that scikit-learn ships (default: %(default)s)"
@@ -136,7 +137,7 @@ def main(arguments: list[str] | None = None) -> int:
         table, figure = measure(flags)
     except UserError as problem:
         print(f"imputation: {problem}", file=sys.stderr)
-        return 2
+        return problem.exit_code
     print(table)
     if flags.figure is not None:
         print(plots.save(figure, flags.figure))

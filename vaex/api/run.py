@@ -297,8 +297,8 @@ class Run(TrainedModel):
         """Draw a member's figures, by name; notebooks show them after ``%matplotlib inline``. ``sampler``: see ``fit_sampler``."""
         fitted = None if sampler is None else self.fit_sampler(sampler, data_dir=data_dir, manual_dir=manual_dir)
         chosen = None if fitted is None else fitted[member]
-        own = self.dataset(data_dir=data_dir, manual_dir=manual_dir)
-        evaluator = Evaluator(self._experiment(self.settings, own, self._store))
+        dataset = self.dataset(data_dir=data_dir, manual_dir=manual_dir)
+        evaluator = Evaluator(self._experiment(self.settings, dataset, self._store))
         drawn: dict[str, matplotlib.figure.Figure] = {}
 
         def keep(name: str, figure: plots.FigureRecord) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from typing import TypeVar
 
 from vaex.configuration.declare import fields
 from vaex.configuration.run_options import DataOptions
 
+Number = TypeVar("Number", int, float)
 FOLDERS = ("data_dir", "manual_dir")
 
 
@@ -38,10 +41,7 @@ def numbers(text: str) -> list[float]:
       >>> numbers("0.5,2")
       [0.5, 2.0]
     """
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text}: expected numbers joined by commas") from None
+    return _entries(text, float, "numbers")
 
 
 def whole_numbers(text: str) -> list[int]:
@@ -52,7 +52,11 @@ def whole_numbers(text: str) -> list[int]:
       >>> whole_numbers("1,10")
       [1, 10]
     """
+    return _entries(text, int, "whole numbers")
+
+
+def _entries(text: str, kind: Callable[[str], Number], name: str) -> list[Number]:
     try:
-        return [int(part) for part in text.split(",")]
+        return [kind(part) for part in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text}: expected whole numbers joined by commas") from None
+        raise argparse.ArgumentTypeError(f"{text}: expected {name} joined by commas") from None

@@ -14,7 +14,7 @@ from vaex.runs.setup import Experiment
 from vaex.runs.stored import example_batch, state_shapes
 from vaex.runs.train import strategy_for
 from vaex.schedules import resolve
-from vaex.training import population
+from vaex.training import population, sharding
 
 WORTH_A_LOOK = 0.05  # of the free memory: below it nothing is traced
 VALUE_BYTES = 1000  # for each value of a batch: more than the networks of the registry keep
@@ -75,7 +75,10 @@ def estimated(experiment: Experiment) -> Estimate:
     ):
         if steps and state.variables.params:
             activations, divides = activations_of(stage, state, batch)
-            activations, divisible = activations * _at_once(experiment, state) / _sharing(), divisible and divides
+            activations, divisible = (
+                activations * _at_once(experiment, state) / sharding.memories(),
+                divisible and divides,
+            )
             estimates.append(Estimate(_bytes(jax.tree.leaves((state, state.variables.params))), activations, rows))
     most = max(estimates, key=lambda estimate: estimate.total, default=Estimate(0.0, 0.0, rows))
     return most._replace(divisible=divisible)  # in all stages or in none
@@ -119,11 +122,6 @@ def _rows(experiment: Experiment) -> int:
     return max(1, (run.batch_size or 1) // run.accumulate)
 
 
-def _sharing() -> int:
-    """Return how many memories share a batch: devices, or processes where devices are virtual ones of the CPU."""
-    return jax.process_count() if jax.default_backend() == "cpu" else jax.device_count()
-
-
 def _at_once(experiment: Experiment, state: TrainState) -> int:
     """Return how many members have activations at a time."""
     members = len(experiment.settings.members)
@@ -136,7 +134,7 @@ def _bytes_at_most(experiment: Experiment) -> float:
     samples, members = getattr(experiment.settings.config, "num_samples", 1), len(experiment.settings.members)
     logits = sum(block.size * block.classes for block in experiment.recipe.latents if block.kind == "code")
     example = VALUE_BYTES * samples * math.prod(experiment.spec.shape) + CODE_BYTES * logits
-    return example * members * _rows(experiment) / _sharing()
+    return example * members * _rows(experiment) / sharding.memories()
 
 
 def _remedy(experiment: Experiment, estimate: Estimate, free: float) -> str:

@@ -25,7 +25,7 @@ from vaex.models.conditions import example_labels
 from vaex.runs.by_batch import evaluation_batch
 from vaex.runs.config_file import check_recordable, run_directory
 from vaex.runs.store import DirectoryStore, Store
-from vaex.training import population, profiling
+from vaex.training import population, profiling, sharding
 from vaex.training.hyperparameters import alike_schedules
 
 READING = ("layout", "kind", "value_range", "first_label")  # data options that say how a user's arrays are read
@@ -231,8 +231,7 @@ def check_vocabulary(recipe: Recipe, batch_size: int, evaluated: int) -> None:
     if not (blocks := [block for block in recipe.latents if block.kind == "code"]):
         return
     free = streaming.free_memory()
-    parts = jax.process_count() if jax.default_backend() == "cpu" else jax.device_count()  # which share a batch
-    logits = 4 * sum(block.size * block.classes for block in blocks) / parts
+    logits = 4 * sum(block.size * block.classes for block in blocks) / sharding.memories()
     in_training, in_evaluation = 2 * batch_size * logits, evaluated * logits
     if max(in_training, in_evaluation) <= free:
         return

@@ -178,9 +178,9 @@ class Checkpoints:
         where = self.folder / str(latest)
         stored = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), self._stored(latest))
         _check(where, template, jax.eval_shape(_with_keys, stored))
-        has_words = any(KEYS in name for name in names(stored))
-        wanted = jax.eval_shape(_with_words, template) if has_words else template
-        args = self._ocp.args.Composite(**{ITEM: self._ocp.args.StandardRestore(_placed(wanted, template))})
+        has_key_data = any(KEYS in name for name in names(stored))
+        expected = jax.eval_shape(_with_key_data, template) if has_key_data else template
+        args = self._ocp.args.Composite(**{ITEM: self._ocp.args.StandardRestore(_placed(expected, template))})
         restored = _with_keys(self._manager.restore(latest, args=args)[ITEM])
         _check(where, template, restored)  # only now is it known which leaves were keys, and of which kind
         return restored
@@ -300,10 +300,10 @@ def _return_memory() -> None:
 def _on_host(tree: PyTree) -> PyTree:
     """Return NumPy's arrays where this process has all of them: whenever orbax saves one of jax's, tensorstore keeps memory for
     ever."""
-    return tree if jax.process_count() > 1 else jax.tree.map(np.asarray, _with_words(tree))
+    return tree if jax.process_count() > 1 else jax.tree.map(np.asarray, _with_key_data(tree))
 
 
-def _with_words(tree: PyTree) -> PyTree:
+def _with_key_data(tree: PyTree) -> PyTree:
     """Return keys as their words, each in a dictionary that names their kind."""
     return jax.tree.map(
         lambda leaf: {f"{KEYS}{jax.random.key_impl(leaf)}": jax.random.key_data(leaf)} if _is_key(leaf) else leaf, tree
@@ -311,18 +311,18 @@ def _with_words(tree: PyTree) -> PyTree:
 
 
 def _with_keys(tree: PyTree) -> PyTree:
-    """Invert ``_with_words``; keys of several processes and of earlier versions are stored as such, and stay."""
+    """Invert ``_with_key_data``; keys of several processes and of earlier versions are stored as such, and stay."""
 
-    def are_words(node: PyTree) -> bool:
+    def is_key_data(node: PyTree) -> bool:
         return isinstance(node, dict) and len(node) == 1 and next(iter(node)).startswith(KEYS)
 
     def wrapped(node: PyTree) -> PyTree:
-        if not are_words(node):
+        if not is_key_data(node):
             return node
-        ((name, words),) = node.items()
-        return jax.random.wrap_key_data(words, impl=name.removeprefix(KEYS))
+        ((name, key_data),) = node.items()
+        return jax.random.wrap_key_data(key_data, impl=name.removeprefix(KEYS))
 
-    return jax.tree.map(wrapped, tree, is_leaf=are_words)
+    return jax.tree.map(wrapped, tree, is_leaf=is_key_data)
 
 
 def _placed(tree: PyTree, template: PyTree) -> PyTree:

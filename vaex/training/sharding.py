@@ -27,6 +27,11 @@ class Placement(NamedTuple):
         return NamedSharding(self.mesh, PartitionSpec("population") if members else PartitionSpec())
 
 
+def memories() -> int:
+    """Return how many memories share a batch: devices, or processes where devices are virtual ones of the CPU."""
+    return jax.process_count() if jax.default_backend() == "cpu" else jax.device_count()
+
+
 def choose(
     num_members: int, batch_size: int, num_devices: int, *, devices: Sequence[Any] | None = None
 ) -> Placement | None:
