@@ -21,15 +21,18 @@ FOLDER = "models"  # inside docs/, written anew by each build
 MANY = 0.5  # share of the models above which an option is listed once for all
 TITLE = "Gallery of models"
 INTRODUCTION = """\
-Every model of the registry, by family: objective, source, command, the result of that command, and a figure, with the command of
-the short run that drew it. Pages of this gallery are made from the docstrings and declarations in ``vaex/models`` when the site
-is built, figures by ``python docs/_extensions/gallery_figures.py``. ``python -m vaex.models`` prints parameter groups, stages and
-lines of code; ``python experiments/run.py --model=NAME --help`` every flag of one model.
+The gallery describes every model by family: its objective, source, command, the result of that command, its options, and a
+figure with the command of the short run that drew it. :doc:`/how_to_choose` recommends models for common cases. The table below
+compares them:
 
-Lines are those of a model's file, docstring included; what a family shares stands beside it. Parameters are those of all
-stages, with the model's own defaults for 8x8 digits (models of sequences: six such frames). The cost is that of one training
-step of the first stage: floating-point operations, relative to a step of ``vae`` with as many examples, as XLA counts them
-before it optimises, the body of a loop once. ``python benchmarks/throughput.py`` measures steps per second.
+* *lines*: those of the model's file, docstring included; code that a family shares is in other files;
+* *parameters*: those of all stages, with the model's own defaults for 8x8 digits (models of sequences: six such frames);
+* *cost*: floating-point operations of a training step of the first stage, relative to a step of ``vae`` with as many examples,
+  as XLA counts them before it optimises, the body of a loop once. ``python benchmarks/throughput.py`` measures steps per second.
+
+These pages are made from the docstrings and declarations in ``vaex/models`` when the site is built, the figures by
+``python docs/_extensions/gallery_figures.py``. ``python -m vaex.models`` prints parameter groups, stages and lines of code, and
+``python experiments/run.py --model=NAME --help`` every flag of one model.
 """
 FRAMES, EXAMPLES = 6, 128
 

@@ -55,33 +55,33 @@ def train(
     freeze: str | Sequence[str] | None = None,
     **options: Any,
 ) -> Run | Any:
-    """Train a model, or a population of it: the engine of the command line.
+    """Train a model, or a population of models, and return the run.
 
-    The run stays in memory unless ``out`` is given. Compiled programs are kept in the user's cache folder, unless
-    ``compile_cache="off"``.
+    The command line calls this function, so the same settings give the same bits. The run stays in memory unless ``out`` is given.
+    Compiled programs are kept in the user's cache folder, unless ``compile_cache="off"``.
 
     Args:
-      model: name in the registry (``vaex.models.MODELS``), dotted path of a module of your own, or that module.
+      model: name in the registry (``vaex.models.MODELS``), or your own module: its dotted path, its file "my_model.py", or itself.
       data: array [n, h, w], [n, h, w, c] or [n, d]; (x, y) with labels y [n]; mapping with "x", "y", or "x_train", "x_test" and so
-        on; data frame; ``vaex.Dataset``; name or path as for ``--dataset``. By default the model's own choice.
-      steps: training steps in all; by default the model's own choice.
-      batch_size: examples per step; by default the model's own choice.
-      seeds: seed of initialisation and noise; several make a population.
+        on; data frame; ``vaex.Dataset``; name or path as for ``--dataset``. By default the model's default data set.
+      steps: number of training steps, counted from the start of the run; by default that of the model.
+      batch_size: examples per step; by default that of the model.
+      seeds: seed of initialisation and noise, 0 by default; several seeds make a population.
       out: run directory, which ``vaex.load`` and the command line read; the same call continues a stopped run in it.
-      callbacks: called as training goes on.
-      progress: whether to report on standard error.
-      evaluate: whether to evaluate the run and, with ``out``, to draw its figures; else ``run.evaluate()`` does.
-      init_from: run, member of a run, or run directory (``"runs/a:2"`` for a member) whose trained parameters the run begins with;
-        members begin with those of equal index where both runs have as many, else all with member 0.
-      init_only: parts that begin so, such as ``("encoder", "decoder")``; the others are initialised.
-      freeze: parts that keep the values with which they begin.
+      callbacks: called during training; see ``vaex.Callback``.
+      progress: whether to report progress on standard error.
+      evaluate: whether to evaluate the run after training and, with ``out``, draw its figures; ``run.evaluate()`` does so later.
+      init_from: run, member of a run, or run directory (``"runs/a:2"`` for a member) whose trained parameters this run starts from;
+        members start from those of the same index if both runs have as many, else all from member 0.
+      init_only: parts taken from ``init_from``, such as ``("encoder", "decoder")``; the others are initialised.
+      freeze: parts whose parameters training does not change.
       **options: options and hyperparameters of the model, and other options of the command line, by name. Several values of a
-        hyperparameter make a population: all combinations, each with every seed. A list of values of an option, which is compiled
-        into the program, makes a run of each, with ``out`` in a folder of its own; ``hidden=[(512, 512), (256,)]`` are two.
-    Returns: the trained run; a ``vaex.api.sweep.Sweep`` of runs where an option has several values, or ``part="3/16"`` asks for a
+        hyperparameter make a population: all combinations, each with every seed. Several values of an option, which is compiled
+        into the program, make one run each, with ``out`` in its own folder; ``hidden=[(512, 512), (256,)]`` makes two runs.
+    Returns: the trained run; a ``vaex.api.sweep.Sweep`` of runs if an option has several values, or if ``part="3/16"`` asks for a
       share of a sweep.
-    Raises: UserError, before anything is compiled, for what a user can fix; NonFiniteError where a loss stops being finite in all
-      members, of all runs. Members that diverge are named by a warning and by ``run.diverged``.
+    Raises: UserError, before anything is compiled, for invalid arguments; NonFiniteError if the loss of every member of every run
+      stops being finite. Members that diverge are named by a warning and by ``run.diverged``.
     Example::
 
       run = vaex.train("beta_vae", x, beta=[1, 4], seeds=range(3), steps=2000)
@@ -155,13 +155,14 @@ class Built(NamedTuple):
 
 
 def build(model: str | types.ModuleType, like: object, **options: Any) -> Built:
-    """Build a model for data, without training it.
+    """Build a model for data as pure functions, without training it: for your own training loop.
 
     Args:
       model: as for ``train``.
-      like: data or a ``Spec`` that says its shape and kind.
+      like: data as for ``train``, or a ``Spec`` with its shape and kind.
       **options: options and hyperparameters of the model, by name.
-    Raises: UserError for what a user can fix.
+    Returns: the recipe, the values of its hyperparameters, and the ``Spec`` of the data.
+    Raises: UserError for invalid arguments.
     Example:
       >>> import jax, jax.numpy as jnp
       >>> recipe, hparams, spec = build("beta_vae", np.eye(16).reshape(16, 4, 4), latent_dim=2, beta=4.0)

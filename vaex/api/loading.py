@@ -47,17 +47,17 @@ def load(
     trust: bool = False,
     **own: Any,
 ) -> Run | TrainedModel:
-    """Load a trained run from its newest checkpoint, with averaged parameters where averaging was on.
+    """Load a trained run from its newest checkpoint, with averaged parameters if it averages them.
 
     Args:
-      directory: the run directory, which training prints.
+      directory: the run directory, as printed by training or given by ``out``.
       member: index of a member in the population, counted from 0 in the order of summary.json; by default the whole run.
-      step: of the last stage, whose checkpoint is kept (``--keep``); by default the newest, or the best states if kept.
-      trust: whether modules of your own that the run names may be imported, which runs their code. Without it they must have been
-        imported before.
-      **own: encoder, decoder, optimizer: what the run was trained with, where it has no name by which it could be imported.
-    Returns: the run, or the member.
-    Raises: UserError where the directory holds no run, no such member or no checkpoint yet, or a run of another version.
+      step: of the checkpoint to read, of those kept (``--keep``) of the last stage; by default the newest, or the best if kept.
+      trust: whether to import the modules of your own networks, likelihoods or schedules that the run names, which executes their
+        code. Otherwise they must have been imported before.
+      **own: encoder, decoder, optimizer that the run was trained with, if they have no name by which they could be imported.
+    Returns: the run, or one member of it.
+    Raises: UserError if the directory holds no run, no such member or no checkpoint yet, or a run of another version.
     """
     folder = pathlib.Path(directory).expanduser()
     path = folder / "config.json"

@@ -183,12 +183,12 @@ class Run(TrainedModel):
         progress: bool = True,
         **options: Any,
     ) -> dict[str, Any]:
-        """Evaluate every member, and draw the figures of a run that has a directory.
+        """Evaluate every member, and draw the figures if the run has a directory.
 
         Args:
-          data: other data than the run's, as for ``vaex.train``; its evaluation is returned and not kept.
+          data: other data than the run's, as for ``vaex.train``; the evaluation is then returned but not kept.
           data_dir, manual_dir: where the run's own data lies, as for ``vaex.train``.
-          progress: whether to say how far the evaluation is.
+          progress: whether to report progress on standard error.
           **options: eval_split, eval_images, eval_samples, show, figures, as ``--help`` of the command line describes them.
         Returns: the summary, as summary.json holds it; ``run.table()`` shows it.
         Raises: UserError for data that is not there or does not fit.
@@ -333,7 +333,7 @@ class Run(TrainedModel):
         change: Mapping[str, Any] | str | None = None,
         **stage_steps: int,
     ) -> Run:
-        """Train on, to ``steps`` in all: the same bits as a run that never stopped.
+        """Continue training to ``steps`` in all, with the same bits as a run that never stopped.
 
         Args:
           steps: of the first stage, in all.

@@ -106,12 +106,12 @@ class TrainedModel:
     def encode(self, x: ArrayLike, labels: ArrayLike | None = None) -> Distribution:
         """Return the posterior q(z|x) of each example, a distribution of batch shape [b].
 
-        Where codes are integers, ``.mean`` holds them.
+        If the model's codes are integers, ``.mean`` holds them.
 
         Args:
           x: examples, [b, *spec.shape].
-          labels: integers, [b] or one for all. A model with its own classifier infers those that are missing or -1, and takes
-            the most probable class.
+          labels: integers [b], or one for all examples, for a model that reads labels. A model with its own classifier infers
+            those that are missing or -1, and takes the most probable class.
         Returns: a distribution over z whose ``.mean`` and ``.sample(key)`` have shape [b, *latent_shape].
         Raises: ValueError for x of another shape, dtype or range, and for labels that are missing or that the model cannot read.
         """
@@ -127,13 +127,13 @@ class TrainedModel:
         return applied(self._decode, self.variables, batch["z"], labels)
 
     def decode(self, z: ArrayLike, labels: ArrayLike | None = None) -> Distribution:
-        """Return the likelihood p(x|z) of each code: ``.mean`` is the image, ``.sample(key)`` draws its pixels.
+        """Return the distribution p(x|z) for each code: ``.mean`` is the image, ``.sample(key)`` draws its pixels.
 
         Args:
           z: codes, [..., b, *latent_shape]: floats, or integers where the model's codes are.
-          labels: integers, [b] or one for all, for a model whose decoder reads them.
+          labels: integers [b], or one for all codes, for a model whose decoder reads labels.
         Returns: a distribution over x of batch shape [..., b].
-        Raises: ValueError for z of another shape or dtype, for integers that are no codes, and for labels as in ``encode``.
+        Raises: ValueError for z of another shape or dtype, for integers outside the codebook, and for labels as in ``encode``.
         """
         z = jnp.asarray(z)
         if z.ndim < 1 + len(self.latent_shape) or z.shape[z.ndim - len(self.latent_shape) :] != self.latent_shape:
@@ -180,17 +180,17 @@ class TrainedModel:
         temperature: float | None = None,
         sampler: str | Sampler | None = None,
     ) -> jax.Array:
-        """Generate n examples from z of the prior, or of a sampler that was fitted to codes, [n, *spec.shape].
+        """Draw n examples [n, *spec.shape]: decode z drawn from the prior, or from a sampler that was fitted to codes.
 
-        The same key gives the same z for all labels; where the prior of z depends on labels, the same underlying noise.
+        The same key gives the same z for all labels, or the same noise of z if the prior depends on labels.
 
         Args:
           key: of the samples.
           n: number of examples, at least 1.
-          labels: for a model that reads them; where left out, classes are drawn uniformly, conditions from training examples.
-          show: "mean" for the mean of p(x|z), "sample" for a draw from it.
-          temperature: of the prior, in a model with the hyperparameter ``sample_temperature``; by default that of the run.
-          sampler: a kind that ``run.fit_sampler`` has fitted, such as "gmm:10", or a sampler of [n, d] codes of your own.
+          labels: for a model that reads them; by default classes are drawn uniformly, conditions from training examples.
+          show: "mean" for the mean of p(x|z), or "sample" for a draw from it, which has the noise of the likelihood.
+          temperature: of the prior, for a model with the hyperparameter ``sample_temperature``; by default that of the run.
+          sampler: a kind fitted by ``run.fit_sampler``, such as "gmm:10", or your own ``vaex.samplers.Sampler`` of codes [n, d].
         Raises: ValueError for another ``show``, n or temperature, and for labels that the model cannot read; UserError for a
           sampler that was not fitted.
         """
@@ -240,7 +240,7 @@ class TrainedModel:
         what: Sequence[str] = ("encode", "decode", "sample"),
         formats: Sequence[str] = ("stablehlo", "safetensors"),
     ) -> pathlib.Path:
-        """Write the model for programs that do not have vaex.
+        """Write the model as functions of arrays, for programs without vaex.
 
         README.md and export.json in the folder say what each function takes and returns. Arrays have the units of ``encode``,
         ``decode`` and ``sample``, and are float32: integers of data with L levels are divided by L - 1 first. Invalid examples give
@@ -298,7 +298,7 @@ class TrainedModel:
     def log_likelihood(
         self, key: jax.Array, x: ArrayLike, num_samples: int = 100, labels: ArrayLike | None = None
     ) -> jax.Array:
-        """Estimate log p(x) in nats by importance weighting: in expectation a lower bound, tighter with more samples.
+        """Estimate log p(x) in nats by importance weighting: a lower bound in expectation, tighter with more samples.
 
         The data are binarised or dequantised as in training, with randomness from ``key``.
 
@@ -306,7 +306,7 @@ class TrainedModel:
           key: of the importance samples, and of binarisation or dequantisation.
           x: examples as in ``encode``; floats must lie on the data's levels, if it has levels.
           num_samples: K, importance samples of each example, at least 1.
-          labels: for a model that is given labels, which makes this an estimate of log p(x|y). A model that infers labels sums
+          labels: for a model that is given labels; the estimate is then one of log p(x|y). A model that infers labels sums
             over them and takes none.
         Returns: estimates, [b], nats per example, float32.
         Raises: ValueError for a model that defines no density, and for invalid x, labels or num_samples.

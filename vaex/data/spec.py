@@ -163,15 +163,15 @@ class Dataset(NamedTuple):
         first_label: int = 0,
         **splits: ArrayLike,
     ) -> Dataset:
-        """Return arrays in memory as a data set.
+        """Make a data set of arrays in memory.
 
         Args:
-          x: training examples, [n, h, w], [n, h, w, c] or [n, d], or others that ``kind`` names; or a mapping with "x" and the
-            names below.
-          y: labels of x, integers [n], -1 for unlabelled; or conditions: real numbers [n], or numbers [n, m].
+          x: training examples, [n, h, w], [n, h, w, c] or [n, d], or of another ``kind``; or a mapping with "x" and the names
+            below.
+          y: labels of x, integers [n] with -1 for unlabelled; or conditions, real numbers [n] or [n, m].
           name: of the data in reports.
           layout, kind, value_range, first_label: how axes, values and labels are read, as in ``vaex.data.load``.
-          **splits: x_validation, y_validation, x_test, y_test; what is missing is split off x, a tenth each.
+          **splits: x_validation, y_validation, x_test, y_test; a split that is left out is a tenth of x.
         Raises: UserError for arrays that vaex cannot use, with the remedy.
         """
         from vaex.data import registry
