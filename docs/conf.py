@@ -8,8 +8,9 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "_extensions")]
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# the kernel that executes notebooks finds the checkout too
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
+# the kernel that executes notebooks finds the checkout too, and the lessons of docs/lessons
+FOUND = [str(HERE.parent), str(HERE.parent / "experiments"), os.environ.get("PYTHONPATH")]
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, FOUND))
 
 import vaex  # noqa: E402  (the checkout, not what is installed)
 

@@ -1,6 +1,7 @@
 """``vaex.inference.fit`` beside NumPyro's SVI: ``python benchmarks/inference/numpyro_svi.py`` (needs numpyro).
 
-One model, one family (independent Gaussians), one optimizer, as many steps and samples. Both optima are measured by the same ELBO.
+One model, one family (independent Gaussians), one optimizer, as many steps and samples. Adam's rate decays to zero: at a constant
+one the last step's noise, 0.01 nats of eight schools, would hide the optimum. Both optima are measured by the same ELBO.
 Times are of a compiled fit after its first call, the two libraries in turn; then a population of fits: one vectorised program of
 ours, NumPyro's fits one after the other, and NumPyro's vectorised.
 """
@@ -27,7 +28,7 @@ from vaex import inference
 from vaex.distributions import Normal
 from vaex.results.compare import aligned
 
-RATE, SCALE = 0.01, 0.1  # of Adam, and of both families at the start
+RATE, SCALE = 0.01, 0.1  # of Adam at first, and of both families at the start
 EFFECTS = jnp.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])  # Rubin 1981
 ERRORS = jnp.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])
 
@@ -84,6 +85,7 @@ Fit = Callable[[jax.Array], dict[str, jax.Array]]
 def fits(problem: Problem, steps: int, num_samples: int) -> tuple[inference.MeanField, Fit, Fit]:
     """Our family, and functions of a key that fit it: ours and NumPyro's, with parameters as ours."""
     family = inference.MeanField(problem.supports, scale=SCALE)
+    rate = optax.cosine_decay_schedule(RATE, steps)
 
     def ours(key: jax.Array) -> dict[str, jax.Array]:
         params, _ = inference.fit(
@@ -92,7 +94,7 @@ def fits(problem: Problem, steps: int, num_samples: int) -> tuple[inference.Mean
             family,
             objective=inference.reverse_kl("reparameterized"),
             steps=steps,
-            optimizer=optax.adam(RATE),
+            optimizer=optax.adam(rate),
             num_samples=num_samples,
         )
         return params
@@ -100,7 +102,7 @@ def fits(problem: Problem, steps: int, num_samples: int) -> tuple[inference.Mean
     def theirs(key: jax.Array) -> dict[str, jax.Array]:
         guide = AutoNormal(problem.model, init_scale=SCALE, init_loc_fn=infer.init_to_value(values=_zeros(problem)))
         loss: Any = infer.Trace_ELBO(num_particles=num_samples)
-        svi = infer.SVI(problem.model, guide, optax.adam(RATE), loss)
+        svi = infer.SVI(problem.model, guide, optax.adam(rate), loss)
         params = svi.run(key, steps, progress_bar=False).params
         sites = sorted(problem.supports)  # the order of a dictionary's leaves
         parts = {
@@ -159,7 +161,7 @@ def compare(name: str, flags: argparse.Namespace) -> list[list[str]]:
 def main(arguments: list[str] | None = None) -> int:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in {"steps": 2000, "num_samples": 16, "population": 64, "repeats": 9}.items():
+    for name, default in {"steps": 4000, "num_samples": 16, "population": 64, "repeats": 9}.items():
         parser.add_argument(f"--{name}", type=int, default=default, help="(default: %(default)s)")
     flags = parser.parse_args(arguments)
     header = ["model", "library", "ELBO", "us a step", f"s for {flags.population} fits"]

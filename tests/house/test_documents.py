@@ -15,6 +15,7 @@ DOCUMENTS = [
     *sorted(ROOT.glob("docs/*.md")),
     *sorted(ROOT.glob("docs/tutorials/*.md")),
     *sorted(ROOT.glob("docs/learn/*.md")),
+    *sorted(ROOT.glob("docs/lessons/*.md")),
     *sorted(ROOT.glob("docs/migration/*.md")),
 ]
 PAGES = {path.name: path.read_text() for path in DOCUMENTS}

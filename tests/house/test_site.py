@@ -11,10 +11,12 @@ import sys
 import pytest
 from helpers import ROOT
 from helpers import browser as browsers
+from helpers.scripts import script
 
 PACKAGES = ("sphinx", "myst_nb", "sphinx_book_theme", "sphinx_copybutton", "sphinx-mathjax-offline")
 MISSING = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
 CHAPTERS = sorted(path.stem for path in (ROOT / "docs" / "learn").glob("*.md") if path.stem != "course")
+LESSONS = sorted({path.stem for path in (ROOT / "docs" / "lessons").glob("*.md")} - {"lessons", "aevb"})
 needs_browser = pytest.mark.skipif(browsers.installed() is None, reason=browsers.MISSING)
 needs_sphinx = pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} missing; pip install -e '.[docs]'")
 
@@ -110,6 +112,34 @@ def test_a_chapter_checks_its_numbers_and_its_exercises_are_solved(name):
     assert sum("assert" in cell or "testing" in cell for cell in hidden) >= 2
     course = (ROOT / "docs" / "learn" / "course.md").read_text()
     assert re.search(rf"^{name}$", course, re.MULTILINE), "the course does not list it"
+
+
+def test_every_example_of_inference_has_a_page(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+    assert sorted(script("inference").EXAMPLES) == LESSONS
+    for page in ("lessons", "../inference"):
+        text = (ROOT / "docs" / "lessons" / f"{page}.md").read_text()
+        assert [name for name in LESSONS if not re.search(rf"[(/]{name}\.md\)", text)] == []
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_names_its_command_and_checks_its_numbers(name):
+    text = (ROOT / "docs" / "lessons" / f"{name}.md").read_text()
+    assert f"```bash\npython experiments/inference.py --example={name}\n```" in text
+    assert f'EXAMPLES["{name}"]()' in text and "## What to see\n\n- " in text
+    (checked,) = re.findall(r":tags: \[hide-input\]\n(.*?)```", text, re.DOTALL)
+    assert checked.count("assert") >= 3
+    index = (ROOT / "docs" / "lessons" / "lessons.md").read_text()
+    assert re.search(rf"^{name}$", index, re.MULTILINE), "the index does not list it"
+
+
+@needs_sphinx
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_was_executed_and_draws(site, name):
+    page = (site / "lessons" / f"{name}.html").read_text()
+    assert "Traceback" not in page and "with 0 Axes" not in page
+    assert len(re.findall(r'<img [^>]*src="\.\./_images/', page)) == 1
 
 
 @needs_sphinx
