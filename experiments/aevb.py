@@ -65,7 +65,7 @@ def options(flags: argparse.Namespace, hidden: int) -> dict[str, Any]:
 
 
 def chosen_rate(model: str, dataset: Dataset, flags: argparse.Namespace, given: Mapping[str, Any]) -> float:
-    """The learning rate whose training bound is the highest after the first steps; the only one, where one is given."""
+    """Return the learning rate with the highest training bound after the first steps, or the only one that was given."""
     rates = flags.learning_rate
     if len(rates) == 1:
         return rates[0]
@@ -85,8 +85,8 @@ class Result(NamedTuple):
 def bounds_of_training(flags: argparse.Namespace, dataset: Dataset) -> Result:
     """Figure 2: the bound against training points seen, a panel for each number of latents.
 
-    Bounds further below AEVB's last one than that is from zero are gaps: a recognition network that knows dreams alone may be far
-    off at first.
+    Bounds below AEVB's last one by more than its distance from zero are gaps: at first the recognition network of wake-sleep, which
+    is trained on dreams alone, may be far off.
     """
     steps = max(PLACES, flags.points // BATCH)
     every = steps // PLACES
@@ -112,7 +112,7 @@ def bounds_of_training(flags: argparse.Namespace, dataset: Dataset) -> Result:
 
 
 def above_floor(lines: Mapping[str, np.ndarray], last: float) -> dict[str, np.ndarray]:
-    """The curves with NaN where they are further below a bound than that is from zero."""
+    """Return the curves with NaN where they are below ``last`` by more than its distance from zero."""
     return {name: np.where(line < last - abs(last), np.nan, line) for name, line in lines.items()}
 
 
@@ -124,7 +124,7 @@ class Final(NamedTuple):
 
 
 def superfluous_latents(final: Mapping[int, Final]) -> tuple[str, ...]:
-    """Whether the gap between training and validation is no larger with the most latents than with fewer; nothing of one number."""
+    """Return whether training exceeds validation by no more with the most latents than with fewer; () for one number of them."""
     if len(final) < 2:
         return ()
     gaps = {latents: bounds.training - bounds.validation for latents, bounds in final.items()}
@@ -139,7 +139,7 @@ def superfluous_latents(final: Mapping[int, Final]) -> tuple[str, ...]:
 
 
 def held(finding: bool) -> str:
-    """How a finding of the paper is reported."""
+    """Return the word by which a finding of the paper is reported."""
     return "held" if finding else "not held"
 
 
@@ -282,6 +282,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--out", type=pathlib.Path, default=pathlib.Path("figures"), help="folder (default: %(default)s)"
     )
     flags = parser.parse_args(arguments)
+    if len(flags.learning_rate) > 1 and flags.figure not in ("2", "3"):
+        parser.error(f"--learning_rate: figure {flags.figure} takes one; figures 2 and 3 choose among several")
     try:
         result = FIGURES[flags.figure](flags, vaex.Dataset.load(flags.dataset, **folders(flags)))
     except UserError as error:

@@ -87,3 +87,10 @@ def test_weights_with_a_posterior_overfit_less(table):
     difference = {row[1]: float(row[4]) for row in rows if row[0] == "50"}
     assert difference["full Bayes"] < difference["MAP"] < difference["ML"]
     assert all(float(row[-1]) < float(row[2]) for row in rows if row[1] == "full Bayes") and len(findings) == 2
+
+
+def test_several_learning_rates_are_refused_where_none_is_chosen(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(ROOT / "experiments"))
+    with pytest.raises(SystemExit):
+        script("aevb").main(["--figure=4", "--learning_rate=0.01,0.02"])
+    assert "figure 4 takes one" in capsys.readouterr().err

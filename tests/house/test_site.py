@@ -133,13 +133,17 @@ def test_a_lesson_names_its_command_and_checks_its_numbers(name):
     assert re.search(rf"^{name}$", index, re.MULTILINE), "the index does not list it"
 
 
+def figures_of(page: str) -> int:
+    """How many figures an executed page shows, without a traceback or an empty figure among its outputs."""
+    assert "Traceback" not in page and "with 0 Axes" not in page
+    return len(re.findall(r'<img [^>]*src="\.\./_images/', page))
+
+
 @needs_sphinx
 @pytest.mark.slow
 @pytest.mark.parametrize("name", LESSONS)
 def test_a_lesson_was_executed_and_draws(site, name):
-    page = (site / "lessons" / f"{name}.html").read_text()
-    assert "Traceback" not in page and "with 0 Axes" not in page
-    assert len(re.findall(r'<img [^>]*src="\.\./_images/', page)) == 1
+    assert figures_of((site / "lessons" / f"{name}.html").read_text()) == 1
 
 
 @needs_sphinx
@@ -147,8 +151,7 @@ def test_a_lesson_was_executed_and_draws(site, name):
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_a_chapter_was_executed_and_draws(site, name):
     page = (site / "learn" / f"{name}.html").read_text()
-    assert "Traceback" not in page and "with 0 Axes" not in page
-    assert len(re.findall(r'<img [^>]*src="\.\./_images/', page)) >= 1
+    assert figures_of(page) >= 1
     assert "<details><summary>Solutions" in page
 
 
