@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from helpers import ROOT
 
+pytestmark = pytest.mark.nightly
+
 check = importlib.import_module("accelerators.check")
 programs = importlib.import_module("accelerators.programs")
 workloads = importlib.import_module("workloads")

@@ -8,6 +8,8 @@ from helpers import ROOT
 
 from vaex.training.callbacks import Callback
 
+pytestmark = pytest.mark.nightly
+
 
 @pytest.fixture
 def script(monkeypatch):

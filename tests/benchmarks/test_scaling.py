@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+pytestmark = pytest.mark.nightly
+
 scaling = importlib.import_module("scaling")
 workloads = importlib.import_module("workloads")
 

@@ -12,6 +12,8 @@ import pytest
 
 from vaex.errors import UserError
 
+pytestmark = pytest.mark.nightly
+
 block = importlib.import_module("block")
 peers = importlib.import_module("peers")
 tables = importlib.import_module("tables")

@@ -9,6 +9,8 @@ import pytest
 from vaex.errors import UserError
 from vaex.models import MODELS
 
+pytestmark = pytest.mark.nightly
+
 vaex_loop = importlib.import_module("vaex_loop")
 workloads = importlib.import_module("workloads")
 

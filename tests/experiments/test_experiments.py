@@ -7,6 +7,8 @@ from helpers.scripts import script
 
 from vaex.cli import main as cli
 
+pytestmark = pytest.mark.nightly
+
 
 @pytest.mark.slow
 def test_the_estimators_table_shows_the_known_results(tmp_path, capsys):

@@ -7,6 +7,8 @@ import pytest
 from helpers import ROOT
 from helpers.scripts import script
 
+pytestmark = pytest.mark.nightly
+
 
 @pytest.fixture
 def table(tmp_path, capsys, monkeypatch):

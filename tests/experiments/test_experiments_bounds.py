@@ -9,6 +9,8 @@ from helpers.scripts import script
 
 from vaex.cli import main as cli
 
+pytestmark = pytest.mark.nightly
+
 FLAGS = ["--hidden=4", "--latent_dim=2", "--no-figures", "--eval_images=5", "--eval_samples=2"]
 
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from helpers.scripts import SMALL_CODEBOOK, script
 
+pytestmark = pytest.mark.nightly
+
 
 @pytest.fixture(scope="module")
 def codebooks():

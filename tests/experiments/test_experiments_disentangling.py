@@ -10,6 +10,8 @@ from helpers import scripts
 
 from vaex.data.synthetic.sprites import sprites
 
+pytestmark = pytest.mark.nightly
+
 script = scripts.script("disentangling")
 NOWHERE = pathlib.Path("nowhere")
 

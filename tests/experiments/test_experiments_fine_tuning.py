@@ -6,6 +6,8 @@ from helpers.scripts import script
 
 import vaex
 
+pytestmark = pytest.mark.nightly
+
 
 @pytest.fixture(scope="module")
 def fine_tuning():

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from helpers.scripts import script
 
+pytestmark = pytest.mark.nightly
+
 X = np.random.default_rng(0).normal(size=(400, 5)) * [1e-5, 1.0, 10.0, 1e6, 3.0] + 7.0
 
 

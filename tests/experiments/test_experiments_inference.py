@@ -6,6 +6,8 @@ import pytest
 from helpers import ROOT
 from helpers.scripts import script
 
+pytestmark = pytest.mark.nightly
+
 
 @pytest.fixture
 def lesson(tmp_path, capsys, monkeypatch):

@@ -9,6 +9,8 @@ from helpers.trained_runs import vaex as command
 
 from vaex.errors import UserError
 
+pytestmark = pytest.mark.nightly
+
 latents = script("latents")
 
 

@@ -6,6 +6,8 @@ from helpers.scripts import script
 
 from vaex.data.synthetic.trees import branching_tree
 
+pytestmark = pytest.mark.nightly
+
 TINY = ["--steps=2", "--hidden=8", "--latent_dim=2", "--eval_samples=2", "--no-figures"]
 
 

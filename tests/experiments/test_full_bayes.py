@@ -12,6 +12,8 @@ from scipy import optimize, special, stats
 from vaex import inference
 from vaex.distributions import Normal
 
+pytestmark = pytest.mark.nightly
+
 NOISE = 0.5
 X = np.array([0.3, -1.1, 2.0, 0.7, -0.4, 1.6, -2.2, 0.1])
 

@@ -14,6 +14,8 @@ from vaex.api.trained_model import TrainedModel
 from vaex.export import functions, onnx, stablehlo
 from vaex.models import MODELS
 
+pytestmark = pytest.mark.nightly
+
 # which of a model's functions jax2onnx 0.17 and onnxruntime do not have, and the operation that is missing
 NOT_IN_ONNX = {
     ("flow_vae", "encode"): "RandomNormal",

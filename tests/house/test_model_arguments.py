@@ -18,6 +18,8 @@ from vaex.models.likelihoods import SCALED
 from vaex.runs import setup
 from vaex.schedules import constant
 
+pytestmark = pytest.mark.nightly
+
 KEY = jax.random.key(0)
 FEW = 2  # of a sample
 # options that other tests show: objects of a user's own, and what changes how a program is compiled but not its numbers

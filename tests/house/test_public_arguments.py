@@ -26,6 +26,8 @@ from helpers.argument_cases import (
 
 from vaex.errors import UserError
 
+pytestmark = pytest.mark.nightly
+
 TABLES = api.CASES | data.CASES | evaluation.CASES | training.CASES
 API = ("vaex.api.run", "vaex.api.sweep", "vaex.api.trained_model")  # of which classes are public
 FRONT_DOOR = ("build", "load", "train")  # the other functions of vaex are of its rooms

@@ -17,6 +17,8 @@ import vaex
 from vaex import data, testing
 from vaex.cli import main as cli
 
+pytestmark = pytest.mark.nightly
+
 README = (ROOT / "README.md").read_text()
 PURE_LAYER = (ROOT / "docs" / "pure_layer.md").read_text()
 PYTHON = (ROOT / "docs" / "python.md").read_text()

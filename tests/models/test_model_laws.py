@@ -2,7 +2,8 @@
 (``helpers.parallel``).
 
 Laws that compare the bits of programs are kept as users compile; the others, which have a tolerance, in a fraction of the time
-without LLVM's optimiser. A few models keep all of them in the default tests.
+without LLVM's optimiser. A few models keep all of them in the default tests; of the others the gate runs the laws with a tolerance,
+and the nightly tests those of bits as well.
 """
 
 import sys
@@ -22,8 +23,9 @@ QUICK = [
     for law in testing.LAWS
     if law not in OF_BITS
 ]
+NIGHTLY = (pytest.mark.slow, pytest.mark.nightly)
 OPTIMISED = [
-    pytest.param(model, law, id=f"{model}-{law}", marks=[] if model in REPRESENTATIVE else pytest.mark.slow)
+    pytest.param(model, law, id=f"{model}-{law}", marks=[] if model in REPRESENTATIVE else NIGHTLY)
     for model in MODELS
     for law in OF_BITS
 ]

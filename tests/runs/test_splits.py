@@ -16,7 +16,7 @@ from vaex.runs.setup import Experiment
 from vaex.runs.store import MemoryStore
 from vaex.testing.subject import STEPS, quickly, random_images
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.nightly]
 ALL_SIZES = (1, 2, 499, 501, 600)
 AWKWARD = (501,)  # two batches that must not be 500 and 1
 # statistics of a batch of every kind, a bound, stages
