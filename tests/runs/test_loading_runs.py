@@ -57,7 +57,7 @@ def test_a_run_without_a_checkpoint(tmp_path, trained):
 def test_an_untrained_state_is_not_what_is_left_of_a_damaged_run(tmp_path, trained):
     """The run of the fixture keeps its first state and its last."""
     directory = pathlib.Path(shutil.copytree(trained, tmp_path / "run"))
-    for path in (directory / "checkpoints" / "20" / "state").rglob("d/*"):
+    for path in (directory / "checkpoints" / "20" / "packed").rglob("0"):
         path.write_bytes(path.read_bytes()[:-5] + b"12345")
     with (
         pytest.warns(UserWarning, match=r"20 can't be read and is passed over|20 holds other values"),

@@ -15,6 +15,7 @@ from vaex import files, testing
 from vaex.cli import main as cli
 from vaex.errors import UserError
 from vaex.runs import setup
+from vaex.training.parts import names
 
 SMALL = (
     "--model=helpers.two_stages",
@@ -55,9 +56,8 @@ def test_a_stage_sees_the_averaged_parameters_of_its_own_member(finished):
     averages = stored(directory)[1]
     for member in (0, 1):
         loaded = vaex.load(directory, member=member)
-        for path, values in jax.tree_util.tree_flatten_with_path(loaded.variables.state["vae"])[0]:
-            name = f"['state']['average']['vae']{jax.tree_util.keystr(path)}"
-            np.testing.assert_array_equal(values, averages[name][member])
+        for name, values in names(loaded.variables.state["vae"]).items():
+            np.testing.assert_array_equal(values, averages[f"state/average/vae/{name}"][member])
     assert loaded.step == 20
     assert loaded.log_likelihood(jax.random.key(0), np.zeros((2, 8, 8, 1), np.uint8)).shape == (2,)
     assert loaded.sample(jax.random.key(0), 3).shape == (3, 8, 8, 1)

@@ -111,6 +111,7 @@ population = {
     ),
     "cpu_devices": Case({"num_members": (8, 9), "cores": (2, 4)}),
     "use_all_cores": ShownBy(POPULATION, "cpu_devices"),
+    "default_devices": ShownBy(POPULATION, "a_run_after_a_population"),
     "stack": Case({"members": ([PARAMS, OTHER_PARAMS], [PARAMS, PARAMS])}),
     "member": Case({"tree": (STACKED, {"a": STACKED["a"] + 1}), "index": (0, 1)}),
     "size": Case({"state": (STACKED, {"a": np.zeros(3)})}),

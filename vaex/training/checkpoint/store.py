@@ -1,38 +1,37 @@
-"""Checkpoints by orbax: a damaged one is passed over, and one that does not fit is refused by the name of the parameter."""
+"""The checkpoints of one folder.
+
+A process by itself writes the item ``packed``, all arrays in one vector, beside their ``layout``. Several processes write the item
+``state``, to which each adds its share of each array, and so did earlier versions.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
 import gc
 import hashlib
 import logging
-import os
 import pathlib
-import re
-import sys
-import traceback
-import types
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from vaex.core import PyTree
 from vaex.errors import UserError
 from vaex.files import read_json, write_json
-from vaex.training import multihost
+from vaex.training import multihost, sharding
+from vaex.training.checkpoint import complaints, packing
+from vaex.training.checkpoint.packing import is_key
 from vaex.training.parts import names
 
 KEEP = 2
-CLOSED = "Event loop is closed"
 RETRIES = 20  # of reading beside a run that is at work and removes what is read
 DIGESTS = "digests.json"  # of every array of every checkpoint, beside them
-ITEM = "state"  # the one item of each checkpoint
+STATE, PACKED, LAYOUT = "state", "packed", "layout"  # items of a checkpoint
+BYTES = "bytes"  # the one array of the item ``packed``
 KEYS = "keys of "  # and their kind: the name under which a checkpoint holds the words of keys
 
 
@@ -61,12 +60,16 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax reports each save, and what it raises as well
-        _silence_abandoned_reads()
+        complaints.silence_abandoned_reads()
         self._ocp = ocp
         self.folder = folder.resolve()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
-        handlers = {ITEM: ocp.StandardCheckpointHandler()}  # without them, metadata of another process reads as None
-        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
+        self._handlers: dict[str, Any] = {
+            STATE: ocp.StandardCheckpointHandler(),
+            PACKED: ocp.PyTreeCheckpointHandler(use_ocdbt=False),
+            LAYOUT: ocp.JsonCheckpointHandler(),
+        }
+        self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=self._handlers)
         self._readable: dict[int, bool] = {}
         self._failed = False
 
@@ -133,17 +136,24 @@ class Checkpoints:
 
     def _write(self, step: int, tree: PyTree) -> str | None:
         """Write a checkpoint; return what went wrong, None where nothing did."""
-        args = self._ocp.args.Composite(**{ITEM: self._ocp.args.StandardSave(_on_host(tree))})
         problem = None
         try:
-            written = self._manager.save(step, args=args)
+            written = self._manager.save(step, args=self._ocp.args.Composite(**self._items(tree)))
         except (OSError, ValueError, RuntimeError) as error:  # of the system, of tensorstore, of XLA
-            problem = _reason(error)
+            problem = complaints.reason(error)
         if problem is None:
             return None if written else "orbax left it out"
         self._failed = True
         gc.collect()  # what orbax abandoned, here, where the error and its frames are gone
         return problem
+
+    def _items(self, tree: PyTree) -> dict[str, Any]:
+        """Return what orbax is to write, by item."""
+        args = self._ocp.args
+        if jax.process_count() > 1:
+            return {STATE: args.StandardSave(tree)}
+        data, layout = packing.pack(tree)
+        return {PACKED: args.PyTreeSave({BYTES: data}), LAYOUT: args.JsonSave({"arrays": layout})}
 
     def restore(self, template: PyTree, step: int | None = None) -> PyTree:
         """The tree of ``step`` (the latest where None), with the structure, dtypes and shardings of ``template``.
@@ -176,12 +186,18 @@ class Checkpoints:
             known = ", ".join(map(str, sorted(self._manager.all_steps()))) or "none"
             raise UserError(f"{self.folder}: holds no checkpoint of step {latest}; there are: {known}")
         where = self.folder / str(latest)
+        if self._is_packed(latest):
+            arrays = self._read_packed(latest)
+            _check(where, template, arrays)
+            by_name = names(arrays)
+            placed = [sharding.place_as(by_name[name], _sharding(leaf)) for name, leaf in names(template).items()]
+            return jax.tree.unflatten(jax.tree.structure(template), placed)
         stored = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), self._stored(latest))
-        _check(where, template, jax.eval_shape(_with_keys, stored))
+        _check(where, template, jax.eval_shape(_with_keys, stored), keys_are_words=True)
         has_key_data = any(KEYS in name for name in names(stored))
         expected = jax.eval_shape(_with_key_data, template) if has_key_data else template
-        args = self._ocp.args.Composite(**{ITEM: self._ocp.args.StandardRestore(_placed(expected, template))})
-        restored = _with_keys(self._manager.restore(latest, args=args)[ITEM])
+        args = self._ocp.args.Composite(**{STATE: self._ocp.args.StandardRestore(_placed(expected, template))})
+        restored = _with_keys(self._manager.restore(latest, args=args)[STATE])
         _check(where, template, restored)  # only now is it known which leaves were keys, and of which kind
         return restored
 
@@ -194,10 +210,21 @@ class Checkpoints:
             raise UserError(f"{self.folder}: holds no whole checkpoint{remedy}")
         return latest
 
+    def _is_packed(self, step: int) -> bool:
+        return (self.folder / str(step) / LAYOUT).exists()
+
+    def _read_packed(self, step: int) -> PyTree:
+        """Return what a process by itself wrote: NumPy's arrays, and keys on the first device."""
+        where: Any = self.folder / str(step)
+        layout = self._handlers[LAYOUT].restore(where / LAYOUT, args=self._ocp.args.JsonRestore())["arrays"]
+        as_numpy = {BYTES: self._ocp.RestoreArgs(restore_type=np.ndarray)}
+        args = self._ocp.args.PyTreeRestore(restore_args=as_numpy)
+        return packing.unpack(self._handlers[PACKED].restore(where / PACKED, args=args)[BYTES], layout)
+
     def _stored(self, step: int) -> PyTree:
-        """Shapes and dtypes of what ``step`` holds, keys as their words."""
+        """Shapes and dtypes of what several processes, or an earlier version, wrote as ``step``, keys as their words."""
         metadata: Any = self._manager.item_metadata(step)
-        item: Any = None if metadata is None else metadata[ITEM]
+        item: Any = None if metadata is None else metadata[STATE]
         return getattr(item, "tree", item)
 
     def _damage(self, step: int) -> str | None:
@@ -215,14 +242,17 @@ class Checkpoints:
         return f"holds other values than were saved ({changed})"
 
     def _read_here(self, step: int) -> PyTree | None:
-        """What ``step`` holds, on this process's first device; without the manager, whose restoring waits for all processes."""
+        """What ``step`` holds, at most on this process's first device; without the manager, whose restoring waits for all
+        processes."""
+        if self._is_packed(step):
+            return self._read_packed(step)
         stored = self._stored(step)
         if stored is None:
             return None
         here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         abstract = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), stored)
         args = self._ocp.args.StandardRestore(abstract)
-        where: Any = self.folder / str(step) / ITEM
+        where: Any = self.folder / str(step) / STATE
         return _with_keys(self._ocp.StandardCheckpointHandler().restore(where, args=args))
 
     def _read_digests(self) -> dict[str, dict[str, str]]:
@@ -252,66 +282,21 @@ class Checkpoints:
             self._manager.close()
 
 
-@functools.cache
-def _silence_abandoned_reads() -> None:
-    """Keep coroutines and threads that orbax leaves behind from complaining, each with a traceback, of what is raised once.
-
-    Where one array fails, orbax closes the event loop under its reads of the others. Each is collected whenever tensorstore is done
-    with it, in whichever thread, and then raises an error of its own that nobody can catch.
-    """
-    unraisable, uncaught = sys.unraisablehook, sys.excepthook
-
-    def quiet_unraisable(given: sys.UnraisableHookArgs) -> None:
-        if CLOSED not in str(given.exc_value) and not _is_of_orbax(given.object):
-            unraisable(given)
-
-    def quiet_uncaught(kind: type[BaseException], error: BaseException, where: types.TracebackType | None) -> None:
-        if CLOSED not in str(error):
-            uncaught(kind, error, where)
-
-    sys.unraisablehook, sys.excepthook = quiet_unraisable, quiet_uncaught
-    logging.getLogger("asyncio").addFilter(lambda record: "orbax" not in _traceback_text(record))
-
-
-def _is_of_orbax(collected: object) -> bool:
-    return isinstance(collected, types.CoroutineType) and "orbax" in pathlib.Path(collected.cr_code.co_filename).parts
-
-
-def _traceback_text(record: logging.LogRecord) -> str:
-    return "".join(traceback.format_exception(*record.exc_info)) if record.exc_info else ""
-
-
-def _reason(error: Exception) -> str:
-    """Return why something cannot be written, in the system's words where they are in the error."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    text = str(error)
-    if (match := re.search(r"os_error_code='(\d+)'", text)) is not None:  # tensorstore's
-        return os.strerror(int(match[1]))
-    return text.splitlines()[0] if text else type(error).__name__
-
-
 def _return_memory() -> None:
     """Give the memory that saving took back to the system, where the C library is glibc, which keeps it in pieces otherwise."""
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def _on_host(tree: PyTree) -> PyTree:
-    """Return NumPy's arrays where this process has all of them: whenever orbax saves one of jax's, tensorstore keeps memory for
-    ever."""
-    return tree if jax.process_count() > 1 else jax.tree.map(np.asarray, _with_key_data(tree))
-
-
 def _with_key_data(tree: PyTree) -> PyTree:
     """Return keys as their words, each in a dictionary that names their kind."""
     return jax.tree.map(
-        lambda leaf: {f"{KEYS}{jax.random.key_impl(leaf)}": jax.random.key_data(leaf)} if _is_key(leaf) else leaf, tree
+        lambda leaf: {f"{KEYS}{jax.random.key_impl(leaf)}": jax.random.key_data(leaf)} if is_key(leaf) else leaf, tree
     )
 
 
 def _with_keys(tree: PyTree) -> PyTree:
-    """Invert ``_with_key_data``; keys of several processes and of earlier versions are stored as such, and stay."""
+    """Invert ``_with_key_data``, of which version 0.2 wrote checkpoints; what is stored as keys stays."""
 
     def is_key_data(node: PyTree) -> bool:
         return isinstance(node, dict) and len(node) == 1 and next(iter(node)).startswith(KEYS)
@@ -345,7 +330,7 @@ def _digests(tree: PyTree) -> dict[str, str]:
     """Path -> SHA-256 of an array's dtype, shape and bytes."""
 
     def digest(leaf: jax.Array) -> str:
-        array = np.ascontiguousarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        array = np.ascontiguousarray(jax.random.key_data(leaf) if is_key(leaf) else leaf)
         total = hashlib.sha256(f"{array.dtype} {array.shape} ".encode())
         total.update(array.reshape(-1).view(np.uint8).data)
         return total.hexdigest()
@@ -353,8 +338,8 @@ def _digests(tree: PyTree) -> dict[str, str]:
     return {name: digest(leaf) for name, leaf in names(tree).items()}
 
 
-def _check(where: pathlib.Path, template: PyTree, stored: PyTree) -> None:
-    """Raise UserError unless ``stored`` has the names, shapes and dtypes of ``template``; in metadata, keys are words."""
+def _check(where: pathlib.Path, template: PyTree, stored: PyTree, *, keys_are_words: bool = False) -> None:
+    """Raise UserError unless ``stored`` has the names, shapes and dtypes of ``template``; in orbax's metadata, keys are words."""
     expected, given = names(template), names(stored)
     for name in sorted(expected.keys() | given.keys()):
         if name not in given or name not in expected:
@@ -364,14 +349,10 @@ def _check(where: pathlib.Path, template: PyTree, stored: PyTree) -> None:
             )
         want, have = expected[name], given[name]
         held = want
-        if _is_key(want) and not isinstance(have, jax.Array) and not _is_key(have):
+        if keys_are_words and is_key(want) and not is_key(have):
             held = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct(want.shape, want.dtype))
         if tuple(have.shape) != tuple(held.shape) or have.dtype != held.dtype:
             raise UserError(
                 f"{where}: {name} has shape {tuple(have.shape)} and dtype {have.dtype}, the model needs {tuple(want.shape)} "
                 f"and {want.dtype}; it was saved by another configuration of the model"
             )
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
