@@ -2,6 +2,7 @@
 
     python benchmarks/compile_for.py --target=tpu:v5e:2x2
     python benchmarks/compile_for.py --target=cuda:h200 --models=beta_vae,vq_vae --population=1,8 --out=compiled
+    python benchmarks/compile_for.py --target=tpu:v5e:4x4 --models=hierarchical_vae --option=width=512 --fsdp
     python benchmarks/compile_for.py --target=tpu:v5e:8x8 --models=conv64 --batch_sizes=512 --precision=float32,bfloat16
 
 Nothing runs: XLA compiles the chunk of steps that training runs, donated and divided over the devices of the target as training
@@ -63,6 +64,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch_sizes", type=counts, help="of all models (default: that of each model)")
     add("--precision", type=_choices, default=("float32",), help="float32, bfloat16 or both (default: float32)")
     add("--strategy", choices=("auto", "vmap", "members"), default="auto", help="of populations (default: %(default)s)")
+    add("--option", action="append", default=[], help="of all models, such as width=512; may be given repeatedly")
+    add("--fsdp", action="store_true", help="divide parameters and optimizer state over devices that share a batch")
     add("--hlo", action="store_true", help="keep the optimised HLO of each program in the folder hlo of --out")
     add("--out", type=pathlib.Path, help="folder for compile_for.json and compile_for.md")
     return parser
@@ -105,6 +108,8 @@ def run(flags: argparse.Namespace) -> list[dict[str, Any]]:
                     function="rows",
                     strategy=flags.strategy,
                     folder=folder,
+                    fsdp=flags.fsdp,
+                    options=flags.option,
                     **what,
                 )
             except RuntimeError as error:  # a compiler that aborts ends its process

@@ -19,6 +19,7 @@ FREE = {
     "parameter", "tuple", "get-tuple-element", "bitcast", "constant", "after-all", "opt-barrier", "partition-id", "replica-id",
     "while", "call", "conditional", "async-start", "async-update", "async-done",
 }  # fmt: skip
+CHANNEL = re.compile(r"channel_id=(\d+)")
 HOST = {"infeed", "outfeed", "send", "recv"}
 HOST_CALLS = ("callback", "MoveToHost", "MoveToDevice", "host")
 LIBRARY = re.compile(r"^(__cu|cu|triton|__triton)")
@@ -244,6 +245,7 @@ def work(module: Module, computation: str) -> Work:
     calls: collections.Counter[str] = collections.Counter()
     convolutions = grouped = products = loops = copies = moved = stored = plain = 0
     host: set[str] = set()
+    channels: set[str] = set()  # of collectives in fusions: TPUs begin, advance and end one in several
     for instruction, place, times in executed(module, computation):
         if instruction.opcode == "while":
             loops += 1
@@ -254,6 +256,12 @@ def work(module: Module, computation: str) -> Work:
             convolutions += times * is_convolution
             grouped += times * (is_convolution and _is_grouped(part.rest))
             products += times * (part.opcode == "dot" or _is_library_product(part))
+            if part is not instruction and part.opcode in COLLECTIVES:
+                channel = CHANNEL.search(part.rest)
+                if channel is None or channel[1] not in channels:
+                    collectives[part.opcode] += times * _result_bytes(part)
+                    calls[part.opcode] += times
+                channels |= {channel[1]} if channel else set()
         collective = instruction.opcode.removesuffix("-start")
         if collective in COLLECTIVES:
             collectives[collective] += times * _result_bytes(instruction)

@@ -20,9 +20,11 @@ from workloads import Workload
 from accelerators import hlo, targets
 from accelerators.targets import Target
 from vaex import data, models
+from vaex.configuration.declare import fields
+from vaex.configuration.grammar import read_option
 from vaex.core import Algorithm, Feed, PyTree, TrainState
 from vaex.data.spec import Spec
-from vaex.errors import UserError
+from vaex.errors import UserError, nearest
 from vaex.models import likelihoods
 from vaex.ops.platforms import compiling_for, plain_lowering
 from vaex.training import loop, population, sharding
@@ -162,14 +164,22 @@ class Lowered(NamedTuple):
 
 
 def lower(
-    part: Part, target: Target, devices: Sequence[Any], members: int, batch_size: int, *, strategy: str = "auto"
+    part: Part,
+    target: Target,
+    devices: Sequence[Any],
+    members: int,
+    batch_size: int,
+    *,
+    strategy: str = "auto",
+    fsdp: bool = False,
 ) -> Lowered:
-    """Lower the chunk for a target as training places it: members over devices where they divide, else the batch."""
+    """Lower the chunk for a target as training places it: members over devices where they divide, the batch over those that are
+    left, and parameters over the latter with ``fsdp``."""
     params = part.state.variables.params
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params)) // members
     if strategy == "auto" or members == 1:
         strategy = population.choose_strategy(members, size, target.platform)
-    placement = sharding.choose(members, batch_size, len(devices), devices=devices)
+    placement = sharding.choose(members, batch_size, len(devices), devices=devices, fsdp=fsdp)
     with compiling_for(target.platform):
         chunk = loop.draft(
             part.algorithm, part.feed, part.state, log_every=LOG_EVERY, strategy=strategy, placement=placement
@@ -177,8 +187,14 @@ def lower(
     alone = NamedSharding(Mesh(np.array(devices[:1]), ("all",)), PartitionSpec())
 
     def placed(tree: PyTree, *, of_members: bool) -> PyTree:
-        where = alone if placement is None else placement.sharding(members=of_members)
-        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree)
+        if placement is not None and of_members:
+            shardings = placement.shardings(tree)
+        else:
+            everywhere = alone if placement is None else placement.sharding(members=False)
+            shardings = jax.tree.map(lambda _: everywhere, tree)
+        return jax.tree.map(
+            lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), tree, shardings
+        )
 
     window: Any = jax.ShapeDtypeStruct((members, len(chunk.metric_names)), jnp.float32)
     carry = placed(loop.Carry(part.state, window), of_members=True)
@@ -254,6 +270,20 @@ def describe(part: Part, target: Target, devices: Sequence[Any], members: int, b
     return row
 
 
+def with_options(workload: Workload, options: Sequence[str]) -> Workload:
+    """Return a workload with options of its model, each as "width=512".
+
+    Raises: UserError for an option that the model lacks, or a value that it doesn't take.
+    """
+    known, config = fields(models.module(workload.model).Config), dict(workload.config)
+    for option in options:
+        name, _, text = option.partition("=")
+        if name not in known:
+            raise UserError(f"--option={option}: {workload.name} has no option {name!r}; {nearest(name, known)}")
+        config[name] = read_option(known[name], text)
+    return workload._replace(config=config)
+
+
 def rows(
     target_name: str,
     model: str,
@@ -262,6 +292,8 @@ def rows(
     precision: str,
     strategy: str = "auto",
     folder: str | None = None,
+    fsdp: bool = False,
+    options: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Compile all stages of a model; what a worker process is asked for.
 
@@ -269,10 +301,13 @@ def rows(
       target_name: as ``targets.parse`` reads it.
       model, members, batch_size, precision, strategy: of the run; None for the model's batch size.
       folder: in which the optimised HLO is kept.
+      fsdp: whether devices that share a batch divide parameters.
+      options: of the model, as "width=512".
     Returns: one row for each stage.
-    Raises: UserError for a model or target that there is not, or a precision that the model lacks.
+    Raises: UserError for a model, target or option that there is not, a precision that the model lacks, or FSDP with nothing to
+      divide.
     """
-    target, workload = targets.parse(target_name), workloads.find(model)
+    target, workload = targets.parse(target_name), with_options(workloads.find(model), options)
     batch = batch_size or workload.batch_sizes[0]
     identity = {
         "target": target.name,
@@ -283,9 +318,11 @@ def rows(
     }
     devices, results = targets.devices(target), []
     for part in parts(workload, batch, precision, members):
-        name = "-".join([*map(str, identity.values()), part.stage]).replace(":", "_")
+        name = "-".join([*map(str, identity.values()), part.stage, *(["fsdp"] if fsdp else [])]).replace(":", "_")
         keep = None if folder is None else pathlib.Path(folder) / f"{name}.hlo"
-        row = describe(part, target, devices, members, batch, precision=precision, strategy=strategy, keep=keep)
+        row = describe(
+            part, target, devices, members, batch, precision=precision, strategy=strategy, fsdp=fsdp, keep=keep
+        )
         results.append(identity | row)
     jax.clear_caches()
     return results

@@ -16,6 +16,8 @@ from vaex.errors import UserError
 from vaex.models import MODELS
 from vaex.training import loop
 
+pytestmark = pytest.mark.nightly
+
 hlo = importlib.import_module("accelerators.hlo")
 programs = importlib.import_module("accelerators.programs")
 targets = importlib.import_module("accelerators.targets")
@@ -102,6 +104,35 @@ ENTRY %main (a: f32[1000,8], i: s32[]) -> f32[1,8] {
 }
 """
     assert hlo.work(hlo.parse(text), "main").moved == 32 + 4 + 32
+
+
+def test_a_collective_that_fusions_begin_and_end_counts_once():
+    fused = """%fused.{0} (p0: f32[4,8]) -> f32[16,8] {{
+  %p0 = f32[4,8]{{1,0}} parameter(0)
+  ROOT %all-gather.{0} = f32[16,8]{{1,0}} all-gather(%p0), channel_id={1}, dimensions={{0}}
+}}
+"""
+    text = f"""HloModule m
+
+{fused.format(1, 7)}
+{fused.format(2, 7)}
+{fused.format(3, 8)}
+ENTRY %main (a: f32[4,8]) -> f32[16,8] {{
+  %a = f32[4,8]{{1,0}} parameter(0)
+  %start = f32[16,8]{{1,0}} fusion(%a), kind=kCustom, calls=%fused.1
+  %done = f32[16,8]{{1,0}} fusion(%a), kind=kCustom, calls=%fused.2
+  ROOT %other = f32[16,8]{{1,0}} fusion(%a), kind=kCustom, calls=%fused.3
+}}
+"""
+    work = hlo.work(hlo.parse(text), "main")
+    assert work.collective_calls == {"all-gather": 2} and work.collectives == {"all-gather": 2 * 16 * 8 * 4}
+
+
+def test_options_of_models_are_read_and_unknown_ones_refused():
+    network = workloads.find("hierarchical_vae")
+    assert programs.with_options(network, ["width=8", "blocks=2x2,1x1"]).config == {"width": 8, "blocks": "2x2,1x1"}
+    with pytest.raises(UserError, match=r"--option=widht=8: hierarchical_vae has no option 'widht'; .*width"):
+        programs.with_options(network, ["widht=8"])
 
 
 @pytest.fixture(scope="module")
@@ -224,3 +255,17 @@ def test_devices_exchange_gradients_once(tmp_path, target):
     gradients = sum(4 * leaf.size for leaf in jax.tree.leaves(part.state.variables.params))
     assert row["placement"] == "data" and row["devices"] > 1 and row["collective_calls"] == {"all-reduce": 1}
     assert gradients < row["collectives"]["all-reduce"] <= gradients + 64
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", [needs("tpu:v5e:2x2"), needs("cuda:h200:8")])
+def test_devices_gather_parameters_that_they_divide(tmp_path, target):
+    flags = ("--models=vae", "--batch_sizes=256", "--option=hidden=512x512")
+    (plain,), (row,) = compiled(tmp_path, target, *flags), compiled(tmp_path, target, *flags, "--fsdp")
+    assert row["placement"] == "data_fsdp" and row["donated"] == row["donated_of"] and row["host"] == []
+    # 8x8 images, ten latents: three kernels and their mirror images, without biases
+    divided = 4 * (64 * 512 + 512 * 512 + 512 * 20 + 10 * 512 + 512 * 512 + 512 * 64)
+    reduced = row["collectives"].get("reduce-scatter", 0) * row["devices"] + row["collectives"]["all-reduce"]
+    assert row["collectives"]["all-gather"] == divided
+    assert reduced == pytest.approx(plain["collectives"]["all-reduce"], rel=1e-3)
+    assert row["argument_bytes"] < plain["argument_bytes"] - 2 * divided

@@ -390,7 +390,7 @@ MAY_CHANGE = {
     "eval_images": "7", "eval_samples": "7", "show": "sample", "figures": "false", "memory": "host",
     "compile_cache": "off", "profile": "true", "validate_every": "7", "log_to": "wandb",
     "coordinator_address": "host:1234", "num_processes": "2", "process_id": "1", "process_timeout": "9", "change": "beta=7",
-    "sampler": "gmm:10", "distributed": "true",
+    "sampler": "gmm:10", "distributed": "true", "fsdp": "true",
 }  # fmt: skip
 MAY_NOT = {
     "dataset": "mnist", "data_seed": "7", "batch_size": "7", "seeds": "7", "binarize": "threshold", "dequantize": "uniform",

@@ -35,12 +35,12 @@ class Watched(np.ndarray):
         return super().take(indices, *args, **kwargs)
 
 
-def train(members, strategy, feed, folder=None, **hparams):
+def train(members, strategy, feed, folder=None, *, fsdp=False, **hparams):
     """The members' state after all steps, the last metrics, and the carry on the devices."""
     values = population.stack([as_schedules(HParams(**hparams)) for _ in range(members)])
     stepper = gradient_algorithm(MODEL)
     states = population.init(stepper, range(members), values, {"x": ARRAYS["x"][:BATCH_SIZE]})
-    placement = sharding.choose(members, BATCH_SIZE, jax.device_count())
+    placement = sharding.choose(members, BATCH_SIZE, jax.device_count(), fsdp=fsdp)
     assert placement is not None and placement.mesh.size == 4
     program, carry = loop.compile_program(stepper, feed, states, log_every=5, strategy=strategy, placement=placement)
     if folder is None:
@@ -67,6 +67,11 @@ def main(process: int, folder: pathlib.Path) -> None:
     resident = resident_feed(ARRAYS, BATCH_SIZE, 1)
     results |= flat("resumed", train(1, "solo", resident, folder / "checkpoints"))
     results |= flat("members", train(4, "members", resident))
+    streamed = streamed_feed(ARRAYS, BATCH_SIZE, 1)
+    results |= flat("both", train(2, "members", streamed))
+    sharding.SMALL = 0
+    results |= flat("fsdp", train(1, "solo", streamed, folder / "fsdp", fsdp=True))
+    results |= flat("all_three", train(2, "vmap", resident, folder / "all_three", fsdp=True))
     try:
         train(4, "vmap", resident, learning_rate="ramp:0:3e38:3", noise=1e38)
     except NonFiniteError as error:

@@ -84,7 +84,10 @@ def alone():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("part", "tolerance"), [("divided", 1e-5), ("resumed", 1e-5), ("members", 0)])
+@pytest.mark.parametrize(
+    ("part", "tolerance"),
+    [("divided", 1e-5), ("resumed", 1e-5), ("members", 0), ("both", 1e-5), ("fsdp", 1e-5), ("all_three", 1e-5)],
+)
 def test_processes_train_what_one_does(recorded, alone, part, tolerance):
     for process in recorded:
         leaves = [name for name in process if name.startswith(part)]

@@ -219,6 +219,35 @@ def test_a_population_uses_all_cores_and_its_members_equal_solo_runs_to_the_bit(
     assert [{name: values if name == "step" else values[1:] for name, values in row.items()} for row in both] == single
 
 
+AFTER_ANOTHER = """
+import sys
+from vaex.cli import main as cli
+from vaex.training import population
+population.os.sched_getaffinity = lambda pid: {0, 1}
+flags = ["--model=vae", "--hidden=8", "--steps=25", "--log_every=5", "--no-figures", "--eval_samples=2"]
+names = {"two": "0,1", "one": "5", "three": "3,4,5"}
+sys.exit(max(cli.main([*flags, f"--seeds={names[name]}", f"--out={sys.argv[1]}/{name}"]) for name in sys.argv[2:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_run_after_a_population_is_that_of_a_process_of_its_own(tmp_path):
+    """The population's virtual devices divide no batch of a later run."""
+    flags = [flag for flag in os.environ["XLA_FLAGS"].split() if "device_count" not in flag]
+    env = os.environ | {"XLA_FLAGS": " ".join(flags), "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+    for folder, names in (("after", ("two", "one", "three")), ("alone", ("one",))):
+        command = [sys.executable, "-c", AFTER_ANOTHER, str(tmp_path / folder), *names]
+        done = subprocess.run(command, env=env, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    used = {
+        name: json.loads((tmp_path / "after" / name / "summary.json").read_text())["devices_used"]
+        for name in ("two", "one", "three")
+    }
+    assert used == {"two": 2, "one": 1, "three": 1}
+    after, alone = (read_rows(tmp_path / folder / "one" / "metrics.jsonl") for folder in ("after", "alone"))
+    assert after == alone
+
+
 def test_devices_that_the_user_has_chosen_stay():
     count = jax.device_count()
     population.use_all_cores(6)  # jax is in use here, and XLA_FLAGS is set

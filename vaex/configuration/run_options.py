@@ -92,6 +92,11 @@ class RunOptions:
         doc="Stop early after so many validations in which no member has become better (--keep).",
     )
     devices: int | None = option(None, low=1, high=MOST_STEPS, doc="Number of devices to use; by default all.")
+    fsdp: bool = option(
+        False,
+        doc="Divide parameters, optimizer state and averages over the devices that share a batch (fully sharded data parallelism), "
+        "for models that one device can't hold; a step then exchanges more.",
+    )
     part: str | None = option(
         None,
         doc="Which part of a sweep to run, such as 3/16: the third of sixteen shares of all combinations of options and "

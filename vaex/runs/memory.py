@@ -26,7 +26,7 @@ class Estimate(NamedTuple):
     """Bytes that a training step takes on one device, on CPU in one process.
 
     Attributes:
-      state: of train states of all members, and of one gradient of each.
+      state: of train states of all members, and of one gradient of each; with FSDP of a part of the former, and of parameters.
       activations: kept from the forward to the backward pass of the examples that are computed at a time.
       rows: examples of a batch that are computed at a time.
       divisible: whether a batch may be computed in parts, ``--accumulate``.
@@ -79,7 +79,7 @@ def estimated(experiment: Experiment) -> Estimate:
                 activations * _at_once(experiment, state) / sharding.memories(),
                 divisible and divides,
             )
-            estimates.append(Estimate(_bytes(jax.tree.leaves((state, state.variables.params))), activations, rows))
+            estimates.append(Estimate(_state_bytes(experiment, state), activations, rows))
     most = max(estimates, key=lambda estimate: estimate.total, default=Estimate(0.0, 0.0, rows))
     return most._replace(divisible=divisible)  # in all stages or in none
 
@@ -114,6 +114,12 @@ def activations_of(stage: Stage, state: TrainState, batch: Batch) -> tuple[float
 
 def _bytes(arrays: Iterable) -> float:
     return float(sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays))
+
+
+def _state_bytes(experiment: Experiment, state: TrainState) -> float:
+    """Return the bytes of train states, of gradients, and with FSDP of the gathered parameters."""
+    held, params = (_bytes(jax.tree.leaves(tree)) for tree in (state, state.variables.params))
+    return held / sharding.memories() + 2 * params if experiment.settings.run.fsdp else held + params
 
 
 def _rows(experiment: Experiment) -> int:

@@ -214,15 +214,16 @@ def _train_stage(
         )
     stepper, state = initial_state(experiment, stage, finished, before)
     strategy = strategy_for(experiment, state, recorded.get("population_strategy"))
-    placement = sharding.choose(
-        len(experiment.settings.members), run.batch_size or 0, run.devices or jax.device_count()
-    )
+    members = len(experiment.settings.members)
+    devices = run.devices or population.default_devices(members, fsdp=run.fsdp)
+    placement = sharding.choose(members, run.batch_size or 0, devices, fsdp=run.fsdp)
     fit = StageFit(experiment, stage, state, reporting, diverged)
     if not resumed and multihost.is_first():
         store.write_config(config_content(experiment.settings, experiment.spec, strategy, experiment.data_path))
     program, carry = loop.compile_program(
         stepper, feed, state, log_every=run.log_every, strategy=strategy, placement=placement
     )
+    del state  # what is divided need not fit into one device beside its part
     trained = fit.run(program, carry, resumed=resumed)
     measured = {
         "step_traces": program.step_traces,

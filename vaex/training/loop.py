@@ -108,8 +108,8 @@ def draft(
     row = jax.tree.map(np.asarray, feed.plan(0, 1))
     one_state = jax.eval_shape(lambda s: jax.tree.map(lambda leaf: leaf[0], s), state)
     batch = jax.eval_shape(lambda r, w: feed.batch(r, jax.tree.map(lambda leaf: leaf[0], w)), feed.resident, row)
-    with sharding.divided(placement):
-        traced, names = _traced(step, one_state, batch)
+    traced, names = sharding.traced_divided(lambda: _traced(step, one_state, batch), placement)
+    traced = sharding.divide_step(traced, placement)
     capacity = _capacity(row)
 
     def get_batch(resident: PyTree, plan: PyTree, index: jax.Array):
@@ -172,7 +172,7 @@ def _placed_plan(
     feed: Feed, row: PyTree, first: int, stop: int, capacity: int, placement: sharding.Placement | None
 ) -> PyTree:
     """The plan of the steps on the devices, padded to the capacity; ``row``: that of one step, for shapes."""
-    if feed.share is None or placement is None or placement.axis != "data":
+    if feed.share is None or placement is None or not placement.divides_batch:
         plan = _padded(jax.tree.map(np.asarray, feed.plan(first, stop - first)), capacity)
         return sharding.place(jax.tree.map(jnp.asarray, plan), placement, members=False)
     share = feed.share
@@ -263,11 +263,7 @@ def _chunk(
         return jax.lax.map(lambda member: run(step, divergence.is_sound, member, *args), carry)
 
     chunk = {"solo": solo, "vmap": vmapped, "members": members}[strategy]
-    if placement is None or placement.axis != "population":
-        return chunk
-    ours, everyone = jax.sharding.PartitionSpec("population"), jax.sharding.PartitionSpec()
-    in_specs = (ours, *(everyone,) * 6)
-    return jax.shard_map(chunk, mesh=placement.mesh, in_specs=in_specs, out_specs=ours, check_vma=False)
+    return sharding.map_members(chunk, placement)
 
 
 def run_chunk(

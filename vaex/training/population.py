@@ -16,6 +16,7 @@ from vaex.core import Algorithm, Batch, CarryOver, InitState, PyTree, TrainState
 from vaex.training.step import strong
 
 STRATEGIES = ("auto", "vmap", "members")
+_of_members: set[int] = set()  # numbers of virtual devices that were made for members, at most one
 VMAP_BYTES = 100_000  # on CPU, vmap wins below about this many bytes of parameters per member, members outer above
 
 
@@ -52,6 +53,26 @@ def use_all_cores(num_members: int) -> None:
     if not said and count > 1:
         with contextlib.suppress(RuntimeError):  # jax is in use already, as in a notebook: the devices stay as they are
             jax.config.update("jax_num_cpu_devices", count)
+            _of_members.add(count)
+
+
+def default_devices(num_members: int, *, fsdp: bool = False) -> int:
+    """Return how many devices a run uses where nobody says so: all, but for virtual ones of a CPU, which share its cores.
+
+    A batch that is divided over those takes longer than on one. A population that divides over them leaves the others out. Those
+    that ``use_all_cores`` made for an earlier population serve entire members only, so that a run has the numbers of a process of
+    its own.
+
+    Args:
+      num_members: of the run.
+      fsdp: whether devices that share a batch divide parameters, for which devices that are the user's own are all taken.
+    """
+    count = jax.device_count()
+    by_member = max(n for n in range(1, count + 1) if num_members % n == 0)
+    if count in _of_members:
+        return by_member
+    alone = jax.default_backend() == "cpu" and jax.process_count() == 1 and not fsdp
+    return by_member if alone and by_member > 1 else count
 
 
 def stack(members: Sequence[PyTree]) -> PyTree:

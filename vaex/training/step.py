@@ -23,7 +23,7 @@ from vaex.core import (
 )
 from vaex.ops.threefry import fold_in, unrolled
 from vaex.schedules import resolve
-from vaex.training import accumulation, optimizers, parts
+from vaex.training import accumulation, optimizers, parts, sharding
 from vaex.training.hyperparameters import as_schedules
 from vaex.training.optimizers import Optimizer, check_optimizer
 
@@ -207,7 +207,7 @@ def _gradients(
     """The outcome of the objective, its losses, and a generator of (group, the gradient of the group's own loss)."""
 
     def losses_of(params: dict[str, PyTree]) -> tuple[dict[str, jax.Array], Outcome]:
-        params = parts.without_gradient(params, frozen) if frozen else params
+        params = sharding.gathered(parts.without_gradient(params, frozen) if frozen else params)
         outcome = model.objective(key, Variables(params, state.variables.state), hparams, batch, train=True)
         _check_outcome(outcome, params, state)
         if in_parts:
