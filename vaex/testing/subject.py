@@ -175,12 +175,22 @@ class Subject:
         return self.cache["step"]
 
     def trained(
-        self, members: tuple[int, ...], strategy: str, *, chunks: tuple[int, ...] = (STEPS,), devices: int = 1
+        self,
+        members: tuple[int, ...],
+        strategy: str,
+        *,
+        chunks: tuple[int, ...] = (STEPS,),
+        devices: int = 1,
+        rounded: bool = False,
     ) -> TrainingRun:
-        """Train members in chunks of steps, or return the run that did so before."""
-        name = (members, strategy, devices)
+        """Train members in chunks of steps, or return the run that did so before.
+
+        ``rounded``: from first parameters that are off by one rounding.
+        """
+        name = (members, strategy, devices, rounded)
         if (name, chunks) not in self.cache:
             program, carry = self._program(members, strategy, devices)
+            carry = _with_rounded_parameters(carry) if rounded else carry
             rows, step = [], 0
             for length in chunks:
                 carry, chunk = loop.run_chunk(program, carry, step, step + length)
@@ -203,6 +213,20 @@ class Subject:
             return self.cache[name], carry
         window = jnp.zeros((len(members), len(self.cache[name].metric_names)), jnp.float32)
         return self.cache[name], sharding.place(loop.Carry(states, window), placement, members=True)
+
+
+def _with_rounded_parameters(carry: loop.Carry) -> loop.Carry:
+    """Parameters, every other one a rounding larger, the rest a rounding smaller."""
+
+    def rounded(leaf: jax.Array) -> jax.Array:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf
+        signs = np.where(np.arange(leaf.size) % 2, 1.0, -1.0).reshape(leaf.shape)
+        return (leaf * (1.0 + signs * jnp.finfo(leaf.dtype).eps)).astype(leaf.dtype)
+
+    variables = carry.state.variables
+    variables = variables._replace(params=jax.tree.map(rounded, variables.params))
+    return carry._replace(state=carry.state._replace(variables=variables))
 
 
 def random_images(shape: tuple[int, ...], count: int = EXAMPLES) -> dict[str, np.ndarray]:
