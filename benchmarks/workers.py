@@ -10,15 +10,11 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from vaex.cli import allocator
 from vaex.errors import UserError
 
 # glibc keeps the memory of large arrays for reuse instead of mapping and page-faulting it at every step
-TUNED_ALLOCATOR = {
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 36),
-    "MALLOC_TOP_PAD_": str(64 << 20),
-    "MALLOC_ARENA_MAX": "1",
-}
+TUNED_ALLOCATOR = {name: str(value) for name, value in allocator.settings().items()}
 
 
 class OutOfMemory(UserError):

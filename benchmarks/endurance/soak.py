@@ -24,6 +24,7 @@ from typing import NamedTuple
 import numpy as np
 
 import vaex
+from vaex.cli.allocator import share_arenas
 from vaex.core import TrainState
 from vaex.runs import stage_loop
 
@@ -133,6 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--every", type=float, default=10.0, help="seconds between checkpoints (default: %(default)s)")
     parser.add_argument("--model", default="vae", help="default: %(default)s")
     given = parser.parse_args(arguments)
+    share_arenas()
     with tempfile.TemporaryDirectory() as folder:
         samples = soak(given.model, given.minutes, given.every, pathlib.Path(folder) / "run")
     if len(samples) < 10:

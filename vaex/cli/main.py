@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Sequence
 
 import vaex
+from vaex.cli.allocator import share_arenas
 from vaex.cli.export_run import export_run
 from vaex.cli.parse import Command, parse_all
 from vaex.errors import PARTLY_DIVERGED, Interrupted, NonFiniteError, Terminated, UserError, require_train
@@ -51,7 +52,12 @@ def _guarded(arguments: Sequence[str] | None) -> tuple[int, bool]:
             print(f"vaex {vaex.__version__}")
             return 0, False
         require_train("the command line")
-        return (export_run(given[1:]) if given[:1] == ["export"] else run_all(parse_all(given))), False
+        if given[:1] == ["export"]:
+            return export_run(given[1:]), False
+        command = parse_all(given)
+        if arguments is None:
+            share_arenas()
+        return run_all(command), False
     except UserError as error:
         return complain(str(error), error.exit_code), False
     except (Interrupted, Terminated) as error:
