@@ -157,14 +157,17 @@ def _build(pool: Pool, workload: Workload, batch_size: int, precision: str, sett
             built.append(make())
         except OutOfMemory:
             failed.append(_lost(framework, strategy, members))
-    vaex = pool.get("vaex")
+    return built + build_peaks(pool, precision, setting.peak_size), failed
+
+
+def build_peaks(pool: Pool, precision: str, sizes: tuple[int, int] | None) -> list[Contestant]:
+    """Build what measures the peaks of the device; ``sizes`` as ``Setting.peak_size``."""
+    vaex, built = pool.get("vaex"), []
     for index, kind in enumerate(PEAKS):
-        size = setting.peak_size and setting.peak_size[index]
-        properties = vaex.ask(
-            "build", name=f"peak {kind}", module="vaex_loop", maker="Peak", kind=kind, precision=precision, size=size
-        )
+        options = {"kind": kind, "precision": precision, "size": sizes and sizes[index]}
+        properties = vaex.ask("build", name=f"peak {kind}", module="vaex_loop", maker="Peak", **options)
         built.append(Contestant(f"peak {kind}", vaex, properties))
-    return built, failed
+    return built
 
 
 def _lost(framework: str, strategy: str, population: int) -> dict[str, Any]:
@@ -197,29 +200,52 @@ def measure(
     Raises: UserError where a worker refuses, or no memory is left for the peaks.
     """
     built, failed = _build(pool, workload, batch_size, precision, setting, tell)
+    block = {"model": workload.name, "batch_size": batch_size, "precision": precision, "repeats": setting.repeats}
+    products = matrix_flops(workload, batch_size) if workload.name in NETWORKS else None
+    return timed(pool, block, products, built, failed, setting.seconds, tell)
+
+
+def timed(
+    pool: Pool,
+    block: dict[str, Any],
+    products: float | None,
+    built: list[Contestant],
+    failed: list[dict[str, Any]],
+    seconds: float,
+    tell: Callable[[str], None],
+) -> list[Row]:
+    """Time contestants in turn, release them, and return their rows.
+
+    Args:
+      pool: of their workers.
+      block, products: as for ``rows``.
+      built: the contestants, peaks among them.
+      failed: rows of those that ran out of memory; more may join them.
+      seconds: that a repeat takes, about.
+      tell: called with a line of progress.
+    Raises: UserError where a worker refuses, or no memory is left for the peaks.
+    """
     steps: dict[str, int] = {}
     for entry in list(built):
         tell(f"warming up {entry.name}")
         try:
             ask = functools.partial(entry.worker.ask, "run", name=entry.name)
-            seconds = setting.seconds * entry.properties.get("longer", 1.0)
-            steps[entry.name] = calibrate(lambda n, ask=ask: ask(steps=n)[0], seconds)
+            goal = seconds * entry.properties.get("longer", 1.0)
+            steps[entry.name] = calibrate(lambda n, ask=ask: ask(steps=n)[0], goal)
         except OutOfMemory:
             built.remove(entry)
             failed.append(_lost(entry.framework, entry.strategy, entry.population))
     if not all(f"peak {kind}" in steps for kind in PEAKS):
         raise UserError(
-            f"{workload.name}, batch {batch_size}: no memory is left to measure the device's peaks; take less"
+            f"{block['model']}, batch {block['batch_size']}: no memory is left to measure the device's peaks; take less"
         )
     functions = {
         entry.name: lambda entry=entry: Worked(*entry.worker.ask("run", name=entry.name, steps=steps[entry.name]))
         for entry in built
     }
-    timings = interleave(functions, repeats=setting.repeats, warm_up=0, tell=tell)
+    timings = interleave(functions, repeats=block["repeats"], warm_up=0, tell=tell)
     built = [entry._replace(properties=entry.worker.ask("properties", name=entry.name)) for entry in built]
     pool.drop()
-    block = {"model": workload.name, "batch_size": batch_size, "precision": precision, "repeats": setting.repeats}
-    products = matrix_flops(workload, batch_size) if workload.name in NETWORKS else None
     return rows(block, products, built, timings, steps, failed)
 
 

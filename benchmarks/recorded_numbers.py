@@ -29,6 +29,7 @@ import hashlib
 import importlib.metadata
 import json
 import logging
+import math
 import os
 import pathlib
 import platform
@@ -170,7 +171,7 @@ def read_run(directory: pathlib.Path) -> dict[str, Any]:
     arrays, metrics = {}, {}
     for stage, folder in stages.items():
         final = max((path for path in (folder / "checkpoints").glob("*") if path.name.isdecimal()), key=step_of)
-        for path, array in read_checkpoint(final / "state").items():
+        for path, array in read_checkpoint(final).items():
             if not path.startswith(HYPERPARAMETERS):
                 arrays[f"{stage}/{path}"] = digest_array(array)
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -191,12 +192,30 @@ def step_of(folder: pathlib.Path) -> int:
 def read_checkpoint(folder: pathlib.Path) -> dict[str, np.ndarray]:
     """Return all arrays of a checkpoint, by their paths in its tree."""
     logging.getLogger("absl").setLevel(logging.ERROR)  # orbax warns where it is given no template
+    if (folder / "packed").exists():
+        return read_packed(folder)
+    tree = read_item(folder / "state")
+    # words of keys lie a level deeper than keys, as which earlier versions kept them
+    return {path.partition("/keys of ")[0]: array for path, array in leaves(tree)}
+
+
+def read_packed(folder: pathlib.Path) -> dict[str, np.ndarray]:
+    """Return the arrays of a checkpoint whose bytes are one vector, each from a multiple of 64 bytes on."""
+    layout = json.loads((folder / "layout" / "metadata").read_text())["arrays"]
+    data, arrays, end = read_item(folder / "packed")["bytes"], {}, 0
+    for entry in layout:
+        dtype, shape, start = np.dtype(entry["dtype"]), entry["shape"], -(-end // 64) * 64
+        end = start + math.prod(shape) * dtype.itemsize
+        arrays["/".join(map(str, entry["path"]))] = data[start:end].view(dtype).reshape(shape)
+    return arrays
+
+
+def read_item(folder: pathlib.Path) -> Any:
+    """Return the tree of an item as NumPy arrays."""
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
         stored: Any = checkpointer.metadata(folder)
         arguments = as_numpy(stored.item_metadata.tree)
-        tree = checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=arguments))
-    # words of keys lie a level deeper than keys, as which earlier versions kept them
-    return {path.partition("/keys of ")[0]: array for path, array in leaves(tree)}
+        return checkpointer.restore(folder, args=ocp.args.PyTreeRestore(restore_args=arguments))
 
 
 def as_numpy(tree: Any) -> Any:

@@ -17,7 +17,7 @@ from measure import program_bytes
 from workloads import Workload
 
 from vaex import data, distributions, models
-from vaex.core import Algorithm, Feed, Model, Outcome, Variables
+from vaex.core import Algorithm, Feed, Model, Outcome, TrainState, Variables
 from vaex.data.spec import Spec
 from vaex.errors import UserError
 from vaex.models import likelihoods
@@ -70,7 +70,7 @@ def in_bfloat16(model: Model) -> Model:
 def setup(
     workload: Workload, batch_size: int, precision: str, data_batch: int | None = None
 ) -> tuple[Algorithm, Feed, Any, Any]:
-    """Set up the first stage of a recipe on synthetic data.
+    """Set up the workload's stage of its recipe on synthetic data.
 
     Args:
       workload: the network and its data.
@@ -79,19 +79,46 @@ def setup(
       data_batch: the batch size that sets the amount of data; by default ``batch_size``.
     Returns: the algorithm on stored batches, the feed, one member's hyperparameters, an example batch.
     """
-    module = models.module(workload.model)
-    config = module.Config(**workload.config)
-    spec = Spec("made_up", workload.shape, workload.kind, workload.levels, workload.num_classes)
-    spec = data.resolve(spec, binarize=likelihoods.binarization(getattr(config, "likelihood", "auto"), spec))
     arrays = workloads.arrays(workload, data_batch or batch_size)
-    spec = spec._replace(num_training_examples=len(arrays["x"]))
-    stage = module.build(config, spec).stages[0]
+    module, config, spec = described(workload, len(arrays["x"]))
+    stage = module.build(config, spec).stages[workload.stage]
     stepper = stage.algorithm
     if precision == "bfloat16":
         stepper = gradient_algorithm(in_bfloat16(stage.model), optimizer=getattr(config, "optimizer", "adam"))
     stepper = with_inputs(stepper, lambda key, x: data.prepare(spec, key, x))
     example = {name: jnp.asarray(values[:batch_size]) for name, values in arrays.items()}
     return stepper, data.resident_feed(arrays, batch_size), as_schedules(module.HParams()), example
+
+
+def described(workload: Workload, num_examples: int) -> tuple[Any, Any, Spec]:
+    """Return the workload's model file, its options, and the spec of its data."""
+    module = models.module(workload.model)
+    config = module.Config(**workload.config)
+    spec = Spec("made_up", workload.shape, workload.kind, workload.levels, workload.num_classes)
+    spec = data.resolve(spec, binarize=likelihoods.binarization(getattr(config, "likelihood", "auto"), spec))
+    return module, config, spec._replace(num_training_examples=num_examples)
+
+
+def first_states(workload: Workload, stepper: Algorithm, hparams: Any, example: Any, members: int = 1) -> TrainState:
+    """Return the stacked states in which the workload's stage begins, after stages as they are drawn.
+
+    Args:
+      workload, stepper, hparams, example: as ``setup`` takes and returns them.
+      members: seeds 0, 1, ...
+    """
+    stacked = population.stack([hparams] * members)
+    if not workload.stage:
+        return population.init(stepper, range(members), stacked, example)
+    module, config, spec = described(workload, len(example["x"]))
+    stages, finished = module.build(config, spec).stages, {}
+    for index, stage in enumerate(stages[: workload.stage]):
+        before, *_ = setup(workload._replace(stage=index), len(example["x"]), "float32")
+        state = population.init(before, range(members), stacked, example, stage=index)
+        finished[stage.name] = state.variables
+    carry_over = stages[workload.stage].carry_over
+    return population.init(
+        stepper, range(members), stacked, example, stage=workload.stage, carry_over=carry_over, finished=finished
+    )
 
 
 class Loop:
@@ -107,8 +134,7 @@ class Loop:
         devices: int = 1,
     ):
         stepper, feed, hparams, example = setup(workload, batch_size, precision)
-        stacked = population.stack([hparams] * members)
-        state = population.init(stepper, range(members), stacked, example)
+        state = first_states(workload, stepper, hparams, example, members)
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(state.variables.params)) // members
         if devices > jax.device_count():
             raise UserError(f"--devices={devices}: there are {jax.device_count()} here; give at most that many")
@@ -161,7 +187,7 @@ def parity(workload: Workload) -> dict[str, Any]:
     # all steps in full float32: what is compared is the mathematics, not the rounding of faster products
     with jax.default_matmul_precision("highest"):
         stepper, _, hparams, example = setup(workload, PARITY_BATCH, "float32")
-        state = population.member(population.init(stepper, [0], population.stack([hparams]), example), 0)
+        state = population.member(first_states(workload, stepper, hparams, example), 0)
         weights = jax.tree.map(np.asarray, state.variables.params["vae"])
         losses, noise = [], []
         latents, advance = _latents(workload), jax.jit(stepper.step)

@@ -34,6 +34,7 @@ class Workload(NamedTuple):
       levels: of stored values.
       num_classes: of labels, 0 for none.
       peers: True where the peers implement the network.
+      stage: of the recipe, counted from 0; those before it are drawn, not trained.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Workload(NamedTuple):
     levels: int | None = 2
     num_classes: int = 0
     peers: bool = True
+    stage: int = 0
 
 
 NETWORKS = {
@@ -149,14 +151,17 @@ def matrix_flops(workload: Workload, batch_size: int) -> float:
       >>> matrix_flops(find("mlp"), 100) == 2 * 100 * (3 * (784 * 512 + 512 * 32 + 16 * 512 + 512 * 784) - 784 * 512)
       True
     """
-    layers = _multiplications(workload)
+    if workload.name not in NETWORKS:
+        raise ValueError(f"matrix_flops: the layers of {workload.name!r} are not known; take one of {list(NETWORKS)}")
+    layers = multiplications(workload)
     return 2.0 * batch_size * (3 * sum(layers) - layers[0])
 
 
-def _multiplications(workload: Workload) -> list[int]:
-    """Count the multiplications of each layer's forward pass for one example, from the image to its reconstruction."""
-    if workload.name not in NETWORKS:
-        raise ValueError(f"matrix_flops: the layers of {workload.name!r} are not known; take one of {list(NETWORKS)}")
+def multiplications(workload: Workload) -> list[int]:
+    """Count the multiplications of each layer's forward pass for one example, from the image to its reconstruction.
+
+    The workload has one of the networks of ``NETWORKS``, of any sizes.
+    """
     config, (h, w, c) = workload.config, workload.shape
     if workload.model == "residual":
         width, latents = config["channels"], config["latent_channels"]

@@ -79,8 +79,15 @@ def find(name: str) -> Peer:
     return peer
 
 
-def check_losses(name: str, expected: Sequence[float], losses: Sequence[float]) -> None:
-    """Refuse a peer that does not compute vaex's losses.
+def check_losses(
+    name: str,
+    expected: Sequence[float],
+    losses: Sequence[float],
+    *,
+    when: Sequence[str] = ("before any update", "after one update"),
+    tolerances: Sequence[float] = TOLERANCE,
+) -> None:
+    """Refuse a peer that does not compute vaex's losses, or other numbers that ``when`` tells apart.
 
     Raises: UserError that names both.
     Example:
@@ -91,8 +98,7 @@ def check_losses(name: str, expected: Sequence[float], losses: Sequence[float]) 
       vaex.errors.UserError: torch has a loss of 181 where vaex has 180, before any update, on the same weights, batch and noise
       (relative difference 0.0056, allowed 0.0001): it trains another model, so nothing was timed
     """
-    when = ("before any update", "after one update")
-    for loss, reference, tolerance, moment in zip(losses, expected, TOLERANCE, when, strict=True):
+    for loss, reference, tolerance, moment in zip(losses, expected, tolerances, when, strict=True):
         difference = abs(loss - reference) / abs(reference)
         if not (math.isfinite(difference) and difference <= tolerance):
             raise UserError(

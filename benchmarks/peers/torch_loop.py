@@ -27,6 +27,7 @@ class Eager:
     """A VAE in training, as a careful PyTorch user writes it."""
 
     compiled = False
+    fullgraph = True
 
     def __init__(self, workload: Workload, batch_size: int, precision: str, platform: str):
         self._device = torch.device(torch_device(platform))
@@ -37,16 +38,19 @@ class Eager:
         torch.manual_seed(0)
         self._resident_before = _resident("VmRSS")
         self._half = precision == "bfloat16"
-        self._net = Autoencoder(workload).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._net = self.network(workload).to(self._device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._optimizer = torch.optim.Adam(self._net.parameters(), lr=1e-3, betas=(0.9, 0.999), eps=1e-8, fused=True)
-        images = workloads.arrays(workload, batch_size)["x"].astype(np.float32)
-        images = torch.from_numpy(images).permute(0, 3, 1, 2)
-        self._data = images.to(self._device, memory_format=torch.channels_last)
+        images = workloads.arrays(workload, batch_size)["x"].astype(np.float32) / ((workload.levels or 2) - 1)
+        self._data = self.placed(images)
         order = torch.randperm(len(images))[: len(images) // batch_size * batch_size]
         self._rows = order.reshape(-1, batch_size).to(self._device)
         self._forward = self._loss
         self.properties: dict[str, Any] = {"compile_seconds": None}
         self._started = False
+
+    def network(self, workload: Workload) -> Any:
+        """Return the network to train, a module with ``load``."""
+        return Autoencoder(workload)
 
     def _loss(self, x: torch.Tensor, noise: torch.Tensor | None = None) -> torch.Tensor:
         with torch.autocast(self._device.type, torch.bfloat16, enabled=self._half):
@@ -65,21 +69,32 @@ class Eager:
 
     def check(self, parity: dict[str, Any]) -> list[float]:
         """Return the two losses of ``vaex_loop.parity``, in full float32."""
-        self._net.load(parity["weights"])
-        x = torch.from_numpy(parity["x"]).permute(0, 3, 1, 2)
-        x = x.to(self._device, memory_format=torch.channels_last)
+        self.load(parity)
+        x = self.placed(parity["x"])
         half, self._half = self._half, False
         torch.set_float32_matmul_precision("highest")
         torch.backends.cudnn.allow_tf32 = False
         losses = []
-        for noise in torch.from_numpy(parity["noise"]).to(self._device):
-            loss = self._loss(x, noise)
+        for noise in parity["noise"]:
+            loss = self._loss(x, self.drawn(noise))
             losses.append(loss.item())
             self._update(loss)
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.allow_tf32 = True
         self._half = half
         return losses
+
+    def placed(self, images: np.ndarray) -> torch.Tensor:
+        """Return images [n, h, w, c] on the device, as the network takes them."""
+        return torch.tensor(images).permute(0, 3, 1, 2).to(self._device, memory_format=torch.channels_last)
+
+    def drawn(self, noise: Any) -> Any:
+        """Return what one of vaex's steps drew, on the device."""
+        return torch.tensor(noise).to(self._device)
+
+    def load(self, parity: dict[str, Any]) -> None:
+        """Take vaex's weights."""
+        self._net.load(parity["weights"])
 
     def run(self, steps: int) -> None:
         """Train ``steps`` steps and wait for them."""
@@ -100,7 +115,7 @@ class Eager:
                     "--peers=torch_compile needs a C++ compiler on the CPU; install g++, or leave the peer out"
                 )
             mode = "reduce-overhead" if self._device.type == "cuda" else None
-            self._forward = torch.compile(self._loss, fullgraph=True, mode=mode)
+            self._forward = torch.compile(self._loss, fullgraph=self.fullgraph, mode=mode)
         began = time.perf_counter()
         self.run(2)
         if self.compiled:

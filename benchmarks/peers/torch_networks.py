@@ -75,21 +75,40 @@ class Autoencoder(nn.Module):
 
         Raises: KeyError or RuntimeError where layers or shapes differ.
         """
-        with torch.no_grad():
-            for path, layer in self.layers.items():
-                side, name = path.split("/")
-                kernel = torch.from_numpy(np.array(weights[side][name]["kernel"]))
-                if isinstance(layer, nn.ConvTranspose2d):
-                    kernel = kernel.flip(0, 1).permute(2, 3, 0, 1)  # PyTorch's is the flipped transpose of lax's
-                elif isinstance(layer, nn.Conv2d):
-                    kernel = kernel.permute(3, 2, 0, 1)
-                else:
-                    kernel = kernel.T
-                target: Any = layer
-                if target.weight.shape != kernel.shape:
-                    raise RuntimeError(f"{path}: weight {tuple(target.weight.shape)}, vaex's {tuple(kernel.shape)}")
-                target.weight.copy_(kernel)
-                target.bias.copy_(torch.from_numpy(np.array(weights[side][name]["bias"])))
+        for path, layer in self.layers.items():
+            side, name = path.split("/")
+            fill(layer, weights[side][name], path)
+
+
+@torch.no_grad()
+def fill(layer: Any, weights: Mapping[str, Any], path: str) -> None:
+    """Copy vaex's kernel, and its bias where there is one, into a dense or convolutional layer.
+
+    Raises: RuntimeError where shapes differ.
+    """
+    kernel = torch.from_numpy(np.array(weights["kernel"]))
+    if isinstance(layer, nn.ConvTranspose2d):
+        kernel = kernel.flip(0, 1).permute(2, 3, 0, 1)  # PyTorch's is the flipped transpose of lax's
+    elif isinstance(layer, nn.Conv2d):
+        kernel = kernel.reshape(1, 1, *kernel.shape) if kernel.ndim == 2 else kernel  # a dense layer of each pixel
+        kernel = kernel.permute(3, 2, 0, 1)
+    else:
+        kernel = kernel.T
+    if layer.weight.shape != kernel.shape:
+        raise RuntimeError(f"{path}: weight {tuple(layer.weight.shape)}, vaex's {tuple(kernel.shape)}")
+    layer.weight.copy_(kernel)
+    if "bias" in weights:
+        layer.bias.copy_(torch.from_numpy(np.array(weights["bias"])))
+
+
+def load_tree(module: nn.Module, weights: Mapping[str, Any], path: str = "") -> None:
+    """Copy vaex's parameters into a module whose parts are named as they are.
+
+    Raises: AttributeError or RuntimeError where parts or shapes differ.
+    """
+    for name, part in weights.items():
+        where = f"{path}/{name}"
+        (fill if "kernel" in part else load_tree)(getattr(module, name), part, where)
 
 
 def _chain(net: Autoencoder, side: str, layers: list[tuple[str, nn.Module]]) -> nn.Sequential:

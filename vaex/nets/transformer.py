@@ -12,7 +12,8 @@ import numpy as np
 
 from vaex.core import PyTree
 
-KeysAndValues = tuple[jax.Array, jax.Array]  # of one block, [b, n, heads, e] each
+KeysAndValues = tuple[jax.Array, jax.Array]  # of one block, [b, n, heads, e] each; in a cache as ``Block`` says
+CACHE_POSITIONS = 64  # by which a cache grows: a position reads all of it, and each length is compiled
 
 
 class Dropout(NamedTuple):
@@ -35,6 +36,23 @@ class Dropout(NamedTuple):
         """
         bits = jax.random.bits(self.key, shape, jnp.uint16)  # half the random numbers that floats would take
         return jnp.where(bits.astype(jnp.float32) < self.rate * 2.0**16, 0.0, 1.0 / (1.0 - self.rate))
+
+
+def _attend(query: jax.Array, keys: jax.Array, values: jax.Array, position: jax.Array) -> jax.Array:
+    """Return what one position attends to, [b, heads, e], of those up to ``position``.
+
+    Sums of products, with keys and values laid out so that neither sum runs over the last axis: on CPU, XLA copies other layouts at
+    every step and computes products of a matrix and a vector in turn for each sequence and head.
+
+    Args:
+      query: [b, heads, e].
+      keys: [b, heads, e, n].
+      values: [b, heads, n, e].
+      position: [], of the query.
+    """
+    scores = jnp.sum(query[..., None] * keys, axis=2) / math.sqrt(query.shape[-1])
+    weights = jax.nn.softmax(jnp.where(jnp.arange(keys.shape[-1]) <= position, scores, -jnp.inf), axis=-1)
+    return jnp.sum(weights[..., None] * values, axis=2)
 
 
 class Block(nn.Module):
@@ -65,27 +83,28 @@ class Block(nn.Module):
         position: jax.Array | None = None,
         factors: jax.Array | tuple[float, float] = (1.0, 1.0),
     ) -> tuple[jax.Array, KeysAndValues]:
-        """Return features of the shape of x, and keys and values [b, n, heads, e].
+        """Return features of the shape of x, and keys and values [b, n, heads, e], or with a cache the next cache.
 
         Args:
           x: features [b, n, width]; with a cache those of one position, [b, 1, width].
-          cache: keys and values of all positions; they come back with this position filled in.
+          cache: keys [b, heads, e, n] and values [b, heads, n, e] of all positions; they come back with this position filled in.
           position: [], of x, with a cache.
           factors: of the two branches, for dropout; [2, b, n, width] or two numbers.
         """
         projected = self.queries_keys_values(self.attention_norm(x)).reshape(*x.shape[:-1], 3, self.heads, -1)
         queries, keys, values = (projected[..., index, :, :] for index in range(3))
-        if cache is not None:
+        if cache is None:
+            positions = jnp.arange(x.shape[1])
+            visible = positions <= positions[:, None]
+            scores = jnp.einsum("bqhe,bkhe->bhqk", queries, keys) / math.sqrt(queries.shape[-1])
+            weights = jax.nn.softmax(jnp.where(visible, scores, -jnp.inf), axis=-1)
+            attended = jnp.einsum("bhqk,bkhe->bqhe", weights, values)
+        else:
             assert position is not None  # they come together
-            keys, values = (
-                jax.lax.dynamic_update_slice_in_dim(old, new, position, axis=1)
-                for old, new in zip(cache, (keys, values), strict=True)
-            )
-        positions = jnp.arange(keys.shape[1])
-        visible = positions <= (positions[:, None] if position is None else position)  # [n, n], or [n] for one position
-        scores = jnp.einsum("bqhe,bkhe->bhqk", queries, keys) / math.sqrt(queries.shape[-1])
-        weights = jax.nn.softmax(jnp.where(visible, scores, -jnp.inf), axis=-1)
-        attended = self.mixed(jnp.einsum("bhqk,bkhe->bqhe", weights, values).reshape(x.shape))
+            keys = jax.lax.dynamic_update_slice_in_dim(cache[0], jnp.moveaxis(keys, 1, 3), position, axis=3)
+            values = jax.lax.dynamic_update_slice_in_dim(cache[1], jnp.moveaxis(values, 1, 2), position, axis=2)
+            attended = _attend(queries[:, 0], keys, values, position)
+        attended = self.mixed(attended.reshape(x.shape))
         x = x + factors[0] * attended
         return x + factors[1] * self.output(nn.gelu(self.hidden(self.norm(x)))), (keys, values)
 
@@ -154,10 +173,11 @@ class CausalTransformer(nn.Module):
             logits = kind_logits if len(positions) == len(kinds) else logits.at[:, positions].set(kind_logits)
         return logits
 
-    def cache(self, n: int) -> list[KeysAndValues]:
-        """Return empty keys and values of n sequences, for every block."""
-        empty = jnp.zeros((n, len(self.kinds), self.heads, self.width // self.heads))
-        return [(empty, empty) for _ in range(self.layers)]
+    def cache(self, n: int, length: int | None = None) -> list[KeysAndValues]:
+        """Return empty keys and values of n sequences, for every block; of the first ``length`` positions, or of all."""
+        length, features = len(self.kinds) if length is None else length, self.width // self.heads
+        keys, values = jnp.zeros((n, self.heads, features, length)), jnp.zeros((n, self.heads, length, features))
+        return [(keys, values) for _ in range(self.layers)]
 
     def step(
         self,
@@ -196,7 +216,7 @@ def sample_codes(
     condition: jax.Array | None = None,
     prefix: jax.Array | None = None,
 ) -> jax.Array:
-    """Draw n sequences code by code, in one scan over the positions.
+    """Draw n sequences code by code, in scans over the positions whose caches grow by ``CACHE_POSITIONS``.
 
     Args:
       net: the transformer.
@@ -229,6 +249,11 @@ def sample_codes(
         code = jnp.where(position < prefix_length, fixed_code, drawn)
         return (code, cache), code
 
-    start = jnp.zeros(n, jnp.int32), net.cache(n)
-    _, codes = jax.lax.scan(step, start, (jnp.arange(length), fixed.T))
-    return codes.T
+    carry, drawn = (jnp.zeros(n, jnp.int32), net.cache(n, 0)), []
+    for first in range(0, length, CACHE_POSITIONS):
+        stop = min(first + CACHE_POSITIONS, length)
+        previous, cache = carry
+        longer = jax.tree.map(lambda new, old: new.at[tuple(map(slice, old.shape))].set(old), net.cache(n, stop), cache)
+        carry, codes = jax.lax.scan(step, (previous, longer), (jnp.arange(first, stop), fixed.T[first:stop]))
+        drawn.append(codes)
+    return jnp.concatenate(drawn).T
