@@ -8,7 +8,7 @@ import pytest
 
 from vaex import flows
 from vaex.ops.bessel import log_scaled_bessel, mean_length
-from vaex.ops.platforms import compiling_for, plain_lowering, unroll
+from vaex.ops.platforms import compiling_for, plain_lowering, traced_for, unroll
 
 
 def leapfrog(z):
@@ -36,8 +36,9 @@ def test_what_is_unrolled_is_the_same(function):
 
 
 def test_loops_stay_on_a_cpu_in_exported_programs_and_where_they_are_long():
-    assert unroll(3, most=8) == 1
+    assert (unroll(3, most=8), unroll(3, most=8, most_on_cpu=4), unroll(5, most=8, most_on_cpu=4)) == (1, 3, 1)
     with compiling_for("cuda"):
         assert (unroll(3, most=8), unroll(8, most=8), unroll(9, most=8), unroll(0, most=8)) == (3, 8, 1, 1)
+        assert (unroll(5, most=8, most_on_cpu=4), traced_for()) == (5, "cuda")
         with plain_lowering():
-            assert unroll(3, most=8) == 1
+            assert (unroll(3, most=8, most_on_cpu=4), traced_for()) == (1, "")

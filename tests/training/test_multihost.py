@@ -227,7 +227,10 @@ IN_A_THREAD = (  # where vaex takes no signals, and jax's preemption service hea
 
 def hung(done: list[subprocess.CompletedProcess]) -> bool:
     """Whether jax's service never agreed on a step, until its heartbeats ended the processes: 3 of 70 notices (jaxlib 0.10.2)."""
-    signs = "Barrier Id: PREEMPTION_SYNC_BARRIER", "nothing was heard of it for"  # of the service, or of the other process
+    signs = (
+        "Barrier Id: PREEMPTION_SYNC_BARRIER",
+        "nothing was heard of it for",
+    )  # of the service, or of the other process
     return any(sign in process.stderr for process in done for sign in signs)
 
 

@@ -17,9 +17,9 @@ from vaex.nets.initializers import draw_parameters, fan_in_deviation
 from vaex.nets.protocols import Network, Source, TopDownPass
 from vaex.nets.residual_cells import LayerLatents, ResidualCell, TopDownCell, square_conv
 from vaex.nets.resize import from_patches, resize, to_patches
-from vaex.ops.platforms import unroll
+from vaex.ops.platforms import traced_for, unroll
 
-UNROLLED = 8  # most equal cells that an accelerator computes without a loop, which copies what the reverse pass needs
+UNROLLED = 8  # most equal cells that are computed without a loop, which copies what the reverse pass needs
 # (parameters of the cell, x, its input) -> (x, its result)
 Cell = Callable[[PyTree, jax.Array, PyTree], tuple[jax.Array, PyTree]]
 
@@ -49,9 +49,10 @@ class TopDownNetwork:
       outputs: raw numbers per pixel of the output.
       activation: name, see ``activation_function``.
       dtype: of the computation in the cells, "float32" or "bfloat16"; parameters, latents and outputs are float32.
-      remat: the gradient recomputes what is inside a cell instead of keeping it.
-      scan: the cells of one level are a loop, which compiles once; otherwise, and on accelerators up to ``UNROLLED`` of them, they
-        are written out one after the other.
+      remat: the gradient recomputes what is inside a cell instead of keeping it. A loop on a CPU always does, which is faster than
+        copying what it needs.
+      scan: more than ``UNROLLED`` cells of one level are a loop, which compiles once, and with ``remat`` any number on a CPU, where
+        only a loop saves memory; otherwise cells are written out one after the other.
     Example:
       >>> network = TopDownNetwork((8, 8, 1), (Level((4, 4), 2, 8), Level((1, 1), 1, 8)), latents=2, outputs=1)
       >>> network.sizes
@@ -219,8 +220,11 @@ class TopDownNetwork:
         def body(x: jax.Array, params_and_input: tuple[PyTree, PyTree]) -> tuple[jax.Array, PyTree]:
             return cell(params_and_input[0], x, params_and_input[1])
 
-        at_once = unroll(level.cells, most=UNROLLED) if self.scan else level.cells
-        body = jax.checkpoint(body, prevent_cse=at_once == level.cells) if self.remat else body
+        kept = 1 if self.remat else UNROLLED
+        at_once = unroll(level.cells, most=UNROLLED, most_on_cpu=kept) if self.scan else level.cells
+        looped = at_once < level.cells
+        if self.remat or (looped and traced_for() == "cpu"):
+            body = jax.checkpoint(body, prevent_cse=not looped)
         return jax.lax.scan(body, x, (params, inputs), length=level.cells, unroll=at_once)
 
 

@@ -39,20 +39,32 @@ def plain_lowering() -> Iterator[None]:
         _PLAIN.reset(token)
 
 
-def unroll(length: int, *, most: int) -> int:
+def unroll(length: int, *, most: int, most_on_cpu: int = 1) -> int:
     """Return how many iterations of a ``lax.scan`` to compile into one: all of up to ``most`` on an accelerator, else one.
 
-    There an iteration's small operations, and whatever it stores for the reverse pass, are kernels of their own.
+    There an iteration's small operations, and whatever it stores for the reverse pass, are kernels of their own. On a CPU it pays
+    where iterations store much; ``most_on_cpu`` says up to which length.
 
-    The platform is that of ``compiling_for``, else jax's default one; programs for several platforms keep the loop.
+    The platform is that of ``traced_for``; programs for several platforms keep the loop.
 
     Example:
       >>> with compiling_for("tpu"):
       ...     unroll(46, most=64), unroll(46, most=8)
       (46, 1)
     """
-    platform = "cpu" if _PLAIN.get() else _PLATFORM.get() or jax.default_backend()
-    return 1 if platform == "cpu" or not 0 < length <= most else length
+    limit = {"": 1, "cpu": most_on_cpu}.get(traced_for(), most)
+    return length if 0 < length <= limit else 1
+
+
+def traced_for() -> str:
+    """Return the platform that programs are traced for: that of ``compiling_for``, else jax's default one; "" for several.
+
+    Example:
+      >>> with compiling_for("tpu"):
+      ...     traced_for()
+      'tpu'
+    """
+    return "" if _PLAIN.get() else _PLATFORM.get() or jax.default_backend()
 
 
 @contextlib.contextmanager

@@ -56,7 +56,8 @@ class Config(hierarchy.Config):
         doc="Recompute the inside of each cell in the gradient instead of keeping it, for more time and less memory.",
     )
     scan: bool = option(
-        True, doc="Run layers of equal shape as one loop, which compiles sooner; else each is written out."
+        True,
+        doc="Run more than eight layers of equal shape as one loop, which compiles sooner; else each is written out.",
     )
 
     def check(self) -> None:
