@@ -67,10 +67,10 @@ class Pool:
         self._device, self._workers = device, {}
 
     def get(self, framework: str, devices: int = 1) -> Worker:
-        """Return the worker of "vaex" or of a peer that sees this number of virtual CPU devices."""
+        """Return the worker of "vaex" or of a peer that sees this number of virtual CPU devices; vaex has its command's allocator."""
         key = framework, devices
         if key not in self._workers:
-            extra = TUNED_ALLOCATOR if framework.endswith(peers.TUNED) else None
+            extra = TUNED_ALLOCATOR if framework == "vaex" or framework.endswith(peers.TUNED) else None
             self._workers[key] = Worker(device=self._device, devices=devices, extra=extra)
         return self._workers[key]
 
