@@ -67,7 +67,7 @@ class Pool:
         self._device, self._workers = device, {}
 
     def get(self, framework: str, devices: int = 1) -> Worker:
-        """Return the worker of "vaex" or of a peer that sees this number of virtual CPU devices; vaex has its command's allocator."""
+        """Return the worker of "vaex", with its command's allocator, or of a peer; it sees this number of virtual CPU devices."""
         key = framework, devices
         if key not in self._workers:
             extra = TUNED_ALLOCATOR if framework == "vaex" or framework.endswith(peers.TUNED) else None

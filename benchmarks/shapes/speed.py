@@ -30,11 +30,10 @@ from vaex.errors import UserError
 
 PEERS = ("torch", "torch_tuned", "torch_compile", "torch_compile_tuned", "vector_quantize_pytorch", "pythae")
 NOTES = """
-A peer that does not implement a shape is left out there; NAME_tuned is a peer with glibc's allocator told to keep memory, as
-vaex's command tells it. Before
-anything is timed, each peer repeats vaex's numbers from vaex's weights, batch and noise: the losses of two training steps, the
-bounds of a few images, or codes drawn with the same noise. Frameworks have processes of their own and are timed in turn;
-repeats during which other programs used more than 12% of a core are dropped, and medians of the rest are shown.
+A peer that does not implement a shape is left out there; NAME_tuned is a peer with glibc's allocator told to keep memory, as vaex's
+command tells it. Before anything is timed, each peer repeats vaex's numbers from vaex's weights, batch and noise: the losses of two
+training steps, the bounds of a few images, or codes drawn with the same noise. Frameworks have processes of their own and are
+timed in turn; repeats during which other programs used more than 12% of a core are dropped, and medians of the rest are shown.
 
 of product peak: operations over what large matrix products reach, timed in the same block; of training, XLA's count of vaex's
 step, of bounds and sampling the decoder's or transformer's products. of bandwidth: bytes between the kernels of vaex's step over
