@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
     networks = "\n".join(f"  {network.name:<15} {network.summary}" for network in workloads.NETWORKS.values())
     registered = "\n".join(f"  {name:<15} {entry.summary}" for name, entry in models.MODELS.items())
     others = "\n".join(f"  {name:<15} {peer.summary}" for name, peer in peers.PEERS.items())
-    tuned = f"  {'NAME' + peers.TUNED:<15} any of them with glibc's allocator told to keep memory, as vaex's is: the fastest on the CPU"
+    tuned = f"  {'NAME' + peers.TUNED:<15} any of them with glibc's allocator told to keep memory, as vaex's does: fastest on CPU"
     parser = argparse.ArgumentParser(
         prog="throughput.py",
         description=__doc__,
