@@ -5,7 +5,9 @@ import subprocess
 import sys
 
 import pytest
+from helpers import ROOT
 
+from vaex.cli import allocator
 from vaex.cli import main as command
 
 ARENAS = """
@@ -59,3 +61,9 @@ def test_the_command_sets_its_own_process_and_calls_from_python_do_not(monkeypat
     assert command.main(["--model=vae"]) == 0 and calls == ["run"]
     monkeypatch.setattr(sys, "argv", ["run.py", "--model=vae"])
     assert command.main() == 0 and calls == ["run", "shared", "run"]
+
+
+def test_the_page_on_performance_gives_the_settings_of_two_cores(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    written = " ".join(f"{name}={value}" for name, value in allocator.settings().items())
+    assert f"export {written}\n" in (ROOT / "docs" / "performance.md").read_text()

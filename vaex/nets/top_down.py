@@ -220,8 +220,8 @@ class TopDownNetwork:
         def body(x: jax.Array, params_and_input: tuple[PyTree, PyTree]) -> tuple[jax.Array, PyTree]:
             return cell(params_and_input[0], x, params_and_input[1])
 
-        kept = 1 if self.remat else UNROLLED
-        at_once = unroll(level.cells, most=UNROLLED, most_on_cpu=kept) if self.scan else level.cells
+        most_on_cpu = 1 if self.remat else UNROLLED  # written out, XLA for CPU keeps what remat would recompute
+        at_once = unroll(level.cells, most=UNROLLED, most_on_cpu=most_on_cpu) if self.scan else level.cells
         looped = at_once < level.cells
         if self.remat or (looped and traced_for() == "cpu"):
             body = jax.checkpoint(body, prevent_cse=not looped)
