@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from vaex.nets import CausalTransformer, Dropout, sample_codes
+from vaex.ops.platforms import compiling_for
 
 KINDS = (0, 1, 0, 1, 2)
 NET = CausalTransformer(KINDS, codes=6, width=8, layers=2, heads=2)
@@ -110,3 +111,23 @@ def test_gradients_of_many_positions_equal_those_of_few_at_a_time(filled):
         np.testing.assert_allclose(at_once, summed, rtol=0, atol=2e-5 * np.abs(summed).max())
 
     jax.tree.map(assert_close, gradient(codes), total)
+
+
+@pytest.mark.parametrize("length", [128, 150])
+def test_blocks_of_queries_change_nothing(filled, length):
+    """Logits and gradients on CPU, where blocks of 64 attend together, are those of all positions at once, as on accelerators."""
+    net = CausalTransformer((0,) * length, codes=4, width=8, layers=2, heads=2)
+    codes = jax.random.randint(KEY, (2, length), 0, 4)
+    params = filled(net, codes)["params"]
+
+    def loss(params):
+        logits = net.apply({"params": params}, codes)
+        return jnp.sum(jax.nn.log_softmax(logits)[..., 0] ** 2), logits
+
+    (_, logits), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
+    with compiling_for("tpu"):
+        lowered = jax.jit(jax.value_and_grad(lambda params: loss(params), has_aux=True)).lower(params)
+        (_, expected), expected_gradients = lowered.compile()(params)
+    np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-5)
+    for computed, right in zip(jax.tree.leaves(gradients), jax.tree.leaves(expected_gradients), strict=True):
+        np.testing.assert_allclose(computed, right, rtol=1e-3, atol=1e-4 * np.abs(right).max())
