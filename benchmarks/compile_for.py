@@ -37,8 +37,9 @@ write, of slices the part that is taken. roofline: the longer of both against th
 launches. compiler: XLA's own estimate of the program, where it makes one. kernels: instructions that execute in a step, loops of
 known length unrolled. library: calls of cuDNN, cuBLAS and Triton. grouped: convolutions in groups, such as those of members at
 once. copies: copies and transposes that are kernels of their own. padding: results as stored, in whole tiles, over their bytes.
-collectives: calls of a step, and the bytes of their results. donated: arrays of the carry that are updated in place. host:
-transfers to and from the host, and callbacks. A GPU's kernels are chosen without timings, which need a card.
+collectives: calls of a step, and bytes: what all-gathers and all-reduces return, what reduce-scatters and the others are given.
+donated: arrays of the carry that are updated in place. host: transfers to and from the host, and callbacks. A GPU's kernels are
+chosen without timings, which need a card.
 """
 
 

@@ -217,7 +217,7 @@ class Work(NamedTuple):
       products: of matrix products that are no convolutions.
       loops: number of loops.
       copies: bytes of copies and transposes that are kernels of their own.
-      collectives: kind -> bytes of results.
+      collectives: kind -> bytes, of what all-gathers and all-reduces return, and of what the others are given.
       collective_calls: kind -> number of calls.
       host: transfers to and from the host and callbacks, by name.
       moved: bytes of the device's memory that kernels read and write; slices count as what is sliced.
@@ -245,7 +245,7 @@ def work(module: Module, computation: str) -> Work:
     calls: collections.Counter[str] = collections.Counter()
     convolutions = grouped = products = loops = copies = moved = stored = plain = 0
     host: set[str] = set()
-    channels: set[str] = set()  # of collectives in fusions: TPUs begin, advance and end one in several
+    channels: set[str] = set()
     for instruction, place, times in executed(module, computation):
         if instruction.opcode == "while":
             loops += 1
@@ -256,16 +256,11 @@ def work(module: Module, computation: str) -> Work:
             convolutions += times * is_convolution
             grouped += times * (is_convolution and _is_grouped(part.rest))
             products += times * (part.opcode == "dot" or _is_library_product(part))
-            if part is not instruction and part.opcode in COLLECTIVES:
-                channel = CHANNEL.search(part.rest)
-                if channel is None or channel[1] not in channels:
-                    collectives[part.opcode] += times * _result_bytes(part)
-                    calls[part.opcode] += times
-                channels |= {channel[1]} if channel else set()
-        collective = instruction.opcode.removesuffix("-start")
-        if collective in COLLECTIVES:
-            collectives[collective] += times * _result_bytes(instruction)
-            calls[collective] += times
+        for exchange in _exchanges(module, place, instruction):
+            if exchange.channel not in channels:
+                collectives[exchange.kind] += times * exchange.size
+                calls[exchange.kind] += times
+            channels |= {exchange.channel} - {""}
         host |= _host(instruction)
         if instruction.opcode.endswith(("-done", "-update")):
             continue
@@ -280,10 +275,34 @@ def work(module: Module, computation: str) -> Work:
     )  # fmt: skip
 
 
-def _result_bytes(instruction: Instruction) -> int:
-    """Bytes of a collective's result; the shape of an asynchronous one holds its operands too."""
-    size = array_bytes(instruction.shape)
-    return size // 2 if instruction.opcode == "all-reduce-start" and instruction.shape.startswith("((") else size
+class _Exchange(NamedTuple):
+    """One collective. ``channel``: its number where several fusions begin, advance and end it, as on TPUs; else ""."""
+
+    kind: str
+    size: int
+    channel: str
+
+
+def _exchanges(module: Module, place: str, instruction: Instruction, *, fused: bool = False) -> Iterator[_Exchange]:
+    """Collectives of an instruction, those of its fused computations included."""
+    if instruction.opcode == "fusion":
+        for name in instruction.called:
+            for part in module.computations[name]:
+                yield from _exchanges(module, name, part, fused=True)
+    kind = instruction.opcode.removesuffix("-start")
+    if kind not in COLLECTIVES:
+        return
+    beside = module.computations[place]
+    shapes = {other.name: other.shape for other in beside}
+    size = operands = sum(array_bytes(shapes.get(name, "")) for name in instruction.operands)
+    if kind in ("all-gather", "all-reduce"):  # a TPU rounds the results of some
+        holds_operands = instruction.shape.startswith("((") or instruction.opcode == "all-gather-start"
+        size = array_bytes(instruction.shape) - (operands if holds_operands else 0)
+    if fused and kind == "all-reduce" and any(other.opcode == "dynamic-slice" for other in beside):
+        yield _Exchange("reduce-scatter", size, "")  # as TPUs fuse it; all of these have the same channel
+        return
+    channel = CHANNEL.search(instruction.rest) if fused else None
+    yield _Exchange(kind, size, channel[1] if channel else "")
 
 
 def _kind(instruction: Instruction) -> str:
