@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from vaex.core import PyTree
+from vaex.ops import products
 from vaex.ops.platforms import traced_for
 
 KeysAndValues = tuple[jax.Array, jax.Array]  # of one block, [b, n, heads, e] each; in a cache as ``Block`` says
@@ -95,10 +97,11 @@ class Block(nn.Module):
         plain: dict[str, Any] = {"use_bias": False, "use_scale": False}  # the layers that follow scale and shift
         self.attention_norm, self.norm = nn.LayerNorm(**plain), nn.LayerNorm(**plain)
         # no bias: that of the keys cancels in the softmax, and would change rounding only
-        self.queries_keys_values = nn.Dense(3 * self.width, use_bias=False)
+        dense = functools.partial(nn.Dense, dot_general=products.dot_general)
+        self.queries_keys_values = dense(3 * self.width, use_bias=False)
         small = nn.initializers.variance_scaling(0.1, "fan_in", "normal")
-        self.mixed = nn.Dense(self.width, use_bias=False, kernel_init=small)
-        self.hidden, self.output = nn.Dense(4 * self.width), nn.Dense(self.width, kernel_init=small)
+        self.mixed = dense(self.width, use_bias=False, kernel_init=small)
+        self.hidden, self.output = dense(4 * self.width), dense(self.width, kernel_init=small)
 
     def __call__(
         self,
@@ -189,7 +192,7 @@ class CausalTransformer(nn.Module):
         x, logits = self.norm(x), jnp.zeros((*codes.shape, self.codes), x.dtype)
         for kind in range(max(kinds) + 1):
             [positions] = np.nonzero(kinds == kind)
-            kind_logits = x[:, positions] @ self.output[kind] + self.bias[kind]
+            kind_logits = products.matmul(x[:, positions], self.output[kind]) + self.bias[kind]
             logits = kind_logits if len(positions) == len(kinds) else logits.at[:, positions].set(kind_logits)
         return logits
 
