@@ -16,6 +16,7 @@ from vaex.errors import UserError
 pytestmark = pytest.mark.nightly
 
 block = importlib.import_module("block")
+convolutions = importlib.import_module("shapes.convolutions")
 peers = importlib.import_module("peers")
 shapes = importlib.import_module("shapes")
 speed = importlib.import_module("shapes.speed")
@@ -224,3 +225,17 @@ def test_help_loads_no_framework():
     assert done.returncode == 0, done.stderr
     for word in (*shapes.SHAPES, *shapes.names(), "--only", "of product peak"):
         assert word in done.stdout.decode()
+
+
+def test_convolutions_called_by_themselves_are_compared(capsys):
+    flags = ["--layers=6x6x2-3-3x3s1,8x8x1-2-4x4s2", "--batch_sizes=2", "--repeats=1", "--seconds=0.001"]
+    assert convolutions.main(flags) == 0
+    header, _, *rows = capsys.readouterr().out.splitlines()
+    assert header.startswith("| layer | batch | work | vaex, ms | flax, ms |") and len(rows) == 2 * 3
+    assert rows[0].startswith("| 6x6x2 -> 3, 3x3, stride 1 | 2 | forward |") and "gradient and input's" in rows[-1]
+
+
+@pytest.mark.parametrize("text", ["6x6x2", "6x5x2-3-3x3s1", "6x6x2-3-3x2s1", "axax2-3-3x3s1", "6x6x2-3-3x3"])
+def test_layers_that_are_no_layers_are_refused(text, capsys):
+    assert convolutions.main([f"--layers={text}"]) == 2
+    assert f"--layers={text}: expected IMAGE-FEATURES-KERNELsSTRIDE" in capsys.readouterr().err

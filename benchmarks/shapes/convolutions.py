@@ -1,0 +1,154 @@
+"""Convolutions of vaex.nets called by themselves, beside flax.linen's: ``python benchmarks/shapes/convolutions.py``.
+
+Both layers hold the same parameters and must give the same results before they are timed, in turn, in one process. forward: the
+jitted layer; gradient: that of a loss with respect to the parameters, or to x as well. One call at a time, outside of any loop:
+inside of ``lax.scan``, where vaex trains, XLA's own gradients take ten times as long and more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from console import counts, guarded, names, say
+from measure import interleave
+from tables import number, table
+
+from vaex import nets
+from vaex.errors import UserError
+
+Work = Callable[[Any, jax.Array], Any]
+
+
+class Layer(NamedTuple):
+    """A convolution of square images. Example: ``Layer.parse("32x32x32-64-4x4s2")``."""
+
+    side: int
+    channels: int
+    features: int
+    kernel: int
+    stride: int
+
+    @classmethod
+    def parse(cls, text: str) -> Layer:
+        """Return the layer of a text such as "32x32x32-64-4x4s2": image, features, kernel and stride.
+
+        Raises: UserError for another text.
+        Example:
+          >>> Layer.parse("16x16x64-32-3x3s1")
+          Layer(side=16, channels=64, features=32, kernel=3, stride=1)
+        """
+        try:
+            image, features, kernel = text.split("-")
+            (side, width, channels), (size, strides) = (part.split("x") for part in (image, kernel))
+            other, stride = strides.split("s")
+            if side != width or size != other:
+                raise ValueError
+            return cls(*map(int, (side, channels, features, size, stride)))
+        except ValueError:
+            raise UserError(
+                f"--layers={text}: expected IMAGE-FEATURES-KERNELsSTRIDE with square sides, such as 32x32x32-64-4x4s2"
+            ) from None
+
+    def __str__(self) -> str:
+        size = f"{self.kernel}x{self.kernel}"
+        return f"{self.side}x{self.side}x{self.channels} -> {self.features}, {size}, stride {self.stride}"
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return vaex's layer and Linen's."""
+        options: dict[str, Any] = {"strides": self.stride, "padding": (self.kernel - 1) // 2}
+        size = (self.kernel, self.kernel)
+        return {"vaex": nets.Conv(self.features, size, **options), "flax": nn.Conv(self.features, size, **options)}
+
+
+LAYERS = ("32x32x32-64-4x4s2", "16x16x64-64-3x3s1", "64x64x3-32-4x4s2", "28x28x1-32-4x4s2", "8x8x256-256-3x3s1")
+
+
+def kinds_of_work(module: nn.Module) -> dict[str, Work]:
+    """Return what is timed, each (variables, x) -> arrays."""
+
+    def loss(variables: Any, x: jax.Array) -> jax.Array:
+        return jnp.sum(jnp.square(jnp.asarray(module.apply(variables, x))))
+
+    return {
+        "forward": module.apply,
+        "gradient": jax.grad(loss),
+        "gradient and input's": jax.grad(loss, argnums=(0, 1)),
+    }
+
+
+def timings(layer: Layer, batch: int, repeats: int, seconds: float) -> list[dict[str, str]]:
+    """Return a row of milliseconds for each kind of work.
+
+    Raises: UserError where the two layers differ.
+    """
+    x = jax.random.normal(jax.random.key(0), (batch, layer.side, layer.side, layer.channels))
+    modules = layer.modules()
+    variables = modules["flax"].init(jax.random.key(1), x)
+    rows = []
+    for kind in kinds_of_work(modules["flax"]):
+        calls = {
+            name: jax.jit(kinds_of_work(module)[kind]).lower(variables, x).compile() for name, module in modules.items()
+        }
+        results = [jax.tree.leaves(call(variables, x)) for call in calls.values()]
+        for ours, linens in zip(*results, strict=True):
+            if not np.allclose(ours, linens, rtol=1e-3, atol=1e-4 * float(jnp.abs(linens).max())):
+                raise UserError(f"convolutions: {layer}, {kind}: the two layers differ")
+        count = repetitions(calls["flax"], variables, x, seconds)
+        times = interleave({name: repeated(call, variables, x, count) for name, call in calls.items()}, repeats=repeats)
+        each = {name: 1e3 * timing.median / count for name, timing in times.items()}
+        row = {"layer": str(layer), "batch": str(batch), "work": kind}
+        row |= {f"{name}, ms": number(value) for name, value in each.items()}
+        rows.append(row | {"vaex is as fast": number(each["flax"] / each["vaex"], "x")})
+    return rows
+
+
+def repeated(call: Work, variables: Any, x: jax.Array, count: int) -> Callable[[], None]:
+    """Return a function that calls ``count`` times and waits."""
+
+    def run() -> None:
+        for _ in range(count):
+            jax.block_until_ready(call(variables, x))
+
+    return run
+
+
+def repetitions(call: Work, variables: Any, x: jax.Array, seconds: float) -> int:
+    """Return how many calls take about so many seconds."""
+    function = repeated(call, variables, x, 1)
+    return max(1, round(seconds / interleave({"": function}, repeats=3)[""].median))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--layers", default=",".join(LAYERS), help="IMAGE-FEATURES-KERNELsSTRIDE (default: %(default)s)"
+    )
+    parser.add_argument("--batch_sizes", type=counts, default="8,64", help="of each layer (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=9, help="of each measurement (default: %(default)s)")
+    parser.add_argument("--seconds", type=float, default=0.2, help="of a repeat (default: %(default)s)")
+    flags = parser.parse_args(arguments)
+
+    def work() -> None:
+        rows: list[dict[str, str]] = []
+        for layer in [Layer.parse(text) for text in names(flags.layers)]:
+            for batch in flags.batch_sizes:
+                say(f"{layer}, batch {batch}")
+                rows.extend(timings(layer, batch, flags.repeats, flags.seconds))
+        print(table({name: [row[name] for row in rows] for name in rows[0]}))
+
+    return guarded("convolutions", work)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
