@@ -227,15 +227,25 @@ def test_help_loads_no_framework():
         assert word in done.stdout.decode()
 
 
-def test_convolutions_called_by_themselves_are_compared(capsys):
-    flags = ["--layers=6x6x2-3-3x3s1,8x8x1-2-4x4s2", "--batch_sizes=2", "--repeats=1", "--seconds=0.001"]
-    assert convolutions.main(flags) == 0
+def test_convolutions_alone_and_in_networks_are_compared(capsys):
+    subjects = ["--layers=6x6x2-3-3x3s1,8x8x1-2-4x4s2", "--networks=8x8x3-4-6"]
+    assert convolutions.main([*subjects, "--batch_sizes=2", "--repeats=1", "--seconds=0.001"]) == 0
     header, _, *rows = capsys.readouterr().out.splitlines()
-    assert header.startswith("| layer | batch | work | vaex, ms | flax, ms |") and len(rows) == 2 * 3
-    assert rows[0].startswith("| 6x6x2 -> 3, 3x3, stride 1 | 2 | forward |") and "gradient and input's" in rows[-1]
+    assert header.startswith("| layers | batch | work | vaex, ms | flax, ms |") and len(rows) == 2 * 3 + 2 * 2
+    assert rows[0].startswith("| 6x6x2 -> 3, 3x3, stride 1 | 2 | forward |") and "gradient and input's" in rows[5]
+    assert rows[6].startswith("| encoder 8x8x3-4-6 | 2 | forward |") and rows[-1].startswith(
+        "| decoder 8x8x3-4-6 | 2 | "
+    )
+    assert "in a loop" in rows[-1]
 
 
 @pytest.mark.parametrize("text", ["6x6x2", "6x5x2-3-3x3s1", "6x6x2-3-3x2s1", "axax2-3-3x3s1", "6x6x2-3-3x3"])
 def test_layers_that_are_no_layers_are_refused(text, capsys):
     assert convolutions.main([f"--layers={text}"]) == 2
     assert f"--layers={text}: expected IMAGE-FEATURES-KERNELsSTRIDE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["8x8x3", "8x4x3-4", "6x6x3-4-4", "8x8-4", "8x8x3-0"])
+def test_networks_that_are_no_networks_are_refused(text, capsys):
+    assert convolutions.main([f"--networks={text}"]) == 2
+    assert f"--networks={text}: expected IMAGE-FEATURES-FEATURES-..." in capsys.readouterr().err
