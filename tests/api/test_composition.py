@@ -105,6 +105,7 @@ def test_batches_are_joined_in_order_along_the_axis_of_the_examples(number):
     assert joined["shared"].shape == (3,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [pickle.dumps, copy.deepcopy])
 def test_a_run_says_how_it_is_kept(trained, run, how):
     for held in (run, vaex.load(trained)):

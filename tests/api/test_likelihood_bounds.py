@@ -51,6 +51,7 @@ def test_members_with_one_decoder_share_a_bound(run):
     assert "several_encoders_elbo" not in apart.values[0] and "--freeze" in apart.protocol["several_encoders"]
 
 
+@pytest.mark.slow
 def test_models_without_a_density_and_numbers_below_one_are_refused():
     autoencoder = vaex.train("autoencoder", "digits", **QUICK)
     with pytest.raises(UserError, match="defines no density"):

@@ -22,6 +22,7 @@ GAPS = np.where(RNG.random(X.shape) < 0.2, np.nan, X)
 SMALL = {"hidden": (64,), "latent_dim": 2, "batch_size": 32, "progress": False}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["vae", "ladder_vae"])
 @pytest.mark.parametrize("scale", ["global", "per_column", "per_pixel", "fixed"])
 def test_bounds_are_in_the_units_of_the_data(model, scale):
@@ -66,6 +67,7 @@ def conditional_means(x):
     return filled
 
 
+@pytest.mark.slow
 def test_a_table_with_gaps_trains_and_its_missing_entries_are_imputed(run):
     x = np.where(np.isnan(GAPS), X, GAPS)
     imputation = run.impute(jax.random.key(0), GAPS, num_samples=200, num_draws=3)
@@ -80,6 +82,7 @@ def test_a_table_with_gaps_trains_and_its_missing_entries_are_imputed(run):
     assert error(np.asarray(imputation.mean)) < 1.5 * error(conditional_means(GAPS))
 
 
+@pytest.mark.slow
 def test_a_run_with_gaps_is_evaluated_encoded_and_sampled_in_units_of_the_data(run):
     summary = run.evaluate(progress=False, eval_samples=10)
     assert np.isfinite(summary["members"][0]["elbo"]) and np.isfinite(summary["members"][0]["log_likelihood"])
@@ -89,12 +92,14 @@ def test_a_run_with_gaps_is_evaluated_encoded_and_sampled_in_units_of_the_data(r
     assert {"reconstructions"} <= set(run.figures())
 
 
+@pytest.mark.slow
 def test_log_likelihoods_of_gaps_are_marginal_ones(run):
     """p(x_o) of one column decreases as the column leaves its range, and is 1 where nothing is observed."""
     nothing = np.full((1, 4), np.nan)
     assert float(run.log_likelihood(jax.random.key(0), nothing, 2000)[0]) == pytest.approx(0.0, abs=0.2)
 
 
+@pytest.mark.slow
 def test_what_cannot_impute_says_why(run):
     complete = vaex.train("vae", X, steps=1, evaluate=False, **SMALL)
     with pytest.raises(ValueError, match="impute: arrays has no missing values"):
@@ -105,6 +110,7 @@ def test_what_cannot_impute_says_why(run):
         run.impute(jax.random.key(0), GAPS, num_samples=0)
 
 
+@pytest.mark.slow
 def test_objectives_that_need_every_value_are_refused_before_training():
     with pytest.raises(
         UserError, match=r"--model=vamp_vae: its objective needs every value .* use --model=vae or iwae"
@@ -119,6 +125,7 @@ def test_other_models_train_on_tables_with_gaps(model):
     assert np.isfinite(run.encode(GAPS[:3]).mean).all()
 
 
+@pytest.mark.slow
 def test_runs_from_before_columns_were_standardised_load_as_they_were(tmp_path):
     vaex.train("vae", X, steps=2, standardize="none", out=str(tmp_path / "run"), evaluate=False, **SMALL)
     path = tmp_path / "run" / "config.json"

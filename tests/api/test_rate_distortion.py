@@ -48,6 +48,7 @@ def test_what_the_parts_are_not_computed_for_is_said():
     assert bound == pytest.approx(summary["elbo"], abs=5 * summary["elbo_standard_error"])
 
 
+@pytest.mark.slow
 def test_models_without_a_density_are_refused():
     with pytest.raises(UserError, match="rate_distortion: this run's objective defines no density"):
         vaex.train("autoencoder", "digits", **QUICK).score(["rate_distortion"])

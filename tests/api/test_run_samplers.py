@@ -22,6 +22,7 @@ QUICK = {"hidden": 4, "latent_dim": 2, "batch_size": 20, "steps": 3, "progress":
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 def test_samples_are_decoded_from_the_sampler_and_outlive_the_process(tmp_path):
     run = vaex.train("vae", X, out=tmp_path / "run", **QUICK)
     (sampler,) = run.fit_sampler("gmm:2")

@@ -93,6 +93,7 @@ def test_lengths_are_for_series():
         without_padding("a.npz: lengths", np.zeros((60, 12, 2, 1)), LENGTHS)
 
 
+@pytest.mark.slow
 def test_what_is_padded_changes_no_bound():
     """The bound of a series is one of its observed steps: other numbers at missing places would change it, no numbers cannot."""
     run = vaex.train("vae", PADDED, network="conv1d", channels=(4,), likelihood_scale="per_column", **QUICK)

@@ -42,6 +42,7 @@ def test_volumes_are_trained_by_3d_convolutions():
     assert np.isfinite(run.log_likelihood(jax.random.key(0), volumes[:3], 4)).all()
 
 
+@pytest.mark.slow
 def test_no_convolution_of_a_volume_is_left_in_the_cpu_program():
     encoder = GridEncoder(shape=(8, 8, 8, 1), axes=3, features=2, channels=(4,), hidden=8)
     x = jnp.zeros((2, 8, 8, 8, 1))
@@ -88,6 +89,7 @@ def test_images_of_any_sides_and_channels(shape, flags, network):
     assert run.spec.shape == expected and run.sample(jax.random.key(0), 2).shape == (2, *expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("levels", [4096, 65536])
 def test_a_logistic_over_many_levels_is_a_distribution(levels):
     grid = np.arange(levels) / (levels - 1)
@@ -99,6 +101,7 @@ def test_a_logistic_over_many_levels_is_a_distribution(levels):
         np.testing.assert_allclose(total, 1.0, rtol=2e-3)
 
 
+@pytest.mark.slow
 def test_scans_of_sixteen_bits_are_trained_in_their_own_numbers():
     scans = np.random.default_rng(0).integers(-1024, 3072, (40, 8, 8)).astype(np.int16)
     run = vaex.train("vae", scans, **{**QUICK, "channels": (32, 32, 64, 64)})

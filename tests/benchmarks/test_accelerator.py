@@ -19,6 +19,7 @@ workloads = importlib.import_module("workloads")
 SCRIPT = ROOT / "benchmarks" / "accelerator.sh"
 
 
+@pytest.mark.slow
 def test_a_device_that_computes_something_else_is_found(monkeypatch):
     (row,) = check.check_model("small", jax.devices()[0], float("inf"))
     assert row["failure"] is None and row["differences"] == [0.0, 0.0]

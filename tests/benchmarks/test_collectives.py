@@ -51,11 +51,13 @@ def test_a_divided_batch_exchanges_gradients_once():
     assert step.gradients <= step.collectives["all-reduce"] <= step.gradients + SCALARS
 
 
+@pytest.mark.slow
 def test_members_exchange_nothing():
     step = exchanged("small", members=8, batch_size=16)
     assert step.placement.axis == "population" and step.placement.mesh.size == 4 and step.collectives == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("members", "groups"), [(2, 2), (4, 4), (6, 2)])
 def test_devices_that_share_members_exchange_their_gradients(members, groups):
     step = exchanged("small", members, devices=8, batch_size=16 if members < 6 else 4)
@@ -68,6 +70,7 @@ def test_devices_that_share_members_exchange_their_gradients(members, groups):
 DIVIDED = FLOAT * (64 * 64 + 64 * 2 * 8 + 64 * 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("members", "groups"), [(1, 1), (4, 4)])
 def test_fsdp_gathers_parameters_and_holds_a_part_of_them(members, groups):
     plain, step = (exchanged("small", members, devices=8, batch_size=16, fsdp=fsdp) for fsdp in (False, True))

@@ -52,6 +52,7 @@ def test_peers_compute_vaex_s_losses(name, network):
         contestant.run(3)
 
 
+@pytest.mark.slow
 def test_the_reference_trains():
     first, second = reference("mlp")["losses"]
     assert second < first and reference("mlp")["noise"].shape == (2, vaex_loop.PARITY_BATCH, 16)

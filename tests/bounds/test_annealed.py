@@ -81,6 +81,7 @@ def test_the_schedule_rises_from_0_to_1_and_is_dense_at_the_ends():
         annealing_schedule(3, steepness=0)
 
 
+@pytest.mark.slow
 def test_without_transitions_a_weight_is_the_importance_weight():
     """One temperature: log w = log p(x|z), forward and in reverse, of examples along further axes too."""
     z = jax.random.normal(jax.random.key(0), (3, 2, 4))

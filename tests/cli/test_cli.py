@@ -128,6 +128,7 @@ def test_figures_are_drawn_and_not_blank(solo):
         assert min(pixels.shape[:2]) > 50 and np.std(pixels[..., :3]) > 0.01, name
 
 
+@pytest.mark.slow
 def test_metrics_hold_a_row_per_window_and_no_clock(solo):
     assert [row["step"] for row in solo.rows] == [5, 10, 15, 20]
     for row in solo.rows:
@@ -296,6 +297,7 @@ def test_a_stopped_run_is_never_taken_for_a_shorter_one(solo, tmp_path):
     assert not (directory / "summary.json").exists()
 
 
+@pytest.mark.slow
 def test_a_run_without_its_checkpoints_starts_again_and_says_so(solo, tmp_path):
     directory = copied(solo, tmp_path / "run")
     shutil.rmtree(directory / "checkpoints")
@@ -316,6 +318,7 @@ def test_a_changed_configuration_is_refused_by_its_names(solo, untrained):
     assert "learning_rate" not in done.err
 
 
+@pytest.mark.slow
 def test_overwrite_starts_again_and_removes_only_what_a_run_wrote(solo, tmp_path):
     directory = copied(solo, tmp_path / "run")
     (directory / "notes.txt").write_text("mine")
@@ -384,6 +387,7 @@ def test_a_damaged_config_is_refused(solo, tmp_path, untrained, text):
     assert done.code == 2 and done.err.count("\n") == 1 and "config.json" in done.err
 
 
+@pytest.mark.slow
 def test_overwrite_mends_a_damaged_config(solo, tmp_path):
     directory = copied(solo, tmp_path / "run")
     (directory / "config.json").write_text("{")

@@ -169,6 +169,7 @@ def test_the_bound_does_not_depend_on_standardising():
     np.testing.assert_allclose(nats[0] + np.log(scale).sum(), nats[1], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_networks_read_numbers_standardised_and_categories_one_hot():
     """And what is observed; what leaves the support of a column, as learned inputs may, stays finite."""
     columns = (
@@ -193,6 +194,7 @@ def test_networks_read_numbers_standardised_and_categories_one_hot():
     np.testing.assert_array_equal(network_inputs(complete, x[:1]), read[:1, :-6])
 
 
+@pytest.mark.slow
 def test_a_small_table_trains_and_comes_back(tmp_path):
     """From 1e-5 to 1e6 beside a category, with entries missing."""
     table = {name: np.array(TABLE[name].tolist(), object) for name in ("tiny", "wild", "city")}

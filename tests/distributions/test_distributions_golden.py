@@ -84,6 +84,7 @@ def test_density_equals_scipy(make, arguments, value, expected):
     np.testing.assert_allclose(log_prob(make, value, *arguments), expected, rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_densities_equal_numpyro():
     nd = pytest.importorskip("numpyro.distributions")
     tau = 0.6

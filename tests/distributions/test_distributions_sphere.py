@@ -264,6 +264,7 @@ def test_to_poincare_ball_keeps_distances_to_the_origin(x64):
     assert 0.99999 < float(jnp.linalg.norm(far)) < 1
 
 
+@pytest.mark.slow
 def test_poincare_gradients_at_the_mean_are_finite(x64):
     """Where distance and direction are both 0 / 0: the density is smooth there, with curvature -lambda^2 / sigma^2."""
     mean = jnp.array([0.1, 0.2])

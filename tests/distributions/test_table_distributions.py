@@ -60,6 +60,7 @@ def test_ordered_categories_are_differences_of_logistic_functions(location):
     assert np.isfinite(gradient)
 
 
+@pytest.mark.slow
 def test_rows_leave_out_missing_entries_and_keep_the_order_of_columns():
     loc = jnp.array([1e6, -2.0])
     logits = jnp.array([[0.3, -1.0, 2.0]])

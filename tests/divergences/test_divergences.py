@@ -142,6 +142,7 @@ def test_axes_taken_by_independent_are_event_axes(ndims):
 INTERVALS = {"Normal": (-12, 12), "Laplace": (-40, 40), "ContinuousBernoulli": (0, 1)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("q", "p"),
     [(a, b) for a in INTERVALS for b in INTERVALS if b != "ContinuousBernoulli" or a == b],
@@ -175,6 +176,7 @@ def test_scalar_closed_forms_equal_quadrature(q, p, x64):
         np.testing.assert_allclose(closed[i], expected, rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_gaussian_pairs_equal_numpyro(x64):
     nd = pytest.importorskip("numpyro.distributions")
     q = nd.MultivariateNormal(MEAN, scale_tril=TRIL)
@@ -319,6 +321,7 @@ def test_values_and_gradients_are_finite_at_extreme_inputs(name):
     assert np.all(np.asarray(program(a, b)[0]) > -1e-2 * (1 + np.abs(a) * discrete))
 
 
+@pytest.mark.slow
 def test_von_mises_fisher_kl_gradient_at_high_concentration():
     """d KL / d kappa is kappa A'(kappa) = 1 / kappa for d = 3, not a difference of near equals; none for the direction."""
     k = jnp.array([1e2, 1e3, 1e4, 1e5])

@@ -158,6 +158,7 @@ ESTIMATORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_unbiased_estimators_equal_closed_forms(name):
     estimate, exact = ESTIMATORS[name]

@@ -79,6 +79,7 @@ def test_the_elbo_gradient_is_unbiased(name, k):
     assert within(measure(loss, params, exact), 4.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["leave_one_out", "vimco"])
 def test_the_elbo_gradient_with_baselines_is_unbiased(name):
     loss, params, exact = linear(getattr(estimators, name), 3, **MEAN)

@@ -68,6 +68,7 @@ def test_the_parts_add_up_to_the_average_kl():
     assert abs(np.mean(total) - closed) < 4 * np.std(total) / np.sqrt(4000)
 
 
+@pytest.mark.slow
 def test_the_minibatch_formula_agrees_where_the_batch_is_the_data():
     mean, log_scale = RNG.normal(size=(40, 3)).astype(np.float32), RNG.uniform(-2, 0, (40, 3)).astype(np.float32)
     z = mean + np.exp(log_scale) * RNG.normal(size=mean.shape).astype(np.float32)

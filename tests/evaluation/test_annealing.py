@@ -92,6 +92,7 @@ def log_weights(key, variables, hparams, batch, k):
     return (decode(z).log_prob(batch["x"][0]) + ORACLE.prior.log_prob(z) - q.log_prob(z))[:, None]
 
 
+@pytest.mark.slow
 def test_weighted_bounds_have_the_size_of_all_weights_at_once():
     batch = {"x": ORACLE.x[None]}
     parts = weighted_log_likelihood(log_weights, num_samples=200, samples_per_chunk=50)(KEY, None, None, batch)
@@ -103,6 +104,7 @@ def test_weighted_bounds_have_the_size_of_all_weights_at_once():
     np.testing.assert_allclose(parts.bound[0], np.log(weights.mean()), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_several_encoders_bound_more_than_each_and_less_than_the_evidence():
     """Two posteriors that miss on opposite sides: MISELBO is above the mean of their ELBOs, and both are below log p(x)."""
     scale = jnp.sqrt(jnp.diag(jnp.asarray(ORACLE.covariance)))

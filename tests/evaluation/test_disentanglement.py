@@ -25,6 +25,7 @@ CODES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["perfect", "permuted"])
 def test_one_latent_for_each_factor_has_the_highest_score(name):
     scores = dis.all_scores(CODES[name], FACTORS)

@@ -80,6 +80,7 @@ def test_training_curves_from_lines_of_json():
     assert list(training_curves(rows, members=("a", "b"), metrics=("elbo",))["elbo"].lines) == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_all_of_them_can_be_drawn(tmp_path):
     images = load_digits().images[:40, ..., None] / 16.0
     rows = [{"step": step, "elbo": [-float(step)] * 16, "kl": [1.0] * 16} for step in range(3)]

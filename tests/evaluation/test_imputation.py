@@ -77,6 +77,7 @@ def test_draws_are_joint_ones(imputation):
         )
 
 
+@pytest.mark.slow
 def test_observed_values_stay_and_the_posterior_shows_in_the_effective_sample_size():
     exact, wide = (
         impute(jax.random.key(0), jnp.asarray(X, jnp.float32), posterior(widen), decode, num_samples=500, num_draws=1)

@@ -35,6 +35,7 @@ def test_exact_at_the_exact_posterior():
     np.testing.assert_allclose(bound, EXACT, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_below_the_truth_and_tighter_with_more_samples():
     batch = {"x": jnp.asarray(np.repeat(X[:1], 300, axis=0))}
     means, errors = [], []
@@ -104,6 +105,7 @@ def test_a_statistic_of_batches_is_weighted_by_their_sizes():
     assert np.isnan(likelihood.estimate_over_batches(means[:1], sizes[:1]).standard_error)
 
 
+@pytest.mark.slow
 def test_the_bound_of_an_example_follows_its_key_alone():
     bound = likelihood.log_likelihood(log_weights, num_samples=5, samples_per_chunk=2)
     keys, scale = jax.random.split(jax.random.key(3), len(X)), jnp.float32(1.5)

@@ -30,6 +30,7 @@ def test_the_estimate_approaches_the_exact_likelihood_from_below():
     assert np.all(np.abs(means[2] - exact) < 4 * error + 1e-3)
 
 
+@pytest.mark.slow
 def test_a_sequence_draws_by_its_key_alone():
     def predict(key, variables, hparams, batch, steps, num_samples):
         last = batch["x"][:, -1]

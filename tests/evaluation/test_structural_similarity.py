@@ -41,6 +41,7 @@ def pooled(x):
     return sum(corners) / 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "window"), [((11, 13), 11), ((28, 28), 7), ((20, 16), 8)])
 def test_ssim(size, window):
     x, y = images(*size, channels=2)
@@ -49,6 +50,7 @@ def test_ssim(size, window):
     np.testing.assert_allclose(np.stack(parts, axis=-1), expected, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "window", "scales"), [((8, 8), 7, 1), ((29, 28), 7, 3), ((176, 180), 11, 5)])
 def test_ms_ssim(size, window, scales):
     x, y = images(*size, channels=3)
@@ -65,6 +67,7 @@ def test_ms_ssim(size, window, scales):
     np.testing.assert_allclose(value, expected.mean(1), atol=2e-5)
 
 
+@pytest.mark.slow
 def test_equal_images_have_similarity_1_and_constant_ones_that_of_their_means():
     x = jnp.asarray(images(28, 28)[0])
     np.testing.assert_allclose(ssim.multiscale_ssim(x, x, window=7), 1.0, atol=1e-6)

@@ -113,6 +113,7 @@ def read(path: pathlib.Path) -> None:
             read_spec(content)
 
 
+@pytest.mark.slow
 def test_a_config_with_other_values(number, config):
     written = json.loads(config.read_text())
 
@@ -132,6 +133,7 @@ def test_a_config_with_other_values(number, config):
         read(config)
 
 
+@pytest.mark.slow
 def test_a_config_of_changed_bytes(number, config):
     written = config.read_bytes()
 

@@ -40,6 +40,7 @@ def assert_sound_member(directory: pathlib.Path, whole: pathlib.Path, member: in
         assert row["step"] == other["step"] and row["elbo"][member] == other["elbo"][member]
 
 
+@pytest.mark.slow
 def test_the_command_finishes_the_others_and_says_what_is_lost(tmp_path):
     done = command(tmp_path, *flags(f"0.001,{LATE}"))
     named = "learning_rate=hold-0.001-12+1e+30_seed=0 diverged at step 13"

@@ -43,6 +43,7 @@ def test_what_is_not_kept(tmp_path, keep):
     assert ended.code == 2 and f"--keep={keep}: expected" in ended.err and not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_in_memory_there_is_one_state():
     with pytest.raises(UserError, match="--keep=5: a run in memory holds its last state alone; give out="):
         vaex.train("vae", np.eye(16).reshape(16, 4, 4), steps=2, keep="5", hidden=(4,), latent_dim=2, progress=False)

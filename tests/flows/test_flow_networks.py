@@ -20,6 +20,7 @@ def test_masks_let_through_all_earlier_inputs_and_no_others(d, hidden, with_cont
     np.testing.assert_array_equal(paths > 0, np.tile(np.triu(np.ones((d, d)), 1) > 0, (1, 2)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [vf.InverseAutoregressive, vf.MaskedAutoregressive])
 def test_jacobians_are_triangular(kind):
     """Both ways; below the diagonal nothing is missing."""

@@ -27,6 +27,7 @@ def test_the_root_is_exact_to_rounding(dtype):
         assert np.all(np.sign(v) == np.sign(target))
 
 
+@pytest.mark.slow
 def test_the_roots_gradients_are_those_of_the_implicit_function():
     with jax.enable_x64(True):
         for target, gain in ((0.7, 0.1), (-2.0, 5.0), (30.0, 40.0), (0.0, 0.5)):
@@ -69,6 +70,7 @@ def test_planar_is_the_papers_map_where_its_constraint_holds():
         np.testing.assert_allclose(log_det, np.log(1 + psi @ hat), rtol=1e-9)  # Rezende & Mohamed 2015, eq. 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [vf.Planar, vf.Radial])
 def test_strong_contractions_are_invertible(kind):
     """Parameters that the textbook map folds at: volumes stay positive and the inverse comes back."""

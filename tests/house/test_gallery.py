@@ -39,6 +39,7 @@ def test_figures_are_small():
     assert sum(sizes.values()) < 1_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", gallery.FIGURES)
 def test_a_figure_was_made_by_the_command_that_is_shown(name):
     with Image.open(FILES[name]) as image:
@@ -49,6 +50,7 @@ def test_a_figure_was_made_by_the_command_that_is_shown(name):
     parse_all([f"--model={name}", *gallery.FIGURES[name].flags.split()])  # raises where a flag is refused
 
 
+@pytest.mark.slow
 def test_a_figure_made_smaller_holds_its_command_and_equal_runs_give_equal_files(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (4, 40, 4), dtype=np.uint8).repeat(32, 0).repeat(32, 1)
     image = Image.fromarray(noise[..., :3])

@@ -24,6 +24,7 @@ def free_entries(name, value):
     return value[np.tril_indices(4, -1)] if name == "correlation_cholesky" else value.reshape(-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SUPPORTS)
 def test_log_determinants_are_those_of_the_jacobian(name):
     support = SUPPORTS[name]

@@ -117,6 +117,7 @@ def gan(**hparams):
     return evaluated, discriminate
 
 
+@pytest.mark.slow
 def test_the_losses_of_encoder_decoder_and_discriminator():
     evaluated, discriminate = gan(beta=0.3, feature_weight=7.0, gradient_penalty=3.0)
     mean, scale = (np.asarray(x, np.float64) for x in (evaluated.posterior.mean, evaluated.posterior.variance**0.5))

@@ -41,6 +41,7 @@ def test_codes_have_their_moments_and_densities(normal):
     np.testing.assert_allclose(logsumexp(log_prob, axis=0), total + np.zeros(4), atol=1e-5)  # over all one-hots
 
 
+@pytest.mark.slow
 def test_relaxed_codes_go_to_one_hot_as_the_temperature_falls_and_discretizing_passes_gradients():
     codes = OneHotCodes(LOGITS, NORMAL)
     for temperature, least in ((0.002, 0.99), (1.0, 0.0)):

@@ -95,6 +95,7 @@ def test_the_number_of_examples_comes_from_the_data():
         beta_tc_vae.build(beta_tc_vae.Config(), SPEC._replace(num_training_examples=0))
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_larger_than_the_training_data_can_be_evaluated():
     assert np.isfinite(Evaluated(beta_tc_vae, spec=SPEC._replace(num_training_examples=5), train=False).loss)
 
@@ -315,6 +316,7 @@ def test_a_single_example_can_be_evaluated(module):
         assert np.isfinite(evaluated.loss)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

@@ -67,6 +67,7 @@ def test_prior_density_is_the_normals_over_the_jacobian(kind):
     np.testing.assert_allclose(metrics["posterior_entropy"], -fresh.encode().log_prob(z)[0], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_without_flows_the_model_is_the_plain_vae():
     fresh, plain = Fresh(flow_vae, **NONE), Fresh(vae, kl="monte_carlo")
     np.testing.assert_allclose(fresh.log_weights(4), plain.log_weights(4), rtol=1e-6)
@@ -140,6 +141,7 @@ def test_configs_out_of_range_are_refused(changes, message):
         flow_vae.Config(**changes)
 
 
+@pytest.mark.slow
 def test_flows_take_any_value_of_a_flag_that_they_do_not_use():
     assert flow_vae.Config(posterior_flow="planar", flow_hidden=(8,)).flow_hidden == (8,)
     assert flow_vae.Config(sylvester_units=50).sylvester_units == 50

@@ -58,6 +58,7 @@ def test_monte_carlo_kl_agrees_with_the_closed_form(posterior):
     assert np.all(np.asarray(exact) > 0)
 
 
+@pytest.mark.slow
 def test_posteriors_have_the_covariance_they_are_named_for():
     for posterior in ("diagonal", "full", "fixed"):
         family = gaussian.gaussian_posterior(posterior, 3)
@@ -86,6 +87,7 @@ def test_log_weights_are_the_joint_minus_the_posterior():
     np.testing.assert_allclose(recipe.model.log_weights(KEY, variables, hparams, X, 5), by_hand, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_training_raises_the_bound_and_beta_lowers_the_kl():
     last_metrics = {}
     for beta in (0.5, 8.0):

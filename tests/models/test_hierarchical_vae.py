@@ -82,6 +82,7 @@ def test_log_weights_are_those_of_posterior_prior_and_decoder(fresh):
     np.testing.assert_allclose(log_q, log_prob(q, drawn), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_mean_and_variance_are_conditional(fresh):
     """Those of each layer where the layers above are at their means."""
     q = fresh.encode()
@@ -92,6 +93,7 @@ def test_mean_and_variance_are_conditional(fresh):
     assert mean.shape == (8, 9) and q.batch_shape == (8,) and q.event_shape == (9,)
 
 
+@pytest.mark.slow
 def test_prior(fresh):
     """log_prob of its samples is minus their conditional entropies in the mean; samples at temperature 0 are the means."""
     q = fresh.encode()
@@ -107,6 +109,7 @@ def test_prior(fresh):
     np.testing.assert_allclose(many, np.broadcast_to(single, many.shape), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_samples_follow_the_temperature(fresh):
     cold = jax.jit(lambda v, h: fresh.recipe.model.sample(KEY, v, h, 3, None).mean)
     drawn = cold(fresh.variables, dataclasses.replace(fresh.hparams, sample_temperature=0.0))
@@ -127,6 +130,7 @@ def test_remat_and_scan_change_no_numbers(gradients, options):
         np.testing.assert_allclose(expected, gradient, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_loop_of_many_cells_keeps_nothing_inside_them(fresh, gradients, monkeypatch):
     """On a CPU, where recomputing a cell is faster than the copies of what its gradient needs."""
 

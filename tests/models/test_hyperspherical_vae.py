@@ -48,6 +48,7 @@ def test_log_weights_and_kl_are_those_of_scipys_densities():
     assert np.all(q.concentration >= 1.0)
 
 
+@pytest.mark.slow
 def test_codes_are_decoded_by_their_direction():
     fresh = Fresh(hyperspherical_vae).jitter()
     z = jax.random.normal(KEY, (BATCH, 3))
@@ -79,6 +80,7 @@ def test_configs_out_of_range_are_refused():
         hyperspherical_vae.Config(num_samples=0)
 
 
+@pytest.mark.slow
 def test_arcs_between_few_examples():
     """One example is a pair with itself; of three, the last has no partner."""
     fresh = Fresh(hyperspherical_vae).jitter()

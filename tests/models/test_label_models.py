@@ -140,6 +140,7 @@ def test_a_missing_label_is_no_label_by_default():
 # --- the label marginalised -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSES)
 def test_the_loss_is_the_papers_objective(name):
     """Compare with eqs. 7 and 9: labelling a row moves the mean loss by (U(x) - L(x, y)) / 6, with mean H(q) / 6 under q(y|x)."""
@@ -199,6 +200,7 @@ def exact(recipe, variables, hparams, points=2001):
     return np.asarray(table).T
 
 
+@pytest.mark.slow
 def test_the_label_is_marginalised_exactly():
     """Compare mean weights of x, and of x given each class, with quadrature over z and a sum over y; the ELBO is below."""
     recipe, variables = built("m2_vae", latent_dim=1)
@@ -221,6 +223,7 @@ def test_the_label_is_marginalised_exactly():
     assert np.all(np.mean(elbo, axis=0) < marginal + 4 * np.std(elbo, axis=0) / np.sqrt(30))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSES)
 def test_log_weights_sum_over_classes_and_never_read_the_label(name):
     recipe, variables = built(name)
@@ -266,6 +269,7 @@ def test_unlabelled_examples_are_encoded_with_their_most_probable_label():
         assert np.abs(np.asarray(expected - other)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_the_second_stage_leaves_the_first_as_it_is():
     recipe, variables = built("semi_supervised_vae")
     batch = {"x": X, "y": Y}

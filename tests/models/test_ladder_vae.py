@@ -56,6 +56,7 @@ def test_posteriors_are_merged_below_the_top_alone(fresh):
         assert np.all(np.asarray(prior[:, top]) == 0)
 
 
+@pytest.mark.slow
 def test_elbo_is_the_mean_log_weight(fresh):
     keys = jax.random.split(jax.random.key(1), 2000)
     objective = fresh.model.objective
@@ -107,6 +108,7 @@ def test_the_kl_is_warmed_up():
     np.testing.assert_allclose(outcome.losses["vae"], np.mean(outcome.metrics["reconstruction"]), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_real_vectors():
     fresh = Fresh(ladder_vae, WARM, batch=REALS, spec=REAL)
     assert fresh.encode().mean.shape == (8, 3) and fresh.log_weights(2).shape == (2, 8)

@@ -35,6 +35,7 @@ def test_vamp_prior_is_the_mean_of_the_posteriors_at_the_pseudo_inputs(posterior
     np.testing.assert_allclose(fresh.log_weights(5), by_hand(fresh, log_prior), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_objective_is_the_elbo_of_the_samples_that_the_decoder_sees():
     fresh = Fresh(vamp_vae, num_samples=3).jitter()
     outcome = fresh.outcome()
@@ -64,6 +65,7 @@ def test_pseudo_inputs_of_images_are_used_within_zero_and_one():
     assert np.abs(unclipped - real.log_weights(3)).max() > 1e-3  # numbers are not clipped
 
 
+@pytest.mark.slow
 def test_pseudo_inputs_start_at_examples_or_like_them():
     x = X["x"]
     np.testing.assert_array_equal(starts(KEY, x, 3, "examples"), x[:3])
@@ -89,6 +91,7 @@ def test_pseudo_inputs_are_learned():
     assert np.abs(gradient).max() > 1e-6
 
 
+@pytest.mark.slow
 def test_mixture_prior_is_the_weighted_sum_of_its_components():
     fresh = Fresh(mixture_vae, components=3).jitter()
     prior = {name: np.asarray(value, np.float64) for name, value in fresh.params["prior"].items()}

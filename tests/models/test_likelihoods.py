@@ -160,6 +160,7 @@ def test_real_numbers_are_in_their_unit():
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["categorical", "discretized_logistic"])
 def test_discrete_likelihoods_sum_to_one_over_the_levels(name):
     spec = Spec("one", (1,), "grey", levels=17)

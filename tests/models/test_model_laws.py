@@ -2,8 +2,8 @@
 (``helpers.parallel``).
 
 Laws that compare the bits of programs are kept as users compile; the others, which have a tolerance, in a fraction of the time
-without LLVM's optimiser. A few models keep all of them in the default tests; of the others the gate runs the laws with a tolerance,
-and the nightly tests those of bits as well.
+without LLVM's optimiser. A few models keep the laws with a tolerance in the default tests, three of them those of bits as well. The
+gate adds the bits of the few, and of all others the laws with a tolerance; the nightly tests add their bits.
 """
 
 import sys
@@ -16,6 +16,7 @@ from vaex.models import MODELS
 
 # one of each kind: a plain VAE, two parameter groups, a tighter bound, stages and codes, a hierarchy, labels
 REPRESENTATIVE = ("beta_vae", "factor_vae", "iwae", "vq_vae", "ladder_vae", "m2_vae")
+IN_BITS = ("beta_vae", "factor_vae", "iwae")  # of these, the ones whose bits are compared in the default tests
 OF_BITS = ("chunks_are_invisible", "members_equal_solo_runs", "resume_is_exact")
 QUICK = [
     pytest.param(model, law, id=f"{model}-{law}", marks=[] if model in REPRESENTATIVE else pytest.mark.slow)
@@ -23,9 +24,12 @@ QUICK = [
     for law in testing.LAWS
     if law not in OF_BITS
 ]
-NIGHTLY = (pytest.mark.slow, pytest.mark.nightly)
+SLOW = (pytest.mark.slow,)
+NIGHTLY = (*SLOW, pytest.mark.nightly)
 OPTIMISED = [
-    pytest.param(model, law, id=f"{model}-{law}", marks=[] if model in REPRESENTATIVE else NIGHTLY)
+    pytest.param(
+        model, law, id=f"{model}-{law}", marks=[] if model in IN_BITS else SLOW if model in REPRESENTATIVE else NIGHTLY
+    )
     for model in MODELS
     for law in OF_BITS
 ]

@@ -51,6 +51,7 @@ class Untrained:
 # --- common to all ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_plain_loss_and_the_tracked_moments():
     model = Untrained(autoencoder)
     outcome = model.outcome()
@@ -126,6 +127,7 @@ def test_real_numbers_have_no_salt_and_pepper():
 # --- sparse -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_sparsity_penalties():
     hparams = sparse_autoencoder.HParams(kl_weight=7.0, l1_weight=3.0, target_activation=0.2)
     model = Untrained(sparse_autoencoder, hparams)
@@ -147,6 +149,7 @@ def test_the_sparsity_penalties():
     np.testing.assert_allclose(none.losses["autoencoder"], np.mean(none.metrics["reconstruction"]), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_dropout_zeroes_codes_in_training_only_and_keeps_their_mean():
     hparams = sparse_autoencoder.HParams(dropout_rate=0.25)
     model = Untrained(sparse_autoencoder, hparams, sparsity="none", dropout=True)
@@ -279,6 +282,7 @@ SMALL_SPEC = Spec("random", (4, 4, 1), "binary", levels=2, num_training_examples
 SMALL_X = {"x": jnp.asarray(np.random.default_rng(0).integers(0, 2, (6, 4, 4, 1)), jnp.float32)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regularizer", ["l2", "gradient_penalty"])
 def test_the_loss_is_the_sum_of_its_terms(regularizer):
     config = regularized_autoencoder.Config(latent_dim=3, hidden=(5,), activation="tanh", regularizer=regularizer)

@@ -28,6 +28,7 @@ def rows() -> dict[str, dict[str, str]]:
     return {row.name: row._asdict() for row in table_rows}
 
 
+@pytest.mark.slow
 def test_every_model_has_a_row(capsys):
     assert table.main([]) == 0
     header, *lines = capsys.readouterr().out.splitlines()

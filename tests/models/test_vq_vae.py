@@ -191,6 +191,7 @@ def test_the_prior_sums_to_one_over_all_maps():
         np.testing.assert_allclose(kl, -log_p[codes @ [27, 9, 3, 1]], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_masked_rows_count_for_nothing():
     built = Built()
     mask = jnp.array([1.0, 1, 1, 0, 0, 0])

@@ -48,6 +48,7 @@ def test_codes_are_the_levels_in_a_row_the_top_one_first(variables):
     np.testing.assert_allclose(decoded, chosen.px.mean, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_level_counts(variables):
     """In the image, and the top one in the vectors below it."""
     codes = ENCODE(KEY, variables[1], HPARAMS, {"x": X}).mean

@@ -77,6 +77,7 @@ def test_mlp_flattens_the_event_axes_only(shape, event_ndims, expected, filled):
     np.testing.assert_array_equal(result, MLP((4,), 2).apply(variables, flat))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hidden", [(), (5,), (7, 4)])
 def test_a_condition_is_more_inputs_and_broadcasts(hidden, filled):
     """As if the condition stood beside x, with its kernel below x's; all conditions at once equal one after the other."""

@@ -49,6 +49,7 @@ def test_the_option_offers_all_names():
     assert set(typing.get_args(typing.get_type_hints(NetworkConfig)["network"])) == set(NETWORKS) == set(SHAPES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "shape"), CASES)
 def test_shapes_gradients_and_conditions(name, shape, filled):
     kind = NETWORKS[name]

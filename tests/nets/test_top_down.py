@@ -53,6 +53,7 @@ def test_leading_axes_equal_separate_passes():
         np.testing.assert_allclose(a[1], b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [NETWORK, LadderNetwork((3,), (5, 4), (2, 1), 1)])
 def test_a_posterior_without_activations_is_refused(network):
     params, _ = network.init(KEY)

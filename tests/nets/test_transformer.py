@@ -49,6 +49,7 @@ def test_cached_logits_equal_those_of_all_positions_at_once(variables):
         previous = CODES[:, position]
 
 
+@pytest.mark.slow
 def test_logits_depend_on_the_condition_and_the_kind(variables):
     logits = NET.apply(variables, CODES, CONDITION)
     others = NET.apply(variables, CODES, jnp.roll(CONDITION, 1, axis=0))
@@ -83,6 +84,7 @@ def test_dropout_drops_its_rate_and_keeps_the_mean():
         np.testing.assert_allclose(np.unique(factors[factors > 0]), 1 / (1 - rate), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_dropout_changes_training_logits(variables):
     plain = NET.apply(variables, CODES, CONDITION)
     none = NET.apply(variables, CODES, CONDITION, Dropout(KEY, jnp.float32(0.0)))
@@ -90,6 +92,7 @@ def test_dropout_changes_training_logits(variables):
     assert np.abs(NET.apply(variables, CODES, CONDITION, Dropout(KEY, jnp.float32(0.5))) - plain).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_gradients_of_many_positions_equal_those_of_few_at_a_time(filled):
     """XLA on CPU has computed wrong sums of products over an axis that is used again, for large arrays only."""
     net = CausalTransformer((0,) * 49, codes=16, width=32, layers=1, heads=4)
@@ -113,6 +116,7 @@ def test_gradients_of_many_positions_equal_those_of_few_at_a_time(filled):
     jax.tree.map(assert_close, gradient(codes), total)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("length", [128, 150])
 def test_blocks_of_queries_change_nothing(filled, length):
     """Logits and gradients on CPU, where blocks of 64 attend together, are those of all positions at once, as on accelerators."""

@@ -222,6 +222,7 @@ def test_shared_kernel_collects_the_gradient_of_all_members():
     compare(mapped, lambda x, k: convolve(x.reshape(-1, *x.shape[2:]), k).reshape(3, 2, 6, 6, 4), x, kernel)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lowering", ["auto", "matmul_jvp"])
 def test_gradients_of_replicated_kernels_are_summed_in_shard_map(lowering):
     devices = jax.devices()[:2]

@@ -24,6 +24,7 @@ def anew(function):
     return lambda *arguments: function(*arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leading", [(), (3,), (2, 3), (4, 2, 3), (2, 0), (0, 3)])
 def test_values_and_gradients_are_those_of_the_operator(leading):
     x, matrix = jax.random.normal(KEY, (*leading, 5)), jax.random.normal(KEY, (5, 4))

@@ -18,6 +18,7 @@ def leapfrog(z):
     return jnp.sum(end.position) + log_det
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "function",
     [lambda k: jnp.sum(log_scaled_bessel(4.0, k)), lambda k: jnp.sum(mean_length(4.0, k)[0]), leapfrog],

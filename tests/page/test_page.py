@@ -49,6 +49,7 @@ def page_of(model, tmp_path, labels=None, **options):
     return write_page(model, tmp_path / "page.html", examples_of(model), labels, **{"examples": 4, **options})
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_slider_moves_the_image_to_what_vaex_decodes(window, tmp_path):
     model = untrained(GREY, model="vae")
@@ -68,6 +69,7 @@ def test_a_slider_moves_the_image_to_what_vaex_decodes(window, tmp_path):
     assert after != before and window.errors() == []
 
 
+@pytest.mark.slow
 @needs_browser
 def test_examples_are_dragged_and_keys_do_all_that_a_mouse_does(window, tmp_path):
     model = untrained(GREY, model="vae")

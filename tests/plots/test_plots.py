@@ -82,6 +82,7 @@ def assert_inside(boxes, figure):
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width and box.y1 <= height, (box, width, height)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [1, 10, 40])
 @pytest.mark.parametrize("shape", [(8, 8, 1), (28, 28, 1), (28, 20, 1), (64, 64, 3), (9, 30, 3)])
 def test_every_value_is_an_exact_block_of_pixels(shape, columns, tmp_path):
@@ -174,6 +175,7 @@ def test_real_sprites_keep_their_colours(shared_data, tmp_path):
     np.testing.assert_array_equal(shown, np.round(255 * images[0, 0]).astype(np.uint8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 10, 16, 64])
 @pytest.mark.parametrize("panels", [1, 3])
 def test_legends_stand_beside_the_data_and_inside_the_figure(count, panels):
@@ -292,6 +294,7 @@ def test_save_writes_png_only(tmp_path):
         save(RECORDS["bars"], tmp_path / "figure.pdf")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RECORDS)
 def test_save_is_deterministic_makes_folders_and_respects_the_umask(name, tmp_path):
     path = save(RECORDS[name], str(tmp_path / "deep" / "er" / "a.png"))
@@ -326,6 +329,7 @@ def test_threads_draw_the_same_figures(tmp_path):
         assert path.read_bytes() == expected[name]
 
 
+@pytest.mark.slow
 def test_a_users_style_changes_neither_colours_nor_is_it_changed(tmp_path):
     plain = {name: pixels(record, tmp_path) for name, record in RECORDS.items()}
     with matplotlib.style.context("dark_background"):

@@ -9,6 +9,7 @@ from scipy import stats
 from vaex import quantizers as vq
 
 
+@pytest.mark.slow
 def test_entropy_and_perplexity_of_shares_match_scipy():
     shares = np.random.default_rng(0).dirichlet(np.full(20, 0.1), size=(3, 4)).astype(np.float32)
     shares[..., 0] = 0
@@ -20,6 +21,7 @@ def test_entropy_and_perplexity_of_shares_match_scipy():
     assert np.all(np.isfinite(jax.grad(lambda p: jnp.sum(vq.entropy(p)))(jnp.asarray(shares))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("k", [1, 7, 512])
 def test_perplexity_of_uniform_use_and_of_a_single_code(k):
     uniform, single = np.arange(3 * k).reshape(3, k) % k, np.full((4, 2), k - 1)
@@ -48,6 +50,7 @@ def test_nothing_counted_and_indices_out_of_range():
     assert vq.code_usage(outside, num_codes=4) == 0.5
 
 
+@pytest.mark.slow
 def test_one_perplexity_per_codebook():
     indices = np.stack([np.arange(8), np.arange(8) // 2], -1)
     each = jax.vmap(lambda i: vq.code_perplexity(i, num_codes=8), in_axes=-1)(indices)

@@ -123,6 +123,7 @@ def test_a_sharded_batch_gives_the_same_state(mesh):
         assert_states_close(jax.tree.leaves(other), jax.tree.leaves(expected), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_sharded_replacement(mesh):
     """On global arrays the same codes as on one device; with the axis named, as many distinct vectors of all shards."""
     data, spec = NamedSharding(mesh, PartitionSpec("data")), PartitionSpec("data")
@@ -194,6 +195,7 @@ def test_few_or_no_vectors_to_draw_from():
     assert_states_close(replace(z, mask=np.zeros(3)), state, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_training_a_codebook_with_replacement_uses_all_codes():
     """From codes all far away but one; without replacement that one takes everything."""
     z = draw(512, D) + 5 * draw(16, D, seed=1)[np.arange(512) % 16]

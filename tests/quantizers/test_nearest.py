@@ -18,6 +18,7 @@ def brute_force(z, codebook):
     return np.square(z[..., None, :].astype(np.float64) - codebook.astype(np.float64)).sum(-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3,), (50, 3), (2, 5, 7, 3), (0, 3)])
 def test_nearest_equals_brute_force(shape):
     z, codebook = draw(*shape), draw(17, 3, seed=1)
@@ -27,6 +28,7 @@ def test_nearest_equals_brute_force(shape):
     np.testing.assert_allclose(vq.squared_distances(codebook, z), brute_force(z, codebook), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("distance", ["euclidean", "cosine"])
 def test_many_codes_are_compared_a_block_at_a_time(distance, monkeypatch):
     """Blocks of 8, the last of which is not full; codes repeat beyond their block."""
@@ -107,6 +109,7 @@ def test_lookup_gives_rows_and_their_gradient():
     np.testing.assert_array_equal(np.isnan(outside), [[True, True], [True, True], [False, False]])
 
 
+@pytest.mark.slow
 def test_unit_norm_has_the_projection_as_gradient():
     z = draw(4, 3) * np.array([[1e-30], [1.0], [1e30], [0.0]], np.float32)
     unit = vq.unit_norm(z)

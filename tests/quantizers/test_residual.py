@@ -131,6 +131,7 @@ def test_a_stack_of_states_is_updated_by_vmap(trained):
         np.testing.assert_allclose(x[0], y, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_grouped_is_each_group_by_itself():
     z, codebooks = draw(2, 5, D), draw(3, K, D // 3, seed=1)
     result = jax.jit(vq.grouped_quantize)(codebooks, z)

@@ -15,6 +15,7 @@ SPEC = Spec("random", (8, 8, 1), "binary", levels=2)
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("codebook", ["ema", "gradient"])
 def test_the_first_residual_codebooks_decode_alone(codebook):
     """Codes of -1 add nothing to their vector, which comes nearer with each codebook; other codes that are none give NaN."""

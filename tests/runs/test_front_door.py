@@ -63,6 +63,7 @@ def test_a_run_is_a_sequence_of_its_members(population):
         population.encode(X[:5])
 
 
+@pytest.mark.slow
 def test_a_run_in_memory_leaves_nothing_on_the_disk(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = vaex.train("vae", X, steps=5, **QUICK)
@@ -270,6 +271,7 @@ def test_an_iterable_continues_exactly_and_a_generator_within_the_process():
     assert run.spec.shape == (5,)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("batches", "arguments", "message"),
     [
@@ -359,6 +361,7 @@ def test_members_with_own_networks_equal_solo_runs():
     assert not all(np.array_equal(left, right) for left, right in zip(first, second, strict=True))
 
 
+@pytest.mark.slow
 def test_an_nnx_module_is_the_start_of_every_member():
     decoder = Decoder(rngs=nnx.Rngs(7))
     run = vaex.train("vae", X, decoder=decoder, seeds=range(2), steps=1, learning_rate=0.0, **QUICK)

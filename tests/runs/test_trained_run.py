@@ -17,6 +17,7 @@ from vaex.training import population
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 def test_shapes(run, digits):
     x = digits[:7]
     posterior = run.encode(x)

@@ -30,6 +30,7 @@ def assert_equal(first, second):
         np.testing.assert_array_equal(left, right)
 
 
+@pytest.mark.slow
 def test_rows_are_the_objective_on_the_validation_split():
     """An autoencoder's objective draws nothing, so its value is known; the test split is another one."""
     splits = {"x": X, "x_validation": X[:23], "x_test": np.zeros_like(X[:9])}

@@ -532,6 +532,7 @@ class FitsOneSize(nn.Module):
 OWN = {"encoder": FitsOneSize(), "decoder": nn.Dense(120)}
 
 
+@pytest.mark.slow
 def test_networks_that_fit_one_size_are_tried_at_that_size_alone():
     assert testing.check_model("vae", ["shapes"], shape=(12, 10, 1), **OWN)["shapes"].skipped == ""
     with pytest.raises(UserError, match="encoder: fails on x of shape"):

@@ -67,6 +67,7 @@ def test_a_round_trip_keeps_every_bit_and_node(checkpoints):
     assert draw == jax.random.normal(tree.key[2])
 
 
+@pytest.mark.slow
 def test_another_process_reads_a_checkpoint(checkpoints):
     """Without what the writing process knows."""
     checkpoints.save(3, {"w": jnp.arange(3.0), "key": jax.random.key(9)})

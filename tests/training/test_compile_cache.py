@@ -224,6 +224,7 @@ with compile_cache.cache(sys.argv[1]):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs limits on a file's size")
 def test_a_full_disk_costs_the_entry_and_no_more(tmp_path):
     """A limit on the size of files tears a write as a full disk does."""
@@ -240,6 +241,7 @@ def test_a_full_disk_costs_the_entry_and_no_more(tmp_path):
     assert all(path.stat().st_size > 100 for path in tmp_path.glob("*-cache"))
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_share_a_folder(tmp_path):
     command = [sys.executable, "-c", FULL_DISK, str(tmp_path), str(1 << 20)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]

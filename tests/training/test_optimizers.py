@@ -37,6 +37,7 @@ def bowl_objective(key, variables, hparams, batch, *, train):
 BOWL = Model(lambda key, batch: Variables({"bowl": jax.random.normal(key, (3,))}), bowl_objective, *(None,) * 4)  # pyright: ignore
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(OPTIMIZERS))
 def test_each_name_is_optax_without_its_rate(name):
     stepper = gradient_algorithm(BOWL, optimizer=name)

@@ -105,6 +105,7 @@ def test_constants_round_alike_in_both_loops():
     assert_equal(population.member(done["members"].variables, 0), population.member(done["solo"].variables, 0))
 
 
+@pytest.mark.slow
 def test_first_states_equal_those_alone(stepper):
     together = population.init(stepper, SEEDS, hparams((0, 1, 2)), BATCH)
     assert population.size(together) == 3

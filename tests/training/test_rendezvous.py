@@ -46,6 +46,7 @@ def test_processes_that_met_gather_in_order_and_part():
         one.check()  # an end that was announced is no loss
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("present", "message"),
     [

@@ -162,6 +162,7 @@ def test_dividing_changes_no_number(stepper, plain, monkeypatch, members, strate
     assert {shard.data.shape for shard in weights.addressable_shards} == {(members // groups, 3, columns)}
 
 
+@pytest.mark.slow
 def test_fsdp_divides_the_longest_axis_of_what_is_large_and_trained():
     tree = {
         "long": jnp.zeros((8, 256)),
@@ -211,6 +212,7 @@ def test_members_that_share_devices_with_a_batch_have_the_bits_of_their_solo_run
     assert_equal(population.member(together, 0), population.member(alone, 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("members", "devices"), [(1, 4), (2, 8)])
 def test_devices_that_divide_a_streamed_batch_ask_for_their_own_rows_once(stepper, plain, members, devices):
     streamed = streamed_feed(ARRAYS, ROWS_PER_BATCH, data_seed=1)
@@ -234,6 +236,7 @@ def test_devices_that_divide_a_streamed_batch_ask_for_their_own_rows_once(steppe
     assert_close(population.member(carry.state.variables, 0), population.member(expected.state.variables, 0), 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("devices", [4, 8])
 def test_a_divided_member_that_fails_is_named(stepper, devices):
     values = [HParams() for _ in range(4)]
@@ -243,6 +246,7 @@ def test_a_divided_member_that_fails_is_named(stepper, devices):
         loop.fit(program, carry, 0, STEPS)
 
 
+@pytest.mark.slow
 def test_a_trained_population_is_on_one_device():
     """Its members are taken out by small programs, which must not exchange anything between devices."""
     run = vaex.train(

@@ -43,6 +43,7 @@ def moved(before, after):
     return jax.tree.map(lambda a, b: np.asarray(b) - np.asarray(a), before, after)
 
 
+@pytest.mark.slow
 def test_each_group_receives_only_its_own_gradient():
     state, step = start(optimizer="sgd")
     params = state.variables.params
@@ -346,6 +347,7 @@ def test_numbers_out_of_range_are_refused(wrong, match):
         TrainingHParams(**wrong)
 
 
+@pytest.mark.slow
 def test_a_step_of_too_large_a_gradient_changes_nothing():
     """Neither parameters, moments, average nor the model's state; a step below the threshold is one without it."""
     norms = [float(optax.tree.norm(own_gradient(start()[0].variables.params, group))) for group in GROUPS]

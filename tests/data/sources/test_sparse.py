@@ -106,6 +106,7 @@ def test_rates_are_shares_of_the_total(name):
     np.testing.assert_allclose(alone.mean.sum(-1) * (spec.levels - 1), spec.typical_total, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_model_is_given_the_total_of_its_examples():
     """Twice the counts of all genes: the same code and shares, so the rates double."""
     module = registry.module("vae")
@@ -141,6 +142,7 @@ def test_library_sizes_separate_groups_from_depth():
     assert np.mean(nearest == GROUPS) > 0.9
 
 
+@pytest.mark.slow
 def test_flags_for_arrays_are_refused(tmp_path):
     scipy.sparse.save_npz(tmp_path / "m.npz", scipy.sparse.csr_matrix(COUNTS))
     with pytest.raises(UserError, match=r"holds a sparse matrix, .*leave out --layout"):

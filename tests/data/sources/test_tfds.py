@@ -133,6 +133,7 @@ def test_the_cache_is_used_then_rebuilt_when_torn_or_stale(tmp_path, monkeypatch
         data.load("tfds:pets", data_dir=tmp_path)
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_do_not_disturb_one_another(tmp_path):
     prepare(tmp_path, "pets", {"train": examples(IMAGES)})
     code = f"from vaex import data; print(data.load('tfds:pets', data_dir={str(tmp_path)!r}).spec.data_hash)"

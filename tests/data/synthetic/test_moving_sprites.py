@@ -40,6 +40,7 @@ def test_images_are_those_of_the_values_and_pure_in_the_key(values, images):
     assert not np.array_equal(grey[:, 0], grey[:, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("values", "images"), MOTIONS)
 def test_longer_sequences_begin_like_shorter_ones(values, images):
     short, long = once(values)(jax.random.key(2), 4, 3), once(values)(jax.random.key(2), 4, 30)

@@ -28,6 +28,7 @@ def hparams_of(**values):
     return resolve(as_schedules(vq_vae.HParams(**values)), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gradient", ["straight_through", "rotation"])
 def test_a_vector_has_the_codes_and_losses_of_its_first_codebooks(gradient):
     some = quantizers.residual_quantize(BOOKS, Z, gradient=gradient, stages=FIRST)
@@ -65,6 +66,7 @@ def test_remainders_stay_where_a_codebook_is_left_out():
         left = left - np.where(chosen[:, None] >= 0, np.asarray(BOOKS[slot])[chosen], 0)
 
 
+@pytest.mark.slow
 def test_averages_and_use_are_those_of_the_vectors_that_have_a_code():
     quantizer = codebooks.quantizer(vq_vae.Config(**{**vq_vae.TINY, **RESIDUAL, "codes": 8}))
     _, state = quantizer.init(KEY, Z)

@@ -47,6 +47,7 @@ def components_with(posterior):
     return components, latent.model(components, latent.negative_elbo(components, lambda hparams, terms: terms.kl))
 
 
+@pytest.mark.slow
 def test_a_posterior_sees_the_batch_and_the_decoder():
     plain = Fresh(vae)
     components, model = components_with(shifted(0.1))
@@ -77,6 +78,7 @@ def test_a_density_may_be_declared_unavailable(part):
     assert not components.density and model.log_weights is None
 
 
+@pytest.mark.slow
 def test_a_kl_is_computed_only_where_a_penalty_reads_it():
     """Points as codes have none: the terms of a penalty that asks for it raise, those of another are what they say."""
     point = latent.Posterior(2, lambda params, hparams, raw: distributions.Delta(raw), density=False)

@@ -60,6 +60,7 @@ def test_points_beyond_the_boundary_are_decoded_like_the_one_within_it():
     assert np.isfinite(gradient(z)).all()
 
 
+@pytest.mark.slow
 def test_posteriors_stay_where_float32_holds_their_densities():
     """An encoder's outputs of any size have a KL divergence near that of float64."""
     x = jnp.array([[0.3, -0.4], [1.5, 1.2], [30.0, 40.0], [-1e4, 0.0]])
