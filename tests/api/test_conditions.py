@@ -31,7 +31,6 @@ def run(data):
     return vaex.train("conditional_vae", arrays, steps=600, evaluate=False, **QUICK)
 
 
-@pytest.mark.slow
 def test_samples_have_the_conditions_that_are_asked_for(run):
     assert [condition.name for condition in run.spec.conditions] == ["age", "glasses"]
     young, old = (run.sample(KEY, 50, [age, 1.0]) for age in (30.0, 50.0))

@@ -166,7 +166,6 @@ def test_bounds_enclose_the_exact_log_likelihood_in_order():
     assert abs(mean - elbo) < 4 * error
 
 
-@pytest.mark.slow
 def test_upper_bounds_lie_above_by_their_exact_gaps():
     model = LinearGaussian(latents=2, pixels=4, seed=0)
     exact = float(model.log_likelihood())

@@ -128,7 +128,6 @@ def test_figures_are_drawn_and_not_blank(solo):
         assert min(pixels.shape[:2]) > 50 and np.std(pixels[..., :3]) > 0.01, name
 
 
-@pytest.mark.slow
 def test_metrics_hold_a_row_per_window_and_no_clock(solo):
     assert [row["step"] for row in solo.rows] == [5, 10, 15, 20]
     for row in solo.rows:

@@ -235,7 +235,6 @@ def test_float64_agrees_with_float32(name):
         np.testing.assert_allclose(expected, log_prob, rtol=2e-4, atol=2e-4)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", DENSITIES)
 def test_moments_and_entropy_are_those_of_the_samples(name):
     """Within 5 standard errors of the sample mean, for each of a dozen elements."""
@@ -252,7 +251,6 @@ def test_moments_and_entropy_are_those_of_the_samples(name):
         assert np.all(np.abs(surprise.mean(0) - found["entropy"]) < 5 * surprise.std(0) / N**0.5 + 1e-5)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [n for n in DENSITIES if hasattr(getattr(vd, n), "mode")])
 def test_the_mode_is_the_most_probable_value(name):
     """Of thousands of samples none is more probable."""
@@ -376,7 +374,6 @@ def test_wrong_kinds_are_refused_with_a_remedy():
         vd.Transformed(vd.Normal(jnp.zeros(2), 1.0), Forgetful).sample_and_log_prob(KEY)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [

@@ -46,7 +46,6 @@ def test_mmd_equals_a_loop(name, unbiased, scales):
     np.testing.assert_allclose(vv.mmd(x, y, kernel=name, scales=scales, unbiased=unbiased), expected, rtol=1e-12)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("unbiased", [True, False])
 def test_mmd_some_rows_at_a_time(monkeypatch, unbiased):
     x, y = (jnp.asarray(np.random.default_rng(3).normal(size=shape), jnp.float32) for shape in ((37, 5), (23, 5)))

@@ -74,7 +74,6 @@ def test_the_cards_program_runs_without_vaex_and_gives_the_runs_numbers(model, f
     assert_like(dict(np.load(folder / "results.npz")), wanted)
 
 
-@pytest.mark.slow
 def test_weights_are_those_of_the_member_and_config_json_says_what_they_belong_to(model, folder):
     arrays = load_file(folder / "model.safetensors")
     named = weights.named_arrays(model.variables)

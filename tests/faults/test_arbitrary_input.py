@@ -113,7 +113,6 @@ def read(path: pathlib.Path) -> None:
             read_spec(content)
 
 
-@pytest.mark.slow
 def test_a_config_with_other_values(number, config):
     written = json.loads(config.read_text())
 
@@ -133,7 +132,6 @@ def test_a_config_with_other_values(number, config):
         read(config)
 
 
-@pytest.mark.slow
 def test_a_config_of_changed_bytes(number, config):
     written = config.read_bytes()
 

@@ -316,7 +316,6 @@ def test_a_single_example_can_be_evaluated(module):
         assert np.isfinite(evaluated.loss)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "message"),
     [

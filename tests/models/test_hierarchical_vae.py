@@ -82,7 +82,6 @@ def test_log_weights_are_those_of_posterior_prior_and_decoder(fresh):
     np.testing.assert_allclose(log_q, log_prob(q, drawn), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.slow
 def test_mean_and_variance_are_conditional(fresh):
     """Those of each layer where the layers above are at their means."""
     q = fresh.encode()
@@ -109,7 +108,6 @@ def test_prior(fresh):
     np.testing.assert_allclose(many, np.broadcast_to(single, many.shape), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_samples_follow_the_temperature(fresh):
     cold = jax.jit(lambda v, h: fresh.recipe.model.sample(KEY, v, h, 3, None).mean)
     drawn = cold(fresh.variables, dataclasses.replace(fresh.hparams, sample_temperature=0.0))

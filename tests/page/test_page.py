@@ -49,7 +49,6 @@ def page_of(model, tmp_path, labels=None, **options):
     return write_page(model, tmp_path / "page.html", examples_of(model), labels, **{"examples": 4, **options})
 
 
-@pytest.mark.slow
 @needs_browser
 def test_a_slider_moves_the_image_to_what_vaex_decodes(window, tmp_path):
     model = untrained(GREY, model="vae")

@@ -40,7 +40,6 @@ def evaluation(name: str, *, images: int = CHOSEN, **options) -> MemberEvaluatio
     return MemberEvaluation(Evaluator(experiment), state.variables, subject.first_hparams(), lambda done, total: None)
 
 
-@pytest.mark.slow
 def test_log_likelihood_and_elbo_are_of_the_same_examples():
     with quickly():
         member = evaluation("vae")

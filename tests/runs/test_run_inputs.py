@@ -106,14 +106,12 @@ def test_examples_that_cannot_be_used(run, x, says):
             call(x)
 
 
-@pytest.mark.slow
 def test_a_likelihood_is_defined_at_the_levels(run):
     with pytest.raises(ValueError, match=r"log_likelihood: x holds floats between the data's 17 levels k/16"):
         run.log_likelihood(KEY, ONE + 0.03)
     assert np.isfinite(run.encode(ONE + 0.03).mean).all()
 
 
-@pytest.mark.slow
 def test_a_model_of_single_examples_foretells_nothing(run):
     with pytest.raises(ValueError, match="predict: this model reads single examples; train one of sequences"):
         run.predict(KEY, ONE, 1)

@@ -34,7 +34,6 @@ def changed():
     return half, half.continue_to(10, change={"learning_rate": 0.0, "beta": ramp(0.0, 2.0, 100)}, progress=False)
 
 
-@pytest.mark.slow
 def test_a_change_takes_effect_from_where_the_run_goes_on(changed):
     half, whole = changed
     for left, right in zip(jax.tree.leaves(half.state.variables), jax.tree.leaves(whole.state.variables), strict=True):

@@ -104,7 +104,6 @@ def test_rows_are_means_of_the_steps(programs, stepper, by_step, strategy, log_e
         assert_close(population.member(carry.state, index).variables, states[index].variables, 2e-6)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("strategy", SEEDS)
 def test_cuts_change_no_bit(programs, stepper, strategy):
     program = programs[strategy]._replace(log_every=3)
