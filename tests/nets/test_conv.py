@@ -82,6 +82,20 @@ def test_the_lowering_reaches_the_program(layer):
     assert "platform_index" in program("auto")
 
 
+def test_xlas_transposed_convolution_is_the_one_of_linen():
+    """No kernel is reversed: the transpose of a convolution of three channels takes seven times as long."""
+    x = jnp.ones((2, 5, 6, 4))
+    ours, stock = (
+        str(jax.make_jaxpr(layer.init_with_output)(jax.random.key(0), x))
+        for layer in (
+            ConvTranspose(3, (4, 4), strides=(2, 2), lowering="conv"),
+            nn.ConvTranspose(3, (4, 4), strides=(2, 2)),
+        )
+    )
+    for text in (ours, stock):
+        assert text.count("conv_general_dilated[") == 1 and "lhs_dilation=(2, 2)" in text and "rev[" not in text
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
     [

@@ -158,6 +158,8 @@ def _convolve_images(
     axes = zip(conv.image, x_dilation, conv.padding, reach, strict=True)
     out = tuple((n - 1) * s + 1 + low + high - r for n, s, (low, high), r in axes)
     _check_output(function, out, x, kernel)
+    if lowering == "conv":  # as it stands: in a loop on CPU, XLA takes many times as long for the transpose
+        return vjp.xla_convolution(conv, x, kernel, x_dilation)
     padding = tuple((r - low, r - high) for (low, high), r in zip(conv.padding, reach, strict=True))
     kernel = lax.rev(kernel, range(rank)).reshape(*size, -1, groups, features // groups)
     kernel = jnp.swapaxes(kernel, -1, -3).reshape(*size, features // groups, conv.channels)

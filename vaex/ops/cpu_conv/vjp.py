@@ -32,25 +32,49 @@ def forward(conv: ConvShape, lowering: str, x: jax.Array, kernel: jax.Array) -> 
       Array([2., 2.], dtype=float32)
     """
     if lowering == "conv":
-        return _xla_forward(conv, x, kernel)
+        return xla_convolution(conv, x, kernel)
     if lowering == "matmul_jvp":
         return _matmul_forward(conv, x, kernel)
     return _forward(conv, lowering, *_varying_alike(x, kernel))
 
 
 def input_gradient(conv: ConvShape, lowering: str, y: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Return the transpose in x, of y [b, *out, features] and the kernel, by the named lowering: [b, *image, channels].
+    """Return the transpose in x, of y [b, *out, features] and the kernel, by the named lowering but "conv": [b, *image, channels].
+
+    That is ``xla_convolution`` of a dilated y.
 
     Example:
       >>> conv = ConvShape((3,), (2,), (1,), ((0, 0),), (1,), channels=1, features=1)
       >>> input_gradient(conv, "auto", jnp.ones((1, 2, 1)), jnp.ones((2, 1, 1)))[0, :, 0]
       Array([1., 2., 1.], dtype=float32)
     """
-    if lowering == "conv":
-        return _xla_input_gradient(conv, y, kernel)
     if lowering == "matmul_jvp":
         return _matmul_input_gradient(conv, y, kernel)
     return _input_gradient(conv, lowering, *_varying_alike(y, kernel))
+
+
+def xla_convolution(
+    conv: ConvShape, x: jax.Array, kernel: jax.Array, x_dilation: tuple[int, ...] | None = None
+) -> jax.Array:
+    """Return ``lax.conv_general_dilated`` of x [b, *image, channels], dilated where asked for, and the kernel: [b, *out, features].
+
+    Example:
+      >>> conv = ConvShape((2,), (1,), (1,), ((0, 0),), (1,), channels=1, features=1)
+      >>> xla_convolution(conv, jnp.ones((1, 2, 1)), jnp.ones((1, 1, 1)), (2,))[0, :, 0]
+      Array([1., 0., 1.], dtype=float32)
+    """
+    axes = "DHW"[-len(conv.image) :]
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        conv.strides,
+        conv.padding,
+        lhs_dilation=x_dilation,
+        rhs_dilation=conv.dilation,
+        dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
+        feature_group_count=conv.groups,
+        precision=conv.precision,
+    )
 
 
 def add_bias(lowering: str, y: jax.Array, bias: jax.Array) -> jax.Array:
@@ -90,7 +114,7 @@ def _varying_alike(*operands: jax.Array) -> list[jax.Array]:
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _forward(conv: ConvShape, lowering: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    return _lower(conv, lowering, _matmul_forward, _xla_forward, x, kernel)
+    return _lower(conv, lowering, _matmul_forward, xla_convolution, x, kernel)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0, 1))
@@ -162,25 +186,11 @@ def _matmul_kernel_gradient(conv: ConvShape, x: jax.Array, y: jax.Array) -> jax.
     return _grouped(im2col.kernel_gradient, conv, x, y)
 
 
-def _xla_forward(conv: ConvShape, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    axes = "DHW"[-len(conv.image) :]
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        conv.strides,
-        conv.padding,
-        rhs_dilation=conv.dilation,
-        dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
-        feature_group_count=conv.groups,
-        precision=conv.precision,
-    )
-
-
 def _xla_input_gradient(conv: ConvShape, y: jax.Array, kernel: jax.Array) -> jax.Array:
     x, y = _varying_alike(jnp.zeros((y.shape[0], *conv.image, conv.channels), y.dtype), y)
-    return jax.linear_transpose(lambda x: _xla_forward(conv, x, kernel), x)(y)[0]
+    return jax.linear_transpose(lambda x: xla_convolution(conv, x, kernel), x)(y)[0]
 
 
 def _xla_kernel_gradient(conv: ConvShape, x: jax.Array, y: jax.Array) -> jax.Array:
     kernel, y = _varying_alike(jnp.zeros((*conv.kernel, conv.channels // conv.groups, conv.features), x.dtype), y)
-    return jax.linear_transpose(lambda kernel: _xla_forward(conv, x, kernel), kernel)(y)[0]
+    return jax.linear_transpose(lambda kernel: xla_convolution(conv, x, kernel), kernel)(y)[0]
