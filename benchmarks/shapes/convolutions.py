@@ -9,7 +9,6 @@ encoders and decoders that only run forward, once and over four batches in ``lax
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import pathlib
 import sys
 from collections.abc import Callable
@@ -108,8 +107,7 @@ class Chain(nn.Module):
         return x
 
 
-@dataclasses.dataclass(frozen=True)
-class Network:
+class Network(NamedTuple):
     """An encoder or decoder of square images. Example: ``Network.both("64x64x3-32-64")``."""
 
     side: int

@@ -195,9 +195,8 @@ def test_logistic_regression_by_both_bounds():
         np.testing.assert_allclose(fit.loc, mean, atol=0.15)
         bounds[name] = float(fit.bound[-1])
     gaps = {name: evidence - bound for name, bound in bounds.items()}
-    assert (
-        0 < gaps["jaakkola_jordan"] < 0.7 * gaps["bohning"] < 0.7
-    )  # data of sixteen seeds: 0.57 to 0.65, gaps below 0.83
+    assert 0 < gaps["jaakkola_jordan"] < 0.7 * gaps["bohning"]  # data of sixteen seeds: 0.57 to 0.65
+    assert gaps["bohning"] < 1.0  # there: up to 0.82
     with pytest.raises(UserError, match="'probit'"):
         inference.fit_logistic(features, labels, bound="probit")
 

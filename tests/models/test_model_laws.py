@@ -16,7 +16,7 @@ from vaex.models import MODELS
 
 # one of each kind: a plain VAE, two parameter groups, a tighter bound, stages and codes, a hierarchy, labels
 REPRESENTATIVE = ("beta_vae", "factor_vae", "iwae", "vq_vae", "ladder_vae", "m2_vae")
-IN_BITS = ("beta_vae", "factor_vae", "iwae")  # of these, the ones whose bits are compared in the default tests
+BITS_BY_DEFAULT = ("beta_vae", "factor_vae", "iwae")
 OF_BITS = ("chunks_are_invisible", "members_equal_solo_runs", "resume_is_exact")
 QUICK = [
     pytest.param(model, law, id=f"{model}-{law}", marks=[] if model in REPRESENTATIVE else pytest.mark.slow)
@@ -24,14 +24,15 @@ QUICK = [
     for law in testing.LAWS
     if law not in OF_BITS
 ]
-SLOW = (pytest.mark.slow,)
-NIGHTLY = (*SLOW, pytest.mark.nightly)
+
+
+def marks_of_bits(model):
+    slow = [] if model in BITS_BY_DEFAULT else [pytest.mark.slow]
+    return slow if model in REPRESENTATIVE else [*slow, pytest.mark.nightly]
+
+
 OPTIMISED = [
-    pytest.param(
-        model, law, id=f"{model}-{law}", marks=[] if model in IN_BITS else SLOW if model in REPRESENTATIVE else NIGHTLY
-    )
-    for model in MODELS
-    for law in OF_BITS
+    pytest.param(model, law, id=f"{model}-{law}", marks=marks_of_bits(model)) for model in MODELS for law in OF_BITS
 ]
 
 

@@ -148,18 +148,17 @@ def _convolve_images(
     dilated = any(d > 1 for d in x_dilation)
     if dilated and any(s > 1 for s in conv.strides):  # both at once: write the zeros out
         x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((0, 0, d - 1) for d in x_dilation), (0, 0, 0)])
-        conv, dilated = conv._replace(image=x.shape[1:-1]), False
+        conv, x_dilation, dilated = conv._replace(image=x.shape[1:-1]), (1,) * rank, False
+    reach = [extent - 1 for extent in conv.extent]
+    axes = zip(conv.image, x_dilation, conv.padding, reach, strict=True)
+    out = tuple((n - 1) * d + 1 + low + high - r for n, d, (low, high), r in axes) if dilated else conv.out
+    _check_output(function, out, x, kernel)
+    if lowering == "conv":  # with x dilated as it stands: the transpose is slower in a loop on CPU
+        return vjp.xla_convolution(conv, x, kernel, x_dilation)
     if not dilated:
-        _check_output(function, conv.out, x, kernel)
         return vjp.forward(conv, lowering, x, kernel)
     # The convolution whose transpose this is: by the flipped kernel, from images as large as this result.
     size, groups, features = conv.kernel, conv.groups, conv.features
-    reach = [extent - 1 for extent in conv.extent]
-    axes = zip(conv.image, x_dilation, conv.padding, reach, strict=True)
-    out = tuple((n - 1) * s + 1 + low + high - r for n, s, (low, high), r in axes)
-    _check_output(function, out, x, kernel)
-    if lowering == "conv":  # as it stands: in a loop on CPU, XLA takes many times as long for the transpose
-        return vjp.xla_convolution(conv, x, kernel, x_dilation)
     padding = tuple((r - low, r - high) for (low, high), r in zip(conv.padding, reach, strict=True))
     kernel = lax.rev(kernel, range(rank)).reshape(*size, -1, groups, features // groups)
     kernel = jnp.swapaxes(kernel, -1, -3).reshape(*size, features // groups, conv.channels)

@@ -24,24 +24,20 @@ Operands = tuple[jax.Array, jax.Array]
 
 
 def forward(conv: ConvShape, lowering: str, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Return the convolution of x [b, *image, channels] with the kernel by the named lowering: [b, *out, features].
+    """Return the convolution of x [b, *image, channels] with the kernel by "auto", "matmul" or "matmul_jvp": [b, *out, features].
 
     Example:
       >>> conv = ConvShape((3,), (2,), (1,), ((0, 0),), (1,), channels=1, features=1)
       >>> forward(conv, "auto", jnp.ones((1, 3, 1)), jnp.ones((2, 1, 1)))[0, :, 0]
       Array([2., 2.], dtype=float32)
     """
-    if lowering == "conv":
-        return xla_convolution(conv, x, kernel)
     if lowering == "matmul_jvp":
         return _matmul_forward(conv, x, kernel)
     return _forward(conv, lowering, *_varying_alike(x, kernel))
 
 
 def input_gradient(conv: ConvShape, lowering: str, y: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Return the transpose in x, of y [b, *out, features] and the kernel, by the named lowering but "conv": [b, *image, channels].
-
-    That is ``xla_convolution`` of a dilated y.
+    """Return the transpose in x, of y [b, *out, features] and the kernel, by those lowerings: [b, *image, channels].
 
     Example:
       >>> conv = ConvShape((3,), (2,), (1,), ((0, 0),), (1,), channels=1, features=1)
@@ -56,7 +52,7 @@ def input_gradient(conv: ConvShape, lowering: str, y: jax.Array, kernel: jax.Arr
 def xla_convolution(
     conv: ConvShape, x: jax.Array, kernel: jax.Array, x_dilation: tuple[int, ...] | None = None
 ) -> jax.Array:
-    """Return ``lax.conv_general_dilated`` of x [b, *image, channels], dilated where asked for, and the kernel: [b, *out, features].
+    """Return XLA's convolution of x [b, *image, channels], dilated by ``x_dilation``, with the kernel: [b, *out, features].
 
     Example:
       >>> conv = ConvShape((2,), (1,), (1,), ((0, 0),), (1,), channels=1, features=1)
